@@ -1,0 +1,1 @@
+"""EAGLE, ELM and REAL in JAX: language models steered by, and reading, embedding spaces."""
