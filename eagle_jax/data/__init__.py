@@ -1,0 +1,1 @@
+"""Catalogues: entities as text, with ratings and tags."""
