@@ -1,0 +1,1 @@
+"""Measures, statistics, rater forms and the report."""
