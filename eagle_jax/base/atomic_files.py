@@ -1,0 +1,107 @@
+"""Files that are there whole or not at all, and checksums that say whether they still are.
+
+A file is written beside its place under the suffix `.partial`, flushed to the disk and renamed:
+a kill or a full disk at any moment leaves what was there before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from eagle_jax.base.errors import CorruptArtifactError, DiskFullError
+
+PARTIAL = ".partial"
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Replaces `path` by what `write(file)` writes; raises `DiskFullError` when it does not fit."""
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        with report_disk_full(path):
+            with open(partial, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def report_disk_full(path: Path) -> Iterator[None]:
+    """Turns the system's "no space left" (also quota and file size limit) into `DiskFullError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        raise DiskFullError(
+            f"{path}: cannot be written: {os.strerror(error.errno)}; "
+            "free some space and run the same command again"
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the renames inside `folder` last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_partial(folder: Path) -> None:
+    """Removes what interrupted writes left anywhere below `folder`."""
+    for leftover in list(folder.rglob("*" + PARTIAL)):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def checksums(folder: Path) -> dict[str, dict[str, Any]]:
+    """Relative path -> size and SHA-256 of every file below `folder`."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): {
+            "size": path.stat().st_size,
+            "sha256": _sha256(path),
+        }
+        for path in files
+    }
+
+
+def verify(folder: Path, recorded: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises `CorruptArtifactError` naming the first file that is not as `recorded`."""
+    for name, entry in recorded.items():
+        path = folder / name
+        if not path.is_file():
+            raise CorruptArtifactError(f"{path}: is missing; {_remedy(folder)}")
+        if path.stat().st_size != entry["size"]:
+            raise CorruptArtifactError(
+                f"{path}: has {path.stat().st_size} bytes where {entry['size']} were written; "
+                f"{_remedy(folder)}"
+            )
+        if _sha256(path) != entry["sha256"]:
+            raise CorruptArtifactError(
+                f"{path}: its content is not what was written; {_remedy(folder)}"
+            )
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remedy(folder: Path) -> str:
+    return f"remove {folder} and run the same command again to make it anew"

@@ -1,0 +1,161 @@
+"""Checkpoints of a training state: Orbax inside, whole or absent, checked before they are used.
+
+A checkpoint is a folder `step_00000012` or `best_00000012`: Orbax' own folder `state` and
+`CHECKPOINT.json` with the step, the digest of the settings, the shape and dtype of every leaf and
+the checksum of every file. It is written under the suffix `.partial` and renamed when all is there.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from eagle_jax.base.atomic_files import (
+    PARTIAL,
+    checksums,
+    remove_partial,
+    report_disk_full,
+    sync_folder,
+    verify,
+)
+from eagle_jax.base.errors import CorruptArtifactError, DiskFullError, StaleArtifactError
+
+State = TypeVar("State")
+_RECORD = "CHECKPOINT.json"
+
+
+class Checkpoints:
+    """The checkpoints of one training run in `folder`, made under the settings `digest`."""
+
+    def __init__(self, folder: Path, *, digest: str, max_to_keep: int):
+        self._folder = Path(folder).absolute()  # Orbax takes absolute paths only
+        self._digest = digest
+        self._max_to_keep = max_to_keep
+
+    def save(self, step: int, state: Any) -> None:
+        """Saves `state` after `step` steps; the oldest beyond `max_to_keep` go."""
+        self._write("step", step, state, value=None)
+        for old in self._saved("step")[: -self._max_to_keep]:
+            _remove(old)
+
+    def restore_latest(self, template: State) -> tuple[int, State] | None:
+        """The last step saved and its state, in the form of `template`; None when there is none.
+
+        Raises `StaleArtifactError` (other settings) or `CorruptArtifactError`.
+        """
+        saved = self._saved("step")
+        return self._read(saved[-1], template) if saved else None
+
+    def save_best(self, step: int, state: Any, value: float) -> bool:
+        """Saves `state` if `value` is higher than that of the best so far; says whether it did."""
+        best = self._best()
+        if best is not None and value <= self._record(best)["value"]:
+            return False
+        self._write("best", step, state, value=float(value))
+        for old in self._saved("best"):
+            if old != self._path("best", step):
+                _remove(old)
+        return True
+
+    def restore_best(self, template: State) -> tuple[int, State] | None:
+        """The step and state of the highest value saved; None when there is none."""
+        best = self._best()
+        return self._read(best, template) if best else None
+
+    def _path(self, kind: str, step: int) -> Path:
+        return self._folder / f"{kind}_{step:08d}"
+
+    def _saved(self, kind: str) -> list[Path]:
+        found = self._folder.glob(f"{kind}_*")
+        return sorted(path for path in found if path.suffix != PARTIAL)
+
+    def _best(self) -> Path | None:
+        # A kill between writing a new best and removing the one before leaves both.
+        return max(self._saved("best"), key=lambda p: self._record(p)["value"], default=None)
+
+    def _write(self, kind: str, step: int, state: Any, value: float | None) -> None:
+        final = self._path(kind, step)
+        if final.exists():
+            raise ValueError(f"{final}: this step is saved already; restore before going on")
+        partial = final.with_name(final.name + PARTIAL)
+        with report_disk_full(final):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            remove_partial(self._folder)
+            try:
+                partial.mkdir()
+                _save_state(partial / "state", state)
+                record = {
+                    "step": int(step),
+                    "value": value,
+                    "digest": self._digest,
+                    "leaves": _leaves(state),
+                    "files": checksums(partial),
+                }
+                (partial / _RECORD).write_text(json.dumps(record, indent=1))
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+            partial.rename(final)
+            sync_folder(self._folder)
+
+    def _record(self, path: Path) -> dict[str, Any]:
+        """The record of the checkpoint at `path`, once it is known to be ours and whole."""
+        try:
+            record = json.loads((path / _RECORD).read_text())
+            digest, files = record["digest"], record["files"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CorruptArtifactError(f"{path}: its {_RECORD} cannot be read: {error}") from error
+        if digest != self._digest:
+            raise StaleArtifactError(
+                f"{path} was made with other settings; remove {self._folder} to train anew, or "
+                "choose another work directory"
+            )
+        verify(path, files)
+        return record
+
+    def _read(self, path: Path, template: State) -> tuple[int, State]:
+        record = self._record(path)
+        _refuse_other_leaves(path, record["leaves"], _leaves(template))
+        return record["step"], ocp.load(path / "state", template)
+
+
+def _save_state(path: Path, state: Any) -> None:
+    try:
+        ocp.save(path, state)
+    except ValueError as error:
+        # TensorStore, which writes the arrays, tells the system's errors as text only.
+        if any(sign in str(error) for sign in ("No space left", "File too large", "Disk quota")):
+            raise DiskFullError(
+                f"{path}: the checkpoint does not fit on the disk; the ones before are intact; "
+                "free some space and run the same command again"
+            ) from error
+        raise
+
+
+def _remove(path: Path) -> None:
+    """Removes a checkpoint such that a kill in between leaves no half of one under its name."""
+    shutil.rmtree(path.rename(path.with_name(path.name + PARTIAL)))
+
+
+def _leaves(state: Any) -> dict[str, str]:
+    """Path -> dtype and shape of every leaf, e.g. "['w']": "float32[3, 4]"."""
+    abstract = jax.eval_shape(lambda: state)
+    return {
+        jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(abstract)
+    }
+
+
+def _refuse_other_leaves(path: Path, found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            raise StaleArtifactError(
+                f"{path}: the state has {found.get(name, 'nothing')} at {name}, "
+                f"this program expects {wanted.get(name, 'nothing')}"
+            )

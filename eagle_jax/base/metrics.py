@@ -1,0 +1,145 @@
+"""Numbers while a run goes on: metrics.jsonl, TensorBoard events, progress, and the NaN guard."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from eagle_jax.base.atomic_files import report_disk_full, write_atomically
+from eagle_jax.base.errors import CorruptArtifactError, UserError
+
+T = TypeVar("T")
+_SECONDS_BETWEEN_LINES = 30.0
+
+
+class NonFiniteError(UserError):
+    """A number that has to be finite is NaN or infinite; the message names step and metric."""
+
+
+def check_finite(step: int, values: Mapping[str, Any]) -> None:
+    """Raises `NonFiniteError` when one of the values [] at `step` is NaN or infinite."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise NonFiniteError(
+                f"step {step}: {name} is {float(value)}; the run stops here, what was saved before "
+                "this step is intact"
+            )
+
+
+class MetricsWriter:
+    """Writes `<folder>/metrics.jsonl`, a row per step, and the same as TensorBoard events.
+
+    With `resume_step` the rows up to that step are kept and later ones dropped, so that a resumed
+    run leaves the file of an uninterrupted one; without it the file is begun anew. The events are
+    always made from the rows.
+    """
+
+    def __init__(self, folder: Path, resume_step: int | None = None):
+        self._path = Path(folder) / "metrics.jsonl"
+        rows = [] if resume_step is None else read_metrics(self._path)
+        kept = [row for row in rows if resume_step is not None and row["step"] <= resume_step]
+        with report_disk_full(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        text = "".join(map(_line, kept))
+        write_atomically(self._path, lambda file: file.write(text.encode()))
+        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 closed by close()
+        events = Path(folder) / "tensorboard"
+        shutil.rmtree(events, ignore_errors=True)
+        self._events = SummaryWriter(str(events), write_to_disk=True)
+        for row in kept:
+            self._write_events(row)
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Adds the scalars `values` under `step` (an iteration, counted from 0 or 1 throughout)."""
+        row = {"step": int(step), **{name: float(value) for name, value in values.items()}}
+        with report_disk_full(self._path):
+            self._file.write(_line(row))
+            self._file.flush()
+        self._write_events(row)
+
+    def close(self) -> None:
+        """Closes both files; the writer cannot be used any more."""
+        with report_disk_full(self._path):
+            self._file.close()
+        self._events.close()
+
+    def __enter__(self) -> MetricsWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _write_events(self, row: Mapping[str, Any]) -> None:
+        for name, value in row.items():
+            if name != "step":
+                self._events.add_scalar(name, value, global_step=row["step"])
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl; a last line cut off by a kill is left out.
+
+    Raises `CorruptArtifactError` when any other line cannot be read.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    rows = []
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            row = json.loads(line)
+            row["step"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptArtifactError(f"{path}, line {number}: cannot be read: {error}") from error
+        rows.append(row)
+    return rows
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row) + "\n"
+
+
+def progress(
+    iterable: Iterable[T], total: int, description: str, unit: str, initial: int = 0
+) -> Iterator[T]:
+    """Passes the items on and shows how far it is, the rate and the time left, on stderr.
+
+    A bar on a terminal; elsewhere a plain line every half minute and one at the end. `initial`
+    items were done by an earlier run.
+    """
+    if sys.stderr.isatty():
+        yield from tqdm(iterable, desc=description, total=total, unit=f" {unit}", initial=initial)
+        return
+    started = last_line = time.monotonic()
+    done = initial
+    for item in iterable:
+        yield item
+        done += 1
+        now = time.monotonic()
+        if done == total or now - last_line >= _SECONDS_BETWEEN_LINES:
+            line = _plain_line(done, total, now - started, initial, description, unit)
+            print(line, file=sys.stderr, flush=True)
+            last_line = now
+
+
+def _plain_line(
+    done: int, total: int, elapsed: float, initial: int, description: str, unit: str
+) -> str:
+    return tqdm.format_meter(
+        done,
+        total,
+        elapsed,
+        initial=initial,
+        prefix=description,
+        unit=f" {unit}",
+        bar_format="{desc}: {n_fmt}/{total_fmt}{unit}, {elapsed} so far, {remaining} left, "
+        "{rate_fmt}",
+    )

@@ -1,0 +1,267 @@
+"""Artifacts on disk: one folder per stage, written whole, checked when read, never overwritten.
+
+A stage's folder holds `SETTINGS.json` (what it was begun with), its files, `parts/` (pieces of a
+long computation) and, once done, `MANIFEST.json`: the size and SHA-256 of every file, the settings,
+their digest and what made them. The digest covers the settings and the digests of the stages that
+this one read from, so a change anywhere upstream shows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eagle_jax.base.atomic_files import (
+    PARTIAL,
+    checksums,
+    remove_partial,
+    report_disk_full,
+    verify,
+    write_atomically,
+)
+from eagle_jax.base.errors import CorruptArtifactError, StaleArtifactError
+from eagle_jax.base.provenance import provenance
+
+_SETTINGS = "SETTINGS.json"
+_MANIFEST = "MANIFEST.json"
+
+
+class WorkDirectory:
+    """The folder of one experiment; nothing is created before a stage writes."""
+
+    def __init__(self, root: Path):
+        self.root = Path(root)
+
+    def stage(
+        self, name: str, settings: Mapping[str, Any], depends_on: Sequence[StageFolder] = ()
+    ) -> StageFolder:
+        """The folder `<root>/<name>` of a stage with these settings."""
+        return StageFolder(self.root / name, settings, depends_on)
+
+
+class StageFolder:
+    """The artifacts of one stage; see the module's docstring for the layout."""
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], depends_on: Sequence[StageFolder]):
+        self.path = path
+        self.name = path.name
+        self._inputs = {
+            "settings": _as_json(settings),
+            "depends_on": {stage.name: stage.digest for stage in depends_on},
+        }
+        self.digest = _digest(self._inputs)
+        self._settings_match = False
+
+    def is_complete(self) -> bool:
+        """True when the stage is done and every file is as it was written.
+
+        Raises `StaleArtifactError` (made with other settings) or `CorruptArtifactError`.
+        """
+        self._refuse_other_settings()
+        if not (self.path / _MANIFEST).exists():
+            return False
+        manifest = self._read_object(_MANIFEST, ("files",))
+        verify(self.path, manifest["files"])
+        return True
+
+    def begin(self) -> None:
+        """Claims the folder for these settings: every write does; checkpoints and metrics need it.
+
+        Raises `StaleArtifactError` or `CorruptArtifactError` when it holds anything else.
+        """
+        self._refuse_other_settings()
+        if (self.path / _MANIFEST).exists():
+            raise RuntimeError(f"{self.path} is complete: nothing more is written into it")
+        if not (self.path / _SETTINGS).exists():
+            with report_disk_full(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path / _SETTINGS, lambda file: file.write(_pretty(self._inputs)))
+
+    def finish(self) -> None:
+        """Writes the manifest, last of all: from now on the stage is complete."""
+        self.begin()
+        remove_partial(self.path)
+        manifest = {
+            **self._inputs,
+            "digest": self.digest,
+            "provenance": provenance(),
+            "files": checksums(self.path),
+        }
+        self._write_bytes(_MANIFEST, _pretty(manifest))
+
+    def write_arrays(self, file: str, arrays: Mapping[str, Any]) -> None:
+        """Writes named arrays as `.npz`; keys and bfloat16 have to be converted by the caller."""
+        plain = {name: np.asarray(array) for name, array in arrays.items()}
+        for name, array in plain.items():
+            if array.dtype.kind not in "biufcU":
+                raise TypeError(f"{file}: array {name!r} of dtype {array.dtype} has no .npz form")
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **plain)
+        self._write_bytes(file, buffer.getvalue())
+
+    def read_arrays(self, file: str) -> dict[str, np.ndarray]:
+        """The arrays of `write_arrays`; raises `CorruptArtifactError`."""
+        data = self._read_bytes(file)
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+                return dict(archive)
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise self._corrupt(file, error) from error
+
+    def write_json(self, file: str, value: Any) -> None:
+        """Writes a JSON value."""
+        self._write_bytes(file, _pretty(value))
+
+    def read_json(self, file: str) -> Any:
+        """The value of `write_json`; raises `CorruptArtifactError`."""
+        try:
+            return json.loads(self._read_bytes(file))
+        except ValueError as error:
+            raise self._corrupt(file, error) from error
+
+    def write_jsonl(self, file: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Writes one JSON object per line."""
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        self._write_bytes(file, "".join(lines).encode())
+
+    def read_jsonl(self, file: str) -> list[dict[str, Any]]:
+        """The rows of `write_jsonl`; raises `CorruptArtifactError` naming the line."""
+        rows = []
+        for number, line in enumerate(self._read_bytes(file).splitlines(), start=1):
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                raise self._corrupt(f"{file}, line {number}", error) from error
+        return rows
+
+    def write_text(self, file: str, text: str) -> None:
+        """Writes UTF-8 text."""
+        self._write_bytes(file, text.encode())
+
+    def read_text(self, file: str) -> str:
+        """The text of `write_text`; raises `CorruptArtifactError`."""
+        try:
+            return self._read_bytes(file).decode()
+        except UnicodeDecodeError as error:
+            raise self._corrupt(file, error) from error
+
+    def chunk(self, index: int, compute: Callable[[], Any]) -> Any:
+        """Piece `index` of a long computation: read when it is there, else computed and kept.
+
+        The value is what JSON gives back (tuples become lists), also right after computing it, so
+        that a resumed run sees what an uninterrupted one sees. Raises `CorruptArtifactError`.
+        """
+        file = f"parts/{index:05d}.json"
+        if (self.path / file).exists():
+            self._refuse_other_settings()
+            part = self._read_object(file, ("sha256", "value"))
+            if _digest(part["value"]) != part["sha256"]:
+                raise self._corrupt(file, "its checksum differs")
+            return part["value"]
+        value = _as_json(compute())
+        part = {"sha256": _digest(value), "value": value}
+        self._write_bytes(file, json.dumps(part, ensure_ascii=False).encode())
+        return value
+
+    def _refuse_other_settings(self) -> None:
+        if self._settings_match:
+            return
+        if not (self.path / _SETTINGS).exists():
+            strange = sorted(entry.name for entry in _entries(self.path))
+            if strange:
+                raise CorruptArtifactError(
+                    f"{self.path}: holds {strange[0]} but no {_SETTINGS}, so it is not known what "
+                    "made it; remove the folder or choose another work directory"
+                )
+            return
+        found = self._read_object(_SETTINGS, ("settings", "depends_on"))
+        if _digest(found) == self.digest:
+            self._settings_match = True
+            return
+        differing = list(_differences(found["settings"], self._inputs["settings"], ""))
+        then, now = found["depends_on"], self._inputs["depends_on"]
+        differing += [
+            f"the stage {name!r} that it reads differs"
+            for name in sorted(then.keys() | now.keys())
+            if then.get(name) != now.get(name)
+        ]
+        raise StaleArtifactError(
+            f"{self.path} was made with other settings: {'; '.join(differing)}. "
+            "Remove it to make it anew, or choose another work directory"
+        )
+
+    def _write_bytes(self, file: str, data: bytes) -> None:
+        self.begin()
+        target = self.path / file
+        with report_disk_full(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(target, lambda stream: stream.write(data))
+
+    def _read_bytes(self, file: str) -> bytes:
+        try:
+            return (self.path / file).read_bytes()
+        except FileNotFoundError as error:
+            raise self._corrupt(file, "it is missing") from error
+
+    def _read_object(self, file: str, keys: Sequence[str]) -> dict[str, Any]:
+        value = self.read_json(file)
+        if not isinstance(value, dict) or not set(keys) <= set(value):
+            raise self._corrupt(file, f"it lacks one of {', '.join(keys)}")
+        return value
+
+    def _corrupt(self, file: str, reason: Any) -> CorruptArtifactError:
+        return CorruptArtifactError(
+            f"{self.path / file}: cannot be used: {reason}; "
+            f"remove {self.path} and run the same command again to make it anew"
+        )
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What `folder` holds, without the traces of an interrupted write."""
+    if not folder.exists():
+        return []
+    return [entry for entry in folder.iterdir() if not entry.name.endswith(PARTIAL)]
+
+
+def _as_json(value: Any) -> Any:
+    """`value` as JSON gives it back: dataclasses as objects, paths as text, arrays refused."""
+
+    def convert(item: Any) -> Any:
+        if dataclasses.is_dataclass(item):
+            return dataclasses.asdict(item)
+        if isinstance(item, Path):
+            return str(item)
+        if isinstance(item, np.generic):
+            return item.item()
+        raise TypeError(f"{item!r} ({type(item).__name__}) has no JSON form")
+
+    return json.loads(json.dumps(value, default=convert))
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _pretty(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _differences(found: Any, wanted: Any, path: str) -> Iterable[str]:
+    """Which keys differ, as "design.rank: 3 there, 4 now"."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in sorted(found.keys() | wanted.keys()):
+            inner = f"{path}.{key}" if path else key
+            if key not in found or key not in wanted:
+                yield f"{inner} is only {'there' if key in found else 'now'}"
+            else:
+                yield from _differences(found[key], wanted[key], inner)
+    elif found != wanted:
+        yield f"{path}: {json.dumps(found)} there, {json.dumps(wanted)} now"

@@ -1,0 +1,58 @@
+"""What holds for every test: eight CPU devices, no key used twice, no rank promotion, no network."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+# Before jax is imported anywhere: it reads these once.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+).strip()
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_debug_key_reuse", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+_getaddrinfo = socket.getaddrinfo
+
+
+def _refuse_beyond_loopback(host: object) -> None:
+    if isinstance(host, bytes):
+        host = host.decode()
+    if host not in (None, "", "::1", "localhost") and not str(host).startswith("127."):
+        raise OSError(f"tests use no network beyond loopback, but something asked for {host}")
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket that leaves this machine is an error of the test."""
+
+    def guarded(method):
+        def call(self, *arguments):
+            if self.family in (socket.AF_INET, socket.AF_INET6):
+                _refuse_beyond_loopback(arguments[-1][0])  # the address comes last
+            return method(self, *arguments)
+
+        return call
+
+    def guarded_getaddrinfo(host, *arguments, **options):
+        _refuse_beyond_loopback(host)
+        return _getaddrinfo(host, *arguments, **options)
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, guarded(getattr(socket.socket, name)))
+    monkeypatch.setattr(socket, "getaddrinfo", guarded_getaddrinfo)
+
+
+@pytest.fixture(scope="session")
+def eagle_data() -> Path:
+    """The folder of real data that EAGLE_DATA names; the test is skipped without it."""
+    folder = os.environ.get("EAGLE_DATA")
+    if not folder:
+        pytest.skip("EAGLE_DATA is not set: it names the folder with MovieLens and the like")
+    return Path(folder)
