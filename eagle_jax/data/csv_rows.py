@@ -1,0 +1,142 @@
+"""CSV files whose bad rows are counted and listed, never silently dropped."""
+
+import csv
+import dataclasses
+import itertools
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from eagle_jax.base.errors import UserError
+
+_TEXT_SHOWN = 120  # characters of a bad row that are kept
+
+
+@dataclasses.dataclass(frozen=True)
+class BadRow:
+    """A row that was left out: where it starts, why, and the beginning of what it says."""
+
+    file: str
+    line: int
+    reason: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.reason}: {self.text}"
+
+
+class CsvRow(NamedTuple):
+    """One record: the line it starts on, the columns asked for, and its text as it stands."""
+
+    line: int
+    values: tuple[str, ...]
+    text: str
+
+
+def bad_row(path: Path, line: int, reason: str, text: str) -> BadRow:
+    """A BadRow with its strings made printable and its text cut."""
+    return BadRow(path.name, line, _printable(reason), _printable(text.strip())[:_TEXT_SHOWN])
+
+
+def read_rows(
+    path: Path, required: Sequence[str], optional: Sequence[str], bad_rows: list[BadRow]
+) -> Iterator[CsvRow]:
+    """Records of a UTF-8 CSV file with a header line; an optional column that is absent reads "".
+
+    A byte order mark, CRLF and quoted line breaks are fine, blank lines hold no record. Undecodable
+    bytes, bad quoting and a wrong number of fields go to `bad_rows`; reading resumes on the line
+    after the one where the bad record starts, so a stray quote costs one row. Raises UserError when
+    the file is missing, unreadable, empty, or lacks a required column.
+    """
+    try:
+        file = open(path, encoding="utf-8-sig", errors="surrogateescape", newline="")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); expected a CSV file with the "
+            f"columns {', '.join(required)}"
+        ) from error
+    with file:
+        header = _fields(file.readline())
+        if not header or not any(header):
+            raise UserError(
+                f"{path}: empty; expected a header line with the columns {', '.join(required)}"
+            )
+        header = [name.strip() for name in header]
+        if absent := [name for name in required if name not in header]:
+            found = _printable(", ".join(header))[:_TEXT_SHOWN]
+            raise UserError(
+                f"{path}: line 1: no column {', '.join(absent)}; the header (UTF-8, "
+                f"separated by commas) must name it, and it has: {found}"
+            )
+        # The empty field appended to every record is what an absent column reads.
+        names = [*required, *optional]
+        wanted = [header.index(name) if name in header else len(header) for name in names]
+        for line, text in _records(file, len(header)):
+            fields = _fields(text)
+            if fields is None:
+                bad_rows.append(bad_row(path, line, "bad quoting", text))
+            elif len(fields) != len(header):
+                reason = f"expected {len(header)} fields, found {len(fields)}"
+                bad_rows.append(bad_row(path, line, reason, text))
+            elif any("\udc80" <= character <= "\udcff" for character in text):
+                bad_rows.append(bad_row(path, line, "bytes that are not UTF-8", text))
+            else:
+                fields.append("")
+                yield CsvRow(line, tuple(fields[index].strip() for index in wanted), text)
+
+
+def summarize_bad_rows(bad_rows: Sequence[BadRow], num_shown: int) -> str:
+    """Counts by file and reason, then the first `num_shown` rows, one line each."""
+    if not bad_rows:
+        return "no bad rows"
+    counts = Counter((row.file, _kind(row.reason)) for row in bad_rows)
+    lines = [f"{len(bad_rows)} bad rows left out"]
+    lines += [f"  {count} x {file}: {kind}" for (file, kind), count in counts.most_common()]
+    lines += [f"  {row}" for row in bad_rows[:num_shown]]
+    if len(bad_rows) > num_shown:
+        lines.append(f"  ... and {len(bad_rows) - num_shown} more")
+    return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    """Surrogates, which stand for undecodable bytes, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _kind(reason: str) -> str:
+    """A reason without its particulars: what follows its first colon."""
+    return reason.partition(":")[0]
+
+
+def _fields(text: str) -> list[str] | None:
+    """Fields of one record; None if its quoting is bad."""
+    try:
+        return next(csv.reader([text], strict=True), [])
+    except csv.Error:
+        return None
+
+
+def _records(lines: Iterator[str], width: int) -> Iterator[tuple[int, str]]:
+    """(first line number, text) of every record; lines inside quotes are joined if that fits."""
+    ahead: deque[str] = deque()
+    line = 2
+    while _read_ahead(lines, ahead, 1):
+        num_lines, open_quote = 1, ahead[0].count('"') % 2
+        while open_quote and _read_ahead(lines, ahead, num_lines + 1):
+            open_quote ^= ahead[num_lines].count('"') % 2
+            num_lines += 1
+        text = "".join(itertools.islice(ahead, num_lines))
+        if num_lines > 1 and len(_fields(text) or ()) != width:
+            num_lines, text = 1, ahead[0]
+        for _ in range(num_lines):
+            ahead.popleft()
+        if text.strip():
+            yield line, text
+        line += num_lines
+
+
+def _read_ahead(lines: Iterator[str], ahead: deque[str], num_lines: int) -> bool:
+    """Have at least `num_lines` lines in `ahead`, if there are so many."""
+    ahead.extend(itertools.islice(lines, max(0, num_lines - len(ahead))))
+    return len(ahead) >= num_lines

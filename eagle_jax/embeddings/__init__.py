@@ -1,0 +1,1 @@
+"""Ratings to behavioral embeddings, texts to domain embeddings, and the utility of both."""

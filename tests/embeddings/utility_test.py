@@ -1,0 +1,115 @@
+"""The utility against a float64 loop, and its laws."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from eagle_jax.embeddings.utility import content_gap_utility
+
+
+def _problem(seed, batch=11, num_entities=37, d=5):
+    rng = np.random.default_rng(seed)
+    shapes = ((batch, d), (batch, d), (num_entities, d))
+    return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+
+
+def _loop(domain, users, catalogue, neighbor_weight, num_neighbors):
+    user_terms, distances = [], []
+    for z, user in zip(domain.astype(np.float64), users.astype(np.float64), strict=True):
+        all_distances = sorted(np.sqrt(((z - other) ** 2).sum()) for other in catalogue)
+        user_terms.append(z @ user)
+        distances.append(sum(all_distances[:num_neighbors]))
+    user_terms, distances = np.array(user_terms), np.array(distances)
+    return user_terms + neighbor_weight * distances, user_terms, distances
+
+
+@pytest.mark.parametrize("num_neighbors", [1, 3, 37])
+def test_matches_a_float64_loop(num_neighbors):
+    domain, users, catalogue = _problem(0)
+    expected = _loop(domain, users, catalogue, 0.7, num_neighbors)
+    terms = content_gap_utility(
+        domain, users, catalogue, neighbor_weight=0.7, num_neighbors=num_neighbors
+    )
+    np.testing.assert_allclose(terms.utility, expected[0], rtol=2e-6, atol=1e-5)
+    np.testing.assert_allclose(terms.user_term, expected[1], rtol=2e-6, atol=1e-5)
+    np.testing.assert_allclose(terms.neighbor_distance_term, expected[2], rtol=2e-6)
+    np.testing.assert_array_equal(terms.creator_term, np.zeros(11))
+
+
+def test_worked_arithmetic():
+    # z = (3, 4), user (1, 2): 3 + 8 = 11. Distances to the four entities: 5, 4, 0, 10.
+    # The nearest three: 0 + 4 + 5 = 9. U = 11 + 0.5 + 2 * 9 = 29.5.
+    catalogue = jnp.array([[0.0, 0.0], [3.0, 0.0], [3.0, 4.0], [9.0, 12.0]])
+    terms = content_gap_utility(
+        jnp.array([[3.0, 4.0]]),
+        jnp.array([[1.0, 2.0]]),
+        catalogue,
+        neighbor_weight=2.0,
+        num_neighbors=3,
+        creator_term=jnp.array([0.5]),
+    )
+    assert [float(term[0]) for term in terms] == [29.5, 11.0, 0.5, 9.0]
+
+
+def test_small_distances_survive_large_norms():
+    # Expanded squares |a|^2 - 2ab + |b|^2 would lose this distance at norm 1000 in float32.
+    catalogue = jnp.array([[1000.0, 0.0], [0.0, 0.0]])
+    near = jnp.array([[1000.0, 2.0**-10]])
+    terms = content_gap_utility(near, near * 0, catalogue, neighbor_weight=1.0, num_neighbors=1)
+    assert float(terms.neighbor_distance_term[0]) == 2.0**-10
+
+
+def test_an_added_entity_never_raises_the_neighbor_term():
+    domain, users, catalogue = _problem(1)
+    settings = {"neighbor_weight": 1.0, "num_neighbors": 3}
+    before = content_gap_utility(domain, users, catalogue, **settings)
+    for added in (domain[:1], domain[3:4] + 0.1, domain[:1] + 100):
+        after = content_gap_utility(domain, users, np.vstack([catalogue, added]), **settings)
+        assert np.all(after.neighbor_distance_term <= before.neighbor_distance_term)
+    own = content_gap_utility(domain, users, np.vstack([catalogue, domain]), **settings)
+    assert np.all(own.neighbor_distance_term < before.neighbor_distance_term)
+
+
+def test_utility_is_linear_in_the_neighbor_weight():
+    domain, users, catalogue = _problem(2)
+    utility = [
+        np.asarray(
+            content_gap_utility(
+                domain, users, catalogue, neighbor_weight=weight, num_neighbors=3
+            ).utility
+        )
+        for weight in (0.0, 1.0, 4.0)
+    ]
+    np.testing.assert_allclose(utility[2] - utility[0], 4 * (utility[1] - utility[0]), rtol=1e-5)
+
+
+def test_translation_moves_only_the_user_term():
+    domain, users, catalogue = _problem(3)
+    shift = np.float32(2.0) * np.ones((1, 5), np.float32)
+    settings = {"neighbor_weight": 1.0, "num_neighbors": 3}
+    here = content_gap_utility(domain, users, catalogue, **settings)
+    there = content_gap_utility(domain + shift, users, catalogue + shift, **settings)
+    np.testing.assert_allclose(there.neighbor_distance_term, here.neighbor_distance_term, rtol=1e-5)
+    np.testing.assert_allclose(
+        there.user_term - here.user_term, (users @ shift[0]), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_gradient_is_finite_at_an_existing_entity():
+    domain, users, catalogue = _problem(4)
+
+    def total(domain):
+        return jnp.sum(
+            content_gap_utility(
+                domain, users, catalogue, neighbor_weight=1.0, num_neighbors=3
+            ).utility
+        )
+
+    assert np.all(np.isfinite(jax.grad(total)(jnp.asarray(catalogue[:11]))))
+
+
+def test_more_neighbors_than_entities_is_refused():
+    domain, users, catalogue = _problem(5)
+    with pytest.raises(ValueError, match="num_neighbors is 38"):
+        content_gap_utility(domain, users, catalogue, neighbor_weight=1.0, num_neighbors=38)
