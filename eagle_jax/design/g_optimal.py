@@ -2,9 +2,9 @@
 
     min over design_weights q on the simplex of  max_a z_a' M(q)^-1 z_a,   M(q) = sum_b q_b z_b z_b'
 
-By Kiefer and Wolfowitz (1960) the same q maximises log det M(q), and the optimal value is the rank r
-of the rows. So  approximation_factor = max_a prediction_variance_a / r  is 1 at the optimum, never
-below it, and certifies any q without knowing the optimum.
+By Kiefer and Wolfowitz (1960) the same q maximises log det M(q), and the optimal value is the rank
+r of the rows. So  approximation_factor = max_a prediction_variance_a / r  is 1 at the optimum,
+never below it, and certifies any q without knowing the optimum.
 
 Axis letters: B batch, K candidates, d domain width, p = min(K, d).
 """
@@ -122,8 +122,7 @@ def _refresh(problem: WhitenedRows, design_weights: jax.Array):
     """Weights that sum to one, the inverse information matrix and the leverages, by Cholesky."""
     design_weights = design_weights / jnp.sum(design_weights)
     information_matrix = problem.rows.T @ (design_weights[:, None] * problem.rows)
-    information_matrix += jnp.diag(jnp.where(problem.is_direction, 0.0, 1.0).astype(
-        information_matrix.dtype))
+    information_matrix += jnp.diag((~problem.is_direction).astype(information_matrix.dtype))
     factor = jnp.linalg.cholesky(information_matrix)
     half_inverse = linalg.solve_triangular(
         factor, jnp.eye(factor.shape[0], dtype=factor.dtype), lower=True
@@ -225,8 +224,8 @@ def g_optimal_design(next_embeddings: jax.Array, settings: GOptimalSettings) -> 
     """min_q max_a z_a' M(q)^-1 z_a by Frank-Wolfe with exact line search and away steps.
 
     Wolfe (1970), Atwood (1973); as in Todd, Minimum-Volume Ellipsoids (2016), chapter 3. Starts
-    uniform over the distinct non-zero rows. Stops at max_approximation_factor, which is believed only
-    after a fresh factorisation of the information matrix.
+    uniform over the distinct non-zero rows. Stops at max_approximation_factor, believed only after
+    a fresh factorisation of the information matrix.
 
     Answers for degenerate input: duplicates: the weight is on the first of them. Rows of zeros: no
     weight. K < d or dependent rows: the design of the rows' span (K independent rows: uniform,

@@ -23,7 +23,7 @@ def project_changes(
 
     The directions are those of the second moment about the anchor (uncentred): an edit that every
     candidate shares is a direction too. EAGLE's design is about these changes (section 4.3 states
-    it for z_a itself, whose common offset z_anchor would take one direction of the design for nothing).
+    it for z_a itself, whose common offset z_anchor takes one direction of the design for nothing).
     Nothing moved at all: changes 0, kept_energy 1.
 
     Args:

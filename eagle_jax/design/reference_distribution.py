@@ -54,8 +54,8 @@ class Chosen(NamedTuple):
     indices: kept candidates, ascending: all valid ones for `uniform`, num_best for
         `best_next_step`, num_kept otherwise.
     design_weights: [K], the distribution q of this kind (for `g_optimal` the solver's).
-    approximation_factor: max_a delta_a' M(q)^-1 delta_a / rank over all valid candidates; inf when q
-        leaves out a direction.
+    approximation_factor: max_a delta_a' M(q)^-1 delta_a / rank over all valid candidates; inf when
+        q leaves out a direction.
     kept_approximation_factor: the same for equal weights 1 / k on `indices`, which is what the
         reference policy is trained on.
     rank: of the projected changes, at most settings.rank.
@@ -90,9 +90,10 @@ def choose(
     - `random_subset`: num_kept of them at random (the control the paper lacks).
     - `best_next_step`: the num_best candidates of best next-step utility ("optimistic").
     - `g_optimal`: the solver's design q on the projected changes; kept are num_kept candidates by
-      Fedorov exchange on log det. The weights of q are not a ranking: the top k of them can be
-      hundreds of times worse. Read its approximation_factor as the best that any distribution
-      reaches, kept_approximation_factor as what equal weights on num_kept candidates reach.
+      Fedorov exchange on log det, not the largest weights of q (kept factor of 100 Gaussian
+      changes, r = 8, k = 10: 1.6 against 1.9 in the median of 60 problems, 2.2 against 4.3 in the
+      worst). approximation_factor certifies q; kept_approximation_factor says what equal weights
+      on the kept candidates reach.
     - `g_optimal_subsample`: the paper's rule: num_kept at random until
       max over the drawn a of z_a' Sigma^+ z_a <= C d, Sigma = mean over the drawn z z', on the z_a
       themselves. That maximum is never below rank Sigma and never above num_kept: with
@@ -111,11 +112,12 @@ def choose(
       key: typed key; consumed by the random kinds, unused by the others.
 
     Raises:
-      ValueError: unknown kind, too few valid candidates, num_kept below the rank, values not finite.
+      ValueError: unknown kind, too few valid candidates, num_kept below the rank, not finite.
       DesignNotConvergedError: the solver's certificate is worse than its settings demand.
     """
-    _check_arguments(kind, next_embeddings, anchor_embedding, next_utilities, is_valid,
-                     num_kept, settings)
+    _check_arguments(
+        kind, next_embeddings, anchor_embedding, next_utilities, is_valid, num_kept, settings
+    )
     output = _choose(
         kind, next_embeddings, anchor_embedding, next_utilities, is_valid, num_kept, settings, key
     )
@@ -125,7 +127,7 @@ def choose(
     if not converged:
         raise DesignNotConvergedError(
             f"approximation factor {factor:.4f} after {settings.solver.max_iterations} iterations,"
-            f" wanted {settings.solver.max_approximation_factor}: raise max_iterations or the factor"
+            f" wanted {settings.solver.max_approximation_factor}: raise one of the two"
         )
     return Chosen(
         np.flatnonzero(is_kept), weights, float(factor), float(kept_factor), int(rank),

@@ -37,13 +37,13 @@ RaterAnswers = Mapping[int, Label | int]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RaterScores:
-    """What one form says about the generated text; averaged over forms these are the paper's columns.
+    """What one form says about the generated text; means over forms are the paper's columns.
 
     user_utility: 1 when the user would prefer the generated text (question 1), else 0.
     distance_score: how different the texts are (question 5), 1-5 mapped to 0-1.
     rater_utility: 1 when the rater prefers the generated text (question 8), else 0.
-    consistency: share of 1-2 and 3-4 that agree with each other: question 2 with 1, and the order of
-        the two scores with 1 (equal scores agree half).
+    consistency: how far questions 2, 3, 4 agree with question 1: the mean of "2 is as 1" and "the
+        higher of the scores 3 and 4 is that of 1" (equal scores count half).
     """
 
     user_utility: float
@@ -81,7 +81,7 @@ def rater_form(entity_format: EntityFormat, text_a: str, text_b: str, profile: s
         for number, question in enumerate(_QUESTIONS, start=1)
     ]
     blanks = " ".join(f"{number} _" for number in range(1, len(_QUESTIONS) + 1))
-    lines += ["", "Answers (one after each number)", f"{begin('ANSWERS')} {blanks} {end('ANSWERS')}"]
+    lines += ["", "One answer after each number", f"{begin('ANSWERS')} {blanks} {end('ANSWERS')}"]
     return "\n".join(lines) + "\n"
 
 
@@ -89,8 +89,8 @@ def parse_rater_answers(text: str) -> RaterAnswers:
     """Read the answer block of one form.
 
     Raises `MalformedText`: the reasons of `parse_blocks`, `missing_answers` (not number and answer
-    for each question), `wrong_question` (numbers not 1 to 11 in order), `not_a_choice` (neither A nor
-    B), `not_a_score` (no whole number from 1 to 5).
+    for each question), `wrong_question` (numbers not 1 to 11 in order), `not_a_choice` (neither A
+    nor B), `not_a_score` (no whole number from 1 to 5).
     """
     words = parse_blocks(text, ("ANSWERS",))["ANSWERS"].split()
     if len(words) != 2 * len(_QUESTIONS):
@@ -116,10 +116,7 @@ def parse_rater_answers(text: str) -> RaterAnswers:
 def score_answers(answers: RaterAnswers, generated_label: Label) -> RaterScores:
     """Scores of the generated text, shown at `generated_label`, from one rater's answers."""
     margin = answers[3] - answers[4]
-    if margin == 0:
-        scores_agree = 0.5
-    else:
-        scores_agree = float((margin > 0) == (answers[1] == "A"))
+    scores_agree = 0.5 if margin == 0 else float((margin > 0) == (answers[1] == "A"))
     return RaterScores(
         user_utility=float(answers[1] == generated_label),
         distance_score=(answers[5] - 1) / 4,

@@ -109,19 +109,19 @@ def value_loss(values: jax.Array, returns: jax.Array) -> jax.Array:
     return 0.5 * jnp.mean(jnp.square(values - jax.lax.stop_gradient(returns)))
 
 
-def next_token_loss(logits: jax.Array, tokens: jax.Array, loss_mask: jax.Array) -> jax.Array:
-    """Mean negative log-likelihood, nats, of the masked tokens given what precedes them.
+def next_token_loss(logits: jax.Array, tokens: jax.Array, loss_weights: jax.Array) -> jax.Array:
+    """Weighted mean negative log-likelihood, nats, of tokens given what precedes them.
 
     Args:
       logits: [B, T, V]; logits[:, t] predict tokens[:, t + 1].
       tokens: [B, T] int.
-      loss_mask: [B, T], marks the tokens to be predicted (so loss_mask[:, 0] is not used). The
-        mean is over all marked tokens of the batch; 0 when there are none.
+      loss_weights: [B, T], how much each token counts as a target (a mask, or weights;
+        loss_weights[:, 0] is not used). The mean is over the whole batch; 0 when all are 0.
     """
     chex.assert_rank(logits, 3)
-    chex.assert_shape([tokens, loss_mask], logits.shape[:2])
+    chex.assert_shape([tokens, loss_weights], logits.shape[:2])
     log_probs = jax.nn.log_softmax(logits[:, :-1])
     taken = jnp.take_along_axis(log_probs, tokens[:, 1:, None], axis=-1)[..., 0]
-    mask = loss_mask[:, 1:]
-    total = -jnp.sum(jnp.where(mask, taken, 0.0))
-    return total / jnp.maximum(jnp.sum(mask, dtype=total.dtype), 1)
+    weights = loss_weights[:, 1:].astype(taken.dtype)
+    total = -jnp.sum(weights * taken)
+    return total / jnp.where(jnp.sum(weights) > 0, jnp.sum(weights), 1.0)
