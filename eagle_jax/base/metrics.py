@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from eagle_jax.base.atomic_files import report_disk_full, write_atomically
@@ -53,10 +55,13 @@ class MetricsWriter:
         write_atomically(self._path, lambda file: file.write(text.encode()))
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 closed by close()
         events = Path(folder) / "tensorboard"
-        shutil.rmtree(events, ignore_errors=True)
-        self._events = SummaryWriter(str(events), write_to_disk=True)
-        for row in kept:
-            self._write_events(row)
+        with report_disk_full(events):
+            shutil.rmtree(events, ignore_errors=True)
+            events.mkdir()
+            # Not tensorboardX' SummaryWriter: its thread dies of a full disk, and the run waits.
+            self._events = EventsWriter(str(events / "events"))
+            for row in kept:
+                self._write_events(row)
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """Adds the scalars `values` under `step` (an iteration, counted from 0 or 1 throughout)."""
@@ -64,13 +69,14 @@ class MetricsWriter:
         with report_disk_full(self._path):
             self._file.write(_line(row))
             self._file.flush()
-        self._write_events(row)
+            self._write_events(row)
+            self._events.flush()
 
     def close(self) -> None:
         """Closes both files; the writer cannot be used any more."""
         with report_disk_full(self._path):
             self._file.close()
-        self._events.close()
+            self._events.close()
 
     def __enter__(self) -> MetricsWriter:
         return self
@@ -81,7 +87,8 @@ class MetricsWriter:
     def _write_events(self, row: Mapping[str, Any]) -> None:
         for name, value in row.items():
             if name != "step":
-                self._events.add_scalar(name, value, global_step=row["step"])
+                event = Event(summary=scalar(name, value), step=row["step"], wall_time=time.time())
+                self._events.write_event(event)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

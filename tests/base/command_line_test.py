@@ -1,0 +1,161 @@
+"""The command line: overrides reach the config; every mistake is one line, exit code 2, no file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from eagle_jax.base.command_line import load_config
+from eagle_jax.base.errors import UserError
+
+CONFIG = '''
+from ml_collections import ConfigDict
+
+def get_config(size="small"):
+    if size not in ("small", "large"):
+        raise ValueError(f"{size!r}: allowed are small, large")
+    return ConfigDict({
+        "steps": 3 if size == "small" else 300,
+        "rate": 0.5,
+        "widths": (8, 4),
+        "clip": False,
+        "name": "x",
+        "rl": {"horizon": 5, "anchor": {"num": 2}},
+    })
+'''
+
+PROGRAM = """
+import json, os, sys
+from eagle_jax.base import command_line
+from eagle_jax.base.errors import UserError
+
+def main(config, workdir):
+    action = config.name
+    if action == "user_error":
+        raise UserError("this is wrong,\\n  and two lines long")
+    if action == "bug":
+        raise ValueError("a mistake of the programmer")
+    if action == "folder":
+        workdir.mkdir()
+    if action == "wait":
+        print("waiting", flush=True)
+        sys.stdin.read()
+    print(json.dumps([config.to_dict(), config.is_locked, str(workdir)]))
+
+command_line.run(main, default_config="config.py", default_workdir="runs/x")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "config.py").write_text(CONFIG)
+    (tmp_path / "program.py").write_text(PROGRAM)
+    return tmp_path
+
+
+def start(folder, *arguments):
+    root = Path(__file__).parents[2]
+    return subprocess.Popen(
+        [sys.executable, "program.py", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(folder, *arguments):
+    process = start(folder, *arguments)
+    stdout, stderr = process.communicate()
+    return process.returncode, stdout, stderr
+
+
+def test_without_flags_the_default_config_and_folder_are_used(folder):
+    code, stdout, _ = run(folder)
+    config, is_locked, workdir = json.loads(stdout)
+    assert (code, config["steps"], is_locked, workdir) == (0, 3, True, "runs/x")
+
+
+def test_overrides_and_the_config_argument_reach_main(folder):
+    code, stdout, _ = run(
+        folder,
+        "--config=config.py:large",
+        "--config.rl.anchor.num=7",
+        "--config.rate=2",
+        "--config.widths=(1, 2, 3)",
+        "--config.clip",
+        "--workdir=elsewhere",
+    )
+    config, _, workdir = json.loads(stdout)
+    assert (code, workdir) == (0, "elsewhere")
+    assert config == {
+        "steps": 300,
+        "rate": 2.0,
+        "widths": [1, 2, 3],
+        "clip": True,
+        "name": "x",
+        "rl": {"horizon": 5, "anchor": {"num": 7}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--config.step=1"], "unknown key 'step'; config has: clip, name, rate, rl, steps, widths"),
+        (["--config.rl.anchor.n=1"], "unknown key 'n'; config.rl.anchor has: num"),
+        (["--config.rl.horizon.n=1"], "config.rl.horizon is a single value, 5"),
+        (["--config.steps=many"], "--config.steps=many: .* expected int, the config file has 3"),
+        (["--config.steps=1.5"], "--config.steps=1.5: .* expected int"),
+        (["--config.clip=perhaps"], "expected bool, the config file has False"),
+        (["--config.rl=5"], "expected a group of keys"),
+        (["--config=gone.py"], "--config=gone.py: there is no file gone.py"),
+        (["--config", "gone.py"], "--config=gone.py: there is no file gone.py"),
+        (["--config=config.py:huge"], "'huge': allowed are small, large"),
+        (["--config.steps"], "Missing value for flag --config.steps"),
+        (["--workdri=x"], "unknown flag --workdri; allowed are --config, .* --workdir"),
+        (["stray"], "unexpected argument 'stray'"),
+        (["--config.name=user_error"], "this is wrong, and two lines long$"),
+        (["--config.name=folder", "--workdir=program.py/x"], "program.py/x: Not a directory"),
+    ],
+)
+def test_every_mistake_is_one_line_with_code_2_and_nothing_is_written(folder, arguments, said):
+    before = sorted(folder.rglob("*"))
+    code, stdout, stderr = run(folder, *arguments)
+    assert code == 2, stderr
+    assert stdout == ""
+    lines = stderr.splitlines()
+    assert len(lines) == 1, stderr
+    assert lines[0].startswith("program.py: ")
+    assert re.search(said, lines[0]), lines[0]
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_bug_keeps_its_traceback(folder):
+    code, _, stderr = run(folder, "--config.name=bug")
+    assert code == 1
+    assert "Traceback" in stderr and "a mistake of the programmer" in stderr
+
+
+def test_ctrl_c_says_that_the_run_resumes(folder):
+    process = start(folder, "--config.name=wait")
+    assert process.stdout.readline() == "waiting\n"
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate()
+    assert process.returncode == 130
+    assert stderr == "program.py: interrupted; the same command resumes\n"
+
+
+def test_load_config_locks(folder):
+    config = load_config(str(folder / "config.py"))
+    assert config.is_locked
+    with pytest.raises(UserError, match="there is no file"):
+        load_config(str(folder / "gone.py"))

@@ -1,0 +1,237 @@
+"""A stage's folder: round trips, refusals, and the same bytes after a kill as without one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from eagle_jax.base.atomic_files import checksums
+from eagle_jax.base.errors import CorruptArtifactError, StaleArtifactError
+from eagle_jax.base.work_directory import WorkDirectory
+
+SETTINGS = {"design": {"rank": 3, "tolerance": 1e-3}, "seeds": (0, 1)}
+
+
+def make_stage(root, settings=SETTINGS, depends_on=()):
+    return WorkDirectory(root).stage("design", settings, depends_on)
+
+
+def finished_stage(root):
+    stage = make_stage(root)
+    stage.write_arrays("arrays.npz", {"a": np.arange(6, dtype=np.int32).reshape(2, 3)})
+    stage.write_json("value.json", {"x": 0.1})
+    stage.chunk(0, lambda: [1])
+    stage.finish()
+    return stage
+
+
+def test_every_kind_of_file_comes_back_as_it_went_in(tmp_path):
+    stage = make_stage(tmp_path)
+    arrays = {
+        "float": np.array([0.1, np.nan, -0.0], np.float32),
+        "bool": np.array(True),
+        "text": np.array(["ä", "bc"]),
+        "empty": np.zeros((0, 4), np.int32),
+    }
+    rows = [{"title": "Amélie\nline \u2028 end", "n": 1}, {"n": None}]
+    stage.write_arrays("a.npz", arrays)
+    stage.write_json("deep/b.json", {"x": [1, 2.5, None], "y": "ß"})
+    stage.write_jsonl("c.jsonl", iter(rows))
+    stage.write_text("d.txt", "one\r\ntwo ß")
+    read = stage.read_arrays("a.npz")
+    assert list(read) == list(arrays)
+    for name, array in arrays.items():
+        assert read[name].dtype == array.dtype
+        np.testing.assert_array_equal(read[name], array)
+    assert stage.read_json("deep/b.json") == {"x": [1, 2.5, None], "y": "ß"}
+    assert stage.read_jsonl("c.jsonl") == rows
+    assert stage.read_text("d.txt") == "one\r\ntwo ß"
+
+
+def test_nothing_is_created_before_the_first_write(tmp_path):
+    stage = make_stage(tmp_path / "run")
+    assert not stage.is_complete()
+    assert not (tmp_path / "run").exists()
+
+
+def test_complete_only_after_finish_and_in_another_process_too(tmp_path):
+    stage = make_stage(tmp_path)
+    stage.write_json("value.json", 1)
+    assert not make_stage(tmp_path).is_complete()
+    stage.finish()
+    assert make_stage(tmp_path).is_complete()
+    manifest = json.loads((stage.path / "MANIFEST.json").read_text())
+    assert set(manifest["files"]) == {"SETTINGS.json", "value.json"}
+    assert manifest["settings"]["seeds"] == [0, 1]
+    assert manifest["digest"] == stage.digest
+    assert manifest["provenance"]["packages"]["jax"]
+
+
+def test_a_complete_stage_takes_no_more_writes(tmp_path):
+    stage = finished_stage(tmp_path)
+    with pytest.raises(RuntimeError, match="is complete"):
+        stage.write_json("value.json", 2)
+    assert stage.read_json("value.json") == {"x": 0.1}
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_other_settings_are_refused_by_name_and_nothing_changes(tmp_path, finished):
+    stage = finished_stage(tmp_path) if finished else make_stage(tmp_path)
+    if not finished:
+        stage.chunk(0, lambda: [1])
+    before = checksums(tmp_path)
+    other = make_stage(tmp_path, {"design": {"rank": 4, "tolerance": 1e-3}, "extra": 1})
+    for use in (other.is_complete, lambda: other.write_json("value.json", 2), other.finish):
+        with pytest.raises(StaleArtifactError) as caught:
+            use()
+        assert "design.rank: 3 there, 4 now" in str(caught.value)
+        assert "extra is only now" in str(caught.value)
+        assert "seeds is only there" in str(caught.value)
+        assert "tolerance" not in str(caught.value)
+    with pytest.raises(StaleArtifactError):
+        other.chunk(0, lambda: [2])
+    assert checksums(tmp_path) == before
+
+
+def test_a_change_upstream_shows_downstream(tmp_path):
+    work = WorkDirectory(tmp_path)
+    make = lambda rank: work.stage("b", {}, [work.stage("a", {"rank": rank})])  # noqa: E731
+    assert make(1).digest == make(1).digest != make(2).digest
+    make(1).write_json("x.json", 1)
+    with pytest.raises(StaleArtifactError, match="the stage 'a' that it reads differs"):
+        make(2).is_complete()
+
+
+@pytest.mark.parametrize("file", ["arrays.npz", "value.json", "parts/00000.json", "SETTINGS.json"])
+@pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])
+def test_damage_to_any_file_of_a_complete_stage_is_refused(tmp_path, file, damage):
+    path = finished_stage(tmp_path).path / file
+    data = path.read_bytes()
+    if damage == "remove":
+        path.unlink()
+    else:
+        path.write_bytes(data[:-1] if damage == "truncate" else data[:-2] + b"~" + data[-1:])
+    with pytest.raises(CorruptArtifactError, match=file if file != "SETTINGS.json" else "design"):
+        make_stage(tmp_path).is_complete()
+
+
+def test_truncated_files_are_refused_when_read_without_a_manifest(tmp_path):
+    stage = make_stage(tmp_path)
+    stage.write_arrays("a.npz", {"a": np.arange(1000)})
+    stage.write_json("b.json", {"a": 1})
+    stage.write_jsonl("c.jsonl", [{"a": 1}, {"a": 2}])
+    for file in ("a.npz", "b.json", "c.jsonl"):
+        path = stage.path / file
+        path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(CorruptArtifactError, match="a.npz"):
+        stage.read_arrays("a.npz")
+    with pytest.raises(CorruptArtifactError, match="b.json"):
+        stage.read_json("b.json")
+    with pytest.raises(CorruptArtifactError, match="c.jsonl, line 2"):
+        stage.read_jsonl("c.jsonl")
+    with pytest.raises(CorruptArtifactError, match="d.txt: .*missing"):
+        stage.read_text("d.txt")
+
+
+def test_objects_and_keys_are_not_pickled(tmp_path):
+    stage = make_stage(tmp_path)
+    with pytest.raises(TypeError, match="'bad'"):
+        stage.write_arrays("a.npz", {"bad": np.array([{}])})
+    with pytest.raises(TypeError, match="has no JSON form"):
+        make_stage(tmp_path, {"f": print})
+
+
+def test_a_folder_of_somebody_else_is_not_touched(tmp_path):
+    (tmp_path / "design").mkdir()
+    (tmp_path / "design" / "thesis.tex").write_text("...")
+    with pytest.raises(CorruptArtifactError, match="thesis.tex"):
+        make_stage(tmp_path).write_json("value.json", 1)
+    assert os.listdir(tmp_path / "design") == ["thesis.tex"]
+
+
+def test_chunks_are_computed_once_and_look_the_same_when_resumed(tmp_path):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return {"pair": (1, 2), 3: 0.1}
+
+    first = make_stage(tmp_path).chunk(7, compute)
+    second = make_stage(tmp_path).chunk(7, compute)
+    assert first == second == {"pair": [1, 2], "3": 0.1}
+    assert len(calls) == 1
+
+
+def test_a_corrupt_chunk_is_refused_and_kept(tmp_path):
+    stage = make_stage(tmp_path)
+    stage.chunk(0, lambda: [1, 2])
+    path = stage.path / "parts" / "00000.json"
+    changed = path.read_text().replace("[1, 2]", "[1, 3]")
+    path.write_text(changed)
+    with pytest.raises(CorruptArtifactError, match="00000.json: .*checksum"):
+        stage.chunk(0, lambda: [1, 2])
+    assert path.read_text() == changed
+
+
+# Forks before JAX is used: every child is one run of the command, killed at its n-th system call.
+PROGRAM = """
+import os, signal, sys
+import numpy as np
+from eagle_jax.base.work_directory import WorkDirectory
+
+def dying(call, kill_at, calls):
+    def run(*arguments):
+        calls.append(call)
+        if len(calls) == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*arguments)
+    return run
+
+def run(root, kill_at):
+    calls = []
+    os.replace = dying(os.replace, kill_at, calls)
+    os.fsync = dying(os.fsync, kill_at, calls)
+    stage = WorkDirectory(root).stage("walk", {"length": 3})
+    if not stage.is_complete():
+        parts = [stage.chunk(i, lambda: np.random.default_rng(i).normal(size=2).tolist())
+                 for i in range(3)]
+        stage.write_arrays("walk.npz", {"walk": np.cumsum(parts, 0)})
+        stage.write_text("report.md", "done")
+        stage.finish()
+
+def in_a_child(root, kill_at):
+    child = os.fork()
+    if child == 0:
+        run(root, kill_at)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+for kill_at in range(int(sys.argv[2])):
+    root = f"{sys.argv[1]}/{kill_at}"
+    print(in_a_child(root, kill_at), in_a_child(root, 0))
+"""
+
+
+def test_kill_at_every_write_then_the_same_command_gives_the_same_bytes(tmp_path):
+    # Seven files, each with a flush, a rename and a flush of the folder: 21 calls, then none.
+    run = [sys.executable, "-c", PROGRAM, str(tmp_path), "23"]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    killed = f"{-signal.SIGKILL} 0"
+    assert done.stdout.splitlines() == ["0 0"] + [killed] * 21 + ["0 0"]
+    for kill_at in range(23):
+        stage = WorkDirectory(tmp_path / str(kill_at)).stage("walk", {"length": 3})
+        assert stage.is_complete()
+        found = checksums(stage.path)
+        del found["MANIFEST.json"]  # tells the time it was made
+        assert set(found) == {"SETTINGS.json", "walk.npz", "report.md"} | {
+            f"parts/0000{index}.json" for index in range(3)
+        }
+        if kill_at == 0:
+            uninterrupted = found
+        assert found == uninterrupted
