@@ -4,10 +4,10 @@
 #   bash launch/run.sh experiments.eagle [flags]     a module, `python -m` style
 #   bash launch/run.sh pytest [arguments]            the tests
 #
-# An active Python environment that already has the package is used as it is. Otherwise a virtual
-# environment is made in .venv and the pinned versions of launch/constraints.txt are installed into
-# it. Stamp files say what was installed, so that later calls start at once, a changed setup.cfg or
-# constraints.txt is installed again, and an interrupted installation is begun anew.
+# An active Python environment that already has the package is used as it is. Otherwise the pinned
+# versions of launch/constraints.txt are installed into a virtual environment in .venv. A stamp file
+# there says what was installed: later calls start at once, a changed setup.cfg or constraints.txt
+# is installed again, and an installation that was interrupted is begun anew.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -47,21 +47,25 @@ sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; then
 }
 
 install() {
-  local target=.
+  local python target=.
   [ "$extra" = run ] || target=".[$extra]"
-  if [ ! -e .venv/installed_run ] && [ ! -e .venv/installed_test ]; then
-    local python
+  if [ -e .venv/unfinished ] || ! .venv/bin/python -c '' 2>/dev/null; then
     python=$(find_python)
     echo "Setting up .venv with $("$python" --version) (once; a minute or two) ..." >&2
-    "$python" -m venv --clear .venv
+    rm -rf .venv
+    mkdir .venv
+    touch .venv/unfinished
+    "$python" -m venv .venv
   else
     echo "Updating .venv ..." >&2
-    rm -f .venv/installed_*
+    touch .venv/unfinished
   fi
   .venv/bin/python -m pip install --quiet --disable-pip-version-check \
     --constraint launch/constraints.txt --editable "$target" ||
     fail "the installation failed (see above); the same command tries again"
+  rm -f .venv/installed_*
   echo "$wanted" >".venv/installed_$extra"
+  rm .venv/unfinished
 }
 
 if has_needed python; then
@@ -70,7 +74,8 @@ else
   wanted=$(cat setup.cfg pyproject.toml launch/constraints.txt | cksum)
   stamp=.venv/installed_$extra
   [ -e "$stamp" ] || stamp=.venv/installed_test # the tests' environment runs everything
-  if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || ! .venv/bin/python -c '' 2>/dev/null; then
+  if [ -e .venv/unfinished ] || [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] ||
+    ! .venv/bin/python -c '' 2>/dev/null; then
     install
   fi
   python=.venv/bin/python

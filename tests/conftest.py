@@ -1,4 +1,4 @@
-"""What holds for every test: eight CPU devices, no key used twice, no rank promotion, no network."""
+"""In every test: eight CPU devices, no key used twice, no rank promotion, no sockets."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 ).strip()
 
-import jax  # noqa: E402
-import pytest  # noqa: E402
+import jax
+import pytest
 
 jax.config.update("jax_debug_key_reuse", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -15,7 +15,7 @@ import pytest
 from eagle_jax.base.command_line import load_config
 from eagle_jax.base.errors import UserError
 
-CONFIG = '''
+CONFIG = """
 from ml_collections import ConfigDict
 
 def get_config(size="small"):
@@ -29,7 +29,7 @@ def get_config(size="small"):
         "name": "x",
         "rl": {"horizon": 5, "anchor": {"num": 2}},
     })
-'''
+"""
 
 PROGRAM = """
 import json, os, sys
@@ -110,7 +110,10 @@ def test_overrides_and_the_config_argument_reach_main(folder):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--config.step=1"], "unknown key 'step'; config has: clip, name, rate, rl, steps, widths"),
+        (
+            ["--config.step=1"],
+            "unknown key 'step'; config has: clip, name, rate, rl, steps, widths",
+        ),
         (["--config.rl.anchor.n=1"], "unknown key 'n'; config.rl.anchor has: num"),
         (["--config.rl.horizon.n=1"], "config.rl.horizon is a single value, 5"),
         (["--config.steps=many"], "--config.steps=many: .* expected int, the config file has 3"),

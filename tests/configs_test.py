@@ -1,0 +1,56 @@
+"""Every config is a page of a lab notebook: it loads, is locked, and says what to expect."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from eagle_jax.base.command_line import load_config
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "experiments" / "configs").glob("[!_]*.py"))
+HEADINGS = ("Paper:", "Command:", "Hardware:", "Time:", "Expect:")
+
+each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+
+
+def test_there_are_configs():
+    assert "eagle_minilens" in {path.stem for path in CONFIGS}
+
+
+@each_config
+def test_config_loads_and_is_locked(path):
+    config = load_config(str(path))
+    assert isinstance(config, ConfigDict) and config.is_locked
+    with pytest.raises(AttributeError):
+        config.a_key_that_is_not_there = 1
+    json.dumps(config.to_dict())  # goes into every manifest
+
+
+@each_config
+def test_docstring_has_every_heading_with_something_after_it(path):
+    text = ast.get_docstring(ast.parse(path.read_text())) or ""
+    for heading in HEADINGS:
+        said = re.search(rf"^{heading}[ \t]*\n?[ \t]*(\S.*)", text, re.MULTILINE)
+        assert said, f"{path.name}: its docstring lacks {heading!r}"
+        assert not said[1].startswith(HEADINGS), f"{path.name}: nothing is said after {heading!r}"
+
+
+@each_config
+def test_command_in_the_docstring_runs_this_config(path):
+    text = ast.get_docstring(ast.parse(path.read_text())) or ""
+    modules = re.findall(r"(?:launch/run\.sh|python -m) (experiments\.\w+)", text)
+    assert modules, f"{path.name}: no command of the form `bash launch/run.sh experiments.<name>`"
+    for module in modules:
+        assert importlib.util.find_spec(module), f"{path.name} names {module}, which is not there"
+    for name in re.findall(r"--config=(\S+?\.py)", text):
+        assert (ROOT / name).is_file(), f"{path.name} names {name}, which is not there"
+    own = path.relative_to(ROOT).as_posix()
+    is_default = any(own in (ROOT / f"{m.replace('.', '/')}.py").read_text() for m in modules)
+    assert is_default or f"--config={own}" in text, f"{path.name}: its command runs another config"
