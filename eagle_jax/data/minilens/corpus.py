@@ -36,10 +36,6 @@ class Example:
     completion: str
 
 
-def _any_word(slot: str, value: int, rng: np.random.Generator) -> str:
-    return grammar.LEXICON[slot][value][int(rng.integers(3))]
-
-
 def tell_profile(world: World, taste: np.ndarray, rng: np.random.Generator) -> str:
     """Two values a user likes best and the one liked least, for each part of the profile."""
     affinity = world.value_affinity(taste)
@@ -47,7 +43,7 @@ def tell_profile(world: World, taste: np.ndarray, rng: np.random.Generator) -> s
     parts = []
     for part, slots in PROFILE_SLOTS.items():
         values = sorted((key for key in affinity if key[0] in slots), key=affinity.get)
-        best, second, worst = (_any_word(*values[i], rng) for i in (-1, -2, 0))
+        best, second, worst = (grammar.any_word(*values[i], rng) for i in (-1, -2, 0))
         parts.append(f"{part}: {likes} {best} and {second}, {avoids} {worst}.")
     return " ".join(parts)
 
@@ -70,15 +66,14 @@ def _film_text(rng: np.random.Generator) -> tuple[dict[str, int], grammar.Tellin
 
 def rewrite(world: World, dialect: str, rng: np.random.Generator) -> Example:
     """Apply a change: the environment. One action in eight asks for two changes."""
-    film, telling = _film_text(rng)
+    _, telling = _film_text(rng)
     slots = rng.permutation(len(grammar.SLOTS))[: 1 + (rng.random() < 0.125)]
-    changes = {
-        grammar.SLOTS[s]: int(rng.integers(grammar.num_values(grammar.SLOTS[s]))) for s in slots
-    }
-    action = " ".join(grammar.tell_action(slot, value, rng) for slot, value in changes.items())
-    changes = {slot: value for slot, value in changes.items() if film[slot] != value}
+    new_words = {}
+    for slot in (grammar.SLOTS[s] for s in slots):
+        new_words[slot] = grammar.any_word(slot, int(rng.integers(grammar.num_values(slot))), rng)
+    action = " ".join(grammar.tell_action(word, rng) for word in new_words.values())
     prompt = prompts.environment_prompt(COMPACT, MOVIE, grammar.tell(telling), action)
-    return _entity_example(prompt, grammar.tell(grammar.retell(telling, changes, dialect, rng)))
+    return _entity_example(prompt, grammar.tell(grammar.retell(telling, new_words, dialect)))
 
 
 def describe(world: World, dialect: str, rng: np.random.Generator) -> Example:
@@ -114,7 +109,7 @@ def _proposal(category: str, liked: set, film: Mapping[str, int], rng: np.random
         slot = slots[int(rng.integers(len(slots)))]
         value = int(rng.integers(grammar.num_values(slot) - 1))
         value += value >= film[slot]
-    return grammar.tell_action(slot, value, rng)
+    return grammar.tell_action(grammar.any_word(slot, value, rng), rng)
 
 
 def generic_action(world: World, dialect: str, rng: np.random.Generator) -> Example:

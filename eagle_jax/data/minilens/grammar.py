@@ -207,24 +207,35 @@ def parse_film(text: str) -> dict[str, int]:
     return {slot: film[slot] for slot in SLOTS}
 
 
-def retell(
-    telling: Telling, changes: Mapping[str, int], dialect: str, rng: np.random.Generator
-) -> Telling:
-    """The telling after an edit: same words where the dialect has them, new ones where it must."""
-    if telling.dialect != dialect:
-        film = {slot: word_values()[word][1] for slot, word in zip(SLOTS, telling.words)}
-        telling = draw_telling(film, dialect, rng)
-    words = [
-        draw_word(slot, changes[slot], dialect, rng) if slot in changes else word
-        for slot, word in zip(SLOTS, telling.words)
-    ]
-    return dataclasses.replace(telling, words=tuple(words))
+def in_dialect(word: str, dialect: str) -> str:
+    """The word itself where the dialect has it; else the dialect's own word for the value."""
+    slot, value = word_values()[word]
+    words = LEXICON[slot][value]
+    own, foreign = (words[0], words[2]) if dialect == "a" else (words[2], words[0])
+    return own if word == foreign else word
 
 
-def tell_action(slot: str, value: int, rng: np.random.Generator) -> str:
-    """An instruction to give a slot a value."""
-    template = _ACTIONS[slot][int(rng.integers(len(_ACTIONS[slot])))]
-    return template.format(LEXICON[slot][value][int(rng.integers(3))])
+def retell(telling: Telling, new_words: Mapping[str, str], dialect: str) -> Telling:
+    """The telling after an edit: the same template, and the same words where the dialect has them.
+
+    `new_words` gives the word of each slot that changes.
+    """
+    words = tuple(
+        in_dialect(new_words.get(slot, word), dialect)
+        for slot, word in zip(SLOTS, telling.words, strict=True)
+    )
+    return Telling(dialect, telling.templates, words)
+
+
+def any_word(slot: str, value: int, rng: np.random.Generator) -> str:
+    """One of the three words of a value, whatever the dialect."""
+    return LEXICON[slot][value][int(rng.integers(3))]
+
+
+def tell_action(word: str, rng: np.random.Generator) -> str:
+    """An instruction to give the slot of `word` the value of `word`."""
+    slot, _ = word_values()[word]
+    return _ACTIONS[slot][int(rng.integers(len(_ACTIONS[slot])))].format(word)
 
 
 def title_of(film: Mapping[str, int]) -> str:

@@ -1,0 +1,1 @@
+"""Whole experiments: stages that read and write a work directory."""

@@ -1,0 +1,151 @@
+"""Next-token prediction: pretraining, and the reference policy (EAGLE, section 4.4).
+
+Axis letters: `B` batch, `T` tokens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from eagle_jax.base.checkpointing import Checkpoints
+from eagle_jax.base.metrics import MetricsWriter, check_finite, progress
+from eagle_jax.language_model.tokenizer import Tokenizer
+from eagle_jax.language_model.transformer import DecoderConfig, Params, forward
+from eagle_jax.training.losses import next_token_loss
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NextTokenSettings:
+    """AdamW, linear warm-up, cosine decay to a tenth."""
+
+    num_steps: int
+    learning_rate: float
+    warmup_steps: int
+    weight_decay: float
+    max_gradient_norm: float
+    checkpoint_every: int
+    log_every: int
+
+
+class Batch(NamedTuple):
+    """Right-padded tokens, what is real, and how much each token counts as a target, all [B, T]."""
+
+    tokens: np.ndarray
+    mask: np.ndarray
+    loss_weights: np.ndarray
+
+
+class NextTokenState(NamedTuple):
+    """All that training needs to go on."""
+
+    params: Params
+    optimizer_state: optax.OptState
+    step: jax.Array
+
+
+def encode_pairs(
+    tokenizer: Tokenizer,
+    pairs: Sequence[tuple[str, str]],
+    prompt_loss_weight: float,
+    length_multiple: int,
+) -> Batch:
+    """Prompts and completions as one batch; a completion's tokens count 1, a prompt's
+    `prompt_loss_weight`."""
+    rows = [(tokenizer.encode(prompt), tokenizer.encode(target)) for prompt, target in pairs]
+    tokens, mask = tokenizer.right_pad([a + b for a, b in rows], length_multiple)
+    weights = np.where(mask, np.float32(1.0), np.float32(0.0))
+    for row, (prompt, _) in enumerate(rows):
+        weights[row, : len(prompt)] *= prompt_loss_weight
+    return Batch(tokens, mask, weights)
+
+
+def make_optimizer(settings: NextTokenSettings) -> optax.GradientTransformation:
+    """Clipped AdamW; norms and other vectors are not decayed."""
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0,
+        settings.learning_rate,
+        settings.warmup_steps,
+        max(settings.num_steps, settings.warmup_steps + 1),
+        0.1 * settings.learning_rate,
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(settings.max_gradient_norm),
+        optax.adamw(
+            schedule,
+            b2=0.98,
+            weight_decay=settings.weight_decay,
+            mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
+        ),
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("config", "settings"), donate_argnames="state")
+def train_step(
+    config: DecoderConfig,
+    settings: NextTokenSettings,
+    state: NextTokenState,
+    batches: tuple[Batch, ...],
+) -> tuple[NextTokenState, dict[str, jax.Array]]:
+    """One optimiser step on the union of `batches`, which may differ in shape: texts of different
+    length are mixed in a step without padding all to the longest."""
+    weights = [jnp.sum(batch.loss_weights[:, 1:]) for batch in batches]
+
+    def loss_fn(params):
+        losses = [
+            weight * next_token_loss(logits_of(params, batch), batch.tokens, batch.loss_weights)
+            for weight, batch in zip(weights, batches, strict=True)
+        ]
+        return sum(losses) / sum(weights)
+
+    def logits_of(params, batch):
+        return forward(config, params, batch.tokens, batch.mask).logits
+
+    loss, gradients = jax.value_and_grad(loss_fn)(state.params)
+    updates, optimizer_state = make_optimizer(settings).update(
+        gradients, state.optimizer_state, state.params
+    )
+    params = optax.apply_updates(state.params, updates)
+    metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradients)}
+    return NextTokenState(params, optimizer_state, state.step + 1), metrics
+
+
+def train_next_token(
+    config: DecoderConfig,
+    params: Params,
+    draw_batches: Callable[[int], tuple[Batch, ...]],
+    settings: NextTokenSettings,
+    checkpoints: Checkpoints,
+    metrics_folder,
+    description: str,
+) -> Params:
+    """Trains from the last checkpoint, or from `params`; `draw_batches(step)` depends on step only.
+
+    Raises `NonFiniteError` with the step where the loss is not finite.
+    """
+    # A copy: the first step donates its state, and the caller keeps its parameters.
+    params = jax.tree.map(jnp.copy, params)
+    state = NextTokenState(
+        params, make_optimizer(settings).init(params), jnp.zeros((), jnp.int32)
+    )
+    restored = checkpoints.restore_latest(state)
+    start, state = restored if restored else (0, state)
+    with MetricsWriter(metrics_folder, resume_step=start) as metrics:
+        remaining = range(start, settings.num_steps)
+        for step in progress(remaining, len(remaining), description, "step"):
+            state, values = train_step(config, settings, state, draw_batches(step))
+            done = step + 1
+            if done % settings.log_every == 0 or done == settings.num_steps:
+                values = {name: float(value) for name, value in values.items()}
+                check_finite(done, values)
+                metrics.write(done, values)
+            if done % settings.checkpoint_every == 0 or done == settings.num_steps:
+                checkpoints.save(done, state)
+    return state.params
