@@ -1,0 +1,260 @@
+"""The report of a run: report.html, which needs nothing beside it, and report.md with its figures.
+
+Everything comes from `ReportData`, plain JSON-able values, so a report can be made again from the
+artifacts of a run. Text written by language models is untrusted: it is escaped, always.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import html
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from eagle_jax.base.atomic_files import write_atomically
+from eagle_jax.evaluation import figures
+from eagle_jax.evaluation.content_gap import HELD_OUT, TRAIN
+from eagle_jax.evaluation.content_gap_table import HELD_OUT_COLUMNS, TEXT_COLUMNS, TRAIN_COLUMNS
+
+ENCODER_TITLES = {TRAIN: "training encoder", HELD_OUT: "held-out encoder"}
+
+# Tennenholtz et al., Embedding-Aligned Language Models, NeurIPS 2024 (arXiv 2406.00024), the table
+# of reference policies on the strong test environment: row -> (U, its error, raters' shares).
+PAPER_SOURCE = "Tennenholtz et al., NeurIPS 2024, arXiv 2406.00024"
+PAPER_TABLE = {
+    "ELM decoder": (0.57, None, 0.31, 0.37, 0.52),
+    "reference policy, uniform": (0.49, 0.02, 0.59, 0.62, 0.44),
+    "reference policy, best_next_step": (0.58, 0.02, 0.62, 0.60, 0.34),
+    "reference policy, g_optimal": (0.51, 0.02, 0.51, 0.67, 0.45),
+    "EAGLE, uniform": (0.65, 0.03, 0.69, 0.64, 0.43),
+    "EAGLE, best_next_step": (0.69, 0.04, 0.71, 0.69, 0.25),
+    "EAGLE, g_optimal": (0.74, 0.03, 0.76, 0.74, 0.47),
+}
+
+_TOKEN = re.compile(r"#(?:BEGIN|END)_[A-Z_]+|[^\s#]+|#")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportData:
+    """All that a report says; every field is JSON-able.
+
+    Rows of the table that the paper has too are recognised by the names in `PAPER_TABLE`.
+    """
+
+    title: str
+    confidence: float  # of all intervals, e.g. 0.95
+    table: Sequence[Mapping[str, Any]]  # content_gap_table.summarize
+    comparisons: Sequence[Mapping[str, Any]]  # content_gap_table.compare
+    malformed: Mapping[str, Mapping[str, Any]]  # content_gap_table.malformed_counts
+    episodes: Sequence[Mapping[str, Any]]  # EpisodeRecord.to_json, the ones to be told
+    # [{"row", "seed", "metrics": {name: {"step": [...], "value": [...]}}}], see learning_curve
+    curves: Sequence[Mapping[str, Any]]
+    embedding_picture: Mapping[str, Any]  # figures.embedding_picture
+    # [{"title", "facts": [{"name", "value", "meaning"}]}], one group for each stage
+    stages: Sequence[Mapping[str, Any]]
+    not_reproduced: Sequence[str]
+    settings: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+
+def learning_curve(
+    row: str, seed: int, metric_rows: Sequence[Mapping[str, Any]], names: Sequence[str]
+) -> dict[str, Any]:
+    """The metrics `names` of one training run, each at the steps where it was written."""
+    metrics = {}
+    for name in names:
+        present = [(r["step"], r[name]) for r in metric_rows if name in r]
+        if not present:
+            raise ValueError(f"metric {name!r} of row {row!r}, seed {seed} was never written")
+        steps, values = zip(*present, strict=True)
+        metrics[name] = {"step": list(steps), "value": list(values)}
+    return {"row": row, "seed": seed, "metrics": metrics}
+
+
+def write_report(folder: Path, data: ReportData) -> tuple[Path, Path]:
+    """Writes report.html and report.md with its figures into `folder`, returns the two paths.
+
+    Raises ValueError naming row and column if the table holds a number that is not finite.
+    """
+    _refuse_non_finite(data.table)
+    drawn = {
+        "utility": figures.utility_figure(data.table, _encoders(data)),
+        "curves": figures.curves_figure(data.curves) if data.curves else None,
+        "embedding": figures.embedding_figure(data.embedding_picture),
+    }
+    drawn = {name: figure for name, figure in drawn.items() if figure}
+    environment = _template_environment()
+    context = _context(data)
+    svgs = {name: figures.to_inline_svg(figure, name) for name, figure in drawn.items()}
+    page = environment.get_template("report_template.html").render(**context, figures=svgs)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"report.html": page.encode()}
+    names = {name: f"report_{name}.png" for name in drawn}
+    files |= {names[name]: figures.to_png(figure) for name, figure in drawn.items()}
+    text = environment.get_template("report_template.md").render(**context, figures=names)
+    files["report.md"] = re.sub(r"\n{3,}", "\n\n", text).encode()
+    for name, content in files.items():
+        write_atomically(folder / name, lambda file, content=content: file.write(content))
+    return folder / "report.html", folder / "report.md"
+
+
+def changed_words(before: str, after: str) -> list[tuple[str, str]]:
+    """`after` as (kind, text) pieces: "same", "new", "gone" (only in `before`), or "label".
+
+    A label is a block's opening marker, told in words; closing markers are left out.
+    """
+    old, new = _TOKEN.findall(before), _TOKEN.findall(after)
+    pieces: list[tuple[str, str]] = []
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    for operation, i, i_end, j, j_end in matcher.get_opcodes():
+        if operation == "equal":
+            pieces += _pieces("same", new[j:j_end])
+        else:
+            pieces += _pieces("gone", old[i:i_end]) + _pieces("new", new[j:j_end])
+    return pieces
+
+
+def _pieces(kind: str, words: Sequence[str]) -> list[tuple[str, str]]:
+    pieces, run = [], []
+    for word in [*words, "#END_"]:
+        if not word.startswith(("#BEGIN_", "#END_")):
+            run.append(word)
+            continue
+        if run:
+            pieces.append((kind, " ".join(run)))
+            run = []
+        if word.startswith("#BEGIN_") and kind != "gone":
+            label = word.removeprefix("#BEGIN_").replace("_", " ").capitalize()
+            pieces.append(("label", label))
+    return pieces
+
+
+def _context(data: ReportData) -> dict[str, Any]:
+    """What both templates read."""
+    tables = [("Does it steer? Scored by the training encoder", TRAIN_COLUMNS, TRAIN)]
+    if HELD_OUT in _encoders(data):
+        tables.append(("The same texts under the held-out encoder", HELD_OUT_COLUMNS, HELD_OUT))
+    tables.append(("What became of the texts, and what it cost", TEXT_COLUMNS, "text"))
+    cells = {row["row"]: row["cells"] for row in data.table}
+    return {
+        "data": data,
+        "level": f"{data.confidence:.0%}".replace("%", " %"),
+        "tables": [
+            {"title": title, "columns": _used(columns, data.table), "name": name}
+            for title, columns, name in tables
+        ],
+        "comparisons": [{**c, "verdict": _verdict(c)} for c in data.comparisons],
+        "paper": [
+            {"row": row, "values": values, "ours": cells.get(row)}
+            for row, values in PAPER_TABLE.items()
+        ],
+        "paper_source": PAPER_SOURCE,
+        "encoder_titles": ENCODER_TITLES,
+        "episodes": [_story(episode) for episode in data.episodes],
+        "reasons": sorted({reason for row in data.malformed.values() for reason in row["reasons"]}),
+        "settings": list(_flatten(data.settings)),
+        "provenance": list(_flatten(data.provenance)),
+        "summary": list(_summary(data)),
+    }
+
+
+def _encoders(data: ReportData) -> dict[str, str]:
+    """Encoders that the table has utilities for -> their titles."""
+    return {
+        encoder: title
+        for encoder, title in ENCODER_TITLES.items()
+        if any(row["cells"][f"{encoder}/utility"] for row in data.table)
+    }
+
+
+def _used(columns, table):
+    """Columns with a number in at least one row."""
+    return [c for c in columns if any(row["cells"][c.name] is not None for row in table)]
+
+
+def _verdict(comparison: Mapping[str, Any]) -> str:
+    """What the intervals of a comparison allow one to say."""
+    difference = comparison["difference"]
+    if comparison["separated"]:
+        return "higher, intervals separated"
+    if difference["low"] > 0:
+        return "higher start by start, intervals overlap"
+    if difference["high"] < 0:
+        return "lower"
+    return "no difference shown"
+
+
+def _summary(data: ReportData) -> Iterator[str]:
+    """One sentence for each compared pair of rows: both encoders' verdicts."""
+    pairs = dict.fromkeys((c["row"], c["baseline"]) for c in data.comparisons)
+    for row, baseline in pairs:
+        parts = [
+            f"{ENCODER_TITLES[c['encoder']]}: {_verdict(c)}, "
+            f"{_interval(c['difference'], signed=True)}"
+            for c in data.comparisons
+            if (c["row"], c["baseline"]) == (row, baseline)
+        ]
+        yield f"{row} against {baseline}. {'; '.join(parts).capitalize()}."
+
+
+def _story(episode: Mapping[str, Any]) -> dict[str, Any]:
+    """An episode with the words that each step changed and the utilities after it."""
+    before, steps = episode["anchor"], []
+    for place, step in enumerate(episode["steps"], start=1):
+        utilities = {encoder: path[place]["utility"] for encoder, path in episode["scores"].items()}
+        words = changed_words(before, step["description"])
+        steps.append({**step, "words": words, "utilities": utilities})
+        before = step["description"]
+    first = {encoder: path[0]["utility"] for encoder, path in episode["scores"].items()}
+    words = changed_words(episode["anchor"], episode["anchor"])
+    return {**episode, "steps": steps, "anchor_words": words, "anchor_utilities": first}
+
+
+def _refuse_non_finite(table: Sequence[Mapping[str, Any]]) -> None:
+    for row in table:
+        for name, cell in row["cells"].items():
+            if cell is not None and not all(map(math.isfinite, cell.values())):
+                raise ValueError(f"row {row['row']!r}, column {name!r}: {cell} is not finite")
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested mappings as (dotted name, value) rows."""
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from _flatten(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", _number(inner) if isinstance(inner, float) else str(inner)
+
+
+def _number(value: Any) -> str:
+    """A few digits for a float, anything else as it is."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _interval(cell: Mapping[str, float], signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    return f"{cell['mean']:{sign}.3f} [{cell['low']:{sign}.3f}, {cell['high']:{sign}.3f}]"
+
+
+def _markdown(text: Any) -> str:
+    """Any text as literal Markdown on one line: no tags, no emphasis, no links, no table cells."""
+    escaped = re.sub(r"([\\`*_\[\]#|~!$])", r"\\\1", " ".join(str(text).split()))
+    return html.escape(escaped, quote=False)
+
+
+def _template_environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=jinja2.select_autoescape(["html"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"md": _markdown, "number": _number, "interval": _interval}
+    return environment
