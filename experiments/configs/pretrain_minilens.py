@@ -1,12 +1,12 @@
 """MiniLens-LM: the small decoders that play every language-model role in the embedded world.
 
 Paper: EAGLE (arXiv 2406.00024), section 5: the roles of Gemini Nano (policy), Pro and Ultra
-    (environment, generator, rater), here played by decoders of 0.4M and 0.6M parameters.
+    (environment, generator and rater), here played by decoders of 0.4M and 0.6M parameters.
 Command: bash launch/run.sh experiments.pretrain --workdir=/tmp/minilens_lm
     (one role: --config=experiments/configs/pretrain_minilens.py:policy), then copy
     <workdir>/<role>/model to eagle_jax/data/minilens_lm/<role>.
 Hardware: two CPU cores.
-Time: under an hour for the three roles.
+Time: under an hour for the four roles.
 Expect: the environments follow the instruction in at least 90 % of fresh films, keep the other
     slots in at least 90 % and are well-formed in at least 99 % at temperature 0.5; what was
     measured is in eagle_jax/data/minilens_lm/<role>/card.json.
@@ -14,67 +14,73 @@ Expect: the environments follow the instruction in at least 90 % of fresh films,
 
 from ml_collections import ConfigDict
 
-_ROLES = ("environment_a", "policy", "environment_b")
+_ROLES = ("environment_a", "generator", "policy", "environment_b")
 
 
 def get_config(role: str = "all") -> ConfigDict:
-    """`role`: one of environment_a, environment_b, policy; or all of them."""
+    """`role`: environment_a, environment_b, generator, policy, or all of them."""
     if role != "all" and role not in _ROLES:
         raise ValueError(f"unknown role {role!r}: expected all, {', '.join(_ROLES)}")
+    makers = {"policy": _policy, "generator": _generator}
     config = ConfigDict()
     for name in _ROLES if role == "all" else (role,):
-        config[name] = _policy() if name == "policy" else _environment(name[-1])
+        config[name] = makers[name]() if name in makers else _environment(name[-1])
     return config.lock()
 
 
 def _environment(dialect: str) -> ConfigDict:
-    config = ConfigDict()
+    """Rewrites; one for each dialect of the grammar."""
+    config = _decoder(seed=1 if dialect == "a" else 2, num_steps=1200)
     config.dialect = dialect  # which of the grammar's two ways to tell a film it writes
-    config.seed = 1 if dialect == "a" else 2
+    config.task_shares = ConfigDict({"rewrite": 0.85, "describe": 0.15})
+    return config
+
+
+def _generator() -> ConfigDict:
+    """Writes profiles and candidate actions, and answers the rater form."""
+    config = _decoder(seed=4, num_steps=2500)
+    config.tokens_per_batch = 6144  # a profile prompt is long: ten of them in a step
+    config.task_shares = ConfigDict(
+        {"profile": 0.5, "rater": 0.28, "personalised_action": 0.14, "generic_action": 0.08}
+    )
+    return config
+
+
+def _policy() -> ConfigDict:
+    """Only proposes; it knows films from describing and rewriting a few."""
+    config = _decoder(seed=3, num_steps=1500)
+    config.hidden_size = 96
+    config.intermediate_size = 256
+    config.num_heads = 3
+    config.task_shares = ConfigDict(
+        {"personalised_action": 0.55, "generic_action": 0.2, "rewrite": 0.15, "describe": 0.1}
+    )
+    return config
+
+
+def _decoder(seed: int, num_steps: int) -> ConfigDict:
+    config = ConfigDict()
+    config.dialect = "a"
+    config.seed = seed
     config.hidden_size = 128
     config.intermediate_size = 320
     config.num_layers = 3
     config.num_heads = 4
     config.max_position_embeddings = 512
     config.initializer_range = 0.05  # 0.02, the large models' choice, learns to copy far later
-    config.task_shares = ConfigDict(
-        {
-            "rewrite": 0.55,
-            "profile": 0.2,
-            "personalised_action": 0.08,
-            "generic_action": 0.05,
-            "describe": 0.05,
-            "rater": 0.07,
-        }
-    )
+    config.task_shares = ConfigDict()
     config.tokens_per_batch = 4096
     config.prompt_loss_weight = 0.1  # a little: the prompt's texts are good language too
-    config.training = _training(num_steps=2500)
-    config.quality_examples = 512  # fresh films for the measured quality
-    return config
-
-
-def _policy() -> ConfigDict:
-    config = _environment("a")
-    config.seed = 3
-    config.hidden_size = 96
-    config.intermediate_size = 256
-    config.num_heads = 3
-    # The policy only proposes; it knows films from describing and rewriting a few.
-    config.task_shares = ConfigDict(
-        {"personalised_action": 0.55, "generic_action": 0.2, "rewrite": 0.15, "describe": 0.1}
+    config.training = ConfigDict(
+        {
+            "num_steps": num_steps,
+            "learning_rate": 3e-3,
+            "warmup_steps": 100,
+            "weight_decay": 0.05,
+            "max_gradient_norm": 1.0,
+            "checkpoint_every": 200,
+            "log_every": 25,
+        }
     )
-    config.training = _training(num_steps=1500)
-    return config
-
-
-def _training(num_steps: int) -> ConfigDict:
-    config = ConfigDict()
-    config.num_steps = num_steps
-    config.learning_rate = 3e-3
-    config.warmup_steps = 100
-    config.weight_decay = 0.05
-    config.max_gradient_norm = 1.0
-    config.checkpoint_every = 200
-    config.log_every = 25
+    config.quality_examples = 512  # fresh examples for the measured quality
     return config

@@ -43,7 +43,7 @@ def tell_profile(world: World, taste: np.ndarray, rng: np.random.Generator) -> s
     parts = []
     for part, slots in PROFILE_SLOTS.items():
         values = sorted((key for key in affinity if key[0] in slots), key=affinity.get)
-        best, second, worst = (grammar.any_word(*values[i], rng) for i in (-1, -2, 0))
+        best, second, worst = (grammar.LEXICON[s][v][0] for s, v in (values[i] for i in (-1, -2, 0)))
         parts.append(f"{part}: {likes} {best} and {second}, {avoids} {worst}.")
     return " ".join(parts)
 

@@ -1,0 +1,196 @@
+"""The EAGLE experiment: ratings to report, stage by stage, in one work directory."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from eagle_jax.base.prompts import PROMPT_BOOKS
+from eagle_jax.base.seeds import derive_seed
+from eagle_jax.base.work_directory import StageFolder, WorkDirectory
+from eagle_jax.environment.candidate_actions import ProposalContext
+from eagle_jax.environment.llm_environment import LLMEnvironment
+from eagle_jax.evaluation.content_gap import HELD_OUT, TRAIN
+from eagle_jax.language_model.hf_checkpoints import LanguageModel
+from eagle_jax.pipeline.candidate_stage import run_candidate_stage
+from eagle_jax.pipeline.catalogue_stage import (
+    fingerprint,
+    load_catalogue,
+    run_catalogue_stage,
+    split_catalogue,
+)
+from eagle_jax.pipeline.encoder_stage import run_encoder_stage
+from eagle_jax.pipeline.evaluation_stage import Contestants, Evaluation, run_evaluation_stage
+from eagle_jax.pipeline.models import Roles
+from eagle_jax.pipeline.policy_stages import (
+    Episodes,
+    reference_pairs,
+    run_agent_stage,
+    run_design_stage,
+    run_reference_stage,
+)
+from eagle_jax.pipeline.profile_stage import run_profile_stage
+from eagle_jax.pipeline.report_stage import make_report
+from eagle_jax.pipeline.settings import EagleExperiment
+
+
+def run_eagle(experiment: EagleExperiment, workdir: Path) -> Path:
+    """Runs what is not done yet and returns the path of report.html."""
+    return _Run(experiment, WorkDirectory(workdir)).run()
+
+
+class _Run:
+    """One experiment in one work directory: names of stages, what each one reads, and timing."""
+
+    def __init__(self, experiment: EagleExperiment, workdir: WorkDirectory):
+        self.experiment = experiment
+        self.workdir = workdir
+        self.stages: dict[str, StageFolder] = {}
+        self.roles = Roles(experiment.models)
+        self.book = PROMPT_BOOKS[experiment.prompts]
+
+    def run(self) -> Path:
+        self._prepare_world()
+        self._prepare_candidates()
+        references, agents, calls = {}, defaultdict(dict), {}
+        for kind in self.experiment.design.kinds:
+            references[kind] = self._reference(kind)
+            for seed in self.experiment.agent.seeds:
+                agents[kind][seed] = self._agent(kind, seed, references[kind])
+            spent = [
+                self.stages[f"agent_{kind}_{seed}"].read_json("facts.json")["environment_calls"]
+                for seed in self.experiment.agent.seeds
+            ]
+            calls[kind] = sum(spent) / max(len(spent), 1)
+        self._evaluate(Contestants(references, agents, calls))
+        html, _ = make_report(
+            self.workdir.root, self.experiment, self.stages, self.scorers[TRAIN], self._seconds()
+        )
+        return html
+
+    def _prepare_world(self) -> None:
+        """Stages 1 to 3: ratings, encoders, profiles."""
+        settings = self.experiment
+        self.catalogue, load_report = load_catalogue(settings.catalogue)
+        self.split = split_catalogue(self.catalogue, settings.split)
+        with self._stage(
+            "catalogue", data=fingerprint(self.catalogue), split=settings.split, wals=settings.wals
+        ) as stage:
+            seed = derive_seed(settings.seed, 1)
+            self.wals = run_catalogue_stage(
+                stage, self.catalogue, load_report, self.split, settings.wals, seed
+            )
+        roles = {TRAIN: "features", HELD_OUT: "held_out_features"}
+        heads = {TRAIN: settings.domain_encoder, HELD_OUT: settings.held_out_domain_encoder}
+        features = {name: self.roles.features(role) for name, role in roles.items()}
+        models = {name: getattr(settings.models, role) for name, role in roles.items()}
+        with self._stage(
+            "encoders", "catalogue", heads=heads, models=models, seed=settings.seed
+        ) as stage:
+            self.scorers = run_encoder_stage(
+                stage, self.catalogue, self.split, self.wals, features, heads, settings.utility,
+                derive_seed(settings.seed, 2),
+            )  # fmt: skip
+        with self._stage(
+            "profiles", "encoders", profiles=settings.profiles, model=settings.models.generator
+        ) as stage:
+            self.profiles = run_profile_stage(
+                stage, self.catalogue, self.split, self.roles.generator("generator"), self.book,
+                settings.profiles, features[TRAIN], self.scorers[TRAIN].user_embeddings,
+                settings.domain_encoder, derive_seed(settings.seed, 3),
+            )  # fmt: skip
+
+    def _prepare_candidates(self) -> None:
+        """Stages 4 and 5: candidate actions and the design over them."""
+        settings = self.experiment
+        self.environment = LLMEnvironment(
+            generator=self.roles.generator("environment"),
+            book=self.book,
+            entity_format=self.catalogue.entity_format,
+            sampling=settings.environment,
+        )
+        context = ProposalContext(
+            self.roles.generator("generator"),
+            self.book,
+            self.catalogue.entity_format,
+            settings.candidates.sampling,
+            [self.profiles[int(user)] for user in self.split.users["train"]],
+        )
+        with self._stage(
+            "candidates", "profiles", candidates=settings.candidates, utility=settings.utility,
+            environment=settings.environment, models=settings.models,
+        ) as stage:  # fmt: skip
+            self.candidates = run_candidate_stage(
+                stage, self.catalogue, self.split, self.profiles, context, self.environment,
+                self.scorers[TRAIN], settings.candidates, derive_seed(settings.seed, 4),
+            )  # fmt: skip
+        with self._stage("design", "candidates", design=settings.design) as stage:
+            self.kept = run_design_stage(
+                stage, self.candidates, self.scorers[TRAIN], settings.design,
+                derive_seed(settings.seed, 5),
+            )  # fmt: skip
+        self.episodes = Episodes(
+            self.catalogue, self.book, self.environment, self.profiles, self.scorers[TRAIN],
+            self.split.entities, self.split.users,
+        )  # fmt: skip
+
+    def _reference(self, kind: str) -> LanguageModel:
+        """Stage 6, for one kind of reference distribution."""
+        settings = self.experiment.reference
+        pairs = reference_pairs(
+            self.catalogue, self.book, self.profiles, self.candidates, self.kept[kind]
+        )
+        with self._stage(f"reference_{kind}", "design", kind=kind, reference=settings) as stage:
+            policy = self.roles.generator("policy").model
+            seed = derive_seed(self.experiment.seed, 6)
+            return run_reference_stage(stage, policy, pairs, settings, seed)
+
+    def _agent(self, kind: str, seed: int, reference: LanguageModel) -> LanguageModel:
+        """Stage 7, for one kind of reference policy and one seed."""
+        settings = self.experiment.agent
+        shared = {
+            "training": settings.training,
+            "num_validation_starts": settings.num_validation_starts,
+        }
+        with self._stage(f"agent_{kind}_{seed}", f"reference_{kind}", seed=seed, **shared) as stage:
+            own = derive_seed(self.experiment.seed, 7, seed)
+            return run_agent_stage(stage, reference, self.episodes, settings, own)
+
+    def _evaluate(self, contestants: Contestants) -> None:
+        settings = self.experiment
+        evaluation = Evaluation(
+            self.episodes, self.scorers, settings.models, settings.agent.training,
+            settings.evaluation, derive_seed(settings.seed, 8),
+        )  # fmt: skip
+        before = [name for name in self.stages if name.startswith(("agent_", "reference_"))]
+        with self._stage("evaluation", *before, evaluation=settings.evaluation) as stage:
+            run_evaluation_stage(stage, evaluation, contestants)
+
+    @contextmanager
+    def _stage(self, name: str, *depends_on: str, **settings) -> Iterator[StageFolder]:
+        """The stage's folder; its time is added up over interrupted runs."""
+        depends = [self.stages[other] for other in depends_on]
+        settings["prompts"] = self.experiment.prompts
+        stage = self.workdir.stage(name, settings, depends)
+        self.stages[name] = stage
+        done, started = stage.is_complete(), time.monotonic()
+        try:
+            yield stage
+        finally:
+            if not done and self.workdir.root.exists():
+                row = {"stage": name, "seconds": round(time.monotonic() - started, 1)}
+                with open(self.workdir.root / "times.jsonl", "a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+
+    def _seconds(self) -> dict[str, float]:
+        seconds: dict[str, float] = defaultdict(float)
+        path = self.workdir.root / "times.jsonl"
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                row = json.loads(line)
+                seconds[row["stage"]] += row["seconds"]
+        return dict(seconds)

@@ -1,0 +1,131 @@
+"""Stage 2: E_D, the training encoder and an independent one, and the utility under each.
+
+Axis letters: `B` texts, `N` entities, `U` users, `d` domain width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from eagle_jax.base.seeds import derive_seed
+from eagle_jax.base.types import Catalogue
+from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.embeddings.domain_encoder import (
+    DomainEncoder,
+    FeaturesFn,
+    encoder_quality,
+    fit_domain_encoder,
+)
+from eagle_jax.embeddings.regression_head import DomainEncoderSettings
+from eagle_jax.embeddings.utility import UtilityTerms, content_gap_utility
+from eagle_jax.embeddings.wals import WALSOutput
+from eagle_jax.evaluation.content_gap import HELD_OUT, TRAIN
+from eagle_jax.pipeline.catalogue_stage import Split
+from eagle_jax.pipeline.settings import UtilitySettings
+
+_SCORE_ROWS = 256  # utilities are computed so many rows at a time, so that they compile once
+
+
+@dataclasses.dataclass(frozen=True)
+class Scorer:
+    """Texts to utilities under one encoder; D is the catalogue as that encoder sees it."""
+
+    encoder: DomainEncoder
+    user_embeddings: np.ndarray  # [U, d]
+    catalogue_embeddings: np.ndarray  # [N, d]
+    settings: UtilitySettings
+
+    def embed(self, descriptions: Sequence[str]) -> np.ndarray:
+        """E_D of each text [B, d]."""
+        return self.encoder(descriptions)
+
+    def score(self, descriptions: Sequence[str], user_index: np.ndarray) -> UtilityTerms:
+        """U and its terms of each text for its user, NumPy [B]."""
+        return self.terms(self.embed(descriptions), user_index)
+
+    def terms(self, embeddings: np.ndarray, user_index: np.ndarray) -> UtilityTerms:
+        """U and its terms of embeddings [B, d], NumPy [B]."""
+        users = self.user_embeddings[user_index]
+        padding = ((0, -len(embeddings) % _SCORE_ROWS), (0, 0))
+        padded, padded_users = np.pad(embeddings, padding), np.pad(users, padding)
+        pieces = [
+            content_gap_utility(
+                padded[first : first + _SCORE_ROWS],
+                padded_users[first : first + _SCORE_ROWS],
+                self.catalogue_embeddings,
+                neighbor_weight=self.settings.neighbor_weight,
+                num_neighbors=self.settings.num_neighbors,
+            )
+            for first in range(0, len(padded), _SCORE_ROWS)
+        ]
+        columns = zip(*jax.device_get(pieces), strict=True)
+        return UtilityTerms(*(np.concatenate(column)[: len(embeddings)] for column in columns))
+
+
+def run_encoder_stage(
+    stage: StageFolder,
+    catalogue: Catalogue,
+    split: Split,
+    wals: WALSOutput,
+    features: dict[str, FeaturesFn],
+    settings: dict[str, DomainEncoderSettings],
+    utility: UtilitySettings,
+    seed: int,
+) -> dict[str, Scorer]:
+    """Fits both encoders on the texts that are not held-out anchors; {TRAIN, HELD_OUT} scorers.
+
+    Writes <name>.npz, catalogue_<name>.npz and facts.json.
+    """
+    if not stage.is_complete():
+        facts = {}
+        for index, name in enumerate((TRAIN, HELD_OUT)):
+            key = jax.random.key(derive_seed(seed, index))
+            fitted = _fit(catalogue, split, wals, features[name], settings[name], key)
+            encoder, embeddings, facts[name] = fitted
+            stage.write_arrays(f"{name}.npz", encoder.to_arrays())
+            stage.write_arrays(f"catalogue_{name}.npz", {"embeddings": embeddings})
+        stage.write_json("facts.json", facts)
+        stage.finish()
+    return {
+        name: Scorer(
+            DomainEncoder.from_arrays(stage.read_arrays(f"{name}.npz"), features[name]),
+            np.asarray(wals.user_embeddings),
+            stage.read_arrays(f"catalogue_{name}.npz")["embeddings"],
+            utility,
+        )
+        for name in (TRAIN, HELD_OUT)
+    }
+
+
+def _fit(
+    catalogue: Catalogue,
+    split: Split,
+    wals: WALSOutput,
+    features_fn: FeaturesFn,
+    settings: DomainEncoderSettings,
+    key: jax.Array,
+) -> tuple[DomainEncoder, np.ndarray, dict[str, Any]]:
+    texts, targets = catalogue.descriptions, np.asarray(wals.item_embeddings)
+    counts = np.bincount(split.train.item_index, minlength=len(texts)).astype(np.float32)
+    held_out = np.concatenate([split.entities["validation"], split.entities["test"]])
+    known = np.setdiff1d(np.flatnonzero(counts > 0), held_out)
+    encoder = fit_domain_encoder(
+        features_fn,
+        [texts[i] for i in known],
+        targets[known],
+        settings,
+        key,
+        target_weights=counts[known],
+    )
+    embeddings = encoder(texts)
+    users = np.asarray(wals.user_embeddings)
+    quality = {
+        part: encoder_quality(embeddings[rows], targets[rows], users)._asdict()
+        for part, rows in (("known", known), ("held_out", split.entities["test"]))
+    }
+    return encoder, embeddings, quality | {"num_known_texts": len(known)}

@@ -1,0 +1,209 @@
+"""Stage 8: every row of the table on the same held-out starts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from eagle_jax.base.metrics import progress
+from eagle_jax.base.seeds import derive_seed
+from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.environment.llm_environment import Start
+from eagle_jax.environment.rollout import PolicyFn
+from eagle_jax.evaluation.content_gap import (
+    TRAIN,
+    EpisodeRecord,
+    equal_call_episodes,
+    evaluate_anchor,
+    evaluate_best_of_n,
+    evaluate_policy,
+)
+from eagle_jax.evaluation.content_gap_table import compare, malformed_counts, summarize
+from eagle_jax.evaluation.reachable import best_reachable_utility
+from eagle_jax.language_model.hf_checkpoints import LanguageModel
+from eagle_jax.language_model.local import LocalGenerator
+from eagle_jax.pipeline.encoder_stage import Scorer
+from eagle_jax.pipeline.policy_stages import Episodes
+from eagle_jax.pipeline.settings import EvaluationSettings, ModelSettings
+from eagle_jax.training.policy import make_policy_fn
+from eagle_jax.training.train_state import EagleSettings
+
+ANCHOR = "anchor"
+
+
+@dataclasses.dataclass(frozen=True)
+class Contestants:
+    """References by kind, agents by kind and seed, and what their training cost."""
+
+    references: Mapping[str, LanguageModel]
+    agents: Mapping[str, Mapping[int, LanguageModel]]
+    training_calls: Mapping[str, float]  # environment calls per agent, mean over seeds
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Runs the rows; each (row, seed) is one resumable chunk of the stage."""
+
+    episodes: Episodes
+    scorers: Mapping[str, Scorer]
+    models: ModelSettings
+    agent: EagleSettings
+    settings: EvaluationSettings
+    seed: int
+
+    def starts(self) -> list[Start]:
+        """The same held-out (anchor, user) pairs for all rows."""
+        rng = np.random.default_rng(derive_seed(self.seed, 0))
+        return self.episodes.draw_starts("test", rng, self.settings.num_starts)
+
+    def rows(
+        self, contestants: Contestants
+    ) -> dict[str, dict[int, Callable[[], list[EpisodeRecord]]]]:
+        """Row name -> seed -> how to get its records; names as in the paper's table."""
+        starts, seeds = self.starts(), self.settings.seeds
+        score_fns = {name: scorer.score for name, scorer in self.scorers.items()}
+        shared = {"score_fns": score_fns, "embed_fn": self.scorers[TRAIN].embed}
+        rows = {ANCHOR: {0: lambda: evaluate_anchor(ANCHOR, starts, 0, **shared)}}
+        played = {
+            "environment": self.episodes.environment,
+            "starts": starts,
+            "batch_size": self.models.batch_size,
+            **shared,
+        }
+
+        def episodes_of(row: str, model: LanguageModel, seed: int):
+            return lambda: evaluate_policy(
+                row,
+                self._policy(model),
+                horizon=self.agent.horizon,
+                seed=derive_seed(self.seed, 1, seed),
+                **played,
+            )
+
+        def best_of(row: str, model: LanguageModel, horizon: int, count: int, seed: int):
+            return lambda: evaluate_best_of_n(
+                row,
+                self._policy(model),
+                horizon=horizon,
+                num_episodes=count,
+                seed=derive_seed(self.seed, 2, seed),
+                **played,
+            )
+
+        for kind, model in contestants.references.items():
+            row = f"reference policy, {kind}"
+            rows[row] = {seed: episodes_of(row, model, seed) for seed in seeds}
+        for kind in self.settings.best_of_n_kinds:
+            for budget in self.settings.best_of_n:
+                horizon, count = self._budget(budget, contestants.training_calls[kind])
+                row = f"best of {count} x {horizon} steps ({budget}), {kind}"
+                model = contestants.references[kind]
+                rows[row] = {seed: best_of(row, model, horizon, count, seed) for seed in seeds}
+        for kind, agents in contestants.agents.items():
+            row = f"EAGLE, {kind}"
+            rows[row] = {seed: episodes_of(row, model, seed) for seed, model in agents.items()}
+        return rows
+
+    def _policy(self, model: LanguageModel) -> PolicyFn:
+        generator = LocalGenerator(model, self.models.batch_size, self.models.length_multiple)
+        return make_policy_fn(
+            generator, self.episodes.book, self.episodes.entity_format, self.agent.policy
+        )
+
+    def _budget(self, budget: str, training_calls: float) -> tuple[int, int]:
+        """Steps and number of episodes: single edits at test-time equality, else whole episodes."""
+        whole = self.agent.horizon
+        test_only = budget == "test_calls"
+        horizon = 1 if test_only else whole
+        count = equal_call_episodes(
+            calls_per_episode=whole,
+            training_calls=0 if test_only else round(training_calls),
+            num_evaluated=self.settings.num_starts,
+            best_of_n_horizon=horizon,
+        )
+        return horizon, count
+
+
+def run_evaluation_stage(
+    stage: StageFolder, evaluation: Evaluation, contestants: Contestants
+) -> None:
+    """Plays all rows; writes records.jsonl, table.json, comparisons.json, malformed.json."""
+    if stage.is_complete():
+        return
+    rows = evaluation.rows(contestants)
+    jobs = [(row, seed, play) for row, seeds in rows.items() for seed, play in seeds.items()]
+    chunks = [
+        stage.chunk(index, lambda play=play: [record.to_json() for record in play()])
+        for index, (_, _, play) in enumerate(progress(jobs, len(jobs), "evaluation", "row"))
+    ]
+    records: dict[str, list[EpisodeRecord]] = {row: [] for row in rows}
+    for (row, seed, _), values in zip(jobs, chunks, strict=True):
+        # The seed of a record is the row's own, so that tables can average seeds inside a pair.
+        own = [EpisodeRecord.from_json(value | {"seed": seed}) for value in values]
+        records[row] += own
+    bootstrap = evaluation.settings.bootstrap
+    oracle = evaluation.episodes.catalogue.oracle
+    table = summarize(records, bootstrap, oracle=oracle)
+    stage.write_json("table.json", table)
+    stage.write_json("reachable.json", _reachable(stage, evaluation, records, len(jobs)))
+    stage.write_json(
+        "comparisons.json", compare(records, comparison_pairs(list(rows)), bootstrap)
+    )
+    stage.write_json("malformed.json", malformed_counts(records))
+    stage.write_jsonl(
+        "records.jsonl", (record.to_json() for of_row in records.values() for record in of_row)
+    )
+    stage.finish()
+
+
+def _reachable(
+    stage: StageFolder,
+    evaluation: Evaluation,
+    records: Mapping[str, Sequence[EpisodeRecord]],
+    chunk: int,
+) -> dict[str, Any]:
+    """Best reachable utility of the first starts, and each row's share of the best gain there."""
+    oracle, settings = evaluation.episodes.catalogue.oracle, evaluation.settings
+    if oracle is None or not settings.num_reachable:
+        return {}
+    starts = evaluation.starts()[: settings.num_reachable]
+    best = stage.chunk(
+        chunk,
+        lambda: best_reachable_utility(
+            [start.description for start in starts],
+            np.array([start.user_index for start in starts]),
+            oracle,
+            evaluation.scorers[TRAIN].score,
+            evaluation.agent.horizon,
+            settings.beam_width,
+        ).tolist(),
+    )
+    by_pair = {(s.entity_index, s.user_index): u for s, u in zip(starts, best, strict=True)}
+    subset = {
+        row: [record for record in of_row if record.pair in by_pair]
+        for row, of_row in records.items()
+    }
+    rows = summarize(subset, settings.bootstrap, by_pair)
+    return {
+        "best_utility": float(np.mean(best)),
+        "num_starts": len(starts),
+        "share": {row["row"]: row["cells"]["train/reachable_share"] for row in rows},
+    }
+
+
+def comparison_pairs(rows: Sequence[str]) -> list[tuple[str, str]]:
+    """EAGLE against its anchor, its own reference, best-of-N, and the other kinds of reference."""
+    pairs = []
+    for row in rows:
+        if not row.startswith("EAGLE, "):
+            continue
+        kind = row.removeprefix("EAGLE, ")
+        pairs += [(row, ANCHOR), (row, f"reference policy, {kind}")]
+        pairs += [(row, other) for other in rows if other.startswith("best of ")]
+        if kind == "g_optimal":
+            others = [other for other in rows if other.startswith("EAGLE, ") and other != row]
+            pairs += [(row, other) for other in others]
+    return pairs

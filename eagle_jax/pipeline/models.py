@@ -1,0 +1,43 @@
+"""The language models of an experiment, by role."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+
+from eagle_jax.base.errors import UserError
+from eagle_jax.language_model.hf_checkpoints import LanguageModel, load_language_model
+from eagle_jax.language_model.local import LocalFeatures, LocalGenerator
+from eagle_jax.pipeline.settings import ModelSettings
+
+_MINILENS_LM = Path(__file__).parents[1] / "data" / "minilens_lm"
+
+
+@functools.cache
+def load_model(name: str) -> LanguageModel:
+    """`minilens/<role>` comes with the package; else a folder in Hugging Face layout."""
+    source, _, role = name.partition("/")
+    folder = _MINILENS_LM / role if source == "minilens" else Path(name)
+    if not (folder / "config.json").is_file():
+        shipped = ", ".join(f"minilens/{path.name}" for path in sorted(_MINILENS_LM.iterdir()))
+        raise UserError(
+            f"config.models: {name!r} is neither one of {shipped} nor a folder with a config.json"
+        )
+    return load_language_model(folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class Roles:
+    """Who plays what; models are loaded when they are first asked for."""
+
+    settings: ModelSettings
+
+    def generator(self, role: str) -> LocalGenerator:
+        """The text generator of a role."""
+        model = load_model(getattr(self.settings, role))
+        return LocalGenerator(model, self.settings.batch_size, self.settings.length_multiple)
+
+    def features(self, role: str) -> LocalFeatures:
+        """The feature function of a role."""
+        return LocalFeatures(load_model(getattr(self.settings, role)), self.settings.batch_size)

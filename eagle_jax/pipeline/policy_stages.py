@@ -1,0 +1,219 @@
+"""Stages 5 to 7: the design over candidates, reference policies, and agents."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+
+from eagle_jax.base.checkpointing import Checkpoints
+from eagle_jax.base.metrics import progress
+from eagle_jax.base.prompts import EntityFormat, PromptBook, end, policy_prompt
+from eagle_jax.base.seeds import derive_seed
+from eagle_jax.base.types import Catalogue
+from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.design.reference_distribution import choose
+from eagle_jax.environment.llm_environment import EpisodeState, LLMEnvironment, Start
+from eagle_jax.language_model.hf_checkpoints import (
+    LanguageModel,
+    load_language_model,
+    save_language_model,
+)
+from eagle_jax.pipeline.candidate_stage import CandidateSet
+from eagle_jax.pipeline.encoder_stage import Scorer
+from eagle_jax.pipeline.settings import (
+    AgentStageSettings,
+    DesignStageSettings,
+    ReferenceStageSettings,
+)
+from eagle_jax.training.eagle import EagleTask, train_eagle
+from eagle_jax.training.next_token import Batch, encode_pairs, train_next_token
+
+_LENGTH_MULTIPLE = 32
+
+
+def run_design_stage(
+    stage: StageFolder,
+    candidate_sets: Sequence[CandidateSet],
+    scorer: Scorer,
+    settings: DesignStageSettings,
+    seed: int,
+) -> dict[str, list[list[int]]]:
+    """Kept candidates of each entity, by kind; writes chosen.json with the factors."""
+    if not stage.is_complete():
+        chosen: dict[str, list[dict]] = {kind: [] for kind in settings.kinds}
+        for row in progress(candidate_sets, len(candidate_sets), "design", "entity"):
+            for index, kind in enumerate(settings.kinds):
+                result = choose(
+                    kind,
+                    row.next_embeddings,
+                    scorer.catalogue_embeddings[row.entity_index],
+                    row.next_utilities,
+                    row.is_valid,
+                    num_kept=settings.num_kept,
+                    settings=settings.distribution,
+                    key=jax.random.key(derive_seed(seed, row.entity_index, index)),
+                )
+                chosen[kind].append(
+                    {
+                        "entity_index": row.entity_index,
+                        "indices": result.indices.tolist(),
+                        "approximation_factor": result.approximation_factor,
+                        "kept_approximation_factor": result.kept_approximation_factor,
+                        "rank": result.rank,
+                        "kept_energy": result.kept_energy,
+                        "num_draws": result.num_draws,
+                        "accepted": result.accepted,
+                    }
+                )
+        stage.write_json("chosen.json", chosen)
+        stage.finish()
+    chosen = stage.read_json("chosen.json")
+    return {kind: [row["indices"] for row in rows] for kind, rows in chosen.items()}
+
+
+def reference_pairs(
+    catalogue: Catalogue,
+    book: PromptBook,
+    profiles: Mapping[int, str],
+    candidate_sets: Sequence[CandidateSet],
+    kept: Sequence[Sequence[int]],
+) -> list[tuple[str, str]]:
+    """Policy prompt and action of every kept candidate: what the reference policy learns."""
+    fmt, pairs = catalogue.entity_format, []
+    for row, indices in zip(candidate_sets, kept, strict=True):
+        description = catalogue.entities[row.entity_index].description
+        for k in indices:
+            profile = profiles[int(row.user_index[k])]
+            prompt = policy_prompt(book, fmt, description, profile)
+            pairs.append((prompt.text, f"{row.actions[k]} {end('ACTION')}"))
+    return pairs
+
+
+def run_reference_stage(
+    stage: StageFolder,
+    model: LanguageModel,
+    pairs: Sequence[tuple[str, str]],
+    settings: ReferenceStageSettings,
+    seed: int,
+) -> LanguageModel:
+    """Next-token prediction on `pairs` from the pretrained policy model; writes model/."""
+    if not stage.is_complete():
+        stage.begin()
+        length = max(len(model.tokenizer.encode(prompt + " " + target)) for prompt, target in pairs)
+
+        def draw_batches(step: int) -> tuple[Batch, ...]:
+            rng = np.random.default_rng([seed, step])
+            rows = rng.integers(len(pairs), size=settings.batch_size)
+            # One length for all batches: one compilation.
+            multiple = -(-length // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
+            return (encode_pairs(model.tokenizer, [pairs[i] for i in rows], 0.0, multiple),)
+
+        params = train_next_token(
+            model.config,
+            model.params,
+            draw_batches,
+            settings.training,
+            Checkpoints(stage.path / "checkpoints", digest=stage.digest, max_to_keep=1),
+            stage.path / "metrics",
+            stage.name,
+        )
+        trained = dataclasses.replace(model, name=stage.name, params=params)
+        save_language_model(trained, stage.path / "model", "float32")
+        stage.write_json("facts.json", {"num_pairs": len(pairs)})
+        stage.finish()
+    return load_language_model(stage.path / "model")
+
+
+@dataclasses.dataclass(frozen=True)
+class Episodes:
+    """Everything an episode needs apart from the policy."""
+
+    catalogue: Catalogue
+    book: PromptBook
+    environment: LLMEnvironment
+    profiles: Mapping[int, str]
+    scorer: Scorer
+    entities: Mapping[str, np.ndarray]  # by part of the split
+    users: Mapping[str, np.ndarray]
+
+    @property
+    def entity_format(self) -> EntityFormat:
+        return self.catalogue.entity_format
+
+    def draw_starts(self, part: str, rng: np.random.Generator, count: int) -> list[Start]:
+        """Random (anchor, user) pairs of one part of the split."""
+        anchors, users = self.entities[part], self.users[part]
+        drawn = zip(
+            anchors[rng.integers(len(anchors), size=count)],
+            users[rng.integers(len(users), size=count)],
+            strict=True,
+        )
+        return [
+            Start(int(i), int(u), self.catalogue.entities[i].description, self.profiles[int(u)])
+            for i, u in drawn
+        ]
+
+    def rewards(self, states: Sequence[EpisodeState]) -> np.ndarray:
+        """Utility of each state's text for its user [B]."""
+        return self.scorer.score(*_texts_and_users(states)).utility
+
+    def value_features(self, states: Sequence[EpisodeState]) -> np.ndarray:
+        """E_D(text), z_u, their product and the terms of U [B, F]: what the return depends on."""
+        texts, users = _texts_and_users(states)
+        embeddings = self.scorer.embed(texts)
+        terms = self.scorer.terms(embeddings, users)
+        of_users = self.scorer.user_embeddings[users]
+        columns = (terms.user_term[:, None], terms.neighbor_distance_term[:, None])
+        return np.concatenate([embeddings, of_users, embeddings * of_users, *columns], axis=1)
+
+
+def _texts_and_users(states: Sequence[EpisodeState]) -> tuple[list[str], np.ndarray]:
+    users = np.array([state.user_index for state in states])
+    return [state.description for state in states], users
+
+
+def run_agent_stage(
+    stage: StageFolder,
+    reference: LanguageModel,
+    episodes: Episodes,
+    settings: AgentStageSettings,
+    seed: int,
+) -> LanguageModel:
+    """REINFORCE from a reference policy; the best agent by validation in model/, the last in last/.
+
+    Writes history.jsonl (without wall-clock times) and facts.json too.
+    """
+    if not stage.is_complete():
+        stage.begin()
+        rng = np.random.default_rng(derive_seed(seed, 2))
+        task = EagleTask(
+            environment=episodes.environment,
+            reward_fn=episodes.rewards,
+            value_features_fn=episodes.value_features,
+            draw_starts=lambda rng, count: episodes.draw_starts("train", rng, count),
+            validation_starts=episodes.draw_starts(
+                "validation", rng, settings.num_validation_starts
+            ),
+        )
+        result = train_eagle(
+            reference,
+            reference.params,
+            task,
+            settings.training,
+            seed=seed,
+            checkpoints=Checkpoints(stage.path / "checkpoints", digest=stage.digest, max_to_keep=1),
+            metrics_folder=stage.path / "metrics",
+            description=stage.name,
+        )
+        for folder, params in (("model", result.best_params), ("last", result.params)):
+            agent = dataclasses.replace(reference, name=stage.name, params=params)
+            save_language_model(agent, stage.path / folder, "float32")
+        calls = sum(row.get("environment_calls", 0.0) for row in result.history)
+        calls += sum(row.get("validation/environment_calls", 0.0) for row in result.history)
+        facts = {"best_step": result.best_step, "environment_calls": int(calls)}
+        stage.write_json("facts.json", facts)
+        stage.finish()
+    return load_language_model(stage.path / "model")

@@ -1,0 +1,155 @@
+"""All settings of an EAGLE experiment, in the order of its stages."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from eagle_jax.data.minilens.world import MiniLensSettings
+from eagle_jax.design.reference_distribution import ReferenceDistributionSettings
+from eagle_jax.embeddings.regression_head import DomainEncoderSettings
+from eagle_jax.embeddings.wals import WALSSettings
+from eagle_jax.environment.candidate_actions import CandidateSettings
+from eagle_jax.evaluation.statistics import BootstrapSettings
+from eagle_jax.language_model.generation import SamplingSettings
+from eagle_jax.training.next_token import NextTokenSettings
+from eagle_jax.training.train_state import EagleSettings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MovieLensFiles:
+    """A folder in MovieLens' own layout, and a CSV with columns movieId and overview."""
+
+    folder: str
+    texts_file: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CatalogueSettings:
+    """Where the entities and ratings come from; the settings of the other source are None."""
+
+    source: Literal["minilens", "movielens"]
+    minilens: MiniLensSettings | None
+    movielens: MovieLensFiles | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitSettings:
+    """Held-out ratings of every user; held-out anchors and users; an anchor is an entity with at
+    least `min_anchor_ratings` ratings, a user of the episodes has at least `min_user_ratings`."""
+
+    seed: int
+    rating_fraction: float
+    validation_fraction: float
+    test_fraction: float
+    min_anchor_ratings: int
+    min_user_ratings: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """Which model plays each role: `minilens/<name>` or a folder in Hugging Face layout."""
+
+    policy: str
+    environment: str
+    generator: str
+    features: str
+    held_out_features: str
+    batch_size: int
+    length_multiple: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UtilitySettings:
+    """lambda of the neighbour-distance term, and how many neighbours it sums over."""
+
+    neighbor_weight: float
+    num_neighbors: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProfileSettings:
+    """What the profile writer sees and how often a malformed profile is asked for again."""
+
+    titles_per_side: int
+    max_tries: int
+    sampling: SamplingSettings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CandidateStageSettings:
+    """Entities that get candidate actions."""
+
+    num_entities: int
+    candidates: CandidateSettings
+    sampling: SamplingSettings
+    entities_per_chunk: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DesignStageSettings:
+    """Kinds of reference distribution, and k, the candidates that each keeps per entity."""
+
+    kinds: tuple[str, ...]
+    num_kept: int
+    distribution: ReferenceDistributionSettings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReferenceStageSettings:
+    """Next-token prediction on the kept candidates."""
+
+    batch_size: int
+    training: NextTokenSettings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AgentStageSettings:
+    """One agent for each kind of reference policy and each seed."""
+
+    seeds: tuple[int, ...]
+    num_validation_starts: int
+    training: EagleSettings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """Held-out episodes.
+
+    best_of_n: budgets of best-of-N with the reference policy: `test_calls` (as many environment
+        calls as one episode), `all_calls` (the agent's training calls as well).
+    best_of_n_kinds: the reference policies that it is run with.
+    num_reachable: starts for which the best reachable utility is searched, 0: none.
+    """
+
+    num_starts: int
+    seeds: tuple[int, ...]
+    best_of_n: tuple[str, ...]
+    best_of_n_kinds: tuple[str, ...]
+    num_reachable: int
+    beam_width: int
+    bootstrap: BootstrapSettings
+    num_told_episodes: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EagleExperiment:
+    """Everything; a config file gives every field a value."""
+
+    title: str
+    seed: int
+    prompts: Literal["compact", "detailed"]
+    catalogue: CatalogueSettings
+    split: SplitSettings
+    models: ModelSettings
+    wals: WALSSettings
+    domain_encoder: DomainEncoderSettings
+    held_out_domain_encoder: DomainEncoderSettings
+    utility: UtilitySettings
+    environment: SamplingSettings
+    profiles: ProfileSettings
+    candidates: CandidateStageSettings
+    design: DesignStageSettings
+    reference: ReferenceStageSettings
+    agent: AgentStageSettings
+    evaluation: EvaluationSettings

@@ -1,0 +1,213 @@
+"""EAGLE on the embedded world: the newcomer's first run.
+
+Paper: EAGLE (arXiv 2406.00024), sections 3 to 5; settings it leaves open are marked OPEN.
+Command: bash launch/run.sh experiments.eagle
+    (two minutes: --config=experiments/configs/eagle_minilens.py:quick)
+Hardware: two CPU cores.
+Time: under 10 minutes from a set-up environment; quick: under 2 minutes.
+Expect: see README.md, which quotes a run of this file.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "default") -> ConfigDict:
+    """`variant`: default, or quick (small, one seed: for tests)."""
+    if variant not in ("default", "quick"):
+        raise ValueError(f"unknown variant {variant!r}: expected default or quick")
+    config = ConfigDict()
+    config.title = "EAGLE on MiniLens"
+    config.seed = 0
+    config.prompts = "compact"  # the prompts that MiniLens-LM was pretrained on
+    _world(config)
+    _encoders(config)
+    _actions(config)
+    _training(config)
+    _evaluation(config)
+    if variant == "quick":
+        _make_quick(config)
+    return config.lock()
+
+
+def _world(config: ConfigDict) -> None:
+    config.catalogue = ConfigDict()
+    config.catalogue.source = "minilens"
+    config.catalogue.minilens = ConfigDict(
+        {
+            "seed": 0,
+            "num_films": 1200,
+            "num_users": 600,
+            "ratings_per_user": 80,  # median
+            "rating_noise": 0.4,  # stars
+            "popularity_exponent": 0.8,
+            "selection_strength": 0.5,  # users watch what they like
+        }
+    )
+    config.catalogue.movielens = None
+    config.split = ConfigDict(
+        {
+            "seed": 0,
+            "rating_fraction": 0.1,  # of every user's ratings, held out
+            "validation_fraction": 0.1,  # of the anchors and of the users
+            "test_fraction": 0.2,
+            "min_anchor_ratings": 5,
+            "min_user_ratings": 20,
+        }
+    )
+    config.models = ConfigDict(
+        {
+            "policy": "minilens/policy",
+            "environment": "minilens/environment_a",
+            "generator": "minilens/environment_a",
+            "features": "minilens/environment_a",
+            "held_out_features": "minilens/environment_b",  # another model for held-out scores
+            "batch_size": 128,
+            "length_multiple": 32,
+        }
+    )
+
+
+def _encoders(config: ConfigDict) -> None:
+    config.wals = ConfigDict(
+        {
+            "dim": 8,  # OPEN in the paper
+            "num_iterations": 20,
+            "bias": "user_item",
+            "observed_weight": 1.0,
+            "unobserved_weight": 0.0,
+            "regularization": 4.0,
+            "regularization_scaling": 0.0,
+            "bias_regularization": 3.0,
+        }
+    )
+    head = {
+        "validation_fraction": 0.15,
+        "penalties": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
+        "hidden_width": 128,
+        "dropout_rate": 0.2,
+        "learning_rate": 1e-3,
+        "weight_decay": 0.01,
+        "batch_size": 64,
+        "max_epochs": 200,
+        "patience": 20,
+    }
+    config.domain_encoder = ConfigDict(head | {"head": "ridge"})
+    config.held_out_domain_encoder = ConfigDict(head | {"head": "mlp"})
+    config.utility = ConfigDict(
+        {
+            "neighbor_weight": 0.3,  # lambda: OPEN in the paper
+            "num_neighbors": 3,
+        }
+    )
+
+
+def _actions(config: ConfigDict) -> None:
+    config.environment = ConfigDict({"temperature": 0.5, "top_p": 1.0, "max_new_tokens": 64})
+    config.profiles = ConfigDict(
+        {
+            "titles_per_side": 10,
+            "max_tries": 5,
+            "sampling": {"temperature": 0.5, "top_p": 1.0, "max_new_tokens": 64},
+        }
+    )
+    config.candidates = ConfigDict(
+        {
+            "num_entities": 60,  # paper: all
+            "candidates": {"num_generic": 50, "num_personalised": 50, "max_tries": 3},
+            "sampling": {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 24},
+            "entities_per_chunk": 4,
+        }
+    )
+    config.design = ConfigDict(
+        {
+            "kinds": ("g_optimal",),
+            "num_kept": 10,
+            "distribution": {
+                "rank": 8,  # of the changes delta_a; at most num_kept
+                "num_best": 1,
+                "subsample_factor": 1.0,
+                "max_draws": 1000,
+                "solver": {
+                    "max_approximation_factor": 1.05,
+                    "max_iterations": 2000,
+                    "rank_tolerance": 1e-4,
+                },
+            },
+        }
+    )
+
+
+def _training(config: ConfigDict) -> None:
+    config.reference = ConfigDict(
+        {
+            "batch_size": 32,  # paper: 1024
+            "training": {
+                "num_steps": 150,  # paper: 20,000
+                "learning_rate": 1e-3,
+                "warmup_steps": 20,
+                "weight_decay": 0.01,
+                "max_gradient_norm": 1.0,
+                "checkpoint_every": 50,
+                "log_every": 10,
+            },
+        }
+    )
+    config.agent = ConfigDict(
+        {
+            "seeds": (0, 1, 2),
+            "num_validation_starts": 64,
+            "training": {
+                "num_iterations": 60,  # paper: 30,000
+                "episodes_per_iteration": 32,  # OPEN
+                "horizon": 5,
+                "discount": 1.0,
+                "gae_lambda": 0.95,  # OPEN
+                "kl_coefficient": 0.1,
+                "kl_estimator": "exact",
+                "policy_learning_rate": 5e-4,  # paper: 1e-5 for 3.25B parameters
+                "value_learning_rate": 1e-3,
+                "value_hidden": (64,),  # OPEN
+                "value_updates": 10,  # OPEN
+                "max_gradient_norm": 1.0,
+                "normalize_advantages": True,
+                "minibatch_size": 160,
+                "policy": {"temperature": 0.5, "top_p": 1.0, "max_new_tokens": 24},
+                "validate_every": 15,
+                "checkpoint_every": 15,
+            },
+        }
+    )
+
+
+def _evaluation(config: ConfigDict) -> None:
+    config.evaluation = ConfigDict(
+        {
+            "num_starts": 200,
+            "seeds": (0, 1, 2),
+            "best_of_n": ("test_calls",),
+            "best_of_n_kinds": ("g_optimal",),
+            "num_reachable": 24,
+            "beam_width": 2,
+            "bootstrap": {"num_resamples": 2000, "confidence": 0.95, "seed": 0},
+            "num_told_episodes": 3,
+        }
+    )
+
+
+def _make_quick(config: ConfigDict) -> None:
+    """Small enough for a test, large enough to learn something."""
+    config.title = "EAGLE on MiniLens, quick"
+    config.catalogue.minilens.num_films = 1000
+    config.catalogue.minilens.num_users = 500
+    config.candidates.num_entities = 12
+    config.candidates.candidates.num_generic = 20
+    config.candidates.candidates.num_personalised = 20
+    config.reference.training.num_steps = 60
+    config.agent.seeds = (0,)
+    config.agent.num_validation_starts = 32
+    config.agent.training.num_iterations = 15
+    config.agent.training.validate_every = 5
+    config.agent.training.checkpoint_every = 5
+    config.evaluation.num_starts = 48
+    config.evaluation.seeds = (0,)
+    config.evaluation.num_reachable = 4
