@@ -25,7 +25,7 @@ NOT_REPRODUCED = (
     "The ELM decoder as a baseline (the first row of the paper's table).",
     "Macro actions, the combined action space and the Amazon catalogue.",
 )
-_CURVES = ("validation/reward", "gain", "kl", "malformed_actions")
+_CURVES = ("validation/reward", "gain", "policy/kl", "malformed_actions")
 
 
 def make_report(

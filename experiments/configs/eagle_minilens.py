@@ -114,7 +114,7 @@ def _actions(config: ConfigDict) -> None:
         {
             "num_entities": 60,  # paper: all
             "candidates": {"num_generic": 50, "num_personalised": 50, "max_tries": 3},
-            "sampling": {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 24},
+            "sampling": {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 16},
             "entities_per_chunk": 4,
         }
     )
@@ -171,7 +171,7 @@ def _training(config: ConfigDict) -> None:
                 "max_gradient_norm": 1.0,
                 "normalize_advantages": True,
                 "minibatch_size": 160,
-                "policy": {"temperature": 0.5, "top_p": 1.0, "max_new_tokens": 24},
+                "policy": {"temperature": 0.5, "top_p": 1.0, "max_new_tokens": 16},
                 "validate_every": 15,
                 "checkpoint_every": 15,
             },
