@@ -1,0 +1,103 @@
+"""The policy language model: from episode states to actions, and to the arrays it is trained on.
+
+Axis letters: `B` actions, `P` prompt tokens, `N` action tokens, `V` vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from eagle_jax.base.prompts import EntityFormat, Prompt, PromptBook, policy_prompt
+from eagle_jax.environment.llm_environment import EpisodeState
+from eagle_jax.environment.rollout import PolicyFn
+from eagle_jax.language_model.generation import Generation, SamplingSettings, TextGenerator
+from eagle_jax.language_model.tokenizer import Tokenizer
+from eagle_jax.language_model.transformer import (
+    DecoderConfig,
+    Params,
+    bind,
+    causal_mask,
+    token_positions,
+)
+
+
+class PolicyBatch(NamedTuple):
+    """Left-padded prompts followed by right-padded actions.
+
+    tokens, mask: [B, P + N], mask is True at real tokens.
+    action_mask: [B, N] over the last N columns, True at the action's tokens, stop token included.
+    """
+
+    tokens: np.ndarray
+    mask: np.ndarray
+    action_mask: np.ndarray
+
+
+def state_prompts(
+    book: PromptBook, entity_format: EntityFormat, states: Sequence[EpisodeState]
+) -> list[Prompt]:
+    """What the policy is asked in each state."""
+    return [
+        policy_prompt(book, entity_format, state.description, state.profile) for state in states
+    ]
+
+
+def make_policy_fn(
+    generator: TextGenerator,
+    book: PromptBook,
+    entity_format: EntityFormat,
+    sampling: SamplingSettings,
+) -> PolicyFn:
+    """The policy that writes an action for each state."""
+
+    def policy_fn(states: Sequence[EpisodeState], seed: int) -> list[Generation]:
+        return generator.generate(state_prompts(book, entity_format, states), sampling, seed)
+
+    return policy_fn
+
+
+def encode_policy_batch(
+    tokenizer: Tokenizer,
+    prompts: Sequence[Prompt],
+    generations: Sequence[Generation],
+    num_action_tokens: int,
+    length_multiple: int,
+) -> PolicyBatch:
+    """The batch for teacher forcing; P is a multiple of `length_multiple`, to compile seldom.
+
+    Raises `ValueError` where a generation has no token ids (a remote model cannot be trained here)
+    or more than N of them.
+    """
+    prompt_tokens, prompt_mask = tokenizer.left_pad(
+        [tokenizer.encode(prompt.text) for prompt in prompts], length_multiple
+    )
+    action_tokens = np.full((len(generations), num_action_tokens), tokenizer.pad_id, np.int32)
+    action_mask = np.zeros((len(generations), num_action_tokens), bool)
+    for row, generation in enumerate(generations):
+        if generation.token_ids is None:
+            raise ValueError("the policy's generations have no token ids: it must be a local model")
+        length = len(generation.token_ids)
+        if length > num_action_tokens:
+            raise ValueError(f"action {row} has {length} tokens, room is for {num_action_tokens}")
+        action_tokens[row, :length] = generation.token_ids
+        action_mask[row, :length] = True
+    return PolicyBatch(
+        np.concatenate([prompt_tokens, action_tokens], axis=1),
+        np.concatenate([prompt_mask, action_mask], axis=1),
+        action_mask,
+    )
+
+
+def action_logits(config: DecoderConfig, params: Params, batch: PolicyBatch) -> jax.Array:
+    """Logits [B, N, V] of the action's tokens given all before them.
+
+    Only these positions are unembedded: a prompt is many times longer than its action.
+    """
+    decoder = bind(config, params)
+    states, _ = decoder(batch.tokens, token_positions(batch.mask), causal_mask(batch.mask))
+    first = batch.tokens.shape[1] - batch.action_mask.shape[1]
+    return decoder.logits(states[-1][:, first - 1 : -1])
