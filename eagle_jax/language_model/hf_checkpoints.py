@@ -30,11 +30,12 @@ _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 _READABLE = {"F32", "F16", "BF16"}
 _GIT_LFS = b"version https://git-lfs"
 
+_EMBEDDING, _UNEMBEDDING = "model.embed_tokens.weight", "lm_head.weight"
 # Our parameter path -> name in Hugging Face's checkpoints. A layer's names hang below its number.
 _OUTER_NAMES = {
-    "token_embedding": "model.embed_tokens.weight",
+    "token_embedding": _EMBEDDING,
     "final_norm/scale": "model.norm.weight",
-    "unembedding": "lm_head.weight",
+    "unembedding": _UNEMBEDDING,
 }
 _LAYER_NAMES = {
     "attention_norm/scale": "input_layernorm.weight",
@@ -49,8 +50,7 @@ _LAYER_NAMES = {
     "feed_forward/up/kernel": "mlp.up_proj.weight",
     "feed_forward/down/kernel": "mlp.down_proj.weight",
 }
-# Tensors that old checkpoints carry although they follow from the others.
-_DERIVED_SUFFIXES = (".rotary_emb.inv_freq",)
+_DERIVED_SUFFIX = ".rotary_emb.inv_freq"  # carried by old checkpoints, follows from rope_theta
 
 
 class CheckpointError(UserError):
@@ -114,9 +114,12 @@ def _read_params(folder: Path, config: DecoderConfig) -> Params:
     files = _tensor_files(folder)
     shapes = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
     expected = {_hf_name(path)[0]: (path, shape.shape) for path, shape in _flatten(shapes)}
+    tied = config.tie_word_embeddings and _UNEMBEDDING in files
+    if tied and _EMBEDDING not in files:  # one matrix under two names: either may be the one kept
+        expected[_UNEMBEDDING] = expected.pop(_EMBEDDING)
     for name, file in files.items():
-        tied = config.tie_word_embeddings and name == "lm_head.weight"
-        if name not in expected and not tied and not name.endswith(_DERIVED_SUFFIXES):
+        derived = name.endswith(_DERIVED_SUFFIX) or (tied and name == _UNEMBEDDING)
+        if name not in expected and not derived:
             raise CheckpointError(
                 f"{file}: tensor {name} has no place in a {config.family.model_type} decoder"
             )

@@ -115,7 +115,8 @@ def sample(
 
     log_probs are log softmax(logits / temperature) of the drawn tokens before nucleus truncation
     (at temperature 1 where temperature is 0, greedy). Row i depends on keys[i] and its own prompt
-    only; keys are consumed. A row without any real prompt token is padding: it draws nothing and holds nobody up.
+    only; keys are consumed. A row without any real prompt token is padding: it draws nothing and
+    holds nobody up.
     """
     chex.assert_rank([prompt_tokens, prompt_mask, keys, stop_token_ids], [2, 2, 1, 1])
     chex.assert_equal_shape([prompt_tokens, prompt_mask])

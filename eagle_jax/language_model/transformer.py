@@ -288,7 +288,7 @@ def forward(
 ) -> DecoderOutput:
     """Whole sequences tokens [B, T] with mask [B, T] (True: real), padded left or right.
 
-    Outputs at padding are finite and mean nothing. Under jit, outputs that nobody uses cost nothing.
+    Outputs at padding are finite and mean nothing. Under jit, unused outputs cost nothing.
     """
     chex.assert_rank([tokens, mask], 2)
     chex.assert_equal_shape([tokens, mask])

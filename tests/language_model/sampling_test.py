@@ -1,0 +1,211 @@
+"""Sampling against teacher forcing, `transformers` and a sorted nucleus in NumPy; its laws."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from eagle_jax.language_model.hf_checkpoints import load_language_model
+from eagle_jax.language_model.sampling import nucleus, sample, token_log_probs
+from eagle_jax.language_model.transformer import decoder_config_from_hf, init_params
+
+CONFIG = decoder_config_from_hf(
+    {
+        "model_type": "qwen3",
+        "vocab_size": 50,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+        "max_position_embeddings": 64,
+        "initializer_range": 0.5,
+    }
+)
+NO_STOP = jnp.array([-1])
+
+
+@pytest.fixture(scope="module")
+def params():
+    return init_params(CONFIG, jax.random.key(0))
+
+
+def prompts(lengths=(5, 2, 7, 4), width=7, seed=0):
+    rng = np.random.default_rng(seed)
+    tokens = np.zeros((len(lengths), width), np.int32)
+    mask = np.zeros((len(lengths), width), bool)
+    for row, length in enumerate(lengths):
+        tokens[row, width - length :] = rng.integers(0, 50, length)
+        mask[row, width - length :] = True
+    return tokens, mask
+
+
+def draw(params, tokens, mask, seed=1, *, temperature=0.7, top_p=1.0, stop=NO_STOP, new=8):
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(len(tokens)))
+    return sample(
+        CONFIG,
+        params,
+        tokens,
+        mask,
+        keys,
+        temperature=jnp.float32(temperature),
+        top_p=jnp.float32(top_p),
+        stop_token_ids=stop,
+        max_new_tokens=new,
+    )
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(0.7, 1.0), (1.3, 0.6), (0.0, 1.0)])
+def test_log_probs_are_those_of_teacher_forcing(params, temperature, top_p):
+    tokens, mask = prompts()
+    output = draw(params, tokens, mask, temperature=temperature, top_p=top_p)
+    whole = jnp.concatenate([tokens, output.tokens], axis=1)
+    whole_mask = jnp.concatenate([mask, output.mask], axis=1)
+    forced = token_log_probs(CONFIG, params, whole, whole_mask, temperature)
+    np.testing.assert_allclose(forced[:, -8:], output.log_probs, atol=1e-5)
+    # Padding and the first real token have nothing before them.
+    assert np.all(np.asarray(forced)[0, :2] == 0)
+
+
+def test_a_row_does_not_depend_on_its_batch_or_padding(params):
+    tokens, mask = prompts()
+    together = draw(params, tokens, mask, top_p=0.8)
+    wider = draw(
+        params, np.pad(tokens, ((0, 3), (5, 0))), np.pad(mask, ((0, 3), (5, 0))), top_p=0.8
+    )
+    np.testing.assert_array_equal(together.tokens, wider.tokens[:4])
+    np.testing.assert_allclose(together.log_probs, wider.log_probs[:4], atol=1e-5)
+    assert not wider.mask[4:].any()
+    assert not wider.stopped[4:].any()
+
+
+def test_rows_and_seeds_draw_different_noise(params):
+    tokens, mask = prompts((6,) * 64, 6)
+    tokens[:] = tokens[:1]
+    first, second = (np.asarray(draw(params, tokens, mask, seed).tokens) for seed in (1, 2))
+    assert len({tuple(row) for row in first}) > 32
+    assert (first != second).any(axis=1).mean() > 0.5
+
+
+def test_frequencies_of_first_tokens_are_the_probabilities(params):
+    # 2,000 rows of one prompt; Pearson's statistic against the exact distribution. With a fixed
+    # seed it either passes or not; the bar is the 0.999 quantile of chi-square.
+    stats = pytest.importorskip("scipy.stats")
+    tokens, mask = prompts((6,), 6)
+    count = 2000
+    output = draw(
+        params, np.repeat(tokens, count, 0), np.repeat(mask, count, 0), temperature=1.5, new=1
+    )
+    probs = np.zeros(50)
+    for token in range(50):
+        whole = np.append(tokens, [[token]], axis=1)
+        probs[token] = np.exp(
+            token_log_probs(CONFIG, params, whole, np.ones_like(whole, bool), 1.5)[0, -1]
+        )
+    assert probs.sum() == pytest.approx(1, abs=1e-4)
+    observed = np.bincount(np.asarray(output.tokens)[:, 0], minlength=50)
+    common = probs * count >= 5
+    observed = np.append(observed[common], observed[~common].sum())
+    expected = np.append(probs[common], probs[~common].sum()) * count
+    statistic = ((observed - expected) ** 2 / expected).sum()
+    assert statistic < stats.chi2.ppf(0.999, len(expected) - 1)
+
+
+def test_greedy_is_generate_of_transformers(checkpoint):
+    import torch
+
+    folder, theirs = checkpoint
+    ours = load_language_model(folder)
+    rng = np.random.default_rng(3)
+    tokens, mask = rng.integers(4, 94, (3, 9)), np.ones((3, 9), bool)
+    mask[1, :4] = False
+    expected = theirs.generate(
+        input_ids=torch.tensor(tokens),
+        attention_mask=torch.tensor(mask.astype(int)),
+        do_sample=False,
+        max_new_tokens=10,
+        min_new_tokens=10,
+        pad_token_id=0,
+    )[:, 9:].numpy()
+    output = sample(
+        ours.config,
+        ours.params,
+        tokens,
+        mask,
+        jax.random.split(jax.random.key(0), 3),
+        temperature=0.0,
+        top_p=1.0,
+        stop_token_ids=NO_STOP,
+        max_new_tokens=10,
+    )
+    # min_new_tokens forbids the end token (2); where ours drew it, the comparison ends.
+    for ours_row, their_row in zip(np.asarray(output.tokens), expected, strict=True):
+        end = list(ours_row).index(2) if 2 in ours_row else 10
+        assert end > 0
+        np.testing.assert_array_equal(ours_row[:end], their_row[:end])
+
+
+def test_nucleus_keeps_the_fewest_tokens_of_enough_mass():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(40, 30)) * 2
+    log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    for top_p in (0.1, 0.5, 0.9, 0.99):
+        kept = np.isfinite(nucleus(jnp.float32(log_probs), jnp.float32(top_p)))
+        for row in range(40):
+            order = np.argsort(-log_probs[row])
+            mass = np.cumsum(np.exp(log_probs[row][order]))
+            needed = np.searchsorted(mass, top_p) + 1
+            assert set(np.flatnonzero(kept[row])) == set(order[:needed])
+
+
+def test_stop_tokens_end_rows_and_the_loop(params):
+    tokens, mask = prompts()
+    free = draw(params, tokens, mask, new=12)
+    stop = jnp.array([int(free.tokens[0, 2]), int(free.tokens[1, 4])])
+    output = draw(params, tokens, mask, new=12, stop=stop)
+    for row in range(4):
+        hits = np.isin(free.tokens[row], stop)
+        length = int(hits.argmax()) + 1 if hits.any() else 12
+        assert bool(output.stopped[row]) == bool(hits.any())
+        np.testing.assert_array_equal(output.mask[row], np.arange(12) < length)
+        np.testing.assert_array_equal(output.tokens[row, :length], free.tokens[row, :length])
+        assert not output.tokens[row, length:].any()
+        assert not output.log_probs[row, length:].any()
+
+
+def test_the_loop_ends_with_its_last_row(params, monkeypatch):
+    # Every pass through the loop's body reports to the host: none where all rows stop at their
+    # first token (which the prefill draws), and 8 for 9 tokens.
+    steps = []
+    original = jax.lax.while_loop
+
+    def counting(condition, body, start):
+        def counted(loop):
+            jax.debug.callback(lambda step: steps.append(int(step)), loop.step)
+            return body(loop)
+
+        return original(condition, counted, start)
+
+    monkeypatch.setattr(jax.lax, "while_loop", counting)
+    tokens, mask = prompts((3, 3, 3), 3)
+    everything = jnp.arange(50)
+    draw(params, tokens, mask, new=9, stop=everything).tokens.block_until_ready()
+    jax.effects_barrier()
+    assert steps == []
+    draw(params, tokens, mask, new=9, stop=jnp.full((50,), -1)).tokens.block_until_ready()
+    jax.effects_barrier()
+    assert steps == list(range(1, 9))
+
+
+def test_temperature_top_p_stop_tokens_and_seed_share_one_compilation(params):
+    sample.clear_cache()
+    tokens, mask = prompts()
+    for seed, temperature, top_p, stop in ((0, 0.5, 1.0, 3), (1, 0.0, 0.9, 4), (2, 1.0, 0.5, 5)):
+        draw(
+            params, tokens, mask, seed,
+            temperature=temperature, top_p=top_p, stop=jnp.array([stop]),
+        )  # fmt: skip
+    assert sample._cache_size() == 1
