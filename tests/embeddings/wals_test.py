@@ -1,8 +1,6 @@
 """WALS against dense float64 solves; its laws; and held-out error on MovieLens."""
 
 import dataclasses
-import os
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -216,9 +214,8 @@ def test_settings_out_of_range_are_refused(change, message):
         fit_wals(_table(0), dataclasses.replace(SETTINGS, **change), jax.random.key(0))
 
 
-@pytest.mark.skipif("EAGLE_DATA" not in os.environ, reason="needs EAGLE_DATA/ml-latest-small")
-def test_held_out_error_on_movielens_beats_the_biases():
-    folder = Path(os.environ["EAGLE_DATA"]) / "ml-latest-small"
+def test_held_out_error_on_movielens_beats_the_biases(eagle_data):
+    folder = eagle_data / "ml-latest-small"
     lines = (folder / "movies.csv").read_text(encoding="utf-8").splitlines()[1:]
     table, bad_rows = read_ratings(
         folder / "ratings.csv", known_items=[line.partition(",")[0] for line in lines]
