@@ -16,6 +16,7 @@ from eagle_jax.environment.candidate_actions import ProposalContext
 from eagle_jax.environment.llm_environment import LLMEnvironment
 from eagle_jax.evaluation.content_gap import HELD_OUT, TRAIN
 from eagle_jax.language_model.hf_checkpoints import LanguageModel
+from eagle_jax.language_model.local import LocalFeatures, LocalGenerator
 from eagle_jax.pipeline.candidate_stage import run_candidate_stage
 from eagle_jax.pipeline.catalogue_stage import (
     fingerprint,
@@ -25,7 +26,7 @@ from eagle_jax.pipeline.catalogue_stage import (
 )
 from eagle_jax.pipeline.encoder_stage import run_encoder_stage
 from eagle_jax.pipeline.evaluation_stage import Contestants, Evaluation, run_evaluation_stage
-from eagle_jax.pipeline.models import Roles
+from eagle_jax.pipeline.models import load_model
 from eagle_jax.pipeline.policy_stages import (
     Episodes,
     reference_pairs,
@@ -50,7 +51,6 @@ class _Run:
         self.experiment = experiment
         self.workdir = workdir
         self.stages: dict[str, StageFolder] = {}
-        self.roles = Roles(experiment.models)
         self.book = PROMPT_BOOKS[experiment.prompts]
 
     def run(self) -> Path:
@@ -84,22 +84,26 @@ class _Run:
             self.wals = run_catalogue_stage(
                 stage, self.catalogue, load_report, self.split, settings.wals, seed
             )
-        roles = {TRAIN: "features", HELD_OUT: "held_out_features"}
+        models = {TRAIN: settings.models.features, HELD_OUT: settings.models.held_out_features}
         heads = {TRAIN: settings.domain_encoder, HELD_OUT: settings.held_out_domain_encoder}
-        features = {name: self.roles.features(role) for name, role in roles.items()}
-        models = {name: getattr(settings.models, role) for name, role in roles.items()}
+        features = {
+            name: LocalFeatures(load_model(model), settings.models.batch_size)
+            for name, model in models.items()
+        }
         with self._stage(
-            "encoders", "catalogue", heads=heads, models=models, seed=settings.seed
+            "encoders", "catalogue", heads=heads,
+            models={name: self._generator(model).name for name, model in models.items()},
         ) as stage:
             self.scorers = run_encoder_stage(
                 stage, self.catalogue, self.split, self.wals, features, heads, settings.utility,
                 derive_seed(settings.seed, 2),
             )  # fmt: skip
+        writer = self._generator(settings.models.generator)
         with self._stage(
-            "profiles", "encoders", profiles=settings.profiles, model=settings.models.generator
+            "profiles", "encoders", profiles=settings.profiles, model=writer.name
         ) as stage:
             self.profiles = run_profile_stage(
-                stage, self.catalogue, self.split, self.roles.generator("generator"), self.book,
+                stage, self.catalogue, self.split, writer, self.book,
                 settings.profiles, features[TRAIN], self.scorers[TRAIN].user_embeddings,
                 settings.domain_encoder, derive_seed(settings.seed, 3),
             )  # fmt: skip
@@ -107,14 +111,9 @@ class _Run:
     def _prepare_candidates(self) -> None:
         """Stages 4 and 5: candidate actions and the design over them."""
         settings = self.experiment
-        self.environment = LLMEnvironment(
-            generator=self.roles.generator("environment"),
-            book=self.book,
-            entity_format=self.catalogue.entity_format,
-            sampling=settings.environment,
-        )
+        self.environment = self._environment(settings.models.environment)
         context = ProposalContext(
-            self.roles.generator("generator"),
+            self._generator(settings.models.generator),
             self.book,
             self.catalogue.entity_format,
             settings.candidates.sampling,
@@ -122,7 +121,8 @@ class _Run:
         )
         with self._stage(
             "candidates", "profiles", candidates=settings.candidates, utility=settings.utility,
-            environment=settings.environment, models=settings.models,
+            environment=settings.environment, generator=context.generator.name,
+            environment_model=self.environment.generator.name,
         ) as stage:  # fmt: skip
             self.candidates = run_candidate_stage(
                 stage, self.catalogue, self.split, self.profiles, context, self.environment,
@@ -144,10 +144,12 @@ class _Run:
         pairs = reference_pairs(
             self.catalogue, self.book, self.profiles, self.candidates, self.kept[kind]
         )
-        with self._stage(f"reference_{kind}", "design", kind=kind, reference=settings) as stage:
-            policy = self.roles.generator("policy").model
+        policy = self._generator(self.experiment.models.policy)
+        with self._stage(
+            f"reference_{kind}", "design", kind=kind, reference=settings, policy=policy.name
+        ) as stage:
             seed = derive_seed(self.experiment.seed, 6)
-            return run_reference_stage(stage, policy, pairs, settings, seed)
+            return run_reference_stage(stage, policy.model, pairs, settings, seed)
 
     def _agent(self, kind: str, seed: int, reference: LanguageModel) -> LanguageModel:
         """Stage 7, for one kind of reference policy and one seed."""
@@ -161,20 +163,37 @@ class _Run:
             return run_agent_stage(stage, reference, self.episodes, settings, own)
 
     def _evaluate(self, contestants: Contestants) -> None:
+        """Stage 8, in the training environment and, where asked for, in another one."""
         settings = self.experiment
+        other = settings.evaluation.transfer_environment
+        transfer = None if other is None else self._environment(other)
         evaluation = Evaluation(
             self.episodes, self.scorers, settings.models, settings.agent.training,
-            settings.evaluation, derive_seed(settings.seed, 8),
+            settings.evaluation, transfer, derive_seed(settings.seed, 8),
         )  # fmt: skip
         before = [name for name in self.stages if name.startswith(("agent_", "reference_"))]
         with self._stage("evaluation", *before, evaluation=settings.evaluation) as stage:
             run_evaluation_stage(stage, evaluation, contestants)
 
+    def _generator(self, name: str) -> LocalGenerator:
+        """The text generator that a model makes."""
+        models = self.experiment.models
+        return LocalGenerator(load_model(name), models.batch_size, models.length_multiple)
+
+    def _environment(self, name: str) -> LLMEnvironment:
+        """The environment that a model plays."""
+        return LLMEnvironment(
+            generator=self._generator(name),
+            book=self.book,
+            entity_format=self.catalogue.entity_format,
+            sampling=self.experiment.environment,
+        )
+
     @contextmanager
     def _stage(self, name: str, *depends_on: str, **settings) -> Iterator[StageFolder]:
         """The stage's folder; its time is added up over interrupted runs."""
         depends = [self.stages[other] for other in depends_on]
-        settings["prompts"] = self.experiment.prompts
+        settings |= {"prompts": self.experiment.prompts, "experiment_seed": self.experiment.seed}
         stage = self.workdir.stage(name, settings, depends)
         self.stages[name] = stage
         done, started = stage.is_complete(), time.monotonic()

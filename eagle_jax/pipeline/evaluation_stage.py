@@ -11,7 +11,7 @@ import numpy as np
 from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
-from eagle_jax.environment.llm_environment import Start
+from eagle_jax.environment.llm_environment import LLMEnvironment, Start
 from eagle_jax.environment.rollout import PolicyFn
 from eagle_jax.evaluation.content_gap import (
     TRAIN,
@@ -32,6 +32,7 @@ from eagle_jax.training.policy import make_policy_fn
 from eagle_jax.training.train_state import EagleSettings
 
 ANCHOR = "anchor"
+TRANSFER = ", other environment"  # what ends the names of rows that the agent did not train in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Evaluation:
     models: ModelSettings
     agent: EagleSettings
     settings: EvaluationSettings
+    transfer_environment: LLMEnvironment | None
     seed: int
 
     def starts(self) -> list[Start]:
@@ -64,47 +66,58 @@ class Evaluation:
     ) -> dict[str, dict[int, Callable[[], list[EpisodeRecord]]]]:
         """Row name -> seed -> how to get its records; names as in the paper's table."""
         starts, seeds = self.starts(), self.settings.seeds
-        score_fns = {name: scorer.score for name, scorer in self.scorers.items()}
-        shared = {"score_fns": score_fns, "embed_fn": self.scorers[TRAIN].embed}
-        rows = {ANCHOR: {0: lambda: evaluate_anchor(ANCHOR, starts, 0, **shared)}}
-        played = {
-            "environment": self.episodes.environment,
+        shared = {
+            "score_fns": {name: scorer.score for name, scorer in self.scorers.items()},
+            "embed_fn": self.scorers[TRAIN].embed,
             "starts": starts,
-            "batch_size": self.models.batch_size,
-            **shared,
         }
+        played = {"batch_size": self.models.batch_size, **shared}
+        home = self.episodes.environment
 
-        def episodes_of(row: str, model: LanguageModel, seed: int):
-            return lambda: evaluate_policy(
-                row,
-                self._policy(model),
-                horizon=self.agent.horizon,
-                seed=derive_seed(self.seed, 1, seed),
-                **played,
-            )
+        def policy_row(row: str, models: Mapping[int, LanguageModel], environment: LLMEnvironment):
+            return {
+                seed: lambda seed=seed, model=model: evaluate_policy(
+                    row,
+                    self._policy(model),
+                    environment,
+                    horizon=self.agent.horizon,
+                    seed=derive_seed(self.seed, 1, seed),
+                    **played,
+                )
+                for seed, model in models.items()
+            }
 
-        def best_of(row: str, model: LanguageModel, horizon: int, count: int, seed: int):
-            return lambda: evaluate_best_of_n(
-                row,
-                self._policy(model),
-                horizon=horizon,
-                num_episodes=count,
-                seed=derive_seed(self.seed, 2, seed),
-                **played,
-            )
+        def best_of_row(row: str, model: LanguageModel, horizon: int, count: int):
+            return {
+                seed: lambda seed=seed: evaluate_best_of_n(
+                    row,
+                    self._policy(model),
+                    home,
+                    horizon=horizon,
+                    num_episodes=count,
+                    seed=derive_seed(self.seed, 2, seed),
+                    **played,
+                )
+                for seed in seeds
+            }
 
-        for kind, model in contestants.references.items():
-            row = f"reference policy, {kind}"
-            rows[row] = {seed: episodes_of(row, model, seed) for seed in seeds}
-        for kind in self.settings.best_of_n_kinds:
+        rows = {ANCHOR: {0: lambda: evaluate_anchor(ANCHOR, seed=0, **shared)}}
+        environments = {"": home}
+        if self.transfer_environment is not None:
+            environments[TRANSFER] = self.transfer_environment
+        for suffix, environment in environments.items():
+            for kind, reference in contestants.references.items():
+                if suffix and kind not in self.settings.extra_kinds:
+                    continue
+                row, own = f"reference policy, {kind}{suffix}", dict.fromkeys(seeds, reference)
+                rows[row] = policy_row(row, own, environment)
+                row = f"EAGLE, {kind}{suffix}"
+                rows[row] = policy_row(row, contestants.agents[kind], environment)
+        for kind in self.settings.extra_kinds:
             for budget in self.settings.best_of_n:
                 horizon, count = self._budget(budget, contestants.training_calls[kind])
                 row = f"best of {count} x {horizon} steps ({budget}), {kind}"
-                model = contestants.references[kind]
-                rows[row] = {seed: best_of(row, model, horizon, count, seed) for seed in seeds}
-        for kind, agents in contestants.agents.items():
-            row = f"EAGLE, {kind}"
-            rows[row] = {seed: episodes_of(row, model, seed) for seed, model in agents.items()}
+                rows[row] = best_of_row(row, contestants.references[kind], horizon, count)
         return rows
 
     def _policy(self, model: LanguageModel) -> PolicyFn:
@@ -195,15 +208,16 @@ def _reachable(
 
 
 def comparison_pairs(rows: Sequence[str]) -> list[tuple[str, str]]:
-    """EAGLE against its anchor, its own reference, best-of-N, and the other kinds of reference."""
+    """EAGLE against its anchor, its own reference and best-of-N; g_optimal against the others."""
     pairs = []
     for row in rows:
         if not row.startswith("EAGLE, "):
             continue
         kind = row.removeprefix("EAGLE, ")
         pairs += [(row, ANCHOR), (row, f"reference policy, {kind}")]
-        pairs += [(row, other) for other in rows if other.startswith("best of ")]
+        pairs += [(row, other) for other in rows if other.startswith("best of ")
+                  and other.endswith(f", {kind}")]  # fmt: skip
         if kind == "g_optimal":
-            others = [other for other in rows if other.startswith("EAGLE, ") and other != row]
-            pairs += [(row, other) for other in others]
+            others = [r for r in rows if r.startswith("EAGLE, ") and not r.endswith(TRANSFER)]
+            pairs += [(row, other) for other in others if other != row]
     return pairs

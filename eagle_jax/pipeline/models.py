@@ -1,15 +1,12 @@
-"""The language models of an experiment, by role."""
+"""The language models of an experiment."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from pathlib import Path
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.language_model.hf_checkpoints import LanguageModel, load_language_model
-from eagle_jax.language_model.local import LocalFeatures, LocalGenerator
-from eagle_jax.pipeline.settings import ModelSettings
 
 _MINILENS_LM = Path(__file__).parents[1] / "data" / "minilens_lm"
 
@@ -25,19 +22,3 @@ def load_model(name: str) -> LanguageModel:
             f"config.models: {name!r} is neither one of {shipped} nor a folder with a config.json"
         )
     return load_language_model(folder)
-
-
-@dataclasses.dataclass(frozen=True)
-class Roles:
-    """Who plays what; models are loaded when they are first asked for."""
-
-    settings: ModelSettings
-
-    def generator(self, role: str) -> LocalGenerator:
-        """The text generator of a role."""
-        model = load_model(getattr(self.settings, role))
-        return LocalGenerator(model, self.settings.batch_size, self.settings.length_multiple)
-
-    def features(self, role: str) -> LocalFeatures:
-        """The feature function of a role."""
-        return LocalFeatures(load_model(getattr(self.settings, role)), self.settings.batch_size)

@@ -118,14 +118,17 @@ class EvaluationSettings:
 
     best_of_n: budgets of best-of-N with the reference policy: `test_calls` (as many environment
         calls as one episode), `all_calls` (the agent's training calls as well).
-    best_of_n_kinds: the reference policies that it is run with.
+    transfer_environment: another environment for the same policies (`minilens/<name>` or a
+        folder); None: no such rows.
+    extra_kinds: the kinds of reference policy that get best-of-N and transfer rows.
     num_reachable: starts for which the best reachable utility is searched, 0: none.
     """
 
     num_starts: int
     seeds: tuple[int, ...]
     best_of_n: tuple[str, ...]
-    best_of_n_kinds: tuple[str, ...]
+    transfer_environment: str | None
+    extra_kinds: tuple[str, ...]
     num_reachable: int
     beam_width: int
     bootstrap: BootstrapSettings

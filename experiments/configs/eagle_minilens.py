@@ -36,9 +36,9 @@ def _world(config: ConfigDict) -> None:
         {
             "seed": 0,
             "num_films": 1200,
-            "num_users": 600,
-            "ratings_per_user": 80,  # median
-            "rating_noise": 0.4,  # stars
+            "num_users": 800,
+            "ratings_per_user": 120,  # median
+            "rating_noise": 0.3,  # stars
             "popularity_exponent": 0.8,
             "selection_strength": 0.5,  # users watch what they like
         }
@@ -58,7 +58,7 @@ def _world(config: ConfigDict) -> None:
         {
             "policy": "minilens/policy",
             "environment": "minilens/environment_a",
-            "generator": "minilens/environment_a",
+            "generator": "minilens/generator",
             "features": "minilens/environment_a",
             "held_out_features": "minilens/environment_b",  # another model for held-out scores
             "batch_size": 128,
@@ -82,7 +82,7 @@ def _encoders(config: ConfigDict) -> None:
     )
     head = {
         "validation_fraction": 0.15,
-        "penalties": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
+        "penalties": (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
         "hidden_width": 128,
         "dropout_rate": 0.2,
         "learning_rate": 1e-3,
@@ -185,7 +185,8 @@ def _evaluation(config: ConfigDict) -> None:
             "num_starts": 200,
             "seeds": (0, 1, 2),
             "best_of_n": ("test_calls",),
-            "best_of_n_kinds": ("g_optimal",),
+            "transfer_environment": None,
+            "extra_kinds": ("g_optimal",),
             "num_reachable": 24,
             "beam_width": 2,
             "bootstrap": {"num_resamples": 2000, "confidence": 0.95, "seed": 0},

@@ -1,0 +1,31 @@
+"""All rows of the paper's table on the embedded world: every reference policy, EAGLE on each.
+
+Paper: EAGLE (arXiv 2406.00024), section 5, table 2; the controls that it lacks (random_subset,
+    g_optimal_subsample as the paper draws it, best-of-N at equal environment calls) beside it,
+    and transfer to an environment that the agents were not trained in.
+Command: bash launch/run.sh experiments.eagle
+    --config=experiments/configs/eagle_minilens_table2.py --workdir=runs/eagle_minilens_table2
+Hardware: two CPU cores.
+Time: about an hour.
+Expect: see README.md, which quotes a run of this file.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import eagle_minilens
+
+
+def get_config() -> ConfigDict:
+    config = eagle_minilens.get_config()
+    with config.unlocked():
+        config.title = "EAGLE on MiniLens: all reference policies"
+        config.design.kinds = (
+            "uniform",
+            "random_subset",
+            "best_next_step",
+            "g_optimal",
+            "g_optimal_subsample",
+        )
+        config.evaluation.best_of_n = ("test_calls", "all_calls")
+        config.evaluation.transfer_environment = "minilens/environment_b"
+    return config.lock()
