@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from eagle_jax.base.errors import UserError
@@ -88,6 +88,9 @@ def _parse_flags(argv: Sequence[str], default_config: str) -> None:
         raise UserError(str(error)) from error
     if unused:
         raise UserError(f"unexpected argument {unused[0]!r}; flags have the form --name=value")
+    if flags.FLAGS["verbosity"].using_default_value:
+        # absl would raise it to INFO, where JAX and Orbax tell of every save.
+        flags.FLAGS.verbosity = logging.WARNING
 
 
 def _config_path(argv: Sequence[str], default: str) -> str:

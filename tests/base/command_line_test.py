@@ -32,7 +32,7 @@ def get_config(size="small"):
 """
 
 PROGRAM = """
-import json, os, sys
+import json, logging, os, sys
 from eagle_jax.base import command_line
 from eagle_jax.base.errors import UserError
 
@@ -44,6 +44,9 @@ def main(config, workdir):
         raise ValueError("a mistake of the programmer")
     if action == "folder":
         workdir.mkdir()
+    if action == "log":
+        logging.getLogger("orbax").info("a save begins")
+        logging.getLogger("orbax").warning("a save is slow")
     if action == "wait":
         print("waiting", flush=True)
         sys.stdin.read()
@@ -146,6 +149,16 @@ def test_a_bug_keeps_its_traceback(folder):
     code, _, stderr = run(folder, "--config.name=bug")
     assert code == 1
     assert "Traceback" in stderr and "a mistake of the programmer" in stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [([], ["slow"]), (["--verbosity=0"], ["begins", "slow"]), (["--verbosity=-2"], [])],
+)
+def test_libraries_are_heard_from_warnings_on_unless_told_otherwise(folder, arguments, said):
+    code, _, stderr = run(folder, "--config.name=log", *arguments)
+    assert code == 0, stderr
+    assert re.findall(r"a save (?:is )?(\w+)$", stderr, re.MULTILINE) == said
 
 
 def test_ctrl_c_says_that_the_run_resumes(folder):
