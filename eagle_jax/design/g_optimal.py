@@ -219,7 +219,9 @@ def _solve_one(next_embeddings: jax.Array, settings: GOptimalSettings) -> GOptim
     )
 
 
+# Accelerators multiply float32 in fewer bits by default; a certificate must not.
 @functools.partial(jax.jit, static_argnames="settings")
+@jax.default_matmul_precision("highest")
 def g_optimal_design(next_embeddings: jax.Array, settings: GOptimalSettings) -> GOptimalDesign:
     """min_q max_a z_a' M(q)^-1 z_a by Frank-Wolfe with exact line search and away steps.
 
@@ -246,8 +248,6 @@ def g_optimal_design(next_embeddings: jax.Array, settings: GOptimalSettings) -> 
     next_embeddings = next_embeddings.astype(
         jnp.promote_types(next_embeddings.dtype, jnp.float32)
     )
-    # Accelerators multiply float32 in fewer bits by default; a certificate must not.
-    with jax.default_matmul_precision("highest"):
-        if next_embeddings.ndim == 2:
-            return _solve_one(next_embeddings, settings)
-        return jax.lax.map(lambda rows: _solve_one(rows, settings), next_embeddings)
+    if next_embeddings.ndim == 2:
+        return _solve_one(next_embeddings, settings)
+    return jax.lax.map(lambda rows: _solve_one(rows, settings), next_embeddings)

@@ -44,9 +44,8 @@ def project_changes(
             f"rank must lie between 1 and min(K, d) = {min(next_embeddings.shape)}, got {rank}"
         )
     changes = next_embeddings - anchor_embedding[None, :]
-    with jax.default_matmul_precision("highest"):
-        _, singular_values, directions = jnp.linalg.svd(changes, full_matrices=False)
-        projected = changes @ directions[:rank].T
+    _, singular_values, directions = jnp.linalg.svd(changes, full_matrices=False)
+    projected = jnp.matmul(changes, directions[:rank].T, precision="highest")
     energy = jnp.square(singular_values)
     total = jnp.sum(energy)
     kept = jnp.sum(energy[:rank]) / jnp.where(total > 0, total, 1.0)

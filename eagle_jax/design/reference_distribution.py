@@ -194,6 +194,7 @@ def _draw_until_accepted(key, next_embeddings, is_valid, num_kept, settings):
 
 
 @functools.partial(jax.jit, static_argnames=("kind", "num_kept", "settings"))
+@jax.default_matmul_precision("highest")
 def _choose(
     kind, next_embeddings, anchor_embedding, next_utilities, is_valid, num_kept, settings, key
 ):
@@ -220,8 +221,7 @@ def _choose(
         )
         is_kept = jnp.zeros(num_candidates, bool).at[indices].set(True)
     else:
-        with jax.default_matmul_precision("highest"):
-            is_kept = exchange_subset(whitened.rows, is_valid, num_kept)
+        is_kept = exchange_subset(whitened.rows, is_valid, num_kept)
 
     kept_weights = is_kept / jnp.sum(is_kept)
     kept_factor = _approximation_factor(whitened, kept_weights, settings)
@@ -240,10 +240,9 @@ def _choose(
 
 def _approximation_factor(whitened, weights, settings):
     """max leverage / rank under the given weights; inf when they miss a direction."""
-    with jax.default_matmul_precision("highest"):
-        variance, rank = design_variance(
-            whitened.rows, weights, whitened.rows, settings.solver.rank_tolerance
-        )
+    variance, rank = design_variance(
+        whitened.rows, weights, whitened.rows, settings.solver.rank_tolerance
+    )
     factor = jnp.max(variance) / jnp.maximum(whitened.rank, 1)
     return jnp.where(
         whitened.rank == 0, 1.0, jnp.where(rank < whitened.rank, jnp.inf, factor)

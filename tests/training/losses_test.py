@@ -214,6 +214,13 @@ class TestNextToken:
         loss = losses.next_token_loss(jnp.array(logits), jnp.array(tokens), jnp.array(mask))
         assert float(loss) == pytest.approx(float(expected), rel=1e-5)
 
+    def test_weights_count_tokens_more_or_less(self):
+        # As above with weights 3 and 1: -(3 log 3/4 + log 1/2) / 4 = 0.389048
+        logits = jnp.log(jnp.array([[[0.25, 0.75], [0.5, 0.5], [0.9, 0.1]]]))
+        weights = jnp.array([[7.0, 3.0, 1.0]])
+        loss = losses.next_token_loss(logits, jnp.array([[0, 1, 0]]), weights)
+        assert float(loss) == pytest.approx(0.389048, abs=1e-6)
+
     def test_only_logits_before_marked_tokens_get_gradient(self):
         logits = jnp.array(np.random.default_rng(5).normal(size=(1, 4, 3)))
         mask = jnp.array([[False, False, True, False]])
