@@ -106,7 +106,7 @@ from eagle_jax.base.errors import DiskFullError
 from eagle_jax.base.metrics import MetricsWriter
 
 writer = MetricsWriter(Path(sys.argv[1]))
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
 try:
     for step in range(100_000):
         writer.write(step, {"loss": 0.5})
