@@ -38,10 +38,9 @@ def _environment(dialect: str) -> ConfigDict:
 
 def _generator() -> ConfigDict:
     """Writes profiles and candidate actions, and answers the rater form."""
-    config = _decoder(seed=4, num_steps=2500)
-    config.tokens_per_batch = 6144  # a profile prompt is long: ten of them in a step
+    config = _decoder(seed=4, num_steps=1800)
     config.task_shares = ConfigDict(
-        {"profile": 0.5, "rater": 0.28, "personalised_action": 0.14, "generic_action": 0.08}
+        {"profile": 0.58, "rater": 0.2, "personalised_action": 0.14, "generic_action": 0.08}
     )
     return config
 
