@@ -82,7 +82,7 @@ def _encoders(config: ConfigDict) -> None:
     )
     head = {
         "validation_fraction": 0.15,
-        "penalties": (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
+        "penalties": (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
         "hidden_width": 128,
         "dropout_rate": 0.2,
         "learning_rate": 1e-3,

