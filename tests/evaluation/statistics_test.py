@@ -60,10 +60,14 @@ def test_clusters_of_copies_count_once():
 
 
 def test_clusters_of_unequal_size_are_weighted_by_their_values():
-    # Two clusters, {0, 0, 0} and {4}: resamples are both (mean 1), the first twice (0), the
-    # second twice (4), so the 95 % interval is the whole range.
-    interval = bootstrap_interval([0, 0, 0, 4], SETTINGS, clusters=[(1, 2), (1, 2), (1, 2), (1, 3)])
+    # Two clusters, {0, 0, 0} and {4}: half of the resamples are both (mean 1, not 2), a quarter
+    # each the first twice (0) or the second twice (4).
+    values, labels = [0, 0, 0, 4], [(1, 2), (1, 2), (1, 2), (1, 3)]
+    interval = bootstrap_interval(values, SETTINGS, clusters=labels)
     assert (interval.mean, interval.low, interval.high) == (1.0, 0.0, 4.0)
+    inner = dataclasses.replace(SETTINGS, confidence=0.4)
+    interval = bootstrap_interval(values, inner, clusters=labels)
+    assert (interval.low, interval.high) == (1.0, 1.0)
 
 
 def test_coverage_with_correlated_seeds():
