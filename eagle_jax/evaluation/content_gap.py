@@ -60,6 +60,7 @@ class EpisodeRecord:
     num_steps: int  # taken to find this text; best-of-N takes more than it keeps
     environment_calls: int
     malformed: Mapping[str, int]  # reason -> count over all num_steps
+    rater: Mapping[str, float] | None  # RaterScores of the final text; None: not rated
 
     @property
     def pair(self) -> tuple[int, int]:
@@ -230,6 +231,7 @@ def _record(row, seed, start, steps, scores, distance, all_episodes) -> EpisodeR
         num_steps=len(taken),
         environment_calls=sum(step.action is not None for step in taken),
         malformed=dict(Counter(reason for step in taken for reason in step.malformed)),
+        rater=None,
     )
 
 

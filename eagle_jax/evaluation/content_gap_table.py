@@ -68,7 +68,30 @@ TEXT_COLUMNS = (
     Column("kept_share", "Rest kept", "Share of the facts not named by the action left unchanged."),
     Column("environment_calls", "Calls", "Environment calls per episode, at test time."),
 )
-COLUMNS = (*TRAIN_COLUMNS, *HELD_OUT_COLUMNS, *TEXT_COLUMNS)
+RATER_COLUMNS = (
+    Column(
+        "rater/user_utility",
+        "User utility",
+        "Share of forms in which the rater says that the user would prefer the new text to its "
+        "anchor (question 1); a text that equals its anchor gets no form.",
+    ),
+    Column(
+        "rater/rater_utility",
+        "Rater utility",
+        "Share of forms in which the rater prefers the new text (question 8).",
+    ),
+    Column(
+        "rater/distance_score",
+        "Rated distance",
+        "How different the rater finds the two texts (question 5), from 0 to 1.",
+    ),
+    Column(
+        "rater/consistency",
+        "Consistency",
+        "How far the rater's own questions 2, 3 and 4 agree with question 1: 0.5 is chance.",
+    ),
+)
+COLUMNS = (*TRAIN_COLUMNS, *HELD_OUT_COLUMNS, *TEXT_COLUMNS, *RATER_COLUMNS)
 
 
 def summarize(
@@ -80,14 +103,16 @@ def summarize(
     """One JSON-able table row for each row of records, in their order.
 
     A cell is {"mean", "low", "high"}, or None where the measure does not apply: an anchor has no
-    steps, and only a world with an `oracle` can judge edits. `best_reachable` is the utility of
-    `reachable.best_reachable_utility` for each (anchor, user) pair; it is a fixed yardstick, and
-    its own error is not in the interval. Raises ValueError for NaN, naming row and column.
+    steps, only a world with an `oracle` can judge edits, and one rated pair out of many has no
+    interval. `best_reachable` is the utility of `reachable.best_reachable_utility` for each
+    (anchor, user) pair; it is a fixed yardstick, and its own error is not in the interval. Raises
+    ValueError for NaN, naming row and column.
     """
     rows = []
     for row, of_row in records.items():
         yardstick = _mean_best_gain(row, of_row, best_reachable)
         values = [_values(record, yardstick, oracle) for record in of_row]
+        num_pairs = len({record.pair for record in of_row})
         cells = {}
         for column in COLUMNS:
             present = [
@@ -95,12 +120,13 @@ def summarize(
                 for value, record in zip(values, of_row, strict=True)
                 if value.get(column.name) is not None
             ]
-            cells[column.name] = _interval(row, column.name, present, settings)
+            enough = len({pair for _, pair in present}) >= min(2, num_pairs)
+            cells[column.name] = _interval(row, column.name, present, settings) if enough else None
         rows.append(
             {
                 "row": row,
                 "num_episodes": len(of_row),
-                "num_pairs": len({record.pair for record in of_row}),
+                "num_pairs": num_pairs,
                 "num_seeds": len({record.seed for record in of_row}),
                 "cells": cells,
             }
@@ -140,15 +166,25 @@ def compare(
     return comparisons
 
 
-def malformed_counts(records: Mapping[str, Sequence[EpisodeRecord]]) -> dict[str, dict[str, Any]]:
-    """Row -> number of steps taken, and how many failed for each reason."""
-    return {
-        row: {
+def malformed_counts(
+    records: Mapping[str, Sequence[EpisodeRecord]],
+    malformed_answers: Mapping[str, Mapping[str, int]],
+) -> dict[str, dict[str, Any]]:
+    """Row -> number of steps taken and of rater forms shown, and how many failed for each reason.
+
+    `malformed_answers`: row -> reason -> count of rater forms, told as `rater:<reason>`.
+    """
+    counts = {}
+    for row, of_row in records.items():
+        reasons = sum((Counter(record.malformed) for record in of_row), Counter())
+        answers = malformed_answers[row]
+        rated = sum(record.rater is not None for record in of_row)
+        counts[row] = {
             "num_steps": sum(record.num_steps for record in of_row),
-            "reasons": dict(sum((Counter(record.malformed) for record in of_row), Counter())),
+            "num_forms": rated + sum(answers.values()),
+            "reasons": reasons | {f"rater:{reason}": count for reason, count in answers.items()},
         }
-        for row, of_row in records.items()
-    }
+    return counts
 
 
 def _values(
@@ -170,6 +206,8 @@ def _values(
             f"{encoder}/improved_share": float(gain > 0),
             f"{encoder}/gain_if_better": gain if better else 0.0,
         }
+    if record.rater is not None:
+        values |= {f"rater/{k}": v for k, v in record.rater.items()}
     if yardstick is not None:
         values["train/reachable_share"] = values["train/gain"] / yardstick
     return values | (_judged(record, oracle) if oracle else {})
@@ -212,9 +250,7 @@ def _mean_best_gain(row, records, best_reachable) -> float | None:
     return mean if mean > 0 else None  # no edit improves anything: the share is undefined
 
 
-def _interval(row, column, present, settings) -> dict[str, float] | None:
-    if not present:
-        return None
+def _interval(row, column, present, settings) -> dict[str, float]:
     values, pairs = zip(*present, strict=True)
     if not all(map(math.isfinite, values)):
         raise ValueError(f"row {row!r}, column {column!r}: there are values that are not finite")

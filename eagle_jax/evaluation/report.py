@@ -20,7 +20,12 @@ import jinja2
 from eagle_jax.base.atomic_files import write_atomically
 from eagle_jax.evaluation import figures
 from eagle_jax.evaluation.content_gap import HELD_OUT, TRAIN
-from eagle_jax.evaluation.content_gap_table import HELD_OUT_COLUMNS, TEXT_COLUMNS, TRAIN_COLUMNS
+from eagle_jax.evaluation.content_gap_table import (
+    HELD_OUT_COLUMNS,
+    RATER_COLUMNS,
+    TEXT_COLUMNS,
+    TRAIN_COLUMNS,
+)
 
 ENCODER_TITLES = {TRAIN: "training encoder", HELD_OUT: "held-out encoder"}
 
@@ -58,6 +63,7 @@ class ReportData:
     embedding_picture: Mapping[str, Any]  # figures.embedding_picture
     # [{"title", "facts": [{"name", "value", "meaning"}]}], one group for each stage
     stages: Sequence[Mapping[str, Any]]
+    rater: str  # a sentence or two: who answered the rater form
     not_reproduced: Sequence[str]
     settings: Mapping[str, Any]
     provenance: Mapping[str, Any]
@@ -141,6 +147,9 @@ def _context(data: ReportData) -> dict[str, Any]:
     if HELD_OUT in _encoders(data):
         tables.append(("The same texts under the held-out encoder", HELD_OUT_COLUMNS, HELD_OUT))
     tables.append(("What became of the texts, and what it cost", TEXT_COLUMNS, "text"))
+    rated = _used(RATER_COLUMNS, data.table)
+    if rated:
+        tables.append(("What a rater says, blind to which text is new", RATER_COLUMNS, "rater"))
     cells = {row["row"]: row["cells"] for row in data.table}
     return {
         "data": data,
@@ -154,9 +163,15 @@ def _context(data: ReportData) -> dict[str, Any]:
             {"row": row, "values": values, "ours": cells.get(row)}
             for row, values in PAPER_TABLE.items()
         ],
+        "paper_columns": [
+            ("Ours: U", "train/utility"),
+            ("Gain over anchor", "train/gain"),
+            *((c.heading, c.name) for c in rated if c.name != "rater/consistency"),
+        ],
         "paper_source": PAPER_SOURCE,
         "encoder_titles": ENCODER_TITLES,
         "episodes": [_story(episode) for episode in data.episodes],
+        "rated": bool(rated),
         "reasons": sorted({reason for row in data.malformed.values() for reason in row["reasons"]}),
         "settings": list(_flatten(data.settings)),
         "provenance": list(_flatten(data.provenance)),

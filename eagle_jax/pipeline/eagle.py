@@ -163,16 +163,21 @@ class _Run:
             return run_agent_stage(stage, reference, self.episodes, settings, own)
 
     def _evaluate(self, contestants: Contestants) -> None:
-        """Stage 8, in the training environment and, where asked for, in another one."""
+        """Stage 8: in the training environment and, where asked for, another one; then rated."""
         settings = self.experiment
         other = settings.evaluation.transfer_environment
         transfer = None if other is None else self._environment(other)
+        asked = settings.evaluation.rater is not None
+        rater = self._generator(settings.models.rater) if asked else None
         evaluation = Evaluation(
             self.episodes, self.scorers, settings.models, settings.agent.training,
-            settings.evaluation, transfer, derive_seed(settings.seed, 8),
+            settings.evaluation, transfer, rater, derive_seed(settings.seed, 8),
         )  # fmt: skip
         before = [name for name in self.stages if name.startswith(("agent_", "reference_"))]
-        with self._stage("evaluation", *before, evaluation=settings.evaluation) as stage:
+        with self._stage(
+            "evaluation", *before, evaluation=settings.evaluation,
+            rater=None if rater is None else rater.name,
+        ) as stage:  # fmt: skip
             run_evaluation_stage(stage, evaluation, contestants)
 
     def _generator(self, name: str) -> LocalGenerator:

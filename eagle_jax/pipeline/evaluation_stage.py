@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,9 @@ from eagle_jax.evaluation.content_gap import (
     evaluate_policy,
 )
 from eagle_jax.evaluation.content_gap_table import compare, malformed_counts, summarize
+from eagle_jax.evaluation.rater import rate_episodes
 from eagle_jax.evaluation.reachable import best_reachable_utility
+from eagle_jax.language_model.generation import TextGenerator
 from eagle_jax.language_model.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.local import LocalGenerator
 from eagle_jax.pipeline.encoder_stage import Scorer
@@ -54,6 +57,7 @@ class Evaluation:
     agent: EagleSettings
     settings: EvaluationSettings
     transfer_environment: LLMEnvironment | None
+    rater: TextGenerator | None
     seed: int
 
     def starts(self) -> list[Start]:
@@ -120,6 +124,29 @@ class Evaluation:
                 rows[row] = best_of_row(row, contestants.references[kind], horizon, count)
         return rows
 
+    def rated(
+        self, records: Sequence[EpisodeRecord], seed: int
+    ) -> tuple[list[EpisodeRecord], Counter[str]]:
+        """The records of one row and seed with the rater's scores, and its malformed answers.
+
+        The places of the texts are those of the other rows: rows are compared start by start.
+        """
+        if self.rater is None:
+            return list(records), Counter()
+        scores, malformed = rate_episodes(
+            records,
+            self.rater,
+            self.episodes.book,
+            self.settings.rater,
+            derive_seed(self.seed, 3, seed),
+        )
+        told = [None if score is None else dataclasses.asdict(score) for score in scores]
+        rated = [
+            dataclasses.replace(record, rater=score)
+            for record, score in zip(records, told, strict=True)
+        ]
+        return rated, malformed
+
     def _policy(self, model: LanguageModel) -> PolicyFn:
         generator = LocalGenerator(model, self.models.batch_size, self.models.length_multiple)
         return make_policy_fn(
@@ -149,14 +176,16 @@ def run_evaluation_stage(
     rows = evaluation.rows(contestants)
     jobs = [(row, seed, play) for row, seeds in rows.items() for seed, play in seeds.items()]
     chunks = [
-        stage.chunk(index, lambda play=play: [record.to_json() for record in play()])
-        for index, (_, _, play) in enumerate(progress(jobs, len(jobs), "evaluation", "row"))
+        stage.chunk(index, lambda seed=seed, play=play: _chunk(evaluation, seed, play))
+        for index, (_, seed, play) in enumerate(progress(jobs, len(jobs), "evaluation", "row"))
     ]
     records: dict[str, list[EpisodeRecord]] = {row: [] for row in rows}
-    for (row, seed, _), values in zip(jobs, chunks, strict=True):
+    malformed_answers: dict[str, Counter[str]] = {row: Counter() for row in rows}
+    for (row, seed, _), chunk in zip(jobs, chunks, strict=True):
         # The seed of a record is the row's own, so that tables can average seeds inside a pair.
-        own = [EpisodeRecord.from_json(value | {"seed": seed}) for value in values]
+        own = [EpisodeRecord.from_json(value | {"seed": seed}) for value in chunk["records"]]
         records[row] += own
+        malformed_answers[row].update(chunk["malformed_answers"])
     bootstrap = evaluation.settings.bootstrap
     oracle = evaluation.episodes.catalogue.oracle
     table = summarize(records, bootstrap, oracle=oracle)
@@ -165,11 +194,22 @@ def run_evaluation_stage(
     stage.write_json(
         "comparisons.json", compare(records, comparison_pairs(list(rows)), bootstrap)
     )
-    stage.write_json("malformed.json", malformed_counts(records))
+    stage.write_json("malformed.json", malformed_counts(records, malformed_answers))
     stage.write_jsonl(
         "records.jsonl", (record.to_json() for of_row in records.values() for record in of_row)
     )
     stage.finish()
+
+
+def _chunk(
+    evaluation: Evaluation, seed: int, play: Callable[[], list[EpisodeRecord]]
+) -> dict[str, Any]:
+    """One row and seed, played and rated."""
+    records, malformed = evaluation.rated(play(), seed)
+    return {
+        "records": [record.to_json() for record in records],
+        "malformed_answers": dict(malformed),
+    }
 
 
 def _reachable(

@@ -20,7 +20,7 @@ from eagle_jax.pipeline.encoder_stage import Scorer
 from eagle_jax.pipeline.settings import EagleExperiment
 
 NOT_REPRODUCED = (
-    "Human raters and a commercial language model as rater: no rater columns here.",
+    "Human raters: no people were asked.",
     "The paper's scale: its policy has 3 billion parameters, its catalogue 62 thousand films.",
     "The ELM decoder as a baseline (the first row of the paper's table).",
     "Macro actions, the combined action space and the Amazon catalogue.",
@@ -52,11 +52,27 @@ def make_report(
         curves=_curves(stages),
         embedding_picture=_picture(scorer, told),
         stages=_facts(stages, reachable, seconds),
+        rater=_rater(experiment),
         not_reproduced=NOT_REPRODUCED,
         settings=json.loads(json.dumps(dataclasses.asdict(experiment))),
         provenance=provenance(),
     )
     return write_report(folder, data)
+
+
+def _rater(experiment: EagleExperiment) -> str:
+    """Who answered the rater form, and what it has in common with the encoders."""
+    models = experiment.models
+    if experiment.evaluation.rater is None:
+        return "Here nobody answers it."
+    told = f"Here the language model {models.rater} does: it "
+    if models.rater in (models.features, models.held_out_features):
+        told += "is also behind an encoder"
+    else:
+        told += "shares nothing with the encoders"
+    if experiment.catalogue.source == "minilens" and models.rater.startswith("minilens/"):
+        told += ", but it is small and was pretrained on the same world"
+    return f"{told}. No people were asked."
 
 
 def _curves(stages: Mapping[str, StageFolder]) -> list[dict[str, Any]]:
@@ -128,6 +144,7 @@ def _wals_facts(stage: StageFolder) -> list[dict[str, Any]]:
         "held_out_rmse": "root mean squared error in stars on the held-out ratings",
         "baseline_rmse": "the same of mean plus user and item bias alone",
         "rank_correlation_within_users": "Spearman, predicted and held-out ratings of a user",
+        "num_users_ranked": "users with at least five held-out ratings that are not all equal",
         "objective_first": "WALS objective at the start",
         "objective_last": "and at the end; it never rises",
     }

@@ -53,6 +53,7 @@ class ModelSettings:
     policy: str
     environment: str
     generator: str
+    rater: str
     features: str
     held_out_features: str
     batch_size: int
@@ -122,6 +123,7 @@ class EvaluationSettings:
         folder); None: no such rows.
     extra_kinds: the kinds of reference policy that get best-of-N and transfer rows.
     num_reachable: starts for which the best reachable utility is searched, 0: none.
+    rater: how the rater model answers its form about every new text; None: no rater columns.
     """
 
     num_starts: int
@@ -131,6 +133,7 @@ class EvaluationSettings:
     extra_kinds: tuple[str, ...]
     num_reachable: int
     beam_width: int
+    rater: SamplingSettings | None
     bootstrap: BootstrapSettings
     num_told_episodes: int
 

@@ -59,6 +59,7 @@ def _world(config: ConfigDict) -> None:
             "policy": "minilens/policy",
             "environment": "minilens/environment_a",
             "generator": "minilens/generator",
+            "rater": "minilens/generator",
             "features": "minilens/environment_a",
             "held_out_features": "minilens/environment_b",  # another model for held-out scores
             "batch_size": 128,
@@ -189,6 +190,7 @@ def _evaluation(config: ConfigDict) -> None:
             "extra_kinds": ("g_optimal",),
             "num_reachable": 24,
             "beam_width": 2,
+            "rater": {"temperature": 0.5, "top_p": 1.0, "max_new_tokens": 32},
             "bootstrap": {"num_resamples": 2000, "confidence": 0.95, "seed": 0},
             "num_told_episodes": 3,
         }

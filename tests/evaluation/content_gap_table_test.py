@@ -25,7 +25,7 @@ def record(row, pair, anchor, final, held_out=(0.0, 0.0), seed=0, steps=2, **cha
         row=row, seed=seed, entity_index=pair, user_index=pair, anchor="a", profile="p",
         steps=tuple(Step(action="b", description="b", malformed=()) for _ in range(steps)),
         scores={"train": path(anchor, final), "held_out": path(*held_out)},
-        distance=1.0, num_steps=steps, environment_calls=steps, malformed={},
+        distance=1.0, num_steps=steps, environment_calls=steps, malformed={}, rater=None,
     )  # fmt: skip
     return dataclasses.replace(base, **changes)
 
@@ -160,6 +160,59 @@ def test_malformed_outputs_are_counted_by_kind():
             record("r", 1, 0.0, 1.0, malformed={"action:length": 1, "environment:length": 1}),
         ]
     }
-    assert malformed_counts(records) == {
-        "r": {"num_steps": 4, "reasons": {"action:length": 3, "environment:length": 1}}
+    assert malformed_counts(records, {"r": {}}) == {
+        "r": {
+            "num_steps": 4,
+            "num_forms": 0,
+            "reasons": {"action:length": 3, "environment:length": 1},
+        }
     }
+
+
+def rating(user, rater, distance, consistency=1.0):
+    return {"user_utility": user, "rater_utility": rater, "distance_score": distance,
+            "consistency": consistency}  # fmt: skip
+
+
+def test_rater_columns_are_means_over_what_was_rated():
+    records = [
+        record("r", 0, 0.0, 1.0, seed=0, rater=rating(1.0, 0.0, 0.25)),
+        record("r", 0, 0.0, 1.0, seed=1, rater=rating(0.0, 0.0, 0.75, 0.5)),
+        record("r", 1, 0.0, 1.0, seed=0, rater=rating(1.0, 1.0, 0.5)),
+        record("r", 1, 0.0, 1.0, seed=1),  # not rated: no 0, the pair's other seed speaks
+        record("r", 2, 0.0, 1.0),
+    ]
+    (row,) = summarize({"r": records}, BOOTSTRAP)
+    got = means(row)
+    assert got["rater/user_utility"] == 0.75  # ((1 + 0) / 2 + 1) / 2
+    assert got["rater/rater_utility"] == 0.5  # (0 + 1) / 2
+    assert got["rater/distance_score"] == 0.5  # ((0.25 + 0.75) / 2 + 0.5) / 2
+    assert got["rater/consistency"] == 0.875  # ((1 + 0.5) / 2 + 1) / 2
+    expected = bootstrap_interval([0.5, 1.0], BOOTSTRAP)
+    cell = row["cells"]["rater/user_utility"]
+    assert (cell["low"], cell["high"]) == (expected.low, expected.high)
+
+
+def test_one_rated_pair_out_of_many_has_no_interval():
+    records = [record("r", 0, 0.0, 1.0, rater=rating(1.0, 1.0, 1.0)), record("r", 1, 0.0, 1.0)]
+    (row,) = summarize({"r": records}, BOOTSTRAP)
+    assert row["cells"]["rater/user_utility"] is None
+    assert row["cells"]["train/utility"] is not None
+    with pytest.raises(ValueError, match="at least two"):  # one start is no evaluation
+        summarize({"r": records[:1]}, BOOTSTRAP)
+
+
+def test_malformed_answers_are_no_malformed_steps():
+    records = {
+        "r": [
+            record("r", 0, 0.0, 1.0, rater=rating(1.0, 1.0, 1.0), malformed={"action:length": 1}),
+            record("r", 1, 0.0, 1.0),
+        ]
+    }
+    counts = malformed_counts(records, {"r": {"length": 1, "not_a_choice": 2}})
+    assert counts["r"]["num_forms"] == 4 and counts["r"]["num_steps"] == 4
+    assert counts["r"]["reasons"] == {
+        "action:length": 1, "rater:length": 1, "rater:not_a_choice": 2
+    }  # fmt: skip
+    (row,) = summarize(records, BOOTSTRAP)
+    assert row["cells"]["well_formed_share"]["mean"] == 0.75  # (1/2 + 1) / 2

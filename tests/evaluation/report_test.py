@@ -11,11 +11,13 @@ import pytest
 from eagle_jax.evaluation import figures, report
 from eagle_jax.evaluation.content_gap import EpisodeRecord, Score, Step
 from eagle_jax.evaluation.content_gap_table import compare, malformed_counts, summarize
+from eagle_jax.evaluation.rater_forms import RaterScores
 from eagle_jax.evaluation.statistics import BootstrapSettings
 
 _BOOTSTRAP = BootstrapSettings(num_resamples=200, confidence=0.95, seed=0)
 _ROWS = {"anchor": 0.0, "reference policy, uniform": 0.2, "EAGLE, uniform": 1.0}
 _EVIL = "<script>alert(1)</script> | [x](y) **bold** <img src=http://a.example/x.png>"
+_ASKED = RaterScores(user_utility=1.0, distance_score=0.25, rater_utility=0.0, consistency=0.75)
 _ANCHOR = (
     "#BEGIN_PLOT a grim noir film. #END_PLOT #BEGIN_REASONS_TO_LIKE the score. #END_REASONS_TO_LIKE"
 )
@@ -38,6 +40,7 @@ def _record(row, gain, pair, seed):
         steps=steps, scores={"train": path, "held_out": path}, distance=gain,
         num_steps=len(steps), environment_calls=2 if steps else 0,
         malformed={"action:length": 1} if steps else {},
+        rater=dataclasses.asdict(_ASKED) if steps and pair else None,
     )  # fmt: skip
 
 
@@ -58,7 +61,7 @@ def data():
             [("EAGLE, uniform", "anchor"), ("reference policy, uniform", "EAGLE, uniform")],
             _BOOTSTRAP,
         ),
-        malformed=malformed_counts(records),
+        malformed=malformed_counts(records, {row: {"missing_block": 2} for row in records}),
         episodes=[records["EAGLE, uniform"][0].to_json()],
         curves=[report.learning_curve("EAGLE, uniform", s, metrics, ["kl", "val"]) for s in (0, 1)],
         embedding_picture=figures.embedding_picture(
@@ -67,6 +70,7 @@ def data():
         stages=[
             {"title": "E_D", "facts": [{"name": "R^2", "value": 0.81234567, "meaning": _EVIL}]}
         ],
+        rater="Here a model <b>rates</b>.",
         not_reproduced=["raters <people>"],
         settings={"design": {"kind": "g_optimal", "num_kept": 10}, "seed": 0},
         provenance={"commit": "abc"},
@@ -180,6 +184,28 @@ def test_report_is_made_again_from_json(data, written, tmp_path):
 def test_papers_numbers_stand_beside_ours(page):
     text = " ".join("".join(page.texts).split())
     assert "0.74 ± 0.03" in text and "different scales" in text
+
+
+def test_raters_answers_stand_beside_the_papers(page, written, data, tmp_path):
+    text = " ".join("".join(page.texts).split())
+    assert "Here a model <b>rates</b>." in text and "User utility" in text
+    own = "| 1.000 [1.000, 1.000] | 0.000 [0.000, 0.000] | 0.250 [0.250, 0.250] |"
+    markdown = written[0][1]
+    (paper,) = [s for s in markdown.splitlines() if s.startswith("| EAGLE, uniform | 0.65")]
+    assert paper.endswith(own)
+    (rated,) = [s for s in markdown.splitlines() if s.startswith("| EAGLE, uniform |") and own in s
+                and s != paper]  # fmt: skip
+    assert rated.endswith("0.750 [0.750, 0.750] |")
+    # 11 of 12 pairs with 2 seeds, and two malformed answers; 72 steps, 24 of them malformed.
+    assert "| EAGLE, uniform | 72 | 24 | 24 | 2 |" in markdown
+    # Without a rater there is no trace of these columns.
+    table = json.loads(json.dumps(data.table))
+    for row in table:
+        row["cells"] |= {name: None for name in row["cells"] if name.startswith("rater/")}
+    paths = report.write_report(tmp_path, dataclasses.replace(data, table=table))
+    for path in paths:
+        content = path.read_text(encoding="utf-8")
+        assert "Rated distance" not in content and "Rater forms" not in content
 
 
 def test_nan_in_the_table_is_refused(data, tmp_path):
