@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from eagle_jax.base.atomic_files import write_atomically
+from eagle_jax.base.errors import CorruptArtifactError, DiskFullError
 from eagle_jax.base.prompts import PROMPT_BOOKS
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder, WorkDirectory
@@ -37,6 +39,8 @@ from eagle_jax.pipeline.policy_stages import (
 from eagle_jax.pipeline.profile_stage import run_profile_stage
 from eagle_jax.pipeline.report_stage import make_report
 from eagle_jax.pipeline.settings import EagleExperiment
+
+_TIMES = "times.json"
 
 
 def run_eagle(experiment: EagleExperiment, workdir: Path) -> Path:
@@ -194,7 +198,7 @@ class _Run:
             sampling=self.experiment.environment,
         )
 
-    @contextmanager
+    @contextlib.contextmanager
     def _stage(self, name: str, *depends_on: str, **settings) -> Iterator[StageFolder]:
         """The stage's folder; its time is added up over interrupted runs."""
         depends = [self.stages[other] for other in depends_on]
@@ -206,15 +210,19 @@ class _Run:
             yield stage
         finally:
             if not done and self.workdir.root.exists():
-                row = {"stage": name, "seconds": round(time.monotonic() - started, 1)}
-                with open(self.workdir.root / "times.jsonl", "a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
+                self._add_seconds(name, time.monotonic() - started)
+
+    def _add_seconds(self, name: str, seconds: float) -> None:
+        total = self._seconds()
+        total[name] = round(total.get(name, 0.0) + seconds, 1)
+        text = json.dumps(total, indent=1) + "\n"
+        with contextlib.suppress(DiskFullError):  # the stage's own error says it better
+            write_atomically(self.workdir.root / _TIMES, lambda file: file.write(text.encode()))
 
     def _seconds(self) -> dict[str, float]:
-        seconds: dict[str, float] = defaultdict(float)
-        path = self.workdir.root / "times.jsonl"
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                row = json.loads(line)
-                seconds[row["stage"]] += row["seconds"]
-        return dict(seconds)
+        """Wall-clock time of each stage, over all runs of this work directory."""
+        path = self.workdir.root / _TIMES
+        try:
+            return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        except ValueError as error:
+            raise CorruptArtifactError(f"{path}: cannot be read: {error}; remove it") from error
