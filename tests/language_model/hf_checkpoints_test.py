@@ -154,3 +154,16 @@ def test_missing_and_garbled_json_is_named(copy, file, error):
 def test_an_unknown_dtype_is_refused(checkpoint, tmp_path):
     with pytest.raises(ValueError, match="'int4'"):
         save_language_model(load_language_model(checkpoint[0]), tmp_path, "int4")
+
+
+def test_a_tied_matrix_may_be_kept_under_either_name(checkpoint, copy):
+    tensors = read_tensors(copy)
+    tensors["lm_head.weight"] = tensors.pop("model.embed_tokens.weight")
+    safetensors.numpy.save_file(tensors, copy / "model.safetensors")
+    if checkpoint[1].config.tie_word_embeddings:
+        np.testing.assert_array_equal(
+            our_logits(load_language_model(copy)), our_logits(load_language_model(checkpoint[0]))
+        )
+    else:
+        with pytest.raises(CheckpointError, match="model.embed_tokens.weight is missing"):
+            load_language_model(copy)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -146,6 +148,25 @@ def test_greedy_is_generate_of_transformers(checkpoint):
         end = list(ours_row).index(2) if 2 in ours_row else 10
         assert end > 0
         np.testing.assert_array_equal(ours_row[:end], their_row[:end])
+
+
+def test_greedy_on_a_real_checkpoint_is_its_stored_reference(eagle_data):
+    folder = eagle_data / "lm" / "tinystories-656k"
+    reference = json.loads((folder / "reference.json").read_text())
+    model = load_language_model(folder)
+    tokens, mask = model.tokenizer.left_pad([reference["ids"]], 16)
+    output = sample(
+        model.config,
+        model.params,
+        tokens,
+        mask,
+        jax.random.split(jax.random.key(0), 1),
+        temperature=0.0,
+        top_p=1.0,
+        stop_token_ids=NO_STOP,
+        max_new_tokens=24,
+    )
+    assert output.tokens[0].tolist() == reference["greedy24"]
 
 
 def test_nucleus_keeps_the_fewest_tokens_of_enough_mass():

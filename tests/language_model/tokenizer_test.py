@@ -66,7 +66,7 @@ def test_a_special_token_outside_the_vocabulary_is_named(folder):
 
 def test_a_real_tokenizer_round_trips(eagle_data):
     tokenizer = load_tokenizer(eagle_data / "lm" / "tinystories-656k")
-    text = "Once upon a time, there was a cat.\nIt said: \"Lily's hat!\""
+    text = 'Once upon a time, there was a cat.\nIt said: "Lily\'s hat!"'
     ids = tokenizer.encode(text)
     assert ids[0] == tokenizer.bos_id
     assert tokenizer.decode(ids) == text
