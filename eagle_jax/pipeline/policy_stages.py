@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -60,8 +61,8 @@ def run_design_stage(
                     {
                         "entity_index": row.entity_index,
                         "indices": result.indices.tolist(),
-                        "approximation_factor": result.approximation_factor,
-                        "kept_approximation_factor": result.kept_approximation_factor,
+                        "approximation_factor": _finite(result.approximation_factor),
+                        "kept_approximation_factor": _finite(result.kept_approximation_factor),
                         "rank": result.rank,
                         "kept_energy": result.kept_energy,
                         "num_draws": result.num_draws,
@@ -72,6 +73,11 @@ def run_design_stage(
         stage.finish()
     chosen = stage.read_json("chosen.json")
     return {kind: [row["indices"] for row in rows] for kind, rows in chosen.items()}
+
+
+def _finite(factor: float) -> float | None:
+    """JSON has no infinity: None where q misses a direction of change altogether."""
+    return factor if math.isfinite(factor) else None
 
 
 def reference_pairs(

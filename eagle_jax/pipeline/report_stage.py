@@ -197,12 +197,18 @@ def _design_facts(candidates: StageFolder, design: StageFolder) -> list[dict[str
         for name, count in candidates.read_json("facts.json").items()
     ]
     for kind, chosen in design.read_json("chosen.json").items():
-        factors = [row["approximation_factor"] for row in chosen]
-        kept = [row["kept_approximation_factor"] for row in chosen]
-        rows += [
-            _fact(f"{kind}: factor of q", float(np.median(factors)), "median; 1 is the optimum"),
-            _fact(f"{kind}: factor of the kept", float(np.median(kept)), "median, equal weights"),
-        ]
+        for name, meaning in (
+            ("approximation_factor", "of q; 1 is the optimum"),
+            ("kept_approximation_factor", "of equal weights on the kept candidates"),
+        ):
+            factors = [np.inf if row[name] is None else row[name] for row in chosen]
+            rows.append(
+                _fact(
+                    f"{kind}: {name}",
+                    float(np.median(factors)),
+                    f"median over entities, {meaning}; inf: a direction of change is missed",
+                )
+            )
         if kind == "g_optimal_subsample":
             share = np.mean([row["accepted"] for row in chosen])
             rows.append(_fact(f"{kind}: accepted", float(share), "share of entities"))

@@ -113,7 +113,7 @@ def _actions(config: ConfigDict) -> None:
     )
     config.candidates = ConfigDict(
         {
-            "num_entities": 60,  # paper: all
+            "num_entities": 40,  # paper: all
             "candidates": {"num_generic": 50, "num_personalised": 50, "max_tries": 3},
             "sampling": {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 16},
             "entities_per_chunk": 4,
@@ -166,9 +166,9 @@ def _training(config: ConfigDict) -> None:
                 "kl_coefficient": 0.1,
                 "kl_estimator": "exact",
                 "policy_learning_rate": 5e-4,  # paper: 1e-5 for 3.25B parameters
-                "value_learning_rate": 1e-3,
+                "value_learning_rate": 3e-3,
                 "value_hidden": (64,),  # OPEN
-                "value_updates": 10,  # OPEN
+                "value_updates": 20,  # OPEN
                 "max_gradient_norm": 1.0,
                 "normalize_advantages": True,
                 "minibatch_size": 160,
