@@ -166,7 +166,11 @@ def _context(data: ReportData) -> dict[str, Any]:
         "paper_columns": [
             ("Ours: U", "train/utility"),
             ("Gain over anchor", "train/gain"),
-            *((c.heading, c.name) for c in rated if c.name != "rater/consistency"),
+            *(
+                (f"Ours: {column.heading.lower()}", column.name)
+                for column in rated
+                if column.name != "rater/consistency"
+            ),
         ],
         "paper_source": PAPER_SOURCE,
         "encoder_titles": ENCODER_TITLES,

@@ -188,7 +188,7 @@ def test_papers_numbers_stand_beside_ours(page):
 
 def test_raters_answers_stand_beside_the_papers(page, written, data, tmp_path):
     text = " ".join("".join(page.texts).split())
-    assert "Here a model <b>rates</b>." in text and "User utility" in text
+    assert "Here a model <b>rates</b>." in text and "Ours: user utility" in text
     own = "| 1.000 [1.000, 1.000] | 0.000 [0.000, 0.000] | 0.250 [0.250, 0.250] |"
     markdown = written[0][1]
     (paper,) = [s for s in markdown.splitlines() if s.startswith("| EAGLE, uniform | 0.65")]
@@ -205,7 +205,7 @@ def test_raters_answers_stand_beside_the_papers(page, written, data, tmp_path):
     paths = report.write_report(tmp_path, dataclasses.replace(data, table=table))
     for path in paths:
         content = path.read_text(encoding="utf-8")
-        assert "Rated distance" not in content and "Rater forms" not in content
+        assert "ated distance" not in content and "Rater forms" not in content
 
 
 def test_nan_in_the_table_is_refused(data, tmp_path):
