@@ -59,12 +59,18 @@ def encode_pairs(
 ) -> Batch:
     """Prompts and completions as one batch; a completion's tokens count 1, a prompt's
     `prompt_loss_weight`."""
-    rows = [(tokenizer.encode(prompt), tokenizer.encode(target)) for prompt, target in pairs]
+    rows = [(tokenizer.encode(p), _encode_continuation(tokenizer, c)) for p, c in pairs]
     tokens, mask = tokenizer.right_pad([a + b for a, b in rows], length_multiple)
     weights = np.where(mask, np.float32(1.0), np.float32(0.0))
     for row, (prompt, _) in enumerate(rows):
         weights[row, : len(prompt)] *= prompt_loss_weight
     return Batch(tokens, mask, weights)
+
+
+def _encode_continuation(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Ids of a text that goes on after another: without the beginning token of a text."""
+    ids = tokenizer.encode(text)
+    return ids[1:] if ids and ids[0] == tokenizer.bos_id else ids
 
 
 def make_optimizer(settings: NextTokenSettings) -> optax.GradientTransformation:
@@ -128,7 +134,7 @@ def train_next_token(
 ) -> Params:
     """Trains from the last checkpoint, or from `params`; `draw_batches(step)` depends on step only.
 
-    Raises `NonFiniteError` with the step where the loss is not finite.
+    Raises `NonFiniteError` with the first step where the loss or its gradient is not finite.
     """
     # A copy: the first step donates its state, and the caller keeps its parameters.
     params = jax.tree.map(jnp.copy, params)
@@ -139,13 +145,23 @@ def train_next_token(
     start, state = restored if restored else (0, state)
     with MetricsWriter(metrics_folder, resume_step=start) as metrics:
         remaining = range(start, settings.num_steps)
+        unchecked = []
         for step in progress(remaining, len(remaining), description, "step"):
             state, values = train_step(config, settings, state, draw_batches(step))
             done = step + 1
-            if done % settings.log_every == 0 or done == settings.num_steps:
-                values = {name: float(value) for name, value in values.items()}
-                check_finite(done, values)
+            unchecked.append((done, values))
+            is_logged, is_saved = (
+                done % every == 0 or done == settings.num_steps
+                for every in (settings.log_every, settings.checkpoint_every)
+            )
+            if is_logged or is_saved:
+                # Not after each step, for which the device would have to wait; before each save,
+                # so that no checkpoint holds what came of a NaN.
+                for earlier, of_step in jax.device_get(unchecked):
+                    check_finite(earlier, of_step)
+                unchecked.clear()
+            if is_logged:
                 metrics.write(done, values)
-            if done % settings.checkpoint_every == 0 or done == settings.num_steps:
+            if is_saved:
                 checkpoints.save(done, state)
     return state.params
