@@ -1,4 +1,4 @@
-"""The marked texts that language models read and write: rendering, parsing, and every role's prompt.
+"""The marked texts that language models read and write: rendering, parsing, prompts of all roles.
 
 A text is a row of named blocks, `#BEGIN_PLOT ... #END_PLOT` (Tennenholtz et al. 2024, appendix).
 A prompt is an instruction, the blocks the role may see, and the opening marker of what it has to

@@ -7,14 +7,13 @@ queries share one), d head width.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-if TYPE_CHECKING:
-    from eagle_jax.language_model.transformer import DecoderConfig
+from eagle_jax.language_model.decoder_config import DecoderConfig
 
 _MASKED = -1e30  # finite: a row that may look at nothing gets a uniform average, not NaN
 
@@ -117,16 +116,24 @@ class Attention(nnx.Module):
         allowed: jax.Array,
         cache: KeyValue | None = None,
         slot: jax.Array | None = None,
+        first: int = 0,
     ) -> tuple[jax.Array, KeyValue]:
-        """hidden [B, T, D] -> ([B, T, D], keys and values), these written at `slot` of a cache."""
-        batch, length, _ = hidden.shape
+        """hidden [B, T, D] -> ([B, T - first, D], keys and values).
+
+        The tokens from `first` on look at all; keys and values are written at `slot` of a cache.
+        """
         query, key, value = (
-            projection(hidden).reshape(batch, length, -1, self.head_dim)
-            for projection in (self.query, self.key, self.value)
+            projection(inputs).reshape(*inputs.shape[:2], -1, self.head_dim)
+            for projection, inputs in (
+                (self.query, hidden[:, first:]),
+                (self.key, hidden),
+                (self.value, hidden),
+            )
         )
         if self.has_head_norms:
             query, key = self.query_norm(query), self.key_norm(key)
-        query, key = rotate(query, rotation), rotate(key, rotation)
+        query = rotate(query, Rotation(rotation.cos[:, first:], rotation.sin[:, first:]))
+        key = rotate(key, rotation)
         stored = KeyValue(key.transpose(0, 2, 3, 1), value.transpose(0, 2, 1, 3))
         if cache is not None:
             write = jax.lax.dynamic_update_slice_in_dim
@@ -134,4 +141,4 @@ class Attention(nnx.Module):
                 write(cache.keys, stored.keys, slot, axis=3),
                 write(cache.values, stored.values, slot, axis=2),
             )
-        return self.output(attend(query, stored, allowed)), stored
+        return self.output(attend(query, stored, allowed[:, first:])), stored

@@ -15,15 +15,14 @@ import safetensors.numpy
 
 from eagle_jax.base.atomic_files import write_atomically
 from eagle_jax.base.errors import UserError
-from eagle_jax.language_model.tokenizer import Tokenizer, load_tokenizer
-from eagle_jax.language_model.transformer import (
+from eagle_jax.language_model.decoder_config import (
     DecoderConfig,
-    Params,
     UnsupportedModelError,
     decoder_config_from_hf,
     decoder_config_to_hf,
-    init_params,
 )
+from eagle_jax.language_model.tokenizer import Tokenizer, load_tokenizer
+from eagle_jax.language_model.transformer import Params, init_params
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}

@@ -18,11 +18,12 @@ from absl import logging
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.prompts import Prompt
+from eagle_jax.language_model.decoder_config import DecoderConfig
 from eagle_jax.language_model.generation import Generation, SamplingSettings, cut_at_stop
 from eagle_jax.language_model.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.sampling import sample
 from eagle_jax.language_model.tokenizer import Tokenizer
-from eagle_jax.language_model.transformer import DecoderConfig, Params, forward
+from eagle_jax.language_model.transformer import Params, forward
 
 _FEATURE_LENGTH_MULTIPLE = 32
 

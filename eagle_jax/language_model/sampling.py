@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from eagle_jax.language_model.attention import KeyValue
+from eagle_jax.language_model.decoder_config import DecoderConfig
 from eagle_jax.language_model.transformer import (
     Decoder,
-    DecoderConfig,
     Params,
     bind,
     causal_mask,
@@ -91,11 +91,12 @@ def _select(values: jax.Array, tokens: jax.Array) -> jax.Array:
 
 def _prefill(decoder: Decoder, tokens, mask, num_new: int):
     """Logits [B, V] after the last prompt token and caches with room for num_new more tokens."""
-    states, stored = decoder(tokens, token_positions(mask), causal_mask(mask))
+    last = tokens.shape[1] - 1
+    states, stored = decoder(tokens, token_positions(mask), causal_mask(mask), first=last)
     room = ((0, 0), (0, 0), (0, 0), (0, num_new))
     swapped = ((0, 0), (0, 0), (0, num_new), (0, 0))
     caches = tuple(KeyValue(jnp.pad(kv.keys, room), jnp.pad(kv.values, swapped)) for kv in stored)
-    return decoder.logits(states[-1][:, -1]), caches
+    return decoder.logits(states[-1][:, 0]), caches
 
 
 @functools.partial(jax.jit, static_argnames=("config", "max_new_tokens"))

@@ -14,11 +14,12 @@ from eagle_jax.base.prompts import MalformedText, parse_completion, render_block
 from eagle_jax.base.provenance import provenance
 from eagle_jax.base.work_directory import WorkDirectory
 from eagle_jax.data.minilens import corpus, grammar
+from eagle_jax.language_model.decoder_config import decoder_config_from_hf
 from eagle_jax.language_model.generation import SamplingSettings, TextGenerator
 from eagle_jax.language_model.hf_checkpoints import LanguageModel, save_language_model
 from eagle_jax.language_model.local import LocalGenerator
 from eagle_jax.language_model.tokenizer import Tokenizer, load_tokenizer
-from eagle_jax.language_model.transformer import decoder_config_from_hf, init_params
+from eagle_jax.language_model.transformer import init_params
 from eagle_jax.language_model.word_tokenizer import write_word_tokenizer
 from eagle_jax.training.next_token import (
     Batch,
@@ -96,7 +97,7 @@ def pretrain(name: str, settings: PretrainingSettings, workdir: Path) -> dict[st
     model = LanguageModel(name=name, config=config, params=params, tokenizer=tokenizer)
     save_language_model(model, folder, "bfloat16")
     quality = measure_quality(
-        LocalGenerator(model, batch_size=128, length_multiple=32), settings
+        LocalGenerator(model, batch_size=128, length_multiple=32), settings, _QUALITY_SEED
     )
     stage.write_json(
         "model/card.json",
@@ -117,20 +118,23 @@ def _draw_batch(
     return encode_pairs(tokenizer, pairs, settings.prompt_loss_weight, _TASK_LENGTHS[task])
 
 
-def measure_quality(generator: TextGenerator, settings: PretrainingSettings) -> dict[str, float]:
+def measure_quality(
+    generator: TextGenerator, settings: PretrainingSettings, examples_seed: int
+) -> dict[str, float]:
     """Shares on fresh films at temperature 0.5, for the tasks that the model was trained on."""
     sampling = SamplingSettings(temperature=0.5, top_p=1.0, max_new_tokens=80)
     quality: dict[str, float] = {}
     measures = {
         "rewrite": _rewrite_quality,
         "profile": _profile_quality,
+        "generic_action": _action_quality,
         "personalised_action": _action_quality,
         "rater": _rater_quality,
     }
     for task, measure in measures.items():
         if settings.task_shares.get(task):
             examples = corpus.draw_examples(
-                task, settings.dialect, settings.quality_examples, _QUALITY_SEED
+                task, settings.dialect, settings.quality_examples, examples_seed
             )
             prompts = [example.prompt for example in examples]
             texts = [g.text for g in generator.generate(prompts, sampling, settings.seed)]

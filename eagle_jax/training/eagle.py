@@ -29,7 +29,7 @@ from eagle_jax.training.policy import encode_policy_batch, make_policy_fn, state
 from eagle_jax.training.policy_gradient import Experience, update
 from eagle_jax.training.train_state import AgentState, EagleSettings, init_agent
 
-LENGTH_MULTIPLE = 32  # prompt lengths are padded to multiples of it: few compilations
+LENGTH_MULTIPLE = 32  # the sampler's prompts are padded to multiples of it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -189,7 +189,6 @@ class _Trainer:
             state_prompts(environment.book, environment.entity_format, states),
             _by_episode(step.generations for step in trajectories.steps),
             self.settings.policy.max_new_tokens,
-            LENGTH_MULTIPLE,
         )
 
 

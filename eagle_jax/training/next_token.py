@@ -17,8 +17,9 @@ import optax
 
 from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.metrics import MetricsWriter, check_finite, progress
+from eagle_jax.language_model.decoder_config import DecoderConfig
 from eagle_jax.language_model.tokenizer import Tokenizer
-from eagle_jax.language_model.transformer import DecoderConfig, Params, forward
+from eagle_jax.language_model.transformer import Params, forward
 from eagle_jax.training.losses import next_token_loss
 
 

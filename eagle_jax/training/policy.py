@@ -14,15 +14,10 @@ import numpy as np
 from eagle_jax.base.prompts import EntityFormat, Prompt, PromptBook, policy_prompt
 from eagle_jax.environment.llm_environment import EpisodeState
 from eagle_jax.environment.rollout import PolicyFn
+from eagle_jax.language_model.decoder_config import DecoderConfig
 from eagle_jax.language_model.generation import Generation, SamplingSettings, TextGenerator
 from eagle_jax.language_model.tokenizer import Tokenizer
-from eagle_jax.language_model.transformer import (
-    DecoderConfig,
-    Params,
-    bind,
-    causal_mask,
-    token_positions,
-)
+from eagle_jax.language_model.transformer import Params, bind, causal_mask, token_positions
 
 
 class PolicyBatch(NamedTuple):
@@ -65,16 +60,16 @@ def encode_policy_batch(
     prompts: Sequence[Prompt],
     generations: Sequence[Generation],
     num_action_tokens: int,
-    length_multiple: int,
 ) -> PolicyBatch:
-    """The batch for teacher forcing; P is a multiple of `length_multiple`, to compile seldom.
+    """The batch for teacher forcing; P is up to an eighth more than needed, to compile seldom.
 
     Raises `ValueError` where a generation has no token ids (a remote model cannot be trained here)
     or more than N of them.
     """
-    prompt_tokens, prompt_mask = tokenizer.left_pad(
-        [tokenizer.encode(prompt.text) for prompt in prompts], length_multiple
-    )
+    prompt_ids = [tokenizer.encode(prompt.text) for prompt in prompts]
+    longest = max(map(len, prompt_ids))
+    multiple = max(8, 1 << (longest - 1).bit_length() - 4)  # an eighth of the power of two below
+    prompt_tokens, prompt_mask = tokenizer.left_pad(prompt_ids, multiple)
     action_tokens = np.full((len(generations), num_action_tokens), tokenizer.pad_id, np.int32)
     action_mask = np.zeros((len(generations), num_action_tokens), bool)
     for row, generation in enumerate(generations):
@@ -95,9 +90,11 @@ def encode_policy_batch(
 def action_logits(config: DecoderConfig, params: Params, batch: PolicyBatch) -> jax.Array:
     """Logits [B, N, V] of the action's tokens given all before them.
 
-    Only these positions are unembedded: a prompt is many times longer than its action.
+    The last layer and the logits are computed at these positions only: a prompt is many times
+    longer than its action.
     """
     decoder = bind(config, params)
-    states, _ = decoder(batch.tokens, token_positions(batch.mask), causal_mask(batch.mask))
-    first = batch.tokens.shape[1] - batch.action_mask.shape[1]
-    return decoder.logits(states[-1][:, first - 1 : -1])
+    first = batch.tokens.shape[1] - batch.action_mask.shape[1] - 1
+    positions, allowed = token_positions(batch.mask), causal_mask(batch.mask)
+    states, _ = decoder(batch.tokens, positions, allowed, first=first)
+    return decoder.logits(states[-1][:, :-1])

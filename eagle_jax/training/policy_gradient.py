@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from eagle_jax.language_model.transformer import DecoderConfig, Params
+from eagle_jax.language_model.decoder_config import DecoderConfig
+from eagle_jax.language_model.transformer import Params
 from eagle_jax.training import losses
 from eagle_jax.training.policy import PolicyBatch, action_logits
 from eagle_jax.training.train_state import (
@@ -81,7 +82,7 @@ def update(
     future = settings.discount ** jnp.arange(horizon - 1, -1, -1)
     realised = experience.rewards[:, None] * future[None]
     metrics |= {
-        "policy/gradient_norm": optax.global_norm(gradients),
+        "policy/gradient_norm": optax.tree.norm(gradients),
         "value/loss": value_loss,
         "value/explained_variance": 1.0
         - jnp.var(realised - values) / jnp.maximum(jnp.var(realised), 1e-12),

@@ -1,12 +1,12 @@
 """MiniLens-LM: the small decoders that play every language-model role in the embedded world.
 
 Paper: EAGLE (arXiv 2406.00024), section 5: the roles of Gemini Nano (policy), Pro and Ultra
-    (environment, generator and rater), here played by decoders of 0.4M and 0.6M parameters.
+    (environments, generator and rater), here played by decoders of 0.4M and 0.6M parameters.
 Command: bash launch/run.sh experiments.pretrain --workdir=/tmp/minilens_lm
     (one role: --config=experiments/configs/pretrain_minilens.py:policy), then copy
     <workdir>/<role>/model to eagle_jax/data/minilens_lm/<role>.
 Hardware: two CPU cores.
-Time: under an hour for the four roles.
+Time: under an hour for the five roles.
 Expect: the environments follow the instruction in at least 90 % of fresh films, keep the other
     slots in at least 90 % and are well-formed in at least 99 % at temperature 0.5; what was
     measured is in eagle_jax/data/minilens_lm/<role>/card.json.
@@ -14,14 +14,14 @@ Expect: the environments follow the instruction in at least 90 % of fresh films,
 
 from ml_collections import ConfigDict
 
-_ROLES = ("environment_a", "generator", "policy", "environment_b")
+_ROLES = ("environment_a", "environment_b", "generator", "policy", "rater")
 
 
 def get_config(role: str = "all") -> ConfigDict:
-    """`role`: environment_a, environment_b, generator, policy, or all of them."""
+    """`role`: environment_a, environment_b, generator, policy, rater, or all of them."""
     if role != "all" and role not in _ROLES:
         raise ValueError(f"unknown role {role!r}: expected all, {', '.join(_ROLES)}")
-    makers = {"policy": _policy, "generator": _generator}
+    makers = {"policy": _policy, "generator": _generator, "rater": _rater}
     config = ConfigDict()
     for name in _ROLES if role == "all" else (role,):
         config[name] = makers[name]() if name in makers else _environment(name[-1])
@@ -42,6 +42,13 @@ def _generator() -> ConfigDict:
     config.task_shares = ConfigDict(
         {"profile": 0.58, "rater": 0.2, "personalised_action": 0.14, "generic_action": 0.08}
     )
+    return config
+
+
+def _rater() -> ConfigDict:
+    """Only answers the rater form: sharing a model with other tasks it stayed at chance."""
+    config = _decoder(seed=5, num_steps=1500)
+    config.task_shares = ConfigDict({"rater": 1.0})
     return config
 
 

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from eagle_jax.language_model.decoder_config import UnsupportedModelError
 from eagle_jax.language_model.hf_checkpoints import (
     CheckpointError,
     load_language_model,
     save_language_model,
 )
 from eagle_jax.language_model.tokenizer import TokenizerError
-from eagle_jax.language_model.transformer import UnsupportedModelError, forward
+from eagle_jax.language_model.transformer import forward
 
 TOKENS = np.random.default_rng(0).integers(4, 94, (2, 9))
 

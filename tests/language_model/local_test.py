@@ -10,12 +10,13 @@ import pytest
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.prompts import Prompt
+from eagle_jax.language_model.decoder_config import decoder_config_from_hf
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.local import LocalFeatures, LocalGenerator, PromptTooLongError
 from eagle_jax.language_model.sampling import sample, token_log_probs
 from eagle_jax.language_model.tokenizer import load_tokenizer
-from eagle_jax.language_model.transformer import decoder_config_from_hf, forward, init_params
+from eagle_jax.language_model.transformer import forward, init_params
 
 SAMPLING = SamplingSettings(temperature=1.0, top_p=1.0, max_new_tokens=12)
 

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from eagle_jax.language_model.decoder_config import decoder_config_from_hf
 from eagle_jax.language_model.hf_checkpoints import load_language_model
 from eagle_jax.language_model.sampling import nucleus, sample, token_log_probs
-from eagle_jax.language_model.transformer import decoder_config_from_hf, init_params
+from eagle_jax.language_model.transformer import init_params
 
 CONFIG = decoder_config_from_hf(
     {

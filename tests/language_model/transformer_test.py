@@ -9,15 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from eagle_jax.language_model.hf_checkpoints import load_language_model
-from eagle_jax.language_model.transformer import (
+from eagle_jax.language_model.decoder_config import (
     DecoderConfig,
     UnsupportedModelError,
     decoder_config_from_hf,
     decoder_config_to_hf,
-    forward,
-    init_params,
 )
+from eagle_jax.language_model.hf_checkpoints import load_language_model
+from eagle_jax.language_model.transformer import forward, init_params
 
 SMALL = {
     "model_type": "qwen3",

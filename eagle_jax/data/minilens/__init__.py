@@ -1,1 +1,1 @@
-"""MiniLens: a built-in world of films, users and ratings, told by a grammar that can read itself."""
+"""MiniLens: a built-in world of films, users and ratings, told by a grammar that reads itself."""

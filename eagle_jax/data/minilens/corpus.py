@@ -43,7 +43,8 @@ def tell_profile(world: World, taste: np.ndarray, rng: np.random.Generator) -> s
     parts = []
     for part, slots in PROFILE_SLOTS.items():
         values = sorted((key for key in affinity if key[0] in slots), key=affinity.get)
-        best, second, worst = (grammar.LEXICON[s][v][0] for s, v in (values[i] for i in (-1, -2, 0)))
+        names = [grammar.LEXICON[slot][value][0] for slot, value in values]
+        best, second, worst = names[-1], names[-2], names[0]
         parts.append(f"{part}: {likes} {best} and {second}, {avoids} {worst}.")
     return " ".join(parts)
 
@@ -100,7 +101,7 @@ def profile(world: World, dialect: str, rng: np.random.Generator) -> Example:
 
 
 def _proposal(category: str, liked: set, film: Mapping[str, int], rng: np.random.Generator) -> str:
-    """A change of the category; one that the profile calls for, where there is one, 7 times in 10."""
+    """A change of the category; 7 times in 10 one that the profile calls for, if there is one."""
     slots = grammar.CATEGORY_SLOTS[category]
     fitting = sorted((s, v) for s, v in liked if s in slots and film[s] != v)
     if fitting and rng.random() < 0.7:

@@ -193,7 +193,7 @@ def tell(telling: Telling) -> str:
 
 
 def parse_film(text: str) -> dict[str, int]:
-    """Slots of a told film; raises `MalformedText` where a slot is missing, doubled or misplaced."""
+    """Slots of a told film; raises `MalformedText` for a slot missing, doubled or misplaced."""
     film: dict[str, int] = {}
     for block, content in parse_blocks(text, MOVIE.blocks).items():
         for slot, value in mentions(content):
