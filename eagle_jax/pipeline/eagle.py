@@ -181,6 +181,7 @@ class _Run:
         with self._stage(
             "evaluation", *before, evaluation=settings.evaluation,
             rater=None if rater is None else rater.name,
+            transfer=None if transfer is None else transfer.generator.name,
         ) as stage:  # fmt: skip
             run_evaluation_stage(stage, evaluation, contestants)
 
