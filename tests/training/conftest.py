@@ -12,12 +12,16 @@ import pytest
 
 from eagle_jax.base.prompts import EntityFormat, PromptBook, policy_prompt, render_blocks
 from eagle_jax.environment.llm_environment import LLMEnvironment, Start
+from eagle_jax.environment.rollout import rollout
+from eagle_jax.language_model.decoder_config import FAMILIES, DecoderConfig
 from eagle_jax.language_model.generation import Generation, SamplingSettings
 from eagle_jax.language_model.hf_checkpoints import LanguageModel
+from eagle_jax.language_model.local import LocalGenerator
 from eagle_jax.language_model.tokenizer import load_tokenizer
-from eagle_jax.language_model.transformer import FAMILIES, DecoderConfig, forward, init_params
+from eagle_jax.language_model.transformer import forward, init_params
 from eagle_jax.language_model.word_tokenizer import write_word_tokenizer
 from eagle_jax.training.losses import next_token_loss
+from eagle_jax.training.policy import encode_policy_batch, make_policy_fn, state_prompts
 from eagle_jax.training.train_state import EagleSettings
 
 WORDS = [f"word{letter}" for letter in "abcdefgh"]
@@ -29,7 +33,7 @@ BOOK = PromptBook(
 
 
 class Appender:
-    """The environment's model: the note with the action's words at its end, four words kept."""
+    """The environment's model: the note with the action's first word at its end, four kept."""
 
     def generate(self, prompts, sampling, seed):
         return [self.write(prompt.text) for prompt in prompts]
@@ -37,7 +41,7 @@ class Appender:
     def write(self, text):
         note = text.split("#BEGIN_NOTE ")[1].split(" #END_NOTE")[0]
         action = text.split("#BEGIN_ACTION ")[1].split(" #END_ACTION")[0]
-        words = f"{note} {action}".split()[-4:]
+        words = [*note.split(), action.split()[0]][-4:]
         return Generation(text=" ".join(words), token_ids=None, log_probs=None, stop_reason="stop")
 
 
@@ -67,7 +71,7 @@ def _reference_params(config, tokenizer):
     """Trained to write one word drawn at random, and to stop."""
     rng = np.random.default_rng(0)
     pairs = []
-    for start in draw_starts(rng, 64):
+    for start in draw_starts(rng, 256):
         prompt = policy_prompt(BOOK, NOTE, start.description, start.profile)
         pairs.append((prompt.text, f"{rng.choice(WORDS)} {prompt.stop[0]}"))
     prompts = [tokenizer.encode(prompt) for prompt, _ in pairs]
@@ -89,7 +93,7 @@ def _reference_params(config, tokenizer):
 
     params = init_params(config, jax.random.key(0))
     optimizer_state = optimizer.init(params)
-    for _ in range(60):
+    for _ in range(40):
         params, optimizer_state = train_step(params, optimizer_state)
     return params
 
@@ -126,13 +130,30 @@ def make_settings():
 
     def make(**changes):
         settings = EagleSettings(
-            num_iterations=6, episodes_per_iteration=16, horizon=3, discount=1.0,
+            num_iterations=24, episodes_per_iteration=32, horizon=3, discount=1.0,
             gae_lambda=0.95, kl_coefficient=0.02, kl_estimator="exact",
-            policy_learning_rate=1e-2, value_learning_rate=1e-2, value_hidden=(16,),
+            policy_learning_rate=3e-3, value_learning_rate=1e-2, value_hidden=(16,),
             value_updates=4, max_gradient_norm=1.0, normalize_advantages=True,
-            minibatch_size=24, validate_every=2, checkpoint_every=2,
+            minibatch_size=48, validate_every=8, checkpoint_every=6,
             policy=SamplingSettings(temperature=1.0, top_p=1.0, max_new_tokens=4),
         )  # fmt: skip
         return dataclasses.replace(settings, **changes)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def played(toy):
+    """Two steps of three episodes at temperature 0.7: prompts, generations and their batch."""
+    environment = toy.make_environment()
+    sampling = SamplingSettings(temperature=0.7, top_p=1.0, max_new_tokens=4)
+    policy_fn = make_policy_fn(
+        LocalGenerator(toy.model, 8, 32), toy.book, toy.entity_format, sampling
+    )
+    starts = toy.draw_starts(np.random.default_rng(1), 3)
+    steps = rollout(policy_fn, environment, environment.reset(starts), 2, seed=3).steps
+    episodes = range(3)
+    states = [step.states[i] for i in episodes for step in steps]
+    generations = [step.generations[i] for i in episodes for step in steps]
+    prompts = state_prompts(toy.book, toy.entity_format, states)
+    return prompts, generations, encode_policy_batch(toy.model.tokenizer, prompts, generations, 4)

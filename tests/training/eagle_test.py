@@ -18,11 +18,11 @@ class Interrupted(Exception):
     pass
 
 
-@pytest.fixture
-def train(toy, make_settings, tmp_path):
-    """Trains in a folder of its own under tmp_path; `reward_fn` takes states."""
+@pytest.fixture(scope="module")
+def train(toy, make_settings):
+    """Trains in a folder; `reward_fn` takes states. Equal settings are compiled once."""
 
-    def run(name="run", reward_fn=None, seed=0, **changes):
+    def run(folder, reward_fn=None, seed=0, **changes):
         def features(states):
             shares = [toy.share_of(word, states) for word in (GOAL, *toy.words[:2])]
             return np.stack(shares, axis=1)
@@ -40,89 +40,102 @@ def train(toy, make_settings, tmp_path):
             task,
             make_settings(**changes),
             seed=seed,
-            checkpoints=Checkpoints(tmp_path / name / "ckpt", digest="d", max_to_keep=2),
-            metrics_folder=tmp_path / name,
+            checkpoints=Checkpoints(folder / "checkpoints", digest="d", max_to_keep=2),
+            metrics_folder=folder,
             description="toy",
         )
 
     return run
 
 
-def validation(result):
-    rows = [row for row in result.history if "validation/reward" in row]
-    return {row["step"]: row["validation/reward"] for row in rows}
+@pytest.fixture(scope="module")
+def whole(train, tmp_path_factory):
+    """A run of 24 iterations, never interrupted."""
+    return train(tmp_path_factory.mktemp("whole"))
 
 
-def test_reward_rises_and_the_best_is_kept(train):
-    result = train(num_iterations=30, validate_every=10, checkpoint_every=30)
-    curve = validation(result)
-    assert list(curve) == [0, 10, 20, 30]
+def test_reward_rises_and_the_best_is_kept(whole):
+    curve = {
+        row["step"]: row["validation/reward"]
+        for row in whole.history
+        if "validation/reward" in row
+    }
+    assert list(curve) == [0, 8, 16, 24]
     # Three words out of four are new: chance is 1/8, a perfect policy reaches 3/4 or more.
-    assert curve[0] < 0.25 and curve[30] > 0.6
-    assert result.best_step == max(curve, key=curve.get)
-    row = result.history[-1]
-    assert row["policy/kl"] > 0.1 and 0 <= row["malformed_actions"] < 0.2
-    assert row["environment_calls"] == round(48 * (1 - row["malformed_actions"]))
-    assert {"gain", "reward_std", "value/explained_variance", "policy/entropy"} <= row.keys()
+    assert curve[0] < 0.3 and curve[24] > 0.5
+    assert whole.best_step == max(curve, key=curve.get)
+    row = whole.history[-1]
+    assert row["environment_calls"] == round(96 * (1 - row["malformed_actions"]))
+    assert row["policy/entropy"] < whole.history[1]["policy/entropy"]
+    assert {"gain", "reward_std", "value/explained_variance", "value/loss"} <= row.keys()
     assert {"time/rollout", "time/update", "policy/gradient_norm"} <= row.keys()
 
 
+def test_the_first_iteration_is_at_the_reference(whole):
+    assert whole.history[1]["policy/kl"] == pytest.approx(0.0, abs=1e-5)
+    assert whole.history[-1]["policy/kl"] > 0.3
+
+
 @pytest.mark.parametrize("estimator", ["exact", "token"])
-def test_a_large_coefficient_keeps_the_policy_at_the_reference(train, estimator):
-    changes = {"num_iterations": 12, "kl_estimator": estimator, "validate_every": 12}
-    held = train("held", kl_coefficient=100.0, **changes).history[-1]
-    free = train("free", kl_coefficient=0.0, **changes).history[-1]
-    assert held["policy/kl"] < 0.05 < 0.3 < free["policy/kl"]
+def test_a_large_coefficient_keeps_the_policy_at_the_reference(train, whole, estimator, tmp_path):
+    held = train(tmp_path, kl_coefficient=100.0, kl_estimator=estimator)
+    assert held.history[-1]["policy/kl"] < 0.05
+    assert held.history[-1]["validation/reward"] < whole.history[-1]["validation/reward"]
 
 
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train, toy, tmp_path):
-    whole = train("whole")
-    calls = 0
+def _without_times(history):
+    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in history]
+
+
+def _assert_same_run(one, other):
+    for name in ("params", "best_params"):
+        chex.assert_trees_all_equal(
+            jax.device_get(getattr(one, name)), jax.device_get(getattr(other, name))
+        )
+    assert one.best_step == other.best_step
+    assert _without_times(one.history) == _without_times(other.history)
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train, whole, toy, tmp_path):
+    scored = 0
 
     def interrupting(states):
-        nonlocal calls
-        calls += 1
-        if calls > 2 * (1 + 5 + 2) - 1:  # 2 calls a scoring: in iteration 5 of 6, saved were 2, 4
+        nonlocal scored
+        scored += 1
+        # Two calls for each scoring: validations at 0 and 8, iterations 1 to 11.
+        if scored > 2 * (2 + 10):
             raise Interrupted
         return toy.share_of(GOAL, states)
 
     with pytest.raises(Interrupted):
-        train("cut", reward_fn=interrupting)
-    assert [row["step"] for row in read_metrics(tmp_path / "cut/metrics.jsonl")] == [0, 1, 2, 3, 4]
-    resumed = train("cut")
-    chex.assert_trees_all_equal(jax.device_get(resumed.params), jax.device_get(whole.params))
-    chex.assert_trees_all_equal(
-        jax.device_get(resumed.best_params), jax.device_get(whole.best_params)
-    )
-    assert resumed.best_step == whole.best_step
-
-    def without_times(history):
-        return [{k: v for k, v in row.items() if "time/" not in k} for row in history]
-
-    assert without_times(resumed.history) == without_times(whole.history)
-    again = train("cut")  # nothing left to do
-    assert again.history == resumed.history
-    chex.assert_trees_all_equal(jax.device_get(again.params), jax.device_get(whole.params))
-    other = train("other", seed=1)
-    leaves = zip(jax.tree.leaves(other.params), jax.tree.leaves(whole.params), strict=True)
-    assert any((np.asarray(a) != np.asarray(b)).any() for a, b in leaves)
+        train(tmp_path, reward_fn=interrupting)
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(11))  # saved was 6, best was 0 or 8
+    _assert_same_run(train(tmp_path), whole)
+    _assert_same_run(train(tmp_path), whole)  # nothing left to do
 
 
-def test_a_reward_that_is_not_finite_stops_the_run(train, toy, tmp_path):
-    calls = 0
+def test_another_seed_is_another_run(train, whole, tmp_path):
+    other = train(tmp_path, seed=1)
+    assert _without_times(other.history[1:2]) != _without_times(whole.history[1:2])
+
+
+def test_a_reward_that_is_not_finite_stops_the_run(train, whole, toy, tmp_path):
+    scored = 0
 
     def failing(states):
-        nonlocal calls
-        calls += 1
+        nonlocal scored
+        scored += 1
         reward = toy.share_of(GOAL, states)
-        if calls == 9:  # validation 2, iterations 1 and 2 with validation 6: the ninth is in 3
+        if scored == 2 * (1 + 6) + 1:  # validation at 0, six iterations, the last texts of 7
             reward[3] = np.nan
         return reward
 
-    with pytest.raises(NonFiniteError, match="step 3: reward"):
-        train(reward_fn=failing)
-    assert [row["step"] for row in read_metrics(tmp_path / "run/metrics.jsonl")] == [0, 1, 2]
-    assert train().history[-1]["step"] == 6  # what was saved is good
+    with pytest.raises(NonFiniteError, match="step 7: reward"):
+        train(tmp_path, reward_fn=failing)
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(7))
+    _assert_same_run(train(tmp_path), whole)  # what was saved is good
 
 
 def test_settings_are_checked(make_settings):
