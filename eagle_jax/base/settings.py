@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class SettingsError(UserError):
-    """A setting is unknown, missing or of the wrong type; the message names it by its path."""
+    """A setting is unknown, missing, of the wrong type or not allowed; named by its path."""
 
 
 def to_settings(cls: type[T], mapping: ConfigDict | Mapping[str, Any], path: str = "config") -> T:
@@ -42,12 +42,14 @@ def to_settings(cls: type[T], mapping: ConfigDict | Mapping[str, Any], path: str
     if missing:
         raise SettingsError(f"{path}: missing setting {', '.join(map(repr, missing))}")
     field_types = typing.get_type_hints(cls)
-    return cls(
-        **{
-            name: _convert(field_types[name], value, f"{path}.{name}")
-            for name, value in mapping.items()
-        }
-    )
+    values = {
+        name: _convert(field_types[name], value, f"{path}.{name}")
+        for name, value in mapping.items()
+    }
+    try:
+        return cls(**values)
+    except ValueError as error:  # its __post_init__ refuses a value
+        raise SettingsError(f"{path}: {error}") from error
 
 
 def _is_required(field: dataclasses.Field) -> bool:

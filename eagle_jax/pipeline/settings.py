@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from eagle_jax.base.settings import SettingsError
 from eagle_jax.data.minilens.world import MiniLensSettings
 from eagle_jax.design.reference_distribution import ReferenceDistributionSettings
 from eagle_jax.embeddings.regression_head import DomainEncoderSettings
@@ -141,8 +140,8 @@ class EvaluationSettings:
     def __post_init__(self):
         # An interval needs two values; said here, it is not said after an hour of episodes.
         if self.num_starts < 2 or self.num_reachable == 1:
-            raise SettingsError(
-                f"config.evaluation: num_starts must be at least 2 (got {self.num_starts}), "
+            raise ValueError(
+                f"num_starts must be at least 2 (got {self.num_starts}), "
                 f"num_reachable 0 or at least 2 (got {self.num_reachable})"
             )
 

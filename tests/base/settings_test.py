@@ -16,6 +16,10 @@ class Sampling:
     temperature: float
     top_p: float | None
 
+    def __post_init__(self):
+        if self.temperature < 0:
+            raise ValueError(f"temperature must be 0 or more, got {self.temperature}")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
@@ -68,6 +72,7 @@ def test_nested_settings_are_built_with_their_types(make):
         ({"sampling": 3}, r"config.sampling: expected a group of settings, got 3"),
         ({"sampling": {"temperature": 1}}, r"config.sampling: missing setting 'top_p'"),
         ({"other": {"temperature": "hot", "top_p": 1}}, r"config.other.temperature: expected flo"),
+        ({"other": {"temperature": -1, "top_p": 1}}, r"config.other: temperature must be 0 or mor"),
     ],
 )
 def test_what_is_wrong_is_named_by_its_path(change, message):
