@@ -6,7 +6,7 @@ import dataclasses
 from typing import Literal
 
 from eagle_jax.data.minilens.world import MiniLensSettings
-from eagle_jax.design.reference_distribution import ReferenceDistributionSettings
+from eagle_jax.design.reference_distribution import KINDS, ReferenceDistributionSettings
 from eagle_jax.embeddings.regression_head import DomainEncoderSettings
 from eagle_jax.embeddings.wals import WALSSettings
 from eagle_jax.environment.candidate_actions import CandidateSettings
@@ -128,7 +128,7 @@ class EvaluationSettings:
 
     num_starts: int
     seeds: tuple[int, ...]
-    best_of_n: tuple[str, ...]
+    best_of_n: tuple[Literal["test_calls", "all_calls"], ...]
     transfer_environment: str | None
     extra_kinds: tuple[str, ...]
     num_reachable: int
@@ -167,3 +167,13 @@ class EagleExperiment:
     reference: ReferenceStageSettings
     agent: AgentStageSettings
     evaluation: EvaluationSettings
+
+    def __post_init__(self):
+        of_design, extra = self.design.kinds, self.evaluation.extra_kinds
+        for name, kinds, allowed in (
+            ("design.kinds", of_design, KINDS),
+            ("evaluation.extra_kinds", extra, of_design),
+        ):
+            for kind in kinds:
+                if kind not in allowed:
+                    raise ValueError(f"{name}: {kind!r} is none of {', '.join(allowed)}")
