@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
             "g_optimal",
             "g_optimal_subsample",
         )
+        config.evaluation.num_starts = 200
         config.evaluation.best_of_n = ("test_calls", "all_calls")
         config.evaluation.transfer_environment = "minilens/environment_b"
     return config.lock()
