@@ -181,14 +181,16 @@ class LocalFeatures:
                 too_long, len(ids), limit, self.model.name,
             )  # fmt: skip
         features = np.zeros((len(ids), 3 * self.model.config.hidden_size), np.float32)
+        # Texts of like length share a batch: little padding.
+        by_length = sorted(range(len(ids)), key=lambda row: len(ids[row]))
         for start in range(0, len(ids), self.batch_size):
-            batch = [row_ids[:limit] for row_ids in ids[start : start + self.batch_size]]
-            padding = _bucket(len(batch), self.batch_size) - len(batch)
+            rows = by_length[start : start + self.batch_size]
+            padding = _bucket(len(rows), self.batch_size) - len(rows)
             tokens, mask = self.model.tokenizer.right_pad(
-                batch + [[]] * padding, _FEATURE_LENGTH_MULTIPLE
+                [ids[row][:limit] for row in rows] + [[]] * padding, _FEATURE_LENGTH_MULTIPLE
             )
             means = _mean_states(self.model.config, self.model.params, tokens, mask)
-            features[start : start + len(batch)] = np.asarray(means)[: len(batch)]
+            features[rows] = np.asarray(means)[: len(rows)]
         return features
 
 
