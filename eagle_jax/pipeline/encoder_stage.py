@@ -18,10 +18,10 @@ from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.embeddings.domain_encoder import (
     DomainEncoder,
     FeaturesFn,
+    compute_features,
     encoder_quality,
-    fit_domain_encoder,
 )
-from eagle_jax.embeddings.regression_head import DomainEncoderSettings
+from eagle_jax.embeddings.regression_head import DomainEncoderSettings, fit_head
 from eagle_jax.embeddings.utility import UtilityTerms, content_gap_utility
 from eagle_jax.embeddings.wals import WALSOutput
 from eagle_jax.evaluation.content_gap import HELD_OUT, TRAIN
@@ -114,15 +114,10 @@ def _fit(
     counts = np.bincount(split.train.item_index, minlength=len(texts)).astype(np.float32)
     held_out = np.concatenate([split.entities["validation"], split.entities["test"]])
     known = np.setdiff1d(np.flatnonzero(counts > 0), held_out)
-    encoder = fit_domain_encoder(
-        features_fn,
-        [texts[i] for i in known],
-        targets[known],
-        settings,
-        key,
-        target_weights=counts[known],
-    )
-    embeddings = encoder(texts)
+    features = compute_features(features_fn, texts)  # once, for fitting and for D
+    fit = fit_head(features[known], targets[known], counts[known], settings, key)
+    encoder = DomainEncoder(features_fn, fit)
+    embeddings = encoder.embed_features(features)
     users = np.asarray(wals.user_embeddings)
     quality = {
         part: encoder_quality(embeddings[rows], targets[rows], users)._asdict()
