@@ -1,0 +1,52 @@
+"""`python -m experiments.eagle` under watch of its renames, which is how it makes things last.
+
+    python watched_run.py log <file> <arguments>        lists the target of every rename in <file>
+    python watched_run.py before|after <target> <arguments>    kill -9 of itself just then
+    python watched_run.py full <target> <arguments>     the disk is full from that rename on
+
+Targets are relative to --workdir.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import runpy
+import signal
+import sys
+from pathlib import Path
+
+
+def watch(mode: str, what: str, workdir: Path) -> None:
+    """Replaces os.rename and os.replace, on which pathlib and everybody else rest."""
+
+    is_full = False
+
+    def watched(rename):
+        def call(source, target, **options):
+            nonlocal is_full
+            path = Path(os.path.abspath(os.fspath(target)))
+            name = path.relative_to(workdir).as_posix() if path.is_relative_to(workdir) else None
+            if mode == "before" and name == what:
+                os.kill(os.getpid(), signal.SIGKILL)
+            is_full = is_full or (mode == "full" and name == what)
+            if is_full and name is not None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            rename(source, target, **options)
+            if mode == "after" and name == what:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if mode == "log" and name is not None:
+                with open(what, "a", encoding="utf-8") as file:
+                    file.write(name + "\n")
+
+        return call
+
+    os.rename, os.replace = watched(os.rename), watched(os.replace)
+
+
+if __name__ == "__main__":
+    _, mode, what, *arguments = sys.argv
+    (workdir,) = (a.partition("=")[2] for a in arguments if a.startswith("--workdir="))
+    watch(mode, what, Path(os.path.abspath(workdir)))
+    sys.argv[1:] = arguments
+    runpy.run_module("experiments.eagle", run_name="__main__", alter_sys=True)
