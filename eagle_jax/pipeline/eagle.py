@@ -35,6 +35,7 @@ from eagle_jax.pipeline.policy_stages import (
     run_agent_stage,
     run_design_stage,
     run_reference_stage,
+    usable_sets,
 )
 from eagle_jax.pipeline.profile_stage import run_profile_stage
 from eagle_jax.pipeline.report_stage import make_report
@@ -128,10 +129,11 @@ class _Run:
             environment=settings.environment, generator=context.generator.name,
             environment_model=self.environment.generator.name,
         ) as stage:  # fmt: skip
-            self.candidates = run_candidate_stage(
+            proposed = run_candidate_stage(
                 stage, self.catalogue, self.split, self.profiles, context, self.environment,
                 self.scorers[TRAIN], settings.candidates, derive_seed(settings.seed, 4),
             )  # fmt: skip
+        self.candidates = usable_sets(proposed, settings.design.num_kept)
         with self._stage("design", "candidates", design=settings.design) as stage:
             self.kept = run_design_stage(
                 stage, self.candidates, self.scorers[TRAIN], settings.design,

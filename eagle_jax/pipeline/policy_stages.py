@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from eagle_jax.base.checkpointing import Checkpoints
+from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import progress
 from eagle_jax.base.prompts import EntityFormat, PromptBook, end, policy_prompt
 from eagle_jax.base.seeds import derive_seed
@@ -33,6 +34,21 @@ from eagle_jax.training.eagle import EagleTask, train_eagle
 from eagle_jax.training.next_token import Batch, encode_pairs, train_next_token
 
 _LENGTH_MULTIPLE = 32
+
+
+def usable_sets(candidate_sets: Sequence[CandidateSet], num_kept: int) -> list[CandidateSet]:
+    """The entities with at least `num_kept` candidates that could be applied.
+
+    Raises `UserError` when there is none: then the generator or the environment cannot write.
+    """
+    usable = [row for row in candidate_sets if row.is_valid.sum() >= num_kept]
+    if not usable:
+        raise UserError(
+            f"no entity of {len(candidate_sets)} has {num_kept} candidates that are well-formed "
+            "and applied by the environment: see candidates/facts.json for the reasons, choose "
+            "other models or ask for more candidates"
+        )
+    return usable
 
 
 def run_design_stage(

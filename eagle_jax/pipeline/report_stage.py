@@ -196,7 +196,12 @@ def _design_facts(candidates: StageFolder, design: StageFolder) -> list[dict[str
         _fact(f"candidates: {name}", count, "count over all entities")
         for name, count in candidates.read_json("facts.json").items()
     ]
-    for kind, chosen in design.read_json("chosen.json").items():
+    by_kind = design.read_json("chosen.json")
+    left_out = len(candidates.read_jsonl("candidates.jsonl")) - len(next(iter(by_kind.values())))
+    rows.append(
+        _fact("entities left out", left_out, "too few of their candidates were well-formed")
+    )
+    for kind, chosen in by_kind.items():
         for name, meaning in (
             ("approximation_factor", "of q; 1 is the optimum"),
             ("kept_approximation_factor", "of equal weights on the kept candidates"),

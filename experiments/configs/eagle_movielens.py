@@ -40,7 +40,13 @@ def get_config() -> ConfigDict:
         config.domain_encoder.penalties = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
         # A subset: anchors with many ratings, and few of them.
         config.split.min_anchor_ratings = 50
-        config.candidates.num_entities = 12
+        config.split.min_user_ratings = 100
+        # Titles are unknown words to MiniLens-LM: a short prompt, and many tries until it closes
+        # what it opened. What was malformed is counted in the report.
+        config.profiles.titles_per_side = 2
+        config.profiles.max_tries = 300
+        config.profiles.sampling.temperature = 0.7
+        config.candidates.num_entities = 32  # of which those count that the environment can rewrite
         config.agent.seeds = (0,)
         config.agent.training.num_iterations = 20
         config.evaluation.num_starts = 60

@@ -30,7 +30,7 @@ from eagle_jax.pipeline.catalogue_stage import (
 from eagle_jax.pipeline.encoder_stage import Scorer
 from eagle_jax.pipeline.evaluation_stage import TRANSFER, comparison_pairs
 from eagle_jax.pipeline.models import load_model
-from eagle_jax.pipeline.policy_stages import Episodes, reference_pairs
+from eagle_jax.pipeline.policy_stages import Episodes, reference_pairs, usable_sets
 from eagle_jax.pipeline.profile_stage import rated_titles
 from eagle_jax.pipeline.report_stage import _told_episodes
 from eagle_jax.pipeline.settings import CandidateStageSettings, SplitSettings, UtilitySettings
@@ -378,6 +378,19 @@ class TestCandidates:
                     np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
         _, different = run(seed=6)
         assert [s.actions for s in different] != [s.actions for s in sets]
+
+
+def test_entities_with_too_few_valid_candidates_are_left_out():
+    def candidate_set(entity, is_valid):
+        count = len(is_valid)
+        embeddings, utilities = np.zeros((count, 2)), np.zeros(count)
+        valid = np.array(is_valid, bool)
+        return CandidateSet(entity, ["a"] * count, np.arange(count), embeddings, utilities, valid)
+
+    sets = [candidate_set(4, [1, 0, 1]), candidate_set(2, [0, 0, 1]), candidate_set(7, [1, 1, 1])]
+    assert [row.entity_index for row in usable_sets(sets, 2)] == [4, 7]
+    with pytest.raises(UserError, match="no entity of 3 has 4 candidates"):
+        usable_sets(sets, 4)
 
 
 def test_reference_pairs_are_policy_prompt_and_kept_action(catalogue):
