@@ -9,7 +9,6 @@ import math
 
 import numpy as np
 import pytest
-from eagle_jax.language_model.generation import Generation, SamplingSettings
 
 from eagle_jax.base.prompts import COMPACT, EntityFormat, render_blocks
 from eagle_jax.embeddings.utility import UtilityTerms
@@ -22,6 +21,7 @@ from eagle_jax.evaluation.content_gap import (
     evaluate_best_of_n,
     evaluate_policy,
 )
+from eagle_jax.language_model.generation import Generation, SamplingSettings
 
 NOTE = EntityFormat(noun="note", blocks=("NOTE",), action_categories=("any",))
 STARTS = [Start(i, 10 + i, render_blocks({"NOTE": f"1 {i}"}), f"profile {i}") for i in range(5)]

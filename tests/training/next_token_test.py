@@ -14,9 +14,10 @@ from tokenizers import processors
 
 from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.metrics import NonFiniteError, read_metrics
+from eagle_jax.language_model.decoder_config import FAMILIES, DecoderConfig
 from eagle_jax.language_model.sampling import token_log_probs
 from eagle_jax.language_model.tokenizer import Tokenizer, load_tokenizer
-from eagle_jax.language_model.transformer import FAMILIES, DecoderConfig, init_params
+from eagle_jax.language_model.transformer import init_params
 from eagle_jax.language_model.word_tokenizer import write_word_tokenizer
 from eagle_jax.training.next_token import (
     NextTokenSettings,
@@ -35,7 +36,7 @@ SETTINGS = NextTokenSettings(
 )  # fmt: skip
 PAIRS = [
     ("one two #BEGIN_ACTION", "three #END_ACTION"),
-    ("two #BEGIN_ACTION", "four five six #END_ACTION"),
+    ("two one #BEGIN_ACTION", "four five six four #END_ACTION"),
     ("six five four three #BEGIN_ACTION", "one. #END_ACTION"),
 ]
 
@@ -81,10 +82,10 @@ def train(config, params, tokenizer, tmp_path):
     def run(name="run", spoil=lambda step, batches: batches, settings=SETTINGS):
         def draw_batches(step):
             run.asked.append(step)
-            rows = np.random.default_rng(step).integers(len(PAIRS), size=4)
+            rows = np.random.default_rng(step).integers(len(PAIRS), size=3)
             batches = (
-                encode_pairs(tokenizer, [PAIRS[i] for i in rows[:3]], 0.5, 8),
-                encode_pairs(tokenizer, [PAIRS[rows[3]]], 0.5, 16),
+                encode_pairs(tokenizer, [PAIRS[i] for i in rows[:2]], 0.5, 8),
+                encode_pairs(tokenizer, [PAIRS[rows[2]]], 0.5, 16),
             )
             return spoil(step, batches)
 
@@ -108,10 +109,9 @@ def saved_steps(folder):
 
 def test_prompts_count_a_little_completions_fully_and_padding_not_at_all(tokenizer):
     batch = encode_pairs(tokenizer, PAIRS[:2], 0.25, 4)
-    # 3 + 2 tokens and 2 + 4 tokens, padded to 8.
+    # 3 + 2 tokens, padded, and 3 + 5.
     np.testing.assert_array_equal(
-        batch.loss_weights,
-        [[0.25] * 3 + [1.0] * 2 + [0.0] * 3, [0.25] * 2 + [1.0] * 4 + [0.0] * 2],
+        batch.loss_weights, [[0.25] * 3 + [1.0] * 2 + [0.0] * 3, [0.25] * 3 + [1.0] * 5]
     )
     np.testing.assert_array_equal(batch.mask, batch.loss_weights > 0)
     for row, (prompt, target) in enumerate(PAIRS[:2]):
@@ -136,9 +136,8 @@ def test_a_beginning_token_is_not_put_between_prompt_and_completion(tokenizer):
 
 def weighted_nll(config, params, ids, weights):
     """sum_t w_t * -log p(token t) of one sequence, without padding, by the sampler's scoring."""
-    tokens = jnp.array([ids])
-    scores = token_log_probs(config, params, tokens, jnp.ones_like(tokens, bool), 1.0)
-    return -jnp.sum(jnp.array(weights[1:]) * scores[0])
+    scores = token_log_probs(config, params, ids[None], jnp.ones((1, len(ids)), bool), 1.0)
+    return -jnp.sum(weights[1:] * scores[0])
 
 
 def test_a_step_over_several_batches_is_a_step_over_their_union(config, params, tokenizer):
@@ -148,11 +147,11 @@ def test_a_step_over_several_batches_is_a_step_over_their_union(config, params, 
     )
     total, loss = 0.0, 0.0
     gradient = jax.tree.map(lambda leaf: np.zeros(leaf.shape), params)
-    value_and_grad = jax.value_and_grad(weighted_nll, argnums=1)
+    value_and_grad = jax.jit(jax.value_and_grad(weighted_nll, argnums=1), static_argnums=0)
     for prompt, target in PAIRS:
         prompt_ids, target_ids = tokenizer.encode(prompt), tokenizer.encode(target)
-        weights = [0.5] * len(prompt_ids) + [1.0] * len(target_ids)
-        value, of_row = value_and_grad(config, params, prompt_ids + target_ids, weights)
+        weights = np.array([0.5] * len(prompt_ids) + [1.0] * len(target_ids), np.float32)
+        value, of_row = value_and_grad(config, params, np.array(prompt_ids + target_ids), weights)
         loss += float(value)
         gradient = jax.tree.map(lambda sum_, g: sum_ + np.float64(g), gradient, of_row)
         total += sum(weights[1:])
@@ -255,9 +254,8 @@ def test_it_learns_resumes_bit_equal_and_asks_for_each_step_once(train, params, 
     chex.assert_trees_all_equal(again, whole)
 
 
-@pytest.mark.parametrize("log_every", [1, 5])
-def test_a_loss_that_is_not_finite_stops_at_its_step(train, tmp_path, log_every):
-    """Whatever is logged: the step is named, and no checkpoint after it is kept."""
+def test_a_loss_that_is_not_finite_stops_at_its_step(train, tmp_path):
+    """Also where it is not logged: the step is named, and no checkpoint after it is kept."""
 
     def spoil(step, batches):
         if step == 6:  # the seventh
@@ -265,9 +263,9 @@ def test_a_loss_that_is_not_finite_stops_at_its_step(train, tmp_path, log_every)
             return (batches[0]._replace(loss_weights=nan), batches[1])
         return batches
 
-    settings = dataclasses.replace(SETTINGS, log_every=log_every)
+    settings = dataclasses.replace(SETTINGS, log_every=5)
     with pytest.raises(NonFiniteError, match=r"step 7: (loss|gradient_norm) is nan"):
         train(spoil=spoil, settings=settings)
     assert saved_steps(tmp_path / "run") == [4]
     rows = read_metrics(tmp_path / "run/metrics.jsonl")
-    assert rows and rows[-1]["step"] <= 6
+    assert [row["step"] for row in rows] == [5]
