@@ -120,7 +120,7 @@ def train_step(
         gradients, state.optimizer_state, state.params
     )
     params = optax.apply_updates(state.params, updates)
-    metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradients)}
+    metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
     return NextTokenState(params, optimizer_state, state.step + 1), metrics
 
 
