@@ -59,7 +59,7 @@ class EditOutcome:
     """What an edit did to a text, as judged by a world that can read its own texts."""
 
     well_formed: bool
-    followed: bool  # every change the action asks for is there
+    followed: bool  # the action asks for changes that can be read, and every one is there
     kept: float  # share of the facts the action does not mention that are unchanged
 
 

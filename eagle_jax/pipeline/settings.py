@@ -45,6 +45,17 @@ class SplitSettings:
     min_anchor_ratings: int
     min_user_ratings: int
 
+    def __post_init__(self):
+        held_out = self.validation_fraction + self.test_fraction
+        if min(self.rating_fraction, self.validation_fraction, self.test_fraction) < 0 or (
+            max(self.rating_fraction, held_out) > 1
+        ):
+            raise ValueError(
+                "fractions must not be negative, and rating_fraction "
+                f"({self.rating_fraction}) and validation_fraction + test_fraction ({held_out}) "
+                "must not exceed 1"
+            )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelSettings:

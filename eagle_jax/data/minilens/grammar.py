@@ -276,5 +276,5 @@ class GrammarOracle:
         old, wanted = parse_film(before), dict(mentions(action))
         others = [slot for slot in SLOTS if slot not in wanted]
         kept = [new[slot] == old[slot] for slot in others]
-        followed = all(new[slot] == value for slot, value in wanted.items())
+        followed = bool(wanted) and all(new[slot] == value for slot, value in wanted.items())
         return EditOutcome(well_formed=True, followed=followed, kept=float(np.mean(kept or [1.0])))

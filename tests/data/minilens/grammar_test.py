@@ -227,8 +227,8 @@ def test_a_text_that_cannot_be_read_has_no_edits():
         # The last word counts.
         ("use synth music. use folk music.", {"jazz": "folk"}, True, 1.0),
         ("use synth music. use folk music.", {"jazz": "synth"}, False, 1.0),
-        # An action that names nothing wants everything kept.
-        ("make it better.", {"jazz": "folk"}, True, 9 / 10),
+        # An action that names nothing cannot be followed, and wants everything kept.
+        ("make it better.", {"jazz": "folk"}, False, 9 / 10),
     ],
 )  # fmt: skip
 def test_judging_an_edit(action, changes, followed, kept):
