@@ -48,8 +48,13 @@ def get_config() -> ConfigDict:
         config.profiles.sampling.temperature = 0.7
         config.candidates.num_entities = 32  # of which those count that the environment can rewrite
         config.agent.seeds = (0,)
-        config.agent.training.num_iterations = 20
-        config.evaluation.num_starts = 60
+        # Few and small: overviews are long, and the point is that the loop runs on them.
+        config.agent.num_validation_starts = 16
+        config.agent.training.num_iterations = 8
+        config.agent.training.episodes_per_iteration = 8
+        config.agent.training.validate_every = 4
+        config.agent.training.checkpoint_every = 4
+        config.evaluation.num_starts = 40
         config.evaluation.seeds = (0,)
         config.evaluation.num_reachable = 0  # no grammar reads these texts
         config.evaluation.rater = None  # MiniLens-LM does not know these films
