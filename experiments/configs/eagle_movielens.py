@@ -8,8 +8,14 @@ Paper: EAGLE (arXiv 2406.00024), section 5: MovieLens, with texts of the films. 
 Command: EAGLE_DATA=<folder that holds ml-latest-small and lm> bash launch/run.sh experiments.eagle
     --config=experiments/configs/eagle_movielens.py --workdir=runs/eagle_movielens
 Hardware: two CPU cores.
-Time: see Expect.
-Expect: see the numbers at the end of this docstring.
+Time: 22 minutes while the machine was busy with other jobs.
+Expect: WALS, held-out RMSE 0.827 against 0.847 of the biases alone, rank correlation within users
+    0.39 (films with text; a split in which no test film is new). E_D on held-out films: relative
+    error 0.98, R squared -0.02, rank correlation 0.14 from the small Llama's features: overviews
+    say almost nothing about these embeddings (bag of words: R squared 0.01, rank 0.16).
+    The loop runs: 10 of 32 entities have ten well-formed candidates, 18 % of the evaluated steps
+    are well-formed and all others counted by kind, and with such models nothing steers: gain
+    -0.002 [-0.006, 0.002] for EAGLE and for its reference policy.
 """
 
 import os
