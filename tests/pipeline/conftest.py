@@ -24,7 +24,6 @@ TINY = {
     "models.length_multiple": 128,
     "wals.num_iterations": 5,
     "held_out_domain_encoder.max_epochs": 4,
-    "environment.max_new_tokens": 64,
     "profiles.titles_per_side": 4,
     "profiles.max_tries": 2,
     "candidates.num_entities": 3,
@@ -106,8 +105,9 @@ class FinishedRun:
 
     def copy(self, target: Path, *, without: Sequence[str] = ()) -> Path:
         """A copy of the work directory in which the stages `without` have not begun."""
-        shutil.copytree(self.workdir, target, ignore=lambda folder, names: set(without) & set(names)
-                        if Path(folder) == self.workdir else set())  # fmt: skip
+        shutil.copytree(self.workdir, target)
+        for stage in without:
+            shutil.rmtree(target / stage)
         return target
 
 
