@@ -206,7 +206,7 @@ def run_agent_stage(
 ) -> LanguageModel:
     """REINFORCE from a reference policy; the best agent by validation in model/, the last in last/.
 
-    Writes history.jsonl (without wall-clock times) and facts.json too.
+    Writes metrics/ and facts.json too.
     """
     if not stage.is_complete():
         stage.begin()
