@@ -1,0 +1,308 @@
+"""A design problem as every method sees it: settings, prepared rows, certificate, result.
+
+Leverages do not change under an invertible change of basis, so the methods work on rows in
+coordinates in which the uniform design is round; and a certificate is only worth its arithmetic,
+so preparation and certificate are float64 whatever the input is.
+
+Axis letters: K candidates, d domain width, p = min(K, d) coordinates, R = K + p rows with ridge.
+"""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+METHODS = ("interior_point", "frank_wolfe", "multiplicative")
+
+# A Gram matrix in float64 resolves singular values down to about 1e-8 of the largest.
+SMALLEST_RANK_TOLERANCE = 1e-7
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GOptimalSettings:
+    """How to solve, when to stop, and what counts as a direction.
+
+    method: one of METHODS.
+    max_approximation_factor: stop as soon as the certificate is at most this (> 1).
+    max_iterations: steps of the method at most; running out of them gives `converged` False. The
+        default is for interior_point; frank_wolfe needs thousands.
+    rank_tolerance: directions with a singular value of at most this fraction of the largest are
+        projected out; at least 1e-7.
+    max_rank: keep at most so many leading directions; None keeps all that pass rank_tolerance.
+    ridge: added to the diagonal of the information matrix, in the units of a squared row; 0 for
+        none. With a ridge no direction is dropped by rank_tolerance.
+    """
+
+    method: str = "interior_point"
+    max_approximation_factor: float = 1.0001
+    max_iterations: int = 50
+    rank_tolerance: float = 1e-6
+    max_rank: int | None = None
+    ridge: float = 0.0
+
+    def __post_init__(self):
+        if self.method not in METHODS:
+            raise ValueError(f"unknown method {self.method!r}, expected one of {METHODS}")
+        if not self.max_approximation_factor > 1.0:
+            raise ValueError(
+                f"max_approximation_factor must be above 1 (the optimum), got"
+                f" {self.max_approximation_factor}"
+            )
+        if self.max_iterations < 1:
+            raise ValueError(f"max_iterations must be at least 1, got {self.max_iterations}")
+        if not SMALLEST_RANK_TOLERANCE <= self.rank_tolerance < 1.0:
+            raise ValueError(
+                f"rank_tolerance must lie in [{SMALLEST_RANK_TOLERANCE}, 1), got"
+                f" {self.rank_tolerance}"
+            )
+        if self.max_rank is not None and self.max_rank < 1:
+            raise ValueError(f"max_rank must be at least 1 or None, got {self.max_rank}")
+        if not 0.0 <= self.ridge < float("inf"):
+            raise ValueError(f"ridge must be 0 or more and finite, got {self.ridge}")
+        if self.ridge and self.method == "frank_wolfe":
+            raise ValueError(
+                "frank_wolfe moves by rank-one updates, which a ridge does not allow: use"
+                " interior_point or multiplicative"
+            )
+
+
+class GOptimalDesign(NamedTuple):
+    """A design and its certificate; every field has the input's leading axes.
+
+    design_weights: [K], sums to 1.
+    prediction_variance: [K], z_a' M(q)^-1 z_a on the kept directions; with a ridge, of M(q) + ridge.
+    approximation_factor: [], max prediction_variance / rank, in float64, rounded up. With a ridge
+        1 + (max prediction_variance - effective dimension) / rank.
+    rank: [] int32.
+    num_iterations: [] int32.
+    converged: [] bool, approximation_factor <= max_approximation_factor.
+    errors: [max_iterations], approximation_factor - 1 after every step, nan after the last one.
+    """
+
+    design_weights: jax.Array
+    prediction_variance: jax.Array
+    approximation_factor: jax.Array
+    rank: jax.Array
+    num_iterations: jax.Array
+    converged: jax.Array
+    errors: jax.Array
+
+
+class DesignProblem(NamedTuple):
+    """Rows ready for a method.
+
+    rows: [K, p], zero in the directions that were projected out.
+    ridge_rows: [p, p] or [0, p], sqrt(ridge) times the unit vectors.
+    is_direction: [p] bool, the `rank` directions that were kept.
+    rank: [] int32.
+    is_support: [K] bool, rows a design may put weight on: non-zero, first of their duplicates;
+        all rows where every row is zero.
+    """
+
+    rows: jax.Array
+    ridge_rows: jax.Array
+    is_direction: jax.Array
+    rank: jax.Array
+    is_support: jax.Array
+
+
+class Evaluation(NamedTuple):
+    """What a design of weights u >= 0, not necessarily of sum 1, is worth.
+
+    half_rows: [R, p], Y with Y Y' = A M(u)^-1 A', A the rows and below them the ridge rows.
+    variance: [K], of u / sum(u), the ridge rows' part included: bounded by `rank` at the optimum.
+    factor: [], max variance / rank; 1 for rank 0, where every design is optimal.
+    """
+
+    half_rows: jax.Array
+    variance: jax.Array
+    factor: jax.Array
+
+
+class Solution(NamedTuple):
+    """Where a method stopped: weights u [K] and their evaluation, step [] int32, errors [steps]."""
+
+    weights: jax.Array
+    evaluation: Evaluation
+    step: jax.Array
+    errors: jax.Array
+
+
+def in_float64(*static_argnames: str):
+    """Jit `function(rows, ...)` with float64 arithmetic; floats come back in the rows' dtype.
+
+    64-bit types are switched on for the call only, so a float32 program needs no setting. It also
+    works inside a caller's own jit, which is lowered after the switch is back: therefore code
+    below must not use what JAX lowers through Python in the caller's mode (argmax, argmin).
+    Matmuls are exact to the last bits: accelerators multiply float32 in fewer by default.
+    """
+
+    def decorate(function):
+        @functools.partial(jax.jit, static_argnames=static_argnames)
+        def jitted(rows, *args, **kwargs):
+            dtype = jnp.promote_types(rows.dtype, jnp.float32)
+
+            def back(leaf):
+                is_integer = jnp.issubdtype(leaf.dtype, jnp.integer)
+                return leaf.astype(jnp.int32 if is_integer else dtype)
+
+            with jax.default_matmul_precision("highest"):
+                output = function(rows.astype(jnp.float64), *args, **kwargs)
+            return jax.tree.map(lambda leaf: leaf if leaf.dtype == bool else back(leaf), output)
+
+        @functools.wraps(function)
+        def computed_in_float64(rows, *args, **kwargs):
+            with jax.enable_x64(True):
+                return jitted(rows, *args, **kwargs)
+
+        return computed_in_float64
+
+    return decorate
+
+
+def first_argmax(values: jax.Array) -> jax.Array:
+    """[] int32, the first index of the largest value; the last row's where all are nan."""
+    index = jnp.arange(values.shape[0], dtype=jnp.int32)
+    return jnp.min(jnp.where(values == jnp.max(values), index, values.shape[0] - 1))
+
+
+def first_duplicate(rows: jax.Array) -> jax.Array:
+    """[K] int32: the first of rows [K, d] that equals this one or its negative (same z z')."""
+    num_rows, width = rows.shape
+    index = jnp.arange(num_rows, dtype=jnp.int32)
+    # Equal rows have equal sums under fixed odd weights, opposite rows opposite ones; so only one
+    # partner per row has to be compared in full.
+    signature = jnp.abs(jnp.sum(rows * jnp.cos(1.0 + jnp.arange(width, dtype=rows.dtype)), axis=1))
+    is_same_signature = signature[:, None] == signature[None, :]
+    partner = jnp.min(jnp.where(is_same_signature, index[None, :], num_rows - 1), axis=1)
+    partner_rows = rows[partner]
+    is_equal = jnp.all(rows == partner_rows, axis=1) | jnp.all(rows == -partner_rows, axis=1)
+    return jnp.where(is_equal, partner, index)
+
+
+def prepare(rows: jax.Array, settings: GOptimalSettings) -> DesignProblem:
+    """Finite rows [K, d], float64 -> coordinates on their leading directions, whitened.
+
+    Whitened means that the uniform design over the support has information matrix I / its size. A
+    Gram matrix that is provably of full rank under the tolerance is whitened by its Cholesky
+    factor; any other by its eigenvectors, which cost five times as much.
+    """
+    num_rows, width = rows.shape
+    num_coordinates = min(num_rows, width)
+    # A common scale changes nothing and keeps squares of very large or small entries finite.
+    scale = jnp.max(jnp.abs(rows))
+    scale = jnp.where(scale > 0, scale, 1.0)
+    rows = rows / scale
+    duplicate_of = first_duplicate(rows)
+    is_first = duplicate_of == jnp.arange(num_rows, dtype=jnp.int32)
+    distinct = jnp.where(is_first[:, None], rows, 0.0)
+    is_wide = width > num_rows
+    gram = distinct @ distinct.T if is_wide else distinct.T @ distinct
+    max_rank = min(settings.max_rank or num_coordinates, num_coordinates)
+
+    def spectral_coordinates():
+        isometric, scaling, is_direction = _spectral_coordinates(rows, gram, max_rank, settings)
+        if is_wide:  # the Gram matrix knows distinct rows only
+            isometric = isometric[duplicate_of]
+        return jnp.where(is_direction, isometric * scaling, 0.0), is_direction
+
+    if settings.ridge == 0.0 and max_rank == num_coordinates:
+        half_inverse, is_full_rank = _cholesky_whitening(gram, settings.rank_tolerance)
+
+        def cholesky_coordinates():
+            # A wide full row rank means independent rows: whitened they are the unit vectors.
+            whitened = jnp.eye(num_rows) if is_wide else rows @ half_inverse.T
+            return whitened, jnp.full(num_coordinates, True)
+
+        coordinates, is_direction = jax.lax.cond(
+            is_full_rank, cholesky_coordinates, spectral_coordinates
+        )
+    elif settings.ridge > 0.0 and max_rank == width:
+        coordinates, is_direction = rows, jnp.full(width, True)
+    else:
+        coordinates, is_direction = spectral_coordinates()
+    is_support = is_first & jnp.any(coordinates != 0, axis=1)
+    return DesignProblem(
+        rows=coordinates,
+        ridge_rows=jnp.sqrt(settings.ridge) / scale * jnp.eye(num_coordinates)
+        if settings.ridge else jnp.zeros((0, num_coordinates)),
+        is_direction=is_direction,
+        rank=jnp.sum(is_direction, dtype=jnp.int32),
+        is_support=jnp.where(jnp.any(is_support), is_support, True),
+    )
+
+
+def _cholesky_whitening(gram, rank_tolerance):
+    """L^-1 of gram = L L', and whether smallest / largest singular value > tolerance is proven.
+
+    In Frobenius norms 1 / (|L| |L^-1|) is below that ratio; not > is also true for nan.
+    """
+    factor = jax.lax.linalg.cholesky(gram, symmetrize_input=False)
+    half_inverse = jax.lax.linalg.triangular_solve(
+        factor, jnp.eye(gram.shape[0]), left_side=True, lower=True
+    )
+    ratio_bound = 1.0 / jnp.sqrt(jnp.trace(gram) * jnp.sum(jnp.square(half_inverse)))
+    # 1e-6: beyond it the factor of a Gram matrix has too few digits left to whiten with.
+    return half_inverse, ratio_bound > max(rank_tolerance, 1e-6)
+
+
+def _spectral_coordinates(rows, gram, max_rank, settings):
+    """Isometric coordinates [K, p] along the singular directions, what whitens them, the kept."""
+    num_coordinates = gram.shape[0]
+    eigenvalues, eigenvectors = jnp.linalg.eigh(gram, symmetrize_input=False)
+    singular_values = jnp.sqrt(jnp.maximum(eigenvalues, 0.0))
+    is_wide = rows.shape[1] > rows.shape[0]
+    isometric = eigenvectors * singular_values if is_wide else rows @ eigenvectors
+    is_direction = jnp.arange(num_coordinates, dtype=jnp.int32) >= num_coordinates - max_rank
+    if settings.ridge:
+        return isometric, jnp.ones(num_coordinates), is_direction
+    is_direction &= singular_values > settings.rank_tolerance * singular_values[-1]
+    return isometric, 1.0 / jnp.where(is_direction, singular_values, 1.0), is_direction
+
+
+def start_weights(problem: DesignProblem) -> jax.Array:
+    """[K], sum 1: leverage scores of the support, the first multiplicative step from uniform.
+
+    Free: whitened rows are the uniform design's half rows. With a ridge just a positive start.
+    """
+    scores = jnp.where(problem.is_support, jnp.sum(jnp.square(problem.rows), axis=1), 0.0)
+    scores = jnp.where(problem.rank > 0, scores, problem.is_support)
+    return scores / jnp.sum(scores)
+
+
+def evaluate(problem: DesignProblem, weights: jax.Array) -> Evaluation:
+    """The certificate of weights u [K] >= 0, from the rows, in their dtype.
+
+    M(u) = sum_a u_a z_a z_a' + sum(u) ridge I, so that a common factor of u cancels.
+    """
+    total = jnp.sum(weights)
+    half_rows = _half_rows(problem, weights, total)
+    leverage = jnp.sum(jnp.square(half_rows), axis=1)
+    num_rows = weights.shape[0]
+    variance = (leverage[:num_rows] + jnp.sum(leverage[num_rows:])) * total
+    rank = jnp.maximum(problem.rank, 1)
+    return Evaluation(
+        half_rows, variance, jnp.where(problem.rank > 0, jnp.max(variance) / rank, 1.0)
+    )
+
+
+def prediction_variance(problem: DesignProblem, solution: Solution) -> jax.Array:
+    """[K], z_a' (M(q) + ridge)^-1 z_a of q = weights / sum, without the ridge rows' part."""
+    half_rows = solution.evaluation.half_rows[: problem.rows.shape[0]]
+    return jnp.sum(jnp.square(half_rows), axis=1) * jnp.sum(solution.weights)
+
+
+def _half_rows(problem, weights, total):
+    information_matrix = problem.rows.T @ (weights[:, None] * problem.rows)
+    if problem.ridge_rows.shape[0]:
+        information_matrix += total * (problem.ridge_rows.T @ problem.ridge_rows)
+    # The identity on dropped directions, where all rows are zero, only keeps the factor finite.
+    information_matrix += jnp.diag((~problem.is_direction).astype(weights.dtype))
+    factor = jax.lax.linalg.cholesky(information_matrix, symmetrize_input=False)
+    return jax.lax.linalg.triangular_solve(
+        factor,
+        jnp.concatenate([problem.rows, problem.ridge_rows]),
+        left_side=False, lower=True, transpose_a=True,
+    )
