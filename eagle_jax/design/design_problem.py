@@ -4,7 +4,8 @@ Leverages do not change under an invertible change of basis, so the methods work
 coordinates in which the uniform design is round; and a certificate is only worth its arithmetic,
 so preparation and certificate are float64 whatever the input is.
 
-Axis letters: K candidates, d domain width, p = min(K, d) coordinates, R = K + p rows with ridge.
+Axis letters: K candidates, d domain width, p = min(K, d, max_rank) coordinates, R = K + p rows with
+ridge, else R = K.
 """
 
 import dataclasses
@@ -97,7 +98,7 @@ class DesignProblem(NamedTuple):
     ridge_rows: [p, p] or [0, p], sqrt(ridge) times the unit vectors.
     is_direction: [p] bool, the `rank` directions that were kept.
     rank: [] int32.
-    is_support: [K] bool, rows a design may put weight on: non-zero, first of their duplicates;
+    is_support: [K] bool, rows a design may put weight on: not zero, first of their duplicates;
         all rows where every row is zero.
     """
 
@@ -190,7 +191,6 @@ def prepare(rows: jax.Array, settings: GOptimalSettings) -> DesignProblem:
     factor; any other by its eigenvectors, which cost five times as much.
     """
     num_rows, width = rows.shape
-    num_coordinates = min(num_rows, width)
     # A common scale changes nothing and keeps squares of very large or small entries finite.
     scale = jnp.max(jnp.abs(rows))
     scale = jnp.where(scale > 0, scale, 1.0)
@@ -200,15 +200,21 @@ def prepare(rows: jax.Array, settings: GOptimalSettings) -> DesignProblem:
     distinct = jnp.where(is_first[:, None], rows, 0.0)
     is_wide = width > num_rows
     gram = distinct @ distinct.T if is_wide else distinct.T @ distinct
-    max_rank = min(settings.max_rank or num_coordinates, num_coordinates)
+    num_coordinates = min(settings.max_rank or len(gram), len(gram))
 
     def spectral_coordinates():
-        isometric, scaling, is_direction = _spectral_coordinates(rows, gram, max_rank, settings)
+        isometric, scaling, is_direction = _spectral_coordinates(
+            rows, gram, num_coordinates, settings
+        )
         if is_wide:  # the Gram matrix knows distinct rows only
             isometric = isometric[duplicate_of]
         return jnp.where(is_direction, isometric * scaling, 0.0), is_direction
 
-    if settings.ridge == 0.0 and max_rank == num_coordinates:
+    if num_coordinates < len(gram) or (settings.ridge and is_wide):
+        coordinates, is_direction = spectral_coordinates()
+    elif settings.ridge:
+        coordinates, is_direction = rows, jnp.full(num_coordinates, True)
+    else:
         half_inverse, is_full_rank = _cholesky_whitening(gram, settings.rank_tolerance)
 
         def cholesky_coordinates():
@@ -219,15 +225,11 @@ def prepare(rows: jax.Array, settings: GOptimalSettings) -> DesignProblem:
         coordinates, is_direction = jax.lax.cond(
             is_full_rank, cholesky_coordinates, spectral_coordinates
         )
-    elif settings.ridge > 0.0 and max_rank == width:
-        coordinates, is_direction = rows, jnp.full(width, True)
-    else:
-        coordinates, is_direction = spectral_coordinates()
-    is_support = is_first & jnp.any(coordinates != 0, axis=1)
+    is_support = is_first & jnp.any(rows != 0, axis=1)
+    ridge_rows = jnp.sqrt(settings.ridge) / scale * jnp.eye(num_coordinates)
     return DesignProblem(
         rows=coordinates,
-        ridge_rows=jnp.sqrt(settings.ridge) / scale * jnp.eye(num_coordinates)
-        if settings.ridge else jnp.zeros((0, num_coordinates)),
+        ridge_rows=ridge_rows if settings.ridge else ridge_rows[:0],
         is_direction=is_direction,
         rank=jnp.sum(is_direction, dtype=jnp.int32),
         is_support=jnp.where(jnp.any(is_support), is_support, True),
@@ -248,17 +250,16 @@ def _cholesky_whitening(gram, rank_tolerance):
     return half_inverse, ratio_bound > max(rank_tolerance, 1e-6)
 
 
-def _spectral_coordinates(rows, gram, max_rank, settings):
-    """Isometric coordinates [K, p] along the singular directions, what whitens them, the kept."""
-    num_coordinates = gram.shape[0]
+def _spectral_coordinates(rows, gram, num_coordinates, settings):
+    """Isometric coordinates on the leading singular directions, what whitens them, the kept."""
     eigenvalues, eigenvectors = jnp.linalg.eigh(gram, symmetrize_input=False)
-    singular_values = jnp.sqrt(jnp.maximum(eigenvalues, 0.0))
+    singular_values = jnp.sqrt(jnp.maximum(eigenvalues, 0.0))[-num_coordinates:]
+    eigenvectors = eigenvectors[:, -num_coordinates:]
     is_wide = rows.shape[1] > rows.shape[0]
     isometric = eigenvectors * singular_values if is_wide else rows @ eigenvectors
-    is_direction = jnp.arange(num_coordinates, dtype=jnp.int32) >= num_coordinates - max_rank
     if settings.ridge:
-        return isometric, jnp.ones(num_coordinates), is_direction
-    is_direction &= singular_values > settings.rank_tolerance * singular_values[-1]
+        return isometric, jnp.ones(num_coordinates), jnp.full(num_coordinates, True)
+    is_direction = singular_values > settings.rank_tolerance * singular_values[-1]
     return isometric, 1.0 / jnp.where(is_direction, singular_values, 1.0), is_direction
 
 

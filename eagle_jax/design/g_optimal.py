@@ -9,6 +9,7 @@ is 1 at the optimum, never below it, and certifies any q without knowing the opt
 Axis letters: K candidates, d domain width.
 """
 
+import dataclasses
 import functools
 import math
 
@@ -33,8 +34,7 @@ def g_optimal_design(
 
     Methods: `interior_point` (4 to 8 steps to any gap), `frank_wolfe` (hundreds to thousands of
     cheap ones), `multiplicative` (about ten to a factor of 1.05). Arithmetic and certificate are
-    float64 for any input; `converged` says that the certificate of the returned weights holds
-    after rounding to the input's dtype: in float32 factors below 1 + 1e-6 cannot be promised.
+    float64 for any input, and the certificate allows for the rounding of what is returned.
 
     Answers for degenerate input: duplicates (also up to sign): the weight is on the first of them.
     Rows of zeros: no weight. Dependent rows, also K < d: the design of the rows' span. Independent
@@ -50,18 +50,27 @@ def g_optimal_design(
       settings: static; one compilation per shape, dtype and settings.
 
     Raises:
-      ValueError: the input has fewer than two axes, or an empty one.
+      ValueError: the input has fewer than two axes, or an empty one; or a max_approximation_factor
+        nearer to 1 than weights of the input's dtype can promise.
     """
     if next_embeddings.ndim < 2 or 0 in next_embeddings.shape:
         raise ValueError(
             f"next_embeddings must be a non-empty [..., K, d], got {next_embeddings.shape}"
         )
-    return _solve(next_embeddings, settings=settings)
+    dtype = jnp.promote_types(next_embeddings.dtype, jnp.float32)
+    # Weights rounded to half an eps change every leverage by as much, and so does their sum.
+    rounding = 1.0 + 8.0 * float(jnp.finfo(dtype).eps)
+    if not settings.max_approximation_factor > rounding:
+        raise ValueError(
+            f"max_approximation_factor {settings.max_approximation_factor} is nearer to 1 than"
+            f" {dtype} weights can promise ({rounding}): ask for less or give float64 rows"
+        )
+    return _solve(next_embeddings, settings=settings, rounding=rounding)
 
 
-@in_float64("settings")
-def _solve(next_embeddings, settings):
-    solve = functools.partial(_solve_one, settings=settings)
+@in_float64("settings", "rounding")
+def _solve(next_embeddings, settings, rounding):
+    solve = functools.partial(_solve_one, settings=settings, rounding=rounding)
     if next_embeddings.ndim == 2:
         return solve(next_embeddings)
     *batch, num_candidates, width = next_embeddings.shape
@@ -72,11 +81,13 @@ def _solve(next_embeddings, settings):
     return jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), design)
 
 
-def _solve_one(next_embeddings: jax.Array, settings: GOptimalSettings) -> GOptimalDesign:
+def _solve_one(next_embeddings, settings, rounding):
     is_finite = jnp.all(jnp.isfinite(next_embeddings))
     problem = design_problem.prepare(jnp.where(is_finite, next_embeddings, 0.0), settings)
-    solution = _SOLVE[settings.method](problem, settings)
-    variance = design_problem.prediction_variance(problem, solution)
+    target = settings.max_approximation_factor / rounding
+    solution = _SOLVE[settings.method](
+        problem, dataclasses.replace(settings, max_approximation_factor=target)
+    )
     factor = solution.evaluation.factor
 
     def unless_broken(value):
@@ -84,10 +95,10 @@ def _solve_one(next_embeddings: jax.Array, settings: GOptimalSettings) -> GOptim
 
     return GOptimalDesign(
         design_weights=unless_broken(solution.weights / jnp.sum(solution.weights)),
-        prediction_variance=unless_broken(variance),
-        approximation_factor=unless_broken(factor),
+        prediction_variance=unless_broken(design_problem.prediction_variance(problem, solution)),
+        approximation_factor=unless_broken(factor * rounding),
         rank=problem.rank,
         num_iterations=solution.step,
-        converged=is_finite & (factor <= settings.max_approximation_factor),
+        converged=is_finite & (factor <= target),
         errors=solution.errors,
     )

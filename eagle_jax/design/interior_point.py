@@ -53,14 +53,14 @@ def solve(problem: DesignProblem, settings: GOptimalSettings) -> Solution:
 
 
 def _start(problem, settings):
-    """Multiplicative steps, which are far cheaper than Newton's where p << K."""
+    """A few multiplicative steps, the more the cheaper they are against Newton's (p << K)."""
     num_rows, num_coordinates = problem.rows.shape
     rank = jnp.maximum(problem.rank, 1)
     weights = start_weights(problem)
     in_float32 = jax.tree.map(
         lambda leaf: leaf.astype(jnp.float32) if leaf.dtype == jnp.float64 else leaf, problem
     )
-    for _ in range(3 if 4 * num_coordinates <= num_rows else 1):
+    for _ in range(min(3, num_rows // (2 * num_coordinates))):
         variance = evaluate(in_float32, weights.astype(jnp.float32)).variance
         weights = weights * variance.astype(weights.dtype) / rank
     evaluation = evaluate(problem, weights)
@@ -124,17 +124,24 @@ def _newton_step(problem: DesignProblem, dtype, state: _State) -> _State:
         1.0, fraction * _longest_step(weights, weights_step)
     ) * weights_step
     new_slack = slack + jnp.minimum(1.0, fraction * _longest_step(slack, slack_step)) * slack_step
-    return _accept(problem, state, new_weights, new_slack)
+    return _accept(problem, dtype, state, new_weights, new_slack)
 
 
-def _accept(problem, state, weights, slack):
+def _accept(problem, dtype, state, weights, slack):
+    """The new point, or the old one where the factorisation broke (nan); and whether to go on.
+
+    The certificate may grow for a step on the way. In float32 such a step may be rounding as well:
+    the better arithmetic takes over.
+    """
     evaluation = evaluate(problem, weights)
-    # Rounding can end progress or the factorisation (nan): then the old point is the better one.
-    is_better = evaluation.factor < state.evaluation.factor
+    is_finite = jnp.isfinite(evaluation.factor)
+    is_stalled = ~is_finite
+    if dtype == jnp.float32:
+        is_stalled |= evaluation.factor >= state.evaluation.factor
     kept = jax.tree.map(
-        lambda new, old: jnp.where(is_better, new, old),
+        lambda new, old: jnp.where(is_finite, new, old),
         (weights, slack, evaluation),
         (state.weights, state.slack, state.evaluation),
     )
     errors = state.errors.at[state.step].set(kept[2].factor - 1.0)
-    return _State(*kept, state.step + 1, errors, ~is_better)
+    return _State(*kept, state.step + 1, errors, is_stalled)
