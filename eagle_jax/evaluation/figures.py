@@ -16,11 +16,11 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8a8a8a")
-_MARKERS = ("o", "D", "s", "^", "v", "P", "X")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8a8a8a")
+MARKERS = ("o", "D", "s", "^", "v", "P", "X")
 _MAX_DOTS = 1000  # of the catalogue, evenly spaced in it: more only fill the page
 _INK = "#1f2329"  # stands for the text color until the page's own color replaces it
-_STYLE = {
+STYLE = {
     "font.size": 9,
     "font.family": "sans-serif",
     "text.color": _INK,
@@ -46,17 +46,17 @@ def family(row: str) -> str:
 
 def utility_figure(table: Sequence[Mapping[str, Any]], encoders: Mapping[str, str]) -> Figure:
     """Mean utility and interval of every row, one panel for each of `encoders` (key -> title)."""
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(1, len(encoders), width=7.4, height=0.9 + 0.3 * len(table))
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_figure(1, len(encoders), width=7.4, height=0.9 + 0.3 * len(table))
         families = list(dict.fromkeys(family(row["row"]) for row in table))
         for axis, (encoder, title) in zip(axes, encoders.items(), strict=True):
             for place, row in enumerate(table):
                 cell = row["cells"][f"{encoder}/utility"]
                 if cell is None:
                     continue
-                kind = families.index(family(row["row"])) % len(_COLORS)
-                axis.plot([cell["low"], cell["high"]], [place] * 2, color=_COLORS[kind], lw=2)
-                axis.plot(cell["mean"], place, _MARKERS[kind], color=_COLORS[kind], ms=6)
+                kind = families.index(family(row["row"])) % len(COLORS)
+                axis.plot([cell["low"], cell["high"]], [place] * 2, color=COLORS[kind], lw=2)
+                axis.plot(cell["mean"], place, MARKERS[kind], color=COLORS[kind], ms=6)
             axis.set_yticks(range(len(table)), [row["row"] for row in table])
             axis.set_ylim(len(table) - 0.5, -0.5)
             axis.tick_params(axis="y", length=0)
@@ -74,17 +74,17 @@ def curves_figure(curves: Sequence[Mapping[str, Any]]) -> Figure:
     rows = list(dict.fromkeys(curve["row"] for curve in curves))
     columns = min(2, len(names))
     lines = -(-len(names) // columns)
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(lines, columns, width=7.4, height=0.6 + 1.9 * lines)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_figure(lines, columns, width=7.4, height=0.6 + 1.9 * lines)
         for axis, name in zip(axes, names, strict=False):
             for curve in curves:
                 if name not in curve["metrics"]:
                     continue
-                kind = rows.index(curve["row"]) % len(_COLORS)
+                kind = rows.index(curve["row"]) % len(COLORS)
                 axis.plot(
                     curve["metrics"][name]["step"],
                     curve["metrics"][name]["value"],
-                    color=_COLORS[kind],
+                    color=COLORS[kind],
                     ls=("-", "--", "-.", ":")[kind % 4],
                     lw=1.2,
                     alpha=0.85,
@@ -96,7 +96,7 @@ def curves_figure(curves: Sequence[Mapping[str, Any]]) -> Figure:
         for axis in axes[len(names) - columns : len(names)]:
             axis.set_xlabel("iteration")
         handles = [
-            axes[0].plot([], [], color=_COLORS[i % 7], ls=("-", "--", "-.", ":")[i % 4])[0]
+            axes[0].plot([], [], color=COLORS[i % 7], ls=("-", "--", "-.", ":")[i % 4])[0]
             for i in range(len(rows))
         ]
         figure.legend(handles, rows, loc="outside upper center", ncols=min(3, len(rows)))
@@ -106,18 +106,18 @@ def curves_figure(curves: Sequence[Mapping[str, Any]]) -> Figure:
 
 def embedding_figure(picture: Mapping[str, Any]) -> Figure:
     """What exists as dots, and the way of some episodes from anchor (ring) to last text (mark)."""
-    with matplotlib.rc_context(_STYLE):
-        figure, (axis,) = _figure(1, 1, width=7.4, height=5.6)
+    with matplotlib.rc_context(STYLE):
+        figure, (axis,) = new_figure(1, 1, width=7.4, height=5.6)
         axis.set_aspect("equal", adjustable="datalim")
         catalogue = np.asarray(picture["catalogue"])
         axis.scatter(*catalogue.T, s=7, color="#8a8a8a", alpha=0.35, lw=0, label="existing")
         for kind, trajectory in enumerate(picture["trajectories"]):
-            color, points = _COLORS[kind % 6], np.asarray(trajectory["points"])
+            color, points = COLORS[kind % 6], np.asarray(trajectory["points"])
             for start, end in zip(points[:-1], points[1:], strict=True):
                 arrow = {"arrowstyle": "-|>", "color": color, "lw": 1.3, "shrinkA": 0, "shrinkB": 0}
                 axis.annotate("", xy=end, xytext=start, arrowprops=arrow)
             axis.plot(*points[0], "o", mfc="none", mec=color, mew=1.6, ms=9)
-            axis.plot(*points[-1], _MARKERS[kind % 7], color=color, ms=7, label=trajectory["label"])
+            axis.plot(*points[-1], MARKERS[kind % 7], color=color, ms=7, label=trajectory["label"])
         first, second = picture["explained_variance"]
         axis.set_xlabel(f"first principal direction ({first:.0%} of the variance)")
         axis.set_ylabel(f"second ({second:.0%})")
@@ -154,7 +154,7 @@ def embedding_picture(
 def to_inline_svg(figure: Figure, name: str) -> str:
     """SVG for an HTML page: in the page's text color, its ids made unique by `name`."""
     file = io.StringIO()
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         empty = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(file, format="svg", transparent=True, metadata=empty)
     svg = file.getvalue()
@@ -173,7 +173,7 @@ def to_png(figure: Figure) -> bytes:
     return file.getvalue()
 
 
-def _figure(lines: int, columns: int, *, width: float, height: float):
+def new_figure(lines: int, columns: int, *, width: float, height: float):
     """A figure that belongs to no global state, with its axes as a flat list."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)

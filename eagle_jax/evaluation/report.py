@@ -95,7 +95,7 @@ def write_report(folder: Path, data: ReportData) -> tuple[Path, Path]:
         "embedding": figures.embedding_figure(data.embedding_picture),
     }
     drawn = {name: figure for name, figure in drawn.items() if figure}
-    environment = _template_environment()
+    environment = template_environment()
     context = _context(data)
     svgs = {name: figures.to_inline_svg(figure, name) for name, figure in drawn.items()}
     page = environment.get_template("report_template.html").render(**context, figures=svgs)
@@ -177,8 +177,8 @@ def _context(data: ReportData) -> dict[str, Any]:
         "episodes": [_story(episode) for episode in data.episodes],
         "rated": bool(rated),
         "reasons": sorted({reason for row in data.malformed.values() for reason in row["reasons"]}),
-        "settings": list(_flatten(data.settings)),
-        "provenance": list(_flatten(data.provenance)),
+        "settings": list(flatten_settings(data.settings)),
+        "provenance": list(flatten_settings(data.provenance)),
         "summary": list(_summary(data)),
     }
 
@@ -242,11 +242,11 @@ def _refuse_non_finite(table: Sequence[Mapping[str, Any]]) -> None:
                 raise ValueError(f"row {row['row']!r}, column {name!r}: {cell} is not finite")
 
 
-def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flatten_settings(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Nested mappings as (dotted name, value) rows."""
     for key, inner in value.items():
         if isinstance(inner, Mapping):
-            yield from _flatten(inner, f"{prefix}{key}.")
+            yield from flatten_settings(inner, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", _number(inner) if isinstance(inner, float) else str(inner)
 
@@ -267,7 +267,8 @@ def _markdown(text: Any) -> str:
     return html.escape(escaped, quote=False)
 
 
-def _template_environment() -> jinja2.Environment:
+def template_environment() -> jinja2.Environment:
+    """Templates beside this file; what goes into HTML is escaped, `md` escapes for Markdown."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=jinja2.select_autoescape(["html"]),

@@ -19,14 +19,14 @@ from eagle_jax.environment.llm_environment import LLMEnvironment
 from eagle_jax.evaluation.content_gap import HELD_OUT, TRAIN
 from eagle_jax.language_model.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.local import LocalFeatures, LocalGenerator
-from eagle_jax.pipeline.candidate_stage import run_candidate_stage
+from eagle_jax.pipeline.candidate_stage import CandidateSet, run_candidate_stage
 from eagle_jax.pipeline.catalogue_stage import (
     fingerprint,
     load_catalogue,
     run_catalogue_stage,
     split_catalogue,
 )
-from eagle_jax.pipeline.encoder_stage import run_encoder_stage
+from eagle_jax.pipeline.encoder_stage import Scorer, run_encoder_stage
 from eagle_jax.pipeline.evaluation_stage import Contestants, Evaluation, run_evaluation_stage
 from eagle_jax.pipeline.models import load_model
 from eagle_jax.pipeline.policy_stages import (
@@ -49,6 +49,15 @@ def run_eagle(experiment: EagleExperiment, workdir: Path) -> Path:
     return _Run(experiment, WorkDirectory(workdir)).run()
 
 
+def run_to_candidates(
+    experiment: EagleExperiment, workdir: Path
+) -> tuple[list[CandidateSet], Scorer]:
+    """Stages 1 to 4 only: the candidates of each anchor, and the training encoder's scorer."""
+    run = _Run(experiment, WorkDirectory(workdir))
+    run.prepare_world()
+    return run.propose_candidates(), run.scorers[TRAIN]
+
+
 class _Run:
     """One experiment in one work directory: names of stages, what each one reads, and timing."""
 
@@ -59,8 +68,8 @@ class _Run:
         self.book = PROMPT_BOOKS[experiment.prompts]
 
     def run(self) -> Path:
-        self._prepare_world()
-        self._prepare_candidates()
+        self.prepare_world()
+        self._design(self.propose_candidates())
         references, agents, calls = {}, defaultdict(dict), {}
         for kind in self.experiment.design.kinds:
             references[kind] = self._reference(kind)
@@ -77,7 +86,7 @@ class _Run:
         )
         return html
 
-    def _prepare_world(self) -> None:
+    def prepare_world(self) -> None:
         """Stages 1 to 3: ratings, encoders, profiles."""
         settings = self.experiment
         self.catalogue, load_report = load_catalogue(settings.catalogue)
@@ -113,8 +122,8 @@ class _Run:
                 settings.domain_encoder, derive_seed(settings.seed, 3),
             )  # fmt: skip
 
-    def _prepare_candidates(self) -> None:
-        """Stages 4 and 5: candidate actions and the design over them."""
+    def propose_candidates(self) -> list[CandidateSet]:
+        """Stage 4: candidate actions and what each makes of its anchor."""
         settings = self.experiment
         self.environment = self._environment(settings.models.environment)
         context = ProposalContext(
@@ -129,10 +138,14 @@ class _Run:
             environment=settings.environment, generator=context.generator.name,
             environment_model=self.environment.generator.name,
         ) as stage:  # fmt: skip
-            proposed = run_candidate_stage(
+            return run_candidate_stage(
                 stage, self.catalogue, self.split, self.profiles, context, self.environment,
                 self.scorers[TRAIN], settings.candidates, derive_seed(settings.seed, 4),
             )  # fmt: skip
+
+    def _design(self, proposed: list[CandidateSet]) -> None:
+        """Stage 5: which candidates each kind of reference distribution keeps."""
+        settings = self.experiment
         self.candidates = usable_sets(proposed, settings.design.num_kept)
         with self._stage("design", "candidates", design=settings.design) as stage:
             self.kept = run_design_stage(
