@@ -10,6 +10,7 @@ ridge, else R = K.
 
 import dataclasses
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -73,7 +74,7 @@ class GOptimalDesign(NamedTuple):
     """A design and its certificate; every field has the input's leading axes.
 
     design_weights: [K], sums to 1.
-    prediction_variance: [K], z_a' M(q)^-1 z_a on the kept directions; with a ridge, of M(q) + ridge.
+    prediction_variance: [K], z_a' M(q)^-1 z_a on the kept directions; M(q) + ridge with a ridge.
     approximation_factor: [], max prediction_variance / rank, in float64, rounded up. With a ridge
         1 + (max prediction_variance - effective dimension) / rank.
     rank: [] int32.
@@ -155,12 +156,33 @@ def in_float64(*static_argnames: str):
 
         @functools.wraps(function)
         def computed_in_float64(rows, *args, **kwargs):
+            rows = jnp.asarray(rows)  # in the caller's mode: NumPy's float64 may mean float32
             with jax.enable_x64(True):
                 return jitted(rows, *args, **kwargs)
 
         return computed_in_float64
 
     return decorate
+
+
+def over_problems(solve, rows: jax.Array, *per_problem: jax.Array):
+    """`solve(rows [K, d], ...)` of every problem in rows [..., K, d] and arrays of the same batch.
+
+    One problem after the other is 1.2 to 2 times faster on a CPU, whose caches hold one problem;
+    accelerators want them side by side.
+    """
+    batch = rows.shape[:-2]
+    if not batch:
+        return solve(rows, *per_problem)
+    flat = [
+        array.reshape(math.prod(batch), *array.shape[len(batch) :])
+        for array in (rows, *per_problem)
+    ]
+    if jax.default_backend() == "cpu":
+        output = jax.lax.map(lambda problem: solve(*problem), flat)
+    else:
+        output = jax.vmap(solve)(*flat)
+    return jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), output)
 
 
 def first_argmax(values: jax.Array) -> jax.Array:
@@ -175,7 +197,8 @@ def first_duplicate(rows: jax.Array) -> jax.Array:
     index = jnp.arange(num_rows, dtype=jnp.int32)
     # Equal rows have equal sums under fixed odd weights, opposite rows opposite ones; so only one
     # partner per row has to be compared in full.
-    signature = jnp.abs(jnp.sum(rows * jnp.cos(1.0 + jnp.arange(width, dtype=rows.dtype)), axis=1))
+    odd_weights = jnp.cos(1.0 + jnp.arange(width, dtype=rows.dtype))
+    signature = jnp.abs(jnp.sum(rows * odd_weights[None, :], axis=1))
     is_same_signature = signature[:, None] == signature[None, :]
     partner = jnp.min(jnp.where(is_same_signature, index[None, :], num_rows - 1), axis=1)
     partner_rows = rows[partner]
@@ -208,7 +231,7 @@ def prepare(rows: jax.Array, settings: GOptimalSettings) -> DesignProblem:
         )
         if is_wide:  # the Gram matrix knows distinct rows only
             isometric = isometric[duplicate_of]
-        return jnp.where(is_direction, isometric * scaling, 0.0), is_direction
+        return jnp.where(is_direction[None, :], isometric * scaling[None, :], 0.0), is_direction
 
     if num_coordinates < len(gram) or (settings.ridge and is_wide):
         coordinates, is_direction = spectral_coordinates()
@@ -256,7 +279,7 @@ def _spectral_coordinates(rows, gram, num_coordinates, settings):
     singular_values = jnp.sqrt(jnp.maximum(eigenvalues, 0.0))[-num_coordinates:]
     eigenvectors = eigenvectors[:, -num_coordinates:]
     is_wide = rows.shape[1] > rows.shape[0]
-    isometric = eigenvectors * singular_values if is_wide else rows @ eigenvectors
+    isometric = eigenvectors * singular_values[None, :] if is_wide else rows @ eigenvectors
     if settings.ridge:
         return isometric, jnp.ones(num_coordinates), jnp.full(num_coordinates, True)
     is_direction = singular_values > settings.rank_tolerance * singular_values[-1]

@@ -14,7 +14,12 @@ import jax
 import jax.numpy as jnp
 
 from eagle_jax.design.design_problem import (
-    DesignProblem, GOptimalSettings, Solution, evaluate, first_argmax, start_weights,
+    DesignProblem,
+    GOptimalSettings,
+    Solution,
+    evaluate,
+    first_argmax,
+    start_weights,
 )
 from eagle_jax.design.multiplicative import support_bound
 
@@ -50,13 +55,14 @@ def _refresh(problem, weights):
     """Weights without rows that cannot be in the support, their covariances and certificate."""
     evaluation = evaluate(problem, weights)
     bound = support_bound(evaluation.factor, jnp.maximum(problem.rank, 1))
-    weights = jnp.where(evaluation.variance >= bound, weights, 0.0)
+    is_possible = (evaluation.variance >= bound) | (problem.rank == 0)
+    weights = jnp.where(is_possible, weights, 0.0)
     weights = weights / jnp.sum(weights)
     evaluation = evaluate(problem, weights)
     return weights, evaluation.half_rows @ evaluation.half_rows.T, evaluation.factor
 
 
-def _line_search(problem, weights, leverages):
+def line_search(problem, weights, leverages):
     """The row to move towards or away from, the best step, and whether it empties the row.
 
     Moving q to (1 - step) q + step e_a changes log det M by
@@ -81,7 +87,7 @@ def _line_search(problem, weights, leverages):
 
 def _step(problem: DesignProblem, settings: GOptimalSettings, state: _State) -> _State:
     leverages = jnp.diagonal(state.covariances)
-    row, step, is_drop = _line_search(problem, state.weights, leverages)
+    row, step, is_drop = line_search(problem, state.weights, leverages)
     moved = (state.weights * (1.0 - step)).at[row].add(step)
     weights = moved.at[row].set(jnp.where(is_drop, 0.0, jnp.maximum(moved[row], 0.0)))
 

@@ -36,14 +36,17 @@ def g_optimal_design(
     cheap ones), `multiplicative` (about ten to a factor of 1.05). Arithmetic and certificate are
     float64 for any input, and the certificate allows for the rounding of what is returned.
 
-    Answers for degenerate input: duplicates (also up to sign): the weight is on the first of them.
-    Rows of zeros: no weight. Dependent rows, also K < d: the design of the rows' span. Independent
-    rows (K = rank): uniform, factor 1. K = 1: weight 1. All rows equal: rank 1, weight on the first.
-    All rows zero: rank 0, uniform, factor 1. Directions dropped by rank_tolerance or max_rank:
-    the certificate is about the projected rows. With a ridge: the variance is that of M(q) + ridge
-    and max variance <= effective dimension + (factor - 1) rank, effective dimension =
-    tr((M + ridge)^-1 M); this maximises log det, which with a ridge is not the exact min of the
-    max. A nan or inf anywhere: weights, variance and factor nan, rank 0, `converged` False.
+    Answers for degenerate input:
+    - duplicates, also up to sign: the weight is on the first of them; rows of zeros: no weight;
+    - dependent rows, also K < d: the design of the rows' span; independent rows: uniform, factor 1;
+    - K = 1: weight 1; all rows equal: rank 1, weight on the first; all rows zero: rank 0, uniform,
+      factor 1;
+    - directions dropped by rank_tolerance or max_rank: the certificate is about projected rows;
+    - a nan or inf anywhere: weights, variance and factor nan, rank 0, `converged` False.
+    With a ridge the variance is that of M(q) + ridge I, and
+    max variance <= effective dimension + (factor - 1) rank, effective dimension =
+    tr((M + ridge I)^-1 M). This maximises log det, which with a ridge is near the min of the max
+    but not the same.
 
     Args:
       next_embeddings: [..., K, d]; problems are solved, and stop, one by one.
@@ -53,6 +56,7 @@ def g_optimal_design(
       ValueError: the input has fewer than two axes, or an empty one; or a max_approximation_factor
         nearer to 1 than weights of the input's dtype can promise.
     """
+    next_embeddings = jnp.asarray(next_embeddings)
     if next_embeddings.ndim < 2 or 0 in next_embeddings.shape:
         raise ValueError(
             f"next_embeddings must be a non-empty [..., K, d], got {next_embeddings.shape}"

@@ -17,7 +17,12 @@ import jax
 import jax.numpy as jnp
 
 from eagle_jax.design.design_problem import (
-    DesignProblem, Evaluation, GOptimalSettings, Solution, evaluate, start_weights,
+    DesignProblem,
+    Evaluation,
+    GOptimalSettings,
+    Solution,
+    evaluate,
+    start_weights,
 )
 
 # Of r: the least slack at the start, and how near a step may come to the boundary.
@@ -26,6 +31,7 @@ _STEP_FRACTION = 0.99
 # Down to this gap a Newton matrix in float32 takes as many iterations as one in float64, at half
 # the cost; below it clusters of near-duplicates make it singular in float32.
 _FLOAT32_GAP = 1e-5
+_FIXED = 1e30
 
 
 class _State(NamedTuple):
@@ -89,13 +95,13 @@ def _longest_step(values, direction):
 
 def _newton_step(problem: DesignProblem, dtype, state: _State) -> _State:
     weights, slack = state.weights, state.slack
-    # Rows outside the support have u = 0 and are kept out by a unit ratio and a zero right side.
+    # Rows outside the support have u = 0 and stay there: nothing moves against such a ratio.
     is_free = weights > 0
     safe_weights = jnp.where(is_free, weights, 1.0)
     rank = jnp.maximum(problem.rank, 1)
     raw_variance = state.evaluation.variance / jnp.sum(weights)
     residual = jnp.where(is_free, rank - raw_variance - slack, 0.0)
-    ratio = jnp.where(is_free, slack / safe_weights, 1.0)
+    ratio = jnp.where(is_free, slack / safe_weights, _FIXED)
     factor = jax.lax.linalg.cholesky(
         _newton_matrix(problem, state.evaluation, ratio, dtype), symmetrize_input=False
     )

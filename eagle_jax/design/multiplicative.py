@@ -14,7 +14,12 @@ import jax
 import jax.numpy as jnp
 
 from eagle_jax.design.design_problem import (
-    DesignProblem, Evaluation, GOptimalSettings, Solution, evaluate, start_weights,
+    DesignProblem,
+    Evaluation,
+    GOptimalSettings,
+    Solution,
+    evaluate,
+    start_weights,
 )
 
 

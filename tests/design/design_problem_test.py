@@ -1,0 +1,158 @@
+"""Preparation: every kind of degenerate input has the answer that `g_optimal_design` documents."""
+
+import jax
+import numpy as np
+import pytest
+
+from eagle_jax.design.design_problem import GOptimalSettings, first_duplicate, prepare
+from eagle_jax.design.g_optimal import g_optimal_design
+from tests.design.float64_peer import METHODS, true_factor
+
+each_method = pytest.mark.parametrize("method", METHODS)
+
+
+def gaussian(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@each_method
+def test_duplicates_put_the_weight_on_the_first(method):
+    rows = gaussian(10, 12, 3)
+    single = g_optimal_design(rows, METHODS[method])
+    # Repeated, and repeated with the other sign: the same z z'.
+    tripled = g_optimal_design(np.concatenate([rows, rows, -rows]), METHODS[method])
+    assert tripled.converged
+    np.testing.assert_array_equal(tripled.design_weights[12:], 0.0)
+    for copy in (slice(12, 24), slice(24, 36)):
+        np.testing.assert_allclose(
+            tripled.prediction_variance[copy], tripled.prediction_variance[:12], rtol=1e-5
+        )
+    np.testing.assert_allclose(
+        tripled.prediction_variance[:12], single.prediction_variance, atol=0.02
+    )
+
+
+def test_near_duplicates_are_not_duplicates():
+    rows = np.array([[1.0, 2.0], [1.0, 2.0 + 1e-15], [-1.0, -2.0], [2.0, 1.0], [1.0, 2.0]])
+    with jax.enable_x64(True):
+        np.testing.assert_array_equal(first_duplicate(rows), [0, 1, 0, 3, 0])
+
+
+def test_rows_with_the_same_sum_are_not_duplicates():
+    rows = gaussian(11, 40, 5)
+    np.testing.assert_array_equal(first_duplicate(rows), np.arange(40))
+
+
+@each_method
+def test_wide_duplicates_share_the_leverage(method):
+    # K < d: preparation goes by the Gram matrix of the rows, which leaves duplicates out.
+    rows = gaussian(12, 6, 20)
+    design = g_optimal_design(rows[[0, 1, 2, 1, 3, 4, 5, 0]], METHODS[method])
+    assert design.rank == 6 and design.converged
+    np.testing.assert_allclose(design.design_weights, [1 / 6] * 3 + [0] + [1 / 6] * 3 + [0])
+    np.testing.assert_allclose(design.prediction_variance, 6.0, rtol=1e-4)
+
+
+@each_method
+@pytest.mark.parametrize("width", [3, 30])
+def test_zero_rows_get_no_weight(width, method):
+    rows = gaussian(11, 10, width)
+    rows[[2, 5]] = 0.0
+    design = g_optimal_design(rows, METHODS[method])
+    assert design.converged and design.rank == min(8, width)
+    np.testing.assert_array_equal(design.design_weights[np.array([2, 5])], 0.0)
+    np.testing.assert_allclose(design.prediction_variance[np.array([2, 5])], 0.0, atol=1e-20)
+
+
+@each_method
+def test_directions_below_the_tolerance_are_ignored(method):
+    rng = np.random.default_rng(13)
+    plane = rng.normal(size=(40, 2)) @ rng.normal(size=(2, 6))
+    rows = (plane + 1e-6 * rng.normal(size=(40, 6))).astype(np.float32)
+    design = g_optimal_design(rows, METHODS[method])
+    assert design.rank == 2 and design.converged
+    assert true_factor(rows @ np.linalg.svd(plane)[2][:2].T, design.design_weights) <= 1.001
+
+
+@pytest.mark.parametrize("shape", [(40, 6), (10, 60)])
+@pytest.mark.parametrize("log_condition", [2, 4, 6])
+def test_the_rank_is_that_of_numpy(shape, log_condition):
+    rng = np.random.default_rng(log_condition)
+    singular_values = np.logspace(0, -log_condition, min(shape))
+    left = np.linalg.qr(rng.normal(size=(shape[0], min(shape))))[0]
+    right = np.linalg.qr(rng.normal(size=(shape[1], min(shape))))[0]
+    rows = (left * singular_values) @ right.T
+    with jax.enable_x64(True):
+        for tolerance in (3e-2, 3e-4, 3e-6):
+            design = g_optimal_design(rows, GOptimalSettings(rank_tolerance=tolerance))
+            assert design.rank == np.linalg.matrix_rank(rows, rtol=tolerance)
+            assert design.converged
+            assert true_factor(rows, design.design_weights, tolerance) <= 1.00011
+
+
+@each_method
+@pytest.mark.parametrize("shape", [(60, 12), (60, 200)])
+def test_max_rank_keeps_the_leading_directions(shape, method):
+    rows = gaussian(14, *shape) * np.logspace(0, -1, shape[1]).astype(np.float32)
+    settings = METHODS[method]
+    projected = rows @ np.linalg.svd(rows.astype(np.float64))[2][:4].T
+    design = g_optimal_design(rows, GOptimalSettings(
+        method=method, max_rank=4, max_approximation_factor=settings.max_approximation_factor,
+        max_iterations=settings.max_iterations,
+    ))
+    assert design.rank == 4 and design.converged
+    assert true_factor(projected, np.full(60, 1 / 60)) > 1.2
+    assert true_factor(projected, design.design_weights) <= 1.00051
+
+
+def test_both_ways_to_whiten_make_the_uniform_design_round():
+    rows = gaussian(15, 30, 6).astype(np.float64)
+    rows[7] = rows[3]  # of the two only the first is in the design
+    is_first = np.arange(30) != 7
+    with jax.enable_x64(True):
+        for scale, expected in ((np.ones(6), 6), (np.logspace(0, -8, 6), 4)):
+            problem = prepare(rows * scale, GOptimalSettings())
+            assert problem.rank == expected
+            np.testing.assert_array_equal(problem.is_support, is_first)
+            white = np.asarray(problem.rows)
+            np.testing.assert_array_equal(white[7], white[3])
+            np.testing.assert_allclose(
+                white[is_first].T @ white[is_first],
+                np.diag(np.asarray(problem.is_direction, float)), atol=1e-9,
+            )
+
+
+@each_method
+def test_one_row(method):
+    design = g_optimal_design(np.array([[3.0, 4.0]], np.float32), METHODS[method])
+    assert design.converged and design.rank == 1
+    np.testing.assert_allclose(design.design_weights, [1.0])
+    np.testing.assert_allclose(design.prediction_variance, [1.0], rtol=1e-5)
+
+
+@each_method
+def test_all_rows_equal(method):
+    rows = np.tile(np.array([[1.0, -2.0, 0.5]], np.float32), (7, 1))
+    design = g_optimal_design(rows, METHODS[method])
+    assert design.converged and design.rank == 1
+    np.testing.assert_array_equal(design.design_weights, [1, 0, 0, 0, 0, 0, 0])
+    np.testing.assert_allclose(design.prediction_variance, 1.0, rtol=1e-5)
+
+
+@each_method
+def test_all_zero_rows(method):
+    design = g_optimal_design(np.zeros((5, 3), np.float32), METHODS[method])
+    assert design.rank == 0 and design.converged
+    np.testing.assert_allclose(design.approximation_factor, 1.0, atol=1e-6)
+    np.testing.assert_allclose(design.design_weights, 0.2)
+    np.testing.assert_array_equal(design.prediction_variance, 0.0)
+
+
+@each_method
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_not_finite_is_not_converged(bad, method):
+    rows = np.ones((5, 3), np.float32)
+    rows[3, 1] = bad
+    design = g_optimal_design(rows, METHODS[method])
+    assert not design.converged and design.rank == 0
+    assert np.isnan(design.design_weights).all() and np.isnan(design.prediction_variance).all()
