@@ -1,8 +1,8 @@
 """Frank-Wolfe with exact line search and away steps for the G-optimal design.
 
 Fedorov (1972), Wolfe (1970), Atwood (1973); as in Todd, Minimum-Volume Ellipsoids (2016), chapter
-3. All that a step needs is the matrix V = Z M^-1 Z' of the rows' covariances under the design: its
-diagonal are the leverages and column a says how they change when row a gains or loses weight.
+3. All that a step needs is the Gram form V = Z M^-1 Z' of the rows under the design: its diagonal
+are the leverages, and column a says how they change, in O(K), when row a gains or loses weight.
 
 Axis letters: K candidates.
 """
@@ -29,8 +29,8 @@ _STEPS_BETWEEN_REFRESHES = 64
 
 class _State(NamedTuple):
     weights: jax.Array  # [K], sums to 1
-    covariances: jax.Array  # [K, K]
-    factor: jax.Array  # []
+    gram: jax.Array  # [K, K] V
+    leverages: jax.Array  # [K], its diagonal
     step: jax.Array  # []
     errors: jax.Array  # [max_iterations]
 
@@ -42,24 +42,40 @@ def solve(problem: DesignProblem, settings: GOptimalSettings) -> Solution:
         step=jnp.int32(0),
         errors=jnp.full(settings.max_iterations, jnp.nan),
     )
-    state = jax.lax.while_loop(
-        lambda state: (state.step < settings.max_iterations)
-        & (state.factor > settings.max_approximation_factor),
-        functools.partial(_step, problem, settings),
-        state,
-    )
+
+    def goes_on(state):
+        is_near = _factor(problem, state.leverages) <= settings.max_approximation_factor
+        return (state.step < settings.max_iterations) & ~is_near
+
+    def steps_between_refreshes(state):
+        end = state.step + _STEPS_BETWEEN_REFRESHES
+        state = jax.lax.while_loop(
+            lambda state: goes_on(state) & (state.step < end),
+            functools.partial(_step, problem),
+            state,
+        )
+        # No stop is believed before the leverages are recomputed.
+        weights, gram, leverages = _refresh(problem, state.weights)
+        errors = state.errors.at[state.step - 1].set(_factor(problem, leverages) - 1.0)
+        return _State(weights, gram, leverages, state.step, errors)
+
+    state = jax.lax.while_loop(goes_on, steps_between_refreshes, state)
     return Solution(state.weights, evaluate(problem, state.weights), state.step, state.errors)
 
 
 def _refresh(problem, weights):
-    """Weights without rows that cannot be in the support, their covariances and certificate."""
+    """Weights without rows that cannot be in the support, their Gram form and its diagonal."""
     evaluation = evaluate(problem, weights)
     bound = support_bound(evaluation.factor, jnp.maximum(problem.rank, 1))
     is_possible = (evaluation.variance >= bound) | (problem.rank == 0)
     weights = jnp.where(is_possible, weights, 0.0)
     weights = weights / jnp.sum(weights)
     evaluation = evaluate(problem, weights)
-    return weights, evaluation.half_rows @ evaluation.half_rows.T, evaluation.factor
+    return weights, evaluation.half_rows @ evaluation.half_rows.T, evaluation.variance
+
+
+def _factor(problem, leverages):
+    return jnp.where(problem.rank > 0, jnp.max(leverages) / jnp.maximum(problem.rank, 1), 1.0)
 
 
 def line_search(problem, weights, leverages):
@@ -85,29 +101,16 @@ def line_search(problem, weights, leverages):
     return row, jnp.where(is_drop, drop_step, step), is_drop
 
 
-def _step(problem: DesignProblem, settings: GOptimalSettings, state: _State) -> _State:
-    leverages = jnp.diagonal(state.covariances)
-    row, step, is_drop = line_search(problem, state.weights, leverages)
+def _step(problem: DesignProblem, state: _State) -> _State:
+    row, step, is_drop = line_search(problem, state.weights, state.leverages)
     moved = (state.weights * (1.0 - step)).at[row].add(step)
     weights = moved.at[row].set(jnp.where(is_drop, 0.0, jnp.maximum(moved[row], 0.0)))
 
     # Sherman-Morrison on (1 - step) (M + odds z z'), odds = step / (1 - step).
     odds = step / (1.0 - step)
-    column = state.covariances[:, row]
-    shrink = odds / (1.0 + odds * leverages[row])
-    covariances = (1.0 + odds) * (state.covariances - shrink * jnp.outer(column, column))
-    factor = jnp.max(jnp.diagonal(covariances)) / jnp.maximum(problem.rank, 1)
-
-    # No stop is believed before the leverages are recomputed (not > is also true for nan).
-    is_stale = (
-        ~(factor > settings.max_approximation_factor)
-        | ((state.step + 1) % _STEPS_BETWEEN_REFRESHES == 0)
-        | (state.step + 1 == settings.max_iterations)
-    )
-    weights, covariances, factor = jax.lax.cond(
-        is_stale,
-        lambda: _refresh(problem, weights),
-        lambda: (weights, covariances, factor),
-    )
-    errors = state.errors.at[state.step].set(factor - 1.0)
-    return _State(weights, covariances, factor, state.step + 1, errors)
+    column = state.gram[row]
+    shrink = odds / (1.0 + odds * column[row])
+    gram = (1.0 + odds) * (state.gram - shrink * (column[:, None] * column[None, :]))
+    leverages = (1.0 + odds) * (state.leverages - shrink * jnp.square(column))
+    errors = state.errors.at[state.step].set(_factor(problem, leverages) - 1.0)
+    return _State(weights, gram, leverages, state.step + 1, errors)
