@@ -23,6 +23,7 @@ import importlib.metadata
 import importlib.util
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -80,9 +81,7 @@ def available_peers() -> tuple[dict[str, Peer], list[str]]:
         if importlib.util.find_spec("cvxpy") is None:
             notes.append(f"cvxpy {solver}: not there")
             continue
-        found[f"cvxpy {solver}"] = lambda rows, gap, solver=solver: g_optimal_peers.cvxpy_log_det(
-            rows, gap, solver
-        )
+        found[f"cvxpy {solver}"] = partial(g_optimal_peers.cvxpy_log_det, solver=solver)
         settings = [
             f"{gap}: {g_optimal_peers.cvxpy_tolerances(solver, float(gap))}" for gap in _GAPS.value
         ]
@@ -93,8 +92,6 @@ def available_peers() -> tuple[dict[str, Peer], list[str]]:
         if not status.startswith("not there"):
             found["R od_REX"] = g_optimal_peers.od_rex
     return found, notes
-
-
 
 
 def timed_settings() -> Iterator[Setting]:
