@@ -1,0 +1,92 @@
+"""The report of the study of kept subsets: report.html, which stands alone, and report.md.
+
+Letters as in `design_study`: n width of the rows, K candidates, k kept, C the paper's constant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from eagle_jax.base.atomic_files import write_atomically
+from eagle_jax.evaluation import design_study_figures, figures
+from eagle_jax.evaluation.design_study import ALL, EXCHANGE, RANDOM, TOP_K, subsample_rule
+from eagle_jax.evaluation.design_study_verdict import (
+    MEASURE_TITLES,
+    Cell,
+    has_utility,
+    share,
+    verdict,
+)
+from eagle_jax.evaluation.report import flatten_settings, template_environment
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudyData:
+    """All that the report says; every field is JSON-able.
+
+    cells: of `design_study.study_problems`, each with "set" and "footing" beside.
+    shown_num_candidates: K of tables and figures; shown_num_kept: k of those about exploration.
+    sets: [{"name", "told"}]; left_out: why a set is missing.
+    """
+
+    title: str
+    confidence: float
+    rank: int
+    num_draws: int
+    shown_num_candidates: int
+    shown_num_kept: int
+    cells: Sequence[Cell]
+    sets: Sequence[Mapping[str, str]]
+    left_out: Sequence[str]
+    settings: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+
+def write_study_report(folder: Path, data: StudyData) -> tuple[Path, Path]:
+    """Writes report.html and report.md with its figures into `folder`, returns the two paths."""
+    shown = [c for c in data.cells if c["num_candidates"] == data.shown_num_candidates]
+    explored = [c for c in shown if has_utility(c) and c["num_kept"] == data.shown_num_kept]
+    constants = [row["subsample_factor"] for row in data.cells[0]["paper"]]
+    drawn = {
+        "acceptance": design_study_figures.acceptance_figure(data.cells),
+        "leverage": design_study_figures.leverage_figure(shown),
+        "factor": design_study_figures.factor_figure(shown),
+        "exploration": design_study_figures.exploration_figure(explored) if explored else None,
+    }
+    drawn = {name: figure for name, figure in drawn.items() if figure}
+    context = {
+        "data": data,
+        "level": f"{data.confidence:.0%}".replace("%", " %"),
+        "verdict": list(verdict(data.cells, rank=data.rank, num_draws=data.num_draws)),
+        "shown": shown,
+        "explored": explored,
+        "constants": constants,
+        "factor_rules": [RANDOM, *map(subsample_rule, constants), TOP_K, EXCHANGE],
+        "explored_rules": [RANDOM, *map(subsample_rule, constants), TOP_K, EXCHANGE, ALL],
+        "measures": MEASURE_TITLES,
+        "random": RANDOM,
+        "settings": list(flatten_settings(data.settings)),
+        "provenance": list(flatten_settings(data.provenance)),
+    }
+    environment = template_environment()
+    environment.filters |= {"share": share, "factor": factor_text}
+    svgs = {name: figures.to_inline_svg(figure, name) for name, figure in drawn.items()}
+    page = environment.get_template("design_study_template.html").render(**context, figures=svgs)
+    names = {name: f"report_{name}.png" for name in drawn}
+    text = environment.get_template("design_study_template.md").render(**context, figures=names)
+    files = {"report.html": page.encode(), "report.md": re.sub(r"\n{3,}", "\n\n", text).encode()}
+    files |= {names[name]: figures.to_png(figure) for name, figure in drawn.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        write_atomically(folder / name, lambda file, content=content: file.write(content))
+    return folder / "report.html", folder / "report.md"
+
+
+def factor_text(rule: Mapping[str, Any]) -> str:
+    """Median factor of a rule's subsets and, if any, the share that misses a direction."""
+    median = "inf" if rule["median_factor"] is None else f"{rule['median_factor']:.2f}"
+    return median + (f" ({share(rule['missed_share'])} inf)" if rule["missed_share"] else "")
