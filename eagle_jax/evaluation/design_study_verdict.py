@@ -33,6 +33,7 @@ MEASURE_TITLES = {
 }
 # Shares of accepted draws beyond which a rule accepts everything or nothing.
 _ALL_OF_THEM, _NONE_OF_THEM = 0.999, 0.001
+_ALIKE = 1.05  # ratio of factors that is not worth a word
 
 
 def share(value: float) -> str:
@@ -113,15 +114,18 @@ def _larger_constant(cells: Sequence[Cell], constant: float) -> str:
     said = f"C = {constant:g} accepts {' and '.join(parts)}."
     rule = subsample_rule(constant)
     choosing = [c for c in cells if _NONE_OF_THEM < _accepted([c], constant) < _ALL_OF_THEM]
-    ratios = _factor_ratios(choosing, rule, RANDOM)
+    ratios = _factor_ratios(choosing, rule)
     if not ratios:
         return said
-    lower = sum(ratio < 1.0 for ratio in ratios)
     typical = float(np.median(ratios))
-    effect = "worse" if typical > 1.0 else "better"
+    effect = "about as well as"
+    if not 1.0 / _ALIKE <= typical <= _ALIKE:
+        effect = "worse than" if typical > 1.0 else "better than"
+    designed = _factor_ratios(choosing, EXCHANGE)
     return (
-        f"{said} Where it chooses ({len(ratios)} cells) it does {effect} than random subsets: its "
-        f"median factor is {typical:.2f} times theirs in the median cell, lower in {lower}."
+        f"{said} Where it chooses ({len(ratios)} cells) it does {effect} random subsets: its "
+        f"median factor is {typical:.2f} times theirs in the median cell, that of {EXCHANGE} "
+        f"{np.median(designed):.2f} times."
     )
 
 
@@ -218,10 +222,10 @@ def _medians(cells: Sequence[Cell], rule: str) -> list[float]:
     return [np.inf if median is None else median for median in medians]
 
 
-def _factor_ratios(cells: Sequence[Cell], rule: str, other: str) -> list[float]:
-    """Of the median factors, in the cells where both are finite."""
-    pairs = zip(_medians(cells, rule), _medians(cells, other), strict=True)
-    return [a / b for a, b in pairs if np.isfinite(a) and np.isfinite(b)]
+def _factor_ratios(cells: Sequence[Cell], rule: str) -> list[float]:
+    """Median factor over that of random subsets, in the cells where both are finite."""
+    pairs = zip(_medians(cells, rule), _medians(cells, RANDOM), strict=True)
+    return [own / random for own, random in pairs if np.isfinite(own) and np.isfinite(random)]
 
 
 def _mean(cells: Sequence[Cell], value: Callable[[Cell], float]) -> float:
