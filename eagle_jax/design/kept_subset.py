@@ -1,6 +1,11 @@
-"""From a set of vectors to the k of them that are kept, and the variance of any design.
+"""From a design to the k rows that are kept, each subset with the factor that it reaches.
 
-Axis letters: K candidates, k kept candidates, S rows of a design, d width.
+Rows and factors are on the solver's footing: float64, prepared by `design_problem.prepare`. Every
+function takes one problem or a batch, is compiled once per shape and settings, and draws nothing at
+random. Factors come back in the rows' dtype; a problem with a nan or inf has factor nan and counts
+0. See also `barycentric_spanner` and `pruned_support`.
+
+Axis letters: K candidates, k kept candidates, d width, p = min(K, d) coordinates.
 """
 
 from typing import NamedTuple
@@ -8,82 +13,254 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-# Keeps log det finite before the kept rows span the space; whitened rows have moments near 1 / K.
-_RIDGE = 1e-6
+from eagle_jax.design import fedorov_exchange
+from eagle_jax.design.design_problem import (
+    DesignProblem,
+    GOptimalSettings,
+    evaluate,
+    first_argmax,
+    in_float64,
+    over_problems,
+    prepare,
+)
 
 
-class DesignVariance(NamedTuple):
-    """variance: [K], z_a' M^+ z_a; rank: [] int32, of the design's own rows."""
+class KeptSubset(NamedTuple):
+    """counts: [..., K] int32, how often each row is taken, sum k (of a spanner: the rank).
 
-    variance: jax.Array
-    rank: jax.Array
-
-
-def design_variance(
-    design_rows: jax.Array, weights: jax.Array, rows: jax.Array, rank_tolerance: float
-) -> DesignVariance:
-    """z_a' M^+ z_a for rows [K, d], with M = sum_s weights_s z_s z_s' over design_rows [S, d].
-
-    The pseudo-inverse sees only the span of the design's rows: what a row has outside it counts as
-    zero. Compare `rank` with the rank of all rows before calling the variance small.
+    approximation_factor: [...], of equal weights, counts / sum: max_a z_a' M^-1 z_a / rank over all
+        rows; inf when a direction is missed, so always for k < rank.
     """
-    weighted_rows = jnp.sqrt(weights)[:, None] * design_rows
-    _, singular_values, directions = jnp.linalg.svd(weighted_rows, full_matrices=False)
-    is_direction = (singular_values > rank_tolerance * singular_values[0]) & (singular_values > 0)
-    coordinates = rows @ directions.T / jnp.where(is_direction, singular_values, 1.0)[None, :]
-    variance = jnp.sum(jnp.where(is_direction[None, :], jnp.square(coordinates), 0.0), axis=1)
-    return DesignVariance(variance, jnp.sum(is_direction, dtype=jnp.int32))
+
+    counts: jax.Array
+    approximation_factor: jax.Array
 
 
-def exchange_subset(whitened_rows: jax.Array, is_valid: jax.Array, num_kept: int) -> jax.Array:
-    """k rows of large log det sum_kept z z', equal weights: pivoted start, then Fedorov exchange.
+def subset_factor(
+    next_embeddings: jax.Array, weights: jax.Array, *, settings: GOptimalSettings
+) -> jax.Array:
+    """[...], max_a z_a' M(q)^-1 z_a / rank of any q = weights / sum on rows [..., K, d].
+
+    inf when M(q) misses a direction of the rows: its smallest singular value on whitened rows is at
+    most rank_tolerance of the largest. With a ridge nothing is missed.
+
+    Raises:
+      ValueError: shapes that do not fit.
+    """
+    next_embeddings, weights = _checked(next_embeddings, weights)
+    return _subset_factor(next_embeddings, weights, settings=settings)
+
+
+def top_k_subset(
+    next_embeddings: jax.Array,
+    design_weights: jax.Array,
+    num_kept: int,
+    *,
+    settings: GOptimalSettings,
+    is_valid: jax.Array | None = None,
+) -> KeptSubset:
+    """The k rows of largest weight [..., K], of equal ones the first.
+
+    Where most of K rows carry weight this covers badly: see `exchange_subset`.
+
+    Args:
+      next_embeddings: [..., K, d].
+      is_valid: [..., K] bool; any other row may hold anything and is neither kept nor to be
+        covered. Fewer than k valid rows: all of them.
+
+    Raises:
+      ValueError: shapes that do not fit, or num_kept not in 1..K.
+    """
+    next_embeddings, design_weights = _checked(next_embeddings, design_weights, num_kept)
+    return _top_k_subset(
+        next_embeddings, design_weights, _validity(next_embeddings, is_valid),
+        num_kept=num_kept, settings=settings,
+    )
+
+
+def exchange_subset(
+    next_embeddings: jax.Array,
+    num_kept: int,
+    *,
+    settings: GOptimalSettings,
+    is_valid: jax.Array | None = None,
+) -> KeptSubset:
+    """k rows of large log det sum_kept z z': pivoted start, then Fedorov exchange.
 
     The start adds the row of largest leverage, k times (in exact arithmetic pivoted Gram-Schmidt,
     then D-greedy). An exchange of kept row i for row j multiplies the determinant by
     (1 - v_ii) (1 + v_jj) + v_ij^2, v = Z M^-1 Z' (Fedorov, Theory of Optimal Experiments, 1972);
-    the best pair is exchanged until none gains. All candidates may enter, not only the support of
-    the approximate design: with so few rows the best ones need not lie in it.
+    the best pair is exchanged until none gains a thousandth. All rows may enter, not only the
+    support of the approximate design: with so few rows the best ones need not lie in it. A row is
+    taken once; duplicates are rows.
 
     Args:
-      whitened_rows: [K, d], as `g_optimal.whiten` gives them.
-      is_valid: [K] bool, rows that may be kept; at least num_kept of them.
-      num_kept: k.
+      next_embeddings: [..., K, d].
+      is_valid: [..., K] bool; any other row may hold anything and is neither kept nor to be
+        covered. Fewer than k valid rows: all of them.
 
-    Returns:
-      is_kept: [K] bool.
+    Raises:
+      ValueError: shapes that do not fit, or num_kept not in 1..K.
     """
-
-    def covariances(is_kept):
-        moment = whitened_rows.T @ (is_kept[:, None] * whitened_rows)
-        ridge = _RIDGE * jnp.eye(moment.shape[0], dtype=moment.dtype)
-        factor = jnp.linalg.cholesky(moment + ridge)
-        half = jax.scipy.linalg.solve_triangular(factor, whitened_rows.T, lower=True)
-        return half.T @ half
-
-    def add(_, is_kept):
-        leverage = jnp.diagonal(covariances(is_kept))
-        return is_kept.at[jnp.argmax(jnp.where(is_valid & ~is_kept, leverage, -1.0))].set(True)
-
-    def best_pair(is_kept):
-        cross = covariances(is_kept)
-        leverage = jnp.diagonal(cross)
-        gain = (1.0 - leverage)[:, None] * (1.0 + leverage)[None, :] + jnp.square(cross)
-        is_allowed = is_kept[:, None] & (is_valid & ~is_kept)[None, :]
-        gain = jnp.where(is_allowed, gain, 0.0)
-        pair = jnp.unravel_index(jnp.argmax(gain), gain.shape)
-        return pair, gain[pair]
-
-    def exchange(state):
-        is_kept, (leaving, entering), _, step = state
-        is_kept = is_kept.at[leaving].set(False).at[entering].set(True)
-        return is_kept, *best_pair(is_kept), step + 1
-
-    num_rows = whitened_rows.shape[0]
-    start = jax.lax.fori_loop(0, num_kept, add, jnp.zeros(num_rows, bool))
-    # A gain below 1e-3 is worth nothing here and may be rounding, which could cycle.
-    is_kept, *_ = jax.lax.while_loop(
-        lambda state: (state[2] > 1.001) & (state[3] < num_kept * num_rows),
-        exchange,
-        (start, *best_pair(start), jnp.int32(0)),
+    next_embeddings, _ = _checked(next_embeddings, num_kept=num_kept)
+    return _exchange_subset(
+        next_embeddings, _validity(next_embeddings, is_valid), num_kept=num_kept, settings=settings
     )
-    return is_kept
+
+
+def efficient_rounding(
+    next_embeddings: jax.Array,
+    design_weights: jax.Array,
+    num_kept: int,
+    *,
+    settings: GOptimalSettings,
+) -> KeptSubset:
+    """Counts n_a of sum k that lose least of weights w_a (Pukelsheim and Rieder, 1992).
+
+    n_a = ceil((k - l / 2) w_a) on the l rows of positive weight; then, until the sum is k, one more
+    where n_a / w_a is smallest, or one less where (n_a - 1) / w_a is largest. Every row of the
+    support is taken at least once, so it must not be larger than k: of a larger one the k largest
+    weights are rounded, which gives each one place, as `top_k_subset` does. An interior point
+    leaves no weight exactly 0: `prune_support` first.
+
+    Args:
+      next_embeddings: [..., K, d].
+      design_weights: [..., K].
+      num_kept: k; may be above K.
+
+    Raises:
+      ValueError: shapes that do not fit, or num_kept below 1.
+    """
+    next_embeddings, design_weights = _checked(next_embeddings, design_weights)
+    if num_kept < 1:
+        raise ValueError(f"num_kept must be at least 1, got {num_kept}")
+    return _efficient_rounding(
+        next_embeddings, design_weights, num_kept=num_kept, settings=settings
+    )
+
+
+def finite_problem(
+    rows: jax.Array, settings: GOptimalSettings
+) -> tuple[DesignProblem, jax.Array]:
+    """Rows [K, d] as a problem, and whether they are finite; of zeros where they are not."""
+    is_finite = jnp.all(jnp.isfinite(rows))
+    return prepare(jnp.where(is_finite, rows, 0.0), settings), is_finite
+
+
+def approximation_factor(
+    problem: DesignProblem, weights: jax.Array, settings: GOptimalSettings
+) -> jax.Array:
+    """[], what `subset_factor` says of weights [K], in float64 on a prepared problem."""
+    evaluation = evaluate(problem, weights)
+    if settings.ridge:
+        return evaluation.factor
+    moment = problem.rows.T @ (weights[:, None] * problem.rows)
+    # Whitened rows have Z'Z >= I, so the leverages sum to tr(M^-1) or more. 1e-6: a Cholesky factor
+    # of a matrix that is as good as singular may look better than it is.
+    tolerance = max(settings.rank_tolerance, 1e-6)
+    inverse_ratio = jnp.sum(evaluation.variance) * jnp.trace(moment) / jnp.sum(weights)
+    is_proven = inverse_ratio < tolerance**-2
+
+    def rank_by_eigenvalues():
+        eigenvalues = jnp.linalg.eigvalsh(moment, symmetrize_input=False)
+        return jnp.sum(eigenvalues > settings.rank_tolerance**2 * eigenvalues[-1], dtype=jnp.int32)
+
+    rank = jax.lax.cond(is_proven, lambda: problem.rank, rank_by_eigenvalues)
+    return jnp.where(rank < problem.rank, jnp.inf, evaluation.factor)
+
+
+def kept_subset(
+    problem: DesignProblem, is_finite: jax.Array, counts: jax.Array, settings: GOptimalSettings
+) -> KeptSubset:
+    """Counts [K] int32 with their factor."""
+    factor = approximation_factor(problem, counts.astype(jnp.float64), settings)
+    return KeptSubset(jnp.where(is_finite, counts, 0), jnp.where(is_finite, factor, jnp.nan))
+
+
+def _checked(next_embeddings, weights=None, num_kept=1):
+    next_embeddings = jnp.asarray(next_embeddings)
+    if next_embeddings.ndim < 2 or 0 in next_embeddings.shape:
+        raise ValueError(
+            f"next_embeddings must be a non-empty [..., K, d], got {next_embeddings.shape}"
+        )
+    if weights is not None and weights.shape != next_embeddings.shape[:-1]:
+        raise ValueError(
+            f"weights must be {next_embeddings.shape[:-1]}, as next_embeddings"
+            f" {next_embeddings.shape} are, got {weights.shape}"
+        )
+    if not 1 <= num_kept <= next_embeddings.shape[-2]:
+        raise ValueError(
+            f"num_kept must lie in 1..K = {next_embeddings.shape[-2]}, got {num_kept}"
+        )
+    return next_embeddings, weights
+
+
+def _validity(next_embeddings, is_valid):
+    if is_valid is None:
+        return jnp.ones(next_embeddings.shape[:-1], bool)
+    return jnp.broadcast_to(is_valid, next_embeddings.shape[:-1])
+
+
+@in_float64("settings")
+def _subset_factor(rows, weights, settings):
+    def one(rows, weights):
+        problem, is_finite = finite_problem(rows, settings)
+        return jnp.where(is_finite, approximation_factor(problem, weights, settings), jnp.nan)
+
+    return over_problems(one, rows, weights.astype(jnp.float64))
+
+
+@in_float64("num_kept", "settings")
+def _top_k_subset(rows, design_weights, is_valid, num_kept, settings):
+    def one(rows, weights, is_valid):
+        problem, is_finite = finite_problem(jnp.where(is_valid[:, None], rows, 0.0), settings)
+        largest = _largest(jnp.where(is_valid, weights, -1.0), num_kept)
+        counts = (largest & is_valid).astype(jnp.int32)
+        return kept_subset(problem, is_finite, counts, settings)
+
+    return over_problems(one, rows, design_weights.astype(jnp.float64), is_valid)
+
+
+def _largest(weights, num_kept):
+    """[K] bool, the num_kept largest weights, of equal ones the first."""
+    _, indices = jax.lax.top_k(weights, num_kept)
+    return jnp.zeros(weights.shape, bool).at[indices].set(True)
+
+
+@in_float64("num_kept", "settings")
+def _efficient_rounding(rows, design_weights, num_kept, settings):
+    def one(rows, weights):
+        problem, is_finite = finite_problem(rows, settings)
+        counts = _round(weights, num_kept)
+        return kept_subset(problem, is_finite, counts, settings)
+
+    return over_problems(one, rows, design_weights.astype(jnp.float64))
+
+
+def _round(weights, num_kept):
+    """Counts [K] int32 of sum num_kept, in proportion to weights [K]."""
+    is_support = _largest(weights, min(num_kept, weights.shape[0])) & (weights > 0)
+    weights = jnp.where(is_support, weights, 0.0)
+    weights = weights / jnp.sum(weights)
+    # The rounding of a weight of 1 / 10 must not make the ceiling of 10 of them 2.
+    share = (num_kept - jnp.sum(is_support) / 2.0) * weights * (1.0 - 1e-6)
+    divisor = jnp.where(is_support, weights, 1.0)
+
+    def correct(counts):
+        is_short = jnp.sum(counts) < num_kept
+        preference = jnp.where(is_short, -counts / divisor, (counts - 1) / divisor)
+        row = first_argmax(jnp.where(is_support, preference, -jnp.inf))
+        return counts.at[row].add(jnp.where(is_short, jnp.int32(1), jnp.int32(-1)))
+
+    counts = jnp.where(is_support, jnp.ceil(share), 0.0).astype(jnp.int32)
+    return jax.lax.while_loop(lambda counts: jnp.sum(counts) != num_kept, correct, counts)
+
+
+@in_float64("num_kept", "settings")
+def _exchange_subset(rows, is_valid, num_kept, settings):
+    def one(rows, is_valid):
+        problem, is_finite = finite_problem(jnp.where(is_valid[:, None], rows, 0.0), settings)
+        is_kept = fedorov_exchange.exchange(problem, is_valid, num_kept, settings)
+        return kept_subset(problem, is_finite, is_kept.astype(jnp.int32), settings)
+
+    return over_problems(one, rows, is_valid)

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eagle_jax.design.g_optimal import GOptimalSettings, g_optimal_design, whiten
-from eagle_jax.design.kept_subset import design_variance, exchange_subset
+from eagle_jax.design.design_problem import GOptimalSettings, in_float64, prepare
+from eagle_jax.design.g_optimal import g_optimal_design
+from eagle_jax.design.kept_subset import approximation_factor, exchange_subset
 from eagle_jax.design.next_embeddings import project_changes
 
 KINDS = ("uniform", "random_subset", "best_next_step", "g_optimal", "g_optimal_subsample")
@@ -118,20 +119,21 @@ def choose(
     _check_arguments(
         kind, next_embeddings, anchor_embedding, next_utilities, is_valid, num_kept, settings
     )
-    output = _choose(
-        kind, next_embeddings, anchor_embedding, next_utilities, is_valid, num_kept, settings, key
+    changes, kept_energy = _project(
+        next_embeddings, anchor_embedding, is_valid, rank=settings.rank
     )
-    is_kept, weights, factor, kept_factor, rank, energy, num_draws, accepted, converged = (
-        jax.device_get(output)
+    is_kept, num_draws, accepted = _keep(
+        kind, changes, next_embeddings, next_utilities, is_valid, num_kept, settings, key
     )
-    if not converged:
-        raise DesignNotConvergedError(
-            f"approximation factor {factor:.4f} after {settings.solver.max_iterations} iterations,"
-            f" wanted {settings.solver.max_approximation_factor}: raise one of the two"
-        )
+    kept_weights = (is_kept / np.sum(is_kept)).astype(changes.dtype)
+    kept_factor, rank = _judge(changes, kept_weights, settings=settings.solver)
+    weights, factor = kept_weights, kept_factor
+    # Where nothing moves the solver spreads its weight over every row, valid or not.
+    if kind == "g_optimal" and rank > 0:
+        weights, factor = _solve(changes, settings.solver)
     return Chosen(
-        np.flatnonzero(is_kept), weights, float(factor), float(kept_factor), int(rank),
-        float(energy), int(num_draws), bool(accepted),
+        np.flatnonzero(is_kept), np.asarray(weights), float(factor), float(kept_factor), int(rank),
+        float(kept_energy), num_draws, accepted,
     )
 
 
@@ -163,6 +165,61 @@ def _check_arguments(
             raise ValueError(f"{name} of valid candidates must be finite, got nan or inf")
 
 
+@functools.partial(jax.jit, static_argnames="rank")
+@jax.default_matmul_precision("highest")
+def _project(next_embeddings, anchor_embedding, is_valid, rank):
+    # A candidate that is not valid changes nothing: no leverage, no influence on the directions.
+    next_embeddings = jnp.where(is_valid[:, None], next_embeddings, anchor_embedding[None, :])
+    return project_changes(next_embeddings, anchor_embedding, rank)
+
+
+def _keep(kind, changes, next_embeddings, next_utilities, is_valid, num_kept, settings, key):
+    """is_kept [K] bool NumPy, num_draws, accepted."""
+    if kind == "uniform":
+        return np.array(is_valid, bool), 0, True
+    if kind == "g_optimal":
+        kept = exchange_subset(changes, num_kept, settings=settings.solver, is_valid=is_valid)
+        return np.asarray(kept.counts) > 0, 0, True
+    num_draws, accepted = 0, True
+    if kind == "best_next_step":
+        indices = _best(next_utilities, is_valid, num_best=settings.num_best)
+    elif kind == "random_subset":
+        indices, num_draws = _draw_subset(key, is_valid, num_kept=num_kept), 1
+    else:
+        indices, num_draws, accepted = _draw_until_accepted(
+            key, next_embeddings, is_valid, num_kept=num_kept, settings=settings
+        )
+    is_kept = np.zeros(len(next_embeddings), bool)
+    is_kept[np.asarray(indices)] = True
+    return is_kept, int(num_draws), bool(accepted)
+
+
+def _solve(changes, settings):
+    """design_weights and approximation_factor of a design that converged."""
+    design = g_optimal_design(changes, settings)
+    if not design.converged:
+        raise DesignNotConvergedError(
+            f"approximation factor {design.approximation_factor:.6f} after"
+            f" {settings.max_iterations} iterations, wanted {settings.max_approximation_factor}:"
+            " raise one of the two"
+        )
+    return design.design_weights, design.approximation_factor
+
+
+@in_float64("settings")
+def _judge(changes, weights, settings):
+    """approximation_factor [] of weights [K] on the changes, and the rank [] of these."""
+    problem = prepare(changes, settings)
+    return approximation_factor(problem, weights.astype(jnp.float64), settings), problem.rank
+
+
+@functools.partial(jax.jit, static_argnames="num_best")
+def _best(next_utilities, is_valid, num_best):
+    """Indices [num_best] of the largest utilities of valid candidates."""
+    return jax.lax.top_k(jnp.where(is_valid, next_utilities, -jnp.inf), num_best)[1]
+
+
+@functools.partial(jax.jit, static_argnames="num_kept")
 def _draw_subset(key, is_valid, num_kept):
     """num_kept distinct valid indices, uniformly at random."""
     probabilities = is_valid / jnp.sum(is_valid)
@@ -171,18 +228,18 @@ def _draw_subset(key, is_valid, num_kept):
     )
 
 
+@functools.partial(jax.jit, static_argnames=("num_kept", "settings"))
+@jax.default_matmul_precision("highest")
 def _draw_until_accepted(key, next_embeddings, is_valid, num_kept, settings):
     """The paper's rule -> indices [k], num_draws, accepted."""
     # Leverages of num_kept independent rows are all num_kept, up to rounding.
     bound = settings.subsample_factor * next_embeddings.shape[1] * (1.0 + 1e-4)
-    equal_weights = jnp.full(num_kept, 1.0 / num_kept, next_embeddings.dtype)
 
     def draw(state):
         key, _, num_draws, _ = state
         key, draw_key = jax.random.split(key)
-        indices = _draw_subset(draw_key, is_valid, num_kept)
-        drawn = next_embeddings[indices]
-        variance, _ = design_variance(drawn, equal_weights, drawn, settings.solver.rank_tolerance)
+        indices = _draw_subset(draw_key, is_valid, num_kept=num_kept)
+        variance = _variance_among(next_embeddings[indices], settings.solver.rank_tolerance)
         return key, indices, num_draws + 1, jnp.max(variance) <= bound
 
     _, indices, num_draws, accepted = jax.lax.while_loop(
@@ -193,57 +250,11 @@ def _draw_until_accepted(key, next_embeddings, is_valid, num_kept, settings):
     return indices, num_draws, accepted
 
 
-@functools.partial(jax.jit, static_argnames=("kind", "num_kept", "settings"))
-@jax.default_matmul_precision("highest")
-def _choose(
-    kind, next_embeddings, anchor_embedding, next_utilities, is_valid, num_kept, settings, key
-):
-    num_candidates = next_embeddings.shape[0]
-    # A candidate that is not valid changes nothing: no leverage, no influence on the directions.
-    next_embeddings = jnp.where(is_valid[:, None], next_embeddings, anchor_embedding[None, :])
-    changes, kept_energy = project_changes(next_embeddings, anchor_embedding, settings.rank)
-    whitened = whiten(changes, settings.solver.rank_tolerance)
-    num_draws, accepted, converged = jnp.int32(0), jnp.bool_(True), jnp.bool_(True)
+def _variance_among(rows, rank_tolerance):
+    """z_a' Sigma^+ z_a [k] of the rows [k, d] that Sigma = mean z z' is made of.
 
-    if kind == "uniform":
-        is_kept = is_valid
-    elif kind == "best_next_step":
-        _, indices = jax.lax.top_k(
-            jnp.where(is_valid, next_utilities, -jnp.inf), settings.num_best
-        )
-        is_kept = jnp.zeros(num_candidates, bool).at[indices].set(True)
-    elif kind == "random_subset":
-        indices, num_draws = _draw_subset(key, is_valid, num_kept), jnp.int32(1)
-        is_kept = jnp.zeros(num_candidates, bool).at[indices].set(True)
-    elif kind == "g_optimal_subsample":
-        indices, num_draws, accepted = _draw_until_accepted(
-            key, next_embeddings, is_valid, num_kept, settings
-        )
-        is_kept = jnp.zeros(num_candidates, bool).at[indices].set(True)
-    else:
-        is_kept = exchange_subset(whitened.rows, is_valid, num_kept)
-
-    kept_weights = is_kept / jnp.sum(is_kept)
-    kept_factor = _approximation_factor(whitened, kept_weights, settings)
-    weights, factor = kept_weights, kept_factor
-    if kind == "g_optimal":
-        design = g_optimal_design(changes, settings.solver)
-        # Where nothing moves the solver spreads its weight over every row, valid or not.
-        weights = jnp.where(whitened.rank > 0, design.design_weights, kept_weights)
-        factor = design.approximation_factor
-        converged = design.converged
-    return (
-        is_kept, weights, factor, kept_factor, whitened.rank, kept_energy,
-        num_draws, accepted, converged,
-    )
-
-
-def _approximation_factor(whitened, weights, settings):
-    """max leverage / rank under the given weights; inf when they miss a direction."""
-    variance, rank = design_variance(
-        whitened.rows, weights, whitened.rows, settings.solver.rank_tolerance
-    )
-    factor = jnp.max(variance) / jnp.maximum(whitened.rank, 1)
-    return jnp.where(
-        whitened.rank == 0, 1.0, jnp.where(rank < whitened.rank, jnp.inf, factor)
-    )
+    k times the squared norms of the rows of U, rows = U S V', on the directions that count.
+    """
+    left, singular_values, _ = jnp.linalg.svd(rows, full_matrices=False)
+    is_direction = (singular_values > rank_tolerance * singular_values[0]) & (singular_values > 0)
+    return rows.shape[0] * jnp.sum(jnp.where(is_direction[None, :], jnp.square(left), 0.0), axis=1)

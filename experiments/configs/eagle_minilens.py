@@ -10,6 +10,7 @@ Expect: U 0.74 [0.69, 0.79] for EAGLE, 0.49 [0.44, 0.54] for its reference polic
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def get_config(variant: str = "default") -> ConfigDict:
@@ -130,9 +131,12 @@ def _actions(config: ConfigDict) -> None:
                 "subsample_factor": 1.0,
                 "max_draws": 1000,
                 "solver": {
-                    "max_approximation_factor": 1.05,
-                    "max_iterations": 2000,
-                    "rank_tolerance": 1e-4,
+                    "method": "interior_point",  # or frank_wolfe, multiplicative
+                    "max_approximation_factor": 1.0001,  # the certificate; 1 is the optimum
+                    "max_iterations": 50,  # it takes about 5; frank_wolfe needs thousands
+                    "rank_tolerance": 1e-4,  # smaller directions, over the largest, do not count
+                    "max_rank": placeholder(int),  # None: `rank` has projected the changes
+                    "ridge": 0.0,
                 },
             },
         }

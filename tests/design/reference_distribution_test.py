@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from eagle_jax.design import reference_distribution
+from eagle_jax.design import design_problem, kept_subset, reference_distribution
 from eagle_jax.design.g_optimal import GOptimalSettings
 from eagle_jax.design.reference_distribution import (
     DesignNotConvergedError,
@@ -16,9 +16,7 @@ from eagle_jax.design.reference_distribution import (
 
 SETTINGS = ReferenceDistributionSettings(
     rank=4, num_best=1, subsample_factor=1.0, max_draws=50,
-    solver=GOptimalSettings(
-        max_approximation_factor=1.01, max_iterations=2000, rank_tolerance=1e-4
-    ),
+    solver=GOptimalSettings(max_approximation_factor=1.01, rank_tolerance=1e-4),
 )
 K, D = 40, 6
 
@@ -163,18 +161,30 @@ def test_nothing_moves():
     assert (chosen.design_weights[:3] == 0).all()
 
 
-def test_one_compilation_for_all_entities():
-    reference_distribution._choose.clear_cache()
+def test_one_compilation_for_all_entities(monkeypatch):
+    traces = []
+    prepare = design_problem.prepare
+
+    def counted(rows, settings):
+        traces.append(rows.shape)
+        return prepare(rows, settings)
+
+    for module in (design_problem, kept_subset, reference_distribution):
+        monkeypatch.setattr(module, "prepare", counted)
+    # Settings that no other test has compiled: the solver, the exchange and the judge, once each.
+    unseen = dataclasses.replace(
+        SETTINGS, solver=dataclasses.replace(SETTINGS.solver, max_approximation_factor=1.0123)
+    )
     for seed in range(4):
-        run("g_optimal", draw(seed), np.arange(K) != seed, seed=seed)
-    assert reference_distribution._choose._cache_size() == 1
+        run("g_optimal", draw(seed), np.arange(K) != seed, seed=seed, settings=unseen)
+    assert traces == [(K, 4)] * 3
 
 
 def test_an_unfinished_design_is_an_error():
     hasty = dataclasses.replace(
-        SETTINGS, solver=dataclasses.replace(SETTINGS.solver, max_iterations=2)
+        SETTINGS, solver=dataclasses.replace(SETTINGS.solver, max_iterations=1)
     )
-    with pytest.raises(DesignNotConvergedError, match="2 iterations"):
+    with pytest.raises(DesignNotConvergedError, match="1 iterations"):
         run("g_optimal", settings=hasty)
 
 
