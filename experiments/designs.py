@@ -1,6 +1,11 @@
 """Designs of a whole catalogue: `python -m experiments.designs --config.next_embeddings=...`."""
 
+import os
 from pathlib import Path
+
+# Before JAX loads it: LAPACK's threads on matrices this small wait for each other, which is ten
+# times slower on a busy machine; the problems themselves are spread over threads instead.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from ml_collections import ConfigDict
 
