@@ -195,27 +195,8 @@ def _study_size(problems, rows, design_weights, num_kept, settings, rng) -> dict
         )
         for problem in problems
     ]
-    by_rule = {RANDOM: draws}
-    paper = []
-    for subsample_factor in settings.subsample_factors:
-        bound = subsample_factor * width * (1.0 + _ROUNDING)
-        accepted = [values["largest_kept_leverage"] <= bound for values in draws]
-        # Which accepted draw comes first is chance. With none the rule keeps its last draw, which
-        # is any draw.
-        by_rule[subsample_rule(subsample_factor)] = [
-            _selected(values, is_accepted) if is_accepted.any() else values
-            for values, is_accepted in zip(draws, accepted, strict=True)
-        ]
-        paper.append(
-            {
-                "subsample_factor": subsample_factor,
-                "accepted": float(np.mean(accepted)),
-                "accepted_over_all": float(
-                    np.mean([values["largest_leverage"] <= bound for values in draws])
-                ),
-                "num_given_up": sum(not is_accepted.any() for is_accepted in accepted),
-            }
-        )
+    by_rule, paper = _papers_rule(draws, width, settings.subsample_factors)
+    by_rule |= {RANDOM: draws}
     subsets = {
         TOP_K: top_k_subset(rows, design_weights, num_kept, settings=settings.solver),
         EXCHANGE: exchange_subset(rows, num_kept, settings=settings.solver),
@@ -246,6 +227,33 @@ def _study_size(problems, rows, design_weights, num_kept, settings, rng) -> dict
             for rule, measured in by_rule.items()
         },
     }
+
+
+def _papers_rule(
+    draws: Sequence[Mapping[str, np.ndarray]], width: int, subsample_factors: Sequence[float]
+) -> tuple[dict[str, list], list[dict[str, Any]]]:
+    """What the paper's rule keeps of each problem's draws, by rule, and how much it accepts."""
+    by_rule, paper = {}, []
+    for subsample_factor in subsample_factors:
+        bound = subsample_factor * width * (1.0 + _ROUNDING)
+        accepted = [values["largest_kept_leverage"] <= bound for values in draws]
+        # Which accepted draw comes first is chance. With none the rule keeps its last draw, which
+        # is any draw.
+        by_rule[subsample_rule(subsample_factor)] = [
+            _selected(values, is_accepted) if is_accepted.any() else values
+            for values, is_accepted in zip(draws, accepted, strict=True)
+        ]
+        paper.append(
+            {
+                "subsample_factor": subsample_factor,
+                "accepted": float(np.mean(accepted)),
+                "accepted_over_all": float(
+                    np.mean([values["largest_leverage"] <= bound for values in draws])
+                ),
+                "num_given_up": sum(not is_accepted.any() for is_accepted in accepted),
+            }
+        )
+    return by_rule, paper
 
 
 def _selected(values: Mapping[str, np.ndarray], is_selected: np.ndarray) -> dict[str, np.ndarray]:

@@ -87,6 +87,9 @@ def write_study_report(folder: Path, data: StudyData) -> tuple[Path, Path]:
 
 
 def factor_text(rule: Mapping[str, Any]) -> str:
-    """Median factor of a rule's subsets and, if any, the share that misses a direction."""
-    median = "inf" if rule["median_factor"] is None else f"{rule['median_factor']:.2f}"
-    return median + (f" ({share(rule['missed_share'])} inf)" if rule["missed_share"] else "")
+    """Median factor of a rule's subsets; the worst finite one; how many miss how much."""
+    median, worst = rule["median_factor"], rule["worst_finite_factor"]
+    said = [] if worst is None else [f"worst {worst:.3g}"]
+    if rule["missed_share"]:
+        said.append(f"{share(rule['missed_share'])} inf, rank covered {share(rule['rank_share'])}")
+    return f"{'inf' if median is None else f'{median:.2f}'} ({', '.join(said)})"

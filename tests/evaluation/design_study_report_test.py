@@ -35,8 +35,9 @@ def _rule(factor, difference, missed=0.0, utility=True):
         "high": difference + 0.01 if difference else 0.0,
     }
     return {
-        "median_factor": factor, "worst_finite_factor": factor, "missed_share": missed,
-        "rank_share": 1.0, "measures": dict.fromkeys(names, mean),
+        "median_factor": factor, "worst_finite_factor": None if missed else 2 * factor,
+        "missed_share": missed, "rank_share": 0.625 if missed else 1.0,
+        "measures": dict.fromkeys(names, mean),
         "against_random": dict.fromkeys(names, against),
     }  # fmt: skip
 
@@ -150,8 +151,8 @@ def test_shares_never_look_like_all_or_nothing_when_they_are_not():
     assert [share(v) for v in (0.0, 1e-5, 0.125, 0.99999, 1.0)] == [
         "0 %", "under 0.1 %", "12.5 %", "over 99.9 %", "100 %",
     ]  # fmt: skip
-    assert factor_text(_rule(None, 0.0, 0.75)) == "inf (75 % inf)"
-    assert factor_text(_rule(1.5, 0.0)) == "1.50"
+    assert factor_text(_rule(None, 0.0, 1.0)) == "inf (100 % inf, rank covered 62.5 %)"
+    assert factor_text(_rule(1.5, 0.0)) == "1.50 (worst 3)"
 
 
 class _Page(HTMLParser):
