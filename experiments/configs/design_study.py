@@ -5,11 +5,16 @@ Paper: EAGLE (arXiv 2406.00024), section 4.3: draw 10 of 100 candidates at rando
     C, its control (random_subset), the largest weights of the solver's design (top_k) and Fedorov
     exchange, over n, k and K, on made-up, MiniLens and MovieLens embeddings.
 Command: bash launch/run.sh experiments.design_study
-    (half a minute: --config=experiments/configs/design_study.py:quick; with MovieLens:
+    (36 seconds: --config=experiments/configs/design_study.py:quick; with MovieLens:
     EAGLE_DATA=<folder that holds ml-latest-small> in front)
 Hardware: two CPU cores.
-Time: TIME
-Expect: EXPECT
+Time: 4 min 49 s with MovieLens on a busy machine; quick: 36 s.
+Expect: with k <= n the paper's rule (C = 1) accepts 100 % of 224,000 draws, with k > n none of
+    288,000, on every set: it keeps what random_subset keeps, and in 0 of 384 comparisons does
+    exploration differ. Median factor where k >= rank: random 6.26, top_k 1.80, exchange 1.51; on
+    MiniLens' changes, k = 10 of 100: 54 (3.8 % miss a direction), 2.24 and 1.64, and the best gain
+    in U is 0.51, 0.64 and 0.66 (all 100 candidates: 0.72). C = 1.5 and 2 make a choice in some
+    cells, which covers about as well as a random one.
 """
 
 import os
