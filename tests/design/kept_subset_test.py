@@ -1,15 +1,25 @@
-"""The kept subset against brute force; variances against NumPy's pseudo-inverse."""
+"""Kept subsets against brute force, worked arithmetic, float64 NumPy from raw rows, and laws."""
 
-import functools
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from eagle_jax.design.g_optimal import GOptimalSettings, g_optimal_design, whiten
-from eagle_jax.design.kept_subset import design_variance, exchange_subset
+from eagle_jax.design import kept_subset
+from eagle_jax.design.g_optimal import GOptimalSettings, g_optimal_design
+from eagle_jax.design.kept_subset import (
+    efficient_rounding,
+    exchange_subset,
+    subset_factor,
+    top_k_subset,
+)
+
+SETTINGS = GOptimalSettings(rank_tolerance=1e-4)
+
+
+def gaussian(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 def log_det(rows, indices):
@@ -17,84 +27,264 @@ def log_det(rows, indices):
     return np.linalg.slogdet(rows.T @ rows)[1]
 
 
-def max_leverage(rows, indices):
-    rows = np.asarray(rows, np.float64)
-    moment = rows[indices].T @ rows[indices] / len(indices)
-    return np.einsum("ki,ij,kj->k", rows, np.linalg.inv(moment), rows).max()
+def true_factor(rows, weights):
+    """From raw rows by SVD in float64; inf where the weights miss a direction of the rows."""
+    rows, weights = np.asarray(rows, np.float64), np.asarray(weights, np.float64)
+    rank = np.linalg.matrix_rank(rows, rtol=1e-4)
+    weighted = np.sqrt(weights / weights.sum())[:, None] * rows
+    _, singular_values, directions = np.linalg.svd(weighted, full_matrices=False)
+    if (singular_values > 1e-4 * singular_values[0]).sum() < rank:
+        return np.inf
+    coordinates = rows @ directions[:rank].T / singular_values[:rank]
+    return np.sum(coordinates**2, axis=1).max() / rank
 
 
-def exchange(rows, num_kept, is_valid=None):
-    is_valid = np.ones(len(rows), bool) if is_valid is None else is_valid
-    return np.flatnonzero(_whiten_and_exchange(rows, is_valid, num_kept))
+def exchanged(rows, num_kept, **options):
+    return np.flatnonzero(exchange_subset(rows, num_kept, settings=SETTINGS, **options).counts)
 
 
-@functools.partial(jax.jit, static_argnames="num_kept")
-def _whiten_and_exchange(rows, is_valid, num_kept):
-    return exchange_subset(whiten(rows, 1e-4).rows, is_valid, num_kept)
+def every_subset(rows, num_kept=5):
+    """What the three functions keep of one problem or a batch, by name."""
+    weights = g_optimal_design(rows, SETTINGS).design_weights
+    return {
+        "top_k": top_k_subset(rows, weights, num_kept, settings=SETTINGS),
+        "exchange": exchange_subset(rows, num_kept, settings=SETTINGS),
+        "rounding": efficient_rounding(rows, weights, num_kept, settings=SETTINGS),
+    }
 
 
-@pytest.mark.parametrize("weights", ["full", "missing a direction"])
-def test_variance_is_that_of_the_pseudo_inverse(weights):
-    rng = np.random.default_rng(0)
-    rows = rng.normal(size=(12, 4)).astype(np.float32)
-    q = rng.dirichlet(np.ones(12)).astype(np.float32)
-    if weights != "full":
-        q = np.where(np.arange(12) < 3, 1 / 3, 0).astype(np.float32)
-    variance, rank = design_variance(jnp.asarray(rows), jnp.asarray(q), jnp.asarray(rows), 1e-4)
-    moment = rows.T.astype(np.float64) @ (q[:, None] * rows)
-    expected = np.einsum("ki,ij,kj->k", rows, np.linalg.pinv(moment, rcond=1e-9), rows)
-    np.testing.assert_allclose(variance, expected, rtol=1e-3)
-    assert rank == (4 if weights == "full" else 3)
+def test_factor_of_two_axes_by_hand():
+    # Rows e1, e2, 2 e1. M of weights (0, 3/4, 1/4) is diag(1/4 * 4, 3/4): leverages 1, 4/3, 4.
+    rows = np.array([[1, 0], [0, 1], [2, 0]], np.float32)
+    weights = np.array([[0, 0.75, 0.25], [0, 3, 1], [0.5, 0, 0.5], [0, 0, 0]], np.float32)
+    factors = subset_factor(np.tile(rows, (4, 1, 1)), weights, settings=SETTINGS)
+    # Only the ratio of weights counts; no weight on e2, or none at all, misses a direction.
+    np.testing.assert_allclose(factors, [2.0, 2.0, np.inf, np.inf])
 
 
-def test_close_to_the_best_of_all_subsets_and_far_above_a_random_one():
-    rng = np.random.default_rng(1)
-    for _ in range(8):
-        rows = rng.normal(size=(10, 3)).astype(np.float32)
-        dets = [log_det(rows, subset) for subset in itertools.combinations(range(10), 4)]
-        kept = exchange(rows, 4)
-        assert len(kept) == 4
-        assert log_det(rows, kept) >= max(dets) - 0.25
-        assert log_det(rows, kept) > np.quantile(dets, 0.95)
+def test_factor_with_a_ridge_is_never_infinite():
+    # M + ridge of weight 1 on e1 is diag(1.5, 0.5): variances 1 / 1.5 and 1 / 0.5, and
+    # factor = 1 + (2 - effective dimension) / 2, effective dimension = 1 / 1.5.
+    rows, weights = np.eye(2, dtype=np.float32), np.array([1.0, 0.0], np.float32)
+    factor = subset_factor(rows, weights, settings=GOptimalSettings(ridge=0.5))
+    assert factor == pytest.approx(1 + (2 - 1 / 1.5) / 2)
 
 
-def test_no_single_exchange_improves():
-    rng = np.random.default_rng(2)
-    for _ in range(20):
-        rows = rng.normal(size=(30, 6)).astype(np.float32)
-        kept = exchange(rows, 6)
+@pytest.mark.parametrize("shape", ["generic", "dependent", "wide", "duplicates", "zero rows"])
+def test_every_subset_reports_the_factor_that_float64_finds(shape):
+    rows = gaussian(5, 6, 20, 5)
+    if shape == "dependent":  # rank 3 in 5 columns
+        rows = rows[..., :3] @ gaussian(6, 3, 5)
+    elif shape == "wide":
+        rows = gaussian(5, 6, 20, 40)
+    elif shape == "duplicates":
+        rows[:, 10:] = -rows[:, :10]
+    elif shape == "zero rows":
+        rows[:, ::3] = 0.0
+    for name, subset in every_subset(rows, 7).items():
+        assert subset.counts.dtype == np.int32 and (subset.counts.sum(axis=1) == 7).all(), name
+        expected = [true_factor(*pair) for pair in zip(rows, subset.counts, strict=True)]
+        np.testing.assert_allclose(subset.approximation_factor, expected, rtol=1e-4, err_msg=name)
+        assert np.isinf(expected).all() == (shape == "wide"), name
+
+
+def test_fewer_than_the_rank_miss_a_direction():
+    rows = gaussian(7, 4, 20, 5)
+    for subset in every_subset(rows, 3).values():
+        assert (subset.counts.sum(axis=1) == 3).all()
+        assert np.isinf(subset.approximation_factor).all()
+
+
+def test_exchange_below_the_rank_spans_a_large_volume():
+    # The determinant of the kept rows' Gram matrix in whitened coordinates, over all 3-subsets.
+    for rows in gaussian(8, 5, 9, 4):
+        whitened = np.linalg.svd(rows.astype(np.float64), full_matrices=False)[0]
+        volumes = {
+            subset: np.linalg.det(whitened[list(subset)] @ whitened[list(subset)].T)
+            for subset in itertools.combinations(range(9), 3)
+        }
+        assert volumes[tuple(exchanged(rows, 3))] >= 0.7 * max(volumes.values())
+
+
+def test_exchange_is_close_to_the_best_of_all_subsets():
+    shortfalls = []
+    for rows in gaussian(1, 24, 7, 2):
+        best = max(log_det(rows, subset) for subset in itertools.combinations(range(7), 3))
+        shortfalls.append(best - log_det(rows, exchanged(rows, 3)))
+    # One exchange at a time can stop short of the best: it reaches three quarters of its volume,
+    # and the best itself (up to the smallest gain that counts) on most problems.
+    assert max(shortfalls) <= -np.log(0.75)
+    assert np.mean(np.array(shortfalls) < 1.1e-3) >= 0.75
+
+
+@pytest.mark.parametrize("num_kept", [6, 9])
+def test_no_single_exchange_improves(num_kept):
+    rows = gaussian(2, 20, 30, 6)
+    for problem, counts in zip(
+        rows, exchange_subset(rows, num_kept, settings=SETTINGS).counts, strict=True
+    ):
+        kept = np.flatnonzero(counts)
         best = max(
-            log_det(rows, [*(set(kept) - {leaving}), entering])
+            log_det(problem, [*(set(kept) - {leaving}), entering])
             for leaving in kept for entering in set(range(30)) - set(kept)
         )
-        assert best <= log_det(rows, kept) + np.log(1.001) + 1e-4
+        assert best <= log_det(problem, kept) + np.log(1.001) + 1e-6
 
 
-def test_covers_better_than_the_largest_weights_of_the_design():
-    # Not on every problem (both are heuristics): in the median and in the worst case of 30.
-    settings = GOptimalSettings(
-        max_approximation_factor=1.01, max_iterations=2000, rank_tolerance=1e-4
-    )
-    problems = np.random.default_rng(3).normal(size=(30, 100, 8)).astype(np.float32)
-    weights = np.asarray(g_optimal_design(problems, settings).design_weights)
-    exchanged, largest = [], []
-    for rows, problem_weights in zip(problems, weights, strict=True):
-        exchanged.append(max_leverage(rows, exchange(rows, 10)))
-        largest.append(max_leverage(rows, np.argsort(problem_weights)[-10:]))
-    assert np.median(exchanged) < np.median(largest)
-    assert max(exchanged) < max(largest)
-
-
-def test_only_valid_rows_are_kept():
-    rows = np.random.default_rng(4).normal(size=(30, 3)).astype(np.float32)
-    is_valid = np.arange(30) % 3 == 0
-    kept = exchange(rows, 6, is_valid)
-    assert len(kept) == 6 and is_valid[kept].all()
-
-
-def test_fewer_distinct_rows_than_places_still_fills_them():
+def test_exchange_of_unit_vectors_by_hand():
+    # Five unit vectors on two axes: 2 and 3 is the best split (2 * 3 > 1 * 4), factor
+    # max(5 / 2, 5 / 3) / 2 = 5 / 4.
     rows = np.tile(np.eye(2, dtype=np.float32), (4, 1))
-    kept = exchange(rows, 5)
-    assert len(set(kept)) == 5
-    # Five unit vectors on two axes: 2 and 3 is the best split (2 * 3 > 1 * 4).
-    assert sorted(rows[kept].sum(axis=0)) == [2.0, 3.0]
+    subset = exchange_subset(rows, 5, settings=SETTINGS)
+    assert (subset.counts <= 1).all()
+    assert sorted(subset.counts @ rows) == [2.0, 3.0]
+    assert subset.approximation_factor == pytest.approx(5 / 4)
+
+
+def test_exchange_covers_better_than_the_largest_weights():
+    # Not on every problem (both are heuristics): in the median and in the worst case of 30.
+    subsets = every_subset(gaussian(3, 30, 100, 8), 10)
+    exchange, top_k = (subsets[name].approximation_factor for name in ("exchange", "top_k"))
+    assert np.median(exchange) < np.median(top_k) and exchange.max() < top_k.max()
+
+
+def test_largest_weights_are_kept_and_of_equal_ones_the_first():
+    rows = gaussian(4, 5, 2)
+    weights = np.array([0.1, 0.3, 0.2, 0.2, 0.2], np.float32)
+    kept = top_k_subset(rows, weights, 3, settings=SETTINGS).counts
+    np.testing.assert_array_equal(kept, [0, 1, 1, 1, 0])
+    is_valid = np.array([True, False, True, False, True])
+    kept = top_k_subset(rows, weights, 3, settings=SETTINGS, is_valid=is_valid).counts
+    np.testing.assert_array_equal(kept, is_valid)
+
+
+@pytest.mark.parametrize(
+    ("weights", "num_kept", "expected"),
+    [
+        # l = 3: ceil(4.5 w) = ceil(2.25, 1.35, 0.9) = 3, 2, 1, the sum is 6.
+        ([0.5, 0.3, 0.2], 6, [3, 2, 1]),
+        # ceil(2.5 w) = ceil(1.5, 0.55, 0.45) = 2, 1, 1, the sum is 4.
+        ([0.6, 0.22, 0.18], 4, [2, 1, 1]),
+        # ceil(8.5 / 3) = 3 each; one more to the first of equals.
+        ([1 / 3, 1 / 3, 1 / 3], 10, [4, 3, 3]),
+        # ceil(3.5 w) = ceil(1.4, 1.4, 0.7) = 2, 2, 1, the sum is 5.
+        ([0.4, 0.4, 0.2], 5, [2, 2, 1]),
+        # ceil(2.5 w) = ceil(1.1, 1.1, 0.3) = 2, 2, 1: one less where (n - 1) / w is largest.
+        ([0.44, 0.44, 0.12], 4, [1, 2, 1]),
+        # A support larger than k: the k largest weights, once each.
+        ([0.2, 0.45, 0.35], 2, [0, 1, 1]),
+        # A weight of zero is no support: ceil((4 - 1) * w) = 3, 1.
+        ([0.75, 0.0, 0.25], 4, [3, 0, 1]),
+    ],
+)
+def test_efficient_rounding_by_hand(weights, num_kept, expected):
+    rows = np.array([[1, 0], [0, 1], [1, 1]], np.float32)
+    subset = efficient_rounding(
+        rows, np.array(weights, np.float32), num_kept, settings=SETTINGS
+    )
+    np.testing.assert_array_equal(subset.counts, expected)
+    np.testing.assert_allclose(subset.approximation_factor, true_factor(rows, subset.counts))
+
+
+def test_rounding_approaches_the_design_and_is_efficient():
+    # Pukelsheim and Rieder: n_a / w_a of any two rows differ by no more than one in n_a.
+    rows, num_kept = gaussian(9, 12, 4), 400
+    design = g_optimal_design(rows, SETTINGS)
+    weights = np.where(design.design_weights > 1e-4, design.design_weights, 0.0)
+    subset = efficient_rounding(rows, weights, num_kept, settings=SETTINGS)
+    counts, share = np.asarray(subset.counts), weights / weights.sum()
+    on = share > 0
+    assert counts.sum() == num_kept and (counts[~on] == 0).all()
+    assert ((counts[on] - 1) / share[on]).max() <= (counts[on] / share[on]).min() * (1 + 1e-5)
+    assert subset.approximation_factor < 1.03
+
+
+def test_rows_that_are_not_valid_are_neither_kept_nor_covered():
+    rows = gaussian(10, 3, 24, 3)
+    is_valid = np.arange(24) % 3 == 0
+    polluted = np.where(is_valid[:, None], rows, np.nan)
+    alone = every_subset(rows[:, is_valid])
+    masked = {
+        "exchange": exchange_subset(polluted, 5, settings=SETTINGS, is_valid=is_valid),
+        "top_k": top_k_subset(
+            polluted, np.ones((3, 24), np.float32), 5, settings=SETTINGS, is_valid=is_valid
+        ),
+    }
+    for subset in masked.values():
+        assert (subset.counts[:, ~is_valid] == 0).all() and (subset.counts.sum(axis=1) == 5).all()
+        assert np.isfinite(subset.approximation_factor).all()
+    np.testing.assert_array_equal(
+        masked["exchange"].counts[:, is_valid], alone["exchange"].counts
+    )
+    np.testing.assert_allclose(
+        masked["exchange"].approximation_factor, alone["exchange"].approximation_factor, rtol=1e-6
+    )
+
+
+def test_fewer_valid_rows_than_places_are_all_kept():
+    rows, is_valid = gaussian(11, 12, 3), np.arange(12) < 4
+    np.testing.assert_array_equal(exchanged(rows, 6, is_valid=is_valid), np.arange(4))
+
+
+def test_the_same_rows_in_another_basis_and_another_order():
+    rows, basis = gaussian(12, 20, 5), gaussian(13, 5, 5) + 3 * np.eye(5, dtype=np.float32)
+    order = np.random.default_rng(14).permutation(20)
+    given, moved, shuffled = (every_subset(z) for z in (rows, rows @ basis, rows[order]))
+    for name, subset in given.items():
+        np.testing.assert_array_equal(moved[name].counts, subset.counts)
+        np.testing.assert_array_equal(shuffled[name].counts, subset.counts[order])
+        np.testing.assert_allclose(
+            moved[name].approximation_factor, subset.approximation_factor, rtol=1e-4
+        )
+
+
+def test_a_batch_is_a_loop_and_an_outer_jit_changes_nothing():
+    rows = gaussian(15, 2, 3, 20, 4)
+    batched = every_subset(rows)
+    jitted = jax.jit(every_subset)(rows)
+    for name, subset in batched.items():
+        assert subset.counts.shape == (2, 3, 20) and subset.approximation_factor.shape == (2, 3)
+        for index in np.ndindex(2, 3):
+            single = every_subset(rows[index])[name]
+            np.testing.assert_array_equal(single.counts, subset.counts[index])
+            assert single.approximation_factor == subset.approximation_factor[index]
+        jax.tree.map(np.testing.assert_array_equal, subset, jitted[name])
+
+
+def test_problems_that_are_not_finite_spoil_no_other():
+    rows = gaussian(16, 3, 20, 4)
+    rows[1, 2, 3] = np.inf
+    for name, subset in every_subset(rows).items():
+        assert np.isnan(subset.approximation_factor).tolist() == [False, True, False], name
+        assert subset.counts.sum(axis=1).tolist() == [5, 0, 5], name
+
+
+def test_nothing_but_zeros_is_covered_by_anything():
+    subset = exchange_subset(np.zeros((6, 3), np.float32), 2, settings=SETTINGS)
+    assert subset.counts.sum() == 2 and subset.approximation_factor == 1.0
+
+
+def test_one_compilation_for_all_rows_of_a_shape(monkeypatch):
+    traces = []
+    prepare = kept_subset.prepare
+    monkeypatch.setattr(
+        kept_subset, "prepare", lambda *given: traces.append(1) or prepare(*given)
+    )
+    for seed in range(3):  # a shape of this test alone
+        exchange_subset(gaussian(seed, 13, 4), 5, settings=SETTINGS)
+        exchange_subset(
+            gaussian(seed, 13, 4), 5, settings=SETTINGS, is_valid=np.arange(13) != seed
+        )
+    assert len(traces) == 1
+
+
+def test_bad_arguments_are_refused():
+    rows, weights = gaussian(17, 6, 3), np.full(6, 1 / 6, np.float32)
+    with pytest.raises(ValueError, match=r"1\.\.K = 6, got 7"):
+        exchange_subset(rows, 7, settings=SETTINGS)
+    with pytest.raises(ValueError, match="got 0"):
+        efficient_rounding(rows, weights, 0, settings=SETTINGS)
+    with pytest.raises(ValueError, match=r"\(5,\)"):
+        top_k_subset(rows, weights[:5], 2, settings=SETTINGS)
+    with pytest.raises(ValueError, match="non-empty"):
+        subset_factor(rows[0], weights, settings=SETTINGS)
