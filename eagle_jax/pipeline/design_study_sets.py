@@ -24,6 +24,11 @@ from eagle_jax.pipeline.eagle import run_to_candidates
 from eagle_jax.pipeline.settings import CatalogueSettings, EagleExperiment, UtilitySettings
 
 _ROWS_AT_ONCE = 1024  # utilities are computed so many rows at a time
+# The settings of an EAGLE experiment that its candidates depend on: no other makes them stale.
+_UP_TO_CANDIDATES = (
+    "seed", "prompts", "catalogue", "split", "models", "wals", "domain_encoder",
+    "held_out_domain_encoder", "utility", "environment", "profiles", "candidates",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,7 +120,12 @@ def minilens_set(
     chosen: MiniLensSettings, sizes: SetSizes, root: WorkDirectory, seed: int
 ) -> tuple[StageFolder, EmbeddingSet]:
     """Next embeddings of an EAGLE run's candidates, each anchor's in random order."""
-    stage = root.stage("minilens_rows", {"minilens": chosen, "sizes": sizes, "seed": seed})
+    read = {name: getattr(chosen.experiment, name) for name in _UP_TO_CANDIDATES}
+    stage = root.stage(
+        "minilens_rows",
+        {"experiment": read, "eagle_workdir": chosen.eagle_workdir, "sizes": sizes, "seed": seed,
+         "num_candidates": max(chosen.num_candidates)},
+    )  # fmt: skip
     if not stage.is_complete():
         _write_minilens_rows(stage, chosen, sizes, root, seed)
     facts = stage.read_json("facts.json")

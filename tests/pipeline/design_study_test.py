@@ -147,6 +147,16 @@ def test_another_study_in_the_same_folder_is_refused(finished):
         run_design_study(_settings(config), finished)
 
 
+def test_settings_after_the_candidates_make_nothing_stale(finished):
+    config = _config()
+    with config.unlocked():
+        config.minilens.experiment.design.num_kept = 9
+        config.minilens.experiment.agent.seeds = (5,)
+    before = (finished / "minilens_rows" / "MANIFEST.json").read_bytes()
+    run_design_study(_settings(config), finished)
+    assert (finished / "minilens_rows" / "MANIFEST.json").read_bytes() == before
+
+
 def test_too_few_usable_anchors_are_an_error(finished, tmp_path):
     config = _config()
     with config.unlocked():
