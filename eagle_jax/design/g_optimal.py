@@ -61,8 +61,8 @@ def g_optimal_design(
             f"next_embeddings must be a non-empty [..., K, d], got {next_embeddings.shape}"
         )
     dtype = jnp.promote_types(next_embeddings.dtype, jnp.float32)
-    # Weights rounded to half an eps change every leverage by as much, and so does their sum.
-    rounding = 1.0 + 8.0 * float(jnp.finfo(dtype).eps)
+    # Weights rounded by half an eps change every leverage by that much, and the factor is rounded.
+    rounding = 1.0 + 2.0 * float(jnp.finfo(dtype).eps)
     if not settings.max_approximation_factor > rounding:
         raise ValueError(
             f"max_approximation_factor {settings.max_approximation_factor} is nearer to 1 than"

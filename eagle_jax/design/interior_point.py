@@ -68,7 +68,8 @@ def _start(problem, settings):
     )
     for _ in range(min(3, num_rows // (2 * num_coordinates))):
         variance = evaluate(in_float32, weights.astype(jnp.float32)).variance
-        weights = weights * variance.astype(weights.dtype) / rank
+        weights = jnp.where(problem.rank > 0, weights * variance.astype(weights.dtype), weights)
+        weights = weights / jnp.sum(weights)
     evaluation = evaluate(problem, weights)
     # A multiplicative step keeps the sum at 1, up to rounding.
     slack = jnp.maximum(rank - evaluation.variance, _START_SLACK * rank)
