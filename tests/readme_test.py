@@ -49,6 +49,13 @@ def test_every_path_that_is_named_exists(page):
     assert missing == []
 
 
+def test_the_python_of_the_readme_runs():
+    (block,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.S | re.M)
+    names = {}
+    exec(compile(block, "README.md", "exec"), names)
+    assert (names["kept"].counts.sum(axis=-1) == 12).all()
+
+
 def test_ci_runs_the_test_command_of_the_readme():
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
     assert TEST in [line.strip() for line in lines]

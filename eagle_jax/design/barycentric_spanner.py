@@ -8,12 +8,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from eagle_jax.design.design_problem import (
-    GOptimalSettings,
-    first_argmax,
-    in_float64,
-    over_problems,
-)
+from eagle_jax.design.design_problem import GOptimalSettings
+from eagle_jax.design.float64_batches import first_argmax, in_float64, over_problems
 from eagle_jax.design.kept_subset import KeptSubset, finite_problem, kept_subset
 
 

@@ -1,16 +1,13 @@
 """A design problem as every method sees it: settings, prepared rows, certificate, result.
 
 Leverages do not change under an invertible change of basis, so the methods work on rows in
-coordinates in which the uniform design is round; and a certificate is only worth its arithmetic,
-so preparation and certificate are float64 whatever the input is.
+coordinates in which the uniform design is round.
 
 Axis letters: K candidates, d domain width, p = min(K, d, max_rank) coordinates, R = K + p rows with
 ridge, else R = K.
 """
 
 import dataclasses
-import functools
-import math
 from typing import NamedTuple
 
 import jax
@@ -80,7 +77,8 @@ class GOptimalDesign(NamedTuple):
     rank: [] int32.
     num_iterations: [] int32.
     converged: [] bool, approximation_factor <= max_approximation_factor.
-    errors: [max_iterations], approximation_factor - 1 after every step, nan after the last one.
+    errors: [max_iterations], approximation_factor - 1 after every step (of very many rows: of the
+        steps after which all rows were looked at), nan elsewhere and after the last one.
     """
 
     design_weights: jax.Array
@@ -130,65 +128,6 @@ class Solution(NamedTuple):
     evaluation: Evaluation
     step: jax.Array
     errors: jax.Array
-
-
-def in_float64(*static_argnames: str):
-    """Jit `function(rows, ...)` with float64 arithmetic; floats come back in the rows' dtype.
-
-    64-bit types are switched on for the call only, so a float32 program needs no setting. It also
-    works inside a caller's own jit, which is lowered after the switch is back: therefore code
-    below must not use what JAX lowers through Python in the caller's mode (argmax, argmin).
-    Matmuls are exact to the last bits: accelerators multiply float32 in fewer by default.
-    """
-
-    def decorate(function):
-        @functools.partial(jax.jit, static_argnames=static_argnames)
-        def jitted(rows, *args, **kwargs):
-            dtype = jnp.promote_types(rows.dtype, jnp.float32)
-
-            def back(leaf):
-                is_integer = jnp.issubdtype(leaf.dtype, jnp.integer)
-                return leaf.astype(jnp.int32 if is_integer else dtype)
-
-            with jax.default_matmul_precision("highest"):
-                output = function(rows.astype(jnp.float64), *args, **kwargs)
-            return jax.tree.map(lambda leaf: leaf if leaf.dtype == bool else back(leaf), output)
-
-        @functools.wraps(function)
-        def computed_in_float64(rows, *args, **kwargs):
-            rows = jnp.asarray(rows)  # in the caller's mode: NumPy's float64 may mean float32
-            with jax.enable_x64(True):
-                return jitted(rows, *args, **kwargs)
-
-        return computed_in_float64
-
-    return decorate
-
-
-def over_problems(solve, rows: jax.Array, *per_problem: jax.Array):
-    """`solve(rows [K, d], ...)` of every problem in rows [..., K, d] and arrays of the same batch.
-
-    One problem after the other is 1.2 to 2 times faster on a CPU, whose caches hold one problem;
-    accelerators want them side by side.
-    """
-    batch = rows.shape[:-2]
-    if not batch:
-        return solve(rows, *per_problem)
-    flat = [
-        array.reshape(math.prod(batch), *array.shape[len(batch) :])
-        for array in (rows, *per_problem)
-    ]
-    if jax.default_backend() == "cpu":
-        output = jax.lax.map(lambda problem: solve(*problem), flat)
-    else:
-        output = jax.vmap(solve)(*flat)
-    return jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), output)
-
-
-def first_argmax(values: jax.Array) -> jax.Array:
-    """[] int32, the first index of the largest value; the last row's where all are nan."""
-    index = jnp.arange(values.shape[0], dtype=jnp.int32)
-    return jnp.min(jnp.where(values == jnp.max(values), index, values.shape[0] - 1))
 
 
 def first_duplicate(rows: jax.Array) -> jax.Array:

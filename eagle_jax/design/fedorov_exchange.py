@@ -12,12 +12,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from eagle_jax.design.design_problem import (
-    DesignProblem,
-    GOptimalSettings,
-    evaluate,
-    first_argmax,
-)
+from eagle_jax.design.design_problem import DesignProblem, GOptimalSettings, evaluate
+from eagle_jax.design.float64_batches import first_argmax
 
 # Keeps log det finite before the kept rows span the space; whitened rows have moments near 1 / K.
 _RIDGE = 1e-6

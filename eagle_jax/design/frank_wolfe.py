@@ -18,9 +18,9 @@ from eagle_jax.design.design_problem import (
     GOptimalSettings,
     Solution,
     evaluate,
-    first_argmax,
     start_weights,
 )
+from eagle_jax.design.float64_batches import first_argmax
 from eagle_jax.design.multiplicative import support_bound
 
 # Rank-one updates drift; the covariances are formed afresh at least this often.

@@ -15,12 +15,20 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from eagle_jax.design import design_problem, frank_wolfe, interior_point, multiplicative
-from eagle_jax.design.design_problem import GOptimalDesign, GOptimalSettings, in_float64
+from eagle_jax.design import (
+    design_problem,
+    frank_wolfe,
+    interior_point,
+    multiplicative,
+    working_set,
+)
+from eagle_jax.design.design_problem import GOptimalDesign, GOptimalSettings
+from eagle_jax.design.float64_batches import in_float64, over_problems
 
 _SOLVE = {
-    "interior_point": interior_point.solve,
-    "frank_wolfe": frank_wolfe.solve,
+    # Both form a K x K matrix, so of many rows they see only some at a time.
+    "interior_point": functools.partial(working_set.solve, interior_point.solve),
+    "frank_wolfe": functools.partial(working_set.solve, frank_wolfe.solve),
     "multiplicative": multiplicative.solve,
 }
 _DEFAULT = GOptimalSettings()
@@ -32,8 +40,9 @@ def g_optimal_design(
     """min_q max_a z_a' M(q)^+ z_a (EAGLE, section 4.3), to settings.max_approximation_factor.
 
     Methods: `interior_point` (4 to 8 steps to any gap), `frank_wolfe` (hundreds to thousands of
-    cheap ones), `multiplicative` (about ten to a factor of 1.05). Arithmetic and certificate are
-    float64 for any input, and the certificate allows for the rounding of what is returned.
+    cheap ones), `multiplicative` (about ten to a factor of 1.05). From 512 rows on (more when wide)
+    the first two work on a part of the rows at a time. Arithmetic and certificate are float64 for
+    any input, and the certificate allows for the rounding of what is returned.
 
     Answers for degenerate input:
     - duplicates, also up to sign: the weight is on the first of them; rows of zeros: no weight;
@@ -74,7 +83,7 @@ def g_optimal_design(
 @in_float64("settings", "rounding")
 def _solve(next_embeddings, settings, rounding):
     solve = functools.partial(_solve_one, settings=settings, rounding=rounding)
-    return design_problem.over_problems(solve, next_embeddings)
+    return over_problems(solve, next_embeddings)
 
 
 def _solve_one(next_embeddings, settings, rounding):

@@ -31,6 +31,7 @@ _STEP_FRACTION = 0.99
 # Down to this gap a Newton matrix in float32 takes as many iterations as one in float64, at half
 # the cost; below it clusters of near-duplicates make it singular in float32.
 _FLOAT32_GAP = 1e-5
+# s / u of a row that must keep its weight of 0, as large as a float32 Cholesky factor can bear.
 _FIXED = 1e30
 
 
@@ -96,7 +97,6 @@ def _longest_step(values, direction):
 
 def _newton_step(problem: DesignProblem, dtype, state: _State) -> _State:
     weights, slack = state.weights, state.slack
-    # Rows outside the support have u = 0 and stay there: nothing moves against such a ratio.
     is_free = weights > 0
     safe_weights = jnp.where(is_free, weights, 1.0)
     rank = jnp.maximum(problem.rank, 1)

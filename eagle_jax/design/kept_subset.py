@@ -14,15 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from eagle_jax.design import fedorov_exchange
-from eagle_jax.design.design_problem import (
-    DesignProblem,
-    GOptimalSettings,
-    evaluate,
-    first_argmax,
-    in_float64,
-    over_problems,
-    prepare,
-)
+from eagle_jax.design.design_problem import DesignProblem, GOptimalSettings, evaluate, prepare
+from eagle_jax.design.float64_batches import first_argmax, in_float64, over_problems
 
 
 class KeptSubset(NamedTuple):

@@ -8,12 +8,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from eagle_jax.design.design_problem import (
-    GOptimalSettings,
-    evaluate,
-    in_float64,
-    over_problems,
-)
+from eagle_jax.design.design_problem import GOptimalSettings, evaluate
+from eagle_jax.design.float64_batches import in_float64, over_problems
 from eagle_jax.design.kept_subset import approximation_factor, finite_problem
 
 

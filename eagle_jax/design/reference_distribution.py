@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eagle_jax.design.design_problem import GOptimalSettings, in_float64, prepare
+from eagle_jax.design.design_problem import GOptimalSettings, prepare
+from eagle_jax.design.float64_batches import in_float64
 from eagle_jax.design.g_optimal import g_optimal_design
 from eagle_jax.design.kept_subset import approximation_factor, exchange_subset
 from eagle_jax.design.next_embeddings import project_changes
