@@ -8,7 +8,7 @@ Command: bash launch/run.sh experiments.design_study
     (36 seconds: --config=experiments/configs/design_study.py:quick; with MovieLens:
     EAGLE_DATA=<folder that holds ml-latest-small> in front)
 Hardware: two CPU cores.
-Time: 4 min 49 s with MovieLens on a busy machine; quick: 36 s.
+Time: 3 min 1 s with MovieLens; quick: 36 s.
 Expect: with k <= n the paper's rule (C = 1) accepts 100 % of 224,000 draws, with k > n none of
     288,000, on every set: it keeps what random_subset keeps, and in 0 of 384 comparisons does
     exploration differ. Median factor where k >= rank: random 6.26, top_k 1.80, exchange 1.51; on
