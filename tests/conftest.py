@@ -51,6 +51,14 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", guarded_getaddrinfo)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compiled_programs_are_let_go() -> Iterator[None]:
+    """JAX keeps every compiled program. Each takes hundreds of memory maps, of which Linux gives a
+    process 65,530 (vm.max_map_count); then XLA's next compilation is a segmentation fault."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def programs_hear_ctrl_c() -> Iterator[None]:
     """A background job of a shell ignores Ctrl-C, and so would what the tests start: the system
