@@ -1,0 +1,199 @@
+"""Meshes (data, fsdp, tensor), and one table that says how every array lies on them.
+
+data: the batch is split. fsdp: so is the batch, and every parameter is stored in parts that are
+gathered where they are used (ZeRO stage 3; Rajbhandari et al. 2020). tensor: heads, hidden units
+and vocabulary are split (Megatron-LM; Shoeybi et al. 2019, section 3).
+
+Axes: B batch, T tokens, S cache slots, D model width, H query heads, G key/value heads, F hidden
+units of the feed-forward, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import re
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from eagle_jax.base.errors import UserError
+
+Tree = TypeVar("Tree")
+AXES = ("data", "fsdp", "tensor")
+
+# End of a leaf's path -> the mesh axis of each dimension. Kernels are [inputs, outputs].
+_RULES = tuple(
+    (re.compile(f"(?:^|/){pattern}$"), axes)
+    for pattern, axes in (
+        (r"token_embedding|unembedding", ("tensor", "fsdp")),
+        (r"(?:query|key|value|gate|up)/kernel", ("fsdp", "tensor")),
+        (r"(?:query|key|value|gate|up)/lora_down", ("fsdp", None)),
+        (r"(?:query|key|value|gate|up)/lora_up", (None, "tensor")),
+        (r"(?:query|key|value|gate|up)/bias", ("tensor",)),
+        (r"(?:output|down)/kernel", ("tensor", "fsdp")),
+        (r"(?:output|down)/lora_down", ("tensor", None)),
+        (r"(?:output|down)/lora_up", (None, "fsdp")),
+        (r"(?:output|down)/bias", (None,)),
+        (r"\w*norm/scale", (None,)),
+    )
+)
+# Letter of an activation's axis -> the mesh axes it is split over; other letters are not split.
+_ACTIVATION_AXES = {
+    "B": ("data", "fsdp"),
+    "H": "tensor",
+    "G": "tensor",
+    "F": "tensor",
+    "V": "tensor",
+}
+
+
+class MeshError(UserError):
+    """A mesh does not fit the devices, or an array has no place on it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshSettings:
+    """Devices along each axis, one of them may be -1 (all that remain), from `first_device` on.
+
+    Two models lie on disjoint slices when one begins where the other ends. Of several processes
+    each gives an equal share to every mesh, so that all of them can read what is computed on it.
+    """
+
+    data: int
+    fsdp: int
+    tensor: int
+    first_device: int
+
+    def __post_init__(self):
+        shape = (self.data, self.fsdp, self.tensor)
+        if shape.count(-1) > 1 or any(size < 1 and size != -1 for size in shape):
+            raise ValueError(f"mesh {shape}: sizes are at least 1, and one of them may be -1")
+        if self.first_device < 0:
+            raise ValueError(f"mesh: first_device must not be negative, got {self.first_device}")
+
+
+def make_mesh(settings: MeshSettings) -> Mesh:
+    """The mesh with axes ("data", "fsdp", "tensor"). Raises MeshError when it does not fit."""
+    shape = [settings.data, settings.fsdp, settings.tensor]
+    available = jax.device_count() - settings.first_device
+    known = math.prod(size for size in shape if size != -1)
+    if -1 in shape:
+        shape[shape.index(-1)] = max(available, 0) // known
+    count = math.prod(shape)
+    if not 0 < count <= available or (-1 in dataclasses.astuple(settings) and count != available):
+        raise MeshError(
+            f"mesh (data={settings.data}, fsdp={settings.fsdp}, tensor={settings.tensor}) from "
+            f"device {settings.first_device} on does not fit the {jax.device_count()} devices here"
+        )
+    devices = _equal_shares(settings.first_device, count)
+    return jax.make_mesh(tuple(shape), AXES, (AxisType.Auto,) * 3, devices=devices)
+
+
+def _equal_shares(first: int, count: int) -> list[jax.Device]:
+    """`count` of the devices, as many of each process."""
+    processes = jax.process_count()
+    if first % processes or count % processes:
+        raise MeshError(
+            f"mesh of {count} devices from device {first} on: {processes} processes cannot give "
+            "equal shares; both numbers have to be multiples of the number of processes"
+        )
+    share = slice(first // processes, (first + count) // processes)
+    local = [
+        [device for device in jax.devices() if device.process_index == process]
+        for process in range(processes)
+    ]
+    return [device for devices in local for device in devices[share]]
+
+
+def tree_shardings(mesh: Mesh | jax.sharding.AbstractMesh, shapes: Any) -> Any:
+    """Shardings of parameters, LoRA leaves and optimiser state: leaves need `shape` only.
+
+    A leaf's rule is found by the end of its path; scalars are replicated, and so is a dimension
+    that its mesh axis does not divide. Raises MeshError naming a leaf that no rule covers.
+    """
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: _sharding(mesh, _parameter_axes(path, leaf.shape), leaf.shape), shapes
+    )
+
+
+def _parameter_axes(path: Any, shape: tuple[int, ...]) -> tuple:
+    if not shape:
+        return ()
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    found = [axes for pattern, axes in _RULES if pattern.search(name)]
+    if len(found) != 1 or len(found[0]) != len(shape):
+        raise MeshError(
+            f"no rule says how {name} {list(shape)} lies on a mesh; add one to the table in "
+            f"{__name__}"
+        )
+    return found[0]
+
+
+def _sharding(mesh: Any, axes: tuple, shape: tuple[int, ...]) -> NamedSharding:
+    """Splits the dimensions that their mesh axes divide."""
+
+    def divides(axis: str | tuple[str, ...], size: int) -> bool:
+        names = (axis,) if isinstance(axis, str) else axis
+        return size % math.prod(mesh.shape[name] for name in names) == 0
+
+    kept = [
+        axis if axis and divides(axis, size) else None
+        for axis, size in zip(axes, shape, strict=True)
+    ]
+    return NamedSharding(mesh, PartitionSpec(*kept))
+
+
+def constrain(array: jax.Array, axes: str) -> jax.Array:
+    """`array` with its axes, a letter each ("BTHd"), split as the table says.
+
+    Under `jax.set_mesh`; elsewhere, and on a mesh of one device, it is the array itself.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return array
+    names = tuple(_ACTIVATION_AXES.get(letter) for letter in axes)
+    return jax.lax.with_sharding_constraint(array, _sharding(mesh, names, array.shape))
+
+
+def constrain_tree(tree: Tree) -> Tree:
+    """Parameters or optimiser state, computed under `jax.set_mesh`, where `tree_shardings` says."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, tree_shardings(mesh, tree))
+
+
+def mesh_of(params: Any) -> Mesh | None:
+    """The mesh on which parameters lie; None: on one device, without a mesh."""
+    sharding = getattr(jax.tree.leaves(params)[0], "sharding", None)
+    return sharding.mesh if isinstance(sharding, NamedSharding) else None
+
+
+def on_mesh_of(params: Any) -> contextlib.AbstractContextManager:
+    """The context in which functions of these parameters are called and compiled."""
+    mesh = mesh_of(params)
+    return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
+
+
+def put_batch(mesh: Mesh | None, batch: Tree) -> Tree:
+    """Host arrays [B, ...], the same ones in every process, split along B over the mesh."""
+    if mesh is None:
+        return batch
+
+    def put(array: np.ndarray) -> jax.Array:
+        sharding = _sharding(mesh, (("data", "fsdp"), *[None] * (array.ndim - 1)), array.shape)
+        return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
+
+    return jax.tree.map(put, batch)
+
+
+def fetch(tree: Tree) -> Tree:
+    """Arrays as numpy arrays, whole in every process."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
