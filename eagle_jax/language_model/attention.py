@@ -6,14 +6,15 @@ queries share one), d head width.
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
-from eagle_jax.language_model.decoder_config import DecoderConfig
+from eagle_jax.language_model.decoder_config import DecoderConfig, Rope
+from eagle_jax.language_model.linear import Linear
 
 _MASKED = -1e30  # finite: a row that may look at nothing gets a uniform average, not NaN
 
@@ -32,82 +33,113 @@ class Rotation(NamedTuple):
     sin: jax.Array
 
 
-def rotary_angles(positions: jax.Array, head_dim: int, theta: float) -> Rotation:
-    """Angles p * theta^(-2i / d) of positions p [B, T] (Su et al. 2021, RoFormer, section 3.2)."""
+def rotary_frequencies(rope: Rope, head_dim: int) -> jax.Array:
+    """theta^(-2i / d) (Su et al. 2021, RoFormer, section 3.2), scaled as `Rope` says: [d / 2]."""
     exponents = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
-    angles = positions.astype(jnp.float32)[:, :, None, None] * (theta**-exponents)[None, None, None]
+    frequencies = rope.theta**-exponents
+    if rope.rope_type == "default":
+        return frequencies
+    if rope.rope_type == "linear":
+        return frequencies / rope.factor
+    # llama3: how often a frequency turns in the original context decides, 0: all scaled, 1: kept.
+    turns = rope.original_max_position_embeddings * frequencies / (2 * np.pi)
+    kept = (turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
+    kept = jnp.clip(kept, 0.0, 1.0)
+    return (1 - kept) * frequencies / rope.factor + kept * frequencies
+
+
+def rotary_angles(positions: jax.Array, head_dim: int, rope: Rope) -> Rotation:
+    """Cosine and sine of p * frequency at positions p [B, T]."""
+    frequencies = rotary_frequencies(rope, head_dim)
+    angles = positions.astype(jnp.float32)[:, :, None, None] * frequencies[None, None, None]
     return Rotation(jnp.cos(angles), jnp.sin(angles))
 
 
 def rotate(heads: jax.Array, rotation: Rotation) -> jax.Array:
     """Rotates heads [B, T, H, d]; pairs are (i, i + d/2), as in Hugging Face checkpoints."""
     first, second = jnp.split(heads, 2, axis=-1)
-    cos, sin = rotation
+    cos, sin = (part.astype(heads.dtype) for part in rotation)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
-def attend(query: jax.Array, stored: KeyValue, allowed: jax.Array) -> jax.Array:
-    """softmax(q k' / sqrt(d)) v of query [B, T, H, d] where allowed [B, T, S]; [B, T, H * d].
+def window_mask(allowed: jax.Array, window: int) -> jax.Array:
+    """What is left of allowed [B, T, S] when a token sees itself and the window - 1 before it.
 
-    The queries that share a key head are stacked along T, so that both products are plain matrix
-    products over (B, G): two to four times as fast on CPU as the five-axis einsum.
+    Tokens are counted, not slots: in each row of `allowed` the last True one is the token itself,
+    so padding on either side and gaps in a cache do not count.
+    """
+    behind = jnp.cumsum(allowed[:, :, ::-1], axis=-1, dtype=jnp.int32)[:, :, ::-1]
+    return allowed & (behind <= window)
+
+
+def attend(
+    query: jax.Array,
+    stored: KeyValue,
+    allowed: jax.Array,
+    scale: float | None = None,
+    softcap: float | None = None,
+) -> jax.Array:
+    """softmax(cap(scale q k')) v of query [B, T, H, d] where allowed [B, T, S]; [B, T, H * d].
+
+    scale: 1 / sqrt(d) where None; cap(s) = softcap tanh(s / softcap) (Gemma 2). The softmax is
+    float32. The queries that share a key head are stacked along T, so that both products are plain
+    matrix products over (B, G): two to four times as fast on CPU as the five-axis einsum.
     """
     batch, length, heads, head_dim = query.shape
     groups = stored.keys.shape[1]
     split = (batch, groups, heads // groups, length)
     stacked = (batch, groups, heads // groups * length)
-    query = query.reshape(batch, length, *split[1:3], head_dim) * head_dim**-0.5
+    scale = head_dim**-0.5 if scale is None else scale
+    query = query.reshape(batch, length, *split[1:3], head_dim) * scale
     query = query.transpose(0, 2, 3, 1, 4).reshape(*stacked, head_dim)
-    scores = jnp.einsum("bgqd,bgds->bgqs", query, stored.keys).reshape(*split, -1)
+    scores = jnp.einsum(
+        "bgqd,bgds->bgqs", query, stored.keys, preferred_element_type=jnp.float32
+    ).reshape(*split, -1)
+    if softcap is not None:
+        scores = softcap * jnp.tanh(scores / softcap)
     weights = jax.nn.softmax(jnp.where(allowed[:, None, None], scores, _MASKED), axis=-1)
-    mixed = jnp.einsum("bgqs,bgsd->bgqd", weights.reshape(*stacked, -1), stored.values)
+    weights = weights.reshape(*stacked, -1).astype(stored.values.dtype)
+    mixed = jnp.einsum("bgqs,bgsd->bgqd", weights, stored.values)
     mixed = mixed.reshape(*split, head_dim).transpose(0, 3, 1, 2, 4)
     return mixed.reshape(batch, length, heads * head_dim)
 
 
 class RMSNorm(nnx.Module):
-    """x / sqrt(mean(x^2) + epsilon) * scale over the last axis (Zhang & Sennrich 2019)."""
+    """x / sqrt(mean(x^2) + epsilon) * scale over the last axis (Zhang & Sennrich 2019), float32.
 
-    def __init__(self, width: int, epsilon: float):
-        self.scale = nnx.Param(jnp.ones((width,), jnp.float32))
-        self.epsilon = epsilon
-
-    def __call__(self, inputs: jax.Array) -> jax.Array:
-        mean_square = jnp.mean(jnp.square(inputs), axis=-1, keepdims=True)
-        scale = jnp.expand_dims(self.scale[...], tuple(range(inputs.ndim - 1)))
-        return inputs * jax.lax.rsqrt(mean_square + self.epsilon) * scale
-
-
-class Linear(nnx.Module):
-    """x W with W [inputs, outputs] ~ Normal(0, scale).
-
-    Leading axes are flattened for the product: XLA on CPU takes three times as long for the
-    gradient of W when it has to contract two axes at once.
+    In Gemma the factor is 1 + scale.
     """
 
-    def __init__(self, inputs: int, outputs: int, scale: float, *, rngs: nnx.Rngs):
-        init = nnx.initializers.normal(scale)
-        self.kernel = nnx.Param(init(rngs.params(), (inputs, outputs), jnp.float32))
+    def __init__(self, width: int, config: DecoderConfig):
+        self.epsilon, self.offset = config.rms_norm_eps, float(config.family.is_gemma)
+        self.scale = nnx.Param(jnp.full((width,), 1.0 - self.offset, jnp.float32))
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        flat = inputs.reshape(-1, inputs.shape[-1]) @ self.kernel[...]
-        return flat.reshape(*inputs.shape[:-1], flat.shape[-1])
+        exact = inputs.astype(jnp.float32)
+        mean_square = jnp.mean(jnp.square(exact), axis=-1, keepdims=True)
+        scale = self.scale[...].astype(jnp.float32) + self.offset
+        scale = jnp.expand_dims(scale, tuple(range(inputs.ndim - 1)))
+        return (exact * jax.lax.rsqrt(mean_square + self.epsilon) * scale).astype(inputs.dtype)
 
 
 class Attention(nnx.Module):
     """Attention sublayer; returns what it attended over, so that prefilling yields the cache."""
 
-    def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
-        linear = functools.partial(Linear, scale=config.initializer_range, rngs=rngs)
-        self.head_dim = config.head_dim
-        self.query = linear(config.hidden_size, config.num_heads * config.head_dim)
-        self.key = linear(config.hidden_size, config.num_kv_heads * config.head_dim)
-        self.value = linear(config.hidden_size, config.num_kv_heads * config.head_dim)
-        self.output = linear(config.num_heads * config.head_dim, config.hidden_size)
-        self.has_head_norms = config.family.head_norms
-        if self.has_head_norms:
-            self.query_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
-            self.key_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+    def __init__(self, config: DecoderConfig, path: str, *, rngs: nnx.Rngs):
+        def linear(name: str, inputs: int, outputs: int, bias: bool) -> Linear:
+            return Linear(config, f"{path}/{name}", inputs, outputs, bias, rngs=rngs)
+
+        self.config = config
+        width, bias = config.hidden_size, config.query_key_value_bias
+        self.query = linear("query", width, config.num_heads * config.head_dim, bias)
+        self.key = linear("key", width, config.num_kv_heads * config.head_dim, bias)
+        self.value = linear("value", width, config.num_kv_heads * config.head_dim, bias)
+        self.output = linear(
+            "output", config.num_heads * config.head_dim, width, config.output_bias
+        )
+        if config.family.head_norms:
+            self.query_norm = RMSNorm(config.head_dim, config)
+            self.key_norm = RMSNorm(config.head_dim, config)
 
     def __call__(
         self,
@@ -123,14 +155,14 @@ class Attention(nnx.Module):
         The tokens from `first` on look at all; keys and values are written at `slot` of a cache.
         """
         query, key, value = (
-            projection(inputs).reshape(*inputs.shape[:2], -1, self.head_dim)
+            projection(inputs).reshape(*inputs.shape[:2], -1, self.config.head_dim)
             for projection, inputs in (
                 (self.query, hidden[:, first:]),
                 (self.key, hidden),
                 (self.value, hidden),
             )
         )
-        if self.has_head_norms:
+        if self.config.family.head_norms:
             query, key = self.query_norm(query), self.key_norm(key)
         query = rotate(query, Rotation(rotation.cos[:, first:], rotation.sin[:, first:]))
         key = rotate(key, rotation)
@@ -141,4 +173,5 @@ class Attention(nnx.Module):
                 write(cache.keys, stored.keys, slot, axis=3),
                 write(cache.values, stored.values, slot, axis=2),
             )
-        return self.output(attend(query, stored, allowed[:, first:])), stored
+        scale, softcap = self.config.attention_scale, self.config.attention_softcap
+        return self.output(attend(query, stored, allowed[:, first:], scale, softcap)), stored

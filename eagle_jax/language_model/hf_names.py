@@ -26,6 +26,12 @@ _LAYER_NAMES = {
     "feed_forward/up": "mlp.up_proj",
     "feed_forward/down": "mlp.down_proj",
 }
+# Where norms stand on both sides of a sublayer, the second one of a layer has another name.
+_OUTPUT_NORM_NAMES = {
+    "attention_output_norm": "post_attention_layernorm",
+    "feed_forward_norm": "pre_feedforward_layernorm",
+    "feed_forward_output_norm": "post_feedforward_layernorm",
+}
 _LEAF_NAMES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 
 
@@ -38,10 +44,10 @@ class HFTensor(NamedTuple):
 
 def hf_tensor(config: DecoderConfig, path: str) -> HFTensor:
     """Where the parameter at `path` ("layers/0/attention/query/kernel") stands in a checkpoint."""
-    del config  # one scheme serves the families so far
     if path in _OUTER_NAMES:
         return HFTensor(_OUTER_NAMES[path], False)
     _, index, rest = path.split("/", 2)
     module, leaf = rest.rsplit("/", 1)
-    name = f"model.layers.{index}.{_LAYER_NAMES[module]}.{_LEAF_NAMES[leaf]}"
+    names = _LAYER_NAMES | (_OUTPUT_NORM_NAMES if config.family.output_norms else {})
+    name = f"model.layers.{index}.{names[module]}.{_LEAF_NAMES[leaf]}"
     return HFTensor(name, leaf == "kernel")

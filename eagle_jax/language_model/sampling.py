@@ -92,11 +92,14 @@ def _select(values: jax.Array, tokens: jax.Array) -> jax.Array:
 def _prefill(decoder: Decoder, tokens, mask, num_new: int):
     """Logits [B, V] after the last prompt token and caches with room for num_new more tokens."""
     last = tokens.shape[1] - 1
-    states, stored = decoder(tokens, token_positions(mask), causal_mask(mask), first=last)
+    hidden = decoder.embed(tokens)
+    states = decoder(hidden, token_positions(mask), causal_mask(mask), first=last)
     room = ((0, 0), (0, 0), (0, 0), (0, num_new))
     swapped = ((0, 0), (0, 0), (0, num_new), (0, 0))
-    caches = tuple(KeyValue(jnp.pad(kv.keys, room), jnp.pad(kv.values, swapped)) for kv in stored)
-    return decoder.logits(states[-1][:, 0]), caches
+    caches = tuple(
+        KeyValue(jnp.pad(kv.keys, room), jnp.pad(kv.values, swapped)) for kv in states.caches
+    )
+    return decoder.logits(states.last[:, 0]), caches
 
 
 @functools.partial(jax.jit, static_argnames=("config", "max_new_tokens"))
@@ -141,14 +144,14 @@ def sample(
         newest = loop.step - 1  # drawn, not yet seen by the decoder
         seen = jnp.broadcast_to(jnp.arange(max_new_tokens)[None] <= newest, (batch, max_new_tokens))
         allowed = jnp.concatenate([prompt_mask, seen], axis=1)[:, None]
-        states, caches = decoder(
-            loop.tokens[newest][:, None],
+        states = decoder(
+            decoder.embed(loop.tokens[newest][:, None]),
             (lengths + newest)[:, None],
             allowed,
             loop.caches,
             prompt_length + newest,
         )
-        return record(loop._replace(caches=caches), decoder.logits(states[-1][:, 0]))
+        return record(loop._replace(caches=states.caches), decoder.logits(states.last[:, 0]))
 
     logits, caches = _prefill(decoder, prompt_tokens, prompt_mask, max_new_tokens)
     start = _Loop(

@@ -1,6 +1,7 @@
-"""Decoder-only transformers (Llama, Qwen 3) as Flax NNX modules behind a functional facade.
+"""Decoder-only transformers (Llama, Qwen, Gemma) as Flax NNX modules behind a functional facade.
 
-`params` is a plain nested dictionary of float32 arrays; `config` is static and hashable.
+`params` is a plain nested dictionary of arrays, float32 or bfloat16; `config` is static and
+hashable. Activations have the parameters' dtype; norms, softmax and logits are float32.
 Axes: B batch, T tokens, S cache slots, D model width, V vocabulary, L layers.
 """
 
@@ -14,40 +15,80 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from eagle_jax.language_model.attention import Attention, KeyValue, Linear, RMSNorm, rotary_angles
+from eagle_jax.language_model.attention import (
+    Attention,
+    KeyValue,
+    RMSNorm,
+    rotary_angles,
+    window_mask,
+)
 from eagle_jax.language_model.decoder_config import DecoderConfig
+from eagle_jax.language_model.linear import Linear
 
 Params = dict[str, Any]
+_ACTIVATIONS = {
+    "silu": jax.nn.silu,
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_pytorch_tanh": functools.partial(jax.nn.gelu, approximate=True),
+}
+
+
+class SoftEmbeddings(NamedTuple):
+    """Vectors [B, T, D] in token-embedding space that stand for tokens where is_soft [B, T]."""
+
+    vectors: jax.Array
+    is_soft: jax.Array
 
 
 class FeedForward(nnx.Module):
-    """SwiGLU: down(silu(gate(x)) * up(x)) (Shazeer 2020)."""
+    """Gated linear unit: down(act(gate(x)) * up(x)) (Shazeer 2020)."""
 
-    def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
-        linear = functools.partial(Linear, scale=config.initializer_range, rngs=rngs)
-        self.gate = linear(config.hidden_size, config.intermediate_size)
-        self.up = linear(config.hidden_size, config.intermediate_size)
-        self.down = linear(config.intermediate_size, config.hidden_size)
+    def __init__(self, config: DecoderConfig, path: str, *, rngs: nnx.Rngs):
+        def linear(name: str, inputs: int, outputs: int) -> Linear:
+            bias = config.feed_forward_bias
+            return Linear(config, f"{path}/{name}", inputs, outputs, bias, rngs=rngs)
+
+        self.activation = config.activation
+        self.gate = linear("gate", config.hidden_size, config.intermediate_size)
+        self.up = linear("up", config.hidden_size, config.intermediate_size)
+        self.down = linear("down", config.intermediate_size, config.hidden_size)
 
     def __call__(self, hidden: jax.Array) -> jax.Array:
-        return self.down(jax.nn.silu(self.gate(hidden)) * self.up(hidden))
+        return self.down(_ACTIVATIONS[self.activation](self.gate(hidden)) * self.up(hidden))
 
 
 class Layer(nnx.Module):
-    """Pre-norm transformer layer."""
+    """Pre-norm transformer layer; in Gemma 2 and 3 the sublayers' outputs are normed as well."""
 
-    def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
-        self.attention_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.attention = Attention(config, rngs=rngs)
-        self.feed_forward_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.feed_forward = FeedForward(config, rngs=rngs)
+    def __init__(self, config: DecoderConfig, path: str, *, rngs: nnx.Rngs):
+        self.has_output_norms = config.family.output_norms
+        self.attention_norm = RMSNorm(config.hidden_size, config)
+        self.attention = Attention(config, f"{path}/attention", rngs=rngs)
+        self.feed_forward_norm = RMSNorm(config.hidden_size, config)
+        self.feed_forward = FeedForward(config, f"{path}/feed_forward", rngs=rngs)
+        if self.has_output_norms:
+            self.attention_output_norm = RMSNorm(config.hidden_size, config)
+            self.feed_forward_output_norm = RMSNorm(config.hidden_size, config)
 
     def __call__(self, hidden, rotation, allowed, cache=None, slot=None, first=0):
         mixed, stored = self.attention(
             self.attention_norm(hidden), rotation, allowed, cache, slot, first
         )
+        if self.has_output_norms:
+            mixed = self.attention_output_norm(mixed)
         hidden = hidden[:, first:] + mixed
-        return hidden + self.feed_forward(self.feed_forward_norm(hidden)), stored
+        fed = self.feed_forward(self.feed_forward_norm(hidden))
+        if self.has_output_norms:
+            fed = self.feed_forward_output_norm(fed)
+        return hidden + fed, stored
+
+
+class DecoderStates(NamedTuple):
+    """last [B, T - first, D] after the final norm; each layer's input [B, T, D]; caches."""
+
+    last: jax.Array
+    inputs: tuple[jax.Array, ...]
+    caches: tuple[KeyValue, ...]
 
 
 class Decoder(nnx.Module):
@@ -59,46 +100,107 @@ class Decoder(nnx.Module):
         self.config = config
         self.token_embedding = nnx.Param(init(rngs.params(), shape, jnp.float32))
         self.layers = nnx.Dict(
-            {str(index): Layer(config, rngs=rngs) for index in range(config.num_layers)}
+            {str(i): Layer(config, f"layers/{i}", rngs=rngs) for i in range(config.num_layers)}
         )
-        self.final_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.final_norm = RMSNorm(config.hidden_size, config)
         if not config.tie_word_embeddings:
             self.unembedding = nnx.Param(init(rngs.params(), shape, jnp.float32))
 
+    def embed(self, tokens: jax.Array, soft: SoftEmbeddings | None = None) -> jax.Array:
+        """Tokens [B, T] -> [B, T, D]; soft embeddings are spliced in before Gemma's scaling."""
+        hidden = jnp.take(self.token_embedding[...], tokens, axis=0)
+        if soft is not None:
+            hidden = jnp.where(soft.is_soft[..., None], soft.vectors.astype(hidden.dtype), hidden)
+        if self.config.family.is_gemma:
+            hidden *= jnp.asarray(self.config.hidden_size**0.5, hidden.dtype)
+        return hidden
+
     def __call__(
         self,
-        tokens: jax.Array,
+        hidden: jax.Array,
         positions: jax.Array,
         allowed: jax.Array,
         caches: tuple[KeyValue, ...] | None = None,
         slot: jax.Array | None = None,
         first: int = 0,
-    ) -> tuple[list[jax.Array], tuple[KeyValue, ...]]:
-        """tokens [B, T] at positions [B, T] that see allowed [B, T, S] -> (L + 1 states, caches).
+    ) -> DecoderStates:
+        """hidden [B, T, D] of `embed` at positions [B, T] that see allowed [B, T, S].
 
-        States are those of `transformers`: the embeddings, then each layer's output, the last one
-        after the final norm. That one is computed from token `first` on, [B, T - first, D]: most
-        of the last layer is saved where only the end of a sequence is asked for.
+        The last layer is computed from token `first` on: most of it is saved where only the end of
+        a sequence is asked for.
         """
-        rotation = rotary_angles(positions, self.config.head_dim, self.config.rope_theta)
-        states = [jnp.take(self.token_embedding[...], tokens, axis=0)]
-        stored = []
+        views = self._views(positions, allowed)
+        if self.config.scan_layers and caches is None:
+            inputs, stored, hidden = self._scan(hidden, views)
+            return DecoderStates(self.final_norm(hidden[:, first:]), inputs, stored)
+        inputs, stored = [], []
         for index in range(self.config.num_layers):
+            inputs.append(hidden)
             cache = None if caches is None else caches[index]
             is_last = index == self.config.num_layers - 1
-            hidden, kept = self.layers[str(index)](
-                states[-1], rotation, allowed, cache, slot, first if is_last else 0
-            )
-            states.append(hidden)
+            graph, state = nnx.split(self.layers[str(index)])
+            view = views[self.config.layer_windows[index] is not None]
+            run = self._runner(graph, first if is_last else 0)
+            hidden, kept = run(state, hidden, *view, cache, slot)
             stored.append(kept)
-        states[-1] = self.final_norm(states[-1])
-        return states, tuple(stored)
+        return DecoderStates(self.final_norm(hidden), tuple(inputs), tuple(stored))
+
+    def _runner(self, graph: nnx.GraphDef, first: int):
+        """(parameters of a layer, its arguments) -> its outputs; computed again if `remat`."""
+
+        def run(state, hidden, rotation, allowed, cache, slot):
+            return nnx.merge(graph, state)(hidden, rotation, allowed, cache, slot, first)
+
+        return jax.checkpoint(run) if self.config.remat else run
+
+    def _views(self, positions, allowed):
+        """(rotation, allowed) of the layers that see everything, and of those with a window."""
+        config = self.config
+        rotation = rotary_angles(positions, config.head_dim, config.rope)
+        windows = {window for window in config.layer_windows if window is not None}
+        if not windows:
+            return (rotation, allowed), None
+        if config.local_rope != config.rope:
+            local_rotation = rotary_angles(positions, config.head_dim, config.local_rope)
+        else:
+            local_rotation = rotation
+        (window,) = windows
+        return (rotation, allowed), (local_rotation, window_mask(allowed, window))
+
+    def _scan(self, hidden, views):
+        """All layers by one compiled body -> (inputs [L] of [B, T, D], caches, last output)."""
+        count = self.config.num_layers
+        graphs, states = zip(
+            *(nnx.split(self.layers[str(i)]) for i in range(count)), strict=True
+        )
+        if any(graph != graphs[0] for graph in graphs):
+            raise ValueError("scan_layers needs layers that are all alike: give all of them LoRA")
+        run = self._runner(graphs[0], 0)
+        is_local = [window is not None for window in self.config.layer_windows]
+
+        def body(hidden, layer):
+            state, local = layer
+            if len(set(is_local)) == 1:
+                view = views[is_local[0]]
+            else:
+                view = jax.tree.map(lambda *pair: jnp.where(local, *pair), views[1], views[0])
+            output, stored = run(state, hidden, *view, None, None)
+            return output, (hidden, stored)
+
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+        last, (inputs, stored) = jax.lax.scan(body, hidden, (stacked, jnp.array(is_local)))
+        caches = tuple(jax.tree.map(lambda leaf, i=i: leaf[i], stored) for i in range(count))
+        return tuple(inputs[i] for i in range(count)), caches, last
 
     def logits(self, hidden: jax.Array) -> jax.Array:
-        """[..., D] -> [..., V]."""
+        """[..., D] -> float32 [..., V], capped as softcap tanh(x / softcap) in Gemma 2."""
         tied = self.config.tie_word_embeddings
         matrix = self.token_embedding if tied else self.unembedding
-        flat = hidden.reshape(-1, hidden.shape[-1]) @ matrix[...].T
+        flat = jnp.matmul(
+            hidden.reshape(-1, hidden.shape[-1]), matrix[...].T, preferred_element_type=jnp.float32
+        )
+        if self.config.logit_softcap is not None:
+            flat = self.config.logit_softcap * jnp.tanh(flat / self.config.logit_softcap)
         return flat.reshape(*hidden.shape[:-1], flat.shape[-1])
 
 
@@ -130,7 +232,8 @@ def causal_mask(mask: jax.Array) -> jax.Array:
 
 
 class DecoderOutput(NamedTuple):
-    """logits [B, T, V], hidden_states [L + 1, B, T, D] as `transformers` defines them."""
+    """logits [B, T, V], hidden_states [L + 1, B, T, D] as `transformers` defines them:
+    the embeddings, then each layer's output, the last one after the final norm."""
 
     logits: jax.Array
     hidden_states: jax.Array
@@ -138,7 +241,11 @@ class DecoderOutput(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames="config")
 def forward(
-    config: DecoderConfig, params: Params, tokens: jax.Array, mask: jax.Array
+    config: DecoderConfig,
+    params: Params,
+    tokens: jax.Array,
+    mask: jax.Array,
+    soft: SoftEmbeddings | None = None,
 ) -> DecoderOutput:
     """Whole sequences tokens [B, T] with mask [B, T] (True: real), padded left or right.
 
@@ -148,5 +255,6 @@ def forward(
     chex.assert_equal_shape([tokens, mask])
     decoder = bind(config, params)
     mask = mask.astype(bool)
-    states, _ = decoder(tokens, token_positions(mask), causal_mask(mask))
-    return DecoderOutput(decoder.logits(states[-1]), jnp.stack(states))
+    states = decoder(decoder.embed(tokens, soft), token_positions(mask), causal_mask(mask))
+    hidden_states = jnp.stack([*states.inputs, states.last])
+    return DecoderOutput(decoder.logits(states.last), hidden_states)

@@ -96,5 +96,5 @@ def action_logits(config: DecoderConfig, params: Params, batch: PolicyBatch) -> 
     decoder = bind(config, params)
     first = batch.tokens.shape[1] - batch.action_mask.shape[1] - 1
     positions, allowed = token_positions(batch.mask), causal_mask(batch.mask)
-    states, _ = decoder(batch.tokens, positions, allowed, first=first)
-    return decoder.logits(states[-1][:, :-1])
+    states = decoder(decoder.embed(batch.tokens), positions, allowed, first=first)
+    return decoder.logits(states.last[:, :-1])

@@ -13,7 +13,7 @@ import pytest
 from eagle_jax.base.prompts import EntityFormat, PromptBook, policy_prompt, render_blocks
 from eagle_jax.environment.llm_environment import LLMEnvironment, Start
 from eagle_jax.environment.rollout import rollout
-from eagle_jax.language_model.decoder_config import FAMILIES, DecoderConfig
+from eagle_jax.language_model.decoder_config import decoder_config_from_hf
 from eagle_jax.language_model.generation import Generation, SamplingSettings
 from eagle_jax.language_model.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.local import LocalGenerator
@@ -106,12 +106,21 @@ def toy(tmp_path_factory):
     markers = [f"#{side}_{block}" for block in blocks for side in ("BEGIN", "END")]
     write_word_tokenizer(["act", "rewrite", *WORDS, *markers], folder)
     tokenizer = load_tokenizer(folder)
-    config = DecoderConfig(
-        family=FAMILIES["llama"], vocab_size=tokenizer.vocab_size, hidden_size=16,
-        intermediate_size=32, num_layers=2, num_heads=2, num_kv_heads=1, head_dim=8,
-        max_position_embeddings=128, rope_theta=10000.0, rms_norm_eps=1e-6,
-        tie_word_embeddings=False, initializer_range=0.1,
-    )  # fmt: skip
+    config = decoder_config_from_hf(
+        {
+            "model_type": "llama",
+            "vocab_size": tokenizer.vocab_size,
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 8,
+            "max_position_embeddings": 128,
+            "tie_word_embeddings": False,
+            "initializer_range": 0.1,
+        }
+    )
     params = _reference_params(config, tokenizer)
     return SimpleNamespace(
         model=LanguageModel("toy", config, params, tokenizer),

@@ -14,7 +14,7 @@ from tokenizers import processors
 
 from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.metrics import NonFiniteError, read_metrics
-from eagle_jax.language_model.decoder_config import FAMILIES, DecoderConfig
+from eagle_jax.language_model.decoder_config import decoder_config_from_hf
 from eagle_jax.language_model.sampling import token_log_probs
 from eagle_jax.language_model.tokenizer import Tokenizer, load_tokenizer
 from eagle_jax.language_model.transformer import init_params
@@ -54,12 +54,21 @@ def tokenizer(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(tokenizer):
-    return DecoderConfig(
-        family=FAMILIES["llama"], vocab_size=tokenizer.vocab_size, hidden_size=8,
-        intermediate_size=16, num_layers=1, num_heads=2, num_kv_heads=1, head_dim=4,
-        max_position_embeddings=32, rope_theta=10000.0, rms_norm_eps=1e-6,
-        tie_word_embeddings=True, initializer_range=0.3,
-    )  # fmt: skip
+    return decoder_config_from_hf(
+        {
+            "model_type": "llama",
+            "vocab_size": tokenizer.vocab_size,
+            "hidden_size": 8,
+            "intermediate_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 4,
+            "max_position_embeddings": 32,
+            "tie_word_embeddings": True,
+            "initializer_range": 0.3,
+        }
+    )
 
 
 @pytest.fixture(scope="module")
