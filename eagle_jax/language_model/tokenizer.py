@@ -15,6 +15,7 @@ import tokenizers
 
 from eagle_jax.base.atomic_files import write_atomically
 from eagle_jax.base.errors import UserError
+from eagle_jax.language_model.chat_template import ChatTemplate, read_chat_template
 
 
 class TokenizerError(UserError):
@@ -22,10 +23,12 @@ class TokenizerError(UserError):
 
 
 class Tokenizer:
-    """A `tokenizers.Tokenizer` with its padding, beginning and end tokens.
+    """A `tokenizers.Tokenizer` with its padding, beginning and end tokens and its chat template.
 
-    Padding is carried by masks, so where a checkpoint names no padding token any id does (`pad_id`
-    is then the end token or 0), and only tokens named as padding are dropped in `decode`.
+    `eos_ids` are all tokens that end a text: the end token and what the checkpoint names beside
+    it, such as the end of a chat's turn. Padding is carried by masks, so where a checkpoint names
+    no padding token any id does (`pad_id` is then the end token or 0), and only tokens named as
+    padding are dropped in `decode`.
     """
 
     def __init__(
@@ -35,13 +38,17 @@ class Tokenizer:
         pad_token: str | None,
         bos_token: str | None,
         eos_token: str | None,
+        more_eos_ids: Sequence[int] = (),
+        chat_template: ChatTemplate | None = None,
     ):
         self.backend = backend
         self.pad_token, self.bos_token, self.eos_token = pad_token, bos_token, eos_token
         self.bos_id = self._known_id("bos_token", bos_token)
         self.eos_id = self._known_id("eos_token", eos_token)
         named_pad_id = self._known_id("pad_token", pad_token)
-        self._dropped = {named_pad_id, self.bos_id, self.eos_id} - {None}
+        self.eos_ids = tuple(sorted({self.eos_id, *more_eos_ids} - {None}))
+        self.chat_template = chat_template
+        self._dropped = {named_pad_id, self.bos_id, *self.eos_ids} - {None}
         candidates = (named_pad_id, self.eos_id, 0)
         self.pad_id = next(token_id for token_id in candidates if token_id is not None)
 
@@ -61,6 +68,17 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Ids of the text, with the beginning token if the tokenizer's post-processor adds one."""
         return self.backend.encode(text).ids
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Ids of what a model is asked: the user's turn where there is a chat template, else text.
+
+        Raises ChatTemplateError that names the folder.
+        """
+        if self.chat_template is None:
+            return self.encode(text)
+        # The template writes the beginning token itself.
+        rendered = self.chat_template.render(text)
+        return self.backend.encode(rendered, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text without padding, beginning and end tokens; markers such as `#END_PLOT` are kept."""
@@ -96,9 +114,11 @@ class Tokenizer:
 
     def save(self, folder: Path) -> None:
         """Writes tokenizer.json and tokenizer_config.json as `transformers` reads them."""
+        template = self.chat_template
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": False,
+            **({} if template is None else template.special_tokens),
             **{
                 role: token
                 for role, token in (
@@ -109,6 +129,8 @@ class Tokenizer:
                 if token is not None
             },
         }
+        if template is not None:
+            config["chat_template"] = template.to_json()
         for name, text in (
             ("tokenizer.json", self.backend.to_str(pretty=True)),
             ("tokenizer_config.json", json.dumps(config, indent=2) + "\n"),
@@ -119,7 +141,8 @@ class Tokenizer:
 def load_tokenizer(folder: Path | str) -> Tokenizer:
     """Reads tokenizer.json; special tokens from tokenizer_config.json, else the ids of config.json.
 
-    Raises TokenizerError naming the file.
+    All ids that config.json and generation_config.json call the end are ends.
+    Raises TokenizerError naming the file, or ChatTemplateError.
     """
     path = Path(folder) / "tokenizer.json"
     if not path.is_file():
@@ -131,19 +154,38 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
             f"{path}: not a tokenizer of the `tokenizers` library: {error}"
         ) from error
     named = _read_json(Path(folder) / "tokenizer_config.json")
-    numbered = _read_json(Path(folder) / "config.json")
+    spelled = {
+        role: token["content"] if isinstance(token, dict) else token
+        for role, token in named.items()
+        if role.endswith("_token") and isinstance(token, dict | str)
+    }
+    config = Path(folder) / "config.json"
 
     def special(role: str) -> str | None:
-        token = named.get(f"{role}_token")
-        if token is not None:
-            return token["content"] if isinstance(token, dict) else token
-        token_id = numbered.get(f"{role}_token_id")
-        first = token_id[0] if isinstance(token_id, list) else token_id
-        return None if first is None else backend.id_to_token(first)
+        ids = _token_ids(config, f"{role}_token_id")
+        return spelled.get(f"{role}_token") or (backend.id_to_token(ids[0]) if ids else None)
 
     return Tokenizer(
-        backend, pad_token=special("pad"), bos_token=special("bos"), eos_token=special("eos")
+        backend,
+        pad_token=special("pad"),
+        bos_token=special("bos"),
+        eos_token=special("eos"),
+        more_eos_ids=[
+            token_id
+            for path in (config, Path(folder) / "generation_config.json")
+            for token_id in _token_ids(path, "eos_token_id")
+        ],
+        chat_template=read_chat_template(Path(folder), named.get("chat_template"), spelled),
     )
+
+
+def _token_ids(path: Path, role: str) -> list[int]:
+    """The id or ids that a JSON file gives a role; none where it says nothing."""
+    value = _read_json(path).get(role)
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    if wrong := [token_id for token_id in ids if type(token_id) is not int or token_id < 0]:
+        raise TokenizerError(f"{path}: {role} must be a token's number, got {wrong[0]!r}")
+    return ids
 
 
 def _read_json(path: Path) -> dict[str, Any]:
