@@ -61,7 +61,7 @@ class LocalGenerator:
         self, prompts: Sequence[Prompt], sampling: SamplingSettings, seed: int
     ) -> list[Generation]:
         """One generation per prompt. Raises PromptTooLongError that names the lengths."""
-        ids = [self.model.tokenizer.encode(prompt.text) for prompt in prompts]
+        ids = [self.model.tokenizer.encode_prompt(prompt.text) for prompt in prompts]
         self._check_lengths(ids, sampling.max_new_tokens)
         generations: dict[int, Generation] = {}
         by_stop: dict[tuple[str, ...], list[int]] = {}
@@ -95,7 +95,7 @@ class LocalGenerator:
         seed: int,
     ) -> list[Generation]:
         tokenizer = self.model.tokenizer
-        stop_ids = {tokenizer.token_id(string) for string in stop} | {tokenizer.eos_id}
+        stop_ids = {tokenizer.token_id(string) for string in stop} | {*tokenizer.eos_ids}
         stop_ids.discard(None)
         padding = _bucket(len(rows), self.batch_size) - len(rows)
         tokens, mask = tokenizer.left_pad(ids + [[]] * padding, self.length_multiple)

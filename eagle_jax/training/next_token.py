@@ -60,7 +60,7 @@ def encode_pairs(
 ) -> Batch:
     """Prompts and completions as one batch; a completion's tokens count 1, a prompt's
     `prompt_loss_weight`."""
-    rows = [(tokenizer.encode(p), _encode_continuation(tokenizer, c)) for p, c in pairs]
+    rows = [(tokenizer.encode_prompt(p), _encode_continuation(tokenizer, c)) for p, c in pairs]
     tokens, mask = tokenizer.right_pad([a + b for a, b in rows], length_multiple)
     weights = np.where(mask, np.float32(1.0), np.float32(0.0))
     for row, (prompt, _) in enumerate(rows):

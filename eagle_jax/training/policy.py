@@ -66,7 +66,7 @@ def encode_policy_batch(
     Raises `ValueError` where a generation has no token ids (a remote model cannot be trained here)
     or more than N of them.
     """
-    prompt_ids = [tokenizer.encode(prompt.text) for prompt in prompts]
+    prompt_ids = [tokenizer.encode_prompt(prompt.text) for prompt in prompts]
     longest = max(map(len, prompt_ids))
     multiple = max(8, 1 << (longest - 1).bit_length() - 4)  # an eighth of the power of two below
     prompt_tokens, prompt_mask = tokenizer.left_pad(prompt_ids, multiple)
