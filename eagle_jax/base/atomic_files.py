@@ -16,13 +16,22 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from eagle_jax.base.errors import CorruptArtifactError, DiskFullError
+from eagle_jax.base.processes import from_primary
 
 PARTIAL = ".partial"
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Replaces `path` by what `write(file)` writes; raises `DiskFullError` when it does not fit."""
+    """Replaces `path` by what `write(file)` writes; raises `DiskFullError` when it does not fit.
+
+    Of several processes the first one writes, and all go on when it is done.
+    """
+    from_primary(f"write {path}", lambda: replace_atomically(path, write))
+
+
+def replace_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """`write_atomically` of this process alone, which waits for no other."""
     partial = path.with_name(path.name + PARTIAL)
     try:
         with report_disk_full(path):

@@ -3,13 +3,16 @@
 A checkpoint is a folder `step_00000012` or `best_00000012`: Orbax' own folder `state` and
 `CHECKPOINT.json` with the step, the digest of the settings, the shape and dtype of every leaf and
 the checksum of every file. It is written under the suffix `.partial` and renamed when all is there.
+
+Of several processes each writes and reads its shards; process 0 does and decides all else. A state
+may be restored onto any mesh: its leaves come back with the shardings of the template.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +28,7 @@ from eagle_jax.base.atomic_files import (
     verify,
 )
 from eagle_jax.base.errors import CorruptArtifactError, DiskFullError, StaleArtifactError
+from eagle_jax.base.processes import from_primary, is_primary
 
 State = TypeVar("State")
 _RECORD = "CHECKPOINT.json"
@@ -41,32 +45,32 @@ class Checkpoints:
     def save(self, step: int, state: Any) -> None:
         """Saves `state` after `step` steps; the oldest beyond `max_to_keep` go."""
         self._write("step", step, state, value=None)
-        for old in self._saved("step")[: -self._max_to_keep]:
-            _remove(old)
+        self._remove(lambda: self._saved("step")[: -self._max_to_keep])
 
     def restore_latest(self, template: State) -> tuple[int, State] | None:
         """The last step saved and its state, in the form of `template`; None when there is none.
 
+        Leaves of `template` are arrays, or `jax.ShapeDtypeStruct` with a sharding.
         Raises `StaleArtifactError` (other settings) or `CorruptArtifactError`.
         """
-        saved = self._saved("step")
-        return self._read(saved[-1], template) if saved else None
+        return self._read(lambda: self._saved("step")[-1:], template)
 
     def save_best(self, step: int, state: Any, value: float) -> bool:
         """Saves `state` if `value` is higher than that of the best so far; says whether it did."""
-        best = self._best()
-        if best is not None and value <= self._record(best)["value"]:
+        values = from_primary(
+            f"compare with {self._folder}",
+            lambda: [self._record(best)["value"] for best in self._best()],
+        )
+        if values and value <= values[0]:
             return False
         self._write("best", step, state, value=float(value))
-        for old in self._saved("best"):
-            if old != self._path("best", step):
-                _remove(old)
+        new = self._path("best", step)
+        self._remove(lambda: [old for old in self._saved("best") if old != new])
         return True
 
     def restore_best(self, template: State) -> tuple[int, State] | None:
         """The step and state of the highest value saved; None when there is none."""
-        best = self._best()
-        return self._read(best, template) if best else None
+        return self._read(self._best, template)
 
     def _path(self, kind: str, step: int) -> Path:
         return self._folder / f"{kind}_{step:08d}"
@@ -75,34 +79,49 @@ class Checkpoints:
         found = self._folder.glob(f"{kind}_*")
         return sorted(path for path in found if path.suffix != PARTIAL)
 
-    def _best(self) -> Path | None:
+    def _best(self) -> list[Path]:
+        """The best one, if there is any."""
         # A kill between writing a new best and removing the one before leaves both.
-        return max(self._saved("best"), key=lambda p: self._record(p)["value"], default=None)
+        return sorted(self._saved("best"), key=lambda p: self._record(p)["value"])[-1:]
 
     def _write(self, kind: str, step: int, state: Any, value: float | None) -> None:
         final = self._path(kind, step)
+        partial = final.with_name(final.name + PARTIAL)
+        record = {
+            "step": int(step),
+            "value": value,
+            "digest": self._digest,
+            "leaves": _leaves(state),
+        }
+        with report_disk_full(final):
+            from_primary(f"begin {final}", lambda: self._begin(final, partial))
+            try:
+                _save_state(partial / "state", state)
+                from_primary(f"finish {final}", lambda: self._finish(final, partial, record))
+            except BaseException:
+                if is_primary():
+                    shutil.rmtree(partial, ignore_errors=True)
+                raise
+
+    def _begin(self, final: Path, partial: Path) -> None:
         if final.exists():
             raise ValueError(f"{final}: this step is saved already; restore before going on")
-        partial = final.with_name(final.name + PARTIAL)
-        with report_disk_full(final):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            remove_partial(self._folder)
-            try:
-                partial.mkdir()
-                _save_state(partial / "state", state)
-                record = {
-                    "step": int(step),
-                    "value": value,
-                    "digest": self._digest,
-                    "leaves": _leaves(state),
-                    "files": checksums(partial),
-                }
-                (partial / _RECORD).write_text(json.dumps(record, indent=1))
-            except BaseException:
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
-            partial.rename(final)
-            sync_folder(self._folder)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        remove_partial(self._folder)
+        partial.mkdir()
+
+    def _finish(self, final: Path, partial: Path, record: Mapping[str, Any]) -> None:
+        record = {**record, "files": checksums(partial)}
+        (partial / _RECORD).write_text(json.dumps(record, indent=1))
+        partial.rename(final)
+        sync_folder(self._folder)
+
+    def _remove(self, find: Callable[[], list[Path]]) -> None:
+        def remove() -> None:
+            for old in find():
+                _remove(old)
+
+        from_primary(f"tidy {self._folder}", remove)
 
     def _record(self, path: Path) -> dict[str, Any]:
         """The record of the checkpoint at `path`, once it is known to be ours and whole."""
@@ -119,10 +138,22 @@ class Checkpoints:
         verify(path, files)
         return record
 
-    def _read(self, path: Path, template: State) -> tuple[int, State]:
-        record = self._record(path)
-        _refuse_other_leaves(path, record["leaves"], _leaves(template))
-        return record["step"], ocp.load(path / "state", template)
+    def _read(self, find: Callable[[], list[Path]], template: State) -> tuple[int, State] | None:
+        """The state of the one checkpoint that `find` gives, if it does."""
+
+        def check() -> tuple[str, int] | None:
+            for path in find():
+                record = self._record(path)
+                _refuse_other_leaves(path, record["leaves"], wanted)
+                return path.name, record["step"]
+            return None
+
+        wanted = _leaves(template)
+        found = from_primary(f"check {self._folder}", check)
+        if found is None:
+            return None
+        name, step = found
+        return step, ocp.load(self._folder / name / "state", template)
 
 
 def _save_state(path: Path, state: Any) -> None:
@@ -145,7 +176,7 @@ def _remove(path: Path) -> None:
 
 def _leaves(state: Any) -> dict[str, str]:
     """Path -> dtype and shape of every leaf, e.g. "['w']": "float32[3, 4]"."""
-    abstract = jax.eval_shape(lambda: state)
+    abstract = jax.eval_shape(lambda tree: tree, state)
     return {
         jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}"
         for path, leaf in jax.tree_util.tree_leaves_with_path(abstract)

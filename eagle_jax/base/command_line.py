@@ -2,6 +2,8 @@
 
     python -m experiments.eagle --config=<file.py[:argument]> --workdir=<folder> --config.a.b=value
 
+On several hosts the same command runs on each of them with --distributed (see `processes`).
+
 Whatever is wrong with the command is said in one line, with exit code 2, before anything is
 written. A `UserError` later on ends in one line and exit code 2 as well; Ctrl-C in one and 130.
 """
@@ -17,6 +19,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from eagle_jax.base.errors import UserError
+from eagle_jax.base.processes import join_others
 
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
 _CONFIG = re.compile(r"--?config(?:=(.*))?$")
@@ -29,13 +32,24 @@ def run(
     flags.DEFINE_string(
         "workdir", default_workdir, "Folder of this run; the same command resumes in it."
     )
+    flags.DEFINE_bool(
+        "distributed",
+        False,
+        "One of several processes with the same command, as on the hosts of a TPU slice; "
+        "--workdir is a folder that all of them see.",
+    )
 
     def parse(argv: Sequence[str]) -> list[str]:
         with_one_line_errors(lambda: _parse_flags(argv, default_config))
         return list(argv[:1])
 
     def call(_: Sequence[str]) -> None:
-        with_one_line_errors(lambda: main(flags.FLAGS.config, Path(flags.FLAGS.workdir)))
+        with_one_line_errors(lambda: start(flags.FLAGS.config, Path(flags.FLAGS.workdir)))
+
+    def start(config: ConfigDict, workdir: Path) -> None:
+        if flags.FLAGS.distributed:
+            join_others()
+        main(config, workdir)
 
     app.run(call, flags_parser=parse)
 
@@ -79,8 +93,8 @@ def _parse_flags(argv: Sequence[str], default_config: str) -> None:
         unused = flags.FLAGS(list(argv))[1:]
     except flags.UnrecognizedFlagError as error:
         raise UserError(
-            f"unknown flag --{error.flagname}; allowed are --config, --config.<key>, --workdir "
-            "and those that --helpfull lists"
+            f"unknown flag --{error.flagname}; allowed are --config, --config.<key>, --workdir, "
+            "--distributed and those that --helpfull lists"
         ) from error
     except flags.IllegalFlagValueError as error:
         raise UserError(_say_what_is_allowed(str(error), config)) from error

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from eagle_jax.base.atomic_files import report_disk_full, write_atomically
 from eagle_jax.base.errors import CorruptArtifactError, UserError
+from eagle_jax.base.processes import from_primary, is_primary
 
 T = TypeVar("T")
 _SECONDS_BETWEEN_LINES = 30.0
@@ -42,11 +43,14 @@ class MetricsWriter:
 
     With `resume_step` the rows up to that step are kept and later ones dropped, so that a resumed
     run leaves the file of an uninterrupted one; without it the file is begun anew. The events are
-    always made from the rows.
+    always made from the rows. Of several processes the first one writes.
     """
 
     def __init__(self, folder: Path, resume_step: int | None = None):
         self._path = Path(folder) / "metrics.jsonl"
+        from_primary(f"begin {self._path}", lambda: self._begin(resume_step))
+
+    def _begin(self, resume_step: int | None) -> None:
         rows = [] if resume_step is None else read_metrics(self._path)
         kept = [row for row in rows if resume_step is not None and row["step"] <= resume_step]
         with report_disk_full(self._path):
@@ -54,7 +58,7 @@ class MetricsWriter:
         text = "".join(map(_line, kept))
         write_atomically(self._path, lambda file: file.write(text.encode()))
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 closed by close()
-        events = Path(folder) / "tensorboard"
+        events = self._path.parent / "tensorboard"
         with report_disk_full(events):
             shutil.rmtree(events, ignore_errors=True)
             events.mkdir()
@@ -66,6 +70,9 @@ class MetricsWriter:
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """Adds the scalars `values` under `step` (an iteration, counted from 0 or 1 throughout)."""
         row = {"step": int(step), **{name: float(value) for name, value in values.items()}}
+        from_primary(f"write {self._path}, step {step}", lambda: self._write_row(row))
+
+    def _write_row(self, row: Mapping[str, Any]) -> None:
         with report_disk_full(self._path):
             self._file.write(_line(row))
             self._file.flush()
@@ -74,6 +81,8 @@ class MetricsWriter:
 
     def close(self) -> None:
         """Closes both files; the writer cannot be used any more."""
+        if not is_primary():
+            return
         with report_disk_full(self._path):
             self._file.close()
             self._events.close()
@@ -96,6 +105,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
     Raises `CorruptArtifactError` when any other line cannot be read.
     """
+    return from_primary(f"read {path}", lambda: _read_rows(path))
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")
@@ -119,9 +132,12 @@ def progress(
 ) -> Iterator[T]:
     """Passes the items on and shows how far it is, the rate and the time left, on stderr.
 
-    A bar on a terminal; elsewhere a plain line every half minute and one at the end. `initial`
-    items were done by an earlier run.
+    A bar on a terminal; elsewhere a plain line every half minute and one at the end; of several
+    processes the first one shows it. `initial` items were done by an earlier run.
     """
+    if not is_primary():
+        yield from iterable
+        return
     if sys.stderr.isatty():
         yield from tqdm(iterable, desc=description, total=total, unit=f" {unit}", initial=initial)
         return

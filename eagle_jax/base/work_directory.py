@@ -28,6 +28,7 @@ from eagle_jax.base.atomic_files import (
     write_atomically,
 )
 from eagle_jax.base.errors import CorruptArtifactError, StaleArtifactError
+from eagle_jax.base.processes import from_primary
 from eagle_jax.base.provenance import provenance
 
 _SETTINGS = "SETTINGS.json"
@@ -65,6 +66,9 @@ class StageFolder:
 
         Raises `StaleArtifactError` (made with other settings) or `CorruptArtifactError`.
         """
+        return from_primary(f"look at {self.path}", self._is_complete)
+
+    def _is_complete(self) -> bool:
         self._refuse_other_settings()
         if not (self.path / _MANIFEST).exists():
             return False
@@ -77,6 +81,9 @@ class StageFolder:
 
         Raises `StaleArtifactError` or `CorruptArtifactError` when it holds anything else.
         """
+        from_primary(f"begin {self.path}", self._begin)
+
+    def _begin(self) -> None:
         self._refuse_other_settings()
         if (self.path / _MANIFEST).exists():
             raise RuntimeError(f"{self.path} is complete: nothing more is written into it")
@@ -87,7 +94,10 @@ class StageFolder:
 
     def finish(self) -> None:
         """Writes the manifest, last of all: from now on the stage is complete."""
-        self.begin()
+        from_primary(f"finish {self.path}", self._finish)
+
+    def _finish(self) -> None:
+        self._begin()
         remove_partial(self.path)
         manifest = {
             **self._inputs,
@@ -160,16 +170,23 @@ class StageFolder:
         that a resumed run sees what an uninterrupted one sees. Raises `CorruptArtifactError`.
         """
         file = f"parts/{index:05d}.json"
-        if (self.path / file).exists():
-            self._refuse_other_settings()
-            part = self._read_object(file, ("sha256", "value"))
-            if _digest(part["value"]) != part["sha256"]:
-                raise self._corrupt(file, "its checksum differs")
-            return part["value"]
+        kept = from_primary(f"look at {self.path / file}", lambda: self._read_chunk(file))
+        if kept is not None:
+            return kept["value"]
         value = _as_json(compute())
         part = {"sha256": _digest(value), "value": value}
         self._write_bytes(file, json.dumps(part, ensure_ascii=False).encode())
         return value
+
+    def _read_chunk(self, file: str) -> dict[str, Any] | None:
+        """The part in `file`, or None when there is no such file."""
+        if not (self.path / file).exists():
+            return None
+        self._refuse_other_settings()
+        part = self._read_object(file, ("sha256", "value"))
+        if _digest(part["value"]) != part["sha256"]:
+            raise self._corrupt(file, "its checksum differs")
+        return part
 
     def _refuse_other_settings(self) -> None:
         if self._settings_match:
@@ -199,11 +216,14 @@ class StageFolder:
         )
 
     def _write_bytes(self, file: str, data: bytes) -> None:
-        self.begin()
+        def write() -> None:
+            self._begin()
+            with report_disk_full(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(target, lambda stream: stream.write(data))
+
         target = self.path / file
-        with report_disk_full(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, lambda stream: stream.write(data))
+        from_primary(f"write {target}", write)
 
     def _read_bytes(self, file: str) -> bytes:
         try:
