@@ -58,7 +58,8 @@ def parse_generation(generation: Generation, names: Sequence[str]) -> dict[str, 
     Raises `MalformedText`; reason `length` where no closing marker came in time.
     """
     if generation.stop_reason != "stop":
-        raise MalformedText("length", f"no {end(names[-1])} after: {generation.text[:80]}")
+        detail = f"no {end(names[-1])} after: {generation.text[:80]}"
+        raise MalformedText(generation.stop_reason, detail)
     return parse_blocks(f"{begin(names[0])} {generation.text} {end(names[-1])}", names)
 
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import hashlib
-import json
 import math
-import sqlite3
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -39,7 +34,8 @@ class SamplingSettings:
 class Generation:
     """text without the stop string; token_ids and log_probs (stop token included) where known.
 
-    stop_reason is "stop" (a stop string or the model's end token) or "length".
+    stop_reason is "stop" (a stop string or the model's end token), "length", or what else a server
+    says ("content_filter").
     """
 
     text: str
@@ -62,84 +58,14 @@ class TextGenerator(Protocol):
     ) -> list[Generation]: ...
 
 
-class BudgetExhausted(RuntimeError):
-    """The next call would ask for more generations than were granted."""
-
-
-class CacheError(UserError):
-    """A cache file cannot be used."""
+class BudgetExhausted(UserError):
+    """The next call would ask for more than was granted; it was not made."""
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
     """The text before the first stop string in it, and whether there was one."""
     starts = [start for start in (text.find(string) for string in stop) if start >= 0]
     return (text[: min(starts)], True) if starts else (text, False)
-
-
-class CachedGenerator:
-    """Keeps generations in an SQLite file under (name, prompt, sampling, seed, row).
-
-    A call with any unknown row asks `inner` for all its rows, since a row's noise depends on its
-    number in the call.
-    """
-
-    def __init__(self, inner: TextGenerator, path: Path | str):
-        self.inner = inner
-        self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._connect() as connection:
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS generations (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
-            )
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
-
-    def generate(
-        self, prompts: Sequence[Prompt], sampling: SamplingSettings, seed: int
-    ) -> list[Generation]:
-        name = self.name
-        keys = [
-            _content_key(name, prompt, sampling, seed, row) for row, prompt in enumerate(prompts)
-        ]
-        with self._connect() as connection:
-            found = [self._look_up(connection, key) for key in keys]
-        if all(generation is not None for generation in found):
-            return found
-        made = self.inner.generate(prompts, sampling, seed)
-        rows = [
-            (key, json.dumps(dataclasses.asdict(generation)))
-            for key, generation in zip(keys, made, strict=True)
-        ]
-        with self._connect() as connection:
-            connection.executemany("INSERT OR REPLACE INTO generations VALUES (?, ?)", rows)
-        return made
-
-    @contextlib.contextmanager
-    def _connect(self):
-        """One transaction: all rows of a call are kept, or none."""
-        try:
-            with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
-                yield connection
-        except sqlite3.Error as error:
-            raise CacheError(
-                f"{self.path}: cannot be used as a cache of generations: {error}"
-            ) from error
-
-    def _look_up(self, connection: sqlite3.Connection, key: str) -> Generation | None:
-        row = connection.execute("SELECT value FROM generations WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            return None
-        fields = json.loads(row[0])
-        for name in ("token_ids", "log_probs"):
-            fields[name] = None if fields[name] is None else tuple(fields[name])
-        return Generation(**fields)
-
-
-def _content_key(name: str, prompt: Prompt, sampling: SamplingSettings, seed: int, row: int) -> str:
-    content = [name, prompt.text, list(prompt.stop), dataclasses.asdict(sampling), seed, row]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 class BudgetedGenerator:

@@ -1,4 +1,4 @@
-"""Cache, budget and script around any text generator."""
+"""Budget and script around any text generator."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from eagle_jax.base.prompts import Prompt
 from eagle_jax.language_model.generation import (
     BudgetedGenerator,
     BudgetExhausted,
-    CachedGenerator,
-    CacheError,
     Generation,
     SamplingSettings,
     ScriptedGenerator,
@@ -63,51 +61,6 @@ def test_a_script_follows_prompt_seed_and_row_only():
     assert first[0].text.split()[1] != first[1].text.split()[1]
 
 
-def test_the_cache_survives_a_new_process_and_asks_once(tmp_path):
-    inner = Counting("model@1")
-    made = CachedGenerator(inner, tmp_path / "cache" / "g.sqlite").generate(
-        prompts("a", "b"), SAMPLING, 3
-    )
-    again = CachedGenerator(inner, tmp_path / "cache" / "g.sqlite").generate(
-        prompts("a", "b"), SAMPLING, 3
-    )
-    assert again == made  # texts, ids and every bit of the log-probs
-    assert inner.calls == [["a", "b"]]
-
-
-@pytest.mark.parametrize(
-    ("texts", "sampling", "seed"),
-    [
-        (("a", "x"), SAMPLING, 3),
-        (("b", "a"), SAMPLING, 3),  # the same prompts on other rows
-        (("a", "b"), SAMPLING, 4),
-        (("a", "b"), SamplingSettings(temperature=0.6, top_p=1.0, max_new_tokens=8), 3),
-    ],
-)
-def test_whatever_changes_the_text_misses_the_cache(tmp_path, texts, sampling, seed):
-    inner = Counting("model@1")
-    cached = CachedGenerator(inner, tmp_path / "g.sqlite")
-    cached.generate(prompts("a", "b"), SAMPLING, 3)
-    made = cached.generate(prompts(*texts), sampling, seed)
-    assert made == Counting("model@1").generate(prompts(*texts), sampling, seed)
-    assert len(inner.calls) == 2
-
-
-def test_another_model_misses_the_cache(tmp_path):
-    CachedGenerator(Counting("model@1"), tmp_path / "g.sqlite").generate(prompts("a"), SAMPLING, 3)
-    other = Counting("model@2")
-    CachedGenerator(other, tmp_path / "g.sqlite").generate(prompts("a"), SAMPLING, 3)
-    assert other.calls == [["a"]]
-
-
-def test_a_file_that_is_no_cache_is_refused_and_left_alone(tmp_path):
-    path = tmp_path / "g.sqlite"
-    path.write_text("these are my notes, not a database" * 100)
-    with pytest.raises(CacheError, match="g.sqlite"):
-        CachedGenerator(Counting("model@1"), path)
-    assert path.read_text().startswith("these are my notes")
-
-
 def test_the_budget_counts_generations_and_refuses_before_asking():
     inner = Counting("model@1")
     budgeted = BudgetedGenerator(inner, 3)
@@ -118,14 +71,6 @@ def test_the_budget_counts_generations_and_refuses_before_asking():
     budgeted.generate(prompts("e"), SAMPLING, 0)
     assert budgeted.num_calls == 3
     assert inner.calls == [["a", "b"], ["e"]]
-
-
-def test_a_cache_in_front_of_a_budget_spends_nothing_on_hits(tmp_path):
-    budgeted = BudgetedGenerator(Counting("model@1"), 2)
-    cached = CachedGenerator(budgeted, tmp_path / "g.sqlite")
-    for _ in range(3):
-        cached.generate(prompts("a", "b"), SAMPLING, 0)
-    assert budgeted.num_calls == 2
 
 
 @pytest.mark.parametrize(
