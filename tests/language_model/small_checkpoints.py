@@ -1,0 +1,128 @@
+"""Small random checkpoints of each family, made and saved by PyTorch `transformers`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+
+WORDS = [f"w{index}" for index in range(90)]
+
+
+def write_tokenizer(folder: Path, *, with_bos: bool) -> None:
+    """A word tokenizer: [PAD] 0, [BOS] 1, [EOS] 2, [UNK] 3, words, then the marker #END_PLOT."""
+    specials = ["[PAD]", "[BOS]", "[EOS]", "[UNK]"]
+    vocabulary = {word: index for index, word in enumerate([*specials, *WORDS])}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.decoder = decoders.WordPiece(prefix="##", cleanup=False)
+    backend.add_special_tokens(specials)
+    backend.add_special_tokens([AddedToken("#END_PLOT", normalized=False)])
+    if with_bos:
+        backend.post_processor = processors.TemplateProcessing(
+            single="[BOS] $A", pair="[BOS] $A $B", special_tokens=[("[BOS]", 1)]
+        )
+    backend.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": {"content": "[PAD]"},'
+        ' "bos_token": "[BOS]", "eos_token": "[EOS]"}'
+    )
+
+
+# What each family adds to SHAPE: every switch that a published checkpoint of it uses.
+SHAPE = {
+    "vocab_size": 100,
+    "hidden_size": 48,
+    "intermediate_size": 72,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 96,
+    "rms_norm_eps": 1e-5,
+    "initializer_range": 0.15,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 5e3,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 24,
+}
+CHECKPOINTS = {
+    "llama": ("Llama", {"rope_parameters": {"rope_type": "default", "rope_theta": 5e3}}),
+    "llama3_2": ("Llama", {"rope_parameters": LLAMA3_ROPE, "tie_word_embeddings": True}),
+    "llama_biases": ("Llama", {"attention_bias": True, "mlp_bias": True}),
+    "mistral": ("Mistral", {"sliding_window": 5}),
+    "qwen2_5": (
+        "Qwen2",
+        {
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+            "tie_word_embeddings": True,
+        },
+    ),
+    "qwen2_window": (
+        "Qwen2",
+        {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
+    ),
+    # The heads are wider than hidden_size / num_attention_heads, as in Qwen 3 0.6B.
+    "qwen3": (
+        "Qwen3",
+        {
+            "head_dim": 16,
+            "tie_word_embeddings": True,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+        },
+    ),
+    "gemma": ("Gemma", {"head_dim": 16}),
+    "gemma2": (
+        "Gemma2",
+        {
+            "head_dim": 16,
+            "query_pre_attn_scalar": 24,
+            "sliding_window": 5,
+            "attn_logit_softcapping": 3.0,
+            "final_logit_softcapping": 4.0,
+        },
+    ),
+    "gemma3": (
+        "Gemma3",
+        {
+            "head_dim": 16,
+            "query_pre_attn_scalar": 24,
+            "sliding_window": 5,
+            "layer_types": ["sliding_attention", "full_attention"],
+            "rope_parameters": {
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+                "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
+            },
+        },
+    ),
+}
+
+
+def make_checkpoint(name: str, folder: Path):
+    """(folder, torch model): 2 layers, grouped queries, odd widths, all norms and biases random."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    family, extra = CHECKPOINTS[name]
+    torch.manual_seed(0)
+    config_class = getattr(transformers, f"{family}{'Text' * (family == 'Gemma3')}Config")
+    config = config_class(**SHAPE | extra)
+    config._attn_implementation = "eager"  # the others leave out Gemma's soft caps
+    model = getattr(transformers, f"{family}ForCausalLM")(config)
+    with torch.no_grad():
+        for parameter_name, parameter in model.named_parameters():
+            if "norm" in parameter_name:
+                low = -0.5 if "gemma" in name else 0.5
+                parameter.uniform_(low, low + 1.0)
+            if parameter_name.endswith("bias"):
+                parameter.normal_(0.0, 0.3)
+    model.eval()
+    model.save_pretrained(folder)
+    write_tokenizer(folder, with_bos="qwen" not in name)
+    return folder, model
