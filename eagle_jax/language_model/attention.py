@@ -15,6 +15,7 @@ from flax import nnx
 
 from eagle_jax.language_model.decoder_config import DecoderConfig, Rope
 from eagle_jax.language_model.linear import Linear
+from eagle_jax.language_model.sharding import constrain
 
 _MASKED = -1e30  # finite: a row that may look at nothing gets a uniform average, not NaN
 
@@ -165,7 +166,7 @@ class Attention(nnx.Module):
         if self.config.family.head_norms:
             query, key = self.query_norm(query), self.key_norm(key)
         query = rotate(query, Rotation(rotation.cos[:, first:], rotation.sin[:, first:]))
-        key = rotate(key, rotation)
+        query, key = constrain(query, "BTHd"), rotate(key, rotation)
         stored = KeyValue(key.transpose(0, 2, 3, 1), value.transpose(0, 2, 1, 3))
         if cache is not None:
             write = jax.lax.dynamic_update_slice_in_dim
@@ -173,5 +174,6 @@ class Attention(nnx.Module):
                 write(cache.keys, stored.keys, slot, axis=3),
                 write(cache.values, stored.values, slot, axis=2),
             )
+        stored = KeyValue(constrain(stored.keys, "BGdS"), constrain(stored.values, "BGSd"))
         scale, softcap = self.config.attention_scale, self.config.attention_softcap
         return self.output(attend(query, stored, allowed[:, first:], scale, softcap)), stored

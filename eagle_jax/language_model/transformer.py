@@ -24,6 +24,7 @@ from eagle_jax.language_model.attention import (
 )
 from eagle_jax.language_model.decoder_config import DecoderConfig
 from eagle_jax.language_model.linear import Linear
+from eagle_jax.language_model.sharding import constrain
 
 Params = dict[str, Any]
 _ACTIVATIONS = {
@@ -54,7 +55,8 @@ class FeedForward(nnx.Module):
         self.down = linear("down", config.intermediate_size, config.hidden_size)
 
     def __call__(self, hidden: jax.Array) -> jax.Array:
-        return self.down(_ACTIVATIONS[self.activation](self.gate(hidden)) * self.up(hidden))
+        inner = _ACTIVATIONS[self.activation](self.gate(hidden)) * self.up(hidden)
+        return self.down(constrain(inner, "BTF"))
 
 
 class Layer(nnx.Module):
@@ -80,7 +82,7 @@ class Layer(nnx.Module):
         fed = self.feed_forward(self.feed_forward_norm(hidden))
         if self.has_output_norms:
             fed = self.feed_forward_output_norm(fed)
-        return hidden + fed, stored
+        return constrain(hidden + fed, "BTD"), stored
 
 
 class DecoderStates(NamedTuple):
@@ -108,12 +110,13 @@ class Decoder(nnx.Module):
 
     def embed(self, tokens: jax.Array, soft: SoftEmbeddings | None = None) -> jax.Array:
         """Tokens [B, T] -> [B, T, D]; soft embeddings are spliced in before Gemma's scaling."""
-        hidden = jnp.take(self.token_embedding[...], tokens, axis=0)
+        table, tokens = constrain(self.token_embedding[...], "VD"), constrain(tokens, "BT")
+        hidden = jnp.take(table, tokens, axis=0)
         if soft is not None:
             hidden = jnp.where(soft.is_soft[..., None], soft.vectors.astype(hidden.dtype), hidden)
         if self.config.family.is_gemma:
             hidden *= jnp.asarray(self.config.hidden_size**0.5, hidden.dtype)
-        return hidden
+        return constrain(hidden, "BTD")
 
     def __call__(
         self,
@@ -201,7 +204,8 @@ class Decoder(nnx.Module):
         )
         if self.config.logit_softcap is not None:
             flat = self.config.logit_softcap * jnp.tanh(flat / self.config.logit_softcap)
-        return flat.reshape(*hidden.shape[:-1], flat.shape[-1])
+        logits = flat.reshape(*hidden.shape[:-1], flat.shape[-1])
+        return constrain(logits, "BV" if logits.ndim == 2 else "BTV")
 
 
 @functools.lru_cache
