@@ -66,6 +66,14 @@ FAMILIES = {
         ),
     )
 }
+# What config.json of a multimodal Gemma 3 leaves to the defaults of `transformers`.
+_GEMMA3_TEXT = {
+    "model_type": "gemma3_text",
+    "vocab_size": 262208,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 131072,
+}
 ACTIVATIONS = ("silu", "gelu", "gelu_pytorch_tanh")
 _NECESSARY = (
     "vocab_size",
@@ -187,7 +195,7 @@ def decoder_config_from_hf(config_json: Mapping[str, Any]) -> DecoderConfig:
     Raises UnsupportedModelError that names the key and value that this decoder cannot compute.
     """
     if config_json.get("model_type") == "gemma3" and "text_config" in config_json:
-        config_json = {"model_type": "gemma3_text"} | dict(config_json["text_config"])
+        config_json = _GEMMA3_TEXT | dict(config_json["text_config"])
     model_type = config_json.get("model_type")
     if model_type not in FAMILIES:
         raise UnsupportedModelError(

@@ -144,6 +144,22 @@ def test_old_config_json_of_gemma3_says_the_same():
     assert decoder_config_from_hf(old) == config_of("gemma3")
 
 
+def test_what_a_multimodal_gemma3_leaves_out_is_read_as_transformers_does():
+    transformers = pytest.importorskip("transformers")
+    text = {
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "model_type": "gemma3_text",
+        "num_hidden_layers": 34,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+        "sliding_window": 1024,
+    }  # google/gemma-3-4b-it
+    theirs = transformers.Gemma3TextConfig(**text).to_dict()
+    ours = decoder_config_from_hf({"model_type": "gemma3", "text_config": text})
+    assert ours == decoder_config_from_hf(theirs)
+    assert ours.layer_windows[:6] == (1024,) * 5 + (None,)
+
+
 @pytest.mark.parametrize("name", ["llama3_2", "qwen2_window", "gemma3"])
 def test_scanned_and_recomputed_layers_change_nothing(name):
     plain = config_of(name)
