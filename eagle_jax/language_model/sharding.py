@@ -28,7 +28,7 @@ AXES = ("data", "fsdp", "tensor")
 
 # End of a leaf's path -> the mesh axis of each dimension. Kernels are [inputs, outputs].
 _RULES = tuple(
-    (re.compile(f"(?:^|/){pattern}$"), axes)
+    (re.compile(f"(?:^|/)(?:{pattern})$"), axes)
     for pattern, axes in (
         (r"token_embedding|unembedding", ("tensor", "fsdp")),
         (r"(?:query|key|value|gate|up)/kernel", ("fsdp", "tensor")),
