@@ -4,56 +4,48 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
 import safetensors.numpy
+from absl import logging
+from jax.sharding import Mesh, Sharding
 
 from eagle_jax.base.atomic_files import write_atomically
-from eagle_jax.base.errors import UserError
+from eagle_jax.base.tensor_files import (
+    INDEX_SUFFIX,
+    SUFFIX,
+    CheckpointError,
+    TensorFiles,
+    read_json,
+)
 from eagle_jax.language_model.decoder_config import (
     DecoderConfig,
     UnsupportedModelError,
     decoder_config_from_hf,
     decoder_config_to_hf,
 )
+from eagle_jax.language_model.hf_names import HFTensor, hf_tensor
+from eagle_jax.language_model.sharding import fetch, tree_shardings
 from eagle_jax.language_model.tokenizer import Tokenizer, load_tokenizer
 from eagle_jax.language_model.transformer import Params, init_params
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-_READABLE = {"F32", "F16", "BF16"}
-_GIT_LFS = b"version https://git-lfs"
-
-_EMBEDDING, _UNEMBEDDING = "model.embed_tokens.weight", "lm_head.weight"
-# Our parameter path -> name in Hugging Face's checkpoints. A layer's names hang below its number.
-_OUTER_NAMES = {
-    "token_embedding": _EMBEDDING,
-    "final_norm/scale": "model.norm.weight",
-    "unembedding": _UNEMBEDDING,
-}
-_LAYER_NAMES = {
-    "attention_norm/scale": "input_layernorm.weight",
-    "attention/query/kernel": "self_attn.q_proj.weight",
-    "attention/key/kernel": "self_attn.k_proj.weight",
-    "attention/value/kernel": "self_attn.v_proj.weight",
-    "attention/output/kernel": "self_attn.o_proj.weight",
-    "attention/query_norm/scale": "self_attn.q_norm.weight",
-    "attention/key_norm/scale": "self_attn.k_norm.weight",
-    "feed_forward_norm/scale": "post_attention_layernorm.weight",
-    "feed_forward/gate/kernel": "mlp.gate_proj.weight",
-    "feed_forward/up/kernel": "mlp.up_proj.weight",
-    "feed_forward/down/kernel": "mlp.down_proj.weight",
-}
-_DERIVED_SUFFIX = ".rotary_emb.inv_freq"  # carried by old checkpoints, follows from rope_theta
-
-
-class CheckpointError(UserError):
-    """A checkpoint's file or tensor is missing, damaged or of another shape."""
+MAX_SHARD_BYTES = 5 * 10**9
+LORA_LEAVES = ("lora_down", "lora_up")
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+# Buffers that follow from config.json: old checkpoints carry them.
+_DERIVED = (".rotary_emb.inv_freq", ".attention.bias", ".attention.masked_bias")
+# How the names of a text model hang in a model that also sees: in its own checkpoint, in those of
+# Gemma 3 as they were published, and as `transformers` writes them since 4.52.
+_NESTINGS = (
+    lambda name: name,
+    lambda name: f"language_model.{name}",
+    lambda name: name.replace("model.", "model.language_model.", 1),
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,14 +58,18 @@ class LanguageModel:
     tokenizer: Tokenizer
 
 
-def load_language_model(folder: Path | str) -> LanguageModel:
-    """Reads a checkpoint of a known family; bfloat16, float16 and float32 become float32.
+def load_language_model(
+    folder: Path | str, *, dtype: str = "float32", mesh: Mesh | None = None
+) -> LanguageModel:
+    """Reads a checkpoint of a known family; its parameters become "float32" or "bfloat16".
 
-    Raises CheckpointError (file and tensor named), UnsupportedModelError or TokenizerError.
+    On a mesh each device's part of a tensor is read for itself, and the host holds one tensor at a
+    time at most. Raises CheckpointError (file and tensor named), UnsupportedModelError,
+    TokenizerError or ChatTemplateError.
     """
     folder = Path(folder)
     try:
-        config = decoder_config_from_hf(_read_json(folder / "config.json"))
+        config = decoder_config_from_hf(read_json(folder / "config.json"))
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{folder / 'config.json'}: {error}") from error
     tokenizer = load_tokenizer(folder)
@@ -82,126 +78,192 @@ def load_language_model(folder: Path | str) -> LanguageModel:
             f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model's vocab_size is "
             f"only {config.vocab_size}"
         )
-    return LanguageModel(folder.name, config, _read_params(folder, config), tokenizer)
+    files = TensorFiles(folder)
+    shapes = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+    params = read_tree(files, _places(config, files, flatten(shapes)), shapes, dtype, mesh)
+    return LanguageModel(folder.name, config, params, tokenizer)
 
 
-def save_language_model(model: LanguageModel, folder: Path | str, dtype: str) -> None:
-    """Writes config.json, model.safetensors and the tokenizer; dtype is "float32" or "bfloat16"."""
-    if dtype not in _DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
+def save_language_model(
+    model: LanguageModel, folder: Path | str, dtype: str, max_shard_bytes: int = MAX_SHARD_BYTES
+) -> None:
+    """Writes what `transformers` and vLLM load: config.json, safetensors in "float32" or "bfloat16"
+    (shards with an index if more than max_shard_bytes), the tokenizer and its chat template.
+
+    Low-rank updates are merged: W + down up alpha / rank, in float32 (Hu et al. 2021, section 4.1).
+    """
+    _check_dtype(dtype)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {}
-    for path, parameter in _flatten(model.params):
-        name, is_kernel = _hf_name(path)
-        array = np.asarray(parameter).astype(_DTYPES[dtype])
-        tensors[name] = np.ascontiguousarray(array.T if is_kernel else array)
-    config_json = decoder_config_to_hf(model.config) | {
-        "torch_dtype": dtype,
-        "bos_token_id": model.tokenizer.bos_id,
-        "eos_token_id": model.tokenizer.eos_id,
-        "pad_token_id": model.tokenizer.pad_id,
-    }
-    weights = safetensors.numpy.save(tensors, metadata={"format": "pt"})
+    shards = _shards(model, jnp.dtype(DTYPES[dtype]).itemsize, max_shard_bytes)
+    files = ["model" + SUFFIX]
+    if len(shards) > 1:
+        count = len(shards)
+        files = [f"model-{n:05d}-of-{count:05d}{SUFFIX}" for n in range(1, count + 1)]
     model.tokenizer.save(folder)
-    write_atomically(folder / WEIGHTS, lambda file: file.write(weights))
-    text = json.dumps(config_json, indent=2) + "\n"
-    write_atomically(folder / "config.json", lambda file: file.write(text.encode()))
+    weight_map, total_size = {}, 0
+    for file, paths in zip(files, shards, strict=True):  # the host holds one shard at a time
+        tensors = dict(_hf_array(model, path, DTYPES[dtype]) for path in paths)
+        write_tensors(folder / file, tensors)
+        weight_map |= dict.fromkeys(tensors, file)
+        total_size += sum(tensor.nbytes for tensor in tensors.values())
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": total_size}, "weight_map": weight_map}
+        files.append("model" + INDEX_SUFFIX)
+        write_json(folder / files[-1], index)
+    for path in folder.glob("model*" + SUFFIX + "*"):
+        if path.name not in files:  # of an earlier save: an index goes before a single file
+            path.unlink(missing_ok=True)
+    _write_configs(model, folder, dtype)
 
 
-def _read_params(folder: Path, config: DecoderConfig) -> Params:
-    files = _tensor_files(folder)
-    shapes = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
-    expected = {_hf_name(path)[0]: (path, shape.shape) for path, shape in _flatten(shapes)}
-    tied = config.tie_word_embeddings and _UNEMBEDDING in files
-    if tied and _EMBEDDING not in files:  # one matrix under two names: either may be the one kept
-        expected[_UNEMBEDDING] = expected.pop(_EMBEDDING)
-    for name, file in files.items():
-        derived = name.endswith(_DERIVED_SUFFIX) or (tied and name == _UNEMBEDDING)
-        if name not in expected and not derived:
+def _write_configs(model: LanguageModel, folder: Path, dtype: str) -> None:
+    tokenizer = model.tokenizer
+    several_ends = len(tokenizer.eos_ids) > 1
+    special = {
+        "bos_token_id": tokenizer.bos_id,
+        "eos_token_id": list(tokenizer.eos_ids) if several_ends else tokenizer.eos_id,
+        "pad_token_id": tokenizer.pad_id,
+    }
+    if several_ends:  # vLLM takes the other ends from here only
+        write_json(folder / "generation_config.json", special)
+    config_json = decoder_config_to_hf(model.config) | {"torch_dtype": dtype} | special
+    write_json(folder / "config.json", config_json)
+
+
+def _shards(model: LanguageModel, itemsize: int, max_bytes: int) -> list[list[str]]:
+    """Parameter paths in order, cut before the one that would exceed max_bytes."""
+    shards, used = [[]], 0
+    for path, leaf in flatten(model.params):
+        if path.endswith(LORA_LEAVES):
+            continue
+        size = leaf.size * itemsize
+        if shards[-1] and used + size > max_bytes:
+            shards.append([])
+            used = 0
+        shards[-1].append(path)
+        used += size
+    return shards
+
+
+def _hf_array(model: LanguageModel, path: str, dtype: jnp.dtype) -> tuple[str, np.ndarray]:
+    """Name and value of one parameter in a checkpoint, with its low-rank update if it has one."""
+    *parents, leaf = path.split("/")
+    module = model.params
+    for parent in parents:
+        module = module[parent]
+    array = fetch(module[leaf])
+    if leaf == "kernel" and "lora_down" in module:
+        down, up = (np.asarray(fetch(module[name]), np.float32) for name in LORA_LEAVES)
+        array = np.asarray(array, np.float32) + (down @ up) * np.float32(model.config.lora.scale)
+    name, is_kernel = hf_tensor(model.config, path)
+    array = np.asarray(array).astype(dtype, copy=False)
+    return name, array.T if is_kernel else array
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """A safetensors file as `transformers` writes it."""
+    # Not contiguous, an array would be written as it lies in memory: untransposed.
+    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    content = safetensors.numpy.save(contiguous, metadata={"format": "pt"})
+    write_atomically(path, lambda file: file.write(content))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """A JSON file as `transformers` writes it."""
+    text = json.dumps(content, indent=2) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def read_tree(
+    files: TensorFiles,
+    places: Mapping[str, HFTensor],
+    shapes: Params,
+    dtype: str,
+    mesh: Mesh | None,
+) -> Params:
+    """The tree of `shapes`, each leaf from its place; without a mesh on the default device.
+
+    Raises CheckpointError for the first tensor that is missing or has another shape, before the
+    first one is read.
+    """
+    _check_dtype(dtype)
+    for path, shape in flatten(shapes):
+        name, is_kernel = places[path]
+        files.check_shape(name, shape.shape[::-1] if is_kernel else shape.shape)
+    if mesh is None:
+        shardings = jax.tree.map(lambda _: None, shapes)
+    else:
+        shardings = tree_shardings(mesh, shapes)
+
+    def read(path, shape, sharding):
+        place = places[jax.tree_util.keystr(path, simple=True, separator="/")]
+        return _read_leaf(files, place, shape.shape, DTYPES[dtype], sharding)
+
+    return jax.tree_util.tree_map_with_path(read, shapes, shardings)
+
+
+def _read_leaf(
+    files: TensorFiles,
+    place: HFTensor,
+    shape: tuple[int, ...],
+    dtype: jnp.dtype,
+    sharding: Sharding | None,
+) -> jax.Array:
+    parts: dict[tuple, np.ndarray] = {}
+
+    def read(index: tuple[slice, ...]) -> np.ndarray:
+        key = tuple((axis.start, axis.stop) for axis in index)
+        if key not in parts:  # devices with the same part share one reading
+            stored = files.read(place.name, index[::-1] if place.is_kernel else index)
+            part = stored.astype(dtype, copy=False)
+            parts[key] = part.T if place.is_kernel else part
+        return parts[key]
+
+    if sharding is None:
+        return jnp.asarray(read((slice(None),) * len(shape)))
+    return jax.make_array_from_callback(shape, sharding, read, dtype=dtype)
+
+
+def _places(
+    config: DecoderConfig, files: TensorFiles, leaves: Iterator[tuple[str, jax.ShapeDtypeStruct]]
+) -> dict[str, HFTensor]:
+    """Where each parameter stands in these files. Raises CheckpointError for a tensor too many."""
+    names = set(files.names)
+    final_norm = hf_tensor(config, "final_norm/scale").name
+    nest = next((nest for nest in _NESTINGS if nest(final_norm) in names), _NESTINGS[0])
+
+    def place(path: str) -> HFTensor:
+        name, is_kernel = hf_tensor(config, path)
+        return HFTensor(nest(name), is_kernel)
+
+    places = {path: place(path) for path, _ in leaves}
+    known = {name for name, _ in places.values()}
+    if config.tie_word_embeddings:  # one matrix under two names: either may be the one kept
+        embedding, unembedding = place("token_embedding"), place("unembedding")
+        if embedding.name not in names and unembedding.name in names:
+            places["token_embedding"] = unembedding
+        known |= {embedding.name, unembedding.name}
+    others = 0
+    for name in sorted(names - known):
+        if nest is not _NESTINGS[0] and "language_model." not in name:
+            others += 1
+        elif not name.endswith(_DERIVED):
             raise CheckpointError(
-                f"{file}: tensor {name} has no place in a {config.family.model_type} decoder"
+                f"{files.file(name)}: tensor {name} has no place in a {config.family.model_type} "
+                "decoder"
             )
-    params: Params = {}
-    by_file: dict[Path, list[str]] = {}
-    for name in expected:
-        if name not in files:
-            raise CheckpointError(f"{folder}: tensor {name} is missing")
-        by_file.setdefault(files[name], []).append(name)
-    for file, names in by_file.items():
-        with _open(file) as tensors:
-            for name in names:
-                path, shape = expected[name]
-                array = _read_tensor(file, tensors, name, _hf_name(path)[1], shape)
-                *parents, leaf = path.split("/")
-                branch = params
-                for parent in parents:
-                    branch = branch.setdefault(parent, {})
-                branch[leaf] = array
-    return params
+    if others:
+        logging.info("%s: %d tensors are not the text model's and not read", files.folder, others)
+    return places
 
 
-def _tensor_files(folder: Path) -> dict[str, Path]:
-    """Tensor name -> the file that holds it, from the index or from the single file."""
-    if (folder / INDEX).is_file():
-        weight_map = _read_json(folder / INDEX).get("weight_map")
-        if not isinstance(weight_map, dict):
-            raise CheckpointError(f"{folder / INDEX}: has no weight_map")
-        return {name: folder / file for name, file in weight_map.items()}
-    with _open(folder / WEIGHTS) as tensors:
-        return dict.fromkeys(tensors.keys(), folder / WEIGHTS)
-
-
-def _open(file: Path) -> safetensors.safe_open:
-    if not file.is_file():
-        raise CheckpointError(f"{file}: not found")
-    with open(file, "rb") as stream:
-        if stream.read(len(_GIT_LFS)) == _GIT_LFS:
-            raise CheckpointError(
-                f"{file}: is a git LFS pointer; run `git lfs pull` to get the file"
-            )
-    try:
-        return safetensors.safe_open(file, framework="numpy")
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{file}: truncated or not safetensors: {error}") from error
-
-
-def _read_tensor(file: Path, tensors, name: str, is_kernel: bool, shape: tuple[int, ...]):
-    """One tensor as float32, transposed if it is a kernel ([outputs, inputs] in PyTorch)."""
-    if name not in tensors.keys():  # noqa: SIM118  (safe_open is no mapping)
-        raise CheckpointError(f"{file}: tensor {name} is missing, though the index says it is here")
-    header = tensors.get_slice(name)
-    found, expected = tuple(header.get_shape()), shape[::-1] if is_kernel else shape
-    if found != expected:
-        raise CheckpointError(
-            f"{file}: tensor {name} has shape {found}, config.json says {expected}"
-        )
-    if header.get_dtype() not in _READABLE:
-        raise CheckpointError(
-            f"{file}: tensor {name} is {header.get_dtype()}, readable are "
-            f"{', '.join(sorted(_READABLE))}"
-        )
-    array = tensors.get_tensor(name).astype(np.float32)
-    return jnp.asarray(array.T if is_kernel else array)
-
-
-def _flatten(params: Params) -> Iterator[tuple[str, jax.Array]]:
+def flatten(params: Params) -> Iterator[tuple[str, jax.Array]]:
+    """(path such as "layers/0/attention/query/kernel", leaf) of every parameter."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
 
 
-def _hf_name(path: str) -> tuple[str, bool]:
-    """Hugging Face's name of our parameter, and whether it is a kernel (there transposed)."""
-    if path in _OUTER_NAMES:
-        return _OUTER_NAMES[path], False
-    _, index, rest = path.split("/", 2)
-    return f"model.layers.{index}.{_LAYER_NAMES[rest]}", rest.endswith("/kernel")
-
-
-def _read_json(path: Path) -> dict:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: not found")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not JSON: {error}") from error
+def _check_dtype(dtype: str) -> None:
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
