@@ -64,6 +64,7 @@ class ReportData:
     # [{"title", "facts": [{"name", "value", "meaning"}]}], one group for each stage
     stages: Sequence[Mapping[str, Any]]
     rater: str  # a sentence or two: who answered the rater form
+    remote: Sequence[Mapping[str, Any]]  # RemoteGenerator.usage and a name, for each remote model
     not_reproduced: Sequence[str]
     settings: Mapping[str, Any]
     provenance: Mapping[str, Any]

@@ -16,7 +16,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.prompts import Prompt
@@ -75,7 +75,7 @@ class GenerationCache:
         with self._transaction() as connection:
             query = "SELECT value FROM generations WHERE key = ?"
             rows = [connection.execute(query, (key,)).fetchone() for key in keys]
-            return [None if row is None else _from_json(row[0]) for row in rows]
+            return [None if row is None else read_generation(json.loads(row[0])) for row in rows]
 
     def write(self, generations: Mapping[str, Generation]) -> None:
         """Keeps generations by key: all of them, or none."""
@@ -128,11 +128,13 @@ def _insert(connection: sqlite3.Connection, generations: Mapping[str, Generation
     connection.executemany("INSERT OR REPLACE INTO generations VALUES (?, ?)", rows)
 
 
-def _from_json(value: str) -> Generation:
-    fields = json.loads(value)
-    for name in ("token_ids", "log_probs"):
-        fields[name] = None if fields[name] is None else tuple(fields[name])
-    return Generation(**fields)
+def read_generation(fields: Mapping[str, Any]) -> Generation:
+    """The generation whose `dataclasses.asdict` went through JSON."""
+    tuples = {
+        name: None if fields[name] is None else tuple(fields[name])
+        for name in ("token_ids", "log_probs")
+    }
+    return Generation(**{**fields, **tuples})
 
 
 class CachedGenerator:

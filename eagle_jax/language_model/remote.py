@@ -7,6 +7,7 @@ as it is there: a run that was killed pays nothing twice.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ import numpy as np
 from absl import logging
 
 from eagle_jax.base.errors import UserError
+from eagle_jax.base.processes import from_primary
 from eagle_jax.base.prompts import Prompt
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.language_model.call_budget import CallBudget
@@ -26,7 +28,9 @@ from eagle_jax.language_model.generation_cache import (
     CACHED,
     GenerationCache,
     Request,
+    Usage,
     content_key,
+    read_generation,
 )
 from eagle_jax.language_model.remote_endpoint import Attempt, Endpoint
 from eagle_jax.language_model.remote_settings import RemoteSettings
@@ -82,8 +86,18 @@ class RemoteGenerator:
         """One generation per prompt.
 
         Raises `RemoteError` or `BudgetExhausted` for the first row that cannot be had; no other row
-        is begun then, but what is in flight is waited for and kept.
+        is begun then, but what is in flight is waited for and kept. Of several processes the first
+        one asks for all.
         """
+
+        def ask() -> list[dict[str, Any]]:
+            return [dataclasses.asdict(made) for made in self._generate(prompts, sampling, seed)]
+
+        return [read_generation(fields) for fields in from_primary(f"ask {self.name}", ask)]
+
+    def _generate(
+        self, prompts: Sequence[Prompt], sampling: SamplingSettings, seed: int
+    ) -> list[Generation]:
         name = self.name
         rows = []
         for row, prompt in enumerate(prompts):
@@ -103,7 +117,7 @@ class RemoteGenerator:
         `cost` is None where a price is not known; `num_uncounted` requests may have cost tokens
         that the server did not tell.
         """
-        used = self.cache.usage(self.name)
+        used = Usage(*from_primary(f"sum {self.name}", lambda: self.cache.usage(self.name)))
         prices = self.settings.prices
         cost = None
         if prices.prompt is not None and prices.completion is not None:

@@ -26,7 +26,7 @@ from eagle_jax.pipeline.settings import CatalogueSettings, EagleExperiment, Util
 _ROWS_AT_ONCE = 1024  # utilities are computed so many rows at a time
 # The settings of an EAGLE experiment that its candidates depend on: no other makes them stale.
 _UP_TO_CANDIDATES = (
-    "seed", "prompts", "catalogue", "split", "models", "wals", "domain_encoder",
+    "seed", "prompts", "catalogue", "split", "models", "remote", "wals", "domain_encoder",
     "held_out_domain_encoder", "utility", "environment", "profiles", "candidates",
 )  # fmt: skip
 

@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from eagle_jax.base.atomic_files import write_atomically
 from eagle_jax.base.errors import CorruptArtifactError, DiskFullError
@@ -17,8 +18,10 @@ from eagle_jax.base.work_directory import StageFolder, WorkDirectory
 from eagle_jax.environment.candidate_actions import ProposalContext
 from eagle_jax.environment.llm_environment import LLMEnvironment
 from eagle_jax.evaluation.content_gap import HELD_OUT, TRAIN
+from eagle_jax.language_model.generation_cache import GenerationCache
 from eagle_jax.language_model.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.local import LocalFeatures, LocalGenerator
+from eagle_jax.language_model.remote import RemoteGenerator
 from eagle_jax.pipeline.candidate_stage import CandidateSet, run_candidate_stage
 from eagle_jax.pipeline.catalogue_stage import (
     fingerprint,
@@ -39,9 +42,10 @@ from eagle_jax.pipeline.policy_stages import (
 )
 from eagle_jax.pipeline.profile_stage import run_profile_stage
 from eagle_jax.pipeline.report_stage import make_report
-from eagle_jax.pipeline.settings import EagleExperiment
+from eagle_jax.pipeline.settings import REMOTE, EagleExperiment
 
 _TIMES = "times.json"
+_GENERATIONS, _USAGE = "generations.sqlite", "remote_usage.json"
 
 
 def run_eagle(experiment: EagleExperiment, workdir: Path) -> Path:
@@ -66,6 +70,11 @@ class _Run:
         self.workdir = workdir
         self.stages: dict[str, StageFolder] = {}
         self.book = PROMPT_BOOKS[experiment.prompts]
+        cache = GenerationCache(workdir.root / _GENERATIONS)
+        self.remote = {
+            name: RemoteGenerator(experiment.remote[name.removeprefix(REMOTE)], cache)
+            for name in experiment.remote_models()
+        }
 
     def run(self) -> Path:
         self.prepare_world()
@@ -82,8 +91,9 @@ class _Run:
             calls[kind] = sum(spent) / max(len(spent), 1)
         self._evaluate(Contestants(references, agents, calls))
         html, _ = make_report(
-            self.workdir.root, self.experiment, self.stages, self.scorers[TRAIN], self._seconds()
-        )
+            self.workdir.root, self.experiment, self.stages, self.scorers[TRAIN], self._seconds(),
+            self._usage(),
+        )  # fmt: skip
         return html
 
     def prepare_world(self) -> None:
@@ -200,8 +210,10 @@ class _Run:
         ) as stage:  # fmt: skip
             run_evaluation_stage(stage, evaluation, contestants)
 
-    def _generator(self, name: str) -> LocalGenerator:
+    def _generator(self, name: str) -> LocalGenerator | RemoteGenerator:
         """The text generator that a model makes."""
+        if name in self.remote:
+            return self.remote[name]
         models = self.experiment.models
         return LocalGenerator(load_model(name), models.batch_size, models.length_multiple)
 
@@ -227,13 +239,22 @@ class _Run:
         finally:
             if not done and self.workdir.root.exists():
                 self._add_seconds(name, time.monotonic() - started)
+                if self.remote:
+                    self._write_json(_USAGE, self._usage())
 
     def _add_seconds(self, name: str, seconds: float) -> None:
         total = self._seconds()
         total[name] = round(total.get(name, 0.0) + seconds, 1)
-        text = json.dumps(total, indent=1) + "\n"
+        self._write_json(_TIMES, total)
+
+    def _usage(self) -> list[dict[str, Any]]:
+        """What each remote model took, over all runs of this work directory."""
+        return [{"name": name, **generator.usage()} for name, generator in self.remote.items()]
+
+    def _write_json(self, file: str, value: Any) -> None:
+        text = json.dumps(value, indent=1) + "\n"
         with contextlib.suppress(DiskFullError):  # the stage's own error says it better
-            write_atomically(self.workdir.root / _TIMES, lambda file: file.write(text.encode()))
+            write_atomically(self.workdir.root / file, lambda stream: stream.write(text.encode()))
 
     def _seconds(self) -> dict[str, float]:
         """Wall-clock time of each stage, over all runs of this work directory."""

@@ -34,8 +34,10 @@ def make_report(
     stages: Mapping[str, StageFolder],
     scorer: Scorer,
     seconds: Mapping[str, float],
+    remote: Sequence[Mapping[str, Any]],
 ) -> tuple[Path, Path]:
-    """Writes report.html and report.md into `folder`; `stages` are the finished ones by name."""
+    """Writes report.html and report.md into `folder`; `stages` are the finished ones by name,
+    `remote` is the usage of remote models."""
     evaluation = stages["evaluation"]
     table = evaluation.read_json("table.json")
     reachable = evaluation.read_json("reachable.json")
@@ -53,6 +55,7 @@ def make_report(
         embedding_picture=_picture(scorer, told),
         stages=_facts(stages, reachable, seconds),
         rater=_rater(experiment),
+        remote=remote,
         not_reproduced=NOT_REPRODUCED,
         settings=json.loads(json.dumps(dataclasses.asdict(experiment))),
         provenance=provenance(),

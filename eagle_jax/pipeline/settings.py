@@ -12,8 +12,11 @@ from eagle_jax.embeddings.wals import WALSSettings
 from eagle_jax.environment.candidate_actions import CandidateSettings
 from eagle_jax.evaluation.statistics import BootstrapSettings
 from eagle_jax.language_model.generation import SamplingSettings
+from eagle_jax.language_model.remote_settings import RemoteSettings
 from eagle_jax.training.next_token import NextTokenSettings
 from eagle_jax.training.train_state import EagleSettings
+
+REMOTE = "remote/"  # what the names of remote models begin with
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +62,8 @@ class SplitSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """Which model plays each role: `minilens/<name>` or a folder in Hugging Face layout."""
+    """Which model plays each role: `minilens/<name>` or a folder in Hugging Face layout;
+    environment, generator and rater may be `remote/<name>` of the experiment's table `remote`."""
 
     policy: str
     environment: str
@@ -130,8 +134,8 @@ class EvaluationSettings:
 
     best_of_n: budgets of best-of-N with the reference policy: `test_calls` (as many environment
         calls as one episode), `all_calls` (the agent's training calls as well).
-    transfer_environment: another environment for the same policies (`minilens/<name>` or a
-        folder); None: no such rows.
+    transfer_environment: another environment for the same policies (`minilens/<name>`, a folder
+        or `remote/<name>`); None: no such rows.
     extra_kinds: the kinds of reference policy that get best-of-N and transfer rows.
     num_reachable: starts for which the best reachable utility is searched, 0: none.
     rater: how the rater model answers its form about every new text; None: no rater columns.
@@ -167,6 +171,7 @@ class EagleExperiment:
     catalogue: CatalogueSettings
     split: SplitSettings
     models: ModelSettings
+    remote: dict[str, RemoteSettings]
     wals: WALSSettings
     domain_encoder: DomainEncoderSettings
     held_out_domain_encoder: DomainEncoderSettings
@@ -188,3 +193,21 @@ class EagleExperiment:
             for kind in kinds:
                 if kind not in allowed:
                     raise ValueError(f"{name}: {kind!r} is none of {', '.join(allowed)}")
+        for role in ("policy", "features", "held_out_features"):
+            if getattr(self.models, role).startswith(REMOTE):
+                raise ValueError(f"models.{role}: its weights are needed here, so not a remote one")
+        for name in self.remote_models():
+            if name.removeprefix(REMOTE) not in self.remote:
+                raise ValueError(
+                    f"{name!r} is not in the table remote, which has: {', '.join(self.remote)}"
+                )
+
+    def remote_models(self) -> list[str]:
+        """The names `remote/<name>` that play a role, each once."""
+        names = [
+            self.models.environment,
+            self.models.generator,
+            self.models.rater if self.evaluation.rater is not None else None,
+            self.evaluation.transfer_environment,
+        ]
+        return [name for name in dict.fromkeys(names) if name and name.startswith(REMOTE)]

@@ -68,6 +68,7 @@ def _world(config: ConfigDict) -> None:
             "length_multiple": 32,
         }
     )
+    config.remote = ConfigDict()  # settings of models named remote/<name>: see eagle_remote.py
 
 
 def _encoders(config: ConfigDict) -> None:

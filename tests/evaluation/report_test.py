@@ -71,6 +71,7 @@ def data():
             {"title": "E_D", "facts": [{"name": "R^2", "value": 0.81234567, "meaning": _EVIL}]}
         ],
         rater="Here a model <b>rates</b>.",
+        remote=[],
         not_reproduced=["raters <people>"],
         settings={"design": {"kind": "g_optimal", "num_kept": 10}, "seed": 0},
         provenance={"commit": "abc"},
