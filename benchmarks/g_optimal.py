@@ -19,9 +19,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import dataclasses
-import importlib.metadata
 import importlib.util
-import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -29,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-from benchmarks import g_optimal_data, g_optimal_peers, g_optimal_table
+from benchmarks import g_optimal_data, g_optimal_peers, g_optimal_table, rounds
 from benchmarks.g_optimal_contenders import (
     NUMPY_PEER,
     Contender,
@@ -43,14 +41,11 @@ from benchmarks.g_optimal_contenders import (
     peer_contenders,
 )
 from benchmarks.g_optimal_table import BASELINE, TARGET_GAP, TOLERATED_EXCESS, Certified
-from eagle_jax.base.atomic_files import write_atomically
-from eagle_jax.base.provenance import provenance
 from eagle_jax.design.design_problem import GOptimalSettings
 from eagle_jax.design.g_optimal import g_optimal_design
 
 _NATURAL = ("gaussian", "clustered", "sentence-like")
-# Above this load average the times are somebody else's as well.
-_QUIET_LOAD = 0.5
+_PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "cvxpy", "clarabel", "scs")
 
 _OUT = flags.DEFINE_string("out", "runs/g_optimal_benchmark", "folder for the table")
 _SEED = flags.DEFINE_integer("seed", 0, "of the problems")
@@ -148,34 +143,6 @@ def certify() -> Iterator[Certified]:
                 )
 
 
-def machine() -> dict[str, str]:
-    """What the numbers depend on."""
-    made_of = provenance()
-    cpu_info = Path("/proc/cpuinfo")
-    models = [
-        line.split(":", 1)[1].strip()
-        for line in (cpu_info.read_text().splitlines() if cpu_info.exists() else [])
-        if line.startswith("model name")
-    ]
-    packages = ("jax", "jaxlib", "numpy", "scipy", "cvxpy", "clarabel", "scs")
-    return {
-        "processor": f"{os.cpu_count()} x {models[0] if models else 'unknown'}",
-        "device of JAX": made_of["device"],
-        "load at the start": " ".join(f"{load:.2f}" for load in os.getloadavg()),
-        "OPENBLAS_NUM_THREADS": os.environ["OPENBLAS_NUM_THREADS"],
-        "python": made_of["python"],
-        "versions": ", ".join(
-            f"{name} {importlib.metadata.version(name)}"
-            for name in packages
-            if importlib.util.find_spec(name)
-        ),
-        "platform": made_of["platform"],
-        "commit": str(made_of["commit"]),
-        "command": made_of["command"],
-        "time": made_of["time"],
-    }
-
-
 def contenders_of(setting: Setting, plan: Plan, peers: dict[str, Peer]) -> list[Contender]:
     """The baseline first. With all directions of d >= K it is alone: there is nothing to solve."""
     num_candidates, rank = setting.coordinates.shape[1:]
@@ -197,17 +164,14 @@ def write(folder: Path, made_by: dict[str, str], notes: list[str], plan: Plan, m
         "certified": [dataclasses.asdict(row) for row in certified],
         "measurements": [dataclasses.asdict(row) for row in measured],
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (("results.json", json.dumps(record, indent=1)), ("results.md", page)):
-        write_atomically(folder / name, lambda file, text=text: file.write(text.encode()))
+    rounds.write_results(folder, page, record)
     return page
 
 
 def main(_) -> None:
-    made_by = machine()
+    made_by = rounds.machine(_PACKAGES)
     peers, notes = available_peers()
-    if os.getloadavg()[0] > _QUIET_LOAD:
-        notes.append(f"WARNING: the machine was not quiet, load {made_by['load at the start']}")
+    notes += rounds.load_warning()
     for line in (*(f"{name}: {value}" for name, value in made_by.items()), *notes):
         print(line)
     plan = Plan(
@@ -223,7 +187,7 @@ def main(_) -> None:
         measured += found
         print(f"\n{setting.dataset} d={found[0].width} r={found[0].rank} gap {setting.gap:g}")
         for row in found:
-            times = g_optimal_table.spread([1e3 * s for s in row.seconds])
+            times = rounds.spread([1e3 * s for s in row.seconds])
             print(f"  {row.who} {row.precision} batch {row.batch}: {times} ms", flush=True)
         write(folder, made_by, notes, plan, measured, certified)  # an interrupted run keeps these
     certified += certify()

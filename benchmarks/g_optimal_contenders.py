@@ -6,9 +6,9 @@ Axis letters: B problems, K candidates, d domain width, r rank.
 from __future__ import annotations
 
 import dataclasses
-import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -21,6 +21,8 @@ from benchmarks.g_optimal_table import (
     TOLERATED_EXCESS,
     Measurement,
 )
+from benchmarks.rounds import take_turns
+from benchmarks.worker import processor_seconds
 from eagle_jax.design.design_problem import GOptimalSettings
 from eagle_jax.design.g_optimal import g_optimal_design
 
@@ -164,30 +166,27 @@ def peer_contenders(
         )
 
 
-def _processor_seconds() -> float:
-    """Of this process and its children that have ended."""
-    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+def _watched(contender: Contender) -> tuple[Outcome, float, float]:
+    """What a run gives, its seconds with everything around, and processor seconds."""
+    start, processor_start = time.perf_counter(), processor_seconds()
+    outcome = contender.run()
+    return outcome, time.perf_counter() - start, processor_seconds() - processor_start
 
 
 def measure(
     setting: Setting, plan: Plan, contenders: Sequence[Contender]
 ) -> list[Measurement]:
     """All contenders in turn, round by round; the first is what the ratios are to."""
-    seconds = [[] for _ in contenders]
-    busy, elapsed = np.zeros(len(contenders)), np.zeros(len(contenders))
-    outcomes = [None] * len(contenders)
-    for round_ in range(plan.rounds):
-        for index, contender in enumerate(contenders):
-            if round_ >= contender.rounds:
-                continue
-            start, processor_start = time.perf_counter(), _processor_seconds()
-            outcomes[index] = contender.run()
-            busy[index] += _processor_seconds() - processor_start
-            elapsed[index] += time.perf_counter() - start
-            seconds[index].append(outcomes[index].seconds / len(contender.coordinates))
+    runs = [partial(_watched, contender) for contender in contenders]
+    turns = take_turns(runs, [min(plan.rounds, contender.rounds) for contender in contenders])
+    seconds = [
+        [outcome.seconds / len(contender.coordinates) for outcome, _, _ in mine]
+        for contender, mine in zip(contenders, turns, strict=True)
+    ]
     measured = []
-    for index, (contender, outcome) in enumerate(zip(contenders, outcomes, strict=True)):
+    for index, (contender, mine) in enumerate(zip(contenders, turns, strict=True)):
+        outcome = mine[-1][0]
+        elapsed, busy = (sum(turn[column] for turn in mine) for column in (1, 2))
         gaps = g_optimal_data.true_gaps(contender.coordinates, outcome.weights)
         is_solved = outcome.has_converged & (gaps <= TOLERATED_EXCESS * setting.gap)
         pairs = zip(seconds[index], seconds[0], strict=False)
@@ -202,11 +201,11 @@ def measure(
             num_problems=len(contender.coordinates),
             seconds=tuple(seconds[index]),
             ratios=tuple(theirs / ours for theirs, ours in pairs),
-            busy_cores=float(busy[index] / elapsed[index]),
+            busy_cores=busy / elapsed,
             first_call=contender.first_call,
             worst_gap=float(np.max(gaps)),
             unsolved=int(np.sum(~is_solved)),
-            whole_call=float(elapsed[index] / len(seconds[index]) / len(contender.coordinates)),
+            whole_call=elapsed / len(mine) / len(contender.coordinates),
             note=contender.note,
         ))
     return measured

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+
+from benchmarks.rounds import OUTCOME, markdown_table, spread
 
 BASELINE = "interior_point"
 TARGET_GAP = 1e-4
@@ -85,15 +87,6 @@ class Verdict:
     is_met: bool | None
 
 
-def spread(values: Sequence[float], digits: int = 3) -> str:
-    """Median [least, largest]."""
-    low, middle, high = (
-        f"{value:.{digits}g}" if value < 10**digits else f"{value:,.0f}"
-        for value in (min(values), statistics.median(values), max(values))
-    )
-    return f"{middle} [{low}, {high}]"
-
-
 def verdicts(
     measurements: Sequence[Measurement],
     certified: Sequence[Certified],
@@ -151,11 +144,6 @@ def _kept_promise(certified, precision):
     return Verdict(target, "all", reached, worst <= TOLERATED_EXCESS and unsolved == 0)
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
 def page(
     machine: dict[str, str],
     measurements: Sequence[Measurement],
@@ -164,7 +152,6 @@ def page(
     notes: Sequence[str],
 ) -> str:
     """The whole report in Markdown."""
-    outcome = {True: "met", False: "**missed**", None: "-"}
     return "\n".join([
         "# G-optimal design: ours and its peers, one run\n",
         markdown_table(("machine", ""), machine.items()),
@@ -172,7 +159,7 @@ def page(
         "\n## Targets\n",
         markdown_table(
             ("target", "data", "reached: median [least, largest]", ""),
-            [(v.target, v.dataset, v.reached, outcome[v.is_met]) for v in found],
+            [(v.target, v.dataset, v.reached, OUTCOME[v.is_met]) for v in found],
         ),
         "## Promises recomputed\n",
         markdown_table(

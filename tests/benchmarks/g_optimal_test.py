@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import g_optimal_data, g_optimal_peers, g_optimal_table
+from benchmarks import g_optimal_data, g_optimal_peers, rounds
 from benchmarks.g_optimal_table import Certified, Measurement, verdicts
 
 ROOT = Path(__file__).parents[2]
@@ -140,7 +140,7 @@ def test_misses_are_shown_as_misses():
         "recomputed gap at most 1.1 x promised, float64": None,
         "recomputed gap at most 1.1 x promised, float32": False,
     }
-    assert g_optimal_table.spread((0.0012345, 3.0, 12345.0)) == "3 [0.00123, 12,345]"
+    assert rounds.spread((0.0012345, 3.0, 12345.0)) == "3 [0.00123, 12,345]"
 
 
 def test_the_script_writes_its_table(tmp_path):
