@@ -136,6 +136,7 @@ def run_reference_stage(
         params = train_next_token(
             model.config,
             model.params,
+            "full",
             draw_batches,
             settings.training,
             Checkpoints(stage.path / "checkpoints", digest=stage.digest, max_to_keep=1),
@@ -222,7 +223,7 @@ def run_agent_stage(
         )
         result = train_eagle(
             reference,
-            reference.params,
+            "full",
             task,
             settings.training,
             seed=seed,

@@ -88,6 +88,7 @@ def pretrain(name: str, settings: PretrainingSettings, workdir: Path) -> dict[st
     params = train_next_token(
         config,
         init_params(config, jax.random.key(settings.seed)),
+        "full",
         draw_batches,
         settings.training,
         Checkpoints(stage.path / "checkpoints", digest=stage.digest, max_to_keep=1),

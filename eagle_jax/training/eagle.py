@@ -28,6 +28,7 @@ from eagle_jax.language_model.transformer import Params
 from eagle_jax.training.policy import encode_policy_batch, make_policy_fn, state_prompts
 from eagle_jax.training.policy_gradient import Experience, update
 from eagle_jax.training.train_state import AgentState, EagleSettings, init_agent
+from eagle_jax.training.trainable import TrainingMode, join, split
 
 LENGTH_MULTIPLE = 32  # the sampler's prompts are padded to multiples of it
 
@@ -50,7 +51,10 @@ class EagleTask:
 
 
 class EagleResult(NamedTuple):
-    """Parameters of the last and of the best iteration (by validation), and all metrics' rows."""
+    """Parameters of the last and of the best iteration (by validation), and all metrics' rows.
+
+    What was frozen are the reference policy's own arrays.
+    """
 
     params: Params
     best_params: Params
@@ -59,8 +63,8 @@ class EagleResult(NamedTuple):
 
 
 def train_eagle(
-    model: LanguageModel,
-    reference_params: Params,
+    reference: LanguageModel,
+    mode: TrainingMode,
     task: EagleTask,
     settings: EagleSettings,
     *,
@@ -69,44 +73,47 @@ def train_eagle(
     metrics_folder: Path,
     description: str,
 ) -> EagleResult:
-    """Trains the policy from the last checkpoint, or from `reference_params`.
+    """Trains the policy from the last checkpoint, or from the reference policy.
 
-    `model` gives the architecture and the tokenizer. Raises `NonFiniteError` that names the
-    iteration where a reward, a feature or a loss is not finite; nothing of it is saved.
+    Raises `NonFiniteError` that names the iteration where a reward, a feature or a loss is not
+    finite; nothing of it is saved.
     """
-    trainer = _Trainer(model, reference_params, task, settings, seed)
+    trainable, frozen = split(reference.params, mode)
+    trainer = _Trainer(reference, trainable, frozen, task, settings, seed)
     states = task.environment.reset(task.validation_starts)
     num_features = task.value_features_fn(states[:1]).shape[1]
     key = jax.random.key(derive_seed(seed, 0, 0))
-    state = init_agent(reference_params, num_features, settings, key)
+    state = init_agent(trainable, num_features, settings, key)
     restored = checkpoints.restore_latest(state)
     start, state = restored if restored else (0, state)
     with MetricsWriter(metrics_folder, resume_step=start if restored else None) as metrics:
         if not restored:
             values = trainer.validate(0, state)
             metrics.write(0, values)
-            checkpoints.save_best(0, state.params, values["validation/reward"])
+            checkpoints.save_best(0, state.trainable, values["validation/reward"])
         remaining = range(start + 1, settings.num_iterations + 1)
         for step in progress(remaining, len(remaining), description, "iteration"):
             last = step == settings.num_iterations
             state, values = trainer.iterate(step, state)
             if last or step % settings.validate_every == 0:
                 values |= trainer.validate(step, state)
-                checkpoints.save_best(step, state.params, values["validation/reward"])
+                checkpoints.save_best(step, state.trainable, values["validation/reward"])
             metrics.write(step, values)
             if last or step % settings.checkpoint_every == 0:
                 checkpoints.save(step, state)
-    best_step, best_params = checkpoints.restore_best(state.params)
+    best_step, best = checkpoints.restore_best(state.trainable)
     history = read_metrics(Path(metrics_folder) / "metrics.jsonl")
-    return EagleResult(state.params, best_params, best_step, history)
+    params, best_params = join(state.trainable, frozen), join(best, frozen)
+    return EagleResult(params, best_params, best_step, history)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Trainer:
     """What stays the same over all iterations."""
 
-    model: LanguageModel
-    reference_params: Params
+    reference: LanguageModel
+    reference_trainable: Params
+    frozen: Params
     task: EagleTask
     settings: EagleSettings
     seed: int
@@ -116,7 +123,7 @@ class _Trainer:
         started = time.perf_counter()
         rng = np.random.default_rng(derive_seed(self.seed, step, 0))
         starts = self.task.draw_starts(rng, self.settings.episodes_per_iteration)
-        trajectories = self._play(state.params, starts, derive_seed(self.seed, step, 1))
+        trajectories = self._play(state.trainable, starts, derive_seed(self.seed, step, 1))
         played = time.perf_counter()
         values, rewards = self._score(trajectories)
         features = self._features(trajectories)
@@ -124,7 +131,12 @@ class _Trainer:
         scored = time.perf_counter()
         experience = Experience(self._encode(trajectories), features, rewards)
         state, metrics = update(
-            self.model.config, self.settings, self.reference_params, state, experience
+            self.reference.config,
+            self.settings,
+            self.frozen,
+            self.reference_trainable,
+            state,
+            experience,
         )
         values |= {name: float(value) for name, value in metrics.items()}
         check_finite(step, values)
@@ -139,17 +151,17 @@ class _Trainer:
         """The same episodes' starts and seed every time, so that only the policy differs."""
         started = time.perf_counter()
         seed = derive_seed(self.seed, 0, 1)
-        trajectories = self._play(state.params, self.task.validation_starts, seed)
+        trajectories = self._play(state.trainable, self.task.validation_starts, seed)
         values, _ = self._score(trajectories)
         values = {f"validation/{name}": value for name, value in values.items()}
         check_finite(step, values)
         return values | {"time/validation": time.perf_counter() - started}
 
-    def _play(self, params: Params, starts: Sequence[Start], seed: int) -> Trajectories:
+    def _play(self, trainable: Params, starts: Sequence[Start], seed: int) -> Trajectories:
         environment, settings = self.task.environment, self.settings
         generator = LocalGenerator(
-            self.model, settings.episodes_per_iteration, LENGTH_MULTIPLE
-        ).with_params(params)
+            self.reference, settings.episodes_per_iteration, LENGTH_MULTIPLE
+        ).with_params(join(trainable, self.frozen))
         policy_fn = make_policy_fn(
             generator, environment.book, environment.entity_format, settings.policy
         )
@@ -185,7 +197,7 @@ class _Trainer:
         environment = self.task.environment
         states = _by_episode(step.states for step in trajectories.steps)
         return encode_policy_batch(
-            self.model.tokenizer,
+            self.reference.tokenizer,
             state_prompts(environment.book, environment.entity_format, states),
             _by_episode(step.generations for step in trajectories.steps),
             self.settings.policy.max_new_tokens,

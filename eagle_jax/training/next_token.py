@@ -21,6 +21,8 @@ from eagle_jax.language_model.decoder_config import DecoderConfig
 from eagle_jax.language_model.tokenizer import Tokenizer
 from eagle_jax.language_model.transformer import Params, forward
 from eagle_jax.training.losses import next_token_loss
+from eagle_jax.training.optimizers import make_optimizer, warmup_cosine
+from eagle_jax.training.trainable import TrainingMode, join, split
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,9 +47,9 @@ class Batch(NamedTuple):
 
 
 class NextTokenState(NamedTuple):
-    """All that training needs to go on."""
+    """All that training needs to go on, apart from what is frozen."""
 
-    params: Params
+    trainable: Params
     optimizer_state: optax.OptState
     step: jax.Array
 
@@ -74,38 +76,37 @@ def _encode_continuation(tokenizer: Tokenizer, text: str) -> list[int]:
     return ids[1:] if ids and ids[0] == tokenizer.bos_id else ids
 
 
-def make_optimizer(settings: NextTokenSettings) -> optax.GradientTransformation:
-    """Clipped AdamW; norms and other vectors are not decayed."""
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0,
-        settings.learning_rate,
-        settings.warmup_steps,
-        max(settings.num_steps, settings.warmup_steps + 1),
-        0.1 * settings.learning_rate,
+def next_token_optimizer(settings: NextTokenSettings) -> optax.GradientTransformation:
+    """Clipped AdamW with a warm-up."""
+    return make_optimizer(
+        warmup_cosine(settings.learning_rate, settings.warmup_steps, settings.num_steps),
+        max_gradient_norm=settings.max_gradient_norm,
+        weight_decay=settings.weight_decay,
+        second_moment_decay=0.98,
     )
-    return optax.chain(
-        optax.clip_by_global_norm(settings.max_gradient_norm),
-        optax.adamw(
-            schedule,
-            b2=0.98,
-            weight_decay=settings.weight_decay,
-            mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
-        ),
-    )
+
+
+def init_training(trainable: Params, settings: NextTokenSettings) -> NextTokenState:
+    """The state before the first step, with a copy of `trainable`: steps donate their state."""
+    optimizer_state = next_token_optimizer(settings).init(trainable)
+    trainable = jax.tree.map(jnp.copy, trainable)
+    return NextTokenState(trainable, optimizer_state, jnp.zeros((), jnp.int32))
 
 
 @functools.partial(jax.jit, static_argnames=("config", "settings"), donate_argnames="state")
 def train_step(
     config: DecoderConfig,
     settings: NextTokenSettings,
+    frozen: Params,
     state: NextTokenState,
     batches: tuple[Batch, ...],
 ) -> tuple[NextTokenState, dict[str, jax.Array]]:
     """One optimiser step on the union of `batches`, which may differ in shape: texts of different
-    length are mixed in a step without padding all to the longest."""
+    length are mixed in a step without padding all to the longest. The state is donated."""
     weights = [jnp.sum(batch.loss_weights[:, 1:]) for batch in batches]
 
-    def loss_fn(params):
+    def loss_fn(trainable):
+        params = join(trainable, frozen)
         losses = [
             weight * next_token_loss(logits_of(params, batch), batch.tokens, batch.loss_weights)
             for weight, batch in zip(weights, batches, strict=True)
@@ -115,18 +116,19 @@ def train_step(
     def logits_of(params, batch):
         return forward(config, params, batch.tokens, batch.mask).logits
 
-    loss, gradients = jax.value_and_grad(loss_fn)(state.params)
-    updates, optimizer_state = make_optimizer(settings).update(
-        gradients, state.optimizer_state, state.params
+    loss, gradients = jax.value_and_grad(loss_fn)(state.trainable)
+    updates, optimizer_state = next_token_optimizer(settings).update(
+        gradients, state.optimizer_state, state.trainable
     )
-    params = optax.apply_updates(state.params, updates)
+    trainable = optax.apply_updates(state.trainable, updates)
     metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
-    return NextTokenState(params, optimizer_state, state.step + 1), metrics
+    return NextTokenState(trainable, optimizer_state, state.step + 1), metrics
 
 
 def train_next_token(
     config: DecoderConfig,
     params: Params,
+    mode: TrainingMode,
     draw_batches: Callable[[int], tuple[Batch, ...]],
     settings: NextTokenSettings,
     checkpoints: Checkpoints,
@@ -135,20 +137,18 @@ def train_next_token(
 ) -> Params:
     """Trains from the last checkpoint, or from `params`; `draw_batches(step)` depends on step only.
 
-    Raises `NonFiniteError` with the first step where the loss or its gradient is not finite.
+    What `mode` freezes are the same arrays in the parameters that come back. Raises
+    `NonFiniteError` with the first step where the loss or its gradient is not finite.
     """
-    # A copy: the first step donates its state, and the caller keeps its parameters.
-    params = jax.tree.map(jnp.copy, params)
-    state = NextTokenState(
-        params, make_optimizer(settings).init(params), jnp.zeros((), jnp.int32)
-    )
+    trainable, frozen = split(params, mode)
+    state = init_training(trainable, settings)
     restored = checkpoints.restore_latest(state)
     start, state = restored if restored else (0, state)
     with MetricsWriter(metrics_folder, resume_step=start) as metrics:
         remaining = range(start, settings.num_steps)
         unchecked = []
         for step in progress(remaining, len(remaining), description, "step"):
-            state, values = train_step(config, settings, state, draw_batches(step))
+            state, values = train_step(config, settings, frozen, state, draw_batches(step))
             done = step + 1
             unchecked.append((done, values))
             is_logged, is_saved = (
@@ -165,4 +165,4 @@ def train_next_token(
                 metrics.write(done, values)
             if is_saved:
                 checkpoints.save(done, state)
-    return state.params
+    return join(state.trainable, frozen)

@@ -3,6 +3,9 @@
     minimise  -mean(A log pi(action | state)) + kl_coefficient mean(KL(pi || pi_ref)),
     A by generalized advantage estimation on V, V by regression on the returns A + V.
 
+Policy and reference policy are the same `frozen` parameters (one argument, one set of buffers, not
+donated) joined with their own trainable ones; V is a network of its own on features of states.
+
 Axis letters: `E` episodes, `H` horizon, `B` = E H actions (episode by episode), `N` action tokens,
 `F` features of a state, `V` vocabulary.
 """
@@ -28,6 +31,7 @@ from eagle_jax.training.train_state import (
     policy_optimizer,
     value_optimizer,
 )
+from eagle_jax.training.trainable import join
 from eagle_jax.training.value import apply_value, deviation, update_statistics
 
 
@@ -43,7 +47,8 @@ class Experience(NamedTuple):
 def update(
     config: DecoderConfig,
     settings: EagleSettings,
-    reference_params: Params,
+    frozen: Params,
+    reference: Params,
     state: AgentState,
     experience: Experience,
 ) -> tuple[AgentState, dict[str, jax.Array]]:
@@ -73,7 +78,7 @@ def update(
     if settings.normalize_advantages:
         weights = (weights - jnp.mean(weights)) / (jnp.std(weights) + 1e-8)
     gradients, metrics = policy_gradient(
-        config, settings, state.params, reference_params, experience.batch, weights
+        config, settings, frozen, state.trainable, reference, experience.batch, weights
     )
     updates, optimizer_state = policy_optimizer(settings).update(gradients, state.optimizer_state)
     value_params, value_optimizer_state, value_loss = _fit_value(
@@ -89,7 +94,7 @@ def update(
     }
     new_state = AgentState(
         step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
+        trainable=optax.apply_updates(state.trainable, updates),
         optimizer_state=optimizer_state,
         value_params=value_params,
         value_optimizer_state=value_optimizer_state,
@@ -102,15 +107,17 @@ def update(
 def policy_gradient(
     config: DecoderConfig,
     settings: EagleSettings,
-    params: Params,
-    reference_params: Params,
+    frozen: Params,
+    trainable: Params,
+    reference: Params,
     batch: PolicyBatch,
     advantages: jax.Array,
 ) -> tuple[Params, dict[str, jax.Array]]:
     """Gradient of the policy's loss on a batch [B, ...] with advantages [B], and metrics [].
 
-    Accumulated over minibatches of `minibatch_size`.
+    With respect to `trainable`; accumulated over minibatches of `minibatch_size`.
     """
+    reference_params = join(reference, frozen)
     num_actions = advantages.shape[0]
     size = min(settings.minibatch_size, num_actions)
     missing = -num_actions % size
@@ -120,17 +127,18 @@ def policy_gradient(
         padded = jnp.pad(rows, ((0, missing), *((0, 0) for _ in rows.shape[1:])))
         return padded.reshape(-1, size, *rows.shape[1:])
 
-    def loss_fn(params, batch, advantages):
+    def loss_fn(trainable, batch, advantages):
+        params = join(trainable, frozen)
         parts = _loss_parts(config, settings, params, reference_params, batch, advantages)
         parts = {name: part * size / num_actions for name, part in parts.items()}
         return parts["policy/loss"] + settings.kl_coefficient * parts["policy/kl"], parts
 
     def add(total, minibatch):
-        gradients, parts = jax.grad(loss_fn, has_aux=True)(params, *minibatch)
+        gradients, parts = jax.grad(loss_fn, has_aux=True)(trainable, *minibatch)
         return jax.tree.map(jnp.add, total, (gradients, parts)), None
 
     names = ("policy/loss", "policy/kl", "policy/entropy", "policy/action_tokens")
-    start = (jax.tree.map(jnp.zeros_like, params), {name: jnp.zeros(()) for name in names})
+    start = (jax.tree.map(jnp.zeros_like, trainable), {name: jnp.zeros(()) for name in names})
     minibatches = jax.tree.map(in_minibatches, (batch, advantages))
     (gradients, metrics), _ = jax.lax.scan(add, start, minibatches)
     metrics["policy/entropy"] /= metrics["policy/action_tokens"]

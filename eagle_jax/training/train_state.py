@@ -11,6 +11,7 @@ import optax
 
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.transformer import Params
+from eagle_jax.training.optimizers import make_optimizer
 from eagle_jax.training.value import RunningStatistics, init_value, no_statistics
 
 
@@ -57,10 +58,11 @@ class EagleSettings:
 
 
 class AgentState(NamedTuple):
-    """All that training needs to go on; what is random derives from the seed and `step`."""
+    """All that training needs to go on, apart from what is frozen; what is random derives from the
+    seed and `step`."""
 
     step: jax.Array  # iterations done, []
-    params: Params
+    trainable: Params  # of the policy
     optimizer_state: optax.OptState
     value_params: list[dict]
     value_optimizer_state: optax.OptState
@@ -70,28 +72,36 @@ class AgentState(NamedTuple):
 
 def policy_optimizer(settings: EagleSettings) -> optax.GradientTransformation:
     """Adam on the gradient clipped by its global norm."""
-    return optax.chain(
-        optax.clip_by_global_norm(settings.max_gradient_norm),
-        optax.adam(settings.policy_learning_rate),
+    return make_optimizer(
+        settings.policy_learning_rate,
+        max_gradient_norm=settings.max_gradient_norm,
+        weight_decay=0.0,
+        second_moment_decay=0.999,
     )
 
 
 def value_optimizer(settings: EagleSettings) -> optax.GradientTransformation:
     """Adam; the targets are standardised, so that one learning rate suits any utility."""
-    return optax.adam(settings.value_learning_rate)
+    return make_optimizer(
+        settings.value_learning_rate,
+        max_gradient_norm=None,
+        weight_decay=0.0,
+        second_moment_decay=0.999,
+    )
 
 
 def init_agent(
-    reference_params: Params, num_features: int, settings: EagleSettings, key: jax.Array
+    reference: Params, num_features: int, settings: EagleSettings, key: jax.Array
 ) -> AgentState:
-    """The agent before the first iteration acts as the reference policy. The key is consumed."""
+    """The agent before the first iteration acts as the reference policy, of which `reference` is
+    the trainable part. The key is consumed."""
     # A copy: the first update donates its state, and the reference is needed to the end.
-    params = jax.tree.map(jnp.copy, reference_params)
+    trainable = jax.tree.map(jnp.copy, reference)
     value_params = init_value(key, num_features + 1, settings.value_hidden)
     return AgentState(
         step=jnp.zeros((), jnp.int32),
-        params=params,
-        optimizer_state=policy_optimizer(settings).init(params),
+        trainable=trainable,
+        optimizer_state=policy_optimizer(settings).init(trainable),
         value_params=value_params,
         value_optimizer_state=value_optimizer(settings).init(value_params),
         feature_statistics=no_statistics((num_features,)),

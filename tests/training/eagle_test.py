@@ -36,7 +36,7 @@ def train(toy, make_settings):
         )
         return train_eagle(
             toy.model,
-            toy.model.params,
+            "full",
             task,
             make_settings(**changes),
             seed=seed,

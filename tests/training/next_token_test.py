@@ -21,9 +21,9 @@ from eagle_jax.language_model.transformer import init_params
 from eagle_jax.language_model.word_tokenizer import write_word_tokenizer
 from eagle_jax.training.next_token import (
     NextTokenSettings,
-    NextTokenState,
     encode_pairs,
-    make_optimizer,
+    init_training,
+    next_token_optimizer,
     train_next_token,
     train_step,
 )
@@ -76,11 +76,6 @@ def params(config):
     return init_params(config, jax.random.key(0))
 
 
-def initial_state(params, settings=SETTINGS):
-    params = jax.tree.map(jnp.copy, params)  # a step donates its state
-    return NextTokenState(params, make_optimizer(settings).init(params), jnp.zeros((), jnp.int32))
-
-
 @pytest.fixture
 def train(config, params, tokenizer, tmp_path):
     """Trains in a folder of its own; `spoil(step, batches)` may change or interrupt what is drawn.
@@ -102,6 +97,7 @@ def train(config, params, tokenizer, tmp_path):
         return train_next_token(
             config,
             params,
+            "full",
             draw_batches,
             settings,
             Checkpoints(tmp_path / name / "ckpt", digest="d", max_to_keep=2),
@@ -166,7 +162,7 @@ def test_a_step_over_several_batches_is_a_step_over_their_union(config, params, 
         total += sum(weights[1:])
     gradient = jax.tree.map(lambda g: g / total, gradient)
 
-    state, metrics = train_step(config, SETTINGS, initial_state(params), batches)
+    state, metrics = train_step(config, SETTINGS, {}, init_training(params, SETTINGS), batches)
     np.testing.assert_allclose(metrics["loss"], loss / total, rtol=1e-5)
     norm = np.sqrt(sum(np.sum(g**2) for g in jax.tree.leaves(gradient)))
     np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-4)
@@ -181,7 +177,7 @@ def test_a_step_over_several_batches_is_a_step_over_their_union(config, params, 
         jax.tree.map(np.float64, params),
         gradient,
     )
-    for ours, theirs, g in zip(*map(jax.tree.leaves, (state.params, expected, gradient)),
+    for ours, theirs, g in zip(*map(jax.tree.leaves, (state.trainable, expected, gradient)),
                                strict=True):  # fmt: skip
         sure = np.abs(g) > 1e-4  # where the sign of the gradient is not a matter of rounding
         assert sure.mean() > 0.5 or g.size < 20
@@ -202,7 +198,8 @@ def test_targets_of_weight_zero_do_not_matter(config, params, tokenizer):
         end = int(first.mask[0].sum()) - 1
         tokens[0, end], weights[0, end] = last_token, last_weight
         changed = first._replace(tokens=tokens, loss_weights=weights)
-        metrics = train_step(config, SETTINGS, initial_state(params), (changed, batches[1]))[1]
+        state = init_training(params, SETTINGS)
+        metrics = train_step(config, SETTINGS, {}, state, (changed, batches[1]))[1]
         return float(metrics["loss"]), float(metrics["gradient_norm"])
 
     assert loss_with(0.0, 3) == loss_with(0.0, 4)
@@ -212,7 +209,7 @@ def test_targets_of_weight_zero_do_not_matter(config, params, tokenizer):
 def test_the_rate_warms_up_and_falls_to_a_tenth_and_vectors_do_not_decay():
     settings = dataclasses.replace(SETTINGS, warmup_steps=4, num_steps=10)
     params = {"matrix": jnp.ones((2, 2)), "vector": jnp.ones(3)}
-    optimizer = make_optimizer(settings)
+    optimizer = next_token_optimizer(settings)
     state, nothing, rates = optimizer.init(params), jax.tree.map(jnp.zeros_like, params), []
     for _ in range(11):  # without a gradient an update is -rate * weight_decay * parameter
         updates, state = optimizer.update(nothing, state, params)
@@ -230,7 +227,7 @@ def test_gradients_are_clipped_by_their_global_norm():
     settings = dataclasses.replace(SETTINGS, max_gradient_norm=1.0)
     params = {"a": jnp.zeros((1, 1)), "b": jnp.zeros((1, 1))}
     gradient = {"a": jnp.full((1, 1), 3.0), "b": jnp.full((1, 1), -4.0)}
-    optimizer = make_optimizer(settings)
+    optimizer = next_token_optimizer(settings)
     _, state = optimizer.update(gradient, optimizer.init(params), params)
     moment = optax.tree_utils.tree_get(state, "mu")
     np.testing.assert_allclose([moment["a"][0, 0], moment["b"][0, 0]], [0.06, -0.08], rtol=1e-6)

@@ -40,7 +40,7 @@ def test_gradient_is_that_of_the_plain_loss(toy, played, minibatch_size, make_se
     advantages = jnp.array([1.0, -2.0, 0.5, 3.0, -1.0, 0.0])
     settings = make_settings(minibatch_size=minibatch_size, kl_coefficient=0.5, policy=SAMPLING)
     gradient_fn = jax.jit(functools.partial(policy_gradient, toy.model.config, settings))
-    gradients, metrics = gradient_fn(params, params, batch, advantages)
+    gradients, metrics = gradient_fn({}, params, params, batch, advantages)
     # At the reference the divergence is 0, and so is its gradient.
     np.testing.assert_allclose(metrics["policy/kl"], 0.0, atol=1e-6)
     expected = _plain_gradient(toy, params, batch, advantages)
@@ -63,7 +63,7 @@ def test_first_update_follows_the_rewards_less_their_mean(toy, played, make_sett
     features = np.random.default_rng(0).normal(size=(3, 2, 5)).astype(np.float32)
     experience = Experience(batch, features, np.array([1.0, 2.0, 6.0], np.float32))
     state = init_agent(params, 5, settings, jax.random.key(0))
-    state, metrics = update(toy.model.config, settings, params, state, experience)
+    state, metrics = update(toy.model.config, settings, {}, params, state, experience)
 
     gradients = _plain_gradient(
         toy, params, batch, jnp.array([-2.0, -2.0, -1.0, -1.0, 3.0, 3.0])
@@ -72,7 +72,7 @@ def test_first_update_follows_the_rewards_less_their_mean(toy, played, make_sett
         metrics["policy/gradient_norm"], optax.tree.norm(gradients), rtol=1e-3
     )
     # Adam's first step has the size of the learning rate and the sign of the gradient.
-    moved = jax.tree.map(lambda new, old: (new - old) / 3e-3, state.params, params)
+    moved = jax.tree.map(lambda new, old: (new - old) / 3e-3, state.trainable, params)
     norm = optax.tree.norm(gradients)
     clear = jax.tree.map(lambda g: jnp.abs(g) > 0.01 * norm, gradients)
     wanted = jax.tree.map(lambda g, keep: jnp.where(keep, -jnp.sign(g), 0.0), gradients, clear)
@@ -95,7 +95,7 @@ def test_value_network_learns_to_predict_the_reward(toy, played, make_settings):
     state = init_agent(toy.model.params, 5, settings, jax.random.key(0))
     for _ in range(4):
         state, metrics = update(
-            toy.model.config, settings, toy.model.params, state,
+            toy.model.config, settings, {}, toy.model.params, state,
             Experience(played[2], features, rewards),
         )  # fmt: skip
     assert metrics["value/explained_variance"] > 0.9
