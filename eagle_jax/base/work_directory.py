@@ -167,16 +167,21 @@ class StageFolder:
         """Piece `index` of a long computation: read when it is there, else computed and kept.
 
         The value is what JSON gives back (tuples become lists), also right after computing it, so
-        that a resumed run sees what an uninterrupted one sees. Raises `CorruptArtifactError`.
+        that a resumed run sees what an uninterrupted one sees. Several processes compute side by
+        side, and the value of the first one is that of all. Raises `CorruptArtifactError`.
         """
+
+        def keep() -> Any:
+            self._write_bytes(file, json.dumps(part, ensure_ascii=False).encode())
+            return value
+
         file = f"parts/{index:05d}.json"
         kept = from_primary(f"look at {self.path / file}", lambda: self._read_chunk(file))
         if kept is not None:
             return kept["value"]
         value = _as_json(compute())
         part = {"sha256": _digest(value), "value": value}
-        self._write_bytes(file, json.dumps(part, ensure_ascii=False).encode())
-        return value
+        return from_primary(f"keep {self.path / file}", keep)
 
     def _read_chunk(self, file: str) -> dict[str, Any] | None:
         """The part in `file`, or None when there is no such file."""

@@ -127,7 +127,7 @@ def test_overrides_and_the_config_argument_reach_main(folder):
         (["--config", "gone.py"], "--config=gone.py: there is no file gone.py"),
         (["--config=config.py:huge"], "'huge': allowed are small, large"),
         (["--config.steps"], "Missing value for flag --config.steps"),
-        (["--workdri=x"], "unknown flag --workdri; allowed are --config, .* --workdir, --distributed"),
+        (["--workdri=x"], "unknown flag --workdri; allowed are .* --workdir, --distributed"),
         (["stray"], "unexpected argument 'stray'"),
         (["--config.name=user_error"], "this is wrong, and two lines long$"),
         (["--config.name=folder", "--workdir=program.py/x"], "program.py/x: Not a directory"),
