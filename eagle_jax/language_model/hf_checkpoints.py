@@ -30,17 +30,17 @@ from eagle_jax.language_model.decoder_config import (
     decoder_config_to_hf,
 )
 from eagle_jax.language_model.hf_names import HFTensor, hf_tensor
+from eagle_jax.language_model.lora import LORA_LEAVES, merged_kernel
 from eagle_jax.language_model.sharding import fetch, tree_shardings
 from eagle_jax.language_model.tokenizer import Tokenizer, load_tokenizer
 from eagle_jax.language_model.transformer import Params, init_params
 
 MAX_SHARD_BYTES = 5 * 10**9
-LORA_LEAVES = ("lora_down", "lora_up")
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # Buffers that follow from config.json: old checkpoints carry them.
 _DERIVED = (".rotary_emb.inv_freq", ".attention.bias", ".attention.masked_bias")
-# How the names of a text model hang in a model that also sees: in its own checkpoint, in those of
-# Gemma 3 as they were published, and as `transformers` writes them since 4.52.
+# How a text model's names hang: in its own checkpoint, and in two kinds of those that see as well
+# (the first one is that of Gemma 3).
 _NESTINGS = (
     lambda name: name,
     lambda name: f"language_model.{name}",
@@ -73,11 +73,7 @@ def load_language_model(
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{folder / 'config.json'}: {error}") from error
     tokenizer = load_tokenizer(folder)
-    if tokenizer.vocab_size > config.vocab_size:
-        raise CheckpointError(
-            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model's vocab_size is "
-            f"only {config.vocab_size}"
-        )
+    _check_vocabulary(folder, tokenizer, config.vocab_size)
     files = TensorFiles(folder)
     shapes = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
     params = read_tree(files, _places(config, files, flatten(shapes)), shapes, dtype, mesh)
@@ -154,8 +150,8 @@ def _hf_array(model: LanguageModel, path: str, dtype: jnp.dtype) -> tuple[str, n
         module = module[parent]
     array = fetch(module[leaf])
     if leaf == "kernel" and "lora_down" in module:
-        down, up = (np.asarray(fetch(module[name]), np.float32) for name in LORA_LEAVES)
-        array = np.asarray(array, np.float32) + (down @ up) * np.float32(model.config.lora.scale)
+        down, up = (fetch(module[name]) for name in LORA_LEAVES)
+        array = merged_kernel(array, down, up, model.config.lora.scale)
     name, is_kernel = hf_tensor(model.config, path)
     array = np.asarray(array).astype(dtype, copy=False)
     return name, array.T if is_kernel else array
@@ -173,6 +169,20 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """A JSON file as `transformers` writes it."""
     text = json.dumps(content, indent=2) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def _check_vocabulary(folder: Path, tokenizer: Tokenizer, vocab_size: int) -> None:
+    """All tokens need an embedding, but special ones such as Gemma 3 1B's placeholder of images."""
+    added = tokenizer.backend.get_added_tokens_decoder()
+    special = [token for number, token in added.items() if token.special and number >= vocab_size]
+    if tokenizer.vocab_size - len(special) > vocab_size:
+        raise CheckpointError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model's vocab_size is "
+            f"only {vocab_size}"
+        )
+    if special:
+        names = ", ".join(token.content for token in special)
+        logging.warning("%s: the model cannot read the special tokens %s", folder, names)
 
 
 def read_tree(

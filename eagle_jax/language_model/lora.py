@@ -17,7 +17,7 @@ from eagle_jax.language_model.decoder_config import DecoderConfig, LoRA
 from eagle_jax.language_model.sharding import constrain_tree, on_mesh_of
 from eagle_jax.language_model.transformer import Params, init_params
 
-DOWN, UP = "lora_down", "lora_up"
+LORA_LEAVES = ("lora_down", "lora_up")
 
 
 class LoRAError(UserError):
@@ -51,7 +51,7 @@ def add_lora(
 def _init_leaves(config: DecoderConfig, key: jax.Array) -> dict[str, jax.Array]:
     """LoRA leaves by path. Under jit the base, which is not asked for, is not made."""
     flat = flatten_dict(constrain_tree(init_params(config, key)), sep="/")
-    return {path: leaf for path, leaf in flat.items() if path.endswith((DOWN, UP))}
+    return {path: leaf for path, leaf in flat.items() if path.endswith(LORA_LEAVES)}
 
 
 def merge_lora(config: DecoderConfig, params: Params) -> tuple[DecoderConfig, Params]:
@@ -63,16 +63,18 @@ def merge_lora(config: DecoderConfig, params: Params) -> tuple[DecoderConfig, Pa
     if config.lora is None:
         return config, params
     flat = flatten_dict(params, sep="/")
-    merged = {path: leaf for path, leaf in flat.items() if not path.endswith((DOWN, UP))}
+    merged = {path: leaf for path, leaf in flat.items() if not path.endswith(LORA_LEAVES)}
     for path in flat:
         layer, _, name = path.rpartition("/")
-        if name == DOWN:
-            kernel, down, up = (flat[f"{layer}/{leaf}"] for leaf in ("kernel", DOWN, UP))
-            merged[f"{layer}/kernel"] = _merge(kernel, down, up, config.lora.scale)
+        if name == "lora_down":
+            kernel, down, up = (flat[f"{layer}/{leaf}"] for leaf in ("kernel", *LORA_LEAVES))
+            exact = merged_kernel(kernel, down, up, config.lora.scale)
+            merged[f"{layer}/kernel"] = exact.astype(kernel.dtype)
     return dataclasses.replace(config, lora=None), unflatten_dict(merged, sep="/")
 
 
 @jax.jit
-def _merge(kernel: jax.Array, down: jax.Array, up: jax.Array, scale: float) -> jax.Array:
+def merged_kernel(kernel: jax.Array, down: jax.Array, up: jax.Array, scale: float) -> jax.Array:
+    """kernel + scale down up in float32 [I, O] (Hu et al. 2021, section 4.1)."""
     update = scale * jnp.matmul(down, up, precision="highest")
-    return (kernel.astype(jnp.float32) + update).astype(kernel.dtype)
+    return kernel.astype(jnp.float32) + update

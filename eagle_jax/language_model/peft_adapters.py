@@ -14,7 +14,6 @@ import numpy as np
 from eagle_jax.base.tensor_files import SUFFIX, CheckpointError, TensorFiles, read_json
 from eagle_jax.language_model.decoder_config import DecoderConfig, LoRA
 from eagle_jax.language_model.hf_checkpoints import (
-    LORA_LEAVES,
     LanguageModel,
     flatten,
     read_tree,
@@ -22,6 +21,7 @@ from eagle_jax.language_model.hf_checkpoints import (
     write_tensors,
 )
 from eagle_jax.language_model.hf_names import HFTensor, hf_tensor
+from eagle_jax.language_model.lora import LORA_LEAVES
 from eagle_jax.language_model.sharding import fetch, mesh_of
 from eagle_jax.language_model.transformer import init_params
 
