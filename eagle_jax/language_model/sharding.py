@@ -26,7 +26,8 @@ from eagle_jax.base.errors import UserError
 Tree = TypeVar("Tree")
 AXES = ("data", "fsdp", "tensor")
 
-# End of a leaf's path -> the mesh axis of each dimension. Kernels are [inputs, outputs].
+# End of a leaf's path -> the mesh axis of each dimension, None: not split. Kernels are [inputs,
+# outputs].
 _RULES = tuple(
     (re.compile(f"(?:^|/)(?:{pattern})$"), axes)
     for pattern, axes in (
@@ -40,6 +41,7 @@ _RULES = tuple(
         (r"(?:output|down)/lora_up", (None, "fsdp")),
         (r"(?:output|down)/bias", (None,)),
         (r"\w*norm/scale", (None,)),
+        (r"adapter/.+", None),  # small: replicated
     )
 )
 # Letter of an activation's axis -> the mesh axes it is split over; other letters are not split.
@@ -125,7 +127,7 @@ def _parameter_axes(path: Any, shape: tuple[int, ...]) -> tuple:
     if not shape:
         return ()
     name = jax.tree_util.keystr(path, simple=True, separator="/")
-    found = [axes for pattern, axes in _RULES if pattern.search(name)]
+    found = [axes or (None,) * len(shape) for pattern, axes in _RULES if pattern.search(name)]
     if len(found) != 1 or len(found[0]) != len(shape):
         raise MeshError(
             f"no rule says how {name} {list(shape)} lies on a mesh; add one to the table in "

@@ -24,6 +24,7 @@ from eagle_jax.environment.llm_environment import EpisodeState, LLMEnvironment, 
 from eagle_jax.environment.rollout import Trajectories, rollout
 from eagle_jax.language_model.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.local import LocalGenerator
+from eagle_jax.language_model.sharding import on_mesh_of
 from eagle_jax.language_model.transformer import Params
 from eagle_jax.training.policy import encode_policy_batch, make_policy_fn, state_prompts
 from eagle_jax.training.policy_gradient import Experience, update
@@ -83,7 +84,8 @@ def train_eagle(
     states = task.environment.reset(task.validation_starts)
     num_features = task.value_features_fn(states[:1]).shape[1]
     key = jax.random.key(derive_seed(seed, 0, 0))
-    state = init_agent(trainable, num_features, settings, key)
+    with on_mesh_of(trainable):
+        state = init_agent(trainable, num_features, settings, key)
     restored = checkpoints.restore_latest(state)
     start, state = restored if restored else (0, state)
     with MetricsWriter(metrics_folder, resume_step=start if restored else None) as metrics:
@@ -130,14 +132,15 @@ class _Trainer:
         check_finite(step, values | {"value features": features.sum()})
         scored = time.perf_counter()
         experience = Experience(self._encode(trajectories), features, rewards)
-        state, metrics = update(
-            self.reference.config,
-            self.settings,
-            self.frozen,
-            self.reference_trainable,
-            state,
-            experience,
-        )
+        with on_mesh_of(self.reference_trainable):
+            state, metrics = update(
+                self.reference.config,
+                self.settings,
+                self.frozen,
+                self.reference_trainable,
+                state,
+                experience,
+            )
         values |= {name: float(value) for name, value in metrics.items()}
         check_finite(step, values)
         values |= {

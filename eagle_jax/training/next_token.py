@@ -18,6 +18,7 @@ import optax
 from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.metrics import MetricsWriter, check_finite, progress
 from eagle_jax.language_model.decoder_config import DecoderConfig
+from eagle_jax.language_model.sharding import constrain_tree, on_mesh_of
 from eagle_jax.language_model.tokenizer import Tokenizer
 from eagle_jax.language_model.transformer import Params, forward
 from eagle_jax.training.losses import next_token_loss
@@ -88,9 +89,10 @@ def next_token_optimizer(settings: NextTokenSettings) -> optax.GradientTransform
 
 def init_training(trainable: Params, settings: NextTokenSettings) -> NextTokenState:
     """The state before the first step, with a copy of `trainable`: steps donate their state."""
-    optimizer_state = next_token_optimizer(settings).init(trainable)
-    trainable = jax.tree.map(jnp.copy, trainable)
-    return NextTokenState(trainable, optimizer_state, jnp.zeros((), jnp.int32))
+    with on_mesh_of(trainable):
+        optimizer_state = next_token_optimizer(settings).init(trainable)
+        trainable = jax.tree.map(jnp.copy, trainable)
+        return NextTokenState(trainable, optimizer_state, jnp.zeros((), jnp.int32))
 
 
 @functools.partial(jax.jit, static_argnames=("config", "settings"), donate_argnames="state")
@@ -116,13 +118,13 @@ def train_step(
     def logits_of(params, batch):
         return forward(config, params, batch.tokens, batch.mask).logits
 
-    loss, gradients = jax.value_and_grad(loss_fn)(state.trainable)
+    loss, gradients = constrain_tree(jax.value_and_grad(loss_fn)(state.trainable))
     updates, optimizer_state = next_token_optimizer(settings).update(
         gradients, state.optimizer_state, state.trainable
     )
-    trainable = optax.apply_updates(state.trainable, updates)
+    trainable = constrain_tree(optax.apply_updates(state.trainable, updates))
     metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
-    return NextTokenState(trainable, optimizer_state, state.step + 1), metrics
+    return NextTokenState(trainable, constrain_tree(optimizer_state), state.step + 1), metrics
 
 
 def train_next_token(
@@ -148,7 +150,8 @@ def train_next_token(
         remaining = range(start, settings.num_steps)
         unchecked = []
         for step in progress(remaining, len(remaining), description, "step"):
-            state, values = train_step(config, settings, frozen, state, draw_batches(step))
+            with on_mesh_of(params):
+                state, values = train_step(config, settings, frozen, state, draw_batches(step))
             done = step + 1
             unchecked.append((done, values))
             is_logged, is_saved = (

@@ -22,6 +22,7 @@ import numpy as np
 import optax
 
 from eagle_jax.language_model.decoder_config import DecoderConfig
+from eagle_jax.language_model.sharding import constrain_tree
 from eagle_jax.language_model.transformer import Params
 from eagle_jax.training import losses
 from eagle_jax.training.policy import PolicyBatch, action_logits
@@ -94,8 +95,8 @@ def update(
     }
     new_state = AgentState(
         step=state.step + 1,
-        trainable=optax.apply_updates(state.trainable, updates),
-        optimizer_state=optimizer_state,
+        trainable=constrain_tree(optax.apply_updates(state.trainable, updates)),
+        optimizer_state=constrain_tree(optimizer_state),
         value_params=value_params,
         value_optimizer_state=value_optimizer_state,
         feature_statistics=feature_statistics,
@@ -135,6 +136,7 @@ def policy_gradient(
 
     def add(total, minibatch):
         gradients, parts = jax.grad(loss_fn, has_aux=True)(trainable, *minibatch)
+        gradients = constrain_tree(gradients)
         return jax.tree.map(jnp.add, total, (gradients, parts)), None
 
     names = ("policy/loss", "policy/kl", "policy/entropy", "policy/action_tokens")
