@@ -1,0 +1,136 @@
+"""Our sampler and our training steps, as contenders of `language_models`.
+
+Each function reads the checkpoint and returns run(turn) -> (seconds, values to be compared).
+"""
+
+from __future__ import annotations
+
+import time
+
+import jax
+import numpy as np
+
+from benchmarks import lm_inputs
+from eagle_jax.language_model.decoder_config import DecoderConfig
+from eagle_jax.language_model.generation import SamplingSettings
+from eagle_jax.language_model.hf_checkpoints import load_language_model
+from eagle_jax.language_model.sampling import sample
+from eagle_jax.language_model.transformer import Params
+from eagle_jax.training.next_token import Batch, NextTokenSettings, init_training, train_step
+from eagle_jax.training.policy import PolicyBatch
+from eagle_jax.training.policy_gradient import Experience, update
+from eagle_jax.training.train_state import EagleSettings, init_agent
+from eagle_jax.training.trainable import split
+
+
+def read_checkpoint(folder: str) -> tuple[DecoderConfig, Params]:
+    """Shape and weights."""
+    model = load_language_model(folder)
+    return model.config, model.params
+
+
+def sampling(*, folder, batch, prompt_length, new_tokens, temperature, top_p):
+    """Tokens of rows that never stop; temperature 0 is greedy."""
+    config, params = read_checkpoint(folder)
+    tokens = lm_inputs.token_ids(0, batch, prompt_length, config.vocab_size)
+    mask = np.ones(tokens.shape, bool)
+
+    def run(turn):
+        keys = jax.random.split(jax.random.key(turn), batch)
+        start = time.perf_counter()
+        output = sample(
+            config, params, tokens, mask, keys, temperature=temperature, top_k=0, top_p=top_p,
+            stop_token_ids=np.zeros((0,), np.int32), max_new_tokens=new_tokens,
+        )  # fmt: skip
+        drawn = np.asarray(output.tokens)
+        return time.perf_counter() - start, {"tokens": drawn.tolist()}
+
+    return run
+
+
+def sft_settings(learning_rate: float, weight_decay: float) -> NextTokenSettings:
+    """Next to no warm-up or decay of the learning rate, so that peers need none."""
+    return NextTokenSettings(
+        num_steps=1_000_000,
+        learning_rate=learning_rate,
+        warmup_steps=0,
+        weight_decay=weight_decay,
+        max_gradient_norm=1.0,
+        checkpoint_every=1,
+        log_every=1,
+    )
+
+
+def sft(*, folder, batch, length, steps, learning_rate, weight_decay):
+    """AdamW steps on one batch of whole texts."""
+    config, params = read_checkpoint(folder)
+    settings = sft_settings(learning_rate, weight_decay)
+    trainable, frozen = split(params, "full")
+    state = init_training(trainable, settings)
+    tokens = lm_inputs.token_ids(1, batch, length, config.vocab_size)
+    batches = (Batch(tokens, np.ones(tokens.shape, bool), np.ones(tokens.shape, np.float32)),)
+
+    def run(_):
+        nonlocal state
+        losses, norms = [], []
+        start = time.perf_counter()
+        for _ in range(steps):
+            state, metrics = train_step(config, settings, frozen, state, batches)
+            losses.append(float(metrics["loss"]))
+            norms.append(float(metrics["gradient_norm"]))
+        jax.block_until_ready(state)
+        return (time.perf_counter() - start) / steps, {"loss": losses, "gradient_norm": norms}
+
+    return run
+
+
+def reinforce(
+    *, folder, batch, prompt_length, action_length, steps, learning_rate, kl_coefficient,
+    kl_estimator,
+):
+    """Steps of REINFORCE with KL to the checkpoint, on one batch of episodes of one action."""
+    config, params = read_checkpoint(folder)
+    settings = EagleSettings(
+        num_iterations=1_000_000,
+        episodes_per_iteration=batch,
+        horizon=1,
+        discount=1.0,
+        gae_lambda=1.0,
+        kl_coefficient=kl_coefficient,
+        kl_estimator=kl_estimator,
+        policy_learning_rate=learning_rate,
+        # The baseline stays the mean reward, as in the peers; it is computed all the same.
+        value_learning_rate=0.0,
+        value_hidden=(16,),
+        value_updates=1,
+        max_gradient_norm=1.0,
+        normalize_advantages=True,
+        minibatch_size=batch,
+        policy=SamplingSettings(temperature=1.0, top_p=1.0, max_new_tokens=action_length),
+        validate_every=1,
+        checkpoint_every=1,
+    )
+    reference, frozen = split(params, "full")
+    state = init_agent(reference, 4, settings, jax.random.key(0))
+    tokens = lm_inputs.token_ids(2, batch, prompt_length + action_length, config.vocab_size)
+    lengths = lm_inputs.action_lengths(3, batch, action_length)
+    action_mask = np.arange(action_length)[None] < lengths[:, None]
+    mask = np.concatenate([np.ones((batch, prompt_length), bool), action_mask], axis=1)
+    experience = Experience(
+        PolicyBatch(tokens, mask, action_mask),
+        np.ones((batch, 1, 4), np.float32),
+        lm_inputs.rewards(4, batch),
+    )
+
+    def run(_):
+        nonlocal state
+        values = {"loss": [], "kl": [], "gradient_norm": []}
+        start = time.perf_counter()
+        for _ in range(steps):
+            state, metrics = update(config, settings, frozen, reference, state, experience)
+            for name, mine in values.items():
+                mine.append(float(metrics[f"policy/{name}"]))
+        jax.block_until_ready(state)
+        return (time.perf_counter() - start) / steps, values
+
+    return run
