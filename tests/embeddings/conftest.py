@@ -1,0 +1,118 @@
+"""Small random encoders, saved by `transformers` and sentence-transformers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# One is empty, one has more tokens than these encoders take.
+TEXTS = (
+    "A robot learns to paint.",
+    "",
+    "Zoë's naïve café, 北京市 and 🤖 – what now?",
+    "x",
+    "An old detective returns to the city of fog. " * 12,
+    "UPPER and lower case\n\twith   spaces ",
+    "Two sisters, one lighthouse; a storm is coming",
+)
+_WORDS = ("robot", "learn", "##s", "the", "city", "fog", "storm", "paint", "old", "to")
+_LETTERS = "abcdefghijklmnopqrstuvwxyz.,;?'–"
+
+
+def _tokenizer(specials: tuple[str, ...], begin: str | None, end: str):
+    """A WordPiece tokenizer; `specials` get the first ids, the first two are pad and unk."""
+    import tokenizers
+    from tokenizers import models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = (*specials, *_WORDS, *_LETTERS, *(f"##{letter}" for letter in _LETTERS))
+    vocab = {piece: index for index, piece in enumerate(pieces)}
+    pad, unk = "[PAD]", "[UNK]"
+    backend = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token=unk))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    template = ([begin] if begin else []) + ["$A", end]
+    named = [(token, vocab[token]) for token in (begin, end) if token]
+    backend.post_processor = processors.TemplateProcessing(single=template, special_tokens=named)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token=pad, unk_token=unk, sep_token=end, model_max_length=40
+    )
+
+
+def _models():
+    """Kind -> (model of `transformers`, tokenizer), each with random weights everywhere."""
+    import transformers
+
+    bert_like = {
+        "vocab_size": 90, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
+        "intermediate_size": 40, "max_position_embeddings": 48, "initializer_range": 0.2,
+    }  # fmt: skip
+    t5_like = {
+        "vocab_size": 90, "d_model": 24, "d_kv": 5, "d_ff": 40, "num_layers": 2, "num_heads": 3,
+        "relative_attention_num_buckets": 8, "relative_attention_max_distance": 12,
+    }  # fmt: skip
+    first = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+    second = ("[CLS]", "[PAD]", "[SEP]", "[UNK]")  # padding is token 1, as for RoBERTa
+    return {
+        "bert": lambda: (
+            transformers.BertModel(transformers.BertConfig(**bert_like)),
+            _tokenizer(first, "[CLS]", "[SEP]"),
+        ),
+        "bert_relu": lambda: (
+            transformers.BertModel(
+                transformers.BertConfig(
+                    **bert_like, hidden_act="relu", layer_norm_eps=0.1, type_vocab_size=1
+                )
+            ),
+            _tokenizer(first, "[CLS]", "[SEP]"),
+        ),
+        "roberta": lambda: (
+            transformers.XLMRobertaModel(
+                transformers.XLMRobertaConfig(**bert_like, pad_token_id=1, type_vocab_size=1)
+            ),
+            _tokenizer(second, "[CLS]", "[SEP]"),
+        ),
+        "mpnet": lambda: (
+            transformers.MPNetModel(transformers.MPNetConfig(**bert_like)),
+            _tokenizer(second, "[CLS]", "[SEP]"),
+        ),
+        "t5_v1_0": lambda: (
+            transformers.T5EncoderModel(transformers.T5Config(**t5_like)),
+            _tokenizer(first, None, "[SEP]"),
+        ),
+        "t5_v1_1": lambda: (
+            transformers.T5EncoderModel(
+                transformers.T5Config(**t5_like, feed_forward_proj="gated-gelu")
+            ),
+            _tokenizer(first, None, "[SEP]"),
+        ),
+    }
+
+
+@pytest.fixture(scope="session")
+def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Kind -> a plain Hugging Face folder with such an encoder; made once."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+
+    @functools.cache
+    def make(kind: str) -> Path:
+        folder = tmp_path_factory.mktemp(kind)
+        torch.manual_seed(0)
+        model, tokenizer = _models()[kind]()
+        with torch.no_grad():
+            for parameter in model.parameters():  # biases and scales are constant at first
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def texts() -> list[str]:
+    return list(TEXTS)
