@@ -173,12 +173,13 @@ class _Run:
         pairs = reference_pairs(
             self.catalogue, self.book, self.profiles, self.candidates, self.kept[kind]
         )
-        policy = self._generator(self.experiment.models.policy)
+        policy, training = self.experiment.models.policy, self.experiment.policy_training
         with self._stage(
-            f"reference_{kind}", "design", kind=kind, reference=settings, policy=policy.name
-        ) as stage:
+            f"reference_{kind}", "design", kind=kind, reference=settings,
+            policy=self._generator(policy).name, policy_training=training,
+        ) as stage:  # fmt: skip
             seed = derive_seed(self.experiment.seed, 6)
-            return run_reference_stage(stage, policy.model, pairs, settings, seed)
+            return run_reference_stage(stage, policy, pairs, settings, training, seed)
 
     def _agent(self, kind: str, seed: int, reference: LanguageModel) -> LanguageModel:
         """Stage 7, for one kind of reference policy and one seed."""
@@ -189,7 +190,10 @@ class _Run:
         }
         with self._stage(f"agent_{kind}_{seed}", f"reference_{kind}", seed=seed, **shared) as stage:
             own = derive_seed(self.experiment.seed, 7, seed)
-            return run_agent_stage(stage, reference, self.episodes, settings, own)
+            return run_agent_stage(
+                stage, reference, self.experiment.models.policy, self.episodes, settings,
+                self.experiment.policy_training, own,
+            )  # fmt: skip
 
     def _evaluate(self, contestants: Contestants) -> None:
         """Stage 8: in the training environment and, where asked for, another one; then rated."""

@@ -11,8 +11,7 @@ from eagle_jax.language_model.hf_checkpoints import LanguageModel, load_language
 _MINILENS_LM = Path(__file__).parents[1] / "data" / "minilens_lm"
 
 
-@functools.cache
-def load_model(name: str) -> LanguageModel:
+def model_folder(name: str) -> Path:
     """`minilens/<role>` comes with the package; else a folder in Hugging Face layout."""
     source, _, role = name.partition("/")
     folder = _MINILENS_LM / role if source == "minilens" else Path(name)
@@ -21,4 +20,10 @@ def load_model(name: str) -> LanguageModel:
         raise UserError(
             f"config.models: {name!r} is neither one of {shipped} nor a folder with a config.json"
         )
-    return load_language_model(folder)
+    return folder
+
+
+@functools.cache
+def load_model(name: str) -> LanguageModel:
+    """The model in a folder as `model_folder` finds it; the same object every time."""
+    return load_language_model(model_folder(name))

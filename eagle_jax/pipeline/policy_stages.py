@@ -18,16 +18,20 @@ from eagle_jax.base.types import Catalogue
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.design.reference_distribution import choose
 from eagle_jax.environment.llm_environment import EpisodeState, LLMEnvironment, Start
-from eagle_jax.language_model.hf_checkpoints import (
-    LanguageModel,
-    load_language_model,
-    save_language_model,
-)
+from eagle_jax.language_model.hf_checkpoints import LanguageModel
 from eagle_jax.pipeline.candidate_stage import CandidateSet
 from eagle_jax.pipeline.encoder_stage import Scorer
+from eagle_jax.pipeline.models import load_model, model_folder
+from eagle_jax.pipeline.policy_models import (
+    for_training,
+    load_policy,
+    save_policy,
+    with_updates,
+)
 from eagle_jax.pipeline.settings import (
     AgentStageSettings,
     DesignStageSettings,
+    PolicyTrainingSettings,
     ReferenceStageSettings,
 )
 from eagle_jax.training.eagle import EagleTask, train_eagle
@@ -116,14 +120,16 @@ def reference_pairs(
 
 def run_reference_stage(
     stage: StageFolder,
-    model: LanguageModel,
+    pretrained: str,
     pairs: Sequence[tuple[str, str]],
     settings: ReferenceStageSettings,
+    policy_training: PolicyTrainingSettings,
     seed: int,
 ) -> LanguageModel:
-    """Next-token prediction on `pairs` from the pretrained policy model; writes model/."""
+    """Next-token prediction on `pairs` from the model named `pretrained`; writes model/."""
     if not stage.is_complete():
         stage.begin()
+        model = with_updates(load_model(pretrained), policy_training, derive_seed(seed, 0))
         length = max(len(model.tokenizer.encode(prompt + " " + target)) for prompt, target in pairs)
 
         def draw_batches(step: int) -> tuple[Batch, ...]:
@@ -134,9 +140,9 @@ def run_reference_stage(
             return (encode_pairs(model.tokenizer, [pairs[i] for i in rows], 0.0, multiple),)
 
         params = train_next_token(
-            model.config,
+            for_training(model, policy_training).config,
             model.params,
-            "full",
+            policy_training.mode,
             draw_batches,
             settings.training,
             Checkpoints(stage.path / "checkpoints", digest=stage.digest, max_to_keep=1),
@@ -144,10 +150,10 @@ def run_reference_stage(
             stage.name,
         )
         trained = dataclasses.replace(model, name=stage.name, params=params)
-        save_language_model(trained, stage.path / "model", "float32")
+        save_policy(trained, stage.path / "model", model_folder(pretrained))
         stage.write_json("facts.json", {"num_pairs": len(pairs)})
         stage.finish()
-    return load_language_model(stage.path / "model")
+    return load_policy(stage.path / "model", load_model(pretrained), policy_training)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,8 +207,10 @@ def _texts_and_users(states: Sequence[EpisodeState]) -> tuple[list[str], np.ndar
 def run_agent_stage(
     stage: StageFolder,
     reference: LanguageModel,
+    pretrained: str,
     episodes: Episodes,
     settings: AgentStageSettings,
+    policy_training: PolicyTrainingSettings,
     seed: int,
 ) -> LanguageModel:
     """REINFORCE from a reference policy; the best agent by validation in model/, the last in last/.
@@ -222,8 +230,8 @@ def run_agent_stage(
             ),
         )
         result = train_eagle(
-            reference,
-            "full",
+            for_training(reference, policy_training),
+            policy_training.mode,
             task,
             settings.training,
             seed=seed,
@@ -233,10 +241,10 @@ def run_agent_stage(
         )
         for folder, params in (("model", result.best_params), ("last", result.params)):
             agent = dataclasses.replace(reference, name=stage.name, params=params)
-            save_language_model(agent, stage.path / folder, "float32")
+            save_policy(agent, stage.path / folder, model_folder(pretrained))
         calls = sum(row.get("environment_calls", 0.0) for row in result.history)
         calls += sum(row.get("validation/environment_calls", 0.0) for row in result.history)
         facts = {"best_step": result.best_step, "environment_calls": int(calls)}
         stage.write_json("facts.json", facts)
         stage.finish()
-    return load_language_model(stage.path / "model")
+    return load_policy(stage.path / "model", load_model(pretrained), policy_training)

@@ -11,6 +11,7 @@ from eagle_jax.embeddings.regression_head import DomainEncoderSettings
 from eagle_jax.embeddings.wals import WALSSettings
 from eagle_jax.environment.candidate_actions import CandidateSettings
 from eagle_jax.evaluation.statistics import BootstrapSettings
+from eagle_jax.language_model.decoder_config import LoRA
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.remote_settings import RemoteSettings
 from eagle_jax.training.next_token import NextTokenSettings
@@ -112,6 +113,21 @@ class DesignStageSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PolicyTrainingSettings:
+    """What of the policy's model is trained, for the reference policies and their agents.
+
+    mode: all parameters (then they are float32), or low-rank updates beside the frozen ones.
+    lora: these updates, in mode "lora" only.
+    remat, scan_layers: as in `DecoderConfig`; less memory and faster compilation of deep models.
+    """
+
+    mode: Literal["full", "lora"]
+    lora: LoRA
+    remat: bool
+    scan_layers: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ReferenceStageSettings:
     """Next-token prediction on the kept candidates."""
 
@@ -180,6 +196,7 @@ class EagleExperiment:
     profiles: ProfileSettings
     candidates: CandidateStageSettings
     design: DesignStageSettings
+    policy_training: PolicyTrainingSettings
     reference: ReferenceStageSettings
     agent: AgentStageSettings
     evaluation: EvaluationSettings

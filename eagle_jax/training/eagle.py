@@ -162,8 +162,11 @@ class _Trainer:
 
     def _play(self, trainable: Params, starts: Sequence[Start], seed: int) -> Trajectories:
         environment, settings = self.task.environment, self.settings
+        # Scanned layers are for training: here they would be stacked anew for every batch.
+        config = dataclasses.replace(self.reference.config, scan_layers=False)
+        policy = dataclasses.replace(self.reference, config=config)
         generator = LocalGenerator(
-            self.reference, settings.episodes_per_iteration, LENGTH_MULTIPLE
+            policy, settings.episodes_per_iteration, LENGTH_MULTIPLE
         ).with_params(join(trainable, self.frozen))
         policy_fn = make_policy_fn(
             generator, environment.book, environment.entity_format, settings.policy

@@ -1,0 +1,60 @@
+"""The policy's model as it goes into training, and as files that the next stage reads.
+
+In mode "lora" every reference policy and agent is the pretrained model's own arrays (one copy in
+memory for all of them) and its own low-rank updates.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import jax
+
+from eagle_jax.language_model.hf_checkpoints import (
+    LanguageModel,
+    load_language_model,
+    save_language_model,
+)
+from eagle_jax.language_model.lora import add_lora
+from eagle_jax.language_model.peft_adapters import load_peft_adapter, save_peft_adapter
+from eagle_jax.pipeline.settings import PolicyTrainingSettings
+
+_ADAPTER = "adapter"  # below the folder of the whole model
+
+
+def with_updates(
+    pretrained: LanguageModel, settings: PolicyTrainingSettings, seed: int
+) -> LanguageModel:
+    """The pretrained model, in mode "lora" with low-rank updates that change nothing yet."""
+    if settings.mode == "full":
+        return pretrained
+    key = jax.random.key(seed)
+    config, params = add_lora(pretrained.config, pretrained.params, settings.lora, key)
+    return dataclasses.replace(pretrained, config=config, params=params)
+
+
+def for_training(policy: LanguageModel, settings: PolicyTrainingSettings) -> LanguageModel:
+    """The model with its layers computed as the settings say: same results, other memory."""
+    config = dataclasses.replace(
+        policy.config, remat=settings.remat, scan_layers=settings.scan_layers
+    )
+    return dataclasses.replace(policy, config=config)
+
+
+def save_policy(policy: LanguageModel, folder: Path, pretrained: Path) -> None:
+    """Writes the whole model, with low-rank updates merged; they stand in `folder`/adapter as well,
+    for PEFT and vLLM to load upon the `pretrained` folder."""
+    save_language_model(policy, folder, str(policy.params["token_embedding"].dtype))
+    if policy.config.lora is not None:
+        save_peft_adapter(policy, folder / _ADAPTER, str(pretrained))
+
+
+def load_policy(
+    folder: Path, pretrained: LanguageModel, settings: PolicyTrainingSettings
+) -> LanguageModel:
+    """What `save_policy` wrote; in mode "lora" on the arrays of the `pretrained` model."""
+    if settings.mode == "full":
+        return load_language_model(folder)
+    policy = load_peft_adapter(pretrained, folder / _ADAPTER)
+    return dataclasses.replace(policy, name=folder.name)
