@@ -106,19 +106,21 @@ def _encoders(config: ConfigDict) -> None:
 
 
 def _actions(config: ConfigDict) -> None:
-    config.environment = ConfigDict({"temperature": 0.5, "top_p": 1.0, "max_new_tokens": 64})
+    config.environment = ConfigDict(
+        {"temperature": 0.5, "top_k": 0, "top_p": 1.0, "max_new_tokens": 64}
+    )
     config.profiles = ConfigDict(
         {
             "titles_per_side": 10,
             "max_tries": 5,
-            "sampling": {"temperature": 0.5, "top_p": 1.0, "max_new_tokens": 64},
+            "sampling": {"temperature": 0.5, "top_k": 0, "top_p": 1.0, "max_new_tokens": 64},
         }
     )
     config.candidates = ConfigDict(
         {
             "num_entities": 40,  # paper: all
             "candidates": {"num_generic": 50, "num_personalised": 50, "max_tries": 3},
-            "sampling": {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 16},
+            "sampling": {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 16},
             "entities_per_chunk": 4,
         }
     )
@@ -145,6 +147,14 @@ def _actions(config: ConfigDict) -> None:
 
 
 def _training(config: ConfigDict) -> None:
+    config.policy_training = ConfigDict(
+        {
+            "mode": "full",  # or lora: low-rank updates of the frozen model, for large ones
+            "lora": {"rank": 8, "alpha": 16.0, "targets": "attention|feed_forward"},
+            "remat": False,  # True: layers are computed again in the backward pass, not kept
+            "scan_layers": False,  # True: all layers are compiled as one
+        }
+    )
     config.reference = ConfigDict(
         {
             "batch_size": 32,  # paper: 1024
@@ -178,7 +188,7 @@ def _training(config: ConfigDict) -> None:
                 "max_gradient_norm": 1.0,
                 "normalize_advantages": True,
                 "minibatch_size": 160,
-                "policy": {"temperature": 0.5, "top_p": 1.0, "max_new_tokens": 16},
+                "policy": {"temperature": 0.5, "top_k": 0, "top_p": 1.0, "max_new_tokens": 16},
                 "validate_every": 15,
                 "checkpoint_every": 15,
             },
