@@ -32,6 +32,13 @@ class PromptTooLongError(UserError):
     """Prompt and new tokens do not fit the positions that the model was made for."""
 
 
+def _identity(model: LanguageModel) -> str:
+    digest = hashlib.sha256(repr(model.config).encode())
+    for leaf in jax.tree.leaves(model.params):
+        digest.update(np.asarray(leaf).tobytes())
+    return f"{model.name}@{digest.hexdigest()[:16]}"
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class LocalGenerator:
     """A `TextGenerator` that samples from a decoder in memory.
@@ -47,10 +54,7 @@ class LocalGenerator:
     @functools.cached_property
     def name(self) -> str:
         """The model's name and a digest of its weights."""
-        digest = hashlib.sha256(repr(self.model.config).encode())
-        for leaf in jax.tree.leaves(self.model.params):
-            digest.update(np.asarray(leaf).tobytes())
-        return f"{self.model.name}@{digest.hexdigest()[:16]}"
+        return _identity(self.model)
 
     def with_params(self, params: Params) -> LocalGenerator:
         """The same generator with other parameters; nothing is compiled again."""
@@ -168,6 +172,11 @@ class LocalFeatures:
 
     model: LanguageModel
     batch_size: int
+
+    @functools.cached_property
+    def name(self) -> str:
+        """The model's name and a digest of its weights."""
+        return _identity(self.model)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """float32 [B, 3 D]. Raises UserError for a text without tokens."""
