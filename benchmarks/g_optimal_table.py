@@ -7,7 +7,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from benchmarks.rounds import OUTCOME, markdown_table, spread
+from benchmarks.rounds import OUTCOME, Verdict, markdown_table, spread
 
 BASELINE = "interior_point"
 TARGET_GAP = 1e-4
@@ -75,16 +75,6 @@ class Certified:
     num_problems: int
     worst_excess: float
     unsolved: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    """A target on one data set: `reached` as text, `is_met` None where it was not measured."""
-
-    target: str
-    dataset: str
-    reached: str
-    is_met: bool | None
 
 
 def verdicts(
@@ -159,7 +149,7 @@ def page(
         "\n## Targets\n",
         markdown_table(
             ("target", "data", "reached: median [least, largest]", ""),
-            [(v.target, v.dataset, v.reached, OUTCOME[v.is_met]) for v in found],
+            [(v.target, v.setting, v.reached, OUTCOME[v.is_met]) for v in found],
         ),
         "## Promises recomputed\n",
         markdown_table(

@@ -106,7 +106,7 @@ def reinforce(
         max_gradient_norm=1.0,
         normalize_advantages=True,
         minibatch_size=batch,
-        policy=SamplingSettings(temperature=1.0, top_p=1.0, max_new_tokens=action_length),
+        policy=SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=action_length),
         validate_every=1,
         checkpoint_every=1,
     )

@@ -159,6 +159,16 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """A target in one setting: `reached` as text, `is_met` None where it was not measured."""
+
+    target: str
+    setting: str
+    reached: str
+    is_met: bool | None
+
+
 OUTCOME = {True: "met", False: "**missed**", None: "-"}  # of a target; None: not measured
 
 
