@@ -7,7 +7,8 @@
 # An active Python environment that already has the package is used as it is. Otherwise the pinned
 # versions of launch/constraints.txt are installed into a virtual environment in .venv. A stamp file
 # there says what was installed: later calls start at once, a changed setup.cfg or constraints.txt
-# is installed again, and an installation that was interrupted is begun anew.
+# is installed again, and an installation that was interrupted is begun anew. EAGLE_EXTRAS names
+# extras of setup.cfg that are wanted as well, such as tpu.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -47,7 +48,7 @@ sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; then
 }
 
 install() {
-  local python target=.
+  local python target=".${EAGLE_EXTRAS:+[$EAGLE_EXTRAS]}"
   [ "$extra" = run ] || target=".[$extra]"
   if [ -e .venv/unfinished ] || ! .venv/bin/python -c '' 2>/dev/null; then
     python=$(find_python)
@@ -71,7 +72,7 @@ install() {
 if has_needed python; then
   python=python
 else
-  wanted=$(cat setup.cfg pyproject.toml launch/constraints.txt | cksum)
+  wanted="$(cat setup.cfg pyproject.toml launch/constraints.txt | cksum) ${EAGLE_EXTRAS:-}"
   stamp=.venv/installed_$extra
   [ -e "$stamp" ] || stamp=.venv/installed_test # the tests' environment runs everything
   if [ -e .venv/unfinished ] || [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] ||

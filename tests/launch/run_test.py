@@ -94,6 +94,12 @@ def test_an_environment_that_has_the_package_is_used(run):
     assert not (run.copy / ".venv").exists()
 
 
+def test_further_extras_are_installed_once(run):
+    assert run("experiments.eagle", EAGLE_EXTRAS="tpu")[2][1] == "pip .[tpu]"
+    assert run("experiments.eagle", EAGLE_EXTRAS="tpu")[2] == ["ran -m experiments.eagle"]
+    assert run("experiments.eagle", EAGLE_EXTRAS="tpu,remote")[2][0] == "pip .[tpu,remote]"
+
+
 def test_no_fitting_python_is_said(run):
     code, stderr, did = run("experiments.eagle", RANGE_CODE="1")
     assert (code, did) == (2, [])
