@@ -20,7 +20,7 @@ from eagle_jax.environment.llm_environment import LLMEnvironment
 from eagle_jax.evaluation.content_gap import HELD_OUT, TRAIN
 from eagle_jax.language_model.generation_cache import GenerationCache
 from eagle_jax.language_model.hf_checkpoints import LanguageModel
-from eagle_jax.language_model.local import LocalFeatures, LocalGenerator
+from eagle_jax.language_model.local import LocalGenerator
 from eagle_jax.language_model.remote import RemoteGenerator
 from eagle_jax.pipeline.candidate_stage import CandidateSet, run_candidate_stage
 from eagle_jax.pipeline.catalogue_stage import (
@@ -31,7 +31,7 @@ from eagle_jax.pipeline.catalogue_stage import (
 )
 from eagle_jax.pipeline.encoder_stage import Scorer, run_encoder_stage
 from eagle_jax.pipeline.evaluation_stage import Contestants, Evaluation, run_evaluation_stage
-from eagle_jax.pipeline.models import load_model
+from eagle_jax.pipeline.models import load_features, load_model
 from eagle_jax.pipeline.policy_stages import (
     Episodes,
     reference_pairs,
@@ -111,12 +111,13 @@ class _Run:
         models = {TRAIN: settings.models.features, HELD_OUT: settings.models.held_out_features}
         heads = {TRAIN: settings.domain_encoder, HELD_OUT: settings.held_out_domain_encoder}
         features = {
-            name: LocalFeatures(load_model(model), settings.models.batch_size)
-            for name, model in models.items()
+            name: load_features(model, settings.models.batch_size) for name, model in models.items()
         }
         with self._stage(
-            "encoders", "catalogue", heads=heads,
-            models={name: self._generator(model).name for name, model in models.items()},
+            "encoders",
+            "catalogue",
+            heads=heads,
+            models={name: own.name for name, own in features.items()},
         ) as stage:
             self.scorers = run_encoder_stage(
                 stage, self.catalogue, self.split, self.wals, features, heads, settings.utility,

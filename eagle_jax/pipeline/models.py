@@ -6,7 +6,13 @@ import functools
 from pathlib import Path
 
 from eagle_jax.base.errors import UserError
+from eagle_jax.embeddings.sentence_encoder import (
+    SentenceEncoder,
+    is_sentence_encoder,
+    load_sentence_encoder,
+)
 from eagle_jax.language_model.hf_checkpoints import LanguageModel, load_language_model
+from eagle_jax.language_model.local import LocalFeatures
 
 _MINILENS_LM = Path(__file__).parents[1] / "data" / "minilens_lm"
 
@@ -27,3 +33,15 @@ def model_folder(name: str) -> Path:
 def load_model(name: str) -> LanguageModel:
     """The model in a folder as `model_folder` finds it; the same object every time."""
     return load_language_model(model_folder(name))
+
+
+@functools.cache
+def load_features(name: str, batch_size: int) -> SentenceEncoder | LocalFeatures:
+    """Features of texts, with a `name` that tells their weights.
+
+    The embeddings of the sentence encoder in a folder, which its files give away; otherwise the
+    states of the decoder that `load_model` finds.
+    """
+    if is_sentence_encoder(name):
+        return load_sentence_encoder(name, batch_size=batch_size)
+    return LocalFeatures(load_model(name), batch_size)

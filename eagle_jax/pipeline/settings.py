@@ -64,7 +64,8 @@ class SplitSettings:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelSettings:
     """Which model plays each role: `minilens/<name>` or a folder in Hugging Face layout;
-    environment, generator and rater may be `remote/<name>` of the experiment's table `remote`."""
+    environment, generator and rater may be `remote/<name>` of the experiment's table `remote`,
+    features and held_out_features a folder of sentence-transformers."""
 
     policy: str
     environment: str
