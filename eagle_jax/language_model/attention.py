@@ -1,7 +1,7 @@
 """Grouped-query attention with rotary positions, for whole sequences and for one token on a cache.
 
-Axes: B batch, T queries, S keys, D model width, H query heads, G key/value heads (R = H / G
-queries share one), d head width.
+Axes: B batch, T queries, S keys, D model width, H query heads, G key/value heads (H / G queries
+share one), d head width, r <= d rotated coordinates.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from flax import nnx
 
 from eagle_jax.language_model.decoder_config import DecoderConfig, Rope
 from eagle_jax.language_model.linear import Linear
+from eagle_jax.language_model.norms import NORMS
 from eagle_jax.language_model.sharding import constrain
 
 _MASKED = -1e30  # finite: a row that may look at nothing gets a uniform average, not NaN
@@ -28,15 +29,15 @@ class KeyValue(NamedTuple):
 
 
 class Rotation(NamedTuple):
-    """Cosine and sine of the rotary angles, each [B, T, 1, d / 2]."""
+    """Cosine and sine of the rotary angles, each [B, T, 1, r / 2] of r rotated coordinates."""
 
     cos: jax.Array
     sin: jax.Array
 
 
-def rotary_frequencies(rope: Rope, head_dim: int) -> jax.Array:
-    """theta^(-2i / d) (Su et al. 2021, RoFormer, section 3.2), scaled as `Rope` says: [d / 2]."""
-    exponents = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
+def rotary_frequencies(rope: Rope, rotary_dim: int) -> jax.Array:
+    """theta^(-2i / r) (Su et al. 2021, RoFormer, section 3.2), scaled as `Rope` says: [r / 2]."""
+    exponents = jnp.arange(0, rotary_dim, 2, dtype=jnp.float32) / rotary_dim
     frequencies = rope.theta**-exponents
     if rope.rope_type == "default":
         return frequencies
@@ -49,18 +50,21 @@ def rotary_frequencies(rope: Rope, head_dim: int) -> jax.Array:
     return (1 - kept) * frequencies / rope.factor + kept * frequencies
 
 
-def rotary_angles(positions: jax.Array, head_dim: int, rope: Rope) -> Rotation:
+def rotary_angles(positions: jax.Array, rotary_dim: int, rope: Rope) -> Rotation:
     """Cosine and sine of p * frequency at positions p [B, T]."""
-    frequencies = rotary_frequencies(rope, head_dim)
+    frequencies = rotary_frequencies(rope, rotary_dim)
     angles = positions.astype(jnp.float32)[:, :, None, None] * frequencies[None, None, None]
     return Rotation(jnp.cos(angles), jnp.sin(angles))
 
 
 def rotate(heads: jax.Array, rotation: Rotation) -> jax.Array:
-    """Rotates heads [B, T, H, d]; pairs are (i, i + d/2), as in Hugging Face checkpoints."""
-    first, second = jnp.split(heads, 2, axis=-1)
+    """Rotates the first r coordinates of heads [B, T, H, d]; pairs are (i, i + r / 2), as in
+    Hugging Face's checkpoints."""
     cos, sin = (part.astype(heads.dtype) for part in rotation)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    half = cos.shape[-1]
+    first, second, rest = jnp.split(heads, (half, 2 * half), axis=-1)
+    turned = [first * cos - second * sin, second * cos + first * sin]
+    return jnp.concatenate([*turned, rest] if rest.size else turned, axis=-1)
 
 
 def window_mask(allowed: jax.Array, window: int) -> jax.Array:
@@ -105,24 +109,6 @@ def attend(
     return mixed.reshape(batch, length, heads * head_dim)
 
 
-class RMSNorm(nnx.Module):
-    """x / sqrt(mean(x^2) + epsilon) * scale over the last axis (Zhang & Sennrich 2019), float32.
-
-    In Gemma the factor is 1 + scale.
-    """
-
-    def __init__(self, width: int, config: DecoderConfig):
-        self.epsilon, self.offset = config.rms_norm_eps, float(config.family.is_gemma)
-        self.scale = nnx.Param(jnp.full((width,), 1.0 - self.offset, jnp.float32))
-
-    def __call__(self, inputs: jax.Array) -> jax.Array:
-        exact = inputs.astype(jnp.float32)
-        mean_square = jnp.mean(jnp.square(exact), axis=-1, keepdims=True)
-        scale = self.scale[...].astype(jnp.float32) + self.offset
-        scale = jnp.expand_dims(scale, tuple(range(inputs.ndim - 1)))
-        return (exact * jax.lax.rsqrt(mean_square + self.epsilon) * scale).astype(inputs.dtype)
-
-
 class Attention(nnx.Module):
     """Attention sublayer; returns what it attended over, so that prefilling yields the cache."""
 
@@ -139,8 +125,8 @@ class Attention(nnx.Module):
             "output", config.num_heads * config.head_dim, width, config.output_bias
         )
         if config.family.head_norms:
-            self.query_norm = RMSNorm(config.head_dim, config)
-            self.key_norm = RMSNorm(config.head_dim, config)
+            self.query_norm = NORMS[config.family.norm](config.head_dim, config)
+            self.key_norm = NORMS[config.family.norm](config.head_dim, config)
 
     def __call__(
         self,
@@ -165,8 +151,10 @@ class Attention(nnx.Module):
         )
         if self.config.family.head_norms:
             query, key = self.query_norm(query), self.key_norm(key)
-        query = rotate(query, Rotation(rotation.cos[:, first:], rotation.sin[:, first:]))
-        query, key = constrain(query, "BTHd"), rotate(key, rotation)
+        if self.config.rotary_dim:
+            query = rotate(query, Rotation(rotation.cos[:, first:], rotation.sin[:, first:]))
+            key = rotate(key, rotation)
+        query = constrain(query, "BTHd")
         stored = KeyValue(key.transpose(0, 2, 3, 1), value.transpose(0, 2, 1, 3))
         if cache is not None:
             write = jax.lax.dynamic_update_slice_in_dim

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 from absl import logging
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh, Sharding
 
 from eagle_jax.base.atomic_files import write_atomically
@@ -23,12 +24,8 @@ from eagle_jax.base.tensor_files import (
     TensorFiles,
     read_json,
 )
-from eagle_jax.language_model.decoder_config import (
-    DecoderConfig,
-    UnsupportedModelError,
-    decoder_config_from_hf,
-    decoder_config_to_hf,
-)
+from eagle_jax.language_model.decoder_config import DecoderConfig, UnsupportedModelError
+from eagle_jax.language_model.hf_config import decoder_config_from_hf, decoder_config_to_hf
 from eagle_jax.language_model.hf_names import HFTensor, hf_tensor
 from eagle_jax.language_model.lora import LORA_LEAVES, merged_kernel
 from eagle_jax.language_model.sharding import fetch, tree_shardings
@@ -38,11 +35,18 @@ from eagle_jax.language_model.transformer import Params, init_params
 MAX_SHARD_BYTES = 5 * 10**9
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # Buffers that follow from config.json: old checkpoints carry them.
-_DERIVED = (".rotary_emb.inv_freq", ".attention.bias", ".attention.masked_bias")
-# How a text model's names hang: in its own checkpoint, and in two kinds of those that see as well
-# (the first one is that of Gemma 3).
+_DERIVED = (
+    ".rotary_emb.inv_freq",
+    ".attention.bias",
+    ".attention.masked_bias",
+    ".attn.bias",
+    ".attn.masked_bias",
+)
+# How a text model's names hang: in its own checkpoint, in GPT-2's own, and in two kinds of those
+# that see as well (the first one is that of Gemma 3).
 _NESTINGS = (
     lambda name: name,
+    lambda name: name.removeprefix("transformer."),
     lambda name: f"language_model.{name}",
     lambda name: name.replace("model.", "model.language_model.", 1),
 )
@@ -75,9 +79,14 @@ def load_language_model(
     tokenizer = load_tokenizer(folder)
     _check_vocabulary(folder, tokenizer, config.vocab_size)
     files = TensorFiles(folder)
-    shapes = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
-    params = read_tree(files, _places(config, files, flatten(shapes)), shapes, dtype, mesh)
-    return LanguageModel(folder.name, config, params, tokenizer)
+    shapes = parameter_shapes(config)
+    leaves = read_leaves(files, _places(config, files, shapes), shapes, dtype, mesh)
+    return LanguageModel(folder.name, config, unflatten_dict(leaves, sep="/"), tokenizer)
+
+
+def parameter_shapes(config: DecoderConfig) -> dict[str, jax.ShapeDtypeStruct]:
+    """The decoder's parameters by path, such as "layers/0/attention/query/kernel"."""
+    return flatten_dict(jax.eval_shape(lambda: init_params(config, jax.random.key(0))), sep="/")
 
 
 def save_language_model(
@@ -91,7 +100,9 @@ def save_language_model(
     _check_dtype(dtype)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    shards = _shards(model, jnp.dtype(DTYPES[dtype]).itemsize, max_shard_bytes)
+    params = flatten_dict(model.params, sep="/")
+    itemsize = jnp.dtype(DTYPES[dtype]).itemsize
+    shards = _shards(model.config, params, itemsize, max_shard_bytes)
     files = ["model" + SUFFIX]
     if len(shards) > 1:
         count = len(shards)
@@ -99,7 +110,7 @@ def save_language_model(
     model.tokenizer.save(folder)
     weight_map, total_size = {}, 0
     for file, paths in zip(files, shards, strict=True):  # the host holds one shard at a time
-        tensors = dict(_hf_array(model, path, DTYPES[dtype]) for path in paths)
+        tensors = dict(_hf_array(model.config, params, path, DTYPES[dtype]) for path in paths)
         write_tensors(folder / file, tensors)
         weight_map |= dict.fromkeys(tensors, file)
         total_size += sum(tensor.nbytes for tensor in tensors.values())
@@ -127,13 +138,19 @@ def _write_configs(model: LanguageModel, folder: Path, dtype: str) -> None:
     write_json(folder / "config.json", config_json)
 
 
-def _shards(model: LanguageModel, itemsize: int, max_bytes: int) -> list[list[str]]:
-    """Parameter paths in order, cut before the one that would exceed max_bytes."""
+def _shards(
+    config: DecoderConfig, params: Mapping[str, jax.Array], itemsize: int, max_bytes: int
+) -> list[list[str]]:
+    """Parameter paths in order, cut before the one that would exceed max_bytes; of parameters that
+    are one tensor there the first one stands for all."""
     shards, used = [[]], 0
-    for path, leaf in flatten(model.params):
+    for path, leaf in params.items():
         if path.endswith(LORA_LEAVES):
             continue
-        size = leaf.size * itemsize
+        fused = hf_tensor(config, path).fused
+        if fused is not None and fused.index:
+            continue
+        size = leaf.size * itemsize * (1 if fused is None else len(fused.paths))
         if shards[-1] and used + size > max_bytes:
             shards.append([])
             used = 0
@@ -142,19 +159,24 @@ def _shards(model: LanguageModel, itemsize: int, max_bytes: int) -> list[list[st
     return shards
 
 
-def _hf_array(model: LanguageModel, path: str, dtype: jnp.dtype) -> tuple[str, np.ndarray]:
-    """Name and value of one parameter in a checkpoint, with its low-rank update if it has one."""
-    *parents, leaf = path.split("/")
-    module = model.params
-    for parent in parents:
-        module = module[parent]
-    array = fetch(module[leaf])
-    if leaf == "kernel" and "lora_down" in module:
-        down, up = (fetch(module[name]) for name in LORA_LEAVES)
-        array = merged_kernel(array, down, up, model.config.lora.scale)
-    name, is_kernel = hf_tensor(model.config, path)
-    array = np.asarray(array).astype(dtype, copy=False)
-    return name, array.T if is_kernel else array
+def _hf_array(
+    config: DecoderConfig, params: Mapping[str, jax.Array], path: str, dtype: jnp.dtype
+) -> tuple[str, np.ndarray]:
+    """Name and value of a checkpoint's tensor, with its low-rank update if it has one."""
+    place = hf_tensor(config, path)
+
+    def merged(path: str) -> np.ndarray:
+        leaf, module = params[path], path.rpartition("/")[0]
+        if path.endswith("/kernel") and f"{module}/lora_down" in params:
+            down, up = (params[f"{module}/{half}"] for half in LORA_LEAVES)
+            leaf = merged_kernel(leaf, down, up, config.lora.scale)
+        return np.asarray(fetch(leaf)).astype(dtype, copy=False)
+
+    if place.fused is None:
+        array = merged(path)
+    else:
+        array = place.fused.join([merged(part) for part in place.fused.paths])
+    return place.name, array.T if place.is_kernel else array
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
@@ -185,32 +207,29 @@ def _check_vocabulary(folder: Path, tokenizer: Tokenizer, vocab_size: int) -> No
         logging.warning("%s: the model cannot read the special tokens %s", folder, names)
 
 
-def read_tree(
+def read_leaves(
     files: TensorFiles,
     places: Mapping[str, HFTensor],
-    shapes: Params,
+    shapes: Mapping[str, jax.ShapeDtypeStruct],
     dtype: str,
     mesh: Mesh | None,
-) -> Params:
-    """The tree of `shapes`, each leaf from its place; without a mesh on the default device.
+) -> dict[str, jax.Array]:
+    """Parameters by path, each from its place; without a mesh on the default device.
 
     Raises CheckpointError for the first tensor that is missing or has another shape, before the
     first one is read.
     """
     _check_dtype(dtype)
-    for path, shape in flatten(shapes):
-        name, is_kernel = places[path]
-        files.check_shape(name, shape.shape[::-1] if is_kernel else shape.shape)
-    if mesh is None:
-        shardings = jax.tree.map(lambda _: None, shapes)
-    else:
-        shardings = tree_shardings(mesh, shapes)
-
-    def read(path, shape, sharding):
-        place = places[jax.tree_util.keystr(path, simple=True, separator="/")]
-        return _read_leaf(files, place, shape.shape, DTYPES[dtype], sharding)
-
-    return jax.tree_util.tree_map_with_path(read, shapes, shardings)
+    for path, leaf in shapes.items():
+        place, shape = places[path], leaf.shape
+        if place.fused is not None:
+            shape = (*shape[:-1], shape[-1] * len(place.fused.paths))
+        files.check_shape(place.name, shape[::-1] if place.is_kernel else shape)
+    shardings = dict.fromkeys(shapes) if mesh is None else tree_shardings(mesh, dict(shapes))
+    return {
+        path: _read_leaf(files, places[path], leaf.shape, DTYPES[dtype], shardings[path])
+        for path, leaf in shapes.items()
+    }
 
 
 def _read_leaf(
@@ -225,9 +244,7 @@ def _read_leaf(
     def read(index: tuple[slice, ...]) -> np.ndarray:
         key = tuple((axis.start, axis.stop) for axis in index)
         if key not in parts:  # devices with the same part share one reading
-            stored = files.read(place.name, index[::-1] if place.is_kernel else index)
-            part = stored.astype(dtype, copy=False)
-            parts[key] = part.T if place.is_kernel else part
+            parts[key] = _read_part(files, place, index).astype(dtype, copy=False)
         return parts[key]
 
     if sharding is None:
@@ -235,28 +252,35 @@ def _read_leaf(
     return jax.make_array_from_callback(shape, sharding, read, dtype=dtype)
 
 
-def _places(
-    config: DecoderConfig, files: TensorFiles, leaves: Iterator[tuple[str, jax.ShapeDtypeStruct]]
-) -> dict[str, HFTensor]:
+def _read_part(files: TensorFiles, place: HFTensor, index: tuple[slice, ...]) -> np.ndarray:
+    """Part `index` of a parameter; one that shares its tensor with others is cut out of the
+    whole."""
+    stored_index = index[::-1] if place.is_kernel else index
+    stored = files.read(place.name, stored_index if place.fused is None else ...)
+    ours = stored.T if place.is_kernel else stored
+    return ours if place.fused is None else place.fused.split(ours)[index]
+
+
+def _places(config: DecoderConfig, files: TensorFiles, paths: Iterable[str]) -> dict[str, HFTensor]:
     """Where each parameter stands in these files. Raises CheckpointError for a tensor too many."""
     names = set(files.names)
     final_norm = hf_tensor(config, "final_norm/scale").name
     nest = next((nest for nest in _NESTINGS if nest(final_norm) in names), _NESTINGS[0])
 
     def place(path: str) -> HFTensor:
-        name, is_kernel = hf_tensor(config, path)
-        return HFTensor(nest(name), is_kernel)
+        stands = hf_tensor(config, path)
+        return stands._replace(name=nest(stands.name))
 
-    places = {path: place(path) for path, _ in leaves}
-    known = {name for name, _ in places.values()}
+    places = {path: place(path) for path in paths}
+    known = {place.name for place in places.values()}
     if config.tie_word_embeddings:  # one matrix under two names: either may be the one kept
         embedding, unembedding = place("token_embedding"), place("unembedding")
         if embedding.name not in names and unembedding.name in names:
             places["token_embedding"] = unembedding
         known |= {embedding.name, unembedding.name}
-    others = 0
+    others, is_nested = 0, "language_model." in nest(final_norm)
     for name in sorted(names - known):
-        if nest is not _NESTINGS[0] and "language_model." not in name:
+        if is_nested and "language_model." not in name:
             others += 1
         elif not name.endswith(_DERIVED):
             raise CheckpointError(
@@ -266,12 +290,6 @@ def _places(
     if others:
         logging.info("%s: %d tensors are not the text model's and not read", files.folder, others)
     return places
-
-
-def flatten(params: Params) -> Iterator[tuple[str, jax.Array]]:
-    """(path such as "layers/0/attention/query/kernel", leaf) of every parameter."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
 
 
 def _check_dtype(dtype: str) -> None:

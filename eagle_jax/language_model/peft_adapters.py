@@ -8,22 +8,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from eagle_jax.base.tensor_files import SUFFIX, CheckpointError, TensorFiles, read_json
-from eagle_jax.language_model.decoder_config import DecoderConfig, LoRA
+from eagle_jax.language_model.decoder_config import DecoderConfig, LoRA, UnsupportedModelError
 from eagle_jax.language_model.hf_checkpoints import (
     LanguageModel,
-    flatten,
-    read_tree,
+    parameter_shapes,
+    read_leaves,
     write_json,
     write_tensors,
 )
 from eagle_jax.language_model.hf_names import HFTensor, hf_tensor
 from eagle_jax.language_model.lora import LORA_LEAVES
 from eagle_jax.language_model.sharding import fetch, mesh_of
-from eagle_jax.language_model.transformer import init_params
 
 CONFIG, STEM = "adapter_config.json", "adapter_model"
 _PREFIX = "base_model.model."
@@ -58,7 +57,7 @@ def save_peft_adapter(model: LanguageModel, folder: Path | str, base: str) -> No
     """
     lora = model.config.lora
     tensors = {}
-    for path, leaf in flatten(model.params):
+    for path, leaf in flatten_dict(model.params, sep="/").items():
         if path.endswith(LORA_LEAVES):
             tensors[_place(model.config, path).name] = np.asarray(fetch(leaf)).T
     if lora is None or not tensors:
@@ -98,15 +97,18 @@ def load_peft_adapter(model: LanguageModel, folder: Path | str) -> LanguageModel
     files = TensorFiles(folder, STEM)
     lora = _lora(folder / CONFIG, config_json, _targets(model.config, files.names))
     config = dataclasses.replace(model.config, lora=lora)
-    shapes = _only_lora(jax.eval_shape(lambda: init_params(config, jax.random.key(0))))
-    places = {path: _place(config, path) for path, _ in flatten(shapes)}
-    for name in sorted(set(files.names) - {name for name, _ in places.values()}):
+    shapes = {
+        path: leaf for path, leaf in parameter_shapes(config).items() if path.endswith(LORA_LEAVES)
+    }
+    places = {path: _place(config, path) for path in shapes}
+    for name in sorted(set(files.names) - {place.name for place in places.values()}):
         raise CheckpointError(
             f"{files.file(name)}: tensor {name} is no low-rank update of a linear layer in a "
             f"{config.family.model_type} decoder"
         )
-    adapter = read_tree(files, places, shapes, "float32", mesh_of(model.params))
-    return dataclasses.replace(model, config=config, params=_joined(model.params, adapter))
+    adapter = read_leaves(files, places, shapes, "float32", mesh_of(model.params))
+    params = unflatten_dict(flatten_dict(model.params, sep="/") | adapter, sep="/")
+    return dataclasses.replace(model, config=config, params=params)
 
 
 def _targets(config: DecoderConfig, names: Sequence[str]) -> str:
@@ -124,7 +126,12 @@ def _targets(config: DecoderConfig, names: Sequence[str]) -> str:
 def _place(config: DecoderConfig, path: str) -> HFTensor:
     """Where "layers/0/attention/query/lora_down" stands in an adapter."""
     module, leaf = path.rsplit("/", 1)
-    kernel = hf_tensor(config, f"{module}/kernel").name
+    kernel, _, fused = hf_tensor(config, f"{module}/kernel")
+    if fused is not None or config.family.model_type == "gpt2":
+        raise UnsupportedModelError(
+            f"{config.family.model_type} has no PEFT adapters here, since its checkpoints keep "
+            "several of our linear layers as one: save the merged model"
+        )
     return HFTensor(f"{_PREFIX}{_module_of(kernel)}.{_LEAF_NAMES[leaf]}.weight", True)
 
 
@@ -135,8 +142,7 @@ def _module_of(name: str) -> str:
 
 def _linear_modules(config: DecoderConfig) -> dict[str, str]:
     """Path of each linear layer -> its name in PyTorch."""
-    shapes = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
-    kernels = [path for path, _ in flatten(shapes) if path.endswith("/kernel")]
+    kernels = [path for path in parameter_shapes(config) if path.endswith("/kernel")]
     return {
         path.removesuffix("/kernel"): _module_of(hf_tensor(config, path).name) for path in kernels
     }
@@ -168,22 +174,3 @@ def _lora(path: Path, config_json: Mapping[str, Any], targets: str) -> LoRA:
     if config_json.get("use_rslora"):
         alpha *= rank**0.5
     return LoRA(rank=rank, alpha=alpha, targets=targets)
-
-
-def _only_lora(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The branches of a tree that end in low-rank updates."""
-    kept = {
-        key: _only_lora(child) if isinstance(child, Mapping) else child
-        for key, child in tree.items()
-        if isinstance(child, Mapping) or key in LORA_LEAVES
-    }
-    return {key: child for key, child in kept.items() if child != {}}
-
-
-def _joined(base: Mapping[str, Any], adapter: Mapping[str, Any]) -> dict[str, Any]:
-    """The base with the adapter's leaves beside its own, which are shared, not copied."""
-    joined = dict(base)
-    for key, child in adapter.items():
-        is_branch = isinstance(child, Mapping)
-        joined[key] = _joined(base.get(key, {}), child) if is_branch else child
-    return joined

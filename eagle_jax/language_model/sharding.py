@@ -40,7 +40,9 @@ _RULES = tuple(
         (r"(?:output|down)/lora_down", ("tensor", None)),
         (r"(?:output|down)/lora_up", (None, "fsdp")),
         (r"(?:output|down)/bias", (None,)),
-        (r"\w*norm/scale", (None,)),
+        (r"\w*norm/(?:scale|bias)", (None,)),
+        (r"position_embedding", (None, "fsdp")),
+        (r"unembedding_bias", ("tensor",)),
         (r"adapter/.+", None),  # small: replicated
     )
 )

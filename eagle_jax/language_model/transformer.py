@@ -1,4 +1,4 @@
-"""Decoder-only transformers (Llama, Qwen, Gemma) as Flax NNX modules behind a functional facade.
+"""Decoders of all families as Flax NNX modules behind a functional facade.
 
 `params` is a plain nested dictionary of arrays, float32 or bfloat16; `config` is static and
 hashable. Activations have the parameters' dtype; norms, softmax and logits are float32.
@@ -18,18 +18,19 @@ from flax import nnx
 from eagle_jax.language_model.attention import (
     Attention,
     KeyValue,
-    RMSNorm,
     rotary_angles,
     window_mask,
 )
 from eagle_jax.language_model.decoder_config import DecoderConfig
 from eagle_jax.language_model.linear import Linear
+from eagle_jax.language_model.norms import NORMS
 from eagle_jax.language_model.sharding import constrain
 
 Params = dict[str, Any]
 _ACTIVATIONS = {
     "silu": jax.nn.silu,
     "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_new": functools.partial(jax.nn.gelu, approximate=True),
     "gelu_pytorch_tanh": functools.partial(jax.nn.gelu, approximate=True),
 }
 
@@ -42,44 +43,57 @@ class SoftEmbeddings(NamedTuple):
 
 
 class FeedForward(nnx.Module):
-    """Gated linear unit: down(act(gate(x)) * up(x)) (Shazeer 2020)."""
+    """Gated linear unit: down(act(gate(x)) * up(x)) (Shazeer 2020), or down(act(up(x)))."""
 
     def __init__(self, config: DecoderConfig, path: str, *, rngs: nnx.Rngs):
         def linear(name: str, inputs: int, outputs: int) -> Linear:
             bias = config.feed_forward_bias
             return Linear(config, f"{path}/{name}", inputs, outputs, bias, rngs=rngs)
 
-        self.activation = config.activation
-        self.gate = linear("gate", config.hidden_size, config.intermediate_size)
+        self.activation, self.is_gated = config.activation, config.family.is_gated
+        if self.is_gated:
+            self.gate = linear("gate", config.hidden_size, config.intermediate_size)
         self.up = linear("up", config.hidden_size, config.intermediate_size)
         self.down = linear("down", config.intermediate_size, config.hidden_size)
 
     def __call__(self, hidden: jax.Array) -> jax.Array:
-        inner = _ACTIVATIONS[self.activation](self.gate(hidden)) * self.up(hidden)
+        activation = _ACTIVATIONS[self.activation]
+        if self.is_gated:
+            inner = activation(self.gate(hidden)) * self.up(hidden)
+        else:
+            inner = activation(self.up(hidden))
         return self.down(constrain(inner, "BTF"))
 
 
 class Layer(nnx.Module):
-    """Pre-norm transformer layer; in Gemma 2 and 3 the sublayers' outputs are normed as well."""
+    """Pre-norm transformer layer, its sublayers in the order that `Family.block` says.
+
+    In Gemma 2 and 3 the sublayers' outputs are normed as well.
+    """
 
     def __init__(self, config: DecoderConfig, path: str, *, rngs: nnx.Rngs):
-        self.has_output_norms = config.family.output_norms
-        self.attention_norm = RMSNorm(config.hidden_size, config)
+        norm = functools.partial(NORMS[config.family.norm], config.hidden_size, config)
+        self.block, self.has_output_norms = config.block, config.family.output_norms
+        self.attention_norm = norm()
         self.attention = Attention(config, f"{path}/attention", rngs=rngs)
-        self.feed_forward_norm = RMSNorm(config.hidden_size, config)
+        if self.block != "parallel_one_norm":
+            self.feed_forward_norm = norm()
         self.feed_forward = FeedForward(config, f"{path}/feed_forward", rngs=rngs)
         if self.has_output_norms:
-            self.attention_output_norm = RMSNorm(config.hidden_size, config)
-            self.feed_forward_output_norm = RMSNorm(config.hidden_size, config)
+            self.attention_output_norm = norm()
+            self.feed_forward_output_norm = norm()
 
     def __call__(self, hidden, rotation, allowed, cache=None, slot=None, first=0):
-        mixed, stored = self.attention(
-            self.attention_norm(hidden), rotation, allowed, cache, slot, first
-        )
+        normed = self.attention_norm(hidden)
+        mixed, stored = self.attention(normed, rotation, allowed, cache, slot, first)
         if self.has_output_norms:
             mixed = self.attention_output_norm(mixed)
-        hidden = hidden[:, first:] + mixed
-        fed = self.feed_forward(self.feed_forward_norm(hidden))
+        before, hidden = hidden[:, first:], hidden[:, first:] + mixed
+        if self.block == "parallel_one_norm":
+            seen = normed[:, first:]
+        else:
+            seen = self.feed_forward_norm(hidden if self.block == "sequential" else before)
+        fed = self.feed_forward(seen)
         if self.has_output_norms:
             fed = self.feed_forward_output_norm(fed)
         return constrain(hidden + fed, "BTD"), stored
@@ -104,9 +118,15 @@ class Decoder(nnx.Module):
         self.layers = nnx.Dict(
             {str(i): Layer(config, f"layers/{i}", rngs=rngs) for i in range(config.num_layers)}
         )
-        self.final_norm = RMSNorm(config.hidden_size, config)
+        self.final_norm = NORMS[config.family.norm](config.hidden_size, config)
+        if config.family.learned_positions:
+            shape_of_positions = (config.max_position_embeddings, config.hidden_size)
+            positions = init(rngs.params(), shape_of_positions, jnp.float32)
+            self.position_embedding = nnx.Param(positions)
         if not config.tie_word_embeddings:
             self.unembedding = nnx.Param(init(rngs.params(), shape, jnp.float32))
+        if config.unembedding_bias:
+            self.unembedding_bias = nnx.Param(jnp.zeros((config.vocab_size,), jnp.float32))
 
     def embed(self, tokens: jax.Array, soft: SoftEmbeddings | None = None) -> jax.Array:
         """Tokens [B, T] -> [B, T, D]; soft embeddings are spliced in before Gemma's scaling."""
@@ -132,6 +152,8 @@ class Decoder(nnx.Module):
         The last layer is computed from token `first` on: most of it is saved where only the end of
         a sequence is asked for.
         """
+        if self.config.family.learned_positions:
+            hidden += jnp.take(self.position_embedding[...], positions, axis=0)
         views = self._views(positions, allowed)
         if self.config.scan_layers and caches is None:
             inputs, stored, hidden = self._scan(hidden, views)
@@ -159,12 +181,12 @@ class Decoder(nnx.Module):
     def _views(self, positions, allowed):
         """(rotation, allowed) of the layers that see everything, and of those with a window."""
         config = self.config
-        rotation = rotary_angles(positions, config.head_dim, config.rope)
+        rotation = rotary_angles(positions, config.rotary_dim, config.rope)
         windows = {window for window in config.layer_windows if window is not None}
         if not windows:
             return (rotation, allowed), None
         if config.local_rope != config.rope:
-            local_rotation = rotary_angles(positions, config.head_dim, config.local_rope)
+            local_rotation = rotary_angles(positions, config.rotary_dim, config.local_rope)
         else:
             local_rotation = rotation
         (window,) = windows
@@ -202,6 +224,8 @@ class Decoder(nnx.Module):
         flat = jnp.matmul(
             hidden.reshape(-1, hidden.shape[-1]), matrix[...].T, preferred_element_type=jnp.float32
         )
+        if self.config.unembedding_bias:
+            flat += self.unembedding_bias[...][None].astype(jnp.float32)
         if self.config.logit_softcap is not None:
             flat = self.config.logit_softcap * jnp.tanh(flat / self.config.logit_softcap)
         logits = flat.reshape(*hidden.shape[:-1], flat.shape[-1])

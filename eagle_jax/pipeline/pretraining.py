@@ -14,9 +14,9 @@ from eagle_jax.base.prompts import MalformedText, parse_completion, render_block
 from eagle_jax.base.provenance import provenance
 from eagle_jax.base.work_directory import WorkDirectory
 from eagle_jax.data.minilens import corpus, grammar
-from eagle_jax.language_model.decoder_config import decoder_config_from_hf
 from eagle_jax.language_model.generation import SamplingSettings, TextGenerator
 from eagle_jax.language_model.hf_checkpoints import LanguageModel, save_language_model
+from eagle_jax.language_model.hf_config import decoder_config_from_hf
 from eagle_jax.language_model.local import LocalGenerator
 from eagle_jax.language_model.tokenizer import Tokenizer, load_tokenizer
 from eagle_jax.language_model.transformer import init_params
@@ -123,7 +123,7 @@ def measure_quality(
     generator: TextGenerator, settings: PretrainingSettings, examples_seed: int
 ) -> dict[str, float]:
     """Shares on fresh films at temperature 0.5, for the tasks that the model was trained on."""
-    sampling = SamplingSettings(temperature=0.5, top_p=1.0, max_new_tokens=80)
+    sampling = SamplingSettings(temperature=0.5, top_k=0, top_p=1.0, max_new_tokens=80)
     quality: dict[str, float] = {}
     measures = {
         "rewrite": _rewrite_quality,

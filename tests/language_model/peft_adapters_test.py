@@ -5,21 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 
-import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from eagle_jax.base.tensor_files import CheckpointError
 from eagle_jax.language_model.decoder_config import LoRA
 from eagle_jax.language_model.hf_checkpoints import (
-    flatten,
     load_language_model,
+    parameter_shapes,
     save_language_model,
 )
 from eagle_jax.language_model.peft_adapters import load_peft_adapter, save_peft_adapter
 from eagle_jax.language_model.sharding import MeshSettings, make_mesh
-from eagle_jax.language_model.transformer import forward, init_params
+from eagle_jax.language_model.transformer import forward
 
 TOKENS = np.random.default_rng(0).integers(4, 94, (2, 9))
 torch = pytest.importorskip("torch")
@@ -43,18 +43,19 @@ def load_in_torch(folder):
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 
+def flat(model):
+    return flatten_dict(model.params, sep="/")
+
+
 def adapted(model, lora):
     """The model with random low-rank updates, both of whose halves matter."""
     config = dataclasses.replace(model.config, lora=lora)
-    shapes = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
-    base, rng = dict(flatten(model.params)), np.random.default_rng(3)
-
-    def leaf(path, shape):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        return base[name] if name in base else rng.normal(0.0, 0.3, shape.shape).astype(np.float32)
-
-    params = jax.tree_util.tree_map_with_path(leaf, shapes)
-    return dataclasses.replace(model, config=config, params=params)
+    rng = np.random.default_rng(3)
+    params = {
+        path: rng.normal(0.0, 0.3, leaf.shape).astype(np.float32)
+        for path, leaf in parameter_shapes(config).items()
+    } | flat(model)
+    return dataclasses.replace(model, config=config, params=unflatten_dict(params, sep="/"))
 
 
 EVERYWHERE = LoRA(rank=3, alpha=7.0, targets="layers/")
@@ -108,7 +109,7 @@ def test_an_adapter_is_what_was_saved(checkpoint, tmp_path, lora):
     save_peft_adapter(model, tmp_path, base=str(checkpoint[0]))
     again = load_peft_adapter(base, tmp_path)
     assert (again.config.lora.rank, again.config.lora.alpha) == (lora.rank, lora.alpha)
-    ours, theirs = dict(flatten(model.params)), dict(flatten(again.params))
+    ours, theirs = flat(model), flat(again)
     assert ours.keys() == theirs.keys()
     for path, leaf in theirs.items():
         np.testing.assert_array_equal(leaf, ours[path])

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from eagle_jax.language_model.decoder_config import FAMILIES, LoRA, decoder_config_from_hf
+from eagle_jax.language_model.decoder_config import FAMILIES, LoRA
+from eagle_jax.language_model.hf_config import decoder_config_from_hf
 from eagle_jax.language_model.sampling import sample
 from eagle_jax.language_model.sharding import (
     MeshError,
@@ -84,7 +85,7 @@ def compute(config, params, batch):
     with on_mesh_of(params):
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(5), np.arange(8))
         sampled = sample(
-            config, params, *batch, keys, temperature=np.float32(1.0), top_p=np.float32(0.9),
+            config, params, *batch, keys, temperature=1.0, top_k=0, top_p=0.9,
             stop_token_ids=np.array([1, 7, 8], np.int32), max_new_tokens=6,
         )  # fmt: skip
         return forward(config, params, *batch).logits, sampled, prefill(params, *batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
@@ -78,6 +79,16 @@ CHECKPOINTS = {
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
         },
     ),
+    "gpt2": ("GPT2", {}),
+    "gpt_neox": (
+        "GPTNeoX",
+        {"rope_parameters": {"rope_theta": 5e3, "partial_rotary_factor": 0.5}},
+    ),
+    "gpt_neox_sequential": (
+        "GPTNeoX",
+        {"use_parallel_residual": False, "rotary_pct": 0.5, "rotary_emb_base": 5e3},
+    ),
+    "phi": ("Phi", {"num_key_value_heads": 2}),
     "gemma": ("Gemma", {"head_dim": 16}),
     "gemma2": (
         "Gemma2",
@@ -105,6 +116,23 @@ CHECKPOINTS = {
 }
 
 
+def shape_of(family: str) -> dict[str, Any]:
+    """SHAPE under the names of the family's config.json."""
+    shape = SHAPE | {"layer_norm_eps": 1e-5}
+    if family in ("GPT2", "GPTNeoX"):
+        del shape["num_key_value_heads"]  # unknown there
+    if family != "GPT2":
+        return shape
+    names = {
+        "hidden_size": "n_embd",
+        "intermediate_size": "n_inner",
+        "num_hidden_layers": "n_layer",
+        "num_attention_heads": "n_head",
+        "max_position_embeddings": "n_positions",
+    }
+    return {names.get(key, key): value for key, value in shape.items()}
+
+
 def make_checkpoint(name: str, folder: Path):
     """(folder, torch model): 2 layers, grouped queries, odd widths, all norms and biases random."""
     torch = pytest.importorskip("torch")
@@ -112,12 +140,13 @@ def make_checkpoint(name: str, folder: Path):
     family, extra = CHECKPOINTS[name]
     torch.manual_seed(0)
     config_class = getattr(transformers, f"{family}{'Text' * (family == 'Gemma3')}Config")
-    config = config_class(**SHAPE | extra)
+    config = config_class(**shape_of(family) | extra)
     config._attn_implementation = "eager"  # the others leave out Gemma's soft caps
-    model = getattr(transformers, f"{family}ForCausalLM")(config)
+    kind = "LMHeadModel" if family == "GPT2" else "ForCausalLM"
+    model = getattr(transformers, family + kind)(config)
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():
-            if "norm" in parameter_name:
+            if "norm" in parameter_name or ".ln_" in parameter_name:
                 low = -0.5 if "gemma" in name else 0.5
                 parameter.uniform_(low, low + 1.0)
             if parameter_name.endswith("bias"):

@@ -11,16 +11,11 @@ import numpy as np
 import pytest
 
 from eagle_jax.language_model.attention import window_mask
-from eagle_jax.language_model.decoder_config import (
-    DecoderConfig,
-    LoRA,
-    UnsupportedModelError,
-    decoder_config_from_hf,
-    decoder_config_to_hf,
-)
+from eagle_jax.language_model.decoder_config import DecoderConfig, LoRA, UnsupportedModelError
 from eagle_jax.language_model.hf_checkpoints import load_language_model
+from eagle_jax.language_model.hf_config import decoder_config_from_hf, decoder_config_to_hf
 from eagle_jax.language_model.transformer import SoftEmbeddings, forward, init_params
-from tests.language_model.small_checkpoints import CHECKPOINTS, SHAPE
+from tests.language_model.small_checkpoints import CHECKPOINTS, SHAPE, shape_of
 
 SMALL = {
     "model_type": "qwen3",
@@ -117,8 +112,8 @@ def test_every_parameter_gets_a_finite_gradient_with_padding():
 def config_of(name: str) -> DecoderConfig:
     """The decoder of tests/language_model/conftest.py's checkpoint, from the keys alone."""
     family, extra = CHECKPOINTS[name]
-    model_type = {"Gemma3": "gemma3_text"}.get(family, family.lower())
-    return decoder_config_from_hf(SHAPE | extra | {"model_type": model_type})
+    model_type = {"Gemma3": "gemma3_text", "GPTNeoX": "gpt_neox"}.get(family, family.lower())
+    return decoder_config_from_hf(shape_of(family) | extra | {"model_type": model_type})
 
 
 @pytest.mark.parametrize("name", sorted(CHECKPOINTS))
@@ -160,7 +155,7 @@ def test_what_a_multimodal_gemma3_leaves_out_is_read_as_transformers_does():
     assert ours.layer_windows[:6] == (1024,) * 5 + (None,)
 
 
-@pytest.mark.parametrize("name", ["llama3_2", "qwen2_window", "gemma3"])
+@pytest.mark.parametrize("name", ["llama3_2", "qwen2_window", "gemma3", "gpt2"])
 def test_scanned_and_recomputed_layers_change_nothing(name):
     plain = config_of(name)
     params = init_params(plain, jax.random.key(1))
@@ -280,7 +275,8 @@ def test_rope_theta_is_read_from_both_generations_of_config_json():
         ({"model_type": "mamba"}, "'mamba'"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "llama3 lacks low_freq_factor"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "yarn"),
-        ({"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}}, "partial_rotary"),
+        ({"partial_rotary_factor": 0.4}, "got 3"),
+        ({"model_type": "phi", "qk_layernorm": True}, "qk_layernorm = True"),
         ({"hidden_act": "relu"}, "'relu'"),
         ({"use_bidirectional_attention": True}, "use_bidirectional_attention"),
         ({"use_sliding_window": True, "sliding_window": 4, "layer_types": ["x"]}, "1 layer_types"),

@@ -13,9 +13,9 @@ import pytest
 from eagle_jax.base.prompts import EntityFormat, PromptBook, policy_prompt, render_blocks
 from eagle_jax.environment.llm_environment import LLMEnvironment, Start
 from eagle_jax.environment.rollout import rollout
-from eagle_jax.language_model.decoder_config import decoder_config_from_hf
 from eagle_jax.language_model.generation import Generation, SamplingSettings
 from eagle_jax.language_model.hf_checkpoints import LanguageModel
+from eagle_jax.language_model.hf_config import decoder_config_from_hf
 from eagle_jax.language_model.local import LocalGenerator
 from eagle_jax.language_model.tokenizer import load_tokenizer
 from eagle_jax.language_model.transformer import forward, init_params
@@ -46,7 +46,7 @@ class Appender:
 
 
 def make_environment():
-    sampling = SamplingSettings(temperature=1.0, top_p=1.0, max_new_tokens=8)
+    sampling = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=8)
     return LLMEnvironment(
         generator=Appender(), book=BOOK, entity_format=NOTE, sampling=sampling
     )
@@ -144,7 +144,7 @@ def make_settings():
             policy_learning_rate=3e-3, value_learning_rate=1e-2, value_hidden=(16,),
             value_updates=4, max_gradient_norm=1.0, normalize_advantages=True,
             minibatch_size=48, validate_every=8, checkpoint_every=6,
-            policy=SamplingSettings(temperature=1.0, top_p=1.0, max_new_tokens=4),
+            policy=SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=4),
         )  # fmt: skip
         return dataclasses.replace(settings, **changes)
 
@@ -155,7 +155,7 @@ def make_settings():
 def played(toy):
     """Two steps of three episodes at temperature 0.7: prompts, generations and their batch."""
     environment = toy.make_environment()
-    sampling = SamplingSettings(temperature=0.7, top_p=1.0, max_new_tokens=4)
+    sampling = SamplingSettings(temperature=0.7, top_k=0, top_p=1.0, max_new_tokens=4)
     policy_fn = make_policy_fn(
         LocalGenerator(toy.model, 8, 32), toy.book, toy.entity_format, sampling
     )

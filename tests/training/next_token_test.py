@@ -14,7 +14,7 @@ from tokenizers import processors
 
 from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.metrics import NonFiniteError, read_metrics
-from eagle_jax.language_model.decoder_config import decoder_config_from_hf
+from eagle_jax.language_model.hf_config import decoder_config_from_hf
 from eagle_jax.language_model.sampling import token_log_probs
 from eagle_jax.language_model.tokenizer import Tokenizer, load_tokenizer
 from eagle_jax.language_model.transformer import init_params
