@@ -58,11 +58,15 @@ PRODUCT = EntityFormat(
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-    """What a model is asked: `text` ends in `opening`, the marker of the block it has to write."""
+    """What a model is asked: `text` ends in `opening`, the marker of the block it has to write.
+
+    Where it is too long for a model, the blocks named in `may_be_cut` are shortened at their ends.
+    """
 
     text: str
     stop: tuple[str, ...]
     opening: str
+    may_be_cut: tuple[str, ...] = ()
 
 
 def begin(block: str) -> str:
@@ -106,6 +110,13 @@ def parse_blocks(text: str, names: Sequence[str], may_be_empty: bool = False) ->
         if not content and not may_be_empty:
             raise MalformedText("empty_block", name)
     return blocks
+
+
+def cut_spans(prompt: Prompt) -> list[tuple[int, int]]:
+    """Where the texts of blocks that may be cut stand in the prompt: characters [start, end)."""
+    names = "|".join(map(re.escape, prompt.may_be_cut))
+    block = re.compile(rf"#BEGIN_({names})\b(.*?)#END_\1\b", re.DOTALL)
+    return [match.span(2) for match in block.finditer(prompt.text)] if names else []
 
 
 def parse_completion(prompt: Prompt, completion: str, names: Sequence[str]) -> dict[str, str]:
@@ -173,9 +184,11 @@ DETAILED = PromptBook(
 PROMPT_BOOKS = {"compact": COMPACT, "detailed": DETAILED}
 
 
-def _prompt(parts: Sequence[str], first: str, last: str) -> Prompt:
+def _prompt(
+    parts: Sequence[str], first: str, last: str, may_be_cut: tuple[str, ...] = ()
+) -> Prompt:
     opening = begin(first)
-    return Prompt(text=" ".join([*parts, opening]), stop=(end(last),), opening=opening)
+    return Prompt(" ".join([*parts, opening]), (end(last),), opening, may_be_cut)
 
 
 def environment_prompt(
@@ -183,13 +196,13 @@ def environment_prompt(
 ) -> Prompt:
     """The environment rewrites the entity under the action; it sees no profile, no embedding."""
     parts = [book.rewrite.format(noun=fmt.noun), description, render_block("ACTION", action)]
-    return _prompt(parts, fmt.blocks[0], fmt.blocks[-1])
+    return _prompt(parts, fmt.blocks[0], fmt.blocks[-1], fmt.blocks[:1])
 
 
 def policy_prompt(book: PromptBook, fmt: EntityFormat, description: str, profile: str) -> Prompt:
     """The agent's state: entity text and user profile."""
     parts = [book.policy.format(noun=fmt.noun), description, render_block("USER_PROFILE", profile)]
-    return _prompt(parts, "ACTION", "ACTION")
+    return _prompt(parts, "ACTION", "ACTION", ("USER_PROFILE", fmt.blocks[0]))
 
 
 def generic_action_prompt(
@@ -197,7 +210,7 @@ def generic_action_prompt(
 ) -> Prompt:
     """Ask the generator for a change of one category."""
     parts = [book.generic_action.format(noun=fmt.noun, category=category), description]
-    return _prompt(parts, "ACTION", "ACTION")
+    return _prompt(parts, "ACTION", "ACTION", fmt.blocks[:1])
 
 
 def personalised_action_prompt(
@@ -206,7 +219,7 @@ def personalised_action_prompt(
     """Ask the generator for a change of one category that suits a user."""
     instruction = book.personalised_action.format(noun=fmt.noun, category=category)
     parts = [instruction, description, render_block("USER_PROFILE", profile)]
-    return _prompt(parts, "ACTION", "ACTION")
+    return _prompt(parts, "ACTION", "ACTION", ("USER_PROFILE", fmt.blocks[0]))
 
 
 def profile_prompt(book: PromptBook, liked: Sequence[str], disliked: Sequence[str]) -> Prompt:
@@ -214,7 +227,7 @@ def profile_prompt(book: PromptBook, liked: Sequence[str], disliked: Sequence[st
     parts = [book.profile]
     for block, titles in (("LIKED", liked), ("DISLIKED", disliked)):
         parts.append(render_block(block, "; ".join(titles)))
-    return _prompt(parts, "USER_PROFILE", "USER_PROFILE")
+    return _prompt(parts, "USER_PROFILE", "USER_PROFILE", ("LIKED", "DISLIKED"))
 
 
 def describe_prompt(book: PromptBook, fmt: EntityFormat, title: str) -> Prompt:
@@ -226,4 +239,4 @@ def describe_prompt(book: PromptBook, fmt: EntityFormat, title: str) -> Prompt:
 def rater_prompt(book: PromptBook, text_a: str, text_b: str, profile: str) -> Prompt:
     """Ask a rater the eleven questions about two texts, blind to which one was generated."""
     parts = [book.rater, render_block("USER_PROFILE", profile), "a", text_a, "b", text_b]
-    return _prompt(parts, "ANSWERS", "ANSWERS")
+    return _prompt(parts, "ANSWERS", "ANSWERS", ("USER_PROFILE",))

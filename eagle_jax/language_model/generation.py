@@ -15,15 +15,18 @@ from eagle_jax.base.prompts import Prompt
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplingSettings:
-    """temperature 0 is greedy; top_p 1 keeps the whole distribution."""
+    """temperature 0 is greedy; top_k 0 and top_p 1 keep the whole distribution."""
 
     temperature: float
+    top_k: int
     top_p: float
     max_new_tokens: int
 
     def __post_init__(self):
         if not 0 <= self.temperature < math.inf:
             raise UserError(f"temperature must be 0 (greedy) or more, got {self.temperature}")
+        if self.top_k < 0:
+            raise UserError(f"top_k must be 0 (all tokens) or more, got {self.top_k}")
         if not 0 < self.top_p <= 1:
             raise UserError(f"top_p must be in (0, 1], got {self.top_p}")
         if self.max_new_tokens < 1:
@@ -42,6 +45,7 @@ class Generation:
     token_ids: tuple[int, ...] | None
     log_probs: tuple[float, ...] | None
     stop_reason: str
+    num_cut_tokens: int = 0
 
 
 class TextGenerator(Protocol):

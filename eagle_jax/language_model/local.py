@@ -5,10 +5,10 @@ Axes: B texts, T tokens, N new tokens, D model width, F = 3 D features.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import functools
 import hashlib
-import itertools
 from collections.abc import Sequence
 
 import jax
@@ -18,18 +18,21 @@ from absl import logging
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.prompts import Prompt
+from eagle_jax.language_model.batch_sampling import sample_batch
 from eagle_jax.language_model.decoder_config import DecoderConfig
 from eagle_jax.language_model.generation import Generation, SamplingSettings, cut_at_stop
 from eagle_jax.language_model.hf_checkpoints import LanguageModel
-from eagle_jax.language_model.sampling import sample
+from eagle_jax.language_model.prompt_tokens import (
+    PromptTooLongError,
+    cut_positions,
+    splice_placeholders,
+)
+from eagle_jax.language_model.sampling import SampleOutput
+from eagle_jax.language_model.shared_prefixes import power_of_two
 from eagle_jax.language_model.tokenizer import Tokenizer
 from eagle_jax.language_model.transformer import Params, forward
 
 _FEATURE_LENGTH_MULTIPLE = 32
-
-
-class PromptTooLongError(UserError):
-    """Prompt and new tokens do not fit the positions that the model was made for."""
 
 
 def _identity(model: LanguageModel) -> str:
@@ -44,7 +47,8 @@ class LocalGenerator:
     """A `TextGenerator` that samples from a decoder in memory.
 
     Prompts are padded to multiples of length_multiple tokens and batches to powers of two, at most
-    batch_size: few shapes, few compilations. Row i of a call draws from fold_in(key(seed), i).
+    batch_size: few shapes, few compilations. What prompts of a batch begin with alike is read once.
+    Row i of a call draws from fold_in(key(seed), i).
     """
 
     model: LanguageModel
@@ -64,68 +68,120 @@ class LocalGenerator:
     def generate(
         self, prompts: Sequence[Prompt], sampling: SamplingSettings, seed: int
     ) -> list[Generation]:
-        """One generation per prompt. Raises PromptTooLongError that names the lengths."""
+        """One generation per prompt; prompts that are too long are cut, counted in a warning.
+
+        Raises PromptTooLongError that names the lengths where that is not enough.
+        """
         ids = [self.model.tokenizer.encode_prompt(prompt.text) for prompt in prompts]
-        self._check_lengths(ids, sampling.max_new_tokens)
+        return self._generate(prompts, ids, np.zeros((0, 0)), sampling, seed)
+
+    def generate_spliced(
+        self,
+        prompts: Sequence[Prompt],
+        embeddings: Sequence[np.ndarray],
+        placeholder: str,
+        sampling: SamplingSettings,
+        seed: int,
+    ) -> list[Generation]:
+        """`generate` where placeholders, a token each, stand for vectors in token-embedding space.
+
+        embeddings[i] [number of placeholders in prompt i, D], in their order.
+        """
+        tokenizer, vocab = self.model.tokenizer, self.model.config.vocab_size
+        placeholder_id = tokenizer.token_id(placeholder)
+        if placeholder_id is None:
+            raise UserError(f"placeholder {placeholder!r} is not one token of {self.model.name}")
+        # A vector becomes a token behind the vocabulary: equal vectors are equal tokens.
+        numbers: dict[bytes, int] = {}
+        table: list[np.ndarray] = []
+        ids = []
+        for row, (prompt, vectors) in enumerate(zip(prompts, embeddings, strict=True)):
+            spliced = []
+            for vector in np.asarray(vectors, np.float32):
+                if vector.tobytes() not in numbers:
+                    numbers[vector.tobytes()] = vocab + len(table)
+                    table.append(vector)
+                spliced.append(numbers[vector.tobytes()])
+            row_ids = tokenizer.encode_prompt(prompt.text)
+            ids.append(splice_placeholders(row_ids, placeholder_id, spliced, row))
+        return self._generate(prompts, ids, np.array(table), sampling, seed)
+
+    def _generate(
+        self,
+        prompts: Sequence[Prompt],
+        ids: list[list[int]],
+        vectors: np.ndarray,
+        sampling: SamplingSettings,
+        seed: int,
+    ) -> list[Generation]:
+        ids, num_cut = self._cut(prompts, ids, sampling.max_new_tokens)
         generations: dict[int, Generation] = {}
         by_stop: dict[tuple[str, ...], list[int]] = {}
         for row, prompt in enumerate(prompts):
             by_stop.setdefault(tuple(prompt.stop), []).append(row)
         for stop, rows in by_stop.items():
+            rows.sort(key=ids.__getitem__)  # prompts that begin alike share a batch
             for start in range(0, len(rows), self.batch_size):
                 batch_rows = rows[start : start + self.batch_size]
-                batch_ids = [ids[row] for row in batch_rows]
-                made = self._generate_batch(batch_rows, batch_ids, stop, sampling, seed)
-                generations.update(zip(batch_rows, made, strict=True))
+                output = self._sample(batch_rows, ids, vectors, stop, sampling, seed)
+                for index, row in enumerate(batch_rows):
+                    made = _to_generation(self.model.tokenizer, output, index, stop)
+                    generations[row] = dataclasses.replace(made, num_cut_tokens=num_cut[row])
         return [generations[row] for row in range(len(prompts))]
 
-    def _check_lengths(self, ids: list[list[int]], max_new_tokens: int) -> None:
+    def _cut(
+        self, prompts: Sequence[Prompt], ids: list[list[int]], max_new_tokens: int
+    ) -> tuple[list[list[int]], list[int]]:
+        """Ids that leave room for the new tokens, and how many were cut from each prompt."""
         limit = self.model.config.max_position_embeddings
-        for row, row_ids in enumerate(ids):
+        kept, num_cut = [], []
+        for row, (prompt, row_ids) in enumerate(zip(prompts, ids, strict=True)):
             if not row_ids:
                 raise UserError(f"prompt {row} has no tokens; there is nothing to continue")
-            if len(row_ids) + max_new_tokens > limit:
+            num_cut.append(max(0, len(row_ids) + max_new_tokens - limit))
+            try:
+                cut = set(cut_positions(self.model.tokenizer, prompt, num_cut[-1]))
+            except PromptTooLongError as error:
                 raise PromptTooLongError(
                     f"prompt {row} has {len(row_ids)} tokens; with {max_new_tokens} new tokens it "
-                    f"exceeds the {limit} positions of {self.model.name}"
-                )
+                    f"exceeds the {limit} positions of {self.model.name}: {error}"
+                ) from error
+            kept.append([token for place, token in enumerate(row_ids) if place not in cut])
+        if sum(num_cut):
+            logging.warning(
+                "%d of %d prompts are too long for the %d positions of %s with %d new tokens: "
+                "%d tokens are cut from the blocks that their tasks name",
+                np.count_nonzero(num_cut), len(prompts), limit, self.model.name, max_new_tokens,
+                sum(num_cut),
+            )  # fmt: skip
+        return kept, num_cut
 
-    def _generate_batch(
+    def _sample(
         self,
         rows: list[int],
         ids: list[list[int]],
+        vectors: np.ndarray,
         stop: tuple[str, ...],
         sampling: SamplingSettings,
         seed: int,
-    ) -> list[Generation]:
+    ) -> SampleOutput:
+        """One batch: stop strings of one token end rows as they are drawn, others now and then."""
         tokenizer = self.model.tokenizer
-        stop_ids = {tokenizer.token_id(string) for string in stop} | {*tokenizer.eos_ids}
-        stop_ids.discard(None)
-        padding = _bucket(len(rows), self.batch_size) - len(rows)
-        tokens, mask = tokenizer.left_pad(ids + [[]] * padding, self.length_multiple)
-        output = sample(
-            self.model.config,
-            self.model.params,
-            tokens,
-            mask,
+        stop_ids = {tokenizer.token_id(string) for string in stop} | set(tokenizer.eos_ids)
+        is_complete = None
+        if None in stop_ids:
+            is_complete = lambda tokens: cut_at_stop(tokenizer.decode(tokens), stop)[1]  # noqa: E731
+        padding = min(power_of_two(len(rows)), self.batch_size) - len(rows)
+        return sample_batch(
+            self.model,
+            [ids[row] for row in rows],
+            vectors,
             _row_keys(jax.random.key(seed), np.array(rows + [0] * padding, np.uint32)),
-            temperature=np.float32(sampling.temperature),
-            top_p=np.float32(sampling.top_p),
-            stop_token_ids=np.array(sorted(stop_ids), np.int32),
-            max_new_tokens=sampling.max_new_tokens,
+            sampling,
+            sorted(stop_ids - {None}),
+            is_complete,
+            self.length_multiple,
         )
-        output = jax.device_get(output)
-        lengths = output.mask.sum(axis=1)
-        return [
-            _to_generation(
-                tokenizer,
-                output.tokens[row, : lengths[row]].tolist(),
-                output.log_probs[row, : lengths[row]].tolist(),
-                stop,
-                bool(output.stopped[row]),
-            )
-            for row in range(len(rows))
-        ]
 
 
 @jax.jit
@@ -133,33 +189,24 @@ def _row_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows)
 
 
-def _bucket(count: int, batch_size: int) -> int:
-    """The next power of two, at most batch_size."""
-    return min(1 << (count - 1).bit_length(), batch_size)
-
-
 def _to_generation(
-    tokenizer: Tokenizer,
-    ids: list[int],
-    log_probs: list[float],
-    stop: tuple[str, ...],
-    stopped: bool,
+    tokenizer: Tokenizer, output: SampleOutput, row: int, stop: tuple[str, ...]
 ) -> Generation:
     """Cuts text at the first stop string and the tokens behind the one that completes it."""
+    length = int(output.mask[row].sum())
+    ids = output.tokens[row, :length].tolist()
     text, found = cut_at_stop(tokenizer.decode(ids), stop)
     if found:
-        # A stop string of several tokens did not stop the loop, so tokens may follow it.
-        complete = next(
-            end
-            for end in itertools.count(1)
-            if cut_at_stop(tokenizer.decode(ids[:end]), stop)[1] or end == len(ids)
+        length = 1 + bisect.bisect_left(
+            range(1, length),
+            True,
+            key=lambda end: cut_at_stop(tokenizer.decode(ids[:end]), stop)[1],
         )
-        ids, log_probs = ids[:complete], log_probs[:complete]
     return Generation(
         text=text,
-        token_ids=tuple(ids),
-        log_probs=tuple(log_probs),
-        stop_reason="stop" if found or stopped else "length",
+        token_ids=tuple(ids[:length]),
+        log_probs=tuple(output.log_probs[row, :length].tolist()),
+        stop_reason="stop" if found or output.stopped[row] else "length",
     )
 
 
@@ -194,7 +241,7 @@ class LocalFeatures:
         by_length = sorted(range(len(ids)), key=lambda row: len(ids[row]))
         for start in range(0, len(ids), self.batch_size):
             rows = by_length[start : start + self.batch_size]
-            padding = _bucket(len(rows), self.batch_size) - len(rows)
+            padding = min(power_of_two(len(rows)), self.batch_size) - len(rows)
             tokens, mask = self.model.tokenizer.right_pad(
                 [ids[row][:limit] for row in rows] + [[]] * padding, _FEATURE_LENGTH_MULTIPLE
             )

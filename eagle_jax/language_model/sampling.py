@@ -1,6 +1,8 @@
-"""Autoregressive sampling: one prefill, then a while loop over a preallocated cache.
+"""Autoregressive sampling: a prefill, then a while loop over a preallocated cache.
 
-Axes: B batch, T prompt tokens, N new tokens, V vocabulary, S stop tokens.
+Axes: U prompt beginnings, P their tokens, B batch, T prompt tokens, N new tokens, S cache slots,
+V vocabulary, D model width. A cache holds the beginning, the prompt, then the new tokens; gaps in
+it are masked.
 """
 
 from __future__ import annotations
@@ -14,16 +16,15 @@ import jax.numpy as jnp
 
 from eagle_jax.language_model.attention import KeyValue
 from eagle_jax.language_model.decoder_config import DecoderConfig
+from eagle_jax.language_model.token_drawing import Drawing, draw, scaled_log_softmax
 from eagle_jax.language_model.transformer import (
-    Decoder,
     Params,
+    SoftEmbeddings,
     bind,
     causal_mask,
     forward,
     token_positions,
 )
-
-_BISECTIONS = 30  # halvings of [0, max p]: the nucleus threshold to one part in 1e9
 
 
 class SampleOutput(NamedTuple):
@@ -35,74 +36,136 @@ class SampleOutput(NamedTuple):
     stopped: jax.Array
 
 
-class _Loop(NamedTuple):
+class Prefix(NamedTuple):
+    """What rows have read before their prompts: caches of S slots, mask [B, S] of those filled."""
+
+    caches: tuple[KeyValue, ...]
+    mask: jax.Array
+
+
+class SamplingState(NamedTuple):
+    """A batch in the middle of sampling; `done` [B] may be set to end rows early."""
+
     step: jax.Array  # tokens drawn so far, []
     tokens: jax.Array  # [N, B]
     log_probs: jax.Array  # [N, B]
     lengths: jax.Array  # [B]
     done: jax.Array  # [B] stopped, or a row of padding
+    prompt_mask: jax.Array  # [B, S]
     caches: tuple[KeyValue, ...]
 
 
-def scaled_log_softmax(logits: jax.Array, temperature: jax.Array) -> jax.Array:
-    """log softmax(logits / temperature); temperature 0 means greedy, reported at temperature 1."""
-    return jax.nn.log_softmax(logits / jnp.where(temperature > 0, temperature, 1.0), axis=-1)
+@functools.partial(jax.jit, static_argnames=("config", "num_slots"))
+def prefill_shared(
+    config: DecoderConfig,
+    params: Params,
+    tokens: jax.Array,
+    mask: jax.Array,
+    rows: jax.Array,
+    soft: SoftEmbeddings | None = None,
+    *,
+    num_slots: int,
+) -> Prefix:
+    """Reads each beginning once: tokens [U, P], of which rows [B] are those of the batch."""
+    decoder = bind(config, params)
+    mask = mask.astype(bool)
+    states = decoder(decoder.embed(tokens, soft), token_positions(mask), causal_mask(mask))
+    caches = jax.tree.map(lambda leaf: leaf[rows], states.caches)
+    room = num_slots - mask.shape[1]
+    return Prefix(_with_room(caches, room), jnp.pad(mask[rows], ((0, 0), (0, room))))
 
 
-def nucleus(log_probs: jax.Array, top_p: jax.Array) -> jax.Array:
-    """Log-probs [B, V] with -inf outside the fewest likeliest tokens of mass >= top_p.
+@functools.partial(
+    jax.jit, static_argnames=("config", "max_new_tokens"), donate_argnames=("prefix",)
+)
+def start_sampling(
+    config: DecoderConfig,
+    params: Params,
+    tokens: jax.Array,
+    mask: jax.Array,
+    keys: jax.Array,
+    drawing: Drawing,
+    prefix: Prefix | None = None,
+    soft: SoftEmbeddings | None = None,
+    *,
+    max_new_tokens: int,
+) -> SamplingState:
+    """Reads left-padded prompts [B, T], behind `prefix` if there is one, and draws one token.
 
-    Holtzman et al. 2020, section 3.1. The threshold is found by bisection, without sorting: equal
-    probabilities at the threshold are all kept.
+    A row without any real prompt token is padding: it draws nothing and holds nobody up.
     """
-    probs = jnp.exp(log_probs)
-
-    def halve(_, bounds):
-        low, high = bounds
-        middle = (low + high) / 2
-        enough = jnp.sum(jnp.where(probs >= middle, probs, 0.0), -1, keepdims=True) >= top_p
-        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
-
-    high = jnp.max(probs, axis=-1, keepdims=True)
-    low, _ = jax.lax.fori_loop(0, _BISECTIONS, halve, (jnp.zeros_like(high), high))
-    return jnp.where(probs >= low, log_probs, -jnp.inf)
-
-
-def _draw(logits, keys, step, temperature, top_p):
-    """One token per row from its own noise: argmax(log p + Gumbel(fold_in(key, step)))."""
-    log_probs = scaled_log_softmax(logits, temperature)
-
-    def perturbed():
-        noise = jax.vmap(lambda key: jax.random.gumbel(jax.random.fold_in(key, step), (vocab,)))
-        kept = jax.lax.cond(top_p < 1, nucleus, lambda values, _: values, log_probs, top_p)
-        return kept + noise(keys)
-
-    vocab = logits.shape[-1]
-    scores = jax.lax.cond(temperature > 0, perturbed, lambda: log_probs)
-    tokens = jnp.argmax(scores, axis=-1).astype(jnp.int32)
-    return tokens, _select(log_probs, tokens)
-
-
-def _select(values: jax.Array, tokens: jax.Array) -> jax.Array:
-    """values [..., V] at tokens [...]. A masked sum: its gradient is no scatter, slow on CPU."""
-    vocab = jax.lax.broadcasted_iota(tokens.dtype, values.shape, values.ndim - 1)
-    return jnp.sum(jnp.where(vocab == tokens[..., None], values, 0.0), axis=-1)
-
-
-def _prefill(decoder: Decoder, tokens, mask, num_new: int):
-    """Logits [B, V] after the last prompt token and caches with room for num_new more tokens."""
-    last = tokens.shape[1] - 1
-    hidden = decoder.embed(tokens)
-    states = decoder(hidden, token_positions(mask), causal_mask(mask), first=last)
-    room = ((0, 0), (0, 0), (0, 0), (0, num_new))
-    swapped = ((0, 0), (0, 0), (0, num_new), (0, 0))
-    caches = tuple(
-        KeyValue(jnp.pad(kv.keys, room), jnp.pad(kv.values, swapped)) for kv in states.caches
+    decoder = bind(config, params)
+    batch, length = tokens.shape
+    mask, last = mask.astype(bool), length - 1
+    hidden, positions = decoder.embed(tokens, soft), token_positions(mask)
+    allowed = causal_mask(mask)
+    if prefix is None:
+        states = decoder(hidden, positions, allowed, first=last)
+        caches = _with_room(states.caches, max_new_tokens)
+        prompt_mask = jnp.pad(mask, ((0, 0), (0, max_new_tokens)))
+    else:
+        slot = prefix.mask.shape[1] - length - max_new_tokens
+        positions += jnp.sum(prefix.mask, axis=-1, keepdims=True, dtype=jnp.int32)
+        allowed = jnp.pad(allowed, ((0, 0), (0, 0), (slot, max_new_tokens)))
+        allowed |= prefix.mask[:, None]
+        states = decoder(hidden, positions, allowed, prefix.caches, slot, first=last)
+        caches = states.caches
+        prompt_mask = prefix.mask | jnp.pad(mask, ((0, 0), (slot, max_new_tokens)))
+    state = SamplingState(
+        step=jnp.int32(0),
+        tokens=jnp.zeros((max_new_tokens, batch), jnp.int32),
+        log_probs=jnp.zeros((max_new_tokens, batch), jnp.float32),
+        lengths=jnp.zeros((batch,), jnp.int32),
+        done=~jnp.any(mask, axis=-1),
+        prompt_mask=prompt_mask,
+        caches=caches,
     )
-    return decoder.logits(states.last[:, 0]), caches
+    return _record(state, decoder.logits(states.last[:, 0]), keys, drawing)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "max_new_tokens"))
+@functools.partial(jax.jit, static_argnames="config", donate_argnames="state")
+def continue_sampling(
+    config: DecoderConfig,
+    params: Params,
+    state: SamplingState,
+    keys: jax.Array,
+    drawing: Drawing,
+    num_tokens: jax.Array,
+) -> SamplingState:
+    """Draws until all rows are done or have num_tokens (at most N) new tokens.
+
+    What is drawn does not depend on where the calls are split.
+    """
+    decoder = bind(config, params)
+    num_slots, max_new_tokens = state.prompt_mask.shape[1], state.tokens.shape[0]
+    num_before, slots = num_slots - max_new_tokens, jnp.arange(num_slots)[None]
+    prompt_lengths = jnp.sum(state.prompt_mask, axis=-1, dtype=jnp.int32)
+
+    def advance(state: SamplingState) -> SamplingState:
+        newest = state.step - 1  # drawn, not yet seen by the decoder
+        is_drawn = (slots >= num_before) & (slots <= num_before + newest)
+        states = decoder(
+            decoder.embed(state.tokens[newest][:, None]),
+            (prompt_lengths + newest)[:, None],
+            (state.prompt_mask | is_drawn)[:, None],
+            state.caches,
+            num_before + newest,
+        )
+        state = state._replace(caches=states.caches)
+        return _record(state, decoder.logits(states.last[:, 0]), keys, drawing)
+
+    return jax.lax.while_loop(
+        lambda state: (state.step < num_tokens) & ~jnp.all(state.done), advance, state
+    )
+
+
+def sampled(state: SamplingState) -> SampleOutput:
+    """What has been drawn so far."""
+    mask = jnp.arange(state.tokens.shape[0])[None] < state.lengths[:, None]
+    stopped = state.done & (state.lengths > 0)
+    return SampleOutput(state.tokens.T, state.log_probs.T, mask, stopped)
+
+
 def sample(
     config: DecoderConfig,
     params: Params,
@@ -111,64 +174,48 @@ def sample(
     keys: jax.Array,
     *,
     temperature: jax.Array,
+    top_k: jax.Array,
     top_p: jax.Array,
     stop_token_ids: jax.Array,
     max_new_tokens: int,
+    soft: SoftEmbeddings | None = None,
 ) -> SampleOutput:
-    """Continues left-padded prompts [B, T] until a stop token [S] or max_new_tokens.
+    """Continues left-padded prompts [B, T] until a stop token or max_new_tokens.
 
-    log_probs are log softmax(logits / temperature) of the drawn tokens before nucleus truncation
-    (at temperature 1 where temperature is 0, greedy). Row i depends on keys[i] and its own prompt
-    only; keys are consumed. A row without any real prompt token is padding: it draws nothing and
-    holds nobody up.
+    soft [B, T, D]: vectors that stand for prompt tokens. log_probs are log softmax(logits /
+    temperature) of the drawn tokens before top-k and top-p (at temperature 1 where it is 0,
+    greedy). Row i depends on keys[i] and its own prompt only; keys are consumed.
     """
     chex.assert_rank([prompt_tokens, prompt_mask, keys, stop_token_ids], [2, 2, 1, 1])
     chex.assert_equal_shape([prompt_tokens, prompt_mask])
-    decoder = bind(config, params)
-    prompt_mask = prompt_mask.astype(bool)
-    batch, prompt_length = prompt_tokens.shape
-    lengths = jnp.sum(prompt_mask, axis=-1, dtype=jnp.int32)
-
-    def record(loop: _Loop, logits: jax.Array) -> _Loop:
-        tokens, log_probs = _draw(logits, keys, loop.step, temperature, top_p)
-        hit = jnp.any(tokens[:, None] == stop_token_ids[None], axis=-1)
-        return loop._replace(
-            step=loop.step + 1,
-            tokens=loop.tokens.at[loop.step].set(jnp.where(loop.done, 0, tokens)),
-            log_probs=loop.log_probs.at[loop.step].set(jnp.where(loop.done, 0.0, log_probs)),
-            lengths=loop.lengths + ~loop.done,
-            done=loop.done | hit,
-        )
-
-    def advance(loop: _Loop) -> _Loop:
-        newest = loop.step - 1  # drawn, not yet seen by the decoder
-        seen = jnp.broadcast_to(jnp.arange(max_new_tokens)[None] <= newest, (batch, max_new_tokens))
-        allowed = jnp.concatenate([prompt_mask, seen], axis=1)[:, None]
-        states = decoder(
-            decoder.embed(loop.tokens[newest][:, None]),
-            (lengths + newest)[:, None],
-            allowed,
-            loop.caches,
-            prompt_length + newest,
-        )
-        return record(loop._replace(caches=states.caches), decoder.logits(states.last[:, 0]))
-
-    logits, caches = _prefill(decoder, prompt_tokens, prompt_mask, max_new_tokens)
-    start = _Loop(
-        step=jnp.int32(0),
-        tokens=jnp.zeros((max_new_tokens, batch), jnp.int32),
-        log_probs=jnp.zeros((max_new_tokens, batch), jnp.float32),
-        lengths=jnp.zeros((batch,), jnp.int32),
-        done=lengths == 0,
-        caches=caches,
+    drawing = Drawing(
+        jnp.float32(temperature), jnp.int32(top_k), jnp.float32(top_p), jnp.int32(stop_token_ids)
     )
-    end = jax.lax.while_loop(
-        lambda loop: (loop.step < max_new_tokens) & ~jnp.all(loop.done),
-        advance,
-        record(start, logits),
+    start = start_sampling(
+        config, params, prompt_tokens, prompt_mask, keys, drawing, soft=soft,
+        max_new_tokens=max_new_tokens,
+    )  # fmt: skip
+    return sampled(continue_sampling(config, params, start, keys, drawing, max_new_tokens))
+
+
+def _with_room(caches: tuple[KeyValue, ...], room: int) -> tuple[KeyValue, ...]:
+    keys, values = ((0, 0), (0, 0), (0, 0), (0, room)), ((0, 0), (0, 0), (0, room), (0, 0))
+    return tuple(KeyValue(jnp.pad(kv.keys, keys), jnp.pad(kv.values, values)) for kv in caches)
+
+
+def _record(
+    state: SamplingState, logits: jax.Array, keys: jax.Array, drawing: Drawing
+) -> SamplingState:
+    """The state with one more token for each row that is not done."""
+    tokens, log_probs = draw(logits, keys, state.step, drawing)
+    is_stop = jnp.any(tokens[:, None] == drawing.stop_token_ids[None], axis=-1)
+    return state._replace(
+        step=state.step + 1,
+        tokens=state.tokens.at[state.step].set(jnp.where(state.done, 0, tokens)),
+        log_probs=state.log_probs.at[state.step].set(jnp.where(state.done, 0.0, log_probs)),
+        lengths=state.lengths + ~state.done,
+        done=state.done | is_stop,
     )
-    mask = jnp.arange(max_new_tokens)[None] < end.lengths[:, None]
-    return SampleOutput(end.tokens.T, end.log_probs.T, mask, end.done & (lengths > 0))
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -184,5 +231,8 @@ def token_log_probs(
     The same scaled distribution as `sample` reports, so the two agree on sampled text.
     """
     logits = forward(config, params, tokens, mask).logits[:, :-1]
-    chosen = _select(scaled_log_softmax(logits, temperature), tokens[:, 1:])
+    log_probs = scaled_log_softmax(logits, temperature)
+    # A masked sum, not a gather: its gradient is no scatter, slow on CPU.
+    vocab = jax.lax.broadcasted_iota(tokens.dtype, log_probs.shape, log_probs.ndim - 1)
+    chosen = jnp.sum(jnp.where(vocab == tokens[:, 1:, None], log_probs, 0.0), axis=-1)
     return jnp.where(mask[:, 1:] & mask[:, :-1], chosen, 0.0)

@@ -74,11 +74,24 @@ class Tokenizer:
 
         Raises ChatTemplateError that names the folder.
         """
+        return self._encode_prompt(text)[0].ids
+
+    def prompt_offsets(self, text: str) -> list[tuple[int, int]]:
+        """The characters [start, end) of `text` that each token of `encode_prompt` stands for.
+
+        They lie outside of the text, or are none, for what the template or the tokenizer adds.
+        """
+        encoding, rendered = self._encode_prompt(text)
+        # A template may strip the text that it is given.
+        begin = rendered.find(text.strip()) - (len(text) - len(text.lstrip()))
+        return [(start - begin, end - begin) for start, end in encoding.offsets]
+
+    def _encode_prompt(self, text: str) -> tuple[tokenizers.Encoding, str]:
         if self.chat_template is None:
-            return self.encode(text)
+            return self.backend.encode(text), text
         # The template writes the beginning token itself.
         rendered = self.chat_template.render(text)
-        return self.backend.encode(rendered, add_special_tokens=False).ids
+        return self.backend.encode(rendered, add_special_tokens=False), rendered
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text without padding, beginning and end tokens; markers such as `#END_PLOT` are kept."""

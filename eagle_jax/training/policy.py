@@ -16,6 +16,7 @@ from eagle_jax.environment.llm_environment import EpisodeState
 from eagle_jax.environment.rollout import PolicyFn
 from eagle_jax.language_model.decoder_config import DecoderConfig
 from eagle_jax.language_model.generation import Generation, SamplingSettings, TextGenerator
+from eagle_jax.language_model.prompt_tokens import prompt_token_ids
 from eagle_jax.language_model.tokenizer import Tokenizer
 from eagle_jax.language_model.transformer import Params, bind, causal_mask, token_positions
 
@@ -66,7 +67,10 @@ def encode_policy_batch(
     Raises `ValueError` where a generation has no token ids (a remote model cannot be trained here)
     or more than N of them.
     """
-    prompt_ids = [tokenizer.encode_prompt(prompt.text) for prompt in prompts]
+    prompt_ids = [
+        prompt_token_ids(tokenizer, prompt, generation.num_cut_tokens)
+        for prompt, generation in zip(prompts, generations, strict=True)
+    ]
     longest = max(map(len, prompt_ids))
     multiple = max(8, 1 << (longest - 1).bit_length() - 4)  # an eighth of the power of two below
     prompt_tokens, prompt_mask = tokenizer.left_pad(prompt_ids, multiple)

@@ -18,7 +18,7 @@ from eagle_jax.environment.candidate_actions import (
 from eagle_jax.environment.llm_environment import LLMEnvironment
 from eagle_jax.language_model.generation import Generation, SamplingSettings
 
-SAMPLING = SamplingSettings(temperature=1.0, top_p=1.0, max_new_tokens=20)
+SAMPLING = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=20)
 PROFILES = [f"profile{user}" for user in range(30)]
 SETTINGS = CandidateSettings(num_generic=10, num_personalised=10, max_tries=3)
 

@@ -14,7 +14,7 @@ from eagle_jax.environment.llm_environment import (
 )
 from eagle_jax.language_model.generation import Generation, SamplingSettings
 
-SAMPLING = SamplingSettings(temperature=0.5, top_p=1.0, max_new_tokens=20)
+SAMPLING = SamplingSettings(temperature=0.5, top_k=0, top_p=1.0, max_new_tokens=20)
 TEXT = render_blocks(
     {"PLOT": "a dog runs.", "REASONS_TO_LIKE": "the dog.", "REASONS_TO_DISLIKE": "the run."}
 )

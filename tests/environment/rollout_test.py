@@ -9,7 +9,7 @@ from eagle_jax.environment.llm_environment import LLMEnvironment, Start
 from eagle_jax.environment.rollout import rollout
 from eagle_jax.language_model.generation import Generation, SamplingSettings
 
-SAMPLING = SamplingSettings(temperature=1.0, top_p=1.0, max_new_tokens=20)
+SAMPLING = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=20)
 NOTE = EntityFormat(noun="note", blocks=("NOTE",), action_categories=("any",))
 
 

@@ -9,7 +9,7 @@ from eagle_jax.base.prompts import COMPACT
 from eagle_jax.environment.user_profiles import write_profiles
 from eagle_jax.language_model.generation import Generation, SamplingSettings
 
-SAMPLING = SamplingSettings(temperature=0.5, top_p=1.0, max_new_tokens=20)
+SAMPLING = SamplingSettings(temperature=0.5, top_k=0, top_p=1.0, max_new_tokens=20)
 LIKED = [["alpha", "beta"], ["gamma"], ["delta"]]
 DISLIKED = [["omega"], [], ["psi"]]
 

@@ -45,7 +45,7 @@ class Appender:
 
 
 def make_environment():
-    sampling = SamplingSettings(temperature=1.0, top_p=1.0, max_new_tokens=8)
+    sampling = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=8)
     return LLMEnvironment(
         generator=Appender(), book=COMPACT, entity_format=NOTE, sampling=sampling
     )

@@ -14,7 +14,7 @@ from eagle_jax.evaluation.rater import rate_episodes
 from eagle_jax.evaluation.rater_forms import RaterScores
 from eagle_jax.language_model.generation import SamplingSettings, ScriptedGenerator
 
-SAMPLING = SamplingSettings(temperature=0.5, top_p=1.0, max_new_tokens=32)
+SAMPLING = SamplingSettings(temperature=0.5, top_k=0, top_p=1.0, max_new_tokens=32)
 
 
 def record(anchor, *texts):

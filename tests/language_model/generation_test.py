@@ -16,7 +16,7 @@ from eagle_jax.language_model.generation import (
     cut_at_stop,
 )
 
-SAMPLING = SamplingSettings(temperature=0.5, top_p=1.0, max_new_tokens=8)
+SAMPLING = SamplingSettings(temperature=0.5, top_k=0, top_p=1.0, max_new_tokens=8)
 
 
 def prompts(*texts):
@@ -84,6 +84,6 @@ def test_the_budget_counts_generations_and_refuses_before_asking():
     ],
 )
 def test_impossible_sampling_settings_are_named(change, named):
-    settings = {"temperature": 0.5, "top_p": 1.0, "max_new_tokens": 8} | change
+    settings = {"temperature": 0.5, "top_k": 0, "top_p": 1.0, "max_new_tokens": 8} | change
     with pytest.raises(UserError, match=named):
         SamplingSettings(**settings)

@@ -10,15 +10,19 @@ import pytest
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.prompts import Prompt
-from eagle_jax.language_model.decoder_config import decoder_config_from_hf
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.hf_checkpoints import LanguageModel
+from eagle_jax.language_model.decoder_config import decoder_config_from_hf
 from eagle_jax.language_model.local import LocalFeatures, LocalGenerator, PromptTooLongError
-from eagle_jax.language_model.sampling import sample, token_log_probs
+from eagle_jax.language_model.sampling import (
+    continue_sampling,
+    start_sampling,
+    token_log_probs,
+)
 from eagle_jax.language_model.tokenizer import load_tokenizer
 from eagle_jax.language_model.transformer import forward, init_params
 
-SAMPLING = SamplingSettings(temperature=1.0, top_p=1.0, max_new_tokens=12)
+SAMPLING = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=12)
 
 
 @pytest.fixture(scope="module")
@@ -112,13 +116,15 @@ def test_a_prompt_beyond_the_positions_is_refused_with_its_lengths(model):
 
 
 def test_few_shapes_are_compiled(model):
-    sample.clear_cache()
+    start_sampling.clear_cache()
+    continue_sampling.clear_cache()
     generator = LocalGenerator(model, batch_size=8, length_multiple=16)
     for count in (5, 6, 7, 8, 11):  # 11 = 8 + 3: the rest is padded to 4
         generator.generate(prompts((TEXTS * 3)[:count]), SAMPLING, count)
     other = generator.with_params(jax.tree.map(lambda leaf: leaf * 1.1, model.params))
     other.generate(prompts(TEXTS), SAMPLING, 0)
-    assert sample._cache_size() == 2
+    assert start_sampling._cache_size() == 2
+    assert continue_sampling._cache_size() == 2
 
 
 def test_names_tell_weights_apart(model):

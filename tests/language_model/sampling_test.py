@@ -1,4 +1,4 @@
-"""Sampling against teacher forcing, `transformers` and a sorted nucleus in NumPy; its laws."""
+"""Sampling against teacher forcing and `transformers`; its laws."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from eagle_jax.language_model.decoder_config import decoder_config_from_hf
 from eagle_jax.language_model.hf_checkpoints import load_language_model
-from eagle_jax.language_model.sampling import nucleus, sample, token_log_probs
-from eagle_jax.language_model.transformer import init_params
+from eagle_jax.language_model.decoder_config import decoder_config_from_hf
+from eagle_jax.language_model.sampling import (
+    continue_sampling,
+    sample,
+    sampled,
+    start_sampling,
+    token_log_probs,
+)
+from eagle_jax.language_model.token_drawing import Drawing
+from eagle_jax.language_model.transformer import SoftEmbeddings, init_params
 
 CONFIG = decoder_config_from_hf(
     {
@@ -46,25 +53,35 @@ def prompts(lengths=(5, 2, 7, 4), width=7, seed=0):
     return tokens, mask
 
 
-def draw(params, tokens, mask, seed=1, *, temperature=0.7, top_p=1.0, stop=NO_STOP, new=8):
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(len(tokens)))
+def row_keys(seed, count):
+    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(count))
+
+
+def draw(
+    params, tokens, mask, seed=1, *, temperature=0.7, top_k=0, top_p=1.0, stop=NO_STOP, new=8,
+    soft=None,
+):  # fmt: skip
     return sample(
         CONFIG,
         params,
         tokens,
         mask,
-        keys,
-        temperature=jnp.float32(temperature),
-        top_p=jnp.float32(top_p),
+        row_keys(seed, len(tokens)),
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
         stop_token_ids=stop,
         max_new_tokens=new,
+        soft=soft,
     )
 
 
-@pytest.mark.parametrize(("temperature", "top_p"), [(0.7, 1.0), (1.3, 0.6), (0.0, 1.0)])
-def test_log_probs_are_those_of_teacher_forcing(params, temperature, top_p):
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"), [(0.7, 0, 1.0), (1.3, 0, 0.6), (1.3, 4, 0.9), (0.0, 0, 1.0)]
+)
+def test_log_probs_are_those_of_teacher_forcing(params, temperature, top_k, top_p):
     tokens, mask = prompts()
-    output = draw(params, tokens, mask, temperature=temperature, top_p=top_p)
+    output = draw(params, tokens, mask, temperature=temperature, top_k=top_k, top_p=top_p)
     whole = jnp.concatenate([tokens, output.tokens], axis=1)
     whole_mask = jnp.concatenate([mask, output.mask], axis=1)
     forced = token_log_probs(CONFIG, params, whole, whole_mask, temperature)
@@ -140,6 +157,7 @@ def test_greedy_is_generate_of_transformers(checkpoint):
         mask,
         jax.random.split(jax.random.key(0), 3),
         temperature=0.0,
+        top_k=0,
         top_p=1.0,
         stop_token_ids=NO_STOP,
         max_new_tokens=10,
@@ -163,24 +181,12 @@ def test_greedy_on_a_real_checkpoint_is_its_stored_reference(eagle_data):
         mask,
         jax.random.split(jax.random.key(0), 1),
         temperature=0.0,
+        top_k=0,
         top_p=1.0,
         stop_token_ids=NO_STOP,
         max_new_tokens=24,
     )
     assert output.tokens[0].tolist() == reference["greedy24"]
-
-
-def test_nucleus_keeps_the_fewest_tokens_of_enough_mass():
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(40, 30)) * 2
-    log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    for top_p in (0.1, 0.5, 0.9, 0.99):
-        kept = np.isfinite(nucleus(jnp.float32(log_probs), jnp.float32(top_p)))
-        for row in range(40):
-            order = np.argsort(-log_probs[row])
-            mass = np.cumsum(np.exp(log_probs[row][order]))
-            needed = np.searchsorted(mass, top_p) + 1
-            assert set(np.flatnonzero(kept[row])) == set(order[:needed])
 
 
 def test_stop_tokens_end_rows_and_the_loop(params):
@@ -198,36 +204,50 @@ def test_stop_tokens_end_rows_and_the_loop(params):
         assert not output.log_probs[row, length:].any()
 
 
-def test_the_loop_ends_with_its_last_row(params, monkeypatch):
-    # Every pass through the loop's body reports to the host: none where all rows stop at their
-    # first token (which the prefill draws), and 8 for 9 tokens.
-    steps = []
-    original = jax.lax.while_loop
-
-    def counting(condition, body, start):
-        def counted(loop):
-            jax.debug.callback(lambda step: steps.append(int(step)), loop.step)
-            return body(loop)
-
-        return original(condition, counted, start)
-
-    monkeypatch.setattr(jax.lax, "while_loop", counting)
+def test_the_loop_ends_with_its_last_row(params):
     tokens, mask = prompts((3, 3, 3), 3)
-    everything = jnp.arange(50)
-    draw(params, tokens, mask, new=9, stop=everything).tokens.block_until_ready()
-    jax.effects_barrier()
-    assert steps == []
-    draw(params, tokens, mask, new=9, stop=jnp.full((50,), -1)).tokens.block_until_ready()
-    jax.effects_barrier()
-    assert steps == list(range(1, 9))
+    for stop, steps in ((jnp.arange(50), 1), (jnp.full((50,), -1), 9)):
+        drawing = Drawing(jnp.float32(0.7), jnp.int32(0), jnp.float32(1.0), stop)
+        keys = jax.random.split(jax.random.key(0), 3)
+        state = start_sampling(CONFIG, params, tokens, mask, keys, drawing, max_new_tokens=9)
+        assert continue_sampling(CONFIG, params, state, keys, drawing, 9).step == steps
 
 
-def test_temperature_top_p_stop_tokens_and_seed_share_one_compilation(params):
-    sample.clear_cache()
+def test_what_is_drawn_does_not_depend_on_where_calls_are_split(params):
     tokens, mask = prompts()
-    for seed, temperature, top_p, stop in ((0, 0.5, 1.0, 3), (1, 0.0, 0.9, 4), (2, 1.0, 0.5, 5)):
+    whole = draw(params, tokens, mask, seed=3, top_k=20, top_p=0.9)
+    drawing = Drawing(jnp.float32(0.7), jnp.int32(20), jnp.float32(0.9), NO_STOP)
+    keys = row_keys(3, 4)
+    state = start_sampling(CONFIG, params, tokens, mask, keys, drawing, max_new_tokens=8)
+    for count in (1, 3, 4, 8, 8):
+        state = continue_sampling(CONFIG, params, state, keys, drawing, count)
+    for one, other in zip(whole, sampled(state), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_token_s_own_embedding_in_its_place_changes_nothing(params):
+    tokens, mask = prompts()
+    is_soft = np.random.default_rng(0).random(tokens.shape) < 0.5
+    vectors = np.asarray(params["token_embedding"])[tokens]
+    soft = SoftEmbeddings(np.where(is_soft[..., None], vectors, np.nan), is_soft)
+    plain = draw(params, tokens, mask)
+    spliced = draw(params, np.where(is_soft, 0, tokens), mask, soft=soft)
+    np.testing.assert_array_equal(plain.tokens, spliced.tokens)
+    np.testing.assert_array_equal(plain.log_probs, spliced.log_probs)
+    other = draw(params, tokens, mask, soft=soft._replace(vectors=-soft.vectors))
+    assert (plain.log_probs != other.log_probs).any()
+
+
+def test_settings_stop_tokens_and_seed_share_one_compilation(params):
+    start_sampling.clear_cache()
+    continue_sampling.clear_cache()
+    tokens, mask = prompts()
+    for seed, temperature, top_k, top_p, stop in (
+        (0, 0.5, 0, 1.0, 3), (1, 0.0, 7, 0.9, 4), (2, 1.0, 3, 0.5, 5),
+    ):  # fmt: skip
         draw(
-            params, tokens, mask, seed,
-            temperature=temperature, top_p=top_p, stop=jnp.array([stop]),
+            params, tokens, mask, seed, temperature=temperature, top_k=top_k, top_p=top_p,
+            stop=jnp.array([stop]),
         )  # fmt: skip
-    assert sample._cache_size() == 1
+    assert start_sampling._cache_size() == 1
+    assert continue_sampling._cache_size() == 1

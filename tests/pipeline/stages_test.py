@@ -40,7 +40,7 @@ SPLIT = SplitSettings(
     min_anchor_ratings=12, min_user_ratings=20,
 )  # fmt: skip
 UTILITY = UtilitySettings(neighbor_weight=0.3, num_neighbors=3)
-SAMPLING = SamplingSettings(temperature=1.0, top_p=1.0, max_new_tokens=80)
+SAMPLING = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=80)
 ORACLE = grammar.GrammarOracle()
 WIDTH, LETTERS = 4, "abcdefghijklmnop"
 

@@ -16,7 +16,7 @@ from eagle_jax.language_model.sampling import token_log_probs
 from eagle_jax.training.policy_gradient import Experience, policy_gradient, update
 from eagle_jax.training.train_state import init_agent
 
-SAMPLING = SamplingSettings(temperature=0.7, top_p=1.0, max_new_tokens=4)
+SAMPLING = SamplingSettings(temperature=0.7, top_k=0, top_p=1.0, max_new_tokens=4)
 
 
 def _plain_gradient(toy, params, batch, advantages):

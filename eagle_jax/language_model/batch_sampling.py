@@ -1,0 +1,99 @@
+"""Crosses the border between text and arrays: a batch of prompts, as token ids, is continued.
+
+What several prompts begin with is read once. Axes: U beginnings, B batch, T tokens, M vectors,
+D model width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from eagle_jax.language_model.generation import SamplingSettings
+from eagle_jax.language_model.hf_checkpoints import LanguageModel
+from eagle_jax.language_model.sampling import (
+    SampleOutput,
+    SamplingState,
+    continue_sampling,
+    prefill_shared,
+    sampled,
+    start_sampling,
+)
+from eagle_jax.language_model.shared_prefixes import power_of_two, split_prompts
+from eagle_jax.language_model.token_drawing import Drawing
+from eagle_jax.language_model.transformer import SoftEmbeddings
+
+_CHUNK = 16  # tokens drawn between two looks at what has been written
+
+
+def sample_batch(
+    model: LanguageModel,
+    prompts: Sequence[list[int]],
+    vectors: np.ndarray,
+    keys: jax.Array,
+    sampling: SamplingSettings,
+    stop_token_ids: Sequence[int],
+    is_complete: Callable[[list[int]], bool] | None,
+    length_multiple: int,
+) -> SampleOutput:
+    """Continues at most B prompts by keys [B], as NumPy arrays; rows without a prompt are empty.
+
+    A token v >= vocab_size stands for vectors[v - vocab_size] [M, D]. Rows end at a stop token or,
+    where stop tokens do not tell, when is_complete(tokens so far); tokens may follow in that case.
+    """
+    drawing = Drawing(
+        np.float32(sampling.temperature),
+        np.int32(sampling.top_k),
+        np.float32(sampling.top_p),
+        np.array(stop_token_ids, np.int32),
+    )
+    state = _start(model, prompts, vectors, keys, drawing, sampling.max_new_tokens, length_multiple)
+    chunk = sampling.max_new_tokens if is_complete is None else _CHUNK
+    count = min(chunk, sampling.max_new_tokens)
+    while True:
+        state = continue_sampling(model.config, model.params, state, keys, drawing, np.int32(count))
+        if count >= sampling.max_new_tokens:
+            return jax.device_get(sampled(state))
+        output, done = jax.device_get((sampled(state), state.done))
+        done = done | [
+            bool(mask.any()) and is_complete(tokens[mask].tolist())
+            for tokens, mask in zip(output.tokens, output.mask, strict=True)
+        ]
+        if done.all():
+            return output._replace(stopped=done & output.mask.any(axis=1))
+        state = state._replace(done=done)
+        count = min(count + chunk, sampling.max_new_tokens)
+
+
+def _start(model, prompts, vectors, keys, drawing, max_new_tokens, multiple) -> SamplingState:
+    """The batch after its prompts have been read and one token been drawn."""
+    config, params, prefix = model.config, model.params, None
+    if shared := split_prompts(prompts, multiple):
+        tokens, mask, soft = _to_arrays(
+            model, shared.prefixes, vectors, power_of_two(len(shared.prefixes)), multiple
+        )
+        prompts, multiple = shared.suffixes, power_of_two(max(map(len, shared.suffixes)))
+        rows = np.zeros(len(keys), np.int32)
+        rows[: len(prompts)] = shared.rows
+        num_slots = tokens.shape[1] + multiple + max_new_tokens
+        prefix = prefill_shared(config, params, tokens, mask, rows, soft, num_slots=num_slots)
+    tokens, mask, soft = _to_arrays(model, prompts, vectors, len(keys), multiple)
+    return start_sampling(
+        config, params, tokens, mask, keys, drawing, prefix, soft, max_new_tokens=max_new_tokens
+    )
+
+
+def _to_arrays(
+    model: LanguageModel, rows: Sequence[list[int]], vectors: np.ndarray, count: int, multiple: int
+) -> tuple[np.ndarray, np.ndarray, SoftEmbeddings | None]:
+    """Left-padded tokens and mask [count, T], and the vectors that stand there."""
+    empty = [[]] * (count - len(rows))
+    tokens, mask = model.tokenizer.left_pad([*rows, *empty], multiple)
+    if not len(vectors):
+        return tokens, mask, None
+    is_soft = tokens >= model.config.vocab_size
+    numbers = np.where(is_soft, tokens - model.config.vocab_size, 0)
+    soft = SoftEmbeddings(vectors[numbers], is_soft)
+    return np.where(is_soft, model.tokenizer.pad_id, tokens), mask, soft

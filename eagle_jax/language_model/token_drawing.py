@@ -1,0 +1,106 @@
+"""One token per row from logits: temperature, top-k, top-p (in this order), then a draw.
+
+Axes: B batch, V vocabulary, S stop tokens.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+_INFINITY_BITS = 0x7F800000  # of float32; the bits of numbers >= 0 are ordered as the numbers
+
+
+class Drawing(NamedTuple):
+    """How tokens are drawn, and which [S] end a row; one compiled program serves all values.
+
+    temperature 0: greedy; top_k 0 and top_p 1: from the whole distribution.
+    """
+
+    temperature: jax.Array
+    top_k: jax.Array
+    top_p: jax.Array
+    stop_token_ids: jax.Array
+
+
+def scaled_log_softmax(logits: jax.Array, temperature: jax.Array) -> jax.Array:
+    """log softmax(logits / temperature); temperature 0 means greedy, reported at temperature 1."""
+    return jax.nn.log_softmax(logits / jnp.where(temperature > 0, temperature, 1.0), axis=-1)
+
+
+def keep_top_k(log_probs: jax.Array, top_k: jax.Array) -> jax.Array:
+    """Log-probs [B, V] of the top_k likeliest tokens alone (Fan et al. 2018), -inf elsewhere.
+
+    Tokens as likely as the last of them are kept too. The threshold is found by bisection over the
+    bits of -log p: exact, and top_k need not be known when this is compiled.
+    """
+    bits = jax.lax.bitcast_convert_type(jnp.abs(log_probs), jnp.int32)
+
+    def halve(_, bounds):
+        low, high = bounds  # fewer than top_k tokens up to low
+        middle = low + (high - low) // 2
+        enough = jnp.sum(bits <= middle, axis=-1, keepdims=True) >= top_k
+        return jnp.where(enough, low, middle), jnp.where(enough, middle, high)
+
+    low = jnp.full((*bits.shape[:-1], 1), -1, jnp.int32)
+    _, high = jax.lax.fori_loop(0, 32, halve, (low, jnp.full_like(low, _INFINITY_BITS)))
+    return jax.nn.log_softmax(jnp.where(bits <= high, log_probs, -jnp.inf), axis=-1)
+
+
+def nucleus_argmax(log_probs: jax.Array, noise: jax.Array, top_p: jax.Array) -> jax.Array:
+    """argmax(log p + noise) [B] over the fewest likeliest tokens of mass >= top_p.
+
+    Holtzman et al. 2020, section 3.1; tokens as likely as the last of them belong to them. A token
+    belongs to them if those likelier than it have a mass below top_p. So the best of all tokens is
+    taken where it does; where not, neither do those that are no likelier, and the best of the rest
+    is tried: no sorting, and a pass or two over the vocabulary.
+    """
+    probs, scores = jnp.exp(log_probs), log_probs + noise
+
+    def judge(tokens):
+        chosen = jnp.take_along_axis(probs, tokens[:, None], axis=-1)
+        is_likelier = probs > chosen
+        mass = jnp.sum(jnp.where(is_likelier, probs, 0.0), axis=-1)
+        return tokens, mass >= top_p
+
+    def try_rest(tried):
+        tokens, is_outside = tried
+        chosen = jnp.take_along_axis(probs, tokens[:, None], axis=-1)
+        rest = jnp.argmax(jnp.where(probs > chosen, scores, -jnp.inf), axis=-1)
+        return judge(jnp.where(is_outside, rest.astype(jnp.int32), tokens))
+
+    first = judge(jnp.argmax(scores, axis=-1).astype(jnp.int32))
+    return jax.lax.while_loop(lambda tried: jnp.any(tried[1]), try_rest, first)[0]
+
+
+def draw(
+    logits: jax.Array, keys: jax.Array, step: jax.Array, drawing: Drawing
+) -> tuple[jax.Array, jax.Array]:
+    """Tokens [B] and their log-probs before truncation, from logits [B, V] and keys [B].
+
+    argmax(log p + Gumbel noise) is a draw from p (Gumbel 1954); a row's noise comes from
+    fold_in(key, step).
+    """
+    log_probs = scaled_log_softmax(logits, drawing.temperature)
+
+    def sampled():
+        kept = jax.lax.cond(
+            drawing.top_k > 0, keep_top_k, lambda values, _: values, log_probs, drawing.top_k
+        )
+        shape = logits.shape[-1:]
+        noise = jax.vmap(lambda key: jax.random.gumbel(jax.random.fold_in(key, step), shape))(keys)
+        return jax.lax.cond(
+            drawing.top_p < 1,
+            nucleus_argmax,
+            lambda values, noise, _: jnp.argmax(values + noise, axis=-1).astype(jnp.int32),
+            *(kept, noise, drawing.top_p),
+        )
+
+    tokens = jax.lax.cond(
+        drawing.temperature > 0,
+        sampled,
+        lambda: jnp.argmax(log_probs, axis=-1).astype(jnp.int32),
+    )
+    return tokens, jnp.take_along_axis(log_probs, tokens[:, None], axis=-1)[:, 0]
