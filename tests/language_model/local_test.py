@@ -12,7 +12,7 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.base.prompts import Prompt
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.hf_checkpoints import LanguageModel
-from eagle_jax.language_model.decoder_config import decoder_config_from_hf
+from eagle_jax.language_model.hf_config import decoder_config_from_hf
 from eagle_jax.language_model.local import LocalFeatures, LocalGenerator, PromptTooLongError
 from eagle_jax.language_model.sampling import (
     continue_sampling,

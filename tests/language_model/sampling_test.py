@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from eagle_jax.language_model.hf_checkpoints import load_language_model
-from eagle_jax.language_model.decoder_config import decoder_config_from_hf
+from eagle_jax.language_model.hf_config import decoder_config_from_hf
 from eagle_jax.language_model.sampling import (
     continue_sampling,
     sample,
