@@ -89,6 +89,7 @@ class Endpoint:
         own: dict[str, Any] = {
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
+            "top_k": sampling.top_k or None,  # not every server knows it
             settings.max_tokens_field: sampling.max_new_tokens,
             "stop": list(prompt.stop),
             "seed": seed,

@@ -18,7 +18,7 @@ from eagle_jax.language_model.generation_cache import (
     Request,
 )
 
-SAMPLING = SamplingSettings(temperature=0.5, top_p=1.0, max_new_tokens=8)
+SAMPLING = SamplingSettings(temperature=0.5, top_k=0, top_p=1.0, max_new_tokens=8)
 
 
 def prompts(*texts):
@@ -63,7 +63,7 @@ def test_the_cache_survives_a_new_process_and_asks_once(tmp_path):
         (("a", "x"), SAMPLING, 3),
         (("b", "a"), SAMPLING, 3),  # the same prompts on other rows
         (("a", "b"), SAMPLING, 4),
-        (("a", "b"), SamplingSettings(temperature=0.6, top_p=1.0, max_new_tokens=8), 3),
+        (("a", "b"), SamplingSettings(temperature=0.6, top_k=0, top_p=1.0, max_new_tokens=8), 3),
     ],
 )
 def test_whatever_changes_the_text_misses_the_cache(tmp_path, texts, sampling, seed):

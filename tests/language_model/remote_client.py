@@ -16,7 +16,7 @@ from tests.language_model.scripted_server import Asked, ScriptedServer, answer
 
 pytest.importorskip("openai")
 
-SAMPLING = SamplingSettings(temperature=0.5, top_p=0.9, max_new_tokens=8)
+SAMPLING = SamplingSettings(temperature=0.5, top_k=0, top_p=0.9, max_new_tokens=8)
 
 
 def prompts(*texts):

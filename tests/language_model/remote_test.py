@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import queue
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +19,7 @@ from eagle_jax.language_model.remote_settings import RemotePrices
 from tests.language_model.remote_client import SAMPLING, echo, make, prompts, texts
 from tests.language_model.scripted_server import RESETS, Reply, ScriptedServer, answer
 
+ROOT = Path(__file__).parents[2]
 _ERROR = Reply(b"oops", status=500)
 
 
@@ -42,6 +48,15 @@ def test_a_request_says_everything_that_the_generation_depends_on(tmp_path, api,
     assert generation.text.strip() == f"a/{derive_seed(7, 0)}"
     assert generation.stop_reason == "stop"
     assert (generation.token_ids, generation.log_probs) == (None, None)
+
+
+def test_top_k_is_asked_for_where_it_is_set(tmp_path):
+    with ScriptedServer(lambda asked, times: answer("ok")) as server:
+        make(server, tmp_path).generate(
+            prompts("a"), dataclasses.replace(SAMPLING, top_k=40), seed=7
+        )
+    (asked,) = server.asked
+    assert asked.body["top_k"] == 40
 
 
 def test_fields_can_be_added_renamed_and_taken_away(tmp_path):
@@ -177,3 +192,41 @@ def test_without_prices_the_cost_is_not_known(tmp_path):
         generator = make(server, tmp_path, prices=RemotePrices(prompt=1.0, completion=None))
         generator.generate(prompts("a"), SAMPLING, seed=1)
     assert generator.usage()["cost"] is None
+
+
+_KILLED = """
+import sys
+from pathlib import Path
+from tests.language_model.remote_client import SAMPLING, make, prompts
+class Server:
+    base_url = sys.argv[1]
+make(Server, Path(sys.argv[2]), concurrency=2).generate(prompts(*"abcdefghijkl"), SAMPLING, seed=1)
+"""
+
+
+def test_a_run_that_is_killed_pays_nothing_twice(tmp_path):
+    order, stuck, release = itertools.count(), queue.Queue(), threading.Event()
+
+    def script(asked, times):
+        if next(order) >= 5 and not release.is_set():
+            stuck.put(asked.prompt)
+            release.wait()
+        return echo(asked, times)
+
+    with ScriptedServer(script) as server:
+        command = [sys.executable, "-c", _KILLED, server.base_url, str(tmp_path)]
+        process = subprocess.Popen(command, cwd=ROOT)
+        try:
+            # Both workers wait for an answer, so they have kept the five that they got.
+            unanswered = [stuck.get(timeout=120) for _ in range(2)]
+        finally:
+            process.kill()
+            process.wait()
+            release.set()
+        generator = make(server, tmp_path)
+        made = generator.generate(prompts(*"abcdefghijkl"), SAMPLING, seed=1)
+    assert [text.split("/")[0] for text in texts(made)] == list("abcdefghijkl")
+    # What was in flight when it died is asked again: nobody can know whether it was paid.
+    assert sorted(server.prompts()) == sorted([*"abcdefghijkl", *unanswered])
+    usage = generator.usage()
+    assert (usage["num_answered"], usage["num_cached"], usage["prompt_tokens"]) == (12, 5, 120)

@@ -64,7 +64,11 @@ class TinyEagle:
     cache: Path
 
     def start(
-        self, workdir: Path, overrides: Sequence[str] = (), watch: Sequence[str] = ()
+        self,
+        workdir: Path,
+        overrides: Sequence[str] = (),
+        watch: Sequence[str] = (),
+        config: str = CONFIG,
     ) -> subprocess.Popen:
         """`watch`: what watched_run.py is to do at the run's renames; none: the bare command."""
         program = [str(WATCHED), *watch] if watch else ["-m", "experiments.eagle"]
@@ -78,7 +82,7 @@ class TinyEagle:
         }
         environment.pop("XLA_FLAGS", None)  # the tests' eight devices; a user has one
         return subprocess.Popen(
-            [sys.executable, *program, f"--config={CONFIG}", f"--workdir={workdir}",
+            [sys.executable, *program, f"--config={config}", f"--workdir={workdir}",
              *flags, *overrides],
             cwd=ROOT,
             env=environment,
@@ -88,10 +92,14 @@ class TinyEagle:
         )  # fmt: skip
 
     def run(
-        self, workdir: Path, overrides: Sequence[str] = (), watch: Sequence[str] = ()
+        self,
+        workdir: Path,
+        overrides: Sequence[str] = (),
+        watch: Sequence[str] = (),
+        config: str = CONFIG,
     ) -> tuple[int, str, str]:
         """Exit code (-9: killed), stdout and stderr."""
-        process = self.start(workdir, overrides, watch)
+        process = self.start(workdir, overrides, watch, config)
         stdout, stderr = process.communicate()
         return process.returncode, stdout, stderr
 
