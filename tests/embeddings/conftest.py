@@ -22,8 +22,8 @@ _WORDS = ("robot", "learn", "##s", "the", "city", "fog", "storm", "paint", "old"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz.,;?'–"
 
 
-def _tokenizer(specials: tuple[str, ...], begin: str | None, end: str):
-    """A WordPiece tokenizer; `specials` get the first ids, the first two are pad and unk."""
+def _tokenizer(specials: tuple[str, ...], begin: str | None, end: str, lowercase: bool = True):
+    """A WordPiece tokenizer of lower-case pieces; `specials` get the first ids."""
     import tokenizers
     from tokenizers import models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -32,7 +32,7 @@ def _tokenizer(specials: tuple[str, ...], begin: str | None, end: str):
     vocab = {piece: index for index, piece in enumerate(pieces)}
     pad, unk = "[PAD]", "[UNK]"
     backend = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token=unk))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     template = ([begin] if begin else []) + ["$A", end]
     named = [(token, vocab[token]) for token in (begin, end) if token]
@@ -73,7 +73,7 @@ def _models():
             transformers.XLMRobertaModel(
                 transformers.XLMRobertaConfig(**bert_like, pad_token_id=1, type_vocab_size=1)
             ),
-            _tokenizer(second, "[CLS]", "[SEP]"),
+            _tokenizer(second, "[CLS]", "[SEP]", lowercase=False),
         ),
         "mpnet": lambda: (
             transformers.MPNetModel(transformers.MPNetConfig(**bert_like)),

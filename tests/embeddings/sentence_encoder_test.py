@@ -42,13 +42,16 @@ def folders(encoder_folder, tmp_path_factory):
     made = {}
     for name, (kind, pooling, following, prompts) in FOLDERS.items():
         torch.manual_seed(1)
-        transformer = base.Transformer(str(encoder_folder(kind)), max_seq_length=40)
+        transformer = base.Transformer(
+            str(encoder_folder(kind)), max_seq_length=40, do_lower_case=name == "roberta"
+        )
         pooled = modules.Pooling(24, pooling, include_prompt=name != "t5_v1_1")
         heads = {"Dense": base.Dense(24, 7), "Normalize": base.Normalize()}
         theirs = library.SentenceTransformer(
             modules=[transformer, pooled, *(heads[head] for head in following)],
             device="cpu",
             prompts=prompts,
+            truncate_dim=9 if name == "mpnet" else None,
         )
         folder = tmp_path_factory.mktemp(name) / name
         theirs.save(str(folder), create_model_card=False)
@@ -66,6 +69,26 @@ def test_embeddings_are_those_of_sentence_transformers(name, folders, texts):
         assert embeddings.dtype == np.float32 and embeddings.shape == (len(texts), encoder.dim)
         assert np.abs(expected).mean() > 0.05
         np.testing.assert_allclose(embeddings, expected, atol=1e-5)
+
+
+def test_an_older_folder_gives_the_same(folders, texts, tmp_path):
+    """The transformer in a folder of its own, flags for pooling, settings under another name."""
+    folder, _ = folders["roberta"]
+    old = tmp_path / "old"
+    shutil.copytree(folder, old / "0_Transformer")
+    (old / "0_Transformer" / "modules.json").unlink()
+    (old / "0_Transformer" / "1_Pooling").rename(old / "1_Pooling")
+    settings = {"max_seq_length": 40, "do_lower_case": True}
+    (old / "0_Transformer" / "sentence_bert_config.json").unlink()
+    (old / "0_Transformer" / "sentence_xlm-roberta_config.json").write_text(json.dumps(settings))
+    flags = {"word_embedding_dimension": 24, "pooling_mode_lasttoken": True}
+    (old / "1_Pooling" / "config.json").write_text(json.dumps(flags))
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[0]["path"] = "0_Transformer"
+    modules[0]["type"] = "sentence_transformers.models.Transformer"
+    (old / "modules.json").write_text(json.dumps(modules))
+    expected = load_sentence_encoder(folder, batch_size=4)(texts)
+    np.testing.assert_array_equal(load_sentence_encoder(old, batch_size=4)(texts), expected)
 
 
 def test_a_plain_folder_is_read_as_sentence_transformers_reads_it(encoder_folder, texts):
