@@ -18,7 +18,7 @@ from eagle_jax.language_model.transformer import Params
 
 TrainingMode = Literal["full", "lora", "adapter"]
 
-_DECODER = r"(.+/)?(token_embedding|unembedding|kernel|bias|scale)"
+_DECODER = r"(.+/)?(token_embedding|position_embedding|unembedding(_bias)?|kernel|bias|scale)"
 # (pattern, is it trained?); the first pattern that matches a whole path decides.
 _RULES: dict[TrainingMode, tuple[tuple[str, bool], ...]] = {
     "full": ((r".+", True),),

@@ -12,13 +12,12 @@ from flax.traverse_util import flatten_dict
 
 from eagle_jax.language_model.decoder_config import LoRA
 from eagle_jax.language_model.hf_checkpoints import load_language_model
-from eagle_jax.language_model.hf_config import decoder_config_from_hf
 from eagle_jax.language_model.lora import LORA_LEAVES, LoRAError, add_lora, merge_lora
 from eagle_jax.language_model.peft_adapters import load_peft_adapter
 from eagle_jax.language_model.sharding import MeshSettings, make_mesh, tree_shardings
 from eagle_jax.language_model.transformer import forward, init_params
 from eagle_jax.training.losses import next_token_loss
-from tests.language_model.small_checkpoints import CHECKPOINTS, SHAPE
+from tests.language_model.small_checkpoints import config_of
 
 LOW_RANK = LoRA(rank=3, alpha=12.0, targets="attention/(query|output)$|feed_forward/down$")
 TOKENS = np.random.default_rng(0).integers(4, 94, (3, 11))
@@ -26,8 +25,7 @@ MASK = np.arange(11)[None] < np.array([[11], [7], [9]])
 
 
 def make_decoder(name, dtype=jnp.float32):
-    family, extra = CHECKPOINTS[name]
-    config = decoder_config_from_hf(SHAPE | extra | {"model_type": family.lower()})
+    config = config_of(name)
     params = init_params(config, jax.random.key(0))
     return config, jax.tree.map(lambda leaf: leaf.astype(dtype), params)
 

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
+from eagle_jax.language_model.decoder_config import DecoderConfig
+from eagle_jax.language_model.hf_config import decoder_config_from_hf
+
 WORDS = [f"w{index}" for index in range(90)]
 
 
@@ -131,6 +134,13 @@ def shape_of(family: str) -> dict[str, Any]:
         "max_position_embeddings": "n_positions",
     }
     return {names.get(key, key): value for key, value in shape.items()}
+
+
+def config_of(name: str) -> DecoderConfig:
+    """The decoder of a checkpoint, from the keys alone."""
+    family, extra = CHECKPOINTS[name]
+    model_type = {"Gemma3": "gemma3_text", "GPTNeoX": "gpt_neox"}.get(family, family.lower())
+    return decoder_config_from_hf(shape_of(family) | extra | {"model_type": model_type})
 
 
 def make_checkpoint(name: str, folder: Path):

@@ -15,7 +15,7 @@ from eagle_jax.language_model.decoder_config import DecoderConfig, LoRA, Unsuppo
 from eagle_jax.language_model.hf_checkpoints import load_language_model
 from eagle_jax.language_model.hf_config import decoder_config_from_hf, decoder_config_to_hf
 from eagle_jax.language_model.transformer import SoftEmbeddings, forward, init_params
-from tests.language_model.small_checkpoints import CHECKPOINTS, SHAPE, shape_of
+from tests.language_model.small_checkpoints import CHECKPOINTS, SHAPE, config_of
 
 SMALL = {
     "model_type": "qwen3",
@@ -107,13 +107,6 @@ def test_every_parameter_gets_a_finite_gradient_with_padding():
     for path, gradient in jax.tree_util.tree_leaves_with_path(jax.grad(loss)(params)):
         assert jnp.all(jnp.isfinite(gradient)), path
         assert jnp.any(gradient != 0), path
-
-
-def config_of(name: str) -> DecoderConfig:
-    """The decoder of tests/language_model/conftest.py's checkpoint, from the keys alone."""
-    family, extra = CHECKPOINTS[name]
-    model_type = {"Gemma3": "gemma3_text", "GPTNeoX": "gpt_neox"}.get(family, family.lower())
-    return decoder_config_from_hf(shape_of(family) | extra | {"model_type": model_type})
 
 
 @pytest.mark.parametrize("name", sorted(CHECKPOINTS))
