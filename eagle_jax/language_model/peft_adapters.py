@@ -106,6 +106,8 @@ def load_peft_adapter(model: LanguageModel, folder: Path | str) -> LanguageModel
             f"{files.file(name)}: tensor {name} is no low-rank update of a linear layer in a "
             f"{config.family.model_type} decoder"
         )
+    if not places:
+        raise CheckpointError(f"{folder}: has no low-rank updates")
     adapter = read_leaves(files, places, shapes, "float32", mesh_of(model.params))
     params = unflatten_dict(flatten_dict(model.params, sep="/") | adapter, sep="/")
     return dataclasses.replace(model, config=config, params=params)

@@ -217,6 +217,9 @@ def test_files_that_are_not_there_are_named(saved, tmp_path):
     with pytest.raises(CheckpointError, match="adapter_config.json: not found"):
         load_peft_adapter(base, tmp_path)
     damaged(folder, tmp_path)
+    safetensors.numpy.save_file({}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match="has no low-rank updates"):
+        load_peft_adapter(base, tmp_path)
     (tmp_path / "adapter_model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="adapter_model.safetensors: not found"):
         load_peft_adapter(base, tmp_path)
