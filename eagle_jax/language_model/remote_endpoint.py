@@ -45,7 +45,8 @@ class Endpoint:
             import openai
         except ImportError as error:
             raise UserError(
-                "remote language models need the package openai: pip install 'eagle_jax[remote]'"
+                "remote language models need the package openai: pip install 'eagle_jax[remote]' "
+                "(with launch/run.sh: EAGLE_EXTRAS=remote)"
             ) from error
         self._settings = settings
         self._errors = openai

@@ -3,11 +3,11 @@
 Paper: EAGLE (arXiv 2406.00024), section 5: there large models (Gemini) play the environment and
     write the data, and a smaller one is trained as policy. Here the variant says where the large
     model is: vllm (your own server), gemini or openai.
-Command: EAGLE_DATA=<folder that holds ml-latest-small> bash launch/run.sh experiments.eagle
-    --config=experiments/configs/eagle_remote.py:vllm --workdir=runs/eagle_remote
-    --config.models.policy=<folder of an instruction-tuned model>
-    once `pip install 'eagle_jax[remote]'` is done and a server is up: `vllm serve
-    google/gemma-2-9b-it`; for the others GEMINI_API_KEY or OPENAI_API_KEY holds the key.
+Command: EAGLE_DATA=<folder that holds ml-latest-small and lm> EAGLE_EXTRAS=remote
+    bash launch/run.sh experiments.eagle --config=experiments/configs/eagle_remote.py:vllm
+    --workdir=runs/eagle_remote --config.models.policy=<folder of an instruction-tuned model>
+    while `vllm serve google/gemma-2-9b-it` runs beside it. For the other variants GEMINI_API_KEY or
+    OPENAI_API_KEY has to hold the key.
 Hardware: an accelerator that trains the policy (2 billion parameters by LoRA: 16 GiB), and the
     endpoint.
 Time: that of the endpoint; about 8,000 requests of some 700 prompt and 300 new tokens.

@@ -71,11 +71,19 @@ def data():
             {"title": "E_D", "facts": [{"name": "R^2", "value": 0.81234567, "meaning": _EVIL}]}
         ],
         rater="Here a model <b>rates</b>.",
-        remote=[],
+        remote=[
+            {
+                "name": "remote/large", "model": _EVIL, "base_url": "https://a.example/v1",
+                "num_requests": 12, "num_answered": 9, "num_cached": 4, "num_uncounted": 1,
+                "failed": {"http_429": 2, "timeout": 1}, "prompt_tokens": 4321,
+                "completion_tokens": 765, "cost": cost,
+            }
+            for cost in (0.0123456, None)
+        ],
         not_reproduced=["raters <people>"],
         settings={"design": {"kind": "g_optimal", "num_kept": 10}, "seed": 0},
         provenance={"commit": "abc"},
-    )
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +128,16 @@ def page(written):
 def test_html_nests_and_ids_are_unique(page):
     assert page.open == []
     assert len(page.ids) == len(set(page.ids))
+
+
+def test_what_remote_models_took_is_told_and_an_unknown_cost_is_not_zero(written):
+    html, markdown = written[0]
+    (table,) = re.findall(r"<h3>Remote language models</h3>.*?<tbody>(.*?)</tbody>", html, re.S)
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", table)
+    told = ["12", "9", "http_429: 2, timeout: 1", "4", "4321", "765", "1"]
+    assert cells == [*told, "0.01235", *told, "–"]
+    rows = [line for line in markdown.splitlines() if line.startswith("| remote/large")]
+    assert [row.split(" | ")[-1] for row in rows] == ["0.01235 |", "– |"]
 
 
 def test_references_within_the_page_point_somewhere(page):

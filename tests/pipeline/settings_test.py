@@ -6,7 +6,7 @@ import pytest
 
 from eagle_jax.base.settings import SettingsError, to_settings
 from eagle_jax.pipeline.settings import EagleExperiment
-from experiments.configs import eagle_minilens
+from experiments.configs import eagle_minilens, eagle_remote
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,27 @@ def test_settings_that_do_not_fit_are_refused(group, change, said):
     config[group] |= change
     with pytest.raises(SettingsError, match=said):
         to_settings(EagleExperiment, config)
+
+
+@pytest.mark.parametrize("variant", ["vllm", "gemini", "openai"])
+def test_the_page_of_remote_models_has_settings_that_fit(variant):
+    experiment = to_settings(EagleExperiment, eagle_remote.get_config(variant))
+    assert experiment.remote_models() == [f"remote/{variant}"]
+    config = eagle_remote.get_config(variant).to_dict()
+    config["evaluation"]["transfer_environment"] = "remote/other"
+    with pytest.raises(SettingsError, match=f"'remote/other' is not in .*, which has: {variant}"):
+        to_settings(EagleExperiment, config)
+
+
+@pytest.mark.parametrize("role", ["policy", "features", "held_out_features"])
+def test_a_model_whose_weights_are_needed_is_not_remote(role):
+    config = eagle_remote.get_config("vllm").to_dict()
+    config["models"][role] = "remote/vllm"
+    with pytest.raises(SettingsError, match=rf"models\.{role}: its weights are needed here"):
+        to_settings(EagleExperiment, config)
+
+
+def test_a_rater_that_is_not_asked_needs_no_endpoint():
+    config = eagle_minilens.get_config("quick").to_dict()
+    config["models"]["rater"] = "remote/nobody"
+    assert to_settings(EagleExperiment, config).remote_models() == []
