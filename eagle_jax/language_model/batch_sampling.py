@@ -21,7 +21,7 @@ from eagle_jax.language_model.sampling import (
     sampled,
     start_sampling,
 )
-from eagle_jax.language_model.shared_prefixes import power_of_two, split_prompts
+from eagle_jax.language_model.shared_prefixes import split_prompts
 from eagle_jax.language_model.token_drawing import Drawing
 from eagle_jax.language_model.transformer import SoftEmbeddings
 
@@ -69,19 +69,20 @@ def sample_batch(
 
 def _start(model, prompts, vectors, keys, drawing, max_new_tokens, multiple) -> SamplingState:
     """The batch after its prompts have been read and one token been drawn."""
-    config, params, prefix = model.config, model.params, None
-    if shared := split_prompts(prompts, multiple):
-        tokens, mask, soft = _to_arrays(
-            model, shared.prefixes, vectors, power_of_two(len(shared.prefixes)), multiple
+    config, params = model.config, model.params
+    shared, prefix = split_prompts(prompts, multiple), None
+    if shared:
+        beginnings = _to_arrays(
+            model, shared.prefixes, vectors, len(shared.prefixes), shared.prefix_length
         )
-        prompts, multiple = shared.suffixes, power_of_two(max(map(len, shared.suffixes)))
         rows = np.zeros(len(keys), np.int32)
         rows[: len(prompts)] = shared.rows
-        num_slots = tokens.shape[1] + multiple + max_new_tokens
-        prefix = prefill_shared(config, params, tokens, mask, rows, soft, num_slots=num_slots)
-    tokens, mask, soft = _to_arrays(model, prompts, vectors, len(keys), multiple)
+        num_slots = shared.prefix_length + shared.suffix_length + max_new_tokens
+        prefix = prefill_shared(config, params, *beginnings, rows, num_slots=num_slots)
+        prompts, multiple = shared.suffixes, shared.suffix_length
+    ends = _to_arrays(model, prompts, vectors, len(keys), multiple)
     return start_sampling(
-        config, params, tokens, mask, keys, drawing, prefix, soft, max_new_tokens=max_new_tokens
+        config, params, *ends, keys, drawing, prefix, max_new_tokens=max_new_tokens
     )
 
 

@@ -28,7 +28,6 @@ from eagle_jax.language_model.prompt_tokens import (
     splice_placeholders,
 )
 from eagle_jax.language_model.sampling import SampleOutput
-from eagle_jax.language_model.shared_prefixes import power_of_two
 from eagle_jax.language_model.tokenizer import Tokenizer
 from eagle_jax.language_model.transformer import Params, forward
 
@@ -171,7 +170,7 @@ class LocalGenerator:
         is_complete = None
         if None in stop_ids:
             is_complete = lambda tokens: cut_at_stop(tokenizer.decode(tokens), stop)[1]  # noqa: E731
-        padding = min(power_of_two(len(rows)), self.batch_size) - len(rows)
+        padding = _bucket(len(rows), self.batch_size) - len(rows)
         return sample_batch(
             self.model,
             [ids[row] for row in rows],
@@ -187,6 +186,11 @@ class LocalGenerator:
 @jax.jit
 def _row_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows)
+
+
+def _bucket(count: int, batch_size: int) -> int:
+    """The next power of two, at most batch_size."""
+    return min(1 << (count - 1).bit_length(), batch_size)
 
 
 def _to_generation(
@@ -241,7 +245,7 @@ class LocalFeatures:
         by_length = sorted(range(len(ids)), key=lambda row: len(ids[row]))
         for start in range(0, len(ids), self.batch_size):
             rows = by_length[start : start + self.batch_size]
-            padding = min(power_of_two(len(rows)), self.batch_size) - len(rows)
+            padding = _bucket(len(rows), self.batch_size) - len(rows)
             tokens, mask = self.model.tokenizer.right_pad(
                 [ids[row][:limit] for row in rows] + [[]] * padding, _FEATURE_LENGTH_MULTIPLE
             )

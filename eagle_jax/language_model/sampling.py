@@ -61,8 +61,8 @@ def prefill_shared(
     params: Params,
     tokens: jax.Array,
     mask: jax.Array,
+    soft: SoftEmbeddings | None,
     rows: jax.Array,
-    soft: SoftEmbeddings | None = None,
     *,
     num_slots: int,
 ) -> Prefix:
@@ -83,10 +83,10 @@ def start_sampling(
     params: Params,
     tokens: jax.Array,
     mask: jax.Array,
+    soft: SoftEmbeddings | None,
     keys: jax.Array,
     drawing: Drawing,
-    prefix: Prefix | None = None,
-    soft: SoftEmbeddings | None = None,
+    prefix: Prefix | None,
     *,
     max_new_tokens: int,
 ) -> SamplingState:
@@ -192,7 +192,7 @@ def sample(
         jnp.float32(temperature), jnp.int32(top_k), jnp.float32(top_p), jnp.int32(stop_token_ids)
     )
     start = start_sampling(
-        config, params, prompt_tokens, prompt_mask, keys, drawing, soft=soft,
+        config, params, prompt_tokens, prompt_mask, soft, keys, drawing, None,
         max_new_tokens=max_new_tokens,
     )  # fmt: skip
     return sampled(continue_sampling(config, params, start, keys, drawing, max_new_tokens))

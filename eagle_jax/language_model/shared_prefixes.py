@@ -9,53 +9,55 @@ import numpy as np
 
 
 class SharedPrefixes(NamedTuple):
-    """Prompt b is prefixes[rows[b]] + suffixes[b]; no suffix is empty."""
+    """Prompt b is prefixes[rows[b]] + suffixes[b]; no suffix is empty.
+
+    Padded to prefix_length and suffix_length tokens they take as much room as the padded prompts.
+    """
 
     prefixes: list[list[int]]
     rows: np.ndarray
     suffixes: list[list[int]]
+    prefix_length: int
+    suffix_length: int
 
 
 def split_prompts(prompts: Sequence[list[int]], length_multiple: int) -> SharedPrefixes | None:
-    """The split that reads the fewest tokens, padding included; None if it saves less than half.
+    """The split that reads the fewest tokens; None if it saves less than a quarter of them.
 
-    Prefixes are padded to a multiple of length_multiple tokens, and suffixes, as the number of
-    prefixes, to a power of two. In the order of their tokens, prompts with a long beginning in
-    common are neighbours: U groups are best made by cutting where the U - 1 shortest ones are.
+    Prompts are padded to a multiple of length_multiple tokens, and so are suffixes, except those
+    of one token that are the rest of equal prompts: few shapes. In the order of their tokens,
+    prompts with a long beginning in common are neighbours: U groups are best made by cutting where
+    the U - 1 shortest ones are; U is a power of four.
     """
     order = sorted(range(len(prompts)), key=prompts.__getitem__)
-    common = np.array(
-        [_num_common(prompts[a], prompts[b]) for a, b in zip(order, order[1:], strict=False)], int
-    )
-    by_length = np.argsort(common, kind="stable")
-    longest = max(map(len, prompts))
-    best, fewest = None, len(prompts) * -(-longest // length_multiple) * length_multiple / 2
+    neighbours = zip(order, order[1:], strict=False)
+    common = np.array([_num_common(prompts[a], prompts[b]) for a, b in neighbours], int)
+    shortest = np.argsort(common, kind="stable")
+    width = _padded(max(map(len, prompts)), length_multiple)
+    best, fewest = None, len(prompts) * width * 0.75
     num_groups = 1
     while num_groups < len(prompts):
-        cuts = np.sort(by_length[: num_groups - 1]) + 1
-        groups = [group.tolist() for group in np.split(np.array(order), cuts)]
-        # Neighbours share at least what all of a group shares. The last token is never shared.
+        cuts = np.sort(shortest[: num_groups - 1]) + 1
+        groups = np.split(np.array(order), cuts)
         lengths = [
             min([len(prompts[group[0]]) - 1, *common[first : first + len(group) - 1].tolist()])
             for group, first in zip(groups, [0, *cuts], strict=True)
         ]
-        prefix = -(-max(lengths) // length_multiple) * length_multiple
-        suffix = power_of_two(
-            max(
-                len(prompts[row]) - length
-                for group, length in zip(groups, lengths, strict=True)
-                for row in group
-            )
+        longest = max(
+            len(prompts[row]) - length
+            for group, length in zip(groups, lengths, strict=True)
+            for row in group
         )
-        if (count := num_groups * prefix + len(prompts) * suffix) <= fewest:
-            best, fewest = (groups, lengths), count
-        num_groups *= 2
+        end = 1 if longest == 1 else _padded(longest, length_multiple)
+        count = num_groups * (width - end) + len(prompts) * end
+        if count <= fewest:
+            best, fewest = (groups, lengths, width - end, end), count
+        num_groups *= 4
     return None if best is None else _split(prompts, *best)
 
 
-def power_of_two(count: int) -> int:
-    """The next power of two."""
-    return 1 << (count - 1).bit_length()
+def _padded(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple
 
 
 def _num_common(one: list[int], other: list[int]) -> int:
@@ -66,13 +68,19 @@ def _num_common(one: list[int], other: list[int]) -> int:
 
 
 def _split(
-    prompts: Sequence[list[int]], groups: list[list[int]], lengths: list[int]
+    prompts: Sequence[list[int]],
+    groups: list[np.ndarray],
+    lengths: list[int],
+    prefix_length: int,
+    suffix_length: int,
 ) -> SharedPrefixes:
     rows = np.zeros(len(prompts), np.int32)
     suffixes: list[list[int]] = [[] for _ in prompts]
     prefixes = []
-    for index, (group, length) in enumerate(zip(groups, lengths, strict=True)):
+    for index, (group, common) in enumerate(zip(groups, lengths, strict=True)):
+        length = min(common, prefix_length)
         prefixes.append(prompts[group[0]][:length])
+        rows[group] = index
         for row in group:
-            rows[row], suffixes[row] = index, prompts[row][length:]
-    return SharedPrefixes(prefixes, rows, suffixes)
+            suffixes[row] = prompts[row][length:]
+    return SharedPrefixes(prefixes, rows, suffixes, prefix_length, suffix_length)

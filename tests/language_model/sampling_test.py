@@ -209,7 +209,9 @@ def test_the_loop_ends_with_its_last_row(params):
     for stop, steps in ((jnp.arange(50), 1), (jnp.full((50,), -1), 9)):
         drawing = Drawing(jnp.float32(0.7), jnp.int32(0), jnp.float32(1.0), stop)
         keys = jax.random.split(jax.random.key(0), 3)
-        state = start_sampling(CONFIG, params, tokens, mask, keys, drawing, max_new_tokens=9)
+        state = start_sampling(
+            CONFIG, params, tokens, mask, None, keys, drawing, None, max_new_tokens=9
+        )
         assert continue_sampling(CONFIG, params, state, keys, drawing, 9).step == steps
 
 
@@ -218,7 +220,9 @@ def test_what_is_drawn_does_not_depend_on_where_calls_are_split(params):
     whole = draw(params, tokens, mask, seed=3, top_k=20, top_p=0.9)
     drawing = Drawing(jnp.float32(0.7), jnp.int32(20), jnp.float32(0.9), NO_STOP)
     keys = row_keys(3, 4)
-    state = start_sampling(CONFIG, params, tokens, mask, keys, drawing, max_new_tokens=8)
+    state = start_sampling(
+        CONFIG, params, tokens, mask, None, keys, drawing, None, max_new_tokens=8
+    )
     for count in (1, 3, 4, 8, 8):
         state = continue_sampling(CONFIG, params, state, keys, drawing, count)
     for one, other in zip(whole, sampled(state), strict=True):
