@@ -21,6 +21,7 @@ from eagle_jax.language_model.sampling import (
     sampled,
     start_sampling,
 )
+from eagle_jax.language_model.sharding import fetch, on_mesh_of
 from eagle_jax.language_model.shared_prefixes import split_prompts
 from eagle_jax.language_model.token_drawing import Drawing
 from eagle_jax.language_model.transformer import SoftEmbeddings
@@ -49,14 +50,19 @@ def sample_batch(
         np.float32(sampling.top_p),
         np.array(stop_token_ids, np.int32),
     )
-    state = _start(model, prompts, vectors, keys, drawing, sampling.max_new_tokens, length_multiple)
-    chunk = sampling.max_new_tokens if is_complete is None else _CHUNK
-    count = min(chunk, sampling.max_new_tokens)
+    limit = sampling.max_new_tokens
+    chunk = limit if is_complete is None else _CHUNK
+    count = min(chunk, limit)
+    with on_mesh_of(model.params):
+        state = _start(model, prompts, vectors, keys, drawing, limit, length_multiple)
     while True:
-        state = continue_sampling(model.config, model.params, state, keys, drawing, np.int32(count))
-        if count >= sampling.max_new_tokens:
-            return jax.device_get(sampled(state))
-        output, done = jax.device_get((sampled(state), state.done))
+        with on_mesh_of(model.params):
+            state = continue_sampling(
+                model.config, model.params, state, keys, drawing, np.int32(count)
+            )
+            output, done = fetch((sampled(state), state.done))
+        if count >= limit:
+            return output
         done = done | [
             bool(mask.any()) and is_complete(tokens[mask].tolist())
             for tokens, mask in zip(output.tokens, output.mask, strict=True)
@@ -64,7 +70,7 @@ def sample_batch(
         if done.all():
             return output._replace(stopped=done & output.mask.any(axis=1))
         state = state._replace(done=done)
-        count = min(count + chunk, sampling.max_new_tokens)
+        count = min(count + chunk, limit)
 
 
 def _start(model, prompts, vectors, keys, drawing, max_new_tokens, multiple) -> SamplingState:

@@ -28,6 +28,7 @@ from eagle_jax.language_model.prompt_tokens import (
     splice_placeholders,
 )
 from eagle_jax.language_model.sampling import SampleOutput
+from eagle_jax.language_model.sharding import fetch, on_mesh_of
 from eagle_jax.language_model.tokenizer import Tokenizer
 from eagle_jax.language_model.transformer import Params, forward
 
@@ -37,7 +38,7 @@ _FEATURE_LENGTH_MULTIPLE = 32
 def _identity(model: LanguageModel) -> str:
     digest = hashlib.sha256(repr(model.config).encode())
     for leaf in jax.tree.leaves(model.params):
-        digest.update(np.asarray(leaf).tobytes())
+        digest.update(fetch(leaf).tobytes())
     return f"{model.name}@{digest.hexdigest()[:16]}"
 
 
@@ -249,8 +250,9 @@ class LocalFeatures:
             tokens, mask = self.model.tokenizer.right_pad(
                 [ids[row][:limit] for row in rows] + [[]] * padding, _FEATURE_LENGTH_MULTIPLE
             )
-            means = _mean_states(self.model.config, self.model.params, tokens, mask)
-            features[rows] = np.asarray(means)[: len(rows)]
+            with on_mesh_of(self.model.params):
+                means = _mean_states(self.model.config, self.model.params, tokens, mask)
+                features[rows] = fetch(means)[: len(rows)]
         return features
 
 

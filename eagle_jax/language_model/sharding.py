@@ -198,6 +198,9 @@ def put_batch(mesh: Mesh | None, batch: Tree) -> Tree:
 
 def fetch(tree: Tree) -> Tree:
     """Arrays as numpy arrays, whole in every process."""
-    if jax.process_count() == 1:
-        return jax.device_get(tree)
-    return multihost_utils.process_allgather(tree, tiled=True)
+
+    def gather(leaf: Any) -> Any:
+        is_here = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
+        return leaf if is_here else multihost_utils.process_allgather(leaf, tiled=True)
+
+    return jax.device_get(jax.tree.map(gather, tree))
