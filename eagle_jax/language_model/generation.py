@@ -37,8 +37,8 @@ class SamplingSettings:
 class Generation:
     """text without the stop string; token_ids and log_probs (stop token included) where known.
 
-    stop_reason is "stop" (a stop string or the model's end token), "length", or what else a server
-    says ("content_filter").
+    stop_reason is "stop" (a stop string or the model's end token), "length" or, of a server that
+    held a text back, "content_filter".
     """
 
     text: str

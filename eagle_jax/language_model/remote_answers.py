@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 from eagle_jax.base.prompts import Prompt
 from eagle_jax.language_model.generation import Generation, cut_at_stop
 
+# Others ("abort", "error") say that the server gave up half-way.
+_FINISHED = ("stop", "length", "content_filter")
+
 
 class Answer(NamedTuple):
     """A generation and its tokens as the server counted them (None: it did not tell)."""
@@ -67,10 +70,11 @@ def _to_generation(choice: dict[str, Any], prompt: Prompt, is_chat: bool) -> Gen
     if is_chat:
         # The model begins a turn of its own, and may begin it with the marker that it was given.
         text = text.lstrip().removeprefix(prompt.opening)
+    text.encode()  # half a surrogate pair is legal in JSON, and in no text
     text, was_cut = cut_at_stop(text, prompt.stop)
     reason = choice["finish_reason"]
-    if not isinstance(reason, str):
-        raise TypeError(f"finish_reason is {reason!r}")
+    if reason not in _FINISHED:
+        raise ValueError(f"finish_reason is {reason!r}")
     ids, log_probs = choice.get("token_ids"), _log_probs(choice.get("logprobs") or {}, is_chat)
     return Generation(
         text=text,

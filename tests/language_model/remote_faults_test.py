@@ -40,6 +40,8 @@ _RETRIED = {
     "several_choices": spoiled(lambda made: made["choices"].append(made["choices"][0])),
     "wrong_fields/no_finish": spoiled(lambda made: made["choices"][0].pop("finish_reason")),
     "wrong_fields/null": spoiled(lambda made: made["choices"][0].update(finish_reason=None)),
+    "wrong_fields/abort": spoiled(lambda made: made["choices"][0].update(finish_reason="abort")),
+    "wrong_fields/surrogate": Reply(json.dumps(answer("\ud800")).encode()),
     "wrong_fields/number": spoiled(lambda made: made["choices"][0]["message"].update(content=3)),
     "wrong_fields/no_message": spoiled(lambda made: made["choices"][0].pop("message")),
 }

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from eagle_jax.base.errors import UserError
 from eagle_jax.base.prompts import MOVIE, begin, end, parse_blocks
+from eagle_jax.base.settings import to_settings
+from eagle_jax.pipeline.eagle import run_eagle
+from eagle_jax.pipeline.settings import EagleExperiment
 from tests.language_model.scripted_server import Asked, Reply, ScriptedServer, answer
-from tests.pipeline.remote_config import BUDGET
+from tests.pipeline.remote_config import BUDGET, get_config
 
 pytest.importorskip("openai")
 
@@ -91,11 +95,9 @@ def test_without_remote_models_nothing_is_said_of_them(finished):
         assert "Remote language models" not in (finished.workdir / f"report.{kind}").read_text()
 
 
-def test_a_missing_key_is_told_before_anything_is_done(eagle, tmp_path, monkeypatch):
+def test_a_missing_key_is_told_before_anything_is_done(tmp_path, monkeypatch):
     monkeypatch.delenv("LOOPBACK_KEY", raising=False)
-    workdir = tmp_path / "run"
-    code, stdout, stderr = eagle.run(workdir, config=f"{CONFIG}:http://127.0.0.1:9/v1")
-    assert (code, stdout) == (2, "")
-    (line,) = stderr.splitlines()
-    assert "environment variable LOOPBACK_KEY has to hold the API key" in line
-    assert not workdir.exists()
+    config = get_config("http://127.0.0.1:9/v1")
+    with pytest.raises(UserError, match="variable LOOPBACK_KEY has to hold the API key"):
+        run_eagle(to_settings(EagleExperiment, config), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
