@@ -21,10 +21,13 @@ class CallBudget:
         self._changed = threading.Condition()
         self._num_requests = self._num_tokens = self._num_in_flight = self._worst_in_flight = 0
 
-    def reserve(self, worst_tokens: int) -> None:
-        """Before a request of at most `worst_tokens` tokens; raises `BudgetExhausted`."""
+    def reserve(self, worst_tokens: int, stop: threading.Event) -> bool:
+        """Before a request of at most `worst_tokens` tokens; False: it is not wanted any more, as
+        `stop` says. Raises `BudgetExhausted`."""
         with self._changed:
             while True:
+                if stop.is_set():
+                    return False
                 if self._max_requests is not None and self._num_requests >= self._max_requests:
                     raise self._exhausted(f"{self._num_requests} requests", "max_requests")
                 needed = self._num_tokens + self._worst_in_flight + worst_tokens
@@ -40,6 +43,7 @@ class CallBudget:
             self._num_requests += 1
             self._num_in_flight += 1
             self._worst_in_flight += worst_tokens
+            return True
 
     def settle(self, worst_tokens: int, tokens: int) -> None:
         """After a request: what it took of the `worst_tokens` that were reserved for it."""

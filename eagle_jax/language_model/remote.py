@@ -162,21 +162,18 @@ class RemoteGenerator:
             if attempt.final or number == self.settings.max_tries:
                 raise self._failed(row, f"after {number} tries, {told}")
             if seconds > self.settings.max_wait_seconds:
-                raise self._failed(
-                    row,
-                    f"it asks to wait {seconds:.0f} s, more than max_wait_seconds, {told}",
-                )
+                asked = f"it asks to wait {seconds:.0f} s, more than max_wait_seconds"
+                raise self._failed(row, f"{asked}, {told}")
             logging.info("%s, row %d: %s; again in %.1f s", self.name, row.number, told, seconds)
             self._pause(stop, seconds)
         raise AssertionError("max_tries is at least 1")
 
     def _try(self, row: _Row, sampling: SamplingSettings, stop: threading.Event) -> Attempt:
         """One request within the budget, and its answer into the cache."""
-        if stop.is_set():
-            raise _Stopped
         # No tokenizer makes more tokens than there are bytes.
         worst = len(row.prompt.text.encode()) + _CHAT_TEMPLATE_TOKENS + sampling.max_new_tokens
-        self._budget.reserve(worst)
+        if not self._budget.reserve(worst, stop):
+            raise _Stopped
         tokens = worst
         try:
             attempt = self._endpoint.ask(row.prompt, sampling, row.seed)

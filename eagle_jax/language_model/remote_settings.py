@@ -7,6 +7,11 @@ import re
 import urllib.parse
 from typing import Any, Literal
 
+# Fields that the prompt and the sampling settings say, or that change what an answer is.
+_NOT_TO_CHANGE = {
+    "model", "messages", "prompt", "max_tokens", "max_completion_tokens", "n", "best_of", "stream",
+}  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RemoteBudget:
@@ -65,6 +70,8 @@ class RemoteSettings:
                 "api_key_variable must be the name of an environment variable in upper case, "
                 "never the key itself"
             )
+        if wrong := sorted(_NOT_TO_CHANGE & self.request_fields.keys()):
+            raise ValueError(f"request_fields must not change {', '.join(wrong)}")
         if min(self.concurrency, self.max_tries) < 1 or self.timeout_seconds <= 0:
             raise ValueError("concurrency, max_tries and timeout_seconds must be positive")
         if not 0 <= self.backoff_seconds <= self.max_wait_seconds:
