@@ -72,7 +72,7 @@ def encode_policy_batch(
         for prompt, generation in zip(prompts, generations, strict=True)
     ]
     longest = max(map(len, prompt_ids))
-    multiple = max(8, 1 << (longest - 1).bit_length() - 4)  # an eighth of the power of two below
+    multiple = 1 << max(3, (longest - 1).bit_length() - 4)  # an eighth of the power of two below
     prompt_tokens, prompt_mask = tokenizer.left_pad(prompt_ids, multiple)
     action_tokens = np.full((len(generations), num_action_tokens), tokenizer.pad_id, np.int32)
     action_mask = np.zeros((len(generations), num_action_tokens), bool)

@@ -198,3 +198,24 @@ def test_formats_are_the_papers():
     for fmt in (MOVIE, PRODUCT):
         assert len(set(fmt.action_categories)) == 5
     assert prompts.PROMPT_BOOKS == {"compact": COMPACT, "detailed": DETAILED}
+
+
+@BOOKS
+@FORMATS
+def test_the_blocks_that_may_be_cut_are_found_where_they_end(book, fmt):
+    plot, profile = fmt.blocks[0], "USER_PROFILE"
+    expected = {
+        "environment": {plot: "a dog; it runs."},
+        "policy": {plot: "a dog; it runs.", profile: PROFILE},
+        "generic": {plot: "a dog; it runs."},
+        "personalised": {plot: "a dog; it runs.", profile: PROFILE},
+        "rater": {profile: PROFILE},
+        "describe": {},
+    }
+    for role, (prompt, _, _) in all_prompts(book, fmt).items():
+        found = [prompt.text[start:end].strip() for start, end in prompts.cut_spans(prompt)]
+        if role in expected:
+            assert found == list(expected[role].values()), role
+    asked = prompts.profile_prompt(book, ["A dog", "Dogs"], [])
+    spans = [asked.text[start:end] for start, end in prompts.cut_spans(asked)]
+    assert spans == [" A dog; Dogs ", " "]

@@ -10,6 +10,7 @@ import pytest
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.prompts import Prompt
+from eagle_jax.language_model import batch_sampling
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.hf_config import decoder_config_from_hf
@@ -55,17 +56,19 @@ TEXTS = ["w1 w2 w3", "w4", "w5 w6 w7 w8 w9 w10", "w11 w12", "w2 w2 w2"]
 
 def test_log_probs_and_ids_are_those_of_the_text(model):
     generator = LocalGenerator(model, batch_size=4, length_multiple=8)
-    for text, generation in zip(
-        TEXTS, generator.generate(prompts(TEXTS), SAMPLING, 7), strict=True
-    ):
-        ids = model.tokenizer.encode(text) + list(generation.token_ids)
-        forced = token_log_probs(
-            model.config, model.params, np.array([ids]), np.ones((1, len(ids)), bool), 1.0
-        )
+    generations = generator.generate(prompts(TEXTS), SAMPLING, 7)
+    tokenizer = model.tokenizer
+    starts = [tokenizer.encode(text) for text in TEXTS]
+    tokens, mask = tokenizer.right_pad(
+        [ids + list(made.token_ids) for ids, made in zip(starts, generations, strict=True)], 32
+    )
+    forced = token_log_probs(model.config, model.params, tokens, mask, 1.0)
+    for row, (start, generation) in enumerate(zip(starts, generations, strict=True)):
         count = len(generation.token_ids)
-        np.testing.assert_allclose(forced[0, -count:], generation.log_probs, atol=1e-5)
-        assert model.tokenizer.decode(generation.token_ids) == generation.text
-        ended = generation.token_ids[-1] == model.tokenizer.eos_id
+        drawn = forced[row, len(start) - 1 : len(start) - 1 + count]
+        np.testing.assert_allclose(drawn, generation.log_probs, atol=1e-5)
+        assert tokenizer.decode(generation.token_ids) == generation.text
+        ended = generation.token_ids[-1] == tokenizer.eos_id
         assert generation.stop_reason == ("stop" if ended else "length")
         assert ended or count == 12
 
@@ -105,6 +108,66 @@ def test_a_stop_string_of_several_tokens_cuts_text_and_ids(model):
     assert stopped.token_ids == free.token_ids[:4]
     assert stopped.text == free.text[: free.text.index(stop)]
     assert stopped.stop_reason == "stop"
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_stop_strings_of_several_tokens_end_the_loop(model, monkeypatch, chunk):
+    # Greedy rows of one prompt are alike: all stop at the same token, and the loop soon after.
+    greedy = SamplingSettings(temperature=0.0, top_k=0, top_p=1.0, max_new_tokens=24)
+    generator = LocalGenerator(model, batch_size=4, length_multiple=8)
+    free = generator.generate(prompts(TEXTS[:1] * 3), greedy, 7)[0]
+    stop = model.tokenizer.decode(free.token_ids[4:6])
+    needed = next(n for n in range(1, 7) if stop in model.tokenizer.decode(free.token_ids[:n]))
+    num_drawn = []
+
+    def spying(*arguments):
+        state = continue_sampling(*arguments)
+        num_drawn.append(int(state.step))
+        return state
+
+    monkeypatch.setattr(batch_sampling, "continue_sampling", spying)
+    monkeypatch.setattr(batch_sampling, "_CHUNK", chunk)
+    for generation in generator.generate(prompts(TEXTS[:1] * 3, (stop,)), greedy, 7):
+        assert generation.token_ids == free.token_ids[:needed]
+        assert generation.stop_reason == "stop"
+    assert num_drawn[-1] == min(len(free.token_ids), -(-needed // chunk) * chunk)
+
+
+def test_what_is_cut_from_a_prompt_is_counted(model, caplog):
+    # 40 positions, 12 new tokens: a beginning token and 27 words; 32 words are five too many.
+    def prompt(words):
+        liked = " ".join(f"w{word}" for word in range(words))
+        return Prompt(f"w80 #BEGIN_LIKED {liked} #END_LIKED w81", (), "w0", ("LIKED",))
+
+    generator = LocalGenerator(model, batch_size=4, length_multiple=8)
+    with caplog.at_level("WARNING", logger="absl"):
+        long, short = generator.generate([prompt(28), prompt(3)], SAMPLING, 7)
+    assert "1 of 2 prompts are too long for the 40 positions of tiny" in caplog.text
+    assert "5 tokens are cut" in caplog.text
+    assert (long.num_cut_tokens, short.num_cut_tokens) == (5, 0)
+    fitting, _ = generator.generate([prompt(23), prompt(3)], SAMPLING, 7)
+    assert long.token_ids == fitting.token_ids
+    assert long.log_probs == fitting.log_probs
+
+
+def test_embeddings_stand_where_placeholders_are(model):
+    generator = LocalGenerator(model, batch_size=4, length_multiple=8)
+    plain = generator.generate(prompts(["w1 w2 w3 w2", "w4", "w5 w6"]), SAMPLING, 7)
+    table = np.asarray(model.params["token_embedding"])
+    rows = [model.tokenizer.encode(text)[1:] for text in ("w1 w3", "", "w6")]
+    texts = ["w89 w2 w89 w2", "w4", "w5 w89"]
+    spliced = generator.generate_spliced(
+        prompts(texts), [table[row] for row in rows], "w89", SAMPLING, 7
+    )
+    assert [g.token_ids for g in spliced] == [g.token_ids for g in plain]
+    for one, other in zip(spliced, plain, strict=True):
+        np.testing.assert_allclose(one.log_probs, other.log_probs, atol=1e-6)
+    with pytest.raises(UserError, match="prompt 1 has 0 placeholders and 1 embeddings"):
+        generator.generate_spliced(
+            prompts(texts), [table[:2], table[:1], table[:1]], "w89", SAMPLING, 7
+        )
+    with pytest.raises(UserError, match="'w89 w89' is not one token of tiny"):
+        generator.generate_spliced(prompts(texts), [], "w89 w89", SAMPLING, 7)
 
 
 def test_a_prompt_beyond_the_positions_is_refused_with_its_lengths(model):

@@ -134,14 +134,14 @@ def test_frequencies_of_first_tokens_are_the_probabilities(params):
     assert statistic < stats.chi2.ppf(0.999, len(expected) - 1)
 
 
-def test_greedy_is_generate_of_transformers(checkpoint):
+def test_greedy_is_generate_of_transformers(family_checkpoint):
     import torch
 
-    folder, theirs = checkpoint
+    folder, theirs = family_checkpoint
     ours = load_language_model(folder)
     rng = np.random.default_rng(3)
     tokens, mask = rng.integers(4, 94, (3, 9)), np.ones((3, 9), bool)
-    mask[1, :4] = False
+    mask[1, :4] = mask[2, :7] = False
     expected = theirs.generate(
         input_ids=torch.tensor(tokens),
         attention_mask=torch.tensor(mask.astype(int)),
@@ -167,6 +167,10 @@ def test_greedy_is_generate_of_transformers(checkpoint):
         end = list(ours_row).index(2) if 2 in ours_row else 10
         assert end > 0
         np.testing.assert_array_equal(ours_row[:end], their_row[:end])
+    whole = np.concatenate([tokens, output.tokens], axis=1)
+    whole_mask = np.concatenate([mask, output.mask], axis=1)
+    forced = token_log_probs(ours.config, ours.params, whole, whole_mask, 0.0)
+    np.testing.assert_allclose(forced[:, -10:], output.log_probs, atol=1e-4)
 
 
 def test_greedy_on_a_real_checkpoint_is_its_stored_reference(eagle_data):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -62,3 +64,14 @@ def test_remote_and_overlong_generations_are_refused(toy, played):
         generation = Generation(text="", token_ids=token_ids, log_probs=None, stop_reason="stop")
         with pytest.raises(ValueError, match=message):
             encode_policy_batch(toy.model.tokenizer, prompts[:1], [generation], 4)
+
+
+def test_a_prompt_that_was_cut_is_cut_where_it_is_trained_on(toy, played):
+    prompts, generations, batch = played
+    cut = dataclasses.replace(generations[0], num_cut_tokens=2)
+    again = encode_policy_batch(toy.model.tokenizer, prompts[:1], [cut], 4)
+    whole, kept = (b.tokens[0][b.mask[0]].tolist() for b in (batch, again))
+    # NOTE is the longest block: its last two words go.
+    place = len(toy.model.tokenizer.encode(prompts[0].text.split("#END_NOTE")[0])) - 2
+    assert len(kept) == len(whole) - 2
+    assert kept == whole[:place] + whole[place + 2 :]
