@@ -19,7 +19,8 @@ import numpy as np
 from benchmarks import lm_inputs
 from benchmarks.lm_ours import sft_settings
 from eagle_jax.language_model.attention import KeyValue, attend
-from eagle_jax.language_model.decoder_config import DecoderConfig, decoder_config_from_hf
+from eagle_jax.language_model.decoder_config import DecoderConfig
+from eagle_jax.language_model.hf_config import decoder_config_from_hf
 from eagle_jax.language_model.sampling import sample
 from eagle_jax.language_model.transformer import forward, init_params
 from eagle_jax.training.losses import next_token_loss
