@@ -22,6 +22,7 @@ from eagle_jax.language_model.generation_cache import GenerationCache
 from eagle_jax.language_model.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.local import LocalGenerator
 from eagle_jax.language_model.remote import RemoteGenerator
+from eagle_jax.language_model.sharding import MeshSettings
 from eagle_jax.pipeline.candidate_stage import CandidateSet, run_candidate_stage
 from eagle_jax.pipeline.catalogue_stage import (
     fingerprint,
@@ -111,7 +112,8 @@ class _Run:
         models = {TRAIN: settings.models.features, HELD_OUT: settings.models.held_out_features}
         heads = {TRAIN: settings.domain_encoder, HELD_OUT: settings.held_out_domain_encoder}
         features = {
-            name: load_features(model, settings.models.batch_size) for name, model in models.items()
+            name: load_features(model, settings.models.batch_size, settings.mesh)
+            for name, model in models.items()
         }
         with self._stage(
             "encoders",
@@ -180,7 +182,9 @@ class _Run:
             policy=self._generator(policy).name, policy_training=training,
         ) as stage:  # fmt: skip
             seed = derive_seed(self.experiment.seed, 6)
-            return run_reference_stage(stage, policy, pairs, settings, training, seed)
+            return run_reference_stage(
+                stage, policy, self.experiment.mesh, pairs, settings, training, seed
+            )
 
     def _agent(self, kind: str, seed: int, reference: LanguageModel) -> LanguageModel:
         """Stage 7, for one kind of reference policy and one seed."""
@@ -192,8 +196,8 @@ class _Run:
         with self._stage(f"agent_{kind}_{seed}", f"reference_{kind}", seed=seed, **shared) as stage:
             own = derive_seed(self.experiment.seed, 7, seed)
             return run_agent_stage(
-                stage, reference, self.experiment.models.policy, self.episodes, settings,
-                self.experiment.policy_training, own,
+                stage, reference, self.experiment.models.policy, self.experiment.mesh,
+                self.episodes, settings, self.experiment.policy_training, own,
             )  # fmt: skip
 
     def _evaluate(self, contestants: Contestants) -> None:
@@ -215,17 +219,20 @@ class _Run:
         ) as stage:  # fmt: skip
             run_evaluation_stage(stage, evaluation, contestants)
 
-    def _generator(self, name: str) -> LocalGenerator | RemoteGenerator:
-        """The text generator that a model makes."""
+    def _generator(
+        self, name: str, mesh: MeshSettings | None = None
+    ) -> LocalGenerator | RemoteGenerator:
+        """The text generator that a model makes, on the experiment's mesh or another one."""
         if name in self.remote:
             return self.remote[name]
         models = self.experiment.models
-        return LocalGenerator(load_model(name), models.batch_size, models.length_multiple)
+        model = load_model(name, mesh or self.experiment.mesh)
+        return LocalGenerator(model, models.batch_size, models.length_multiple)
 
     def _environment(self, name: str) -> LLMEnvironment:
         """The environment that a model plays."""
         return LLMEnvironment(
-            generator=self._generator(name),
+            generator=self._generator(name, self.experiment.environment_mesh),
             book=self.book,
             entity_format=self.catalogue.entity_format,
             sampling=self.experiment.environment,

@@ -13,6 +13,7 @@ from eagle_jax.embeddings.sentence_encoder import (
 )
 from eagle_jax.language_model.hf_checkpoints import LanguageModel, load_language_model
 from eagle_jax.language_model.local import LocalFeatures
+from eagle_jax.language_model.sharding import MeshSettings, make_mesh
 
 _MINILENS_LM = Path(__file__).parents[1] / "data" / "minilens_lm"
 
@@ -30,13 +31,17 @@ def model_folder(name: str) -> Path:
 
 
 @functools.cache
-def load_model(name: str) -> LanguageModel:
-    """The model in a folder as `model_folder` finds it; the same object every time."""
-    return load_language_model(model_folder(name))
+def load_model(name: str, mesh: MeshSettings | None = None) -> LanguageModel:
+    """The model in a folder as `model_folder` finds it, on a mesh or the default device; the same
+    object every time."""
+    folder = model_folder(name)
+    return load_language_model(folder, mesh=None if mesh is None else make_mesh(mesh))
 
 
 @functools.cache
-def load_features(name: str, batch_size: int) -> SentenceEncoder | LocalFeatures:
+def load_features(
+    name: str, batch_size: int, mesh: MeshSettings | None = None
+) -> SentenceEncoder | LocalFeatures:
     """Features of texts, with a `name` that tells their weights.
 
     The embeddings of the sentence encoder in a folder, which its files give away; otherwise the
@@ -44,4 +49,4 @@ def load_features(name: str, batch_size: int) -> SentenceEncoder | LocalFeatures
     """
     if is_sentence_encoder(name):
         return load_sentence_encoder(name, batch_size=batch_size)
-    return LocalFeatures(load_model(name), batch_size)
+    return LocalFeatures(load_model(name, mesh), batch_size)

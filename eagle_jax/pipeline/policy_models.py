@@ -18,6 +18,7 @@ from eagle_jax.language_model.hf_checkpoints import (
 )
 from eagle_jax.language_model.lora import add_lora
 from eagle_jax.language_model.peft_adapters import load_peft_adapter, save_peft_adapter
+from eagle_jax.language_model.sharding import mesh_of
 from eagle_jax.pipeline.settings import PolicyTrainingSettings
 
 _ADAPTER = "adapter"  # below the folder of the whole model
@@ -55,6 +56,6 @@ def load_policy(
 ) -> LanguageModel:
     """What `save_policy` wrote; in mode "lora" on the arrays of the `pretrained` model."""
     if settings.mode == "full":
-        return load_language_model(folder)
+        return load_language_model(folder, mesh=mesh_of(pretrained.params))
     policy = load_peft_adapter(pretrained, folder / _ADAPTER)
     return dataclasses.replace(policy, name=folder.name)

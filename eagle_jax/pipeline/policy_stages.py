@@ -19,6 +19,7 @@ from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.design.reference_distribution import choose
 from eagle_jax.environment.llm_environment import EpisodeState, LLMEnvironment, Start
 from eagle_jax.language_model.hf_checkpoints import LanguageModel
+from eagle_jax.language_model.sharding import MeshSettings
 from eagle_jax.pipeline.candidate_stage import CandidateSet
 from eagle_jax.pipeline.encoder_stage import Scorer
 from eagle_jax.pipeline.models import load_model, model_folder
@@ -121,6 +122,7 @@ def reference_pairs(
 def run_reference_stage(
     stage: StageFolder,
     pretrained: str,
+    mesh: MeshSettings,
     pairs: Sequence[tuple[str, str]],
     settings: ReferenceStageSettings,
     policy_training: PolicyTrainingSettings,
@@ -129,7 +131,7 @@ def run_reference_stage(
     """Next-token prediction on `pairs` from the model named `pretrained`; writes model/."""
     if not stage.is_complete():
         stage.begin()
-        model = with_updates(load_model(pretrained), policy_training, derive_seed(seed, 0))
+        model = with_updates(load_model(pretrained, mesh), policy_training, derive_seed(seed, 0))
         length = max(len(model.tokenizer.encode(prompt + " " + target)) for prompt, target in pairs)
 
         def draw_batches(step: int) -> tuple[Batch, ...]:
@@ -153,7 +155,7 @@ def run_reference_stage(
         save_policy(trained, stage.path / "model", model_folder(pretrained))
         stage.write_json("facts.json", {"num_pairs": len(pairs)})
         stage.finish()
-    return load_policy(stage.path / "model", load_model(pretrained), policy_training)
+    return load_policy(stage.path / "model", load_model(pretrained, mesh), policy_training)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,6 +210,7 @@ def run_agent_stage(
     stage: StageFolder,
     reference: LanguageModel,
     pretrained: str,
+    mesh: MeshSettings,
     episodes: Episodes,
     settings: AgentStageSettings,
     policy_training: PolicyTrainingSettings,
@@ -247,4 +250,4 @@ def run_agent_stage(
         facts = {"best_step": result.best_step, "environment_calls": int(calls)}
         stage.write_json("facts.json", facts)
         stage.finish()
-    return load_policy(stage.path / "model", load_model(pretrained), policy_training)
+    return load_policy(stage.path / "model", load_model(pretrained, mesh), policy_training)

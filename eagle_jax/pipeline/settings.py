@@ -14,6 +14,7 @@ from eagle_jax.evaluation.statistics import BootstrapSettings
 from eagle_jax.language_model.decoder_config import LoRA
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.remote_settings import RemoteSettings
+from eagle_jax.language_model.sharding import MeshSettings
 from eagle_jax.training.next_token import NextTokenSettings
 from eagle_jax.training.train_state import EagleSettings
 
@@ -180,7 +181,10 @@ class EvaluationSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EagleExperiment:
-    """Everything; a config file gives every field a value."""
+    """Everything; a config file gives every field a value.
+
+    mesh: where all decoders lie, but environments where environment_mesh says, if it says.
+    """
 
     title: str
     seed: int
@@ -188,6 +192,8 @@ class EagleExperiment:
     catalogue: CatalogueSettings
     split: SplitSettings
     models: ModelSettings
+    mesh: MeshSettings
+    environment_mesh: MeshSettings | None
     remote: dict[str, RemoteSettings]
     wals: WALSSettings
     domain_encoder: DomainEncoderSettings

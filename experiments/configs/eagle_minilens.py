@@ -68,6 +68,9 @@ def _world(config: ConfigDict) -> None:
             "length_multiple": 32,
         }
     )
+    # Devices along each axis (one of them may be -1: the rest), from first_device on.
+    config.mesh = ConfigDict({"data": 1, "fsdp": 1, "tensor": 1, "first_device": 0})
+    config.environment_mesh = None  # of the environments; None: with all other models
     config.remote = ConfigDict()  # settings of models named remote/<name>: see eagle_remote.py
 
 
