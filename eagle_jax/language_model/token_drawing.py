@@ -38,14 +38,24 @@ def keep_top_k(log_probs: jax.Array, top_k: jax.Array) -> jax.Array:
     """
     bits = jax.lax.bitcast_convert_type(jnp.abs(log_probs), jnp.int32)
 
-    def halve(_, bounds):
-        low, high = bounds  # fewer than top_k tokens up to low
+    def halve(bounds):
+        low, high, count = bounds  # fewer than top_k tokens up to low, `count` of them up to high
         middle = low + (high - low) // 2
-        enough = jnp.sum(bits <= middle, axis=-1, keepdims=True) >= top_k
-        return jnp.where(enough, low, middle), jnp.where(enough, middle, high)
+        below = jnp.sum(bits <= middle, axis=-1, keepdims=True)
+        enough = below >= top_k
+        return (
+            jnp.where(enough, low, middle),
+            jnp.where(enough, middle, high),
+            jnp.where(enough, below, count),
+        )
+
+    def is_open(bounds):
+        low, high, count = bounds
+        return jnp.any((count > top_k) & (high - low > 1))
 
     low = jnp.full((*bits.shape[:-1], 1), -1, jnp.int32)
-    _, high = jax.lax.fori_loop(0, 32, halve, (low, jnp.full_like(low, _INFINITY_BITS)))
+    start = low, jnp.full_like(low, _INFINITY_BITS), jnp.full_like(low, bits.shape[-1])
+    _, high, _ = jax.lax.while_loop(is_open, halve, start)
     return jax.nn.log_softmax(jnp.where(bits <= high, log_probs, -jnp.inf), axis=-1)
 
 
@@ -68,10 +78,10 @@ def nucleus_argmax(log_probs: jax.Array, noise: jax.Array, top_p: jax.Array) -> 
     def try_rest(tried):
         tokens, is_outside = tried
         chosen = jnp.take_along_axis(probs, tokens[:, None], axis=-1)
-        rest = jnp.argmax(jnp.where(probs > chosen, scores, -jnp.inf), axis=-1)
-        return judge(jnp.where(is_outside, rest.astype(jnp.int32), tokens))
+        rest = _argmax(jnp.where(probs > chosen, scores, -jnp.inf))
+        return judge(jnp.where(is_outside, rest, tokens))
 
-    first = judge(jnp.argmax(scores, axis=-1).astype(jnp.int32))
+    first = judge(_argmax(scores))
     return jax.lax.while_loop(lambda tried: jnp.any(tried[1]), try_rest, first)[0]
 
 
@@ -94,13 +104,19 @@ def draw(
         return jax.lax.cond(
             drawing.top_p < 1,
             nucleus_argmax,
-            lambda values, noise, _: jnp.argmax(values + noise, axis=-1).astype(jnp.int32),
+            lambda values, noise, _: _argmax(values + noise),
             *(kept, noise, drawing.top_p),
         )
 
-    tokens = jax.lax.cond(
-        drawing.temperature > 0,
-        sampled,
-        lambda: jnp.argmax(log_probs, axis=-1).astype(jnp.int32),
-    )
+    tokens = jax.lax.cond(drawing.temperature > 0, sampled, lambda: _argmax(log_probs))
     return tokens, jnp.take_along_axis(log_probs, tokens[:, None], axis=-1)[:, 0]
+
+
+def _argmax(values: jax.Array) -> jax.Array:
+    """The first best of [B, V] (the last index for a row of NaN), as two reductions.
+
+    XLA on CPU takes two to three times as long for its own, which carries values and indices.
+    """
+    best = jnp.max(values, axis=-1, keepdims=True)
+    indices = jax.lax.broadcasted_iota(jnp.int32, values.shape, 1)
+    return jnp.min(jnp.where(values >= best, indices, values.shape[-1] - 1), axis=-1)
