@@ -14,6 +14,7 @@ from eagle_jax.language_model.batch_sampling import sample_batch
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.sampling import token_log_probs
+from eagle_jax.language_model.sharding import MeshSettings, make_mesh, tree_shardings
 from eagle_jax.language_model.shared_prefixes import split_prompts
 from eagle_jax.language_model.tokenizer import load_tokenizer
 from eagle_jax.language_model.transformer import init_params
@@ -74,6 +75,16 @@ def test_shared_beginnings_change_no_token(make_model, monkeypatch, name):
     np.testing.assert_allclose(shared.log_probs, alone.log_probs, atol=1e-4)
     assert alone.mask[:8].sum() > 40
     assert not alone.mask[8:].any()
+
+
+def test_shared_beginnings_on_a_mesh(make_model):
+    model = make_model("gemma3")
+    mesh = make_mesh(MeshSettings(data=2, fsdp=2, tensor=2, first_device=0))
+    params = jax.device_put(model.params, tree_shardings(mesh, model.params))
+    on_mesh = run(dataclasses.replace(model, params=params), prompts())
+    alone = run(model, prompts())
+    np.testing.assert_array_equal(on_mesh.tokens, alone.tokens)
+    np.testing.assert_allclose(on_mesh.log_probs, alone.log_probs, atol=1e-4)
 
 
 def test_embeddings_tell_beginnings_apart(make_model):
