@@ -1,0 +1,78 @@
+"""Training on meshes, and on a mesh of two processes, does what one device does."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+from eagle_jax.base.checkpointing import Checkpoints
+from eagle_jax.language_model.sharding import MeshSettings, mesh_of
+from eagle_jax.training.next_token import init_training
+from tests.base.processes_test import start_two
+from tests.training.mesh_program import (
+    NEXT_TOKEN,
+    assert_stored_in_parts,
+    leaves,
+    logits,
+    next_token_step,
+    place,
+    policy_step,
+)
+
+
+def on_mesh(shape):
+    data, fsdp, tensor = shape
+    return place(MeshSettings(data=data, fsdp=fsdp, tensor=tensor, first_device=0))
+
+
+def train(params):
+    """Two next-token steps and a policy update: (states, metrics) of each."""
+    state, _ = next_token_step(params, init_training(params, NEXT_TOKEN))
+    first = leaves(state)
+    return first, next_token_step(params, state), policy_step(params)
+
+
+@pytest.fixture(scope="module")
+def on_one_device():
+    params = place(None)
+    first, next_token, policy = train(params)
+    return first, leaves({"logits": logits(params), "next_token": next_token, "policy": policy})
+
+
+def assert_close(found, expected):
+    assert found.keys() == expected.keys()
+    for name, leaf in found.items():
+        np.testing.assert_allclose(leaf, expected[name], atol=1e-5, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (1, 2, 4)])
+def test_a_step_is_that_of_one_device_and_leaves_all_in_its_place(on_one_device, shape):
+    params = on_mesh(shape)
+    first, next_token, policy = train(params)
+    assert_close(first, on_one_device[0])
+    found = leaves({"logits": logits(params), "next_token": next_token, "policy": policy})
+    assert_close(found, on_one_device[1])
+    for state in (next_token[0], policy[0].trainable, policy[0].optimizer_state):
+        assert_stored_in_parts(state, mesh_of(params))
+
+
+def test_two_processes_go_on_where_one_was_and_the_other_way_round(on_one_device, tmp_path):
+    params = on_mesh((1, 8, 1))
+    state, _ = next_token_step(params, init_training(params, NEXT_TOKEN))
+    Checkpoints(tmp_path / "from_one", digest="abc", max_to_keep=1).save(1, state)
+    for code, _, stderr in start_two("tests.training.mesh_program", tmp_path):
+        assert code == 0, stderr
+    with np.load(tmp_path / "whole.npz", allow_pickle=False) as archive:
+        whole = dict(archive)
+    assert_close(whole, on_one_device[1])
+    params = on_mesh((1, 2, 4))
+    template = init_training(params, NEXT_TOKEN)
+    saved = Checkpoints(tmp_path / "from_two", digest="abc", max_to_keep=1)
+    step, restored = saved.restore_latest(template)
+    assert step == 2
+    for leaf, wanted in zip(jax.tree.leaves(restored), jax.tree.leaves(template), strict=True):
+        assert leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim)
+    expected = {name.removeprefix("next_token/0/"): leaf for name, leaf in whole.items()}
+    for name, leaf in leaves(restored).items():
+        np.testing.assert_array_equal(leaf, expected[name], err_msg=name)
