@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from eagle_jax.base.atomic_files import write_atomically
+from eagle_jax.base.atomic_files import replace_atomically
 from eagle_jax.base.errors import CorruptArtifactError, DiskFullError
+from eagle_jax.base.processes import is_primary
 from eagle_jax.base.prompts import PROMPT_BOOKS
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder, WorkDirectory
@@ -264,9 +265,12 @@ class _Run:
         return [{"name": name, **generator.usage()} for name, generator in self.remote.items()]
 
     def _write_json(self, file: str, value: Any) -> None:
-        text = json.dumps(value, indent=1) + "\n"
+        if not is_primary():
+            return
+        path, text = self.workdir.root / file, json.dumps(value, indent=1) + "\n"
         with contextlib.suppress(DiskFullError):  # the stage's own error says it better
-            write_atomically(self.workdir.root / file, lambda stream: stream.write(text.encode()))
+            # Not `write_atomically`: this process may be the only one that failed.
+            replace_atomically(path, lambda stream: stream.write(text.encode()))
 
     def _seconds(self) -> dict[str, float]:
         """Wall-clock time of each stage, over all runs of this work directory."""
