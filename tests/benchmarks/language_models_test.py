@@ -31,9 +31,9 @@ from eagle_jax.language_model.hf_config import decoder_config_from_hf
 from eagle_jax.language_model.transformer import forward, init_params
 
 TINY = {
-    "hidden_size": 32, "num_layers": 2, "vocab_size": 64, "batch": 3, "prompt_length": 4,
+    "hidden_size": 32, "num_layers": 1, "vocab_size": 64, "batch": 3, "prompt_length": 4,
     "new_tokens": 5, "train_batch": 3, "length": 8, "action_length": 3, "sentences": 10,
-    "sentence_batch": 4, "product_size": 64, "rounds": 2,
+    "sentence_batch": 4, "product_size": 64, "rounds": 1,
 }  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def record(tmp_path_factory):
     torch = pytest.importorskip("torch")
     folder = tmp_path_factory.mktemp("benchmark")
     options = {
-        **TINY, "out": str(folder), "depths": "1,2", "widths": "32",
+        **TINY, "out": str(folder), "depths": "1", "widths": "32",
         "only": ",".join(language_models.SECTIONS),
     }  # fmt: skip
 
@@ -96,7 +96,7 @@ def test_every_part_has_its_rows(record):
     expected |= {("sft", "3 x 8 tokens", who) for who in ("ours", "PyTorch")}
     expected |= {("reinforce", f"{estimator} KL", who)
                  for estimator in ("exact", "token") for who in ("ours", "PyTorch")}  # fmt: skip
-    expected |= {("compile", f"{depth} layers", who) for depth in (1, 2)
+    expected |= {("compile", "1 layers", who)
                  for who in ("training step, scanned", "training step, unrolled", "sampler")}
     assert expected <= have
     assert {s["setting"] for s in found["shares"]} == {"forward, d=32", "training step, d=32"}
@@ -254,14 +254,14 @@ def test_flops_of_a_forward_pass_are_those_that_xla_counts():
 
 
 def test_the_accelerator_part_runs_on_a_processor_too():
-    decoder = lm_inputs.decoder_json(32, 2, 64, 16)
+    decoder = lm_inputs.decoder_json(32, 1, 64, 16)
     values = lm_accelerator.measure(decoder, 2, 4, 3, 2, 8, product_size=32, copy_bytes=1 << 16)
     assert values["device"] == jax.devices()[0].device_kind
     assert all(value > 0.0 for value in values.values() if not isinstance(value, str))
-    # 64 tokens and 2 layers of bfloat16 weights; 2 (keys, values) x 2 layers x 1 head x 16 x
-    # 2 rows x 7 slots x 2 bytes of caches.
-    weights = 64 * 32 + 32 + 2 * (2 * 32 + 2 * 16 + 2 * 32 * (32 + 16) + 3 * 32 * 96)
-    cached = 2 * 2 * 1 * 16 * 2 * 7 * 2
+    # 64 tokens and a layer of bfloat16 weights; 2 (keys, values) x 1 head x 16 x 2 rows x 7 slots x
+    # 2 bytes of caches.
+    weights = 64 * 32 + 32 + 2 * 32 + 2 * 16 + 2 * 32 * (32 + 16) + 3 * 32 * 96
+    cached = 2 * 1 * 16 * 2 * 7 * 2
     expected = values["tokens/s"] / 2 * (2 * weights + cached) / values["measured bytes/s"]
     assert values["share of the bandwidth bound"] == pytest.approx(expected)
 
