@@ -28,7 +28,6 @@ from eagle_jax.language_model.generation_cache import (
     CACHED,
     GenerationCache,
     Request,
-    Usage,
     content_key,
     read_generation,
 )
@@ -115,9 +114,9 @@ class RemoteGenerator:
         """Requests, tokens and cost over all runs that used this cache, as JSON has it.
 
         `cost` is None where a price is not known; `num_uncounted` requests may have cost tokens
-        that the server did not tell.
+        that the server did not tell. Of several processes, ask the first one.
         """
-        used = Usage(*from_primary(f"sum {self.name}", lambda: self.cache.usage(self.name)))
+        used = self.cache.usage(self.name)
         prices = self.settings.prices
         cost = None
         if prices.prompt is not None and prices.completion is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from eagle_jax.base.atomic_files import replace_atomically
 from eagle_jax.base.errors import CorruptArtifactError, DiskFullError
-from eagle_jax.base.processes import is_primary
+from eagle_jax.base.processes import from_primary, is_primary
 from eagle_jax.base.prompts import PROMPT_BOOKS
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder, WorkDirectory
@@ -94,7 +94,7 @@ class _Run:
         self._evaluate(Contestants(references, agents, calls))
         html, _ = make_report(
             self.workdir.root, self.experiment, self.stages, self.scorers[TRAIN], self._seconds(),
-            self._usage(),
+            from_primary("sum what remote models took", self._usage),
         )  # fmt: skip
         return html
 
@@ -252,7 +252,7 @@ class _Run:
         finally:
             if not done and self.workdir.root.exists():
                 self._add_seconds(name, time.monotonic() - started)
-                if self.remote:
+                if self.remote and is_primary():
                     self._write_json(_USAGE, self._usage())
 
     def _add_seconds(self, name: str, seconds: float) -> None:
