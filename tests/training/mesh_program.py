@@ -17,9 +17,12 @@ from jax.sharding import Mesh
 
 from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.processes import is_primary, join_others
+from eagle_jax.base.prompts import Prompt
 from eagle_jax.language_model.decoder_config import LoRA
 from eagle_jax.language_model.generation import SamplingSettings
+from eagle_jax.language_model.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.hf_config import decoder_config_from_hf
+from eagle_jax.language_model.local import LocalFeatures, LocalGenerator
 from eagle_jax.language_model.sharding import (
     MeshSettings,
     fetch,
@@ -28,7 +31,9 @@ from eagle_jax.language_model.sharding import (
     on_mesh_of,
     tree_shardings,
 )
+from eagle_jax.language_model.tokenizer import load_tokenizer
 from eagle_jax.language_model.transformer import forward, init_params
+from eagle_jax.language_model.word_tokenizer import write_word_tokenizer
 from eagle_jax.training.next_token import (
     Batch,
     NextTokenSettings,
@@ -110,6 +115,24 @@ def logits(params: dict) -> jax.Array:
         return forward(CONFIG, params, tokens, np.ones((8, 10), bool)).logits
 
 
+def write_tokenizer(folder: Path) -> None:
+    """One that has a few words of the vocabulary."""
+    write_word_tokenizer([f"w{index}" for index in range(60)], folder)
+
+
+def generated(params: dict, tokenizer: Path) -> dict[str, np.ndarray]:
+    """Tokens [texts, N] that a generator writes after prompts with a beginning in common, and
+    features of texts."""
+    model = LanguageModel("small", CONFIG, params, load_tokenizer(tokenizer))
+    texts = ["w1 w2 w3 w4 w5 " * 2 + f"w{row}" for row in range(6)]
+    prompts = [Prompt(text=text, opening="", stop=("w7",)) for text in texts]
+    sampling = SamplingSettings(temperature=0.7, top_k=0, top_p=0.9, max_new_tokens=6)
+    made = LocalGenerator(model, 8, 8).generate(prompts, sampling, seed=5)
+    rows = [[*text.token_ids, *[-1] * 6][:6] for text in made]
+    features = LocalFeatures(model, 8)(texts)
+    return {"tokens": np.array(rows), "features": features}
+
+
 def leaves(tree: Any) -> dict[str, np.ndarray]:
     """Whole arrays by path, in every process."""
     flat = jax.tree_util.tree_leaves_with_path(fetch(tree))
@@ -130,6 +153,7 @@ def main(folder: Path) -> None:
     join_others()
     params = place(MeshSettings(data=2, fsdp=2, tensor=2, first_device=0))
     results = {"logits": logits(params), "policy": policy_step(params)}
+    results["generated"] = generated(params, folder / "tokenizer")
     saved = Checkpoints(folder / "from_one", digest="abc", max_to_keep=1)
     _, state = saved.restore_latest(init_training(params, NEXT_TOKEN))
     results["next_token"] = next_token_step(params, state)

@@ -13,11 +13,13 @@ from tests.base.processes_test import start_two
 from tests.training.mesh_program import (
     NEXT_TOKEN,
     assert_stored_in_parts,
+    generated,
     leaves,
     logits,
     next_token_step,
     place,
     policy_step,
+    write_tokenizer,
 )
 
 
@@ -33,11 +35,24 @@ def train(params):
     return first, next_token_step(params, state), policy_step(params)
 
 
-@pytest.fixture(scope="module")
-def on_one_device():
-    params = place(None)
+def compute(params, tokenizer):
+    """The state after a step, and all that is computed."""
     first, next_token, policy = train(params)
-    return first, leaves({"logits": logits(params), "next_token": next_token, "policy": policy})
+    results = {"logits": logits(params), "next_token": next_token, "policy": policy}
+    return first, results | {"generated": generated(params, tokenizer)}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shared") / "tokenizer"
+    write_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def on_one_device(tokenizer):
+    first, results = compute(place(None), tokenizer)
+    return first, leaves(results)
 
 
 def assert_close(found, expected):
@@ -47,28 +62,29 @@ def assert_close(found, expected):
 
 
 @pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (1, 2, 4)])
-def test_a_step_is_that_of_one_device_and_leaves_all_in_its_place(on_one_device, shape):
+def test_all_is_as_on_one_device_and_left_in_its_place(on_one_device, tokenizer, shape):
     params = on_mesh(shape)
-    first, next_token, policy = train(params)
+    first, results = compute(params, tokenizer)
     assert_close(first, on_one_device[0])
-    found = leaves({"logits": logits(params), "next_token": next_token, "policy": policy})
-    assert_close(found, on_one_device[1])
+    assert_close(leaves(results), on_one_device[1])
+    next_token, policy = results["next_token"], results["policy"]
     for state in (next_token[0], policy[0].trainable, policy[0].optimizer_state):
         assert_stored_in_parts(state, mesh_of(params))
 
 
-def test_two_processes_go_on_where_one_was_and_the_other_way_round(on_one_device, tmp_path):
+def test_two_processes_go_on_where_one_was_and_the_other_way_round(on_one_device, tokenizer):
+    folder = tokenizer.parent
     params = on_mesh((1, 8, 1))
     state, _ = next_token_step(params, init_training(params, NEXT_TOKEN))
-    Checkpoints(tmp_path / "from_one", digest="abc", max_to_keep=1).save(1, state)
-    for code, _, stderr in start_two("tests.training.mesh_program", tmp_path):
+    Checkpoints(folder / "from_one", digest="abc", max_to_keep=1).save(1, state)
+    for code, _, stderr in start_two("tests.training.mesh_program", folder):
         assert code == 0, stderr
-    with np.load(tmp_path / "whole.npz", allow_pickle=False) as archive:
+    with np.load(folder / "whole.npz", allow_pickle=False) as archive:
         whole = dict(archive)
     assert_close(whole, on_one_device[1])
     params = on_mesh((1, 2, 4))
     template = init_training(params, NEXT_TOKEN)
-    saved = Checkpoints(tmp_path / "from_two", digest="abc", max_to_keep=1)
+    saved = Checkpoints(folder / "from_two", digest="abc", max_to_keep=1)
     step, restored = saved.restore_latest(template)
     assert step == 2
     for leaf, wanted in zip(jax.tree.leaves(restored), jax.tree.leaves(template), strict=True):
