@@ -48,7 +48,7 @@ _ACTION = flags.DEFINE_integer("action_length", 32, "of which are the action in 
 _SENTENCES = flags.DEFINE_integer("sentences", 256, "texts that are encoded")
 _SENTENCE_BATCH = flags.DEFINE_integer("sentence_batch", 32, "texts in a batch of the encoders")
 _DEPTHS = flags.DEFINE_list("depths", "4,28", "layers of the programs that are compiled")
-_WIDTHS = flags.DEFINE_list("widths", "512,1024", "of decoders held against a plain product")
+_WIDTHS = flags.DEFINE_list("widths", "256,512,1024", "of decoders held against a plain product")
 _PRODUCT = flags.DEFINE_integer("product_size", 4096, "of the plain product's square matrices")
 
 
@@ -96,64 +96,52 @@ def make_checkpoint(folder: str, shapes: Shapes) -> None:
         process.run()
 
 
-def measure_shares(shapes: Shapes, found: lm_table.Found) -> None:
+def measure_shares(shapes: Shapes, width: int, found: lm_table.Found) -> None:
     """Forward passes and training steps beside a plain product, and the parts of a step."""
-    module, program = "benchmarks.lm_programs", {}
-    for width in map(int, _WIDTHS.value):
-        decoder = dataclasses.replace(shapes, hidden_size=width).decoder()
-        settings = {"decoder": decoder, "batch": shapes.train_batch, "length": shapes.length}
-        with contextlib.ExitStack() as processes:
-
-            def start(name, own, processes=processes):
-                return processes.enter_context(
-                    rounds.worker(f"{module}:{name}", own, cores=_CORES.value)
-                )
-
-            started = [
-                start("matrix_product", {"size": _PRODUCT.value}),
-                *(start(name, settings) for name in ("forward_pass", "training_step", "pieces")),
-            ]
-            for process in started:
-                process.wait_until_ready()
-                process.run()
-            turns = rounds.take_turns(
-                [process.run for process in started], [_ROUNDS.value] * len(started)
+    decoder = dataclasses.replace(shapes, hidden_size=width).decoder()
+    settings = {"decoder": decoder, "batch": shapes.train_batch, "length": shapes.length}
+    programs = {name: settings for name in ("forward_pass", "training_step", "pieces")}
+    with contextlib.ExitStack() as processes:
+        started = [
+            processes.enter_context(
+                rounds.worker(f"benchmarks.lm_programs:{name}", own, cores=_CORES.value)
             )
-        product, forward, training, pieces = turns
-        peaks = [turn.values["flops"] / turn.seconds for turn in product]
-        program = {"plain product": product, "forward": forward, "training step": training}
-        for name, mine in program.items():
-            rates = [turn.values["flops"] / turn.seconds for turn in mine]
-            shares = tuple(rate / peak for rate, peak in zip(rates, peaks, strict=True))
-            if mine is not product:
-                found.shares.append(lm_table.Share(
-                    setting=f"{name}, d={width}", flops_per_second=tuple(rates), shares=shares
-                ))
-        found.notes.append(
-            f"plain product of {_PRODUCT.value} x {_PRODUCT.value} matrices, beside d={width}: "
-            f"{rounds.spread([peak / 1e9 for peak in peaks])} GFLOP/s"
-        )
-        add_pieces(f"training step, d={width}", pieces, training, peaks, found)
+            for name, own in ({"matrix_product": {"size": _PRODUCT.value}} | programs).items()
+        ]
+        for process in started:
+            process.wait_until_ready()
+            process.run()
+        runs = [process.run for process in started]
+        product, forward, training, pieces = rounds.take_turns(runs, [_ROUNDS.value] * len(runs))
+    peaks = [turn.values["flops"] / turn.seconds for turn in product]
+    for program, mine in (("forward", forward), ("training step", training)):
+        rates = [turn.values["flops"] / turn.seconds for turn in mine]
+        shares = tuple(rate / peak for rate, peak in zip(rates, peaks, strict=True))
+        found.shares.append(lm_table.Share(
+            program=program, width=width, flops_per_second=tuple(rates), shares=shares
+        ))  # fmt: skip
+    found.notes.append(
+        f"plain product of {_PRODUCT.value} x {_PRODUCT.value} matrices, beside d={width}: "
+        f"{rounds.spread([peak / 1e9 for peak in peaks])} GFLOP/s"
+    )
+    add_pieces(width, pieces, training, peaks, found)
 
 
-def add_pieces(setting, pieces, training, peaks, found: lm_table.Found) -> None:
+def add_pieces(width: int, pieces, training, peaks, found: lm_table.Found) -> None:
     """Rows of the parts, and of what is left of a step without them."""
     whole = statistics.median(turn.seconds for turn in training)
     peak, accounted = statistics.median(peaks), 0.0
     for name in pieces[0].values["pieces"]:
         mine = [turn.values["pieces"][name] for turn in pieces]
-        seconds = tuple(piece["seconds"] for piece in mine)
+        seconds, flops = tuple(piece["seconds"] for piece in mine), mine[0]["flops"]
         middle = statistics.median(seconds)
         accounted += middle
-        flops = mine[0]["flops"]
-        found.pieces.append(lm_table.Piece(
-            setting=setting, name=name, seconds=seconds,
-            share=flops / middle / peak if flops else None,
-        ))  # fmt: skip
+        share = flops / middle / peak if flops else None
+        found.pieces.append(
+            lm_table.Piece(width=width, name=name, seconds=seconds, share=share)
+        )
     rest = (whole - accounted,)
-    found.pieces.append(
-        lm_table.Piece(setting=setting, name="the rest of a step", seconds=rest, share=None)
-    )
+    found.pieces.append(lm_table.Piece(width=width, name="the rest", seconds=rest, share=None))
 
 
 def measure_accelerator(found: lm_table.Found) -> None:
@@ -199,7 +187,9 @@ def main(_) -> None:
             show(comparison, found)
             write(made_by, shapes, found)  # an interrupted run keeps these
     if "share" in _ONLY.value:
-        measure_shares(shapes, found)
+        for width in map(int, _WIDTHS.value):
+            measure_shares(shapes, width, found)
+            write(made_by, shapes, found)
     if "accelerator" in _ONLY.value:
         measure_accelerator(found)
     print("\n" + write(made_by, shapes, found))
@@ -207,14 +197,14 @@ def main(_) -> None:
 
 def show(comparison: Comparison, found: lm_table.Found) -> None:
     """Measures and prints a comparison."""
-    measured, missing = lm_comparisons.run(comparison, _ROUNDS.value, _CORES.value)
+    measured, notes = lm_comparisons.run(comparison, _ROUNDS.value, _CORES.value)
     found.measurements.extend(measured)
-    found.notes.extend(missing)
+    found.notes.extend(note for note in notes if note not in found.notes)
     print(f"\n{comparison.section}, {comparison.setting}")
     for m in measured:
         print(f"  {m.who}: {rounds.spread(m.seconds)} s, times ours {rounds.spread(m.ratios)}; "
               f"{m.agreement}", flush=True)  # fmt: skip
-    for line in missing:
+    for line in notes:
         print(f"  {line}", flush=True)
 
 

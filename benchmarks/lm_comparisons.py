@@ -214,8 +214,8 @@ def compilation(shapes: Shapes, depths: list[int]) -> Iterator[Comparison]:
 
 
 def run(comparison: Comparison, rounds: int, cores: int) -> tuple[list[Measurement], list[str]]:
-    """Measurements of those that are there, and a line about each that is not."""
-    missing, ready = [], []
+    """Measurements of those that are there; lines about those that are not, and about versions."""
+    notes, ready = [], []
     with contextlib.ExitStack() as processes:
         started = [
             processes.enter_context(
@@ -229,13 +229,15 @@ def run(comparison: Comparison, rounds: int, cores: int) -> tuple[list[Measureme
             except MissingPeer as error:
                 if contender is comparison.contenders[0]:
                     raise
-                missing.append(f"{comparison.section}: {contender.who} not measured, {error}")
+                notes.append(f"{comparison.section}: {contender.who} not measured, {error}")
         first_turns = [process.run() for _, process, _ in ready]
         turns = take_turns([process.run for _, process, _ in ready], [rounds] * len(ready))
     base_values, base_turns = first_turns[0].values, turns[0]
     measured = []
     for (contender, _, memory), first, mine in zip(ready, first_turns, turns, strict=True):
         agreement = agrees = None
+        if version := first.values.get("version"):
+            notes.append(f"{comparison.section}: {contender.who} is {version}")
         if comparison.agreement is not None and mine is not base_turns:
             agreement, agrees = comparison.agreement(base_values, first.values)
         measured.append(Measurement(
@@ -255,4 +257,4 @@ def run(comparison: Comparison, rounds: int, cores: int) -> tuple[list[Measureme
             agreement=agreement or "",
             agrees=agrees,
         ))
-    return measured, missing
+    return measured, notes

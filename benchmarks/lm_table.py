@@ -20,7 +20,9 @@ MIN_RATIO = {
     ("reinforce", "PyTorch"): 1.0,
     ("sentences", "sentence-transformers"): 1.0,
 }
-MIN_SHARE = 0.6  # of the rate of a plain matrix product
+# Of the rate of a plain matrix product, where the decoder has one of these widths.
+MIN_SHARE = 0.6
+JUDGED_WIDTHS = (512, 1024)
 GREEDY = "greedy"
 
 
@@ -55,7 +57,8 @@ class Measurement:
 class Share:
     """A program's FLOP/s by those of a plain product in the same round."""
 
-    setting: str
+    program: str
+    width: int
     flops_per_second: tuple[float, ...]
     shares: tuple[float, ...]
 
@@ -64,7 +67,7 @@ class Share:
 class Piece:
     """A part of a training step timed alone; share: of a plain product's rate, None: no product."""
 
-    setting: str
+    width: int
     name: str
     seconds: tuple[float, ...]
     share: float | None
@@ -102,8 +105,12 @@ def verdicts(found: Found, sections: Sequence[str]) -> list[Verdict]:
     if "share" in sections:
         target = f"at least {MIN_SHARE:.0%} of a plain product's FLOP/s"
         judged += [
-            Verdict(target, s.setting, spread(s.shares), statistics.median(s.shares) >= MIN_SHARE)
+            Verdict(
+                target, f"{s.program}, d={s.width}", spread(s.shares),
+                statistics.median(s.shares) >= MIN_SHARE,
+            )
             for s in found.shares
+            if s.width in JUDGED_WIDTHS
         ] or [Verdict(target, "", "not measured", None)]
     return judged
 
@@ -129,18 +136,21 @@ def page(made_by: Mapping[str, str], found: Found, judged: Iterable[Verdict]) ->
         ),
     ]  # fmt: skip
     if found.shares:
-        rows = [(s.setting, spread([rate / 1e9 for rate in s.flops_per_second]), spread(s.shares))
-                for s in found.shares]  # fmt: skip
+        rows = [
+            (s.program, str(s.width), spread([rate / 1e9 for rate in s.flops_per_second]),
+             spread(s.shares))
+            for s in found.shares
+        ]  # fmt: skip
         parts += ["## Share of a plain matrix product\n",
-                  markdown_table(("program", "GFLOP/s", "share"), rows)]  # fmt: skip
+                  markdown_table(("program", "d", "GFLOP/s", "share"), rows)]  # fmt: skip
     if found.pieces:
         rows = [
-            (p.setting, p.name, spread([1e3 * s for s in p.seconds]),
+            (str(p.width), p.name, spread([1e3 * s for s in p.seconds]),
              "" if p.share is None else f"{p.share:.2f}")
             for p in found.pieces
         ]  # fmt: skip
         parts += ["## Parts of a training step alone, forward and backward\n",
-                  markdown_table(("program", "part", "ms", "share"), rows)]  # fmt: skip
+                  markdown_table(("d", "part", "ms", "share"), rows)]  # fmt: skip
     if found.accelerator:
         rows = [(name, value if isinstance(value, str) else f"{value:.4g}")
                 for name, value in found.accelerator.items()]  # fmt: skip

@@ -8,6 +8,7 @@ import time
 
 import datasets
 import torch
+import trl
 from transformers import AutoModelForCausalLM, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -48,7 +49,8 @@ def sft(*, folder, batch, length, steps, learning_rate, weight_decay):
         trainer.train()
         logs = [entry for entry in trainer.state.log_history if "loss" in entry]
         values = {"loss": [entry["loss"] for entry in logs],
-                  "gradient_norm": [float(entry["grad_norm"]) for entry in logs]}  # fmt: skip
+                  "gradient_norm": [float(entry["grad_norm"]) for entry in logs],
+                  "version": f"trl {trl.__version__}"}  # fmt: skip
         return sum(watch.seconds) / steps, values
 
     return run

@@ -5,6 +5,7 @@ Imports nothing of this project but `lm_inputs`.
 
 from __future__ import annotations
 
+import importlib.metadata
 import time
 
 import jax.numpy as jnp
@@ -60,6 +61,7 @@ def sampling(*, folder, decoder, batch, prompt_length, new_tokens, temperature, 
     sampler = Sampler(model, _IdTokenizer(), cache)
     tokens = lm_inputs.token_ids(0, batch, prompt_length, config.vocab_size)
     texts = [" ".join(map(str, row)) for row in tokens]
+    version = f"google-tunix {importlib.metadata.version('google-tunix')}"
     drawing = {"temperature": temperature, "top_p": top_p} if temperature > 0 else {}
 
     def run(turn):
@@ -68,6 +70,8 @@ def sampling(*, folder, decoder, batch, prompt_length, new_tokens, temperature, 
             texts, new_tokens, max_prompt_length=prompt_length, eos_tokens=_NO_END, seed=turn,
             **drawing,
         )  # fmt: skip
-        return time.perf_counter() - start, {"tokens": [row.tolist() for row in output.tokens]}
+        seconds = time.perf_counter() - start
+        values = {"tokens": [row.tolist() for row in output.tokens], "version": version}
+        return seconds, values
 
     return run

@@ -99,7 +99,9 @@ def test_every_part_has_its_rows(record):
     expected |= {("compile", "1 layers", who)
                  for who in ("training step, scanned", "training step, unrolled", "sampler")}
     assert expected <= have
-    assert {s["setting"] for s in found["shares"]} == {"forward, d=32", "training step, d=32"}
+    assert {(s["program"], s["width"]) for s in found["shares"]} == {
+        ("forward", 32), ("training step", 32)
+    }  # fmt: skip
     assert found["accelerator"] == {"note": "no accelerator here"}
     for title in ("## Targets", "## Times", "## Share of", "## Parts of", "no accelerator here"):
         assert title in page
@@ -222,8 +224,11 @@ def test_misses_are_shown_as_misses():
             measurement("sampling", "greedy", "PyTorch generate", (0.1,), agrees=False),
             measurement("sampling", "top_p 1", "tunix", (1.1, 1.0, 9.0)),
         ],
-        shares=[Share(setting="forward", flops_per_second=(1e9,), shares=(0.59, 0.7, 0.5))],
-        pieces=[Piece(setting="forward", name="attention", seconds=(0.5,), share=0.25)],
+        shares=[
+            Share(program="forward", width=width, flops_per_second=(1e9,), shares=shares)
+            for width, shares in ((256, (0.1,)), (512, (0.59, 0.7, 0.5)))
+        ],
+        pieces=[Piece(width=512, name="attention", seconds=(0.5,), share=0.25)],
     )
     judged = verdicts(found, ["sampling", "sft", "share"])
     assert [(v.target, v.setting, v.is_met) for v in judged] == [
@@ -232,11 +237,11 @@ def test_misses_are_shown_as_misses():
         ("sampling: at least 1.2x tunix", "top_p 1", False),
         ("sft: at least 1x PyTorch", "", None),
         ("sft: at least 1x TRL SFTTrainer", "", None),
-        ("at least 60% of a plain product's FLOP/s", "forward", False),
+        ("at least 60% of a plain product's FLOP/s", "forward, d=512", False),
     ]
     page = lm_table.page({"processor": "none"}, found, judged)
     assert "| sampling: at least 1.2x tunix | top_p 1 | 1.1 [1, 9] | **missed** |" in page
-    assert "| forward | attention | 500 [500, 500] | 0.25 |" in page
+    assert "| 512 | attention | 500 [500, 500] | 0.25 |" in page
     assert "| sampling | top_p 1 | tunix | 3 | 1.1 [1, 9] | 5 tokens | 1.1 [1, 9] |" in page
 
 
