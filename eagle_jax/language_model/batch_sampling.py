@@ -64,8 +64,8 @@ def sample_batch(
         if count >= limit:
             return output
         done = done | [
-            bool(mask.any()) and is_complete(tokens[mask].tolist())
-            for tokens, mask in zip(output.tokens, output.mask, strict=True)
+            not has_ended and is_complete(tokens[mask].tolist())
+            for tokens, mask, has_ended in zip(output.tokens, output.mask, done, strict=True)
         ]
         if done.all():
             return output._replace(stopped=done & output.mask.any(axis=1))

@@ -85,7 +85,8 @@ class LocalGenerator:
     ) -> list[Generation]:
         """`generate` where placeholders, a token each, stand for vectors in token-embedding space.
 
-        embeddings[i] [number of placeholders in prompt i, D], in their order.
+        embeddings[i] [number of placeholders in prompt i, D], in their order. Raises UserError that
+        names the prompt where counts or widths differ.
         """
         tokenizer, vocab = self.model.tokenizer, self.model.config.vocab_size
         placeholder_id = tokenizer.token_id(placeholder)
@@ -98,10 +99,15 @@ class LocalGenerator:
         for row, (prompt, vectors) in enumerate(zip(prompts, embeddings, strict=True)):
             spliced = []
             for vector in np.asarray(vectors, np.float32):
-                if vector.tobytes() not in numbers:
-                    numbers[vector.tobytes()] = vocab + len(table)
+                if vector.shape != (self.model.config.hidden_size,):
+                    raise UserError(
+                        f"prompt {row}: an embedding of shape {vector.shape}, but the tokens of "
+                        f"{self.model.name} have {self.model.config.hidden_size} coordinates"
+                    )
+                number = numbers.setdefault(vector.tobytes(), vocab + len(table))
+                if number == vocab + len(table):
                     table.append(vector)
-                spliced.append(numbers[vector.tobytes()])
+                spliced.append(number)
             row_ids = tokenizer.encode_prompt(prompt.text)
             ids.append(splice_placeholders(row_ids, placeholder_id, spliced, row))
         return self._generate(prompts, ids, np.array(table), sampling, seed)

@@ -75,9 +75,46 @@ def prefill_shared(
     return Prefix(_with_room(caches, room), jnp.pad(mask[rows], ((0, 0), (0, room))))
 
 
-@functools.partial(
-    jax.jit, static_argnames=("config", "max_new_tokens"), donate_argnames=("prefix",)
-)
+class PromptRead(NamedTuple):
+    """What drawing needs of the prompts."""
+
+    logits: jax.Array  # [B, V] behind the prompts
+    is_padding: jax.Array  # [B]
+    prompt_mask: jax.Array  # [B, S]
+    caches: tuple[KeyValue, ...]
+
+
+@functools.partial(jax.jit, static_argnames=("config", "num_new"), donate_argnames="prefix")
+def read_prompts(
+    config: DecoderConfig,
+    params: Params,
+    tokens: jax.Array,
+    mask: jax.Array,
+    soft: SoftEmbeddings | None,
+    prefix: Prefix | None,
+    *,
+    num_new: int,
+) -> PromptRead:
+    """Left-padded prompts [B, T] behind `prefix` if there is one; caches with room for num_new."""
+    decoder = bind(config, params)
+    mask, length = mask.astype(bool), tokens.shape[1]
+    hidden, positions = decoder.embed(tokens, soft), token_positions(mask)
+    allowed = causal_mask(mask)
+    if prefix is None:
+        states = decoder(hidden, positions, allowed, first=length - 1)
+        caches = _with_room(states.caches, num_new)
+        prompt_mask = jnp.pad(mask, ((0, 0), (0, num_new)))
+    else:
+        slot = prefix.mask.shape[1] - length - num_new
+        positions += jnp.sum(prefix.mask, axis=-1, keepdims=True, dtype=jnp.int32)
+        allowed = jnp.pad(allowed, ((0, 0), (0, 0), (slot, num_new))) | prefix.mask[:, None]
+        states = decoder(hidden, positions, allowed, prefix.caches, slot, first=length - 1)
+        caches = states.caches
+        prompt_mask = prefix.mask | jnp.pad(mask, ((0, 0), (slot, num_new)))
+    logits = decoder.logits(states.last[:, 0])
+    return PromptRead(logits, ~jnp.any(mask, axis=-1), prompt_mask, caches)
+
+
 def start_sampling(
     config: DecoderConfig,
     params: Params,
@@ -94,33 +131,25 @@ def start_sampling(
 
     A row without any real prompt token is padding: it draws nothing and holds nobody up.
     """
-    decoder = bind(config, params)
-    batch, length = tokens.shape
-    mask, last = mask.astype(bool), length - 1
-    hidden, positions = decoder.embed(tokens, soft), token_positions(mask)
-    allowed = causal_mask(mask)
-    if prefix is None:
-        states = decoder(hidden, positions, allowed, first=last)
-        caches = _with_room(states.caches, max_new_tokens)
-        prompt_mask = jnp.pad(mask, ((0, 0), (0, max_new_tokens)))
-    else:
-        slot = prefix.mask.shape[1] - length - max_new_tokens
-        positions += jnp.sum(prefix.mask, axis=-1, keepdims=True, dtype=jnp.int32)
-        allowed = jnp.pad(allowed, ((0, 0), (0, 0), (slot, max_new_tokens)))
-        allowed |= prefix.mask[:, None]
-        states = decoder(hidden, positions, allowed, prefix.caches, slot, first=last)
-        caches = states.caches
-        prompt_mask = prefix.mask | jnp.pad(mask, ((0, 0), (slot, max_new_tokens)))
+    read = read_prompts(config, params, tokens, mask, soft, prefix, num_new=max_new_tokens)
+    # On its own, drawing is compiled once for all lengths of prompts.
+    state = _first_tokens(read.logits, read.is_padding, keys, drawing, num_new=max_new_tokens)
+    return state._replace(prompt_mask=read.prompt_mask, caches=read.caches)
+
+
+@functools.partial(jax.jit, static_argnames="num_new")
+def _first_tokens(logits, is_padding, keys, drawing, num_new: int) -> SamplingState:
+    batch = len(logits)
     state = SamplingState(
         step=jnp.int32(0),
-        tokens=jnp.zeros((max_new_tokens, batch), jnp.int32),
-        log_probs=jnp.zeros((max_new_tokens, batch), jnp.float32),
+        tokens=jnp.zeros((num_new, batch), jnp.int32),
+        log_probs=jnp.zeros((num_new, batch), jnp.float32),
         lengths=jnp.zeros((batch,), jnp.int32),
-        done=~jnp.any(mask, axis=-1),
-        prompt_mask=prompt_mask,
-        caches=caches,
+        done=is_padding,
+        prompt_mask=None,
+        caches=(),
     )
-    return _record(state, decoder.logits(states.last[:, 0]), keys, drawing)
+    return _record(state, logits, keys, drawing)
 
 
 @functools.partial(jax.jit, static_argnames="config", donate_argnames="state")

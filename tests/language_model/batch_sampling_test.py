@@ -98,7 +98,7 @@ def test_embeddings_tell_beginnings_apart(make_model):
 
 def test_bfloat16_parameters_have_bfloat16_caches_and_float32_log_probs(make_model):
     model = make_model("qwen3")
-    params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), model.params)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf).astype(jnp.bfloat16), model.params)
     model = dataclasses.replace(model, params=params)
     rows = [[*range(10, 25), end] for end in range(30, 38)]
     shared = split_prompts(rows, 8)

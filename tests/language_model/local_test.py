@@ -17,7 +17,7 @@ from eagle_jax.language_model.hf_config import decoder_config_from_hf
 from eagle_jax.language_model.local import LocalFeatures, LocalGenerator, PromptTooLongError
 from eagle_jax.language_model.sampling import (
     continue_sampling,
-    start_sampling,
+    read_prompts,
     token_log_probs,
 )
 from eagle_jax.language_model.tokenizer import load_tokenizer
@@ -166,6 +166,8 @@ def test_embeddings_stand_where_placeholders_are(model):
         generator.generate_spliced(
             prompts(texts), [table[:2], table[:1], table[:1]], "w89", SAMPLING, 7
         )
+    with pytest.raises(UserError, match=r"prompt 0: an embedding of shape \(3,\), .* 16 coord"):
+        generator.generate_spliced(prompts(texts), [table[:2, :3], [], []], "w89", SAMPLING, 7)
     with pytest.raises(UserError, match="'w89 w89' is not one token of tiny"):
         generator.generate_spliced(prompts(texts), [], "w89 w89", SAMPLING, 7)
 
@@ -179,14 +181,14 @@ def test_a_prompt_beyond_the_positions_is_refused_with_its_lengths(model):
 
 
 def test_few_shapes_are_compiled(model):
-    start_sampling.clear_cache()
+    read_prompts.clear_cache()
     continue_sampling.clear_cache()
     generator = LocalGenerator(model, batch_size=8, length_multiple=16)
     for count in (5, 6, 7, 8, 11):  # 11 = 8 + 3: the rest is padded to 4
         generator.generate(prompts((TEXTS * 3)[:count]), SAMPLING, count)
     other = generator.with_params(jax.tree.map(lambda leaf: leaf * 1.1, model.params))
     other.generate(prompts(TEXTS), SAMPLING, 0)
-    assert start_sampling._cache_size() == 2
+    assert read_prompts._cache_size() == 2
     assert continue_sampling._cache_size() == 2
 
 

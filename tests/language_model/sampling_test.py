@@ -13,6 +13,7 @@ from eagle_jax.language_model.hf_checkpoints import load_language_model
 from eagle_jax.language_model.hf_config import decoder_config_from_hf
 from eagle_jax.language_model.sampling import (
     continue_sampling,
+    read_prompts,
     sample,
     sampled,
     start_sampling,
@@ -247,7 +248,7 @@ def test_a_token_s_own_embedding_in_its_place_changes_nothing(params):
 
 
 def test_settings_stop_tokens_and_seed_share_one_compilation(params):
-    start_sampling.clear_cache()
+    read_prompts.clear_cache()
     continue_sampling.clear_cache()
     tokens, mask = prompts()
     for seed, temperature, top_k, top_p, stop in (
@@ -257,5 +258,5 @@ def test_settings_stop_tokens_and_seed_share_one_compilation(params):
             params, tokens, mask, seed, temperature=temperature, top_k=top_k, top_p=top_p,
             stop=jnp.array([stop]),
         )  # fmt: skip
-    assert start_sampling._cache_size() == 1
+    assert read_prompts._cache_size() == 1
     assert continue_sampling._cache_size() == 1
