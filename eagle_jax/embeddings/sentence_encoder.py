@@ -39,6 +39,8 @@ _MODELS: Mapping[str, types.ModuleType] = {
     model_type: model for model in (bert, t5_encoder) for model_type in model.MODEL_TYPES
 }
 _LENGTH_MULTIPLE = 8  # at least
+# Of a batch on one CPU: half the time of 8,192 tokens (MiniLM), whose intermediates fit no cache.
+_CPU_TOKENS = 1024
 _BATCH_AXES = ("data", "fsdp")
 
 
@@ -71,8 +73,9 @@ class SentenceEncoder:
     """Texts -> embeddings.
 
     Texts of like length share a batch; its length is rounded up by at most an eighth (or 7 tokens)
-    and the last batch to a power of two rows: little padding, few compilations. With a mesh the
-    rows are split over its axes "data" and "fsdp", and every device holds the parameters.
+    and the last batch to a power of two rows: little padding, few compilations. `batch_size` is the
+    most rows; on CPU long texts get fewer. With a mesh the rows are split over its axes "data" and
+    "fsdp", and every device holds the parameters.
     """
 
     folder_name: str
@@ -107,37 +110,52 @@ class SentenceEncoder:
         embeddings = np.zeros((len(ids), self.dim), np.float32)
         # The longest first: if a batch does not fit into memory, it is the first one.
         by_length = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
-        running = collections.deque()
-        for start in range(0, len(ids), self.batch_size):
-            rows = by_length[start : start + self.batch_size]
-            running.append((rows, self._embed_batch([ids[row] for row in rows])))
+        running, start = collections.deque(), 0
+        while start < len(ids):
+            shape = self._batch_shape(len(ids[by_length[start]]), len(ids) - start)
+            rows = by_length[start : start + shape[0]]
+            running.append((rows, self._embed_batch([ids[row] for row in rows], shape)))
+            start += len(rows)
             if len(running) > 1:  # a batch is waited for when the next one is under way
                 _collect(embeddings, *running.popleft())
         while running:
             _collect(embeddings, *running.popleft())
         return embeddings
 
-    def _embed_batch(self, ids: list[np.ndarray]) -> jax.Array:
-        """[B, E] and rows of padding, for texts of which the first is the longest."""
-        program, num_shards = _program(self.mesh)
-        num_rows = min(1 << (len(ids) - 1).bit_length(), self.batch_size)
-        num_rows = -(-num_rows // num_shards) * num_shards
-        length = _padded_length(len(ids[0]), self.tokenizer.max_tokens)
-        tokens, lengths = np.zeros((num_rows, length), np.int32), np.ones(num_rows, np.int32)
+    def _batch_shape(self, longest: int, num_texts: int) -> tuple[int, int]:
+        """Rows (of padding, too, once there are few texts) and tokens of the next batch."""
+        num_shards = 1 if self.mesh is None else math.prod(_split(self.mesh).values())
+        num_tokens = _padded_length(longest, self.tokenizer.max_tokens)
+        num_rows = self.batch_size
+        if jax.default_backend() == "cpu":
+            num_rows = min(num_rows, max(1, _CPU_TOKENS // num_tokens) * num_shards)
+        num_rows = min(num_rows, 1 << (num_texts - 1).bit_length())
+        return -(-num_rows // num_shards) * num_shards, num_tokens
+
+    def _embed_batch(self, ids: list[np.ndarray], shape: tuple[int, int]) -> jax.Array:
+        """[B, E] of at least these texts, not waited for."""
+        tokens, lengths = np.zeros(shape, np.int32), np.ones(shape[0], np.int32)
         for row, own in enumerate(ids):
             tokens[row, : len(own)], lengths[row] = own, len(own)
-        return program(self.config, self.params, tokens, lengths)
+        if self.mesh is not None:
+            split = NamedSharding(self.mesh, PartitionSpec(tuple(_split(self.mesh))))
+            tokens, lengths = (
+                jax.make_array_from_callback(array.shape, split, array.__getitem__)
+                for array in (tokens, lengths)
+            )
+        return _program(self.mesh)(self.config, self.params, tokens, lengths)
+
+
+def _split(mesh: Mesh) -> dict[str, int]:
+    """The axes over which rows are split, with their sizes."""
+    return {axis: mesh.shape[axis] for axis in _BATCH_AXES if axis in mesh.shape}
 
 
 @functools.cache
 def _program(mesh: Mesh | None):
-    """`embed`, compiled once for each config and shape; over how many devices rows are split."""
-    if mesh is None:
-        return jax.jit(embed, static_argnums=0), 1
-    axes = tuple(axis for axis in _BATCH_AXES if axis in mesh.shape)
-    split, whole = NamedSharding(mesh, PartitionSpec(axes)), NamedSharding(mesh, PartitionSpec())
-    shardings = {"in_shardings": (whole, split, split), "out_shardings": whole}
-    return jax.jit(embed, static_argnums=0, **shardings), math.prod(mesh.shape[a] for a in axes)
+    """`embed`, compiled once for each config and shape; every process gets all embeddings."""
+    whole = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+    return jax.jit(embed, static_argnums=0, out_shardings=whole)
 
 
 def _padded_length(length: int, limit: int) -> int:

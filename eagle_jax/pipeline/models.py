@@ -48,5 +48,6 @@ def load_features(
     states of the decoder that `load_model` finds.
     """
     if is_sentence_encoder(name):
-        return load_sentence_encoder(name, batch_size=batch_size)
+        devices = None if mesh is None else make_mesh(mesh)
+        return load_sentence_encoder(name, batch_size=batch_size, mesh=devices)
     return LocalFeatures(load_model(name, mesh), batch_size)
