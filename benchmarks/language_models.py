@@ -202,7 +202,7 @@ def show(comparison: Comparison, found: lm_table.Found) -> None:
     found.notes.extend(note for note in notes if note not in found.notes)
     print(f"\n{comparison.section}, {comparison.setting}")
     for m in measured:
-        print(f"  {m.who}: {rounds.spread(m.seconds)} s, times ours {rounds.spread(m.ratios)}; "
+        print(f"  {m.who}: {rounds.spread(m.seconds)} s, times the first {rounds.spread(m.ratios)}; "
               f"{m.agreement}", flush=True)  # fmt: skip
     for line in notes:
         print(f"  {line}", flush=True)

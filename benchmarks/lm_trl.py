@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
+from pathlib import Path
 
 import datasets
 import torch
@@ -35,7 +35,7 @@ def sft(*, folder, batch, length, steps, learning_rate, weight_decay):
     tokens = lm_inputs.token_ids(1, batch, length, model.config.vocab_size)
     data = datasets.Dataset.from_list([{"input_ids": row.tolist()} for row in tokens])
     settings = SFTConfig(
-        output_dir=tempfile.mkdtemp(), max_steps=steps, per_device_train_batch_size=batch,
+        output_dir=str(Path(folder) / "trl"), max_steps=steps, per_device_train_batch_size=batch,
         learning_rate=learning_rate, lr_scheduler_type="constant", weight_decay=weight_decay,
         adam_beta2=0.98, max_grad_norm=1.0, optim="adamw_torch_fused", logging_steps=1,
         save_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True, bf16=False,
