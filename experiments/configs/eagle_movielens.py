@@ -20,8 +20,8 @@ Expect: WALS, held-out RMSE 0.827 against 0.847 of the biases alone, rank correl
         small Llama (656k, lm/)    0.984            -0.015      0.14
         bag of words               -                 0.01       0.16
     Overviews say little about these embeddings; what they say takes an encoder that knows words.
-    The held-out encoder has the small Llama's features. What follows was measured with these
-    features in both encoders:
+    The held-out encoder has the small Llama's features. What follows was measured when the training
+    encoder had them:
     The loop runs: 10 of 32 entities have ten well-formed candidates, 18 % of the evaluated steps
     are well-formed and all others counted by kind, and with such models nothing steers: gain
     -0.002 [-0.006, 0.002] for EAGLE and for its reference policy.
