@@ -202,8 +202,8 @@ def show(comparison: Comparison, found: lm_table.Found) -> None:
     found.notes.extend(note for note in notes if note not in found.notes)
     print(f"\n{comparison.section}, {comparison.setting}")
     for m in measured:
-        print(f"  {m.who}: {rounds.spread(m.seconds)} s, times the first {rounds.spread(m.ratios)}; "
-              f"{m.agreement}", flush=True)  # fmt: skip
+        seconds, ratios = rounds.spread(m.seconds), rounds.spread(m.ratios)
+        print(f"  {m.who}: {seconds} s, times the first {ratios} {m.agreement}", flush=True)
     for line in notes:
         print(f"  {line}", flush=True)
 

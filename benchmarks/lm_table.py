@@ -127,11 +127,11 @@ def page(made_by: Mapping[str, str], found: Found, judged: Iterable[Verdict]) ->
             [(v.target, v.setting, v.reached, OUTCOME[v.is_met]) for v in judged],
         ),
         "## Times\n",
-        "`times the first`: seconds by those of the setting's first row in the same round. Memory: the "
-        "process's high-water mark, before the first call and at the end.\n",
+        "`times the first`: seconds by those of the setting's first row in the same round. Memory: "
+        "the process's high-water mark, before the first call and at the end.\n",
         markdown_table(
-            ("what", "setting", "who", "rounds", "seconds", "per second", "times the first", "cores",
-             "first call, s", "memory, MiB", "beside ours"),
+            ("what", "setting", "who", "rounds", "seconds", "per second", "times the first",
+             "cores", "first call, s", "memory, MiB", "beside ours"),
             [_time_row(m) for m in found.measurements],
         ),
     ]  # fmt: skip
