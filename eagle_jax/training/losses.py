@@ -120,8 +120,12 @@ def next_token_loss(logits: jax.Array, tokens: jax.Array, loss_weights: jax.Arra
     """
     chex.assert_rank(logits, 3)
     chex.assert_shape([tokens, loss_weights], logits.shape[:2])
-    log_probs = jax.nn.log_softmax(logits[:, :-1])
-    taken = jnp.take_along_axis(log_probs, tokens[:, 1:, None], axis=-1)[..., 0]
-    weights = loss_weights[:, 1:].astype(taken.dtype)
-    total = -jnp.sum(weights * taken)
+    # Padded, not sliced: logits[:, :-1] would be a copy, and its gradient another one.
+    after = ((0, 0), (0, 1))  # nothing follows the last token
+    targets = jnp.pad(tokens[:, 1:], after)
+    weights = jnp.pad(loss_weights[:, 1:], after).astype(logits.dtype)
+    # A masked sum, not a gather: its gradient is no scatter.
+    vocab = jax.lax.broadcasted_iota(targets.dtype, logits.shape, 2)
+    chosen = jnp.sum(jnp.where(vocab == targets[..., None], logits, 0.0), axis=-1)
+    total = jnp.sum(weights * (jax.nn.logsumexp(logits, axis=-1) - chosen))
     return total / jnp.where(jnp.sum(weights) > 0, jnp.sum(weights), 1.0)
