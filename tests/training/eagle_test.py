@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import chex
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.metrics import NonFiniteError, read_metrics
+from eagle_jax.language_model.decoder_config import LoRA
+from eagle_jax.language_model.lora import add_lora
 from eagle_jax.training.eagle import EagleTask, train_eagle
 
 GOAL = "wordc"
+LOW_RANK = LoRA(rank=2, alpha=4.0, targets="attention|feed_forward")
 
 
 class Interrupted(Exception):
@@ -22,7 +28,12 @@ class Interrupted(Exception):
 def train(toy, make_settings):
     """Trains in a folder; `reward_fn` takes states. Equal settings are compiled once."""
 
-    def run(folder, reward_fn=None, seed=0, **changes):
+    def run(folder, reward_fn=None, seed=0, mode="full", **changes):
+        model = toy.model
+        if mode == "lora":
+            config, params = add_lora(model.config, model.params, LOW_RANK, jax.random.key(1))
+            model = dataclasses.replace(model, config=config, params=params)
+
         def features(states):
             shares = [toy.share_of(word, states) for word in (GOAL, *toy.words[:2])]
             return np.stack(shares, axis=1)
@@ -35,8 +46,8 @@ def train(toy, make_settings):
             validation_starts=toy.draw_starts(np.random.default_rng(99), 16),
         )
         return train_eagle(
-            toy.model,
-            "full",
+            model,
+            mode,
             task,
             make_settings(**changes),
             seed=seed,
@@ -48,6 +59,12 @@ def train(toy, make_settings):
     return run
 
 
+def _curve(result):
+    """Validation rewards by iteration."""
+    rows = [row for row in result.history if "validation/reward" in row]
+    return {row["step"]: row["validation/reward"] for row in rows}
+
+
 @pytest.fixture(scope="module")
 def whole(train, tmp_path_factory):
     """A run of 24 iterations, never interrupted."""
@@ -55,11 +72,7 @@ def whole(train, tmp_path_factory):
 
 
 def test_reward_rises_and_the_best_is_kept(whole):
-    curve = {
-        row["step"]: row["validation/reward"]
-        for row in whole.history
-        if "validation/reward" in row
-    }
+    curve = _curve(whole)
     assert list(curve) == [0, 8, 16, 24]
     # Three words out of four are new: chance is 1/8, a perfect policy reaches 3/4 or more.
     assert curve[0] < 0.3 and curve[24] > 0.5
@@ -96,10 +109,12 @@ def _assert_same_run(one, other):
     assert _without_times(one.history) == _without_times(other.history)
 
 
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train, whole, toy, tmp_path):
+@pytest.fixture
+def interrupting(toy):
+    """The reward, until it is asked for iteration 11's."""
     scored = 0
 
-    def interrupting(states):
+    def reward_fn(states):
         nonlocal scored
         scored += 1
         # Two calls for each scoring: validations at 0 and 8, iterations 1 to 11.
@@ -107,12 +122,31 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train, whole, toy, t
             raise Interrupted
         return toy.share_of(GOAL, states)
 
+    return reward_fn
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train, whole, interrupting, tmp_path):
     with pytest.raises(Interrupted):
         train(tmp_path, reward_fn=interrupting)
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(11))  # saved was 6, best was 0 or 8
     _assert_same_run(train(tmp_path), whole)
     _assert_same_run(train(tmp_path), whole)  # nothing left to do
+
+
+def test_low_rank_updates_learn_and_resume(train, toy, interrupting, tmp_path):
+    changes = {"mode": "lora", "policy_learning_rate": 1e-2}
+    low_rank = train(tmp_path / "whole", **changes)
+    curve = _curve(low_rank)
+    assert curve[24] > curve[0] + 0.1  # slower than all parameters: the embeddings are frozen
+    assert low_rank.history[1]["policy/kl"] == pytest.approx(0.0, abs=1e-5)
+    base = flatten_dict(toy.model.params, sep="/")
+    for params in (low_rank.params, low_rank.best_params):
+        trained = flatten_dict(params, sep="/")
+        assert all(trained[path] is leaf for path, leaf in base.items())
+    with pytest.raises(Interrupted):
+        train(tmp_path / "cut", reward_fn=interrupting, **changes)
+    _assert_same_run(train(tmp_path / "cut", **changes), low_rank)
 
 
 def test_another_seed_is_another_run(train, whole, tmp_path):
