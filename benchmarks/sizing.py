@@ -223,14 +223,21 @@ def cost(program: Callable, mesh: Mesh, *arguments) -> Cost:
 
 
 _KINDS = "all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute"
-_EXCHANGE = re.compile(rf" = (.*?) ({_KINDS})(?:-start)?\(")
+_EXCHANGE = re.compile(rf" = (.*?) ({_KINDS})(?:-start)?\((?:.*?channel_id=(\d+))?")
 _ARRAY = re.compile(r"(bf16|f32|s32|pred|u32)\[([\d,]*)\]")
 _BYTES = {"bf16": 2, "f32": 4, "s32": 4, "u32": 4, "pred": 1}
 
 
 def _exchanged(text: str) -> Iterator[int]:
-    """Bytes of each exchange: its largest array, twice for a sum that all chips get."""
-    for result, kind in _EXCHANGE.findall(text):
+    """Bytes of each exchange: its largest array, twice for a sum that all chips get.
+
+    An exchange that goes on in steps beside other work is written once a step, on one channel.
+    """
+    channels = set()
+    for result, kind, channel in _EXCHANGE.findall(text):
+        if channel and channel in channels:
+            continue
+        channels.add(channel)
         sizes = [
             _BYTES[dtype] * int(np.prod([int(n) for n in shape.split(",") if n]))
             for dtype, shape in _ARRAY.findall(result)

@@ -91,8 +91,10 @@ def test_exchanges_are_read_from_the_program():
   %c = f32[16]{0} all-reduce(%r), to_apply=%add
   %d = f32[4,8]{1,0} all-gather-done(%b)
   %e = f32[9]{0} add(%c, %c)
+  %f = f32[7]{0} all-gather(%s), channel_id=3, dimensions={0}
+  %g = f32[7]{0} all-gather(%t), channel_id=3, dimensions={0}
 """
-    assert list(sizing._exchanged(text)) == [4 * 8 * 2, 4 * 8 * 4, 2 * 16 * 4]
+    assert list(sizing._exchanged(text)) == [4 * 8 * 2, 4 * 8 * 4, 2 * 16 * 4, 7 * 4]
 
 
 def test_a_full_decoder_lies_on_the_line_through_two_small_ones():
