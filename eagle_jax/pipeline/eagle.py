@@ -113,7 +113,9 @@ class _Run:
         models = {TRAIN: settings.models.features, HELD_OUT: settings.models.held_out_features}
         heads = {TRAIN: settings.domain_encoder, HELD_OUT: settings.held_out_domain_encoder}
         features = {
-            name: load_features(model, settings.models.batch_size, settings.mesh)
+            name: load_features(
+                model, settings.models.batch_size, settings.models.dtype, settings.mesh
+            )
             for name, model in models.items()
         }
         with self._stage(
@@ -180,7 +182,7 @@ class _Run:
         policy, training = self.experiment.models.policy, self.experiment.policy_training
         with self._stage(
             f"reference_{kind}", "design", kind=kind, reference=settings,
-            policy=self._generator(policy).name, policy_training=training,
+            policy=self._generator(policy, dtype=training.dtype).name, policy_training=training,
         ) as stage:  # fmt: skip
             seed = derive_seed(self.experiment.seed, 6)
             return run_reference_stage(
@@ -221,19 +223,20 @@ class _Run:
             run_evaluation_stage(stage, evaluation, contestants)
 
     def _generator(
-        self, name: str, mesh: MeshSettings | None = None
+        self, name: str, *, dtype: str | None = None, mesh: MeshSettings | None = None
     ) -> LocalGenerator | RemoteGenerator:
-        """The text generator that a model makes, on the experiment's mesh or another one."""
+        """The text generator that a model makes, in the dtype and on the mesh of most models or
+        in others."""
         if name in self.remote:
             return self.remote[name]
         models = self.experiment.models
-        model = load_model(name, mesh or self.experiment.mesh)
+        model = load_model(name, dtype or models.dtype, mesh or self.experiment.mesh)
         return LocalGenerator(model, models.batch_size, models.length_multiple)
 
     def _environment(self, name: str) -> LLMEnvironment:
         """The environment that a model plays."""
         return LLMEnvironment(
-            generator=self._generator(name, self.experiment.environment_mesh),
+            generator=self._generator(name, mesh=self.experiment.environment_mesh),
             book=self.book,
             entity_format=self.catalogue.entity_format,
             sampling=self.experiment.environment,

@@ -31,16 +31,18 @@ def model_folder(name: str) -> Path:
 
 
 @functools.cache
-def load_model(name: str, mesh: MeshSettings | None = None) -> LanguageModel:
+def load_model(
+    name: str, dtype: str = "float32", mesh: MeshSettings | None = None
+) -> LanguageModel:
     """The model in a folder as `model_folder` finds it, on a mesh or the default device; the same
     object every time."""
-    folder = model_folder(name)
-    return load_language_model(folder, mesh=None if mesh is None else make_mesh(mesh))
+    devices = None if mesh is None else make_mesh(mesh)
+    return load_language_model(model_folder(name), dtype=dtype, mesh=devices)
 
 
 @functools.cache
 def load_features(
-    name: str, batch_size: int, mesh: MeshSettings | None = None
+    name: str, batch_size: int, dtype: str = "float32", mesh: MeshSettings | None = None
 ) -> SentenceEncoder | LocalFeatures:
     """Features of texts, with a `name` that tells their weights.
 
@@ -49,5 +51,5 @@ def load_features(
     """
     if is_sentence_encoder(name):
         devices = None if mesh is None else make_mesh(mesh)
-        return load_sentence_encoder(name, batch_size=batch_size, mesh=devices)
-    return LocalFeatures(load_model(name, mesh), batch_size)
+        return load_sentence_encoder(name, batch_size=batch_size, dtype=dtype, mesh=devices)
+    return LocalFeatures(load_model(name, dtype, mesh), batch_size)

@@ -131,7 +131,8 @@ def run_reference_stage(
     """Next-token prediction on `pairs` from the model named `pretrained`; writes model/."""
     if not stage.is_complete():
         stage.begin()
-        model = with_updates(load_model(pretrained, mesh), policy_training, derive_seed(seed, 0))
+        base = load_model(pretrained, policy_training.dtype, mesh)
+        model = with_updates(base, policy_training, derive_seed(seed, 0))
         length = max(len(model.tokenizer.encode(prompt + " " + target)) for prompt, target in pairs)
 
         def draw_batches(step: int) -> tuple[Batch, ...]:
@@ -155,7 +156,8 @@ def run_reference_stage(
         save_policy(trained, stage.path / "model", model_folder(pretrained))
         stage.write_json("facts.json", {"num_pairs": len(pairs)})
         stage.finish()
-    return load_policy(stage.path / "model", load_model(pretrained, mesh), policy_training)
+    base = load_model(pretrained, policy_training.dtype, mesh)
+    return load_policy(stage.path / "model", base, policy_training)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,4 +252,5 @@ def run_agent_stage(
         facts = {"best_step": result.best_step, "environment_calls": int(calls)}
         stage.write_json("facts.json", facts)
         stage.finish()
-    return load_policy(stage.path / "model", load_model(pretrained, mesh), policy_training)
+    base = load_model(pretrained, policy_training.dtype, mesh)
+    return load_policy(stage.path / "model", base, policy_training)

@@ -66,7 +66,8 @@ class SplitSettings:
 class ModelSettings:
     """Which model plays each role: `minilens/<name>` or a folder in Hugging Face layout;
     environment, generator and rater may be `remote/<name>` of the experiment's table `remote`,
-    features and held_out_features a folder of sentence-transformers."""
+    features and held_out_features a folder of sentence-transformers. dtype: of their parameters
+    and activations; the policy's is that of `PolicyTrainingSettings`."""
 
     policy: str
     environment: str
@@ -74,6 +75,7 @@ class ModelSettings:
     rater: str
     features: str
     held_out_features: str
+    dtype: Literal["float32", "bfloat16"]
     batch_size: int
     length_multiple: int
 
@@ -119,14 +121,23 @@ class PolicyTrainingSettings:
     """What of the policy's model is trained, for the reference policies and their agents.
 
     mode: all parameters (then they are float32), or low-rank updates beside the frozen ones.
+    dtype: of the policy's own parameters; the updates are float32.
     lora: these updates, in mode "lora" only.
     remat, scan_layers: as in `DecoderConfig`; less memory and faster compilation of deep models.
     """
 
     mode: Literal["full", "lora"]
+    dtype: Literal["float32", "bfloat16"]
     lora: LoRA
     remat: bool
     scan_layers: bool
+
+    def __post_init__(self):
+        if self.mode == "full" and self.dtype != "float32":
+            raise ValueError(
+                f"policy_training: mode full trains all parameters, which needs float32, got dtype "
+                f"{self.dtype}; mode lora trains updates beside {self.dtype} ones"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

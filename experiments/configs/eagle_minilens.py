@@ -64,6 +64,7 @@ def _world(config: ConfigDict) -> None:
             "rater": "minilens/generator",
             "features": "minilens/environment_a",
             "held_out_features": "minilens/environment_b",  # another model for held-out scores
+            "dtype": "float32",  # or bfloat16: of all but the policy
             "batch_size": 128,
             "length_multiple": 32,
         }
@@ -153,6 +154,7 @@ def _training(config: ConfigDict) -> None:
     config.policy_training = ConfigDict(
         {
             "mode": "full",  # or lora: low-rank updates of the frozen model, for large ones
+            "dtype": "float32",  # or bfloat16, in mode lora
             "lora": {"rank": 8, "alpha": 16.0, "targets": "attention|feed_forward"},
             "remat": False,  # True: layers are computed again in the backward pass, not kept
             "scan_layers": False,  # True: all layers are compiled as one

@@ -23,6 +23,7 @@ from experiments.configs import eagle_minilens, eagle_remote
             {"best_of_n": ("test_call",)},
             r"best_of_n\[0\]: expected one of 'test_calls', 'all_calls', got 'test_call'",
         ),
+        ("policy_training", {"dtype": "bfloat16"}, "mode full trains all .* needs float32"),
         ("evaluation", {"num_reachable": 1}, r"num_reachable 0 or at least 2 \(got 1\)"),
         ("evaluation", {"num_starts": 1}, r"num_starts must be at least 2 \(got 1\)"),
     ],
