@@ -123,7 +123,7 @@ class PolicyTrainingSettings:
     mode: all parameters (then they are float32), or low-rank updates beside the frozen ones.
     dtype: of the policy's own parameters; the updates are float32.
     lora: these updates, in mode "lora" only.
-    remat, scan_layers: as in `DecoderConfig`; less memory and faster compilation of deep models.
+    remat, scan_layers: as in `DecoderConfig`; both together save memory where layers are many.
     """
 
     mode: Literal["full", "lora"]
