@@ -7,7 +7,6 @@ import threading
 
 import pytest
 
-from eagle_jax.base.prompts import Prompt
 from eagle_jax.language_model.generation import BudgetedGenerator, Generation, SamplingSettings
 from eagle_jax.language_model.generation_cache import (
     ANSWERED,
@@ -17,32 +16,6 @@ from eagle_jax.language_model.generation_cache import (
     GenerationCache,
     Request,
 )
-
-SAMPLING = SamplingSettings(temperature=0.5, top_k=0, top_p=1.0, max_new_tokens=8)
-
-
-def prompts(*texts):
-    return [Prompt(text=text, stop=("#END",), opening="#BEGIN") for text in texts]
-
-
-class Counting:
-    """Remembers its calls; gives token ids and log-probs as a local model would."""
-
-    def __init__(self, name):
-        self.name = name
-        self.calls = []
-
-    def generate(self, prompts, sampling, seed):
-        self.calls.append([prompt.text for prompt in prompts])
-        return [
-            Generation(
-                text=f"{prompt.text}/{seed}/{row}",
-                token_ids=(row, seed),
-                log_probs=(-0.1, -1 / 3),
-                stop_reason="length",
-            )
-            for row, prompt in enumerate(prompts)
-        ]
 
 
 def test_the_cache_survives_a_new_process_and_asks_once(tmp_path):
@@ -73,6 +46,7 @@ def test_whatever_changes_the_text_misses_the_cache(tmp_path, texts, sampling, s
     made = cached.generate(prompts(*texts), sampling, seed)
     assert made == Counting("model@1").generate(prompts(*texts), sampling, seed)
     assert len(inner.calls) == 2
+from tests.language_model.counting_generator import SAMPLING, Counting, prompts
 
 
 def test_another_model_misses_the_cache(tmp_path):

@@ -6,47 +6,20 @@ import numpy as np
 import pytest
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.prompts import Prompt
 from eagle_jax.language_model.generation import (
     BudgetedGenerator,
     BudgetExhausted,
-    Generation,
     SamplingSettings,
     ScriptedGenerator,
     cut_at_stop,
 )
-
-SAMPLING = SamplingSettings(temperature=0.5, top_k=0, top_p=1.0, max_new_tokens=8)
-
-
-def prompts(*texts):
-    return [Prompt(text=text, stop=("#END",), opening="#BEGIN") for text in texts]
-
-
-class Counting:
-    """Remembers its calls; gives token ids and log-probs as a local model would."""
-
-    def __init__(self, name):
-        self.name = name
-        self.calls = []
-
-    def generate(self, prompts, sampling, seed):
-        self.calls.append([prompt.text for prompt in prompts])
-        return [
-            Generation(
-                text=f"{prompt.text}/{seed}/{row}",
-                token_ids=(row, seed),
-                log_probs=(-0.1, -1 / 3),
-                stop_reason="length",
-            )
-            for row, prompt in enumerate(prompts)
-        ]
 
 
 def test_the_first_stop_string_cuts():
     assert cut_at_stop("a b #END c #STOP", ("#STOP", "#END")) == ("a b ", True)
     assert cut_at_stop("a b", ("#STOP",)) == ("a b", False)
     assert cut_at_stop("a b", ()) == ("a b", False)
+from tests.language_model.counting_generator import SAMPLING, Counting, prompts
 
 
 def test_a_script_follows_prompt_seed_and_row_only():
