@@ -16,6 +16,7 @@ from eagle_jax.language_model.generation_cache import (
     GenerationCache,
     Request,
 )
+from tests.language_model.counting_generator import SAMPLING, Counting, prompts
 
 
 def test_the_cache_survives_a_new_process_and_asks_once(tmp_path):
@@ -46,7 +47,6 @@ def test_whatever_changes_the_text_misses_the_cache(tmp_path, texts, sampling, s
     made = cached.generate(prompts(*texts), sampling, seed)
     assert made == Counting("model@1").generate(prompts(*texts), sampling, seed)
     assert len(inner.calls) == 2
-from tests.language_model.counting_generator import SAMPLING, Counting, prompts
 
 
 def test_another_model_misses_the_cache(tmp_path):

@@ -13,13 +13,13 @@ from eagle_jax.language_model.generation import (
     ScriptedGenerator,
     cut_at_stop,
 )
+from tests.language_model.counting_generator import SAMPLING, Counting, prompts
 
 
 def test_the_first_stop_string_cuts():
     assert cut_at_stop("a b #END c #STOP", ("#STOP", "#END")) == ("a b ", True)
     assert cut_at_stop("a b", ("#STOP",)) == ("a b", False)
     assert cut_at_stop("a b", ()) == ("a b", False)
-from tests.language_model.counting_generator import SAMPLING, Counting, prompts
 
 
 def test_a_script_follows_prompt_seed_and_row_only():
