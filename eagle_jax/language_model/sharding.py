@@ -17,7 +17,6 @@ import re
 from typing import Any, TypeVar
 
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -182,18 +181,6 @@ def on_mesh_of(params: Any) -> contextlib.AbstractContextManager:
     """The context in which functions of these parameters are called and compiled."""
     mesh = mesh_of(params)
     return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
-
-
-def put_batch(mesh: Mesh | None, batch: Tree) -> Tree:
-    """Host arrays [B, ...], the same ones in every process, split along B over the mesh."""
-    if mesh is None:
-        return batch
-
-    def put(array: np.ndarray) -> jax.Array:
-        sharding = _sharding(mesh, (("data", "fsdp"), *[None] * (array.ndim - 1)), array.shape)
-        return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
-
-    return jax.tree.map(put, batch)
 
 
 def fetch(tree: Tree) -> Tree:
