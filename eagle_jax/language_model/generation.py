@@ -72,6 +72,11 @@ def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
     return (text[: min(starts)], True) if starts else (text, False)
 
 
+def without_opening(text: str, opening: str) -> str:
+    """What a chat model wrote: its turn may begin with the marker that the prompt ended in."""
+    return text.lstrip().removeprefix(opening)
+
+
 class BudgetedGenerator:
     """Counts generations and refuses a call that would exceed max_calls before asking."""
 

@@ -20,7 +20,12 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.base.prompts import Prompt
 from eagle_jax.language_model.batch_sampling import sample_batch
 from eagle_jax.language_model.decoder_config import DecoderConfig
-from eagle_jax.language_model.generation import Generation, SamplingSettings, cut_at_stop
+from eagle_jax.language_model.generation import (
+    Generation,
+    SamplingSettings,
+    cut_at_stop,
+    without_opening,
+)
 from eagle_jax.language_model.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.prompt_tokens import (
     PromptTooLongError,
@@ -132,7 +137,12 @@ class LocalGenerator:
                 output = self._sample(batch_rows, ids, vectors, stop, sampling, seed)
                 for index, row in enumerate(batch_rows):
                     made = _to_generation(self.model.tokenizer, output, index, stop)
-                    generations[row] = dataclasses.replace(made, num_cut_tokens=num_cut[row])
+                    text = made.text
+                    if self.model.tokenizer.chat_template is not None:
+                        text = without_opening(text, prompts[row].opening)
+                    generations[row] = dataclasses.replace(
+                        made, text=text, num_cut_tokens=num_cut[row]
+                    )
         return [generations[row] for row in range(len(prompts))]
 
     def _cut(

@@ -6,7 +6,7 @@ import json
 from typing import Any, NamedTuple
 
 from eagle_jax.base.prompts import Prompt
-from eagle_jax.language_model.generation import Generation, cut_at_stop
+from eagle_jax.language_model.generation import Generation, cut_at_stop, without_opening
 
 # Others ("abort", "error") say that the server gave up half-way.
 _FINISHED = ("stop", "length", "content_filter")
@@ -68,8 +68,7 @@ def _to_generation(choice: dict[str, Any], prompt: Prompt, is_chat: bool) -> Gen
     # filter held it back. That is an answer; whoever asked counts it as malformed.
     text = (choice["message"]["content"] if is_chat else choice["text"]) or ""
     if is_chat:
-        # The model begins a turn of its own, and may begin it with the marker that it was given.
-        text = text.lstrip().removeprefix(prompt.opening)
+        text = without_opening(text, prompt.opening)
     text.encode()  # half a surrogate pair is legal in JSON, and in no text
     text, was_cut = cut_at_stop(text, prompt.stop)
     reason = choice["finish_reason"]

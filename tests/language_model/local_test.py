@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -170,6 +171,20 @@ def test_embeddings_stand_where_placeholders_are(model):
         generator.generate_spliced(prompts(texts), [table[:2, :3], [], []], "w89", SAMPLING, 7)
     with pytest.raises(UserError, match="'w89 w89' is not one token of tiny"):
         generator.generate_spliced(prompts(texts), [], "w89 w89", SAMPLING, 7)
+
+
+def test_a_chat_model_may_begin_its_turn_with_the_opening(model, tmp_path, tokenizer_writer):
+    tokenizer_writer(tmp_path, with_bos=True)
+    path = tmp_path / "tokenizer_config.json"
+    template = {"chat_template": "{{ messages[0]['content'] }} w7"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | template))
+    chat = dataclasses.replace(model, tokenizer=load_tokenizer(tmp_path))
+    generator = LocalGenerator(chat, batch_size=4, length_multiple=8)
+    (plain,) = generator.generate([Prompt(text="w1", stop=(), opening="none")], SAMPLING, 3)
+    opening = plain.text.split()[0]
+    (made,) = generator.generate([Prompt(text="w1", stop=(), opening=opening)], SAMPLING, 3)
+    assert made == dataclasses.replace(plain, text=plain.text.removeprefix(opening))
+    assert made.text != plain.text
 
 
 def test_a_prompt_beyond_the_positions_is_refused_with_its_lengths(model):
