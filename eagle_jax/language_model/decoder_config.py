@@ -24,11 +24,14 @@ class Family:
     model_type: str
     architecture: str
     default_head_dim: int | None = None  # None: hidden_size / num_attention_heads
+    default_activation: str = "silu"
+    default_rotary_share: float = 1.0  # of a head's coordinates
     norm: Literal["rms", "layer"] = "rms"
     block: Literal["sequential", "parallel", "parallel_one_norm"] = "sequential"
     is_gated: bool = True  # down(act(gate) * up), else down(act(up))
     query_key_value_bias: bool = False  # where config.json does not say it
     has_all_biases: bool = False  # linear layers have biases
+    unembedding_bias: bool = False
     learned_positions: bool = False  # added to the embeddings; no rotary positions
     head_norms: bool = False  # RMSNorm of every query and key head
     # Gemma: norms scale by 1 + weight, embeddings by sqrt(hidden_size), heads are tied.
@@ -53,12 +56,14 @@ FAMILIES = {
             model_type="gemma",
             architecture="GemmaForCausalLM",
             default_head_dim=256,
+            default_activation="gelu_pytorch_tanh",
             is_gemma=True,
         ),
         Family(
             model_type="gemma2",
             architecture="Gemma2ForCausalLM",
             default_head_dim=256,
+            default_activation="gelu_pytorch_tanh",
             is_gemma=True,
             output_norms=True,
             local_every=2,
@@ -67,6 +72,7 @@ FAMILIES = {
             model_type="gemma3_text",
             architecture="Gemma3ForCausalLM",
             default_head_dim=256,
+            default_activation="gelu_pytorch_tanh",
             head_norms=True,
             is_gemma=True,
             output_norms=True,
@@ -75,6 +81,7 @@ FAMILIES = {
         Family(
             model_type="gpt2",
             architecture="GPT2LMHeadModel",
+            default_activation="gelu_new",
             norm="layer",
             is_gated=False,
             has_all_biases=True,
@@ -83,6 +90,8 @@ FAMILIES = {
         Family(
             model_type="gpt_neox",
             architecture="GPTNeoXForCausalLM",
+            default_activation="gelu",
+            default_rotary_share=0.25,
             norm="layer",
             block="parallel",
             is_gated=False,
@@ -91,6 +100,9 @@ FAMILIES = {
         Family(
             model_type="phi",
             architecture="PhiForCausalLM",
+            default_activation="gelu_new",
+            default_rotary_share=0.5,
+            unembedding_bias=True,
             norm="layer",
             block="parallel_one_norm",
             is_gated=False,
@@ -174,7 +186,6 @@ class DecoderConfig:
     query_key_value_bias: bool
     output_bias: bool
     feed_forward_bias: bool
-    unembedding_bias: bool
     tie_word_embeddings: bool
     initializer_range: float
     lora: LoRA | None = None

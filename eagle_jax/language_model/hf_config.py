@@ -42,6 +42,7 @@ _REQUIRED = {
     "scale_attn_by_inverse_layer_idx": False,
     "add_cross_attention": False,
 }
+_EPSILONS = {"rms": ("rms_norm_eps", 1e-6), "layer": ("layer_norm_eps", 1e-5)}
 _WITH_WINDOWS = ("mistral", "qwen2", "qwen3", "gemma2", "gemma3_text")
 _NECESSARY = (
     "vocab_size",
@@ -94,7 +95,7 @@ def decoder_config_from_hf(config_json: Mapping[str, Any]) -> DecoderConfig:
     default_head_dim = family.default_head_dim or config_json["hidden_size"] // num_heads
     head_dim = get("head_dim") or default_head_dim
     rope, local_rope = _ropes(family, config_json)
-    default_eps = 1e-6 if family.norm == "rms" else 1e-5
+    eps_key, default_eps = _EPSILONS[family.norm]
     has_attention_bias = bool(get("attention_bias", family.has_all_biases))
     return DecoderConfig(
         family=family,
@@ -111,33 +112,23 @@ def decoder_config_from_hf(config_json: Mapping[str, Any]) -> DecoderConfig:
         rope=rope,
         local_rope=local_rope,
         layer_windows=_layer_windows(family, config_json),
-        norm_eps=float(get("rms_norm_eps", get("layer_norm_eps", default_eps))),
+        norm_eps=float(get(eps_key, default_eps)),
         attention_scale=_attention_scale(family, config_json, head_dim),
         attention_softcap=get("attn_logit_softcapping", 50.0 if model_type == "gemma2" else None),
         logit_softcap=get("final_logit_softcapping", 30.0 if model_type == "gemma2" else None),
-        activation=get("hidden_activation") or get("hidden_act", _default_activation(family)),
+        activation=get("hidden_activation") or get("hidden_act", family.default_activation),
         query_key_value_bias=family.query_key_value_bias or has_attention_bias,
         output_bias=not family.query_key_value_bias and has_attention_bias,
         feed_forward_bias=bool(get("mlp_bias", family.has_all_biases)),
-        unembedding_bias=model_type == "phi",
         tie_word_embeddings=get("tie_word_embeddings", family.is_gemma or model_type == "gpt2"),
         initializer_range=float(get("initializer_range", 0.02)),
     )
 
 
-def _default_activation(family: Family) -> str:
-    if family.is_gemma:
-        return "gelu_pytorch_tanh"
-    return {"gpt2": "gelu_new", "phi": "gelu_new", "gpt_neox": "gelu"}.get(
-        family.model_type, "silu"
-    )
-
-
 def _rotary_dim(family: Family, config_json: Mapping[str, Any], head_dim: int) -> int:
     """How many coordinates of a head are rotated: a share of them in GPT-NeoX and Phi."""
-    default = {"gpt_neox": 0.25, "phi": 0.5}.get(family.model_type, 1.0)
     parameters = config_json.get("rope_parameters") or {}
-    share = config_json.get("partial_rotary_factor", default)
+    share = config_json.get("partial_rotary_factor", family.default_rotary_share)
     return int(head_dim * parameters.get("partial_rotary_factor", share))
 
 
@@ -222,7 +213,7 @@ def decoder_config_to_hf(config: DecoderConfig) -> dict[str, Any]:
         "max_position_embeddings": config.max_position_embeddings,
         "rope_theta": config.rope.theta,
         "rope_scaling": _rope_scaling(config.rope),
-        "rms_norm_eps": config.norm_eps,
+        _EPSILONS[config.family.norm][0]: config.norm_eps,
         "tie_word_embeddings": config.tie_word_embeddings,
         "initializer_range": config.initializer_range,
         "hidden_act": config.activation,
@@ -235,11 +226,8 @@ def decoder_config_to_hf(config: DecoderConfig) -> dict[str, Any]:
             for window in config.layer_windows
         ],
     }
-    if config.family.norm == "layer":
-        config_json |= {
-            "layer_norm_eps": config.norm_eps,
-            "use_parallel_residual": config.block != "sequential",
-        }
+    if config.family.block != "sequential":
+        config_json["use_parallel_residual"] = config.block != "sequential"
     if 0 < config.rotary_dim < config.head_dim:
         config_json["partial_rotary_factor"] = config.rotary_dim / config.head_dim
     if config.family.model_type in _OLD_KEYS:

@@ -125,7 +125,7 @@ class Decoder(nnx.Module):
             self.position_embedding = nnx.Param(positions)
         if not config.tie_word_embeddings:
             self.unembedding = nnx.Param(init(rngs.params(), shape, jnp.float32))
-        if config.unembedding_bias:
+        if config.family.unembedding_bias:
             self.unembedding_bias = nnx.Param(jnp.zeros((config.vocab_size,), jnp.float32))
 
     def embed(self, tokens: jax.Array, soft: SoftEmbeddings | None = None) -> jax.Array:
@@ -224,7 +224,7 @@ class Decoder(nnx.Module):
         flat = jnp.matmul(
             hidden.reshape(-1, hidden.shape[-1]), matrix[...].T, preferred_element_type=jnp.float32
         )
-        if self.config.unembedding_bias:
+        if self.config.family.unembedding_bias:
             flat += self.unembedding_bias[...][None].astype(jnp.float32)
         if self.config.logit_softcap is not None:
             flat = self.config.logit_softcap * jnp.tanh(flat / self.config.logit_softcap)

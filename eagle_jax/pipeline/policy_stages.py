@@ -129,9 +129,9 @@ def run_reference_stage(
     seed: int,
 ) -> LanguageModel:
     """Next-token prediction on `pairs` from the model named `pretrained`; writes model/."""
+    base = load_model(pretrained, policy_training.dtype, mesh)
     if not stage.is_complete():
         stage.begin()
-        base = load_model(pretrained, policy_training.dtype, mesh)
         model = with_updates(base, policy_training, derive_seed(seed, 0))
         length = max(len(model.tokenizer.encode(prompt + " " + target)) for prompt, target in pairs)
 
@@ -156,7 +156,6 @@ def run_reference_stage(
         save_policy(trained, stage.path / "model", model_folder(pretrained))
         stage.write_json("facts.json", {"num_pairs": len(pairs)})
         stage.finish()
-    base = load_model(pretrained, policy_training.dtype, mesh)
     return load_policy(stage.path / "model", base, policy_training)
 
 
