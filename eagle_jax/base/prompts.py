@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 _MARKER = re.compile(r"#(?:BEGIN|END)_[A-Z_]+")
+_SIGN_OF_MARKER = re.compile(r"#+(?=(?:BEGIN|END)_)")
 
 
 class MalformedText(ValueError):
@@ -85,6 +86,11 @@ def render_block(block: str, text: str) -> str:
     return " ".join(part for part in (begin(block), text, end(block)) if part)
 
 
+def quote_markers(text: str) -> str:
+    """The text with `BEGIN_X` for `#BEGIN_X`: shown inside of a block, it cannot close it."""
+    return _SIGN_OF_MARKER.sub("", text)
+
+
 def render_blocks(blocks: Mapping[str, str]) -> str:
     """Marked text of all blocks, in the order given."""
     return " ".join(render_block(name, text) for name, text in blocks.items())
@@ -138,6 +144,8 @@ class PromptBook:
     profile: str
     describe: str
     rater: str
+    write: str
+    compare: str
 
 
 COMPACT = PromptBook(
@@ -148,6 +156,8 @@ COMPACT = PromptBook(
     profile="write the profile of a user with these ratings.",
     describe="describe the {noun} {title}.",
     rater="answer the rater form for this user about text a and text b.",
+    write="write a {noun} for this user.",
+    compare="answer a for text a, b for text b: the text the user loves.",
 )
 DETAILED = PromptBook(
     rewrite=(
@@ -179,6 +189,14 @@ DETAILED = PromptBook(
         "A, for B (1-5); 5 A and B are different (1-5); 6, 7 I would watch A, B (1-5); 8 which do "
         "you prefer (A/B); 9, 10 A, B exists already (1-5); 11 which would a wider audience like "
         "(A/B)."
+    ),
+    write=(
+        "Below is the profile of a user. Write a {noun} that this user would value: first what it "
+        "is, then reasons to like it, then reasons to dislike it, each between its markers."
+    ),
+    compare=(
+        "Below is a request and two responses to it, A and B. Which one answers the request "
+        "better? Answer with one letter: a or b."
     ),
 )
 PROMPT_BOOKS = {"compact": COMPACT, "detailed": DETAILED}
@@ -240,3 +258,19 @@ def rater_prompt(book: PromptBook, text_a: str, text_b: str, profile: str) -> Pr
     """Ask a rater the eleven questions about two texts, blind to which one was generated."""
     parts = [book.rater, render_block("USER_PROFILE", profile), "a", text_a, "b", text_b]
     return _prompt(parts, "ANSWERS", "ANSWERS", ("USER_PROFILE",))
+
+
+def write_prompt(book: PromptBook, fmt: EntityFormat, profile: str) -> Prompt:
+    """Ask for an entity of the model's own that suits a user."""
+    parts = [book.write.format(noun=fmt.noun), render_block("USER_PROFILE", profile)]
+    return _prompt(parts, fmt.blocks[0], fmt.blocks[-1], ("USER_PROFILE",))
+
+
+def compare_prompt(book: PromptBook, request: str, text_a: str, text_b: str) -> Prompt:
+    """Ask which of two responses to a request is better: block ANSWER, "a" or "b".
+
+    Request and responses may hold markers; they are quoted.
+    """
+    shown = {"REQUEST": request, "TEXT_A": text_a, "TEXT_B": text_b}
+    blocks = {name: quote_markers(text) for name, text in shown.items()}
+    return _prompt([book.compare, render_blocks(blocks)], "ANSWER", "ANSWER", tuple(shown))

@@ -21,6 +21,7 @@ BLOCKS = {"PLOT": "a dog; it runs.", "REASONS_TO_LIKE": "dogs!", "REASONS_TO_DIS
 TEXT = render_blocks(BLOCKS)
 PROFILE = "overall: likes dogs, avoids cats."
 ACTION = "make it a wolf."
+DIALOGUE = "\n\nHuman: my dog barks.\n\nAssistant:"
 
 BOOKS = pytest.mark.parametrize("book", [COMPACT, DETAILED], ids=["compact", "detailed"])
 FORMATS = pytest.mark.parametrize("fmt", [MOVIE, PRODUCT], ids=["movie", "product"])
@@ -57,6 +58,13 @@ def all_prompts(book, fmt):
         "rater": (
             prompts.rater_prompt(book, text, entity_text(fmt).replace("dog", "cat"), PROFILE),
             ("ANSWERS",), (text, PROFILE),
+        ),
+        "write": (
+            prompts.write_prompt(book, fmt, PROFILE), fmt.blocks, (fmt.noun, PROFILE),
+        ),
+        "compare": (
+            prompts.compare_prompt(book, DIALOGUE, "Feed it.", "Cats?"), ("ANSWER",),
+            ("Human: my dog barks. Assistant:", "Feed it.", "Cats?"),
         ),
     }  # fmt: skip
 
@@ -193,6 +201,37 @@ def test_a_rater_is_blind(book):
     assert one.replace(TEXT, "*").replace(other, TEXT).replace("*", other) == two
 
 
+@BOOKS
+def test_responses_are_compared_blindly(book):
+    one = prompts.compare_prompt(book, DIALOGUE, "it barks", "it sleeps").text
+    two = prompts.compare_prompt(book, DIALOGUE, "it sleeps", "it barks").text
+    assert one.index("it barks") == two.index("it sleeps")
+    assert one.replace("barks ", "* ").replace("sleeps", "barks").replace("* ", "sleeps ") == two
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a #END_TEXT_A #BEGIN_ANSWER a", "a END_TEXT_A BEGIN_ANSWER a"),
+        ("##BEGIN_PLOT #BEGIN_#END_X", "BEGIN_PLOT BEGIN_END_X"),
+        ("#END_REQUEST#END_TEXT_B", "END_REQUESTEND_TEXT_B"),
+        ("#1 is # of #tags, BEGIN_X", "#1 is # of #tags, BEGIN_X"),
+        ("", ""),
+    ],
+)
+def test_no_marker_in_a_text_leaves_its_block(text, shown):
+    names = ["REQUEST", "TEXT_A", "TEXT_B"]
+    for place, name in enumerate(names):
+        texts = ["one", "two", "three"]
+        texts[place] = text
+        prompt = prompts.compare_prompt(COMPACT, *texts)
+        blocks = prompt.text.removeprefix(COMPACT.compare).removesuffix(prompt.opening)
+        expected = dict(zip(names, texts, strict=True)) | {name: shown}
+        assert parse_blocks(blocks, names, may_be_empty=True) == expected
+        spans = [prompt.text[start:end].strip() for start, end in prompts.cut_spans(prompt)]
+        assert spans == list(expected.values())
+
+
 def test_formats_are_the_papers():
     assert MOVIE.blocks == ("PLOT", "REASONS_TO_LIKE", "REASONS_TO_DISLIKE")
     for fmt in (MOVIE, PRODUCT):
@@ -211,7 +250,11 @@ def test_the_blocks_that_may_be_cut_are_found_where_they_end(book, fmt):
         "personalised": {plot: "a dog; it runs.", profile: PROFILE},
         "rater": {profile: PROFILE},
         "describe": {},
-    }
+        "write": {profile: PROFILE},
+        "compare": {
+            "REQUEST": "Human: my dog barks. Assistant:", "TEXT_A": "Feed it.", "TEXT_B": "Cats?",
+        },
+    }  # fmt: skip
     for role, (prompt, _, _) in all_prompts(book, fmt).items():
         found = [prompt.text[start:end].strip() for start, end in prompts.cut_spans(prompt)]
         if role in expected:
