@@ -1,4 +1,4 @@
-"""Means with bootstrap intervals, plain, clustered and paired.
+"""Means with intervals: bootstrap (plain, clustered, paired), and Student's t for a few seeds.
 
 Axis letters: N values, C clusters, R resamples.
 """
@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Hashable, Sequence
 
 import numpy as np
+import scipy.stats
 
 # Resamples are drawn in blocks of at most this many entries, to bound the memory.
 _BLOCK_ENTRIES = 2_000_000
@@ -104,6 +105,26 @@ def paired_difference(
     if values.shape != baseline.shape:
         raise ValueError(f"pairs need equal shapes, got {values.shape} and {baseline.shape}")
     return bootstrap_interval(values - baseline, settings, clusters=clusters)
+
+
+def t_interval(values: Sequence[float], confidence: float) -> Interval:
+    """mean +- t * s / sqrt(N), with t of N - 1 degrees of freedom: for a few independent runs.
+
+    Fewer than ten or so values are too few to resample: a bootstrap interval of theirs is too
+    narrow. values: [N]. Raises ValueError for fewer than two values or one that is not finite.
+    """
+    values = np.asarray(values, np.float64)
+    if len(values) < 2:
+        raise ValueError(f"an interval needs at least two independent values, got {len(values)}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{np.count_nonzero(~np.isfinite(values))} values are not finite")
+    quantile = scipy.stats.t.ppf((1.0 + confidence) / 2.0, len(values) - 1)
+    half = quantile * values.std(ddof=1) / np.sqrt(len(values))
+    mean = values.mean()
+    return Interval(
+        mean=float(mean), low=float(mean - half), high=float(mean + half),
+        num_values=len(values), num_clusters=len(values),
+    )
 
 
 def separated(better: Interval, worse: Interval) -> bool:

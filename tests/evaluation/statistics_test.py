@@ -12,6 +12,7 @@ from eagle_jax.evaluation.statistics import (
     bootstrap_interval,
     paired_difference,
     separated,
+    t_interval,
 )
 
 SETTINGS = BootstrapSettings(num_resamples=4000, confidence=0.95, seed=0)
@@ -99,6 +100,20 @@ def test_pairing_removes_what_the_starts_share():
     assert difference.high == pytest.approx(student.high, abs=0.05)
 
 
+@pytest.mark.parametrize("confidence", [0.5, 0.95])
+def test_few_values_have_students_interval(confidence):
+    values = np.random.default_rng(7).normal(2.0, 3.0, size=5)
+    ours = t_interval(values, confidence)
+    peer = scipy.stats.ttest_1samp(values, 0.0).confidence_interval(confidence)
+    np.testing.assert_allclose([ours.mean, ours.low, ours.high], [values.mean(), *peer])
+    # -1, 0, 1: s = 1, and t of 2 degrees of freedom at 95 % is 4.303.
+    by_hand = t_interval([-1, 0, 1], 0.95)
+    assert by_hand.high == pytest.approx(4.3027 / 3**0.5, abs=1e-4)
+    assert t_interval([2.0, 2.0], confidence) == Interval(
+        mean=2.0, low=2.0, high=2.0, num_values=2, num_clusters=2
+    )
+
+
 def test_separated_means_above_without_overlap():
     def interval(low, high):
         return Interval(mean=(low + high) / 2, low=low, high=high, num_values=9, num_clusters=9)
@@ -117,5 +132,9 @@ def test_bad_input_is_refused():
         bootstrap_interval([1.0, 2.0], SETTINGS, clusters=[1, 2, 3])
     with pytest.raises(ValueError, match="equal shapes"):
         paired_difference([1.0, 2.0], [1.0], SETTINGS)
+    with pytest.raises(ValueError, match="at least two independent values, got 1"):
+        t_interval([1.0], 0.95)
+    with pytest.raises(ValueError, match="1 values are not finite"):
+        t_interval([1.0, np.inf], 0.95)
     with pytest.raises(ValueError, match="confidence"):
         dataclasses.replace(SETTINGS, confidence=95)
