@@ -28,7 +28,7 @@ WORDS = [f"word{letter}" for letter in "abcdefgh"]
 NOTE = EntityFormat(noun="note", blocks=("NOTE",), action_categories=("any",))
 BOOK = PromptBook(
     rewrite="rewrite", policy="act", generic_action="act", personalised_action="act",
-    profile="act", describe="act", rater="act",
+    profile="act", describe="act", rater="act", write="act", compare="act",
 )  # fmt: skip
 
 
