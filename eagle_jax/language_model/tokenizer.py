@@ -76,6 +76,20 @@ class Tokenizer:
         """
         return self._encode_prompt(text)[0].ids
 
+    def encode_response(self, prompt: str, response: str) -> tuple[list[int], list[int]]:
+        """Ids of the prompt as `encode_prompt` gives them, and of the response that follows it.
+
+        Both texts are encoded together where the prompt's ids are the same then: many a tokenizer
+        spells words within a text otherwise than at its beginning. Else each for itself.
+        """
+        encoding, rendered = self._encode_prompt(prompt)
+        # What a template rendered has the beginning token already.
+        adds_special = self.chat_template is None
+        both = self.backend.encode(rendered + response, add_special_tokens=adds_special).ids
+        if both[: len(encoding.ids)] == encoding.ids:
+            return encoding.ids, both[len(encoding.ids) :]
+        return encoding.ids, self.backend.encode(response, add_special_tokens=False).ids
+
     def prompt_offsets(self, text: str) -> list[tuple[int, int]]:
         """The characters [start, end) of `text` that each token of `encode_prompt` stands for.
 

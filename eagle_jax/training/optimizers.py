@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import jax
 import optax
+
+OptimizerName = Literal["adamw", "rmsprop"]
 
 
 def make_optimizer(
@@ -12,24 +16,31 @@ def make_optimizer(
     max_gradient_norm: float | None,
     weight_decay: float,
     second_moment_decay: float,
+    name: OptimizerName = "adamw",
 ) -> optax.GradientTransformation:
-    """Adam (Kingma & Ba 2015) with decoupled decay (Loshchilov & Hutter 2019, AdamW).
+    """Adam (Kingma & Ba 2015) with decoupled decay (Loshchilov & Hutter 2019, AdamW); or RMSprop.
 
-    Gradients are clipped by their global norm (None: not). Matrices decay; norms, biases and other
-    vectors do not.
+    RMSprop is PyTorch's: the decay is added to the (clipped) gradient. Gradients are clipped by
+    their global norm (None: not). Matrices decay; norms, biases and other vectors do not.
     """
-    if weight_decay:
-        adam = optax.adamw(
-            learning_rate,
-            b2=second_moment_decay,
-            weight_decay=weight_decay,
-            mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
+    if name == "rmsprop":
+        optimizer = optax.chain(
+            optax.add_decayed_weights(weight_decay, _matrices),
+            optax.rmsprop(learning_rate, second_moment_decay, eps=1e-8, eps_in_sqrt=False),
+        )
+    elif weight_decay:
+        optimizer = optax.adamw(
+            learning_rate, b2=second_moment_decay, weight_decay=weight_decay, mask=_matrices
         )
     else:
-        adam = optax.adam(learning_rate, b2=second_moment_decay)
+        optimizer = optax.adam(learning_rate, b2=second_moment_decay)
     if max_gradient_norm is None:
-        return adam
-    return optax.chain(optax.clip_by_global_norm(max_gradient_norm), adam)
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(max_gradient_norm), optimizer)
+
+
+def _matrices(params):
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
 def warmup_cosine(peak: float, warmup_steps: int, num_steps: int) -> optax.Schedule:

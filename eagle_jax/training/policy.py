@@ -71,19 +71,28 @@ def encode_policy_batch(
         prompt_token_ids(tokenizer, prompt, generation.num_cut_tokens)
         for prompt, generation in zip(prompts, generations, strict=True)
     ]
-    longest = max(map(len, prompt_ids))
-    multiple = 1 << max(3, (longest - 1).bit_length() - 4)  # an eighth of the power of two below
-    prompt_tokens, prompt_mask = tokenizer.left_pad(prompt_ids, multiple)
-    action_tokens = np.full((len(generations), num_action_tokens), tokenizer.pad_id, np.int32)
-    action_mask = np.zeros((len(generations), num_action_tokens), bool)
     for row, generation in enumerate(generations):
         if generation.token_ids is None:
             raise ValueError("the policy's generations have no token ids: it must be a local model")
         length = len(generation.token_ids)
         if length > num_action_tokens:
             raise ValueError(f"action {row} has {length} tokens, room is for {num_action_tokens}")
-        action_tokens[row, :length] = generation.token_ids
-        action_mask[row, :length] = True
+    longest = max(map(len, prompt_ids))
+    multiple = 1 << max(3, (longest - 1).bit_length() - 4)  # an eighth of the power of two below
+    action_ids = [generation.token_ids for generation in generations]
+    return pack_actions(tokenizer, prompt_ids, action_ids, multiple, num_action_tokens)
+
+
+def pack_actions(
+    tokenizer: Tokenizer,
+    prompt_ids: Sequence[Sequence[int]],
+    action_ids: Sequence[Sequence[int]],
+    prompt_multiple: int,
+    action_multiple: int,
+) -> PolicyBatch:
+    """Token ids as a batch whose P and N are multiples of what is given."""
+    prompt_tokens, prompt_mask = tokenizer.left_pad(prompt_ids, prompt_multiple)
+    action_tokens, action_mask = tokenizer.right_pad(action_ids, action_multiple)
     return PolicyBatch(
         np.concatenate([prompt_tokens, action_tokens], axis=1),
         np.concatenate([prompt_mask, action_mask], axis=1),
