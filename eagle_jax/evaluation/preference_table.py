@@ -69,25 +69,25 @@ def seed_means(rows: Sequence[Row], axis: Axis, confidence: float) -> dict[Cell,
 
 
 def paired_differences(
-    rows: Sequence[Row], axis: Axis, confidence: float
+    rows: Sequence[Row], axis: Axis, confidence: float, baseline: str = BASELINE
 ) -> dict[Cell, SeedMean]:
-    """Mean over seeds of (strategy - random) at the same place and seed, with Student's interval.
+    """Mean over seeds of (strategy - baseline) at the same place and seed, with its interval.
 
-    A metric that `random` does not have is left out. Raises as `seed_means`, and ValueError for
-    runs whose seed or place `random` was not run with.
+    A metric that the baseline does not have is left out. Raises as `seed_means`, and ValueError for
+    runs whose seed or place the baseline was not run with.
     """
     runs = {(row["strategy"], row[axis], row["seed"]) for row in rows}
     for strategy, place, seed in sorted(runs):
-        if (BASELINE, place, seed) not in runs:
+        if (baseline, place, seed) not in runs:
             raise ValueError(
                 f"strategy {strategy!r}, {axis} {place}, seed {seed}: there is no run of "
-                f"{BASELINE!r} to compare it with"
+                f"{baseline!r} to compare it with"
             )
     values, differences = _by_cell(rows, axis), {}
     for cell, by_seed in values.items():
-        baseline = values.get(cell._replace(strategy=BASELINE), {})
-        paired = [value - baseline[seed] for seed, value in by_seed.items() if seed in baseline]
-        if cell.strategy != BASELINE and paired:
+        other = values.get(cell._replace(strategy=baseline), {})
+        paired = [value - other[seed] for seed, value in by_seed.items() if seed in other]
+        if cell.strategy != baseline and paired:
             differences[cell] = _seed_mean(paired, confidence)
     return differences
 

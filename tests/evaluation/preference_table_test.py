@@ -40,6 +40,8 @@ def test_means_and_intervals_agree_with_scipy():
     assert list(differences) == [Cell("easy", 100, ACCURACY)]
     # 0.2, 0.2, 0.1, 0.4, -0.1: the mean is 0.16.
     np.testing.assert_allclose(differences[Cell("easy", 100, ACCURACY)], [0.16, *paired, 5])
+    turned = paired_differences(runs, "num_labels", 0.9, baseline="easy")
+    np.testing.assert_allclose(turned[Cell("random", 100, ACCURACY)][:2], [-0.16, -paired.high])
 
 
 def test_pairs_are_those_of_equal_seeds_whatever_their_order():
