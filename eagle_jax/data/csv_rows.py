@@ -4,11 +4,12 @@ import csv
 import dataclasses
 import itertools
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from eagle_jax.base.errors import UserError
+from eagle_jax.data.text_files import open_text
 
 _TEXT_SHOWN = 120  # characters of a bad row that are kept
 
@@ -34,6 +35,14 @@ class CsvRow(NamedTuple):
     text: str
 
 
+class NamedRow(NamedTuple):
+    """One record: where it starts, its values by name, and its text as it stands."""
+
+    line: int
+    values: Mapping[str, Any]
+    text: str
+
+
 def bad_row(path: Path, line: int, reason: str, text: str) -> BadRow:
     """A BadRow with its strings made printable and its text cut."""
     return BadRow(path.name, line, _printable(reason), _printable(text.strip())[:_TEXT_SHOWN])
@@ -42,36 +51,49 @@ def bad_row(path: Path, line: int, reason: str, text: str) -> BadRow:
 def read_rows(
     path: Path, required: Sequence[str], optional: Sequence[str], bad_rows: list[BadRow]
 ) -> Iterator[CsvRow]:
-    """Records of a UTF-8 CSV file with a header line; an optional column that is absent reads "".
+    """Records of a CSV file as `read_named_rows` reads them, values stripped.
+
+    An optional column that is absent reads "". Raises UserError, also when a required column is
+    absent.
+    """
+    names = [*required, *optional]
+    rows = read_named_rows(
+        path,
+        lambda header: [name for name in required if name not in header],
+        f"with the columns {', '.join(required)}",
+        bad_rows,
+    )
+    for line, values, text in rows:
+        yield CsvRow(line, tuple(values.get(name, "").strip() for name in names), text)
+
+
+def read_named_rows(
+    path: Path,
+    absent: Callable[[Collection[str]], Sequence[str]],
+    expected: str,
+    bad_rows: list[BadRow],
+) -> Iterator[NamedRow]:
+    """Records of a UTF-8 CSV file (or .csv.gz) with a header line, by the header's names.
 
     A byte order mark, CRLF and quoted line breaks are fine, blank lines hold no record. Undecodable
     bytes, bad quoting and a wrong number of fields go to `bad_rows`; reading resumes on the line
-    after the one where the bad record starts, so a stray quote costs one row. Raises UserError when
-    the file is missing, unreadable, empty, or lacks a required column.
+    after the one where the bad record starts, so a stray quote costs one row. `absent` tells which
+    columns a header lacks, `expected` which it should have ("with the columns ..."). Raises
+    UserError when the file is missing, unreadable, empty, or lacks a column.
     """
-    try:
-        file = open(path, encoding="utf-8-sig", errors="surrogateescape", newline="")  # noqa: SIM115
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); expected a CSV file with the "
-            f"columns {', '.join(required)}"
-        ) from error
-    with file:
+    with open_text(path, f"a CSV file {expected}", newline="") as file:
         header = _fields(file.readline())
         if not header or not any(header):
-            raise UserError(
-                f"{path}: empty; expected a header line with the columns {', '.join(required)}"
-            )
+            raise UserError(f"{path}: empty; expected a header line {expected}")
         header = [name.strip() for name in header]
-        if absent := [name for name in required if name not in header]:
-            found = _printable(", ".join(header))[:_TEXT_SHOWN]
+        found = _printable(", ".join(header))[:_TEXT_SHOWN]
+        if missing := absent(header):
             raise UserError(
-                f"{path}: line 1: no column {', '.join(absent)}; the header (UTF-8, "
+                f"{path}: line 1: no column {', '.join(missing)}; the header (UTF-8, "
                 f"separated by commas) must name it, and it has: {found}"
             )
-        # The empty field appended to every record is what an absent column reads.
-        names = [*required, *optional]
-        wanted = [header.index(name) if name in header else len(header) for name in names]
+        if repeated := [name for name, count in Counter(header).items() if name and count > 1]:
+            raise UserError(f"{path}: line 1: column repeated: {', '.join(repeated)} in {found}")
         for line, text in _records(file, len(header)):
             fields = _fields(text)
             if fields is None:
@@ -82,8 +104,7 @@ def read_rows(
             elif any("\udc80" <= character <= "\udcff" for character in text):
                 bad_rows.append(bad_row(path, line, "bytes that are not UTF-8", text))
             else:
-                fields.append("")
-                yield CsvRow(line, tuple(fields[index].strip() for index in wanted), text)
+                yield NamedRow(line, dict(zip(header, fields, strict=True)), text)
 
 
 def summarize_bad_rows(bad_rows: Sequence[BadRow], num_shown: int) -> str:

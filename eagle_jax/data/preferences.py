@@ -11,8 +11,8 @@ class PreferenceExample:
     """A prompt, its K responses, and what is known of their order.
 
     Raises ValueError ("<what is wrong>: <particulars>") for fewer than 2 or more than 64 responses,
-    an empty one, responses that are all identical, scores that are not K numbers, or a label that
-    does not name two responses.
+    an empty prompt or response, responses that are all identical, scores that are not K numbers, or
+    a label that does not name two responses.
     """
 
     prompt: str  # all that stands before the response, the reply's opening ("Assistant:") included
@@ -22,6 +22,8 @@ class PreferenceExample:
 
     def __post_init__(self):
         num_responses = len(self.responses)
+        if not self.prompt.strip():
+            raise ValueError("empty prompt")
         if num_responses < 2:
             raise ValueError(f"fewer than two responses: {num_responses}")
         if num_responses > MAX_RESPONSES:
