@@ -12,15 +12,9 @@ import numpy as np
 
 from eagle_jax.embeddings.rank_correlation import spearman
 from eagle_jax.environment.annotators import NEITHER, Answers
+from eagle_jax.training.preference_losses import PairValues, implicit_rewards
 
 STABILITY_PERCENTS = (5, 25, 50, 75, 95)
-
-
-class PairLogProbs(NamedTuple):
-    """log p of the chosen and of the rejected responses given their prompts, each [N]."""
-
-    chosen: np.ndarray
-    rejected: np.ndarray
 
 
 class WinRate(NamedTuple):
@@ -38,22 +32,24 @@ class WinRate(NamedTuple):
         return (self.num_wins + self.num_ties / 2) / judged if judged else None
 
 
-def reward_metrics(
-    policy: PairLogProbs, reference: PairLogProbs, beta: float
-) -> dict[str, float]:
-    """Means over pairs of DPO's implicit rewards (Rafailov et al. 2023, section 4).
+def reward_metrics(policy: PairValues, reference: PairValues, beta: float) -> dict[str, float]:
+    """Means over pairs of DPO's implicit rewards, from log-probs [N] of whole responses, in nats.
 
-    r = beta (log pi - log pi_ref) of each response; margin = r(chosen) - r(rejected); accuracy is
-    the share of margins above 0, a margin of 0 counting one half. Raises ValueError for a beta
-    that is not above 0, for no pairs, and for a log-prob that is not finite, naming the pair.
+    r = beta (log pi - log pi_ref) of each response (Rafailov et al. 2023, section 4); margin =
+    r(chosen) - r(rejected); accuracy is the share of margins above 0, where a margin of 0 counts
+    one half (0 in TRL and in training's metrics): one half before the first step. Raises ValueError
+    for a beta that is not above 0, for no pairs, and for a log-prob that is not finite, naming the
+    pair.
     """
     if not 0 < beta < math.inf:
         raise ValueError(f"beta must be above 0, got {beta}")
-    for name, pair in (("policy", policy), ("reference", reference)):
-        for side, values in pair._asdict().items():
+    for name, pairs in (("policy", policy), ("reference", reference)):
+        for side, values in pairs._asdict().items():
             _require_finite(values, f"log-prob of the {side} response under the {name}, pair")
-    chosen = beta * (np.asarray(policy.chosen, np.float64) - reference.chosen)
-    rejected = beta * (np.asarray(policy.rejected, np.float64) - reference.rejected)
+    chosen, rejected = (
+        implicit_rewards(np.asarray(values, np.float64), np.asarray(before, np.float64), beta)
+        for values, before in zip(policy, reference, strict=True)
+    )
     return {
         "rewards/chosen": float(chosen.mean()),
         "rewards/rejected": float(rejected.mean()),

@@ -12,7 +12,6 @@ import scipy.stats
 from eagle_jax.design.pair_selection import select_across, select_within
 from eagle_jax.environment.annotators import Answers, expected_error_rate, simulated_answers
 from eagle_jax.evaluation.preference import (
-    PairLogProbs,
     WinRate,
     easy_overlap,
     label_error_rate,
@@ -21,10 +20,12 @@ from eagle_jax.evaluation.preference import (
     stability_row,
     utility_win_rate,
 )
+from eagle_jax.training import preference_losses
+from eagle_jax.training.preference_losses import PairValues
 
 
 def log_probs(chosen, rejected):
-    return PairLogProbs(np.array(chosen, np.float64), np.array(rejected, np.float64))
+    return PairValues(np.array(chosen, np.float64), np.array(rejected, np.float64))
 
 
 def test_rewards_by_hand():
@@ -54,6 +55,15 @@ def test_laws_of_rewards():
     assert swapped["rewards/accuracy"] == pytest.approx(1 - metrics["rewards/accuracy"])
     assert doubled["rewards/margin"] == pytest.approx(2 * metrics["rewards/margin"])
     assert doubled["rewards/accuracy"] == metrics["rewards/accuracy"]
+
+
+def test_rewards_are_those_of_training_but_for_ties():
+    rng = np.random.default_rng(5)
+    policy, reference = (log_probs(*rng.normal(size=(2, 30))) for _ in range(2))
+    on_device = [PairValues(*map(np.float32, pairs)) for pairs in (policy, reference)]
+    peer = preference_losses.reward_metrics(*on_device, 0.2, np.ones(30, np.float32))
+    for name, value in reward_metrics(policy, reference, 0.2).items():
+        assert value == pytest.approx(float(peer[name]), abs=1e-6), name
 
 
 def test_bad_rewards_are_refused():
