@@ -8,8 +8,81 @@ run. Text written by language models is untrusted: it is escaped, always.
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from eagle_jax.base.atomic_files import write_atomically
+from eagle_jax.evaluation import figures, preference_figures
+from eagle_jax.evaluation.preference_claims import (
+    ACCURACY,
+    CONTRARY_CLAIMS,
+    FAILS,
+    HOLDS,
+    REAL_CLAIMS,
+    findings,
+    saving_findings,
+    savings,
+    signed,
+    stability_finding,
+    stability_table,
+    unsigned,
+)
+from eagle_jax.evaluation.preference_table import (
+    BASELINE,
+    SeedMean,
+    paired_differences,
+    seed_means,
+)
+from eagle_jax.evaluation.preference_verdict import verdict
+from eagle_jax.evaluation.report import flatten_settings, template_environment
+
+
+class Column(NamedTuple):
+    """A column of the tables: a metric of the runs."""
+
+    name: str
+    heading: str
+    meaning: str
+
+
+_TABLES = {
+    "The labels": (
+        Column("label_error_rate", "Wrong labels", "share of labels against the true preference"),
+        Column("mean_similarity", "Similarity", "mean similarity of the labelled pairs"),
+    ),
+    "Held-out pairs, the same for all": (
+        Column("held_out/loss", "Loss", "mean loss"),
+        Column("held_out/rewards/margin", "Margin", "mean of r(chosen) − r(rejected), where "
+               "r = beta (log π − log π_ref)"),
+        Column(ACCURACY, "Accuracy", "share of pairs with r(chosen) above r(rejected)"),
+        Column("held_out/rewards/chosen", "r(chosen)", "mean reward of the chosen"),
+        Column("held_out/rewards/rejected", "r(rejected)", "mean reward of the rejected"),
+    ),
+    "The pairs that were trained on": (
+        Column("train/loss", "Loss", "mean loss on the strategy's own pairs and labels"),
+        Column("train/rewards/margin", "Margin", "mean margin on them"),
+        Column("train/rewards/accuracy", "Accuracy", "share of them with a margin above 0"),
+    ),
+    "What the policies write": (
+        Column("win_rate_true", "Wins, true utility", "share of prompts where the response has the "
+               "higher true utility, ties count one half"),
+        Column("win_rate_rater", "Wins, rater", "share of prompts where the rater prefers it in "
+               "both orders, contradictions count one half"),
+        Column("rater_agreement", "Rater's agreement", "share of prompts with the same answer in "
+               "both orders"),
+        Column("mean_true_utility", "True utility", "mean of the responses"),
+        Column("malformed_share", "Malformed", "share of responses that could not be read"),
+    ),
+}  # fmt: skip
+_DIFFERENCES = (
+    "label_error_rate", "held_out/loss", "held_out/rewards/margin", ACCURACY, "win_rate_true",
+    "win_rate_rater", "mean_true_utility",
+)  # fmt: skip
+_BUDGET_PANELS = {ACCURACY: "accuracy, held-out pairs", "held_out/rewards/margin": "margin"}
+_JUDGES = {"win_rate_true": "wins by true utility", "win_rate_rater": "wins by the rater"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,7 +99,7 @@ class ReportInput:
       and seed.
     curves: [{"strategy", "num_labels", "seed", "step": [...], "metrics": {name: [...]}}].
     stability: [{"strategy", "seed", "step", "quantiles": [5, 25, 50, 75, 95 %],
-      "rank_correlation"}]; step 0 is the start, where the correlation is 1.
+      "rank_correlation", "easy_overlap"}]; step 0 is the start, where the correlation is 1.
     selection: [{"strategy", "num_pairs", "mean_similarity", "mean_true_gap", "num_invalid"}].
     pairs: [{"strategy", "similarity", "true_gap", "is_error"}], one for each labelled pair: its
       absolute gap in true utility, and whether its label contradicts the true preference.
@@ -56,3 +129,157 @@ class ReportInput:
     not_reproduced: Sequence[str]
     settings: Mapping[str, Any]
     provenance: Mapping[str, Any]
+
+
+def write_preference_report(folder: Path, data: ReportInput) -> tuple[Path, Path]:
+    """Writes report.html and report.md with its figures into `folder`, returns the two paths.
+
+    Raises ValueError that names the cell for a number that is not finite, for two rows of the same
+    run, for runs without a partner to compare with, and when no run has `claim_num_labels`.
+    """
+    if not any(run["num_labels"] == data.claim_num_labels for run in data.runs):
+        raise ValueError(
+            f"claim_num_labels: no run has {data.claim_num_labels} labels, the runs have "
+            f"{sorted({run['num_labels'] for run in data.runs})}"
+        )
+    for name in ("curves", "stability", "selection", "pairs", "embeddings", "samples", "stages"):
+        _refuse_non_finite(name, getattr(data, name))
+    table = _table(seed_means(data.runs, "num_labels", data.confidence))
+    drawn = {name: figure for name, figure in _figures(data, table).items() if figure}
+    environment = template_environment()
+    environment.filters |= {"decimals": _decimals, "cell": _cell, "arrow": _arrow}
+    context = _context(data, table)
+    svgs = {name: figures.to_inline_svg(figure, name) for name, figure in drawn.items()}
+    page = environment.get_template("preference_template.html").render(**context, figures=svgs)
+    names = {name: f"report_{name}.png" for name in drawn}
+    text = environment.get_template("preference_template.md").render(**context, figures=names)
+    files = {"report.html": page.encode(), "report.md": re.sub(r"\n{3,}", "\n\n", text).encode()}
+    files |= {names[name]: figures.to_png(figure) for name, figure in drawn.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        write_atomically(folder / name, lambda file, content=content: file.write(content))
+    return folder / "report.html", folder / "report.md"
+
+
+def _context(data: ReportInput, table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What both templates read."""
+    at = {"num_labels": data.claim_num_labels, "confidence": data.confidence}
+    saved = savings(data.runs, data.confidence)
+    stability = stability_table(data.stability, data.confidence)
+    real = [
+        *findings(REAL_CLAIMS, data.runs, **at),
+        stability_finding(stability),
+        *saving_findings(saved),
+    ]
+    contrary = findings(CONTRARY_CLAIMS, data.runs, **at)
+    differences = _differences(data)
+    return {
+        "data": data,
+        "level": f"{data.confidence:.0%}".replace("%", " %"),
+        "holds": HOLDS,
+        "fails": FAILS,
+        "summary": list(verdict(data.runs, data.pairs, real, contrary, **at)),
+        "claims": real,
+        "contrary": contrary,
+        "table": table,
+        "tables": [
+            {"title": title, "columns": used}
+            for title, columns in _TABLES.items()
+            if (used := _used(columns, table))
+        ],
+        "differences": differences,
+        "difference_columns": _used(
+            [c for columns in _TABLES.values() for c in columns if c.name in _DIFFERENCES],
+            differences,
+        ),
+        "saved": saved,
+        "stability": stability,
+        "settings": list(flatten_settings(data.settings)),
+        "provenance": list(flatten_settings(data.provenance)),
+    }
+
+
+def _figures(data: ReportInput, table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Name -> figure, None where the run does not have its numbers."""
+    rows = [*table, *data.pairs, *data.stability]
+    strategies = list(dict.fromkeys(row["strategy"] for row in rows))
+    panels = _measured(_BUDGET_PANELS, table)
+    judged = [row for row in table if row["num_labels"] == data.claim_num_labels]
+    judges = _measured(_JUDGES, judged)
+    drawing = preference_figures
+    return {
+        "budget": drawing.budget_figure(table, strategies, panels) if panels else None,
+        "wins": drawing.win_figure(judged, judges) if judges else None,
+        "ambiguity": drawing.ambiguity_figure(data.pairs, strategies, data.confidence),
+        "training": drawing.training_figure(data.curves, strategies, data.claim_num_labels),
+        "stability": (
+            drawing.stability_figure(data.stability, strategies) if data.stability else None
+        ),
+    }
+
+
+def _table(means: Mapping[tuple[str, int, str], SeedMean]) -> list[dict[str, Any]]:
+    """A row for each strategy and number of labels: {"strategy", "num_labels", "num_seeds",
+    "cells": {metric: SeedMean or None}}, strategies in the order of their first run.
+    """
+    strategies = list(dict.fromkeys(cell.strategy for cell in means))
+    names = [column.name for columns in _TABLES.values() for column in columns]
+    places = sorted(
+        {(cell.strategy, cell.place) for cell in means},
+        key=lambda place: (strategies.index(place[0]), place[1]),
+    )
+    return [
+        {
+            "strategy": strategy,
+            "num_labels": place,
+            "num_seeds": max(v.num_seeds for c, v in means.items() if c[:2] == (strategy, place)),
+            "cells": {name: means.get((strategy, place, name)) for name in names},
+        }
+        for strategy, place in places
+    ]
+
+
+def _differences(data: ReportInput) -> list[dict[str, Any]]:
+    """Rows as in `_table`, of differences from random; empty without random."""
+    if not any(run["strategy"] == BASELINE for run in data.runs):
+        return []
+    return _table(paired_differences(data.runs, "num_labels", data.confidence))
+
+
+def _used(columns: Sequence[Column], table: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """Columns with a number in at least one row."""
+    names = _measured({column.name: "" for column in columns}, table)
+    return [column for column in columns if column.name in names]
+
+
+def _measured(titles: Mapping[str, str], table: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Those of `titles`, by name of the metric, that some row has."""
+    return {n: title for n, title in titles.items() if any(row["cells"][n] for row in table)}
+
+
+def _refuse_non_finite(where: str, value: Any) -> None:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _refuse_non_finite(f"{where}, {key}", inner)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for place, inner in enumerate(value):
+            _refuse_non_finite(f"{where}[{place}]", inner)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where}: {value} is not finite")
+
+
+def _decimals(value: float, is_signed: bool) -> str:
+    return f"{value:+.3f}" if is_signed else f"{value:.3f}"
+
+
+def _cell(value: SeedMean, is_signed: bool) -> str:
+    if value.low is None:
+        return _decimals(value.mean, is_signed)
+    return signed(value) if is_signed else unsigned(value)
+
+
+def _arrow(difference: SeedMean | None) -> str:
+    """Which way an interval leaves out 0."""
+    if difference is None or difference.low is None:
+        return ""
+    return " ↑" if difference.low > 0 else " ↓" if difference.high < 0 else ""

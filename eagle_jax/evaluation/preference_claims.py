@@ -1,0 +1,245 @@
+"""REAL's claims (arXiv 2409.17169), and contrary ones, each beside what was found.
+
+Other numbers give other verdicts. Rows are those of `preference_report.ReportInput`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from eagle_jax.evaluation.design_study_verdict import share
+from eagle_jax.evaluation.preference_table import (
+    BASELINE,
+    LabelsSaved,
+    SeedMean,
+    labels_saved,
+    paired_differences,
+    seed_means,
+)
+
+HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not decided here"
+EASY, HARD, CENTROID = "easy", "hard", "centroid"
+SMALL_GAP, LARGE_GAP = "implicit_reward_gap_small", "implicit_reward_gap_large"
+ACCURACY = "held_out/rewards/accuracy"
+# Rank correlation with the start from which similarities count as stable: our threshold. REAL shows
+# distributions and names none.
+STABLE_CORRELATION = 0.9
+PAPER_SHARE_SAVED = 0.65  # REAL's "up to"
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+class Claim(NamedTuple):
+    """`metric` is larger (direction 1) or smaller (-1) for `better` than for each of `worse`."""
+
+    told: str
+    metric: str
+    direction: int
+    better: str
+    worse: tuple[str, ...]
+
+
+class Finding(NamedTuple):
+    """A claim, what was found (a line for each comparison), and the verdict."""
+
+    claim: str
+    found: list[str]
+    verdict: str
+
+
+_DISSIMILAR = (
+    ("larger margin on held-out pairs", "held_out/rewards/margin", 1),
+    ("lower loss on held-out pairs", "held_out/loss", -1),
+    ("better win rate by true utility", "win_rate_true", 1),
+    ("better win rate by the rater", "win_rate_rater", 1),
+    ("fewer wrong labels", "label_error_rate", -1),
+)
+REAL_CLAIMS = (
+    *(
+        Claim(f"{strategy}: {told}", metric, direction, strategy, (BASELINE, HARD))
+        for told, metric, direction in _DISSIMILAR
+        for strategy in (EASY, CENTROID)
+    ),
+    Claim(f"{CENTROID} is best of all: win rate by true utility", "win_rate_true", 1, CENTROID,
+          (BASELINE, EASY, HARD)),
+    Claim(f"{CENTROID} is best of all: win rate by the rater", "win_rate_rater", 1, CENTROID,
+          (BASELINE, EASY, HARD)),
+)  # fmt: skip
+CONTRARY_CLAIMS = tuple(
+    Claim(f"small gap in implicit reward: {told}", metric, direction, SMALL_GAP,
+          (BASELINE, LARGE_GAP, EASY))
+    for told, metric, direction in (
+        ("better accuracy on held-out pairs", ACCURACY, 1),
+        *_DISSIMILAR[:-1],
+    )
+)  # fmt: skip
+
+
+def judge(differences: Sequence[SeedMean | None], direction: int) -> str:
+    """HOLDS: every interval on the claimed side of 0; FAILS: one on the other; else UNDECIDED.
+
+    None and a difference without an interval (one seed) decide nothing.
+    """
+    sides = [0 if d is None or d.low is None else _side(d) * direction for d in differences]
+    if -1 in sides:
+        return FAILS
+    return HOLDS if sides and set(sides) == {1} else UNDECIDED
+
+
+def _side(difference: SeedMean) -> int:
+    """1: the interval lies above 0; -1: below; 0: it does not leave it out."""
+    return int(difference.low > 0) - int(difference.high < 0)
+
+
+def findings(
+    claims: Sequence[Claim], runs: Rows, num_labels: int, confidence: float
+) -> list[Finding]:
+    """Each claim beside the differences that were measured, at one number of labels."""
+    return [_finding(claim, runs, num_labels, confidence) for claim in claims]
+
+
+def _finding(claim: Claim, runs: Rows, num_labels: int, confidence: float) -> Finding:
+    differences = {
+        other: difference(runs, claim.metric, claim.better, other, num_labels, confidence)
+        for other in claim.worse
+    }
+    found = [
+        f"{claim.better} − {other}: {'not measured' if d is None else signed(d)}"
+        for other, d in differences.items()
+    ]
+    if not any(differences.values()):
+        found = ["not measured in this run"]
+    return Finding(claim.told, found, judge(list(differences.values()), claim.direction))
+
+
+def difference(
+    runs: Rows, metric: str, strategy: str, other: str, num_labels: int, confidence: float
+) -> SeedMean | None:
+    """Mean over seeds of strategy - other; None where one of both was not run or not measured."""
+    own = [
+        run for run in runs
+        if run["strategy"] in (strategy, other) and run["num_labels"] == num_labels
+    ]  # fmt: skip
+    if {run["strategy"] for run in own} != {strategy, other}:
+        return None
+    differences = paired_differences(own, "num_labels", confidence, baseline=other)
+    return differences.get((strategy, num_labels, metric))
+
+
+def signed(value: SeedMean) -> str:
+    """A difference with its interval, or the reason why it has none."""
+    if value.low is None:
+        return f"{value.mean:+.3f} (one seed, no interval)"
+    return f"{value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}]"
+
+
+class Saving(NamedTuple):
+    """told: labels needed and saved; beyond_random: by how much more than random's own curve."""
+
+    told: str
+    beyond_random: SeedMean | None
+
+
+def savings(runs: Rows, confidence: float) -> dict[str, Saving]:
+    """Labels saved by each strategy; empty without random or with fewer than two budgets.
+
+    The control is random itself, whose own curve can reach its last value early by chance. A seed
+    on which the value is not reached saves nothing.
+    """
+    own = [run for run in runs if run["strategy"] == BASELINE]
+    budgets = {run["num_labels"] for run in own}
+    measured = {cell.metric for cell in seed_means(own, "num_labels", confidence)}
+    if len(budgets) < 2 or ACCURACY not in measured:
+        return {}
+    largest, saved = max(budgets), labels_saved(runs, ACCURACY)
+    rows = [
+        {"strategy": strategy, "seed": seed, "num_labels": largest, "share": value or 0.0}
+        for strategy, what in saved.items()
+        for seed, value in what.by_seed.items()
+    ]
+    beyond = paired_differences(rows, "num_labels", confidence)
+    return {
+        strategy: Saving(_told(what, largest), beyond.get((strategy, largest, "share")))
+        for strategy, what in saved.items()
+    }
+
+
+def _told(saved: LabelsSaved, largest: int) -> str:
+    reached = sum(value is not None for value in saved.by_seed.values())
+    if saved.num_needed is None:
+        needed = f"not reached with {largest} labels"
+    else:
+        needed = f"{saved.num_needed:.0f} of {largest} labels, {share(saved.share_saved)} saved"
+    return f"{needed}; reached on {reached} of {len(saved.by_seed)} seeds"
+
+
+def saving_findings(saved: Mapping[str, Saving]) -> list[Finding]:
+    """"Up to 65 % of the annotation saved", for easy and for centroid."""
+    rows = []
+    for strategy in (EASY, CENTROID):
+        claim = f"{strategy}: fewer labels for equal accuracy (up to {share(PAPER_SHARE_SAVED)})"
+        if strategy not in saved:
+            rows.append(Finding(claim, ["not measured in this run"], UNDECIDED))
+            continue
+        beyond = saved[strategy].beyond_random
+        found = [
+            f"{strategy}: {saved[strategy].told}",
+            f"{BASELINE}, as control: {saved[BASELINE].told}",
+            f"share saved, {strategy} − {BASELINE}: {signed(beyond)}",
+        ]
+        rows.append(Finding(claim, found, judge([beyond], 1)))
+    return rows
+
+
+def stability_table(stability: Rows, confidence: float) -> list[dict[str, Any]]:
+    """What became of the similarities by each strategy's last checkpoint."""
+    means = seed_means(stability, "step", confidence) if stability else {}
+    rows = []
+    for strategy in dict.fromkeys(row["strategy"] for row in stability):
+        own = [row for row in stability if row["strategy"] == strategy]
+        step = max(row["step"] for row in own)
+        medians = [
+            float(np.mean([row["quantiles"][2] for row in own if row["step"] == at]))
+            for at in (0, step)
+        ]
+        rows.append({
+            "strategy": strategy, "step": step, "num_seeds": len({row["seed"] for row in own}),
+            "first_median": medians[0], "last_median": medians[1],
+            "rank_correlation": means[strategy, step, "rank_correlation"],
+            "easy_overlap": means.get((strategy, step, "easy_overlap")),
+        })  # fmt: skip
+    return rows
+
+
+def stability_finding(table: Sequence[Mapping[str, Any]]) -> Finding:
+    """Do similarities keep their order while the policy is trained?"""
+    claim = (
+        "response embeddings stay stable under DPO (here: rank correlation of similarities with "
+        f"the start at least {STABLE_CORRELATION})"
+    )
+    if not table:
+        return Finding(claim, ["not measured in this run"], UNDECIDED)
+    found = [
+        f"{row['strategy']}, step {row['step']}: {unsigned(row['rank_correlation'])}, median "
+        f"similarity {row['first_median']:.3f} → {row['last_median']:.3f}"
+        for row in table
+    ]
+    above = [
+        c._replace(
+            mean=c.mean - STABLE_CORRELATION,
+            low=None if c.low is None else c.low - STABLE_CORRELATION,
+            high=None if c.high is None else c.high - STABLE_CORRELATION,
+        )
+        for c in (row["rank_correlation"] for row in table)
+    ]
+    return Finding(claim, found, judge(above, 1))
+
+
+def unsigned(value: SeedMean) -> str:
+    """A mean with its interval, if it has one."""
+    if value.low is None:
+        return f"{value.mean:.3f}"
+    return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"

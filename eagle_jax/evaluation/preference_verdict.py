@@ -1,0 +1,152 @@
+"""What a study of preference pairs says in short, in sentences made from its rows.
+
+Other numbers give other sentences. Rows are those of `preference_report.ReportInput`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from eagle_jax.evaluation.design_study_verdict import share
+from eagle_jax.evaluation.preference_claims import (
+    ACCURACY,
+    FAILS,
+    HOLDS,
+    SMALL_GAP,
+    UNDECIDED,
+    Finding,
+    Rows,
+    unsigned,
+)
+from eagle_jax.evaluation.preference_table import BASELINE, seed_means
+from eagle_jax.evaluation.statistics import Interval, t_interval
+
+_MIN_PAIRS = 200  # of random's, to compare the most with the least similar quarter
+
+
+def verdict(
+    runs: Rows, pairs: Rows, real: Sequence[Finding], contrary: Sequence[Finding], *,
+    num_labels: int, confidence: float,
+) -> Iterator[str]:
+    """What the numbers say: extent, claims, order of the strategies, wrong labels.
+
+    real, contrary: what `preference_claims` found, REAL's claims and those against them.
+    """
+    means = {
+        (cell.strategy, cell.metric): value
+        for cell, value in seed_means(runs, "num_labels", confidence).items()
+        if cell.place == num_labels
+    }
+    yield _extent(runs)
+    yield _tally(f"REAL's claims, judged with {num_labels} labels", real)
+    for metric, told in (
+        (ACCURACY, "Accuracy on held-out pairs"),
+        ("win_rate_true", "Win rate by true utility"),
+        ("win_rate_rater", "Win rate by the rater"),
+    ):
+        order = _order(means, metric)
+        if order:
+            yield f"{told}, highest first: {_listed(means, metric, order)}."
+    yield from _own_pairs(means)
+    yield from _wrong_labels(means, pairs, confidence)
+    if any(run["strategy"] == SMALL_GAP for run in runs):
+        yield _tally("Contrary claims (small gaps in implicit reward teach most)", contrary)
+
+
+def _extent(runs: Rows) -> str:
+    strategies, budgets, seeds = (
+        sorted({run[name] for run in runs}) for name in ("strategy", "num_labels", "seed")
+    )
+    said = (
+        f"{len(runs)} models were trained: strategies {', '.join(strategies)}; labels "
+        f"{', '.join(map(str, budgets))}; seeds: {len(seeds)}."
+    )
+    return f"{said} One seed has no interval: nothing is decided." if len(seeds) == 1 else said
+
+
+def _tally(what: str, findings: Sequence[Finding]) -> str:
+    parts = []
+    for outcome, verb in ((HOLDS, "hold"), (FAILS, "do not hold"), (UNDECIDED, "are not decided")):
+        own = [finding.claim for finding in findings if finding.verdict == outcome]
+        named = f" ({'; '.join(own)})" if own and outcome != UNDECIDED else ""
+        parts.append(f"{len(own)} {verb}{named}")
+    return f"{what}: of {len(findings)}, {', '.join(parts)}."
+
+
+def _order(means: Mapping[tuple[str, str], Any], metric: str) -> list[str]:
+    """Strategies that have the metric, its highest mean first."""
+    own = {strategy: value.mean for (strategy, name), value in means.items() if name == metric}
+    return sorted(own, key=own.get, reverse=True)
+
+
+def _listed(means: Mapping[tuple[str, str], Any], metric: str, order: Sequence[str]) -> str:
+    return ", ".join(f"{strategy} {unsigned(means[strategy, metric])}" for strategy in order)
+
+
+def _own_pairs(means: Mapping[tuple[str, str], Any]) -> Iterator[str]:
+    """Margins flatter whoever chose pairs that are easy to tell apart."""
+    own, held_out = (_order(means, f"{part}/rewards/margin") for part in ("train", "held_out"))
+    if len(own) < 2 or not held_out:
+        return
+    said = f"By the margin on the pairs it was trained on, {own[0]} comes first"
+    if own[0] == held_out[0]:
+        yield f"{said}, and on the held-out pairs, the same for all, too."
+    else:
+        yield f"{said}; on the held-out pairs, the same for all, {held_out[0]} does."
+
+
+def _wrong_labels(
+    means: Mapping[tuple[str, str], Any], pairs: Rows, confidence: float
+) -> Iterator[str]:
+    """Does similarity tell which labels are wrong? By random's pairs, which show all pairs."""
+    order = _order(means, "label_error_rate")
+    if order:
+        yield f"Wrong labels, most first: {_listed(means, 'label_error_rate', order)}."
+    own = [pair for pair in pairs if pair["strategy"] == BASELINE]
+    if len(own) < _MIN_PAIRS:
+        return
+    bins = similarity_bins(own, 4, confidence)
+    least, most = bins[0]["error"], bins[-1]["error"]
+    if least.high < most.low:
+        said = "dissimilar pairs are easier to label"
+    elif most.high < least.low:
+        said = "dissimilar pairs are harder to label"
+    else:
+        said = "no difference is shown"
+    yield (
+        f"Of {BASELINE}'s {len(own)} pairs, the least similar quarter has {_interval(least)} wrong "
+        f"labels, the most similar {_interval(most)}: {said}."
+    )
+
+
+def _interval(value: Interval) -> str:
+    return f"{share(value.mean)} [{share(value.low)}, {share(value.high)}]"
+
+
+def similarity_bins(pairs: Rows, num_bins: int, confidence: float) -> list[dict[str, Any]]:
+    """Pairs in order of similarity, in parts of equal size: mean similarity, wrong labels, gaps.
+
+    "error": share of wrong labels with Wilson's interval, "gap": mean gap in true utility with
+    Student's; None where some pair has none.
+    """
+    pairs = sorted(pairs, key=lambda pair: pair["similarity"])
+    bins = []
+    for part in np.array_split(np.arange(len(pairs)), num_bins):
+        own = [pairs[place] for place in part]
+        num_pairs, num_errors = len(own), sum(pair["is_error"] for pair in own)
+        wilson = stats.binomtest(num_errors, num_pairs).proportion_ci(confidence, "wilson")
+        error = Interval(
+            mean=num_errors / num_pairs, low=float(wilson.low), high=float(wilson.high),
+            num_values=num_pairs, num_clusters=num_pairs,
+        )  # fmt: skip
+        gaps = [pair["true_gap"] for pair in own]
+        bins.append({
+            "similarity": float(np.mean([pair["similarity"] for pair in own])),
+            "error": error,
+            "gap": None if None in gaps else t_interval(gaps, confidence),
+        })  # fmt: skip
+    return bins
