@@ -60,6 +60,13 @@ def read_profile(profile: str) -> tuple[set[tuple[str, int]], set[tuple[str, int
     return liked, disliked
 
 
+def match_profile(profile: str, film: Mapping[str, int]) -> int:
+    """How many of a film's values the profile says the user likes, less those disliked."""
+    liked, disliked = read_profile(profile)
+    values = set(film.items())
+    return len(values & liked) - len(values & disliked)
+
+
 def _film_text(rng: np.random.Generator) -> tuple[dict[str, int], grammar.Telling]:
     film = as_film(draw_films(1, rng)[0])
     return film, grammar.draw_telling(film, grammar.DIALECTS[int(rng.integers(2))], rng)
@@ -150,11 +157,9 @@ def rate(
     world: World, profile_text: str, film_a: Mapping[str, int], film_b: Mapping[str, int]
 ) -> dict[int, str]:
     """The teacher's answers to the rater form (spec: eleven questions)."""
-    liked, disliked = read_profile(profile_text)
     match, popular = [], []
     for film in (film_a, film_b):
-        values = set(film.items())
-        match.append(len(values & liked) - len(values & disliked))
+        match.append(match_profile(profile_text, film))
         vector = world.film_vectors(np.array([[film[slot] for slot in grammar.SLOTS]]))[0]
         popular.append(float(vector @ world.mean_taste))
     score_a, score_b = (str(3 + max(-2, min(2, m))) for m in match)
