@@ -33,9 +33,13 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 class Claim(NamedTuple):
-    """`metric` is larger (direction 1) or smaller (-1) for `better` than for each of `worse`."""
+    """`metric` is larger (direction 1) or smaller (-1) for `better` than for each of `worse`.
+
+    short: what the claim is about, in a word or two.
+    """
 
     told: str
+    short: str
     metric: str
     direction: int
     better: str
@@ -43,37 +47,48 @@ class Claim(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A claim, what was found (a line for each comparison), and the verdict."""
+    """A claim about `subject`, what was found (a line for each comparison), and the verdict.
+
+    found is empty where the run did not measure it.
+    """
 
     claim: str
+    subject: str
+    short: str
     found: list[str]
     verdict: str
 
 
-_DISSIMILAR = (
-    ("larger margin on held-out pairs", "held_out/rewards/margin", 1),
-    ("lower loss on held-out pairs", "held_out/loss", -1),
-    ("better win rate by true utility", "win_rate_true", 1),
-    ("better win rate by the rater", "win_rate_rater", 1),
-    ("fewer wrong labels", "label_error_rate", -1),
+_WINS = (
+    ("better win rate by true utility", "wins by true utility", "win_rate_true", 1),
+    ("better win rate by the rater", "wins by the rater", "win_rate_rater", 1),
+)
+_OUTCOMES = (
+    ("larger margin on held-out pairs", "margin", "held_out/rewards/margin", 1),
+    ("lower loss on held-out pairs", "loss", "held_out/loss", -1),
+    *_WINS,
 )
 REAL_CLAIMS = (
     *(
-        Claim(f"{strategy}: {told}", metric, direction, strategy, (BASELINE, HARD))
-        for told, metric, direction in _DISSIMILAR
+        Claim(f"{strategy}: {told}", short, metric, direction, strategy, (BASELINE, HARD))
+        for told, short, metric, direction in (
+            *_OUTCOMES,
+            ("fewer wrong labels", "wrong labels", "label_error_rate", -1),
+        )
         for strategy in (EASY, CENTROID)
     ),
-    Claim(f"{CENTROID} is best of all: win rate by true utility", "win_rate_true", 1, CENTROID,
-          (BASELINE, EASY, HARD)),
-    Claim(f"{CENTROID} is best of all: win rate by the rater", "win_rate_rater", 1, CENTROID,
-          (BASELINE, EASY, HARD)),
+    *(
+        Claim(f"{CENTROID} is best of all: {told}", f"best of all in {short}", metric, direction,
+              CENTROID, (BASELINE, HARD, EASY))
+        for told, short, metric, direction in _WINS
+    ),
 )  # fmt: skip
 CONTRARY_CLAIMS = tuple(
-    Claim(f"small gap in implicit reward: {told}", metric, direction, SMALL_GAP,
+    Claim(f"{SMALL_GAP}: {told}", short, metric, direction, SMALL_GAP,
           (BASELINE, LARGE_GAP, EASY))
-    for told, metric, direction in (
-        ("better accuracy on held-out pairs", ACCURACY, 1),
-        *_DISSIMILAR[:-1],
+    for told, short, metric, direction in (
+        ("better accuracy on held-out pairs", "accuracy", ACCURACY, 1),
+        *_OUTCOMES,
     )
 )  # fmt: skip
 
@@ -111,8 +126,9 @@ def _finding(claim: Claim, runs: Rows, num_labels: int, confidence: float) -> Fi
         for other, d in differences.items()
     ]
     if not any(differences.values()):
-        found = ["not measured in this run"]
-    return Finding(claim.told, found, judge(list(differences.values()), claim.direction))
+        found = []
+    outcome = judge(list(differences.values()), claim.direction)
+    return Finding(claim.told, claim.better, claim.short, found, outcome)
 
 
 def difference(
@@ -180,9 +196,13 @@ def saving_findings(saved: Mapping[str, Saving]) -> list[Finding]:
     """"Up to 65 % of the annotation saved", for easy and for centroid."""
     rows = []
     for strategy in (EASY, CENTROID):
-        claim = f"{strategy}: fewer labels for equal accuracy (up to {share(PAPER_SHARE_SAVED)})"
+        claim = (
+            f"{strategy}: fewer labels for equal accuracy (up to {share(PAPER_SHARE_SAVED)} saved)",
+            strategy,
+            "labels saved",
+        )
         if strategy not in saved:
-            rows.append(Finding(claim, ["not measured in this run"], UNDECIDED))
+            rows.append(Finding(*claim, [], UNDECIDED))
             continue
         beyond = saved[strategy].beyond_random
         found = [
@@ -190,7 +210,7 @@ def saving_findings(saved: Mapping[str, Saving]) -> list[Finding]:
             f"{BASELINE}, as control: {saved[BASELINE].told}",
             f"share saved, {strategy} − {BASELINE}: {signed(beyond)}",
         ]
-        rows.append(Finding(claim, found, judge([beyond], 1)))
+        rows.append(Finding(*claim, found, judge([beyond], 1)))
     return rows
 
 
@@ -218,10 +238,12 @@ def stability_finding(table: Sequence[Mapping[str, Any]]) -> Finding:
     """Do similarities keep their order while the policy is trained?"""
     claim = (
         "response embeddings stay stable under DPO (here: rank correlation of similarities with "
-        f"the start at least {STABLE_CORRELATION})"
+        f"the start at least {STABLE_CORRELATION})",
+        "response embeddings",
+        "stability under DPO",
     )
     if not table:
-        return Finding(claim, ["not measured in this run"], UNDECIDED)
+        return Finding(*claim, [], UNDECIDED)
     found = [
         f"{row['strategy']}, step {row['step']}: {unsigned(row['rank_correlation'])}, median "
         f"similarity {row['first_median']:.3f} → {row['last_median']:.3f}"
@@ -235,7 +257,7 @@ def stability_finding(table: Sequence[Mapping[str, Any]]) -> Finding:
         )
         for c in (row["rank_correlation"] for row in table)
     ]
-    return Finding(claim, found, judge(above, 1))
+    return Finding(*claim, found, judge(above, 1))
 
 
 def unsigned(value: SeedMean) -> str:

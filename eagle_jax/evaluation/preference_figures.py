@@ -1,7 +1,7 @@
 """Figures of the report of preference pairs, in the manner of `figures`.
 
 `strategies` gives the order, and with it color and mark of each, the same in all figures. A table
-is that of `preference_verdict.summarize`: a row for each strategy and number of labels.
+is that of `preference_report`: a row for each strategy and number of labels.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from eagle_jax.evaluation.figures import COLORS, MARKERS, STYLE, curves_figure, new_figure
+from eagle_jax.evaluation.preference_claims import STABLE_CORRELATION
 from eagle_jax.evaluation.preference_verdict import similarity_bins
 
-_PAIRS_PER_BIN = 50  # fewer say little about a share
+_PAIRS_PER_BIN = 100  # fewer say little about a share
 _MAX_BINS = 8
 _MAX_POINTS = 200  # of a training curve: more only fill the page
 
@@ -55,7 +55,7 @@ def _count_axis(axis, budgets: Sequence[int]) -> None:
     axis.set_xscale("log")
     axis.set_xlim(budgets[0] / 1.2, budgets[-1] * 1.2)
     axis.set_xticks(budgets, [str(budget) for budget in budgets])
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.minorticks_off()
 
 
 def _interval_line(draw, at: float, cell: Any, kind: int, width: float) -> None:
@@ -146,6 +146,8 @@ def stability_figure(stability: Rows, strategies: Sequence[str]) -> Figure:
             kind = strategies.index(strategy)
             steps, correlation = _over_seeds(stability, strategy, "rank_correlation")
             last.plot(steps, correlation, MARKERS[kind % 7] + "-", color=COLORS[kind % 7], ms=3)
+        last.axhline(STABLE_CORRELATION, color="#8a8a8a", lw=1, ls="--")
+        last.set_ylim(min(0, *(row["rank_correlation"] for row in stability)), 1.05)
         last.set_title("rank correlation with the start", fontsize=9)
         for axis in axes[: len(shown) + 1]:
             axis.set_xlabel("step")
@@ -171,19 +173,17 @@ def _limits(stability: Rows) -> tuple[float, float]:
     return low - air, high + air
 
 
-def win_figure(table: Rows, titles: Mapping[str, str]) -> Figure:
+def win_figure(table: Rows, strategies: Sequence[str], titles: Mapping[str, str]) -> Figure:
     """Win rates and intervals, a panel for each judge (column -> title), a line for each row."""
     with matplotlib.rc_context(STYLE):
         figure, axes = new_figure(1, len(titles), width=7.4, height=1.0 + 0.3 * len(table))
         for axis, (name, title) in zip(axes, titles.items(), strict=True):
             axis.axvline(0.5, color="#8a8a8a", lw=1, ls="--")
-            for kind, row in enumerate(table):
-                cell = row["cells"][name]
-                if cell is None:
-                    continue
-                axis.barh(kind, cell.mean, height=0.6, color=COLORS[kind % 7], alpha=0.35)
-                axis.plot(cell.mean, kind, MARKERS[kind % 7], color=COLORS[kind % 7], ms=5)
-                _interval_line(axis.hlines, kind, cell, kind, 2)
+            for place, row in enumerate(table):
+                cell, kind = row["cells"][name], strategies.index(row["strategy"])
+                if cell is not None:
+                    axis.barh(place, cell.mean, height=0.6, color=COLORS[kind % 7], alpha=0.35)
+                    _interval_line(axis.hlines, place, cell, kind, 3)
             axis.set_yticks(range(len(table)), [row["strategy"] for row in table])
             axis.set_ylim(len(table) - 0.5, -0.5)
             axis.set_xlim(0, 1)

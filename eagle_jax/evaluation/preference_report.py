@@ -147,7 +147,7 @@ def write_preference_report(folder: Path, data: ReportInput) -> tuple[Path, Path
     table = _table(seed_means(data.runs, "num_labels", data.confidence))
     drawn = {name: figure for name, figure in _figures(data, table).items() if figure}
     environment = template_environment()
-    environment.filters |= {"decimals": _decimals, "cell": _cell, "arrow": _arrow}
+    environment.filters |= {"cell": unsigned, "signed_cell": _signed_cell, "arrow": _arrow}
     context = _context(data, table)
     svgs = {name: figures.to_inline_svg(figure, name) for name, figure in drawn.items()}
     page = environment.get_template("preference_template.html").render(**context, figures=svgs)
@@ -209,7 +209,7 @@ def _figures(data: ReportInput, table: Sequence[Mapping[str, Any]]) -> dict[str,
     drawing = preference_figures
     return {
         "budget": drawing.budget_figure(table, strategies, panels) if panels else None,
-        "wins": drawing.win_figure(judged, judges) if judges else None,
+        "wins": drawing.win_figure(judged, strategies, judges) if judges else None,
         "ambiguity": drawing.ambiguity_figure(data.pairs, strategies, data.confidence),
         "training": drawing.training_figure(data.curves, strategies, data.claim_num_labels),
         "stability": (
@@ -268,14 +268,8 @@ def _refuse_non_finite(where: str, value: Any) -> None:
         raise ValueError(f"{where}: {value} is not finite")
 
 
-def _decimals(value: float, is_signed: bool) -> str:
-    return f"{value:+.3f}" if is_signed else f"{value:.3f}"
-
-
-def _cell(value: SeedMean, is_signed: bool) -> str:
-    if value.low is None:
-        return _decimals(value.mean, is_signed)
-    return signed(value) if is_signed else unsigned(value)
+def _signed_cell(difference: SeedMean) -> str:
+    return signed(difference) if difference.low is not None else f"{difference.mean:+.3f}"
 
 
 def _arrow(difference: SeedMean | None) -> str:

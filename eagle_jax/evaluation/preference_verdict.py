@@ -16,11 +16,9 @@ from eagle_jax.evaluation.preference_claims import (
     ACCURACY,
     FAILS,
     HOLDS,
-    SMALL_GAP,
     UNDECIDED,
     Finding,
     Rows,
-    unsigned,
 )
 from eagle_jax.evaluation.preference_table import BASELINE, seed_means
 from eagle_jax.evaluation.statistics import Interval, t_interval
@@ -42,19 +40,18 @@ def verdict(
         if cell.place == num_labels
     }
     yield _extent(runs)
-    yield _tally(f"REAL's claims, judged with {num_labels} labels", real)
+    yield from _tallies(f"REAL's claims ({num_labels} labels) about", real)
     for metric, told in (
-        (ACCURACY, "Accuracy on held-out pairs"),
-        ("win_rate_true", "Win rate by true utility"),
-        ("win_rate_rater", "Win rate by the rater"),
+        (ACCURACY, "Accuracy on held-out pairs (chance: 0.5)"),
+        ("win_rate_true", "Win rate by true utility (a draw: 0.5)"),
+        ("win_rate_rater", "Win rate by the rater (a draw: 0.5)"),
     ):
         order = _order(means, metric)
         if order:
             yield f"{told}, highest first: {_listed(means, metric, order)}."
     yield from _own_pairs(means)
     yield from _wrong_labels(means, pairs, confidence)
-    if any(run["strategy"] == SMALL_GAP for run in runs):
-        yield _tally("Contrary claims (small gaps in implicit reward teach most)", contrary)
+    yield from _tallies("Contrary claims about", contrary)
 
 
 def _extent(runs: Rows) -> str:
@@ -68,13 +65,19 @@ def _extent(runs: Rows) -> str:
     return f"{said} One seed has no interval: nothing is decided." if len(seeds) == 1 else said
 
 
-def _tally(what: str, findings: Sequence[Finding]) -> str:
-    parts = []
-    for outcome, verb in ((HOLDS, "hold"), (FAILS, "do not hold"), (UNDECIDED, "are not decided")):
-        own = [finding.claim for finding in findings if finding.verdict == outcome]
-        named = f" ({'; '.join(own)})" if own and outcome != UNDECIDED else ""
-        parts.append(f"{len(own)} {verb}{named}")
-    return f"{what}: of {len(findings)}, {', '.join(parts)}."
+def _tallies(whose: str, findings: Sequence[Finding]) -> Iterator[str]:
+    """A sentence for each subject: about what its claims hold, do not hold, are not decided."""
+    for subject in dict.fromkeys(finding.subject for finding in findings):
+        own = [f for f in findings if f.subject == subject and f.found]
+        if not own:
+            yield f"{whose} {subject}: this run has nothing to say about it."
+            continue
+        parts = []
+        for outcome in (HOLDS, FAILS, UNDECIDED):
+            shorts = [finding.short for finding in own if finding.verdict == outcome]
+            if shorts:
+                parts.append(f"{outcome} for {', '.join(shorts)}")
+        yield f"{whose} {subject}: {'; '.join(parts)}."
 
 
 def _order(means: Mapping[tuple[str, str], Any], metric: str) -> list[str]:
@@ -84,7 +87,7 @@ def _order(means: Mapping[tuple[str, str], Any], metric: str) -> list[str]:
 
 
 def _listed(means: Mapping[tuple[str, str], Any], metric: str, order: Sequence[str]) -> str:
-    return ", ".join(f"{strategy} {unsigned(means[strategy, metric])}" for strategy in order)
+    return ", ".join(f"{strategy} {means[strategy, metric].mean:.3f}" for strategy in order)
 
 
 def _own_pairs(means: Mapping[tuple[str, str], Any]) -> Iterator[str]:
@@ -137,7 +140,7 @@ def similarity_bins(pairs: Rows, num_bins: int, confidence: float) -> list[dict[
     bins = []
     for part in np.array_split(np.arange(len(pairs)), num_bins):
         own = [pairs[place] for place in part]
-        num_pairs, num_errors = len(own), sum(pair["is_error"] for pair in own)
+        num_pairs, num_errors = len(own), sum(bool(pair["is_error"]) for pair in own)
         wilson = stats.binomtest(num_errors, num_pairs).proportion_ci(confidence, "wilson")
         error = Interval(
             mean=num_errors / num_pairs, low=float(wilson.low), high=float(wilson.high),
