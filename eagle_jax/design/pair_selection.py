@@ -25,6 +25,8 @@ from eagle_jax.design.two_means import two_means
 GAP_STRATEGIES = ("implicit_reward_gap_small", "implicit_reward_gap_large")
 STRATEGIES = ("easy", "hard", "centroid", "random", *GAP_STRATEGIES)
 METRICS = ("cosine", "euclidean")
+# Of the largest squared distance between two responses: distances to a centre that differ less.
+_TIE = 1e-5
 
 
 class SelectedPairs(NamedTuple):
@@ -185,10 +187,14 @@ def _random_pair(key, is_usable):
 
 def _centroid_pair(squared_distances, is_usable):
     clusters = two_means(squared_distances, is_usable)
-    return tuple(
-        jnp.argmin(jnp.where(members, clusters.centre_distances, jnp.inf))
-        for members in (clusters.is_first, clusters.is_second)
-    )
+    # The two of a cluster of two are equally near to its centre, and rounding must not choose.
+    tie = _TIE * jnp.max(squared_distances)
+
+    def nearest(members):
+        distances = jnp.where(members, clusters.centre_distances, jnp.inf)
+        return jnp.argmax(distances <= jnp.min(distances) + tie)
+
+    return nearest(clusters.is_first), nearest(clusters.is_second)
 
 
 def select_across(
