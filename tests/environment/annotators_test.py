@@ -11,6 +11,7 @@ import scipy.stats
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.prompts import COMPACT, DETAILED, parse_blocks
+from eagle_jax.data.minilens import requests
 from eagle_jax.environment.annotators import (
     Question,
     expected_error_rate,
@@ -147,6 +148,24 @@ def test_a_partial_bias_is_measured():
     # Both orders agree when one says a and the other b.
     num_agreed = round(answers.agreement * 1200)
     assert scipy.stats.binomtest(num_agreed, 1200, 2 * 0.9 * 0.1).pvalue > 1e-3
+
+
+def test_the_worlds_teacher_as_a_rater_errs_where_films_are_close():
+    """MiniLens' own rater knows the profile's words, not the taste: it errs, most at small gaps."""
+    asked = requests.draw_requests(200, 0)
+    films = requests.supervised_examples(400, 1, num_films=2, strength=0.0, dialect="a")
+    texts = [film.completion.removesuffix(film.prompt.stop[0]).strip() for film in films]
+    pairs = list(zip(asked, texts[::2], texts[1::2], strict=True))
+    answers = rate(requests.answer_compare, [Question(r.prompt.text, *two) for r, *two in pairs])
+    gaps = np.array(
+        [np.subtract(*(requests.true_utility(r, text) for text in two)) for r, *two in pairs]
+    )
+    # The same films in both orders: only where it finds them alike does it draw its answer.
+    assert not answers.malformed and answers.agreement > 0.8
+    is_wrong = answers.preferred == (gaps > 0)
+    is_close = np.abs(gaps) < np.median(np.abs(gaps))
+    close, far = (is_wrong[answers.agreed & part].mean() for part in (is_close, ~is_close))
+    assert far < 0.15 < close < 0.5
 
 
 def test_malformed_answers_are_counted_and_give_no_label():
