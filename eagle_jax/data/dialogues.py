@@ -19,8 +19,9 @@ Turn = Mapping[str, str]
 class DialogueLayout:
     """How turns become a prompt, and what a reply begins with.
 
-    `prompt` gives all that stands before the reply, its opening included: a chat template rendered
-    with `add_generation_prompt`, for example. What it raises as ValueError makes a bad row.
+    `prompt` gives all that stands before the reply, its opening included: `plain_prompt`, or a
+    chat template's `render_turns`, for a tokenizer that does not render prompts once more. What it
+    raises as ValueError makes a bad row.
     """
 
     prompt: Callable[[Sequence[Turn]], str]

@@ -19,6 +19,9 @@ from eagle_jax.data.preferences import MAX_RESPONSES, PreferenceExample
 from eagle_jax.data.row_files import text_value
 
 Values = Mapping[str, Any]
+_NUMBERED = {
+    kind: {k: f"{kind}_{k}" for k in range(1, MAX_RESPONSES + 1)} for kind in ("response", "score")
+}
 
 
 def hh_rlhf_example(values: Values) -> PreferenceExample:
@@ -64,7 +67,7 @@ def table_example(values: Values) -> PreferenceExample:
     prompt = text_value(values, "prompt")
     if "response_1" not in values:
         return _of_pair(prompt, text_value(values, "chosen"), text_value(values, "rejected"))
-    numbers = [k for k in range(1, MAX_RESPONSES + 1) if not _is_absent(values, f"response_{k}")]
+    numbers = _present(values, "response")
     scores = _scores(values, numbers)
     best = None if _is_absent(values, "label") else _best(values, numbers, scores)
     label = None
@@ -125,9 +128,15 @@ def _is_absent(values: Values, name: str) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
+def _present(values: Values, kind: str) -> list[int]:
+    """The k of which the row has a response_k or score_k."""
+    names = _NUMBERED[kind].items()
+    return [k for k, name in names if name in values and not _is_absent(values, name)]
+
+
 def _scores(values: Values, numbers: list[int]) -> tuple[float, ...] | None:
     """Scores of the responses `numbers`, [K]; None if the row has none."""
-    scored = [k for k in range(1, MAX_RESPONSES + 1) if not _is_absent(values, f"score_{k}")]
+    scored = _present(values, "score")
     if not scored:
         return None
     if empty := sorted(set(scored) - set(numbers)):

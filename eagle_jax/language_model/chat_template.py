@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,16 @@ class ChatTemplate:
 
         Raises ChatTemplateError that names the folder.
         """
+        return self.render_turns([{"role": "user", "content": prompt}])
+
+    def render_turns(self, turns: Sequence[Mapping[str, str]]) -> str:
+        """Turns of "role" and "content", and the opening of the answer to them.
+
+        Raises ChatTemplateError that names the folder.
+        """
         try:
             return self._template.render(
-                messages=[{"role": "user", "content": prompt}],
+                messages=list(turns),
                 tools=None,
                 documents=None,
                 add_generation_prompt=True,
@@ -63,8 +70,7 @@ class ChatTemplate:
             )
         except Exception as error:  # a template may fail with whatever its expressions raise
             raise ChatTemplateError(
-                f"{self.folder}: its chat template fails on a user's turn: "
-                f"{type(error).__name__}: {error}"
+                f"{self.folder}: its chat template fails: {type(error).__name__}: {error}"
             ) from error
 
     def to_json(self) -> str | list[dict[str, str]]:
