@@ -153,10 +153,11 @@ def signed(value: SeedMean) -> str:
 
 
 class Saving(NamedTuple):
-    """told: labels needed and saved; beyond_random: by how much more than random's own curve."""
+    """Differences are from random: of the share saved, of the accuracy at its largest budget."""
 
     told: str
-    beyond_random: SeedMean | None
+    share_difference: SeedMean | None
+    accuracy_difference: SeedMean | None
 
 
 def savings(runs: Rows, confidence: float) -> dict[str, Saving]:
@@ -178,7 +179,11 @@ def savings(runs: Rows, confidence: float) -> dict[str, Saving]:
     ]
     beyond = paired_differences(rows, "num_labels", confidence)
     return {
-        strategy: Saving(_told(what, largest), beyond.get((strategy, largest, "share")))
+        strategy: Saving(
+            _told(what, largest),
+            beyond.get((strategy, largest, "share")),
+            difference(runs, ACCURACY, strategy, BASELINE, largest, confidence),
+        )
         for strategy, what in saved.items()
     }
 
@@ -193,7 +198,10 @@ def _told(saved: LabelsSaved, largest: int) -> str:
 
 
 def saving_findings(saved: Mapping[str, Saving]) -> list[Finding]:
-    """"Up to 65 % of the annotation saved", for easy and for centroid."""
+    """"Up to 65 % of the annotation saved", for easy and for centroid.
+
+    A strategy that is less accurate than random with equally many labels saves none.
+    """
     rows = []
     for strategy in (EASY, CENTROID):
         claim = (
@@ -204,13 +212,19 @@ def saving_findings(saved: Mapping[str, Saving]) -> list[Finding]:
         if strategy not in saved:
             rows.append(Finding(*claim, [], UNDECIDED))
             continue
-        beyond = saved[strategy].beyond_random
+        told, more_saved, more_accurate = saved[strategy]
+        differences = {"share saved": more_saved, "accuracy at the end": more_accurate}
         found = [
-            f"{strategy}: {saved[strategy].told}",
+            f"{strategy}: {told}",
             f"{BASELINE}, as control: {saved[BASELINE].told}",
-            f"share saved, {strategy} − {BASELINE}: {signed(beyond)}",
+            *(
+                f"{name}, {strategy} − {BASELINE}: {signed(d)}"
+                for name, d in differences.items()
+                if d
+            ),
         ]
-        rows.append(Finding(*claim, found, judge([beyond], 1)))
+        is_behind = judge([more_accurate], 1) == FAILS
+        rows.append(Finding(*claim, found, FAILS if is_behind else judge([more_saved], 1)))
     return rows
 
 

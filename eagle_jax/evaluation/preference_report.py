@@ -182,12 +182,14 @@ def _context(data: ReportInput, table: Sequence[Mapping[str, Any]]) -> dict[str,
         "claims": real,
         "contrary": contrary,
         "table": table,
+        "shown": _shown(table, data),
         "tables": [
             {"title": title, "columns": used}
             for title, columns in _TABLES.items()
             if (used := _used(columns, table))
         ],
         "differences": differences,
+        "shown_differences": _shown(differences, data),
         "difference_columns": _used(
             [c for columns in _TABLES.values() for c in columns if c.name in _DIFFERENCES],
             differences,
@@ -204,7 +206,7 @@ def _figures(data: ReportInput, table: Sequence[Mapping[str, Any]]) -> dict[str,
     rows = [*table, *data.pairs, *data.stability]
     strategies = list(dict.fromkeys(row["strategy"] for row in rows))
     panels = _measured(_BUDGET_PANELS, table)
-    judged = [row for row in table if row["num_labels"] == data.claim_num_labels]
+    judged = _shown(table, data)
     judges = _measured(_JUDGES, judged)
     drawing = preference_figures
     return {
@@ -244,6 +246,10 @@ def _differences(data: ReportInput) -> list[dict[str, Any]]:
     if not any(run["strategy"] == BASELINE for run in data.runs):
         return []
     return _table(paired_differences(data.runs, "num_labels", data.confidence))
+
+
+def _shown(table: Sequence[Mapping[str, Any]], data: ReportInput) -> list[Mapping[str, Any]]:
+    return [row for row in table if row["num_labels"] == data.claim_num_labels]
 
 
 def _used(columns: Sequence[Column], table: Sequence[Mapping[str, Any]]) -> list[Column]:

@@ -39,8 +39,8 @@ def verdict(
         for cell, value in seed_means(runs, "num_labels", confidence).items()
         if cell.place == num_labels
     }
-    yield _extent(runs)
-    yield from _tallies(f"REAL's claims ({num_labels} labels) about", real)
+    yield _extent(runs, num_labels)
+    yield from _tallies("REAL", real)
     for metric, told in (
         (ACCURACY, "Accuracy on held-out pairs (chance: 0.5)"),
         ("win_rate_true", "Win rate by true utility (a draw: 0.5)"),
@@ -51,33 +51,34 @@ def verdict(
             yield f"{told}, highest first: {_listed(means, metric, order)}."
     yield from _own_pairs(means)
     yield from _wrong_labels(means, pairs, confidence)
-    yield from _tallies("Contrary claims about", contrary)
+    yield from _tallies("the contrary paper", contrary)
 
 
-def _extent(runs: Rows) -> str:
+def _extent(runs: Rows, num_labels: int) -> str:
     strategies, budgets, seeds = (
         sorted({run[name] for run in runs}) for name in ("strategy", "num_labels", "seed")
     )
     said = (
         f"{len(runs)} models were trained: strategies {', '.join(strategies)}; labels "
-        f"{', '.join(map(str, budgets))}; seeds: {len(seeds)}."
+        f"{', '.join(map(str, budgets))}; seeds: {len(seeds)}. Claims are judged with {num_labels} "
+        "labels."
     )
     return f"{said} One seed has no interval: nothing is decided." if len(seeds) == 1 else said
 
 
-def _tallies(whose: str, findings: Sequence[Finding]) -> Iterator[str]:
-    """A sentence for each subject: about what its claims hold, do not hold, are not decided."""
+def _tallies(who: str, findings: Sequence[Finding]) -> Iterator[str]:
+    """A sentence for each subject: of what the claim holds, does not hold, is not decided."""
     for subject in dict.fromkeys(finding.subject for finding in findings):
         own = [f for f in findings if f.subject == subject and f.found]
         if not own:
-            yield f"{whose} {subject}: this run has nothing to say about it."
+            yield f"What {who} claims of {subject} was not measured in this run."
             continue
         parts = []
-        for outcome in (HOLDS, FAILS, UNDECIDED):
+        for outcome, said in ((HOLDS, HOLDS), (FAILS, FAILS), (UNDECIDED, f"is {UNDECIDED}")):
             shorts = [finding.short for finding in own if finding.verdict == outcome]
             if shorts:
-                parts.append(f"{outcome} for {', '.join(shorts)}")
-        yield f"{whose} {subject}: {'; '.join(parts)}."
+                parts.append(f"{said} for {', '.join(shorts)}")
+        yield f"What {who} claims of {subject} {'; '.join(parts)}."
 
 
 def _order(means: Mapping[tuple[str, str], Any], metric: str) -> list[str]:
