@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -98,6 +99,7 @@ def labels_to_reach(
     """Labels at which the curve first reaches the target, linear between budgets; None if never.
 
     A curve that begins at or above the target gives its smallest budget: fewer were not tried.
+    Raises ValueError for budgets that do not increase and for a number that is not finite.
 
     Args:
       budgets: [B] numbers of labels, increasing. values: [B], higher is better.
@@ -111,8 +113,7 @@ def labels_to_reach(
     reached = np.flatnonzero(values >= target)
     if not len(reached):
         return None
-    last = reached[0]
-    around = slice(max(last - 1, 0), last + 1)
+    around = slice(max(reached[0] - 1, 0), reached[0] + 1)
     return float(np.interp(target, values[around], budgets[around]))
 
 
@@ -178,7 +179,7 @@ def _metrics(row: Row, prefix: str = "") -> Iterator[tuple[str, float]]:
     for name, value in row.items():
         if isinstance(value, Mapping):
             yield from _metrics(value, f"{prefix}{name}/")
-        elif isinstance(value, int | float):
+        elif isinstance(value, numbers.Real):
             yield prefix + name, value
 
 

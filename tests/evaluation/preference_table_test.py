@@ -63,6 +63,16 @@ def test_what_some_runs_do_not_have_is_left_out_and_seen_in_the_count():
     assert difference == SeedMean(pytest.approx(0.1), None, None, 1)
 
 
+def test_numpys_numbers_are_numbers():
+    runs = [run("easy", seed, np.float32(0.5), num_pairs=np.int64(7)) for seed in (0, 1)]
+    means = seed_means(runs, "num_labels", 0.95)
+    assert {cell.metric: mean.mean for cell, mean in means.items()} == {
+        "num_pairs": 7.0, ACCURACY: 0.5,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="is not finite"):
+        seed_means([run("easy", 0, np.float32(np.nan))], "num_labels", 0.95)
+
+
 def test_checkpoints_have_means_too():
     rows = [
         {"strategy": "easy", "seed": seed, "step": step, "quantiles": [0.0] * 5,
