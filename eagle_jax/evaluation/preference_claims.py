@@ -229,19 +229,20 @@ def saving_findings(saved: Mapping[str, Saving]) -> list[Finding]:
 
 
 def stability_table(stability: Rows, confidence: float) -> list[dict[str, Any]]:
-    """What became of the similarities by each strategy's last checkpoint."""
-    means = seed_means(stability, "step", confidence) if stability else {}
+    """What became of the similarities by the last checkpoint of each seed."""
     rows = []
     for strategy in dict.fromkeys(row["strategy"] for row in stability):
-        own = [row for row in stability if row["strategy"] == strategy]
-        step = max(row["step"] for row in own)
-        medians = [
-            float(np.mean([row["quantiles"][2] for row in own if row["step"] == at]))
-            for at in (0, step)
-        ]
+        own = sorted(
+            (row for row in stability if row["strategy"] == strategy), key=lambda row: row["step"]
+        )
+        first, last = ({row["seed"]: row for row in order} for order in (own[::-1], own))
+        step = own[-1]["step"]
+        # Seeds may end a few steps apart: the last checkpoints stand for one place.
+        means = seed_means([row | {"step": step} for row in last.values()], "step", confidence)
         rows.append({
-            "strategy": strategy, "step": step, "num_seeds": len({row["seed"] for row in own}),
-            "first_median": medians[0], "last_median": medians[1],
+            "strategy": strategy, "step": step, "num_seeds": len(last),
+            "first_median": float(np.mean([row["quantiles"][2] for row in first.values()])),
+            "last_median": float(np.mean([row["quantiles"][2] for row in last.values()])),
             "rank_correlation": means[strategy, step, "rank_correlation"],
             "easy_overlap": means.get((strategy, step, "easy_overlap")),
         })  # fmt: skip

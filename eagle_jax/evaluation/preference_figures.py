@@ -6,7 +6,7 @@ is that of `preference_report`: a row for each strategy and number of labels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import matplotlib
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from eagle_jax.evaluation.figures import COLORS, MARKERS, STYLE, curves_figure, new_figure
 from eagle_jax.evaluation.preference_claims import STABLE_CORRELATION
-from eagle_jax.evaluation.preference_verdict import similarity_bins
+from eagle_jax.evaluation.preference_verdict import judged_pairs, similarity_bins
 
 _PAIRS_PER_BIN = 100  # fewer say little about a share
 _MAX_BINS = 8
@@ -68,7 +68,7 @@ def ambiguity_figure(pairs: Rows, strategies: Sequence[str], confidence: float) 
     """Label errors, and the true gap, against similarity; None without a bin of enough pairs."""
     binned = {}
     for strategy in strategies:
-        own = [pair for pair in pairs if pair["strategy"] == strategy]
+        own = judged_pairs(pairs, strategy)
         num_bins = min(_MAX_BINS, len(own) // _PAIRS_PER_BIN)
         if num_bins:
             binned[strategy] = similarity_bins(own, num_bins, confidence)
@@ -101,15 +101,15 @@ def training_figure(curves: Rows, strategies: Sequence[str], num_labels: int) ->
     rows = []
     for strategy in strategies:
         own = [c for c in curves if (c["strategy"], c["num_labels"]) == (strategy, num_labels)]
-        if own:
-            metrics = {name: _mean_curve(own, name) for name in own[0]["metrics"]}
+        common = set.intersection(*(set(c["step"]) for c in own)) if own else ()
+        if common:
+            metrics = {name: _mean_curve(own, name, common) for name in own[0]["metrics"]}
             rows.append({"row": strategy, "metrics": metrics})
     return curves_figure(rows) if rows else None
 
 
-def _mean_curve(curves: Rows, name: str) -> dict[str, list[float]]:
+def _mean_curve(curves: Rows, name: str, common: Set[int]) -> dict[str, list[float]]:
     """Mean of a metric over the seeds, at the steps that all have, smoothed to few points."""
-    common = set.intersection(*(set(curve["step"]) for curve in curves))
     values = np.array(
         [
             [v for s, v in zip(c["step"], c["metrics"][name], strict=True) if s in common]
@@ -158,9 +158,10 @@ def stability_figure(stability: Rows, strategies: Sequence[str]) -> Figure:
 
 
 def _over_seeds(stability: Rows, strategy: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps, and the mean over seeds of `name` at each."""
+    """Steps that all seeds have, and the mean over seeds of `name` at each."""
     own = [row for row in stability if row["strategy"] == strategy]
-    steps = sorted({row["step"] for row in own})
+    by_seed = [{r["step"] for r in own if r["seed"] == seed} for seed in {r["seed"] for r in own}]
+    steps = sorted(set.intersection(*by_seed))
     means = [np.mean([row[name] for row in own if row["step"] == s], axis=0) for s in steps]
     return np.array(steps), np.array(means)
 

@@ -100,8 +100,9 @@ class ReportInput:
     curves: [{"strategy", "num_labels", "seed", "step": [...], "metrics": {name: [...]}}].
     stability: [{"strategy", "seed", "step", "quantiles": [5, 25, 50, 75, 95 %],
       "rank_correlation", "easy_overlap"}]; step 0 is the start, where the correlation is 1.
-    selection: [{"strategy", "num_pairs", "mean_similarity", "mean_true_gap", "num_invalid"}].
-    pairs: [{"strategy", "similarity", "true_gap", "is_error"}], one for each labelled pair: its
+    selection: [{"strategy", "num_pairs", "mean_similarity", "mean_true_gap", "num_invalid"}]; the
+      last are pairs that got no label.
+    pairs: [{"strategy", "similarity", "true_gap", "is_error"}], one for each selected pair: its
       absolute gap in true utility, and whether its label contradicts the true preference.
     embeddings: [{"embedding", "metric", "strategy", "num_pairs", "mean_similarity",
       "mean_true_gap", "label_error_rate"}]: what other poolings, encoders and metrics would select.

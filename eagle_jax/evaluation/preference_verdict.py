@@ -110,7 +110,7 @@ def _wrong_labels(
     order = _order(means, "label_error_rate")
     if order:
         yield f"Wrong labels, most first: {_listed(means, 'label_error_rate', order)}."
-    own = [pair for pair in pairs if pair["strategy"] == BASELINE]
+    own = judged_pairs(pairs, BASELINE)
     if len(own) < _MIN_PAIRS:
         return
     bins = similarity_bins(own, 4, confidence)
@@ -129,6 +129,11 @@ def _wrong_labels(
 
 def _interval(value: Interval) -> str:
     return f"{share(value.mean)} [{share(value.low)}, {share(value.high)}]"
+
+
+def judged_pairs(pairs: Rows, strategy: str) -> Rows:
+    """The strategy's pairs of which it is known whether the label is wrong."""
+    return [p for p in pairs if p["strategy"] == strategy and p["is_error"] is not None]
 
 
 def similarity_bins(pairs: Rows, num_bins: int, confidence: float) -> list[dict[str, Any]]:

@@ -68,6 +68,9 @@ def data():
         pairs=[
             {"strategy": "random", "similarity": i / 200, "true_gap": 1.0, "is_error": i % 4 == 0}
             for i in range(200)
+        ] + [
+            {"strategy": "easy", "similarity": 0.5, "true_gap": None, "is_error": None}
+            for _ in range(200)
         ],
         embeddings=[
             {"embedding": "last token", "metric": "euclidean", "strategy": "hard", "num_pairs": 5,

@@ -16,7 +16,7 @@ from eagle_jax.evaluation.preference_claims import (
     stability_finding,
     stability_table,
 )
-from eagle_jax.evaluation.preference_verdict import similarity_bins, verdict
+from eagle_jax.evaluation.preference_verdict import judged_pairs, similarity_bins, verdict
 
 _LEVELS = {"random": 0.5, "hard": 0.4, "easy": 0.7, "centroid": 0.7}
 
@@ -130,7 +130,9 @@ def _stability(last, seeds=3):
         {"strategy": "easy", "seed": seed, "step": step, "quantiles": [0.1, 0.2, median, 0.4, 0.5],
          "rank_correlation": correlation, "easy_overlap": None}
         for seed in range(seeds)
-        for step, median, correlation in ((0, 0.3, 1.0), (50, 0.35, last + 0.01 * (seed - 1)))
+        for step, median, correlation in (
+            (0, 0.3, 1.0), (20, 0.9, 0.2), (50 - seed, 0.35, last + 0.01 * (seed - 1)),
+        )
     ]  # fmt: skip
 
 
@@ -147,15 +149,17 @@ def test_stability_is_judged_by_the_last_checkpoint(last, outcome):
 
 def _pairs(wrong):
     """400 pairs of random in order of similarity; `wrong` of each quarter have wrong labels."""
+    unlabelled = {"strategy": "random", "similarity": 0.0, "true_gap": 0.0, "is_error": None}
     return [
         {"strategy": "random", "similarity": place / 400, "true_gap": 1.0 - place / 400,
          "is_error": place % 100 < wrong[place // 100]}
         for place in range(400)
-    ]  # fmt: skip
+    ] + [unlabelled] * 100  # fmt: skip
 
 
 def test_bins_of_similarity_have_wilsons_interval():
-    first, last = similarity_bins(_pairs((10, 10, 40, 40)), 2, 0.95)
+    pairs = judged_pairs(_pairs((10, 10, 40, 40)), "random")
+    first, last = similarity_bins(pairs, 2, 0.95)
     # Wilson for 20 of 200: (20 + z^2/2 +- z sqrt(20 * 180 / 200 + z^2/4)) / (200 + z^2), z = 1.96.
     error = first["error"]
     assert (error.mean, error.low, error.high) == pytest.approx((0.1, 0.0657, 0.1494), abs=1e-4)
