@@ -142,6 +142,11 @@ def call_metrics(malformed: Iterable[Sequence[str]], num_actions: int) -> dict[s
     }
 
 
+def by_episode(steps: Iterable[Sequence[Any]]) -> list:
+    """Lists over episodes, one for each step -> one list, episode by episode."""
+    return [entry for episode in zip(*steps, strict=True) for entry in episode]
+
+
 def run_training(
     state: State,
     iterate: Callable[[int, State], tuple[State, dict[str, float]]],

@@ -22,7 +22,14 @@ from eagle_jax.environment.llm_environment import EpisodeState
 from eagle_jax.language_model.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.sharding import on_mesh_of
 from eagle_jax.language_model.transformer import Params
-from eagle_jax.training.agent import AgentResult, AgentTask, Player, call_metrics, run_training
+from eagle_jax.training.agent import (
+    AgentResult,
+    AgentTask,
+    Player,
+    by_episode,
+    call_metrics,
+    run_training,
+)
 from eagle_jax.training.policy_gradient import Experience, update
 from eagle_jax.training.train_state import AgentState, EagleSettings, init_agent
 from eagle_jax.training.trainable import TrainingMode, split
@@ -100,12 +107,12 @@ class _Trainer:
         first, final = trajectories.steps[0].states, trajectories.final_states
         values, rewards = player.score(first, final)
         values |= call_metrics((state.malformed for state in final), len(final) * horizon)
-        visited = _by_episode(step.states for step in trajectories.steps)
+        visited = by_episode(step.states for step in trajectories.steps)
         features = np.asarray(self.task.value_features_fn(visited), np.float32)
         features = features.reshape(-1, horizon, features.shape[1])
         check_finite(step, values | {"value features": features.sum()})
         scored = time.perf_counter()
-        written = _by_episode(step.generations for step in trajectories.steps)
+        written = by_episode(step.generations for step in trajectories.steps)
         experience = Experience(player.encode(visited, written), features, rewards)
         with on_mesh_of(self.reference_trainable):
             state, metrics = update(
@@ -124,8 +131,3 @@ class _Trainer:
             "time/update": time.perf_counter() - scored,
         }
         return state, values
-
-
-def _by_episode(steps) -> list:
-    """Lists over episodes, one for each step -> one list, episode by episode."""
-    return [entry for episode in zip(*steps, strict=True) for entry in episode]
