@@ -14,10 +14,16 @@ NUM_STEPS = 12
 
 
 @pytest.mark.parametrize(
-    ("max_gradient_norm", "weight_decay", "second_moment_decay"),
-    [(1.0, 0.1, 0.98), (0.5, 0.0, 0.999), (None, 0.0, 0.999)],
+    ("name", "max_gradient_norm", "weight_decay", "second_moment_decay"),
+    [
+        ("adamw", 1.0, 0.1, 0.98),
+        ("adamw", 0.5, 0.0, 0.999),
+        ("adamw", None, 0.0, 0.999),
+        ("rmsprop", 1.0, 0.1, 0.99),
+        ("rmsprop", None, 0.0, 0.9),
+    ],
 )
-def test_steps_are_those_of_pytorch(max_gradient_norm, weight_decay, second_moment_decay):
+def test_steps_are_those_of_pytorch(name, max_gradient_norm, weight_decay, second_moment_decay):
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     params = {
@@ -27,16 +33,17 @@ def test_steps_are_those_of_pytorch(max_gradient_norm, weight_decay, second_mome
     schedule = warmup_cosine(0.05, 3, NUM_STEPS)
     optimizer = make_optimizer(
         schedule, max_gradient_norm=max_gradient_norm, weight_decay=weight_decay,
-        second_moment_decay=second_moment_decay,
+        second_moment_decay=second_moment_decay, name=name,
     )  # fmt: skip
     theirs = {name: torch.tensor(leaf, requires_grad=True) for name, leaf in params.items()}
-    their_optimizer = torch.optim.AdamW(
-        [
-            {"params": [theirs["matrix"]], "weight_decay": weight_decay},
-            {"params": [theirs["vector"]], "weight_decay": 0.0},
-        ],
-        betas=(0.9, second_moment_decay),
-    )
+    groups = [
+        {"params": [theirs["matrix"]], "weight_decay": weight_decay},
+        {"params": [theirs["vector"]], "weight_decay": 0.0},
+    ]
+    if name == "adamw":
+        their_optimizer = torch.optim.AdamW(groups, betas=(0.9, second_moment_decay))
+    else:
+        their_optimizer = torch.optim.RMSprop(groups, alpha=second_moment_decay)
     ours = jax.tree.map(jnp.asarray, params)
     state = optimizer.init(ours)
     for step in range(NUM_STEPS):
