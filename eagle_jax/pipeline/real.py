@@ -26,6 +26,7 @@ from eagle_jax.pipeline.real_data import (
     supervised_pairs,
 )
 from eagle_jax.pipeline.real_embeddings import make_embed_fn, stability_pairs
+from eagle_jax.pipeline.real_labels import LabelledPair, Labeller, training_pairs
 from eagle_jax.pipeline.real_report import make_real_report
 from eagle_jax.pipeline.real_runs import (
     HeldOut,
@@ -35,11 +36,9 @@ from eagle_jax.pipeline.real_runs import (
     train_policy,
 )
 from eagle_jax.pipeline.real_selection import (
-    LabelledPair,
     PairChooser,
     run_embeddings_stage,
     run_selection_stage,
-    training_pairs,
 )
 from eagle_jax.pipeline.real_settings import POLICY, TEACHER, RealExperiment
 from eagle_jax.pipeline.settings import REMOTE
@@ -147,16 +146,17 @@ class _Run:
             labels=experiment.labels, rater=self.held_out.rater_name, training=experiment.training,
             num_labels=experiment.num_labels[-1],
         )  # fmt: skip
+        own_seed = derive_seed(experiment.seed, 3, seed)
         choosers = {
-            name: PairChooser(
-                self.examples["train"], embeddings, experiment.selection, experiment.labels,
-                experiment.rater, self.held_out.rater, self.book,
-                derive_seed(experiment.seed, 3, seed),
-            )
+            name: PairChooser(embeddings, experiment.selection, own_seed)
             for name, embeddings in self.embeddings.items()
-        }  # fmt: skip
+        }
+        labeller = Labeller(
+            self.examples["train"], experiment.labels, experiment.rater, self.held_out.rater,
+            self.book, own_seed,
+        )  # fmt: skip
         chosen = run_selection_stage(
-            stage, choosers, experiment.num_labels[-1], self._rewards_after(stage, seed)
+            stage, choosers, labeller, experiment.num_labels[-1], self._rewards_after(stage, seed)
         )
         return [
             RunPlan(strategy=name, num_labels=count, seed=seed, pairs=pairs[:count])

@@ -15,8 +15,8 @@ from eagle_jax.base.provenance import provenance
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.evaluation.preference_report import ReportInput, write_preference_report
 from eagle_jax.pipeline.real_data import Task
+from eagle_jax.pipeline.real_labels import summarize_pairs
 from eagle_jax.pipeline.real_runs import RunPlan, Start, stability_rows
-from eagle_jax.pipeline.real_selection import summarize_pairs
 from eagle_jax.pipeline.real_settings import TEACHER, RealExperiment
 
 NOT_REPRODUCED = (
@@ -67,7 +67,7 @@ def make_real_report(
         ],
         embeddings=_encoders(experiment, stages),
         samples=_samples(experiment, task, own, largest, start),
-        stages=_facts(task, stages),
+        stages=_facts(task, experiment.seeds, stages),
         left_out=list(_left_out(experiment, task)),
         not_reproduced=NOT_REPRODUCED,
         settings=json.loads(json.dumps(dataclasses.asdict(experiment))),
@@ -192,7 +192,9 @@ def _samples(
     ]
 
 
-def _facts(task: Task, stages: Mapping[str, StageFolder]) -> list[dict[str, Any]]:
+def _facts(
+    task: Task, seeds: Sequence[int], stages: Mapping[str, StageFolder]
+) -> list[dict[str, Any]]:
     groups = []
     if task.facts:
         groups.append({"title": "What was read", "facts": task.facts})
@@ -202,6 +204,8 @@ def _facts(task: Task, stages: Mapping[str, StageFolder]) -> list[dict[str, Any]
             for name, count in written.items()
         ]
         groups.append({"title": "Responses", "facts": facts})
+    if rated := stages[f"pairs_{seeds[0]}"].read_json("facts.json"):
+        groups.append({"title": f"The rater's labels, seed {seeds[0]}", "facts": rated})
     if "supervised" in stages:
         facts = [
             {"name": name, "value": value, "meaning": "prompts with a completion"}

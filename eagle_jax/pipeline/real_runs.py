@@ -35,7 +35,7 @@ from eagle_jax.pipeline.models import model_folder
 from eagle_jax.pipeline.policy_models import for_training, save_policy
 from eagle_jax.pipeline.real_data import Task
 from eagle_jax.pipeline.real_embeddings import StabilityPairs
-from eagle_jax.pipeline.real_selection import LabelledPair, summarize_pairs, training_pairs
+from eagle_jax.pipeline.real_labels import LabelledPair, summarize_pairs, training_pairs
 from eagle_jax.pipeline.real_settings import RealExperiment
 from eagle_jax.training.preference import Probe, log_probs_of, train_preference
 from eagle_jax.training.preference_losses import PairValues

@@ -1,4 +1,4 @@
-"""Which pairs are labelled, and their labels: embeddings, selection, annotators.
+"""Which pairs are labelled: embeddings of responses, and strategies over them.
 
 Axis letters: N prompts, K responses, D width of an embedding.
 """
@@ -7,57 +7,26 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import numpy as np
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import progress
-from eagle_jax.base.prompts import PromptBook
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
-from eagle_jax.data.preferences import (
-    PreferenceExample,
-    PreferencePair,
-    known_label,
-    labelled_pair,
-)
+from eagle_jax.data.preferences import PreferenceExample
 from eagle_jax.design.pair_selection import GAP_STRATEGIES, STRATEGIES, select_across, select_within
-from eagle_jax.environment.annotators import (
-    FIRST,
-    NEITHER,
-    Question,
-    rate_questions,
-    simulated_answers,
+from eagle_jax.pipeline.real_labels import (
+    LabelledPair,
+    Labeller,
+    Place,
+    read_pairs,
+    summarize_pairs,
 )
-from eagle_jax.language_model.generation import TextGenerator
-from eagle_jax.pipeline.real_settings import (
-    EmbeddingSettings,
-    LabelSettings,
-    RaterSettings,
-    SelectionSettings,
-)
+from eagle_jax.pipeline.real_settings import EmbeddingSettings, SelectionSettings
 
 EmbedFn = Callable[[Sequence[str], Sequence[str]], np.ndarray]  # prompts, responses -> [B, D]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LabelledPair:
-    """Two responses to a prompt, by their places, and what was said of them.
-
-    true_gap: |true utility of one minus that of the other|; is_error: the label is against the
-    true preference; both None where that is not known. label: (chosen, rejected), None where the
-    annotator gave none.
-    """
-
-    prompt_index: int
-    first: int
-    second: int
-    similarity: float
-    label: tuple[int, int] | None
-    true_gap: float | None
-    is_error: bool | None
 
 
 class Embeddings:
@@ -96,25 +65,19 @@ def run_embeddings_stage(
 
 @dataclasses.dataclass(frozen=True)
 class PairChooser:
-    """Selects and labels pairs of the training examples; one for each seed.
+    """Selects pairs of the training responses under one encoder, for one seed.
 
-    All strategies of a seed take their prompts in the same order (scope within), and an annotator
-    asked about the same pair says the same.
+    Within a prompt all strategies of a seed take their prompts in the same order.
     """
 
-    examples: Sequence[PreferenceExample]
     embeddings: Embeddings
     settings: SelectionSettings
-    labels: LabelSettings
-    rater: RaterSettings | None
-    generator: TextGenerator | None  # the rater's
-    book: PromptBook
     seed: int
 
     def choose(
         self, strategy: str, count: int, implicit_rewards: np.ndarray | None
-    ) -> list[LabelledPair]:
-        """The first `count` pairs of a strategy, labelled: fewer are a beginning of more.
+    ) -> list[Place]:
+        """The first `count` pairs of a strategy: fewer are a beginning of more.
 
         implicit_rewards [N, K]: of the strategies that need them.
         """
@@ -143,140 +106,57 @@ class PairChooser:
             chosen = select_across(
                 strategy, similarity, gaps, count, key=across_key, is_valid=has_pair
             )
-        return self._labelled([(n, first[n], second[n], similarity[n]) for n in chosen])
+        return [
+            Place(int(n), int(first[n]), int(second[n]), float(similarity[n])) for n in chosen
+        ]
 
     def choose_by_gap(
-        self,
-        strategy: str,
-        count: int,
-        warmup: Sequence[LabelledPair],
-        implicit_rewards: np.ndarray,
-    ) -> list[LabelledPair]:
-        """The warm-up's labelled pairs, then pairs of other prompts by their implicit rewards."""
+        self, strategy: str, count: int, warmup: Sequence[Place], implicit_rewards: np.ndarray
+    ) -> list[Place]:
+        """What follows the warm-up's pairs: those of other prompts, by their implicit rewards."""
         # Within a prompt the warm-up took the first prompts of the same order.
-        known = {pair.prompt_index for pair in warmup}
+        known = {place.prompt_index for place in warmup}
         rest = self.choose(strategy, count, implicit_rewards)
-        rest = [pair for pair in rest if pair.prompt_index not in known]
-        return [*warmup, *rest][:count]
-
-    def _labelled(self, places: Sequence[tuple[int, int, int, float]]) -> list[LabelledPair]:
-        questions = [
-            (self.examples[n], int(first), int(second)) for n, first, second, _ in places
-        ]
-        truths = [known_label(*question) for question in questions]
-        labels = self._answers(questions, truths, [int(n) for n, *_ in places])
-        pairs = []
-        for (n, _, _, similarity), (example, first, second), truth, label in zip(
-            places, questions, truths, labels, strict=True
-        ):
-            gap = None
-            if example.scores is not None:
-                gap = abs(example.scores[first] - example.scores[second])
-            judged = label is not None and truth is not None
-            pairs.append(
-                LabelledPair(
-                    prompt_index=int(n), first=first, second=second, similarity=float(similarity),
-                    label=label, true_gap=gap, is_error=label != truth if judged else None,
-                )  # fmt: skip
-            )
-        return pairs
-
-    def _answers(self, questions, truths, prompt_indices) -> list[tuple[int, int] | None]:
-        """(chosen, rejected) of each question, None where there is no label."""
-        if self.labels.source == "data":
-            return truths
-        if self.labels.source == "rater":
-            asked = [Question(e.prompt, e.responses[i], e.responses[j]) for e, i, j in questions]
-            answers = rate_questions(
-                asked, self.generator, self.book, self.rater.sampling, derive_seed(self.seed, 2)
-            ).preferred
-        else:
-            answers = [
-                self._simulated(*question, n)
-                for question, n in zip(questions, prompt_indices, strict=True)
-            ]
-        return [
-            None if answer == NEITHER else (i, j) if answer == FIRST else (j, i)
-            for answer, (_, i, j) in zip(answers, questions, strict=True)
-        ]
-
-    def _simulated(self, example: PreferenceExample, first: int, second: int, prompt: int) -> int:
-        if example.scores is None:
-            raise UserError(
-                "labels.source is simulated, which needs scores, but a prompt has none: choose "
-                f"data or rater ({example.prompt[:80]!r})"
-            )
-        gap = example.scores[first] - example.scores[second]
-        rng = np.random.default_rng([self.seed, prompt, first, second])
-        return int(simulated_answers(np.array([gap]), self.labels.temperature, rng)[0])
-
-
-def training_pairs(
-    examples: Sequence[PreferenceExample], pairs: Sequence[LabelledPair]
-) -> list[PreferencePair]:
-    """What is trained on: the pairs that got a label."""
-    return [
-        labelled_pair(examples[pair.prompt_index], pair.label)
-        for pair in pairs
-        if pair.label is not None
-    ]
-
-
-def read_pairs(rows: Sequence[Mapping[str, Any]]) -> list[LabelledPair]:
-    """Pairs whose `dataclasses.asdict` went through JSON."""
-    return [
-        LabelledPair(**{**row, "label": None if row["label"] is None else tuple(row["label"])})
-        for row in rows
-    ]
+        rest = [place for place in rest if place.prompt_index not in known]
+        return rest[: count - len(warmup)]
 
 
 def run_selection_stage(
     stage: StageFolder,
     choosers: Mapping[str, PairChooser],
+    labeller: Labeller,
     count: int,
     rewards_after: Callable[[Sequence[LabelledPair]], np.ndarray],
 ) -> dict[str, list[LabelledPair]]:
-    """`count` labelled pairs by strategy; writes pairs.json, and what every encoder would select.
+    """`count` labelled pairs by strategy; writes pairs.json, facts.json and, in encoders.json, what
+    every encoder would select.
 
     choosers: by the name of an embedding. rewards_after: implicit rewards [N, K] of all responses
     after training on the warm-up's pairs.
     """
     if not stage.is_complete():
         settings = next(iter(choosers.values())).settings
+        chooser = choosers[settings.embedding]
         plain = [name for name in settings.strategies if name not in GAP_STRATEGIES]
-        by_encoder = {
-            embedding: {name: chooser.choose(name, count, None) for name in plain}
-            for embedding, chooser in choosers.items()
-        }
-        chosen, chooser = by_encoder[settings.embedding], choosers[settings.embedding]
+        pairs = {name: labeller.label(chooser.choose(name, count, None)) for name in plain}
         if by_gap := [name for name in settings.strategies if name in GAP_STRATEGIES]:
             warmup = chooser.choose("random", settings.num_warmup_labels, None)
-            rewards = rewards_after(warmup)
+            labelled = labeller.label(warmup)
+            rewards = rewards_after(labelled)
             for name in by_gap:
-                chosen[name] = chooser.choose_by_gap(name, count, warmup, rewards)
+                rest = chooser.choose_by_gap(name, count, warmup, rewards)
+                pairs[name] = [*labelled, *labeller.label(rest)]
         stage.write_json(
             "pairs.json",
-            {name: list(map(dataclasses.asdict, chosen[name])) for name in settings.strategies},
+            {name: list(map(dataclasses.asdict, pairs[name])) for name in settings.strategies},
         )
+        # A rater's answers cost something: what is not trained on is not asked about.
+        told = labeller.judge if labeller.settings.source == "rater" else labeller.label
         stage.write_json("encoders.json", [
-            {"embedding": embedding, "metric": choosers[embedding].embeddings.metric,
-             "strategy": name, **summarize_pairs(by_encoder[embedding][name])}
-            for embedding in choosers for name in plain
+            {"embedding": name, "metric": own.embeddings.metric, "strategy": strategy,
+             **summarize_pairs(told(own.choose(strategy, count, None)))}
+            for name, own in choosers.items() for strategy in plain
         ])  # fmt: skip
+        stage.write_json("facts.json", labeller.facts())
         stage.finish()
     return {name: read_pairs(rows) for name, rows in stage.read_json("pairs.json").items()}
-
-
-def summarize_pairs(pairs: Sequence[LabelledPair]) -> dict[str, Any]:
-    """Means over pairs; None where nothing is known."""
-    return {
-        "num_pairs": len(pairs),
-        "num_invalid": sum(pair.label is None for pair in pairs),
-        "mean_similarity": _mean([pair.similarity for pair in pairs]),
-        "mean_true_gap": _mean([p.true_gap for p in pairs if p.true_gap is not None]),
-        "label_error_rate": _mean([p.is_error for p in pairs if p.is_error is not None]),
-    }
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None

@@ -1,0 +1,81 @@
+"""REAL across the prompts of Anthropic's HH-RLHF, or of your own preference files.
+
+Paper: REAL (arXiv 2409.17169), section 4: with two responses per prompt the choice is across
+    prompts; easy is the half with the lowest similarity, hard the half with the highest.
+Command: EAGLE_DATA=<folder that holds hh-rlhf and lm> bash launch/run.sh experiments.real
+    --config=experiments/configs/real_hh_rlhf.py --workdir=runs/real_hh_rlhf
+    (your own: --config.files.paths="('my.parquet',)" --config.files.file_format=table; another
+    policy: --config.models.policy=<folder>; selection by a sentence encoder in the folder
+    EAGLE_SENTENCE_ENCODER: real_hh_rlhf.py:sentence_encoder)
+Hardware: two CPU cores, for the policy of 0.7 million parameters that is set here.
+Time: to be measured.
+Expect: to be measured.
+"""
+
+import os
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from experiments.configs import real_minilens
+
+
+def get_config(variant: str = "states") -> ConfigDict:
+    """`variant`: what selects, the policy's own mean-pooled `states` or a `sentence_encoder`."""
+    if variant not in ("states", "sentence_encoder"):
+        raise ValueError(f"unknown variant {variant!r}: expected states or sentence_encoder")
+    data = Path(os.environ.get("EAGLE_DATA", "data"))
+    config = real_minilens.get_config()
+    with config.unlocked():
+        config.title = "REAL on HH-RLHF"
+        config.prompts = "detailed"
+        config.source = "files"
+        config.minilens = None
+        config.files = ConfigDict(
+            {
+                "paths": tuple(
+                    str(data / "hh-rlhf" / f"{part}-base.test.jsonl.gz")
+                    for part in ("helpful", "harmless")
+                ),
+                "file_format": "hh_rlhf",
+                "test_fraction": 0.15,
+                "max_prompts": None,
+            }
+        )
+        config.generation = None  # the responses of the files
+        config.models.policy = str(data / "lm" / "tinystories-656k")
+        config.models.batch_size = 32
+        _selection(config, variant)
+        config.rater = None  # a model that can judge would be named here
+        config.num_labels = (480, 960, 1920)  # the last one is half of the pairs
+        config.seeds = (0, 1, 2)
+    return config.lock()
+
+
+def _selection(config: ConfigDict, variant: str) -> None:
+    states = {"model": "policy", "with_prompt": False}
+    config.embeddings = ConfigDict(
+        {
+            "states": states | {"pooling": "mean", "metric": "cosine"},
+            "last_state": states | {"pooling": "last", "metric": "cosine"},
+        }
+    )
+    if folder := os.environ.get("EAGLE_SENTENCE_ENCODER"):
+        encoder = {"model": folder, "with_prompt": False, "metric": "cosine"}
+        config.embeddings.sentence_encoder = encoder | {"pooling": "own"}
+        config.embeddings.sentence_encoder_cls = encoder | {"pooling": "cls"}
+    elif variant == "sentence_encoder":
+        raise ValueError("set EAGLE_SENTENCE_ENCODER to a folder of sentence-transformers")
+    config.selection.scope = "across"
+    config.selection.strategies = (
+        "easy", "hard", "random", "implicit_reward_gap_small", "implicit_reward_gap_large"
+    )  # fmt: skip
+    config.selection.embedding = variant
+    config.selection.num_warmup_labels = 240
+    config.labels.source = "data"
+    config.supervised.training.num_steps = 300
+    config.training.max_prompt_tokens = 256
+    config.training.max_tokens = 480
+    config.training.log_every = 10
+    config.training.probe_every = 30
+    config.training.warmup_steps = 5
