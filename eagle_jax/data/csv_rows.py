@@ -81,7 +81,7 @@ def read_named_rows(
     columns a header lacks, `expected` which it should have ("with the columns ..."). Raises
     UserError when the file is missing, unreadable, empty, or lacks a column.
     """
-    with open_text(path, f"a CSV file {expected}", newline="") as file:
+    with open_text(path, f"a CSV file {expected}") as file:
         header = _fields(file.readline())
         if not header or not any(header):
             raise UserError(f"{path}: empty; expected a header line {expected}")

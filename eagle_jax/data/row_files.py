@@ -51,8 +51,7 @@ def text_value(values: Mapping[str, Any], name: str) -> str:
 def _read_json_lines(
     path: Path, absent: Absent, expected: str, bad_rows: list[BadRow]
 ) -> Iterator[NamedRow]:
-    # Only "\n" ends a line: JSON's strings may hold the other ends that Python knows.
-    with open_text(path, f"lines of JSON objects {expected}", newline="\n") as file:
+    with open_text(path, f"lines of JSON objects {expected}") as file:
         for line, text in enumerate(file, 1):
             if not text.strip():
                 continue
