@@ -11,7 +11,7 @@ PAD, UNKNOWN, END = "[PAD]", "[UNK]", "[END]"
 
 
 def write_word_tokenizer(words: Sequence[str], folder: Path) -> None:
-    """tokenizer.json and its config for `words`; those that begin with # are markers.
+    """tokenizer.json and its config for `words`; those that begin with # or < are markers.
 
     Text is lower-cased and signs are split from words; decoding puts them back together.
     """
@@ -20,11 +20,10 @@ def write_word_tokenizer(words: Sequence[str], folder: Path) -> None:
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     # Markers are matched before lower-casing and splitting, which would take them apart.
-    tokenizer.add_tokens(
-        [AddedToken(word, normalized=False) for word in words if word.startswith("#")]
-    )
+    markers = [word for word in words if word.startswith(("#", "<"))]
+    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in markers])
     tokenizer.add_special_tokens([PAD, UNKNOWN, END])
-    signs = [word for word in words if not word.isalnum() and not word.startswith("#")]
+    signs = [word for word in words if not word.isalnum() and word not in markers]
     glue = [decoders.Replace(f" {sign}", sign) for sign in signs]
     tokenizer.decoder = decoders.Sequence([decoders.WordPiece(prefix="##", cleanup=False), *glue])
     folder.mkdir(parents=True, exist_ok=True)

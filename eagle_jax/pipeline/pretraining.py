@@ -13,7 +13,9 @@ from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.prompts import MalformedText, parse_completion, render_blocks
 from eagle_jax.base.provenance import provenance
 from eagle_jax.base.work_directory import WorkDirectory
-from eagle_jax.data.minilens import corpus, grammar
+from eagle_jax.data.minilens import corpus, grammar, task_corpus
+from eagle_jax.data.minilens.task_teacher import share_recovered
+from eagle_jax.data.tasks import read_teacher_prompt
 from eagle_jax.language_model.generation import SamplingSettings, TextGenerator
 from eagle_jax.language_model.hf_checkpoints import LanguageModel, save_language_model
 from eagle_jax.language_model.hf_config import decoder_config_from_hf
@@ -52,6 +54,7 @@ class PretrainingSettings:
 _TASK_LENGTHS = {
     "rewrite": 128, "describe": 64, "profile": 288,
     "generic_action": 80, "personalised_action": 128, "rater": 192,
+    "film_title": 80, "film_text": 120, "film_pair": 96, "user": 176,
 }  # fmt: skip
 _QUALITY_SEED = 10_000_019  # far from the training seeds, which are step numbers
 
@@ -63,7 +66,7 @@ def pretrain(name: str, settings: PretrainingSettings, workdir: Path) -> dict[st
         return stage.read_json("model/card.json")["quality"]
     stage.begin()
     folder = stage.path / "model"
-    write_word_tokenizer(corpus.vocabulary(), folder)
+    write_word_tokenizer(_vocabulary(settings), folder)
     tokenizer = load_tokenizer(folder)
     config = decoder_config_from_hf(
         {
@@ -108,13 +111,27 @@ def pretrain(name: str, settings: PretrainingSettings, workdir: Path) -> dict[st
     return quality
 
 
+def _vocabulary(settings: PretrainingSettings) -> list[str]:
+    """ELM's tasks have words of their own."""
+    reads = set(settings.task_shares) & set(task_corpus.KINDS)
+    return task_corpus.vocabulary() if reads else corpus.vocabulary()
+
+
+def _draw_examples(
+    settings: PretrainingSettings, task: str, count: int, seed: int
+) -> list[corpus.Example]:
+    if task in task_corpus.KINDS:
+        return task_corpus.draw_examples(task, count, seed)
+    return corpus.draw_examples(task, settings.dialect, count, seed)
+
+
 def _draw_batch(
     tokenizer: Tokenizer, settings: PretrainingSettings, task: str, step: int
 ) -> Batch:
     """Fresh examples of one task that take its share of the tokens of a step."""
     tokens = settings.tokens_per_batch * settings.task_shares[task]
     count = max(1, round(tokens / _TASK_LENGTHS[task]))
-    examples = corpus.draw_examples(task, settings.dialect, count, step)
+    examples = _draw_examples(settings, task, count, step)
     pairs = [(example.prompt.text, example.completion) for example in examples]
     return encode_pairs(tokenizer, pairs, settings.prompt_loss_weight, _TASK_LENGTHS[task])
 
@@ -131,12 +148,10 @@ def measure_quality(
         "generic_action": _action_quality,
         "personalised_action": _action_quality,
         "rater": _rater_quality,
-    }
+    } | dict.fromkeys(task_corpus.KINDS, _answer_quality)
     for task, measure in measures.items():
         if settings.task_shares.get(task):
-            examples = corpus.draw_examples(
-                task, settings.dialect, settings.quality_examples, examples_seed
-            )
+            examples = _draw_examples(settings, task, settings.quality_examples, examples_seed)
             prompts = [example.prompt for example in examples]
             texts = [g.text for g in generator.generate(prompts, sampling, settings.seed)]
             values = measure(examples, texts)
@@ -200,3 +215,12 @@ def _rater_quality(examples: list[corpus.Example], texts: list[str]) -> dict[str
             same = len(ours) > position and ours[position] == truth[position]
             agree[f"question_{question}"] += same / len(examples)
     return dict(agree)
+
+
+def _answer_quality(examples: list[corpus.Example], texts: list[str]) -> dict[str, float]:
+    """Of each of ELM's tasks: the share of what the answer should name that it names rightly."""
+    shares: dict[str, list[float]] = {}
+    for example, text in zip(examples, texts, strict=True):
+        task, _ = read_teacher_prompt("compact", example.prompt)
+        shares.setdefault(task.name, []).append(share_recovered(example.prompt, text))
+    return {name: np.mean(values) for name, values in sorted(shares.items())}
