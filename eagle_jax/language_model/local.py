@@ -9,7 +9,7 @@ import bisect
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,8 @@ from eagle_jax.language_model.transformer import Params, forward
 _FEATURE_LENGTH_MULTIPLE = 32
 
 
-def _identity(model: LanguageModel) -> str:
+def identity(model: LanguageModel) -> str:
+    """The model's name and a digest of its weights."""
     digest = hashlib.sha256(repr(model.config).encode())
     for leaf in jax.tree.leaves(model.params):
         digest.update(fetch(leaf).tobytes())
@@ -63,7 +64,7 @@ class LocalGenerator:
     @functools.cached_property
     def name(self) -> str:
         """The model's name and a digest of its weights."""
-        return _identity(self.model)
+        return identity(self.model)
 
     def with_params(self, params: Params) -> LocalGenerator:
         """The same generator with other parameters; nothing is compiled again."""
@@ -244,7 +245,7 @@ class LocalFeatures:
     @functools.cached_property
     def name(self) -> str:
         """The model's name and a digest of its weights."""
-        return _identity(self.model)
+        return identity(self.model)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """float32 [B, 3 D]. Raises UserError for a text without tokens."""
@@ -258,18 +259,28 @@ class LocalFeatures:
                 too_long, len(ids), limit, self.model.name,
             )  # fmt: skip
         features = np.zeros((len(ids), 3 * self.model.config.hidden_size), np.float32)
-        # Texts of like length share a batch: little padding.
-        by_length = sorted(range(len(ids)), key=lambda row: len(ids[row]))
-        for start in range(0, len(ids), self.batch_size):
-            rows = by_length[start : start + self.batch_size]
-            padding = _bucket(len(rows), self.batch_size) - len(rows)
-            tokens, mask = self.model.tokenizer.right_pad(
-                [ids[row][:limit] for row in rows] + [[]] * padding, _FEATURE_LENGTH_MULTIPLE
-            )
+        kept = [row_ids[:limit] for row_ids in ids]
+        for rows, tokens, mask in batches_by_length(self.model.tokenizer, kept, self.batch_size):
             with on_mesh_of(self.model.params):
                 means = _mean_states(self.model.config, self.model.params, tokens, mask)
                 features[rows] = fetch(means)[: len(rows)]
         return features
+
+
+def batches_by_length(
+    tokenizer: Tokenizer, ids: Sequence[Sequence[int]], batch_size: int
+) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+    """The rows, tokens [B, T] and mask [B, T] of one batch after the other, padded on the right.
+
+    Texts of like length share a batch: little padding. B is a power of two, at most batch_size,
+    and may be more than there are rows; T is a multiple of 32: few shapes.
+    """
+    by_length = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+    for start in range(0, len(ids), batch_size):
+        rows = by_length[start : start + batch_size]
+        padding = _bucket(len(rows), batch_size) - len(rows)
+        own = [ids[row] for row in rows] + [[]] * padding
+        yield rows, *tokenizer.right_pad(own, _FEATURE_LENGTH_MULTIPLE)
 
 
 @functools.partial(jax.jit, static_argnames="config")
