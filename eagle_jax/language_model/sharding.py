@@ -25,11 +25,12 @@ from eagle_jax.base.errors import UserError
 Tree = TypeVar("Tree")
 AXES = ("data", "fsdp", "tensor")
 
-# End of a leaf's path -> the mesh axis of each dimension, None: not split. Kernels are [inputs,
-# outputs].
+# End of a leaf's path -> the mesh axis of each dimension, None: not split; the first pattern that
+# matches decides. Kernels are [inputs, outputs].
 _RULES = tuple(
     (re.compile(f"(?:^|/)(?:{pattern})$"), axes)
     for pattern, axes in (
+        (r"adapter(?:_input)?/.+", None),  # small: replicated
         (r"token_embedding|unembedding", ("tensor", "fsdp")),
         (r"(?:query|key|value|gate|up)/kernel", ("fsdp", "tensor")),
         (r"(?:query|key|value|gate|up)/lora_down", ("fsdp", None)),
@@ -42,7 +43,6 @@ _RULES = tuple(
         (r"\w*norm/(?:scale|bias)", (None,)),
         (r"position_embedding", (None, "fsdp")),
         (r"unembedding_bias", ("tensor",)),
-        (r"adapter/.+", None),  # small: replicated
     )
 )
 # Letter of an activation's axis -> the mesh axes it is split over; other letters are not split.
@@ -129,7 +129,7 @@ def _parameter_axes(path: Any, shape: tuple[int, ...]) -> tuple:
         return ()
     name = jax.tree_util.keystr(path, simple=True, separator="/")
     found = [axes or (None,) * len(shape) for pattern, axes in _RULES if pattern.search(name)]
-    if len(found) != 1 or len(found[0]) != len(shape):
+    if not found or len(found[0]) != len(shape):
         raise MeshError(
             f"no rule says how {name} {list(shape)} lies on a mesh; add one to the table in "
             f"{__name__}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -95,13 +95,25 @@ def init_training(trainable: Params, settings: NextTokenSettings) -> NextTokenSt
         return NextTokenState(trainable, optimizer_state, jnp.zeros((), jnp.int32))
 
 
-@functools.partial(jax.jit, static_argnames=("config", "settings"), donate_argnames="state")
+# (config, params, batch) -> logits [B, T, V]; a batch has at least tokens, mask and loss_weights.
+LogitsFn = Callable[[DecoderConfig, Params, Any], jax.Array]
+
+
+def text_logits(config: DecoderConfig, params: Params, batch: Batch) -> jax.Array:
+    """Logits [B, T, V] of a decoder that reads nothing but tokens."""
+    return forward(config, params, batch.tokens, batch.mask).logits
+
+
+@functools.partial(
+    jax.jit, static_argnames=("config", "settings", "logits_fn"), donate_argnames="state"
+)
 def train_step(
     config: DecoderConfig,
     settings: NextTokenSettings,
     frozen: Params,
     state: NextTokenState,
     batches: tuple[Batch, ...],
+    logits_fn: LogitsFn = text_logits,
 ) -> tuple[NextTokenState, dict[str, jax.Array]]:
     """One optimiser step on the union of `batches`, which may differ in shape: texts of different
     length are mixed in a step without padding all to the longest. The state is donated."""
@@ -110,13 +122,11 @@ def train_step(
     def loss_fn(trainable):
         params = join(trainable, frozen)
         losses = [
-            weight * next_token_loss(logits_of(params, batch), batch.tokens, batch.loss_weights)
+            weight
+            * next_token_loss(logits_fn(config, params, batch), batch.tokens, batch.loss_weights)
             for weight, batch in zip(weights, batches, strict=True)
         ]
         return sum(losses) / sum(weights)
-
-    def logits_of(params, batch):
-        return forward(config, params, batch.tokens, batch.mask).logits
 
     loss, gradients = constrain_tree(jax.value_and_grad(loss_fn)(state.trainable))
     updates, optimizer_state = next_token_optimizer(settings).update(
@@ -136,6 +146,7 @@ def train_next_token(
     checkpoints: Checkpoints,
     metrics_folder,
     description: str,
+    logits_fn: LogitsFn = text_logits,
 ) -> Params:
     """Trains from the last checkpoint, or from `params`; `draw_batches(step)` depends on step only.
 
@@ -151,7 +162,9 @@ def train_next_token(
         unchecked = []
         for step in progress(remaining, len(remaining), description, "step"):
             with on_mesh_of(params):
-                state, values = train_step(config, settings, frozen, state, draw_batches(step))
+                state, values = train_step(
+                    config, settings, frozen, state, draw_batches(step), logits_fn
+                )
             done = step + 1
             unchecked.append((done, values))
             is_logged, is_saved = (

@@ -19,11 +19,17 @@ from eagle_jax.language_model.transformer import Params
 TrainingMode = Literal["full", "lora", "adapter"]
 
 _DECODER = r"(.+/)?(token_embedding|position_embedding|unembedding(_bias)?|kernel|bias|scale)"
+_STATISTICS = r"adapter_input/.+"  # of the embeddings that an ELM reads: facts, not parameters
 # (pattern, is it trained?); the first pattern that matches a whole path decides.
 _RULES: dict[TrainingMode, tuple[tuple[str, bool], ...]] = {
-    "full": ((r".+", True),),
-    "lora": ((r"(.+/)?lora_(down|up)", True), (_DECODER, False)),
-    "adapter": ((r"adapter/.+", True), (_DECODER, False)),
+    "full": ((_STATISTICS, False), (r".+", True)),
+    "lora": (
+        (_STATISTICS, False),
+        (r"adapter/.+", True),
+        (r"(.+/)?lora_(down|up)", True),
+        (_DECODER, False),
+    ),
+    "adapter": ((_STATISTICS, False), (r"adapter/.+", True), (_DECODER, False)),
 }
 
 
@@ -32,9 +38,10 @@ class TrainableError(UserError):
 
 
 def split(params: Params, mode: TrainingMode) -> tuple[Params, Params]:
-    """(trainable, frozen): all | low-rank leaves | what is below "adapter/"; and the rest.
+    """(trainable, frozen): all | low-rank leaves and adapters | adapters; and the rest.
 
-    Raises TrainableError for a parameter that no pattern covers, for one to be trained that is not
+    Adapters are what is below "adapter/"; what is below "adapter_input/" is never trained. Raises
+    TrainableError for a parameter that no pattern covers, for one to be trained that is not
     float32 (a bfloat16 weight rounds small steps away), and when nothing is left to train.
     """
     trainable, frozen = {}, {}
