@@ -105,7 +105,7 @@ class ReportInput:
     pairs: [{"strategy", "similarity", "true_gap", "is_error"}], one for each selected pair: its
       absolute gap in true utility, and whether its label contradicts the true preference.
     embeddings: [{"embedding", "metric", "strategy", "num_pairs", "mean_similarity",
-      "mean_true_gap", "label_error_rate"}]: what other poolings, encoders and metrics would select.
+      "mean_true_gap", "label_error_rate"}]: what is selected by other poolings, encoders, metrics.
     samples: [{"prompt", "rows": [{"strategy", "text", "true_utility"}]}].
     stages: [{"title", "facts": [{"name", "value", "meaning"}]}]: counts of what was read, what was
       malformed or left out, and what it cost.

@@ -153,7 +153,8 @@ def test_tables_hold_the_numbers(written):
     # easy has 0.72 and 0.73 with 200 labels: mean 0.725, s = 0.00707, t of 1 degree of freedom at
     # 97.5 % is 12.706: +- 12.706 * 0.00707 / sqrt(2) = 0.0635. Random has 0.52 twice.
     assert "| easy | 200 | 2 | 0.275 [0.211, 0.339] | 0.725 [0.661, 0.789] |" in text
-    assert "0.7250.661 to 0.789" in seen and "+0.205 [+0.141, +0.269] ↑" in seen
+    assert "0.7250.661 to 0.789" in seen and "+0.205 ↑+0.141 to +0.269" in seen
+    assert "+0.205 [+0.141, +0.269] ↑ |" in text
     assert "easy − random: +0.205 [+0.141, +0.269]; easy − hard: +0.300" in text.replace("\\", "")
     assert "0.730 (seeds: 1)" in text  # the rater was asked on one seed only
     assert "| easy | 200 | 0.3125 | – | 7 |" in text
