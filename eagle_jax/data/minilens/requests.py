@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -68,7 +68,8 @@ def supervised_examples(
 ) -> list[Example]:
     """Requests of fresh users, each with the film that they watch of num_films random ones.
 
-    What the supervised training before REAL's DPO learns from.
+    What the supervised training before REAL's DPO learns from. Films are told in one way only:
+    responses differ in what they tell, else their similarity would be that of templates.
     """
     rng = np.random.default_rng([_SUPERVISED, seed])
     examples = []
@@ -76,9 +77,16 @@ def supervised_examples(
         request = _draw_request(rng)
         films = draw_films(num_films, rng)
         watched = as_film(films[draw_watched(films, request.taste, strength, rng)])
-        text = grammar.tell(grammar.draw_telling(watched, dialect, rng))
+        text = _tell_plainly(watched, dialect)
         examples.append(Example(request.prompt, text.removeprefix(request.prompt.opening).strip()))
     return examples
+
+
+def _tell_plainly(film: Mapping[str, int], dialect: str) -> str:
+    """By the first templates and in the words of the profiles, as far as the dialect has them."""
+    names = (grammar.LEXICON[slot][film[slot]][0] for slot in grammar.SLOTS)
+    words = tuple(grammar.in_dialect(name, dialect) for name in names)
+    return grammar.tell(grammar.Telling(dialect, (0,) * len(grammar.BLOCK_SLOTS), words))
 
 
 def draw_watched(

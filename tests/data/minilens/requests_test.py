@@ -90,11 +90,13 @@ def test_draws_follow_the_seed_and_are_apart_for_each_seed_and_use():
     assert np.array_equal([r.taste for r in first], [r.taste for r in again])
     shorter = draw_requests(5, 3)
     assert [r.prompt for r in shorter] == [r.prompt for r in first[:5]]
+    tastes = np.array([r.taste for r in first + other])
+    assert len(np.unique(tastes[:, 0])) == 2 * NUM_REQUESTS
     taught = supervised_examples(NUM_REQUESTS, 3, num_films=2, strength=1.0, dialect="a")
     sets = [{r.prompt.text for r in first}, {r.prompt.text for r in other}]
     sets.append({example.prompt.text for example in taught})
-    assert [len(texts) for texts in sets] == [NUM_REQUESTS] * 3
-    assert len(set.union(*sets)) == 3 * NUM_REQUESTS
+    # Two users of different taste seldom have the same profile.
+    assert len(set.union(*sets)) > 0.95 * 3 * NUM_REQUESTS
 
 
 @DIALECTS
@@ -139,15 +141,18 @@ def test_the_supervised_start_shows_films_that_the_user_would_watch(dialect):
         examples = supervised_examples(count, 8, num_films=4, strength=strength, dialect=dialect)
         # The same seed draws the same users and films, whatever the strength.
         requests = {e.prompt.text for e in examples}
-        assert len(requests) == count
-        matches = []
+        assert len(requests) > 0.95 * count
+        matches, frames = [], set()
         for example in examples:
             [stop] = example.prompt.stop
             assert example.completion.endswith(f" {stop}")
             film = grammar.parse_film(f"#BEGIN_PLOT {example.completion}")
             profile = re.search("PROFILE (.*) #END_USER", example.prompt.text).group(1)
             matches.append(corpus.match_profile(profile, film))
+            told = corpus.split_words(example.completion)
+            frames.add(tuple(w for w in told if w not in grammar.word_values()))
         means.append(np.mean(matches))
+        assert len(frames) == 1  # one way to tell a film: only its values differ
     assert means[0] < means[1] < means[2]
 
 
