@@ -27,6 +27,8 @@ ACCURACY = "held_out/rewards/accuracy"
 # Rank correlation with the start from which similarities count as stable: our threshold. REAL shows
 # distributions and names none.
 STABLE_CORRELATION = 0.9
+# Two win rates over a few prompts are often equal by chance: an interval without width.
+MIN_SEEDS = 3
 PAPER_SHARE_SAVED = 0.65  # REAL's "up to"
 
 Rows = Sequence[Mapping[str, Any]]
@@ -96,16 +98,18 @@ CONTRARY_CLAIMS = tuple(
 def judge(differences: Sequence[SeedMean | None], direction: int) -> str:
     """HOLDS: every interval on the claimed side of 0; FAILS: one on the other; else UNDECIDED.
 
-    None and a difference without an interval (one seed) decide nothing.
+    None (not measured) and a difference over fewer than `MIN_SEEDS` decide nothing.
     """
-    sides = [0 if d is None or d.low is None else _side(d) * direction for d in differences]
+    sides = [_side(difference) * direction for difference in differences]
     if -1 in sides:
         return FAILS
     return HOLDS if sides and set(sides) == {1} else UNDECIDED
 
 
-def _side(difference: SeedMean) -> int:
-    """1: the interval lies above 0; -1: below; 0: it does not leave it out."""
+def _side(difference: SeedMean | None) -> int:
+    """1: the interval lies above 0; -1: below; 0: it does not leave it out, or decides nothing."""
+    if difference is None or difference.num_seeds < MIN_SEEDS:
+        return 0
     return int(difference.low > 0) - int(difference.high < 0)
 
 

@@ -21,6 +21,7 @@ from eagle_jax.evaluation.preference_claims import (
     CONTRARY_CLAIMS,
     FAILS,
     HOLDS,
+    MIN_SEEDS,
     REAL_CLAIMS,
     findings,
     saving_findings,
@@ -62,7 +63,8 @@ _TABLES = {
         Column("held_out/rewards/rejected", "r(rejected)", "mean reward of the rejected"),
     ),
     "The pairs that were trained on": (
-        Column("train/loss", "Loss", "mean loss on the strategy's own pairs and labels"),
+        Column("train/loss", "Loss", "mean loss on the strategy's own pairs and labels, in the "
+               "last training step"),
         Column("train/rewards/margin", "Margin", "mean margin on them"),
         Column("train/rewards/accuracy", "Accuracy", "share of them with a margin above 0"),
     ),
@@ -177,6 +179,7 @@ def _context(data: ReportInput, table: Sequence[Mapping[str, Any]]) -> dict[str,
     return {
         "data": data,
         "level": f"{data.confidence:.0%}".replace("%", " %"),
+        "min_seeds": MIN_SEEDS,
         "holds": HOLDS,
         "fails": FAILS,
         "summary": list(verdict(data.runs, data.pairs, real, contrary, **at)),

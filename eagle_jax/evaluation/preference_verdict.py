@@ -16,6 +16,7 @@ from eagle_jax.evaluation.preference_claims import (
     ACCURACY,
     FAILS,
     HOLDS,
+    MIN_SEEDS,
     UNDECIDED,
     Finding,
     Rows,
@@ -46,9 +47,8 @@ def verdict(
         ("win_rate_true", "Win rate by true utility (a draw: 0.5)"),
         ("win_rate_rater", "Win rate by the rater (a draw: 0.5)"),
     ):
-        order = _order(means, metric)
-        if order:
-            yield f"{told}, highest first: {_listed(means, metric, order)}."
+        if _order(means, metric):
+            yield f"{told}, highest first: {_listed(means, metric)}."
     yield from _own_pairs(means)
     yield from _wrong_labels(means, pairs, confidence)
     yield from _tallies("the contrary paper", contrary)
@@ -63,7 +63,8 @@ def _extent(runs: Rows, num_labels: int) -> str:
         f"{', '.join(map(str, budgets))}; seeds: {len(seeds)}. Claims are judged with {num_labels} "
         "labels."
     )
-    return f"{said} One seed has no interval: nothing is decided." if len(seeds) == 1 else said
+    few = len(seeds) < MIN_SEEDS
+    return f"{said} Fewer than {MIN_SEEDS} seeds decide nothing." if few else said
 
 
 def _tallies(who: str, findings: Sequence[Finding]) -> Iterator[str]:
@@ -87,29 +88,28 @@ def _order(means: Mapping[tuple[str, str], Any], metric: str) -> list[str]:
     return sorted(own, key=own.get, reverse=True)
 
 
-def _listed(means: Mapping[tuple[str, str], Any], metric: str, order: Sequence[str]) -> str:
+def _listed(means: Mapping[tuple[str, str], Any], metric: str) -> str:
+    order = _order(means, metric)
     return ", ".join(f"{strategy} {means[strategy, metric].mean:.3f}" for strategy in order)
 
 
 def _own_pairs(means: Mapping[tuple[str, str], Any]) -> Iterator[str]:
     """Margins flatter whoever chose pairs that are easy to tell apart."""
-    own, held_out = (_order(means, f"{part}/rewards/margin") for part in ("train", "held_out"))
-    if len(own) < 2 or not held_out:
-        return
-    said = f"By the margin on the pairs it was trained on, {own[0]} comes first"
-    if own[0] == held_out[0]:
-        yield f"{said}, and on the held-out pairs, the same for all, too."
-    else:
-        yield f"{said}; on the held-out pairs, the same for all, {held_out[0]} does."
+    own, held_out = (f"{part}/rewards/margin" for part in ("train", "held_out"))
+    if _order(means, own) and _order(means, held_out):
+        yield (
+            "Margin on the own pairs of each strategy in its last training step, highest first: "
+            f"{_listed(means, own)}; on the held-out pairs, the same for all: "
+            f"{_listed(means, held_out)}."
+        )
 
 
 def _wrong_labels(
     means: Mapping[tuple[str, str], Any], pairs: Rows, confidence: float
 ) -> Iterator[str]:
     """Does similarity tell which labels are wrong? By random's pairs, which show all pairs."""
-    order = _order(means, "label_error_rate")
-    if order:
-        yield f"Wrong labels, most first: {_listed(means, 'label_error_rate', order)}."
+    if _order(means, "label_error_rate"):
+        yield f"Share of wrong labels, highest first: {_listed(means, 'label_error_rate')}."
     own = judged_pairs(pairs, BASELINE)
     if len(own) < _MIN_PAIRS:
         return

@@ -190,11 +190,11 @@ def test_run_on_other_peoples_data_has_fewer_parts(data, tmp_path):
     source, text = html.read_text(encoding="utf-8"), markdown.read_text(encoding="utf-8")
     assert _page(source).tags.count("svg") == 1
     for sentence in (
-        "One seed has no interval: nothing is decided.",
+        "Fewer than 3 seeds decide nothing.",
         "What REAL claims of centroid was not measured in this run.",
         "No rater was asked in this run.",
         "labels saved cannot be told.",
-        "This run does not know which labels are wrong.",
+        "This run does not know which labels are wrong, or of too few pairs.",
         "No training curves were recorded with 200 labels.",
         "Stability was not measured in this run.",
         "No responses were kept in this run.",
