@@ -45,6 +45,7 @@ from eagle_jax.pipeline.policy_stages import (
 from eagle_jax.pipeline.profile_stage import run_profile_stage
 from eagle_jax.pipeline.report_stage import make_report
 from eagle_jax.pipeline.settings import REMOTE, EagleExperiment
+from eagle_jax.training.eagle_pair_update import PreferenceAgentSettings
 
 _TIMES = "times.json"
 _GENERATIONS, _USAGE = "generations.sqlite", "remote_usage.json"
@@ -82,16 +83,20 @@ class _Run:
         self.prepare_world()
         self._design(self.propose_candidates())
         references, agents, calls = {}, defaultdict(dict), {}
+        preference, preference_agents = self.experiment.preference_agent, defaultdict(dict)
         for kind in self.experiment.design.kinds:
             references[kind] = self._reference(kind)
             for seed in self.experiment.agent.seeds:
-                agents[kind][seed] = self._agent(kind, seed, references[kind])
+                agents[kind][seed] = self._agent(kind, seed, references[kind], None)
+                if preference is not None:
+                    own = self._agent(kind, seed, references[kind], preference)
+                    preference_agents[kind][seed] = own
             spent = [
                 self.stages[f"agent_{kind}_{seed}"].read_json("facts.json")["environment_calls"]
                 for seed in self.experiment.agent.seeds
             ]
             calls[kind] = sum(spent) / max(len(spent), 1)
-        self._evaluate(Contestants(references, agents, calls))
+        self._evaluate(Contestants(references, agents, preference_agents, calls))
         html, _ = make_report(
             self.workdir.root, self.experiment, self.stages, self.scorers[TRAIN], self._seconds(),
             from_primary("sum what remote models took", self._usage),
@@ -189,18 +194,28 @@ class _Run:
                 stage, policy, self.experiment.mesh, pairs, settings, training, seed
             )
 
-    def _agent(self, kind: str, seed: int, reference: LanguageModel) -> LanguageModel:
-        """Stage 7, for one kind of reference policy and one seed."""
+    def _agent(
+        self,
+        kind: str,
+        seed: int,
+        reference: LanguageModel,
+        preference: PreferenceAgentSettings | None,
+    ) -> LanguageModel:
+        """Stage 7, for one kind of reference policy and one seed: by REINFORCE, or by DPO where
+        `preference` has its settings; both start and are validated alike."""
         settings = self.experiment.agent
         shared = {
             "training": settings.training,
             "num_validation_starts": settings.num_validation_starts,
         }
-        with self._stage(f"agent_{kind}_{seed}", f"reference_{kind}", seed=seed, **shared) as stage:
+        name = f"agent_{kind}_{seed}"
+        if preference is not None:
+            name, shared = f"preference_{name}", shared | {"preference_agent": preference}
+        with self._stage(name, f"reference_{kind}", seed=seed, **shared) as stage:
             own = derive_seed(self.experiment.seed, 7, seed)
             return run_agent_stage(
                 stage, reference, self.experiment.models.policy, self.experiment.mesh,
-                self.episodes, settings, self.experiment.policy_training, own,
+                self.episodes, settings, preference, self.experiment.policy_training, own,
             )  # fmt: skip
 
     def _evaluate(self, contestants: Contestants) -> None:
@@ -214,7 +229,8 @@ class _Run:
             self.episodes, self.scorers, settings.models, settings.agent.training,
             settings.evaluation, transfer, rater, derive_seed(settings.seed, 8),
         )  # fmt: skip
-        before = [name for name in self.stages if name.startswith(("agent_", "reference_"))]
+        of_policies = ("agent_", "preference_agent_", "reference_")
+        before = [name for name in self.stages if name.startswith(of_policies)]
         with self._stage(
             "evaluation", *before, evaluation=settings.evaluation,
             rater=None if rater is None else rater.name,

@@ -35,15 +35,20 @@ from eagle_jax.training.policy import make_policy_fn
 from eagle_jax.training.train_state import EagleSettings
 
 ANCHOR = "anchor"
+EAGLE, DPO = "EAGLE, ", "DPO, "  # what begins the names of agents' rows
 TRANSFER = ", other environment"  # what ends the names of rows that the agent did not train in
 
 
 @dataclasses.dataclass(frozen=True)
 class Contestants:
-    """References by kind, agents by kind and seed, and what their training cost."""
+    """References by kind, agents by kind and seed, and what their training cost.
+
+    agents: by REINFORCE, preference_agents: by DPO, if there are any.
+    """
 
     references: Mapping[str, LanguageModel]
     agents: Mapping[str, Mapping[int, LanguageModel]]
+    preference_agents: Mapping[str, Mapping[int, LanguageModel]]
     training_calls: Mapping[str, float]  # environment calls per agent, mean over seeds
 
 
@@ -115,8 +120,11 @@ class Evaluation:
                     continue
                 row, own = f"reference policy, {kind}{suffix}", dict.fromkeys(seeds, reference)
                 rows[row] = policy_row(row, own, environment)
-                row = f"EAGLE, {kind}{suffix}"
+                row = f"{EAGLE}{kind}{suffix}"
                 rows[row] = policy_row(row, contestants.agents[kind], environment)
+                if kind in contestants.preference_agents:
+                    row = f"{DPO}{kind}{suffix}"
+                    rows[row] = policy_row(row, contestants.preference_agents[kind], environment)
         for kind in self.settings.extra_kinds:
             for budget in self.settings.best_of_n:
                 horizon, count = self._budget(budget, contestants.training_calls[kind])
@@ -248,16 +256,20 @@ def _reachable(
 
 
 def comparison_pairs(rows: Sequence[str]) -> list[tuple[str, str]]:
-    """EAGLE against its anchor, its own reference and best-of-N; g_optimal against the others."""
+    """EAGLE against its anchor, its own reference and best-of-N; g_optimal against the others; DPO
+    against its anchor, its own reference and EAGLE."""
     pairs = []
     for row in rows:
-        if not row.startswith("EAGLE, "):
+        if not row.startswith((EAGLE, DPO)):
             continue
-        kind = row.removeprefix("EAGLE, ")
+        kind = row.removeprefix(EAGLE).removeprefix(DPO)
         pairs += [(row, ANCHOR), (row, f"reference policy, {kind}")]
+        if row.startswith(DPO):
+            pairs.append((row, f"{EAGLE}{kind}"))
+            continue
         pairs += [(row, other) for other in rows if other.startswith("best of ")
                   and other.endswith(f", {kind}")]  # fmt: skip
         if kind == "g_optimal":
-            others = [r for r in rows if r.startswith("EAGLE, ") and not r.endswith(TRANSFER)]
+            others = [r for r in rows if r.startswith(EAGLE) and not r.endswith(TRANSFER)]
             pairs += [(row, other) for other in others if other != row]
     return pairs

@@ -35,7 +35,10 @@ from eagle_jax.pipeline.settings import (
     PolicyTrainingSettings,
     ReferenceStageSettings,
 )
+from eagle_jax.training.agent import AgentResult
 from eagle_jax.training.eagle import EagleTask, train_eagle
+from eagle_jax.training.eagle_pair_update import PreferenceAgentSettings
+from eagle_jax.training.eagle_preference import PreferenceTask, train_preference_agent
 from eagle_jax.training.next_token import Batch, encode_pairs, train_next_token
 
 _LENGTH_MULTIPLE = 32
@@ -192,6 +195,10 @@ class Episodes:
         """Utility of each state's text for its user [B]."""
         return self.scorer.score(*_texts_and_users(states)).utility
 
+    def embed(self, states: Sequence[EpisodeState]) -> np.ndarray:
+        """E_D of each state's text [B, d]."""
+        return self.scorer.embed([state.description for state in states])
+
     def value_features(self, states: Sequence[EpisodeState]) -> np.ndarray:
         """E_D(text), z_u, their product and the terms of U [B, F]: what the return depends on."""
         texts, users = _texts_and_users(states)
@@ -214,34 +221,19 @@ def run_agent_stage(
     mesh: MeshSettings,
     episodes: Episodes,
     settings: AgentStageSettings,
+    preference: PreferenceAgentSettings | None,
     policy_training: PolicyTrainingSettings,
     seed: int,
 ) -> LanguageModel:
-    """REINFORCE from a reference policy; the best agent by validation in model/, the last in last/.
+    """REINFORCE from a reference policy, or DPO where `preference` has its settings; the best agent
+    by validation in model/, the last in last/.
 
     Writes metrics/ and facts.json too.
     """
     if not stage.is_complete():
         stage.begin()
-        rng = np.random.default_rng(derive_seed(seed, 2))
-        task = EagleTask(
-            environment=episodes.environment,
-            reward_fn=episodes.rewards,
-            value_features_fn=episodes.value_features,
-            draw_starts=lambda rng, count: episodes.draw_starts("train", rng, count),
-            validation_starts=episodes.draw_starts(
-                "validation", rng, settings.num_validation_starts
-            ),
-        )
-        result = train_eagle(
-            for_training(reference, policy_training),
-            policy_training.mode,
-            task,
-            settings.training,
-            seed=seed,
-            checkpoints=Checkpoints(stage.path / "checkpoints", digest=stage.digest, max_to_keep=1),
-            metrics_folder=stage.path / "metrics",
-            description=stage.name,
+        result = _train_agent(
+            stage, reference, episodes, settings, preference, policy_training, seed
         )
         for folder, params in (("model", result.best_params), ("last", result.params)):
             agent = dataclasses.replace(reference, name=stage.name, params=params)
@@ -253,3 +245,35 @@ def run_agent_stage(
         stage.finish()
     base = load_model(pretrained, policy_training.dtype, mesh)
     return load_policy(stage.path / "model", base, policy_training)
+
+
+def _train_agent(
+    stage: StageFolder,
+    reference: LanguageModel,
+    episodes: Episodes,
+    settings: AgentStageSettings,
+    preference: PreferenceAgentSettings | None,
+    policy_training: PolicyTrainingSettings,
+    seed: int,
+) -> AgentResult:
+    rng = np.random.default_rng(derive_seed(seed, 2))
+    task = {
+        "environment": episodes.environment,
+        "reward_fn": episodes.rewards,
+        "draw_starts": lambda rng, count: episodes.draw_starts("train", rng, count),
+        "validation_starts": episodes.draw_starts(
+            "validation", rng, settings.num_validation_starts
+        ),
+    }
+    run = {
+        "seed": seed,
+        "checkpoints": Checkpoints(stage.path / "checkpoints", digest=stage.digest, max_to_keep=1),
+        "metrics_folder": stage.path / "metrics",
+        "description": stage.name,
+    }
+    policy, mode = for_training(reference, policy_training), policy_training.mode
+    if preference is None:
+        own = EagleTask(**task, value_features_fn=episodes.value_features)
+        return train_eagle(policy, mode, own, settings.training, **run)
+    own = PreferenceTask(**task, embed_fn=episodes.embed)
+    return train_preference_agent(policy, mode, own, preference, settings.training, **run)

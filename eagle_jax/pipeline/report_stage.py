@@ -17,6 +17,7 @@ from eagle_jax.evaluation.content_gap import HELD_OUT, TRAIN
 from eagle_jax.evaluation.figures import embedding_picture
 from eagle_jax.evaluation.report import ReportData, learning_curve, write_report
 from eagle_jax.pipeline.encoder_stage import Scorer
+from eagle_jax.pipeline.evaluation_stage import DPO, EAGLE
 from eagle_jax.pipeline.settings import EagleExperiment
 
 NOT_REPRODUCED = (
@@ -26,6 +27,7 @@ NOT_REPRODUCED = (
     "Macro actions, the combined action space and the Amazon catalogue.",
 )
 _CURVES = ("validation/reward", "gain", "policy/kl", "malformed_actions")
+_PREFERENCE = "preference_"  # what the names of stages of DPO agents begin with
 
 
 def make_report(
@@ -51,7 +53,7 @@ def make_report(
         comparisons=evaluation.read_json("comparisons.json"),
         malformed=evaluation.read_json("malformed.json"),
         episodes=told,
-        curves=_curves(stages),
+        curves=_curves(experiment, stages),
         embedding_picture=_picture(scorer, told),
         stages=_facts(stages, reachable, seconds),
         rater=_rater(experiment),
@@ -78,13 +80,20 @@ def _rater(experiment: EagleExperiment) -> str:
     return f"{told}. No people were asked."
 
 
-def _curves(stages: Mapping[str, StageFolder]) -> list[dict[str, Any]]:
+def _curves(experiment: EagleExperiment, stages: Mapping[str, StageFolder]) -> list[dict[str, Any]]:
+    """A DPO agent's rounds stand where REINFORCE has taken as many actions."""
     curves = []
     for name, stage in stages.items():
-        if name.startswith("agent_"):
-            kind, seed = name.removeprefix("agent_").rsplit("_", 1)
-            rows = read_metrics(stage.path / "metrics" / "metrics.jsonl")
-            curves.append(learning_curve(f"EAGLE, {kind}", int(seed), rows, _CURVES))
+        agent = name.removeprefix(_PREFERENCE)
+        if not agent.startswith("agent_"):
+            continue
+        kind, seed = agent.removeprefix("agent_").rsplit("_", 1)
+        rows, row = read_metrics(stage.path / "metrics" / "metrics.jsonl"), f"{EAGLE}{kind}"
+        if agent != name:
+            training, row = experiment.agent.training, f"{DPO}{kind}"
+            rounds = experiment.preference_agent.num_rounds(training)
+            rows = [r | {"step": r["step"] * training.num_iterations / rounds} for r in rows]
+        curves.append(learning_curve(row, int(seed), rows, _CURVES))
     return curves
 
 
@@ -124,6 +133,9 @@ def _facts(
         ("User profiles", _profile_facts(stages["profiles"])),
         ("Candidate actions and design", _design_facts(stages["candidates"], stages["design"])),
     ]
+    pairs = [stage for name, stage in stages.items() if name.startswith(_PREFERENCE)]
+    if pairs:
+        groups.append(("Pairs of the DPO agents", _pair_facts(pairs)))
     if reachable:
         found = _fact(
             "best reachable utility",
@@ -221,3 +233,27 @@ def _design_facts(candidates: StageFolder, design: StageFolder) -> list[dict[str
             share = np.mean([row["accepted"] for row in chosen])
             rows.append(_fact(f"{kind}: accepted", float(share), "share of entities"))
     return rows
+
+
+def _pair_facts(agents: Sequence[StageFolder]) -> list[dict[str, Any]]:
+    """Sums and means over the rounds of all agents."""
+    rows = [
+        row
+        for stage in agents
+        for row in read_metrics(stage.path / "metrics" / "metrics.jsonl")
+        if "pairs" in row  # not the validation before the first round
+    ]
+    meanings = {
+        "pairs": "trained on: two samples of one choice, the one of higher utility chosen",
+        "pairs/ties": "choices that gave none: the two selected samples have the same utility",
+        "pairs/without_choice": "choices that gave none: fewer than two distinct samples",
+        "pairs/repeated_samples": "samples left out: the text or the actions of one before",
+        "pairs/unusable_samples": "samples left out: no similarity can be computed",
+    }
+    facts = [_fact(name, sum(row[name] for row in rows), told) for name, told in meanings.items()]
+    trained = [row for row in rows if row["pairs"]]
+    if trained:
+        accuracy = float(np.mean([row["rewards/accuracy"] for row in trained]))
+        told = "share of pairs with the higher implicit reward on the chosen side, mean over rounds"
+        facts.append(_fact("rewards/accuracy", accuracy, told))
+    return facts

@@ -15,6 +15,7 @@ from eagle_jax.language_model.decoder_config import LoRA
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.remote_settings import RemoteSettings
 from eagle_jax.language_model.sharding import MeshSettings
+from eagle_jax.training.eagle_pair_update import PreferenceAgentSettings
 from eagle_jax.training.next_token import NextTokenSettings
 from eagle_jax.training.train_state import EagleSettings
 
@@ -195,6 +196,8 @@ class EagleExperiment:
     """Everything; a config file gives every field a value.
 
     mesh: where all decoders lie, but environments where environment_mesh says, if it says.
+    preference_agent: DPO agents beside the REINFORCE ones, of the same kinds, seeds and environment
+        calls; None: no such agents.
     """
 
     title: str
@@ -217,9 +220,12 @@ class EagleExperiment:
     policy_training: PolicyTrainingSettings
     reference: ReferenceStageSettings
     agent: AgentStageSettings
+    preference_agent: PreferenceAgentSettings | None
     evaluation: EvaluationSettings
 
     def __post_init__(self):
+        if self.preference_agent is not None:
+            self.preference_agent.num_rounds(self.agent.training)  # raises where calls differ
         of_design, extra = self.design.kinds, self.evaluation.extra_kinds
         for name, kinds, allowed in (
             ("design.kinds", of_design, KINDS),

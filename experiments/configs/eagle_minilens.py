@@ -199,6 +199,7 @@ def _training(config: ConfigDict) -> None:
             },
         }
     )
+    config.preference_agent = None  # no DPO agents: see eagle_minilens_dpo.py
 
 
 def _evaluation(config: ConfigDict) -> None:
