@@ -6,9 +6,9 @@ Tennenholtz et al. 2024 (ELM), section 2, "Training Procedure", and appendix D.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 
@@ -17,6 +17,7 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.language_model.decoder_config import LoRA
 from eagle_jax.language_model.embedding_lm import EmbeddedBatch, EmbeddingLM, embedded_logits
 from eagle_jax.language_model.lora import add_lora
+from eagle_jax.language_model.transformer import Params
 from eagle_jax.training.next_token import NextTokenSettings, train_next_token
 from eagle_jax.training.trainable import TrainingMode
 
@@ -52,12 +53,14 @@ def train_elm(
     digest: str,
     metrics_folder: Path,
     description: str,
+    measure: Callable[[Params], Mapping[str, Any]] | None = None,
 ) -> EmbeddingLM:
     """Both stages, each from its last checkpoint; `draw_batches(step)` depends on step only, which
     runs on from the first stage into the second.
 
-    In stage 1 the decoder's arrays stay the same objects. The key, of fresh low-rank updates, is
-    consumed. Raises `NonFiniteError` with the stage's first step whose loss is not finite.
+    In stage 1 the decoder's arrays stay the same objects. What `measure` finds in the parameters is
+    logged beside the loss. The key, of fresh low-rank updates, is consumed. Raises
+    `NonFiniteError` with the stage's first step whose loss is not finite.
     """
 
     def train(elm, mode: TrainingMode, stage: str, of_stage: NextTokenSettings, first: int):
@@ -71,6 +74,7 @@ def train_elm(
             Path(metrics_folder) / stage,
             f"{description}, {stage}",
             embedded_logits,
+            measure,
         )
         return elm.with_params(params)
 

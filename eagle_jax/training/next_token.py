@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -147,11 +147,13 @@ def train_next_token(
     metrics_folder,
     description: str,
     logits_fn: LogitsFn = text_logits,
+    measure: Callable[[Params], Mapping[str, Any]] | None = None,
 ) -> Params:
     """Trains from the last checkpoint, or from `params`; `draw_batches(step)` depends on step only.
 
-    What `mode` freezes are the same arrays in the parameters that come back. Raises
-    `NonFiniteError` with the first step where the loss or its gradient is not finite.
+    What `mode` freezes are the same arrays in the parameters that come back. What `measure` finds
+    in all parameters is logged beside the loss. Raises `NonFiniteError` with the first step where
+    the loss or its gradient is not finite.
     """
     trainable, frozen = split(params, mode)
     state = init_training(trainable, settings)
@@ -178,7 +180,9 @@ def train_next_token(
                     check_finite(earlier, of_step)
                 unchecked.clear()
             if is_logged:
-                metrics.write(done, values)
+                with on_mesh_of(params):
+                    measured = measure(join(state.trainable, frozen)) if measure else {}
+                metrics.write(done, values | measured)
             if is_saved:
                 checkpoints.save(done, state)
     return join(state.trainable, frozen)

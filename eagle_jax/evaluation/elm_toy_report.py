@@ -1,0 +1,174 @@
+"""The report of ELM's toy: report.html, which stands alone, and report.md with its figure."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from eagle_jax.base.atomic_files import write_atomically
+from eagle_jax.evaluation import figures
+from eagle_jax.evaluation.report import flatten_settings, template_environment
+
+CHANCE = math.log(2)  # the least that a model can have that does not look at the vector
+CONVERGED = 0.1  # nats of the right text: it has a probability of 0.9
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToyData:
+    """runs: [{"training", "learning_rate", "seed", "curve": [{"step", "nats", "accuracy"}]}]; all
+    fields are JSON-able."""
+
+    title: str
+    model: str
+    texts: Sequence[str]
+    num_steps: int
+    adapter_steps: int
+    runs: Sequence[Mapping[str, Any]]
+    settings: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+
+def summarize_toy(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each training and learning rate: what its seeds came to.
+
+    steps: of each seed, the first logged step from which on nats stay below `CONVERGED`, None if
+    they do not; constant: seeds that end without telling the vectors apart (one of two is right, or
+    none, and the nats are no better than chance).
+    """
+    rows: dict[tuple[float, str], dict[str, Any]] = {}
+    for run in runs:
+        row = rows.setdefault(
+            (run["learning_rate"], run["training"]),
+            {"training": run["training"], "learning_rate": run["learning_rate"],
+             "nats": [], "accuracy": [], "steps": [], "num_constant": 0},
+        )  # fmt: skip
+        last = run["curve"][-1]
+        row["nats"].append(last["nats"])
+        row["accuracy"].append(last["accuracy"])
+        row["steps"].append(_first_step_below(run["curve"]))
+        row["num_constant"] += last["nats"] >= 0.9 * CHANCE and last["accuracy"] <= 0.5
+    return list(rows.values())
+
+
+def _first_step_below(curve: Sequence[Mapping[str, float]]) -> int | None:
+    above = [place for place, point in enumerate(curve) if point["nats"] >= CONVERGED]
+    following = above[-1] + 1 if above else 0
+    return int(curve[following]["step"]) if following < len(curve) else None
+
+
+def toy_verdict(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What happened, a sentence for each training and one that compares with the paper."""
+    converged = {}
+    for training in dict.fromkeys(row["training"] for row in rows):
+        own = [row for row in rows if row["training"] == training]
+        steps = [step for row in own for step in row["steps"]]
+        done = [step for step in steps if step is not None]
+        converged[training] = len(done)
+        when = f", after {min(done)} to {max(done)} steps" if done else ""
+        constant = sum(row["num_constant"] for row in own)
+        yield (
+            f"{training.capitalize()}: {len(done)} of {len(steps)} runs converge{when}; "
+            f"{constant} end without telling the two vectors apart."
+        )
+    one, two = converged["one stage"], converged["two stages"]
+    by_rate = {
+        rate: [
+            sum(step is not None for row in rows for step in row["steps"]
+                if row["learning_rate"] == rate and row["training"] == training)
+            for training in converged
+        ]
+        for rate in dict.fromkeys(row["learning_rate"] for row in rows)
+    }  # fmt: skip
+    better = [rate for rate, (first, second) in by_rate.items() if second > first]
+    worse = [rate for rate, (first, second) in by_rate.items() if second < first]
+    if not better and not worse:
+        yield (
+            "The paper's finding that one stage does not converge is not seen here: at every "
+            f"learning rate as many runs converge with one stage as with two ({one} and {two})."
+        )
+        return
+    for rates, count in ((better, "more"), (worse, "fewer")):
+        if rates:
+            named = " and ".join(f"{rate:g}" for rate in rates)
+            yield f"At a learning rate of {named}, {count} runs converge with two stages than one."
+    if one == 0 and two > 0:
+        yield "As in the paper, one stage never converges."
+    elif one > 0:
+        yield "Unlike in the paper, one stage is no bar to convergence: it depends on the rate."
+
+
+def toy_figure(data: ToyData) -> Figure:
+    """Nats and accuracy against steps: a column for each learning rate, a line for each seed."""
+    rates = list(dict.fromkeys(run["learning_rate"] for run in data.runs))
+    trainings = list(dict.fromkeys(run["training"] for run in data.runs))
+    with matplotlib.rc_context(figures.STYLE):
+        figure, axes = figures.new_figure(2, len(rates), width=7.4, height=4.2)
+        for place, axis in enumerate(axes):
+            metric, rate = ("nats", "accuracy")[place // len(rates)], rates[place % len(rates)]
+            for run in data.runs:
+                if run["learning_rate"] != rate:
+                    continue
+                kind = trainings.index(run["training"])
+                axis.plot(
+                    [point["step"] for point in run["curve"]],
+                    [point[metric] for point in run["curve"]],
+                    color=figures.COLORS[kind], ls=("-", "--")[kind], lw=1.2, alpha=0.85,
+                )  # fmt: skip
+            axis.axvline(data.adapter_steps, color="#8a8a8a", lw=0.8, ls=":")
+            if metric == "nats":
+                axis.set_yscale("log")
+                axis.axhline(CHANCE, color="#8a8a8a", lw=0.8, ls=":")
+                axis.set_title(f"learning rate {rate:g}", fontsize=9)
+            else:
+                axis.set_ylim(-0.05, 1.05)
+                axis.set_xlabel("step")
+            if place % len(rates) == 0:
+                axis.set_ylabel(metric)
+            axis.grid()
+        handles = [
+            axes[0].plot([], [], color=figures.COLORS[kind], ls=("-", "--")[kind])[0]
+            for kind in range(len(trainings))
+        ]
+        figure.legend(handles, trainings, loc="outside upper center", ncols=2)
+        return figure
+
+
+def write_toy_report(folder: Path, data: ToyData) -> Path:
+    """Writes report.html, report.md and its figure into `folder`, returns the first path."""
+    rows, figure = summarize_toy(data.runs), toy_figure(data)
+    context = {
+        "data": data,
+        "rows": rows,
+        "verdict": list(toy_verdict(rows)),
+        "chance": CHANCE,
+        "converged": CONVERGED,
+        "settings": list(flatten_settings(data.settings)),
+        "provenance": list(flatten_settings(data.provenance)),
+    }
+    environment = template_environment()
+    environment.filters["each"] = _each
+    svg = figures.to_inline_svg(figure, "curves")
+    page = environment.get_template("elm_toy_template.html").render(**context, figure=svg)
+    text = environment.get_template("elm_toy_template.md").render(
+        **context, figure="report_curves.png"
+    )
+    files = {
+        "report.html": page.encode(),
+        "report.md": text.encode(),
+        "report_curves.png": figures.to_png(figure),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        write_atomically(folder / name, lambda file, content=content: file.write(content))
+    return folder / "report.html"
+
+
+def _each(values: Sequence[float | None]) -> str:
+    """A number for each seed; "no" where there is none."""
+    return ", ".join("no" if value is None else f"{value:.3g}" for value in values)
