@@ -141,7 +141,9 @@ def _points(embeddings, is_usable, metric):
     if metric == "euclidean":
         largest = jnp.broadcast_to(jnp.max(largest, axis=1, keepdims=True), largest.shape)
     largest = jnp.where(largest < jnp.finfo(jnp.float32).tiny, 1.0, largest)
-    points = kept / largest[..., None]
+    # In two steps: a compiler multiplies by the inverse, which is read as 0 if it is too small.
+    step = jnp.where(largest > 2.0**64, 2.0**-64, jnp.where(largest < 2.0**-64, 2.0**64, 1.0))
+    points = (kept * step[..., None]) / (largest * step)[..., None]
     if metric == "cosine":
         norms = jnp.linalg.norm(points, axis=-1, keepdims=True)
         points /= jnp.where(is_usable[..., None], norms, 1.0)
