@@ -229,15 +229,11 @@ def assert_same_run(found, wanted):
             np.testing.assert_allclose(ours[name], value, atol=2e-4, rtol=2e-4, err_msg=name)
 
 
-def test_a_step_in_parts_is_the_step_of_the_whole_batch(train, whole):
-    at_once = train("at_once", settings=dataclasses.replace(SETTINGS, accumulation=1))
-    assert_same_run(at_once, whole.result)
-
-
-def test_a_mesh_of_eight_devices_does_what_one_does(train, model, whole):
+def test_whole_steps_on_eight_devices_are_what_one_does_in_parts(train, model, whole):
     mesh = make_mesh(MeshSettings(data=2, fsdp=2, tensor=2, first_device=0))
     params = jax.device_put(model.params, tree_shardings(mesh, model.params))
-    found = train("mesh", of=dataclasses.replace(model, params=params))
+    settings = dataclasses.replace(SETTINGS, accumulation=1, checkpoint_every=NUM_STEPS)
+    found = train("mesh", of=dataclasses.replace(model, params=params), settings=settings)
     assert_same_run(found, whole.result)
     shardings = jax.tree.leaves(tree_shardings(mesh, params))
     for leaf, wanted in zip(jax.tree.leaves(found.params), shardings, strict=True):
@@ -248,7 +244,9 @@ def test_low_rank_updates_learn_beside_the_same_frozen_arrays(train, model):
     low_rank = LoRA(rank=2, alpha=8.0, targets="feed_forward/down")
     config, params = add_lora(model.config, model.params, low_rank, jax.random.key(1))
     of = dataclasses.replace(model, config=config, params=params)
-    settings = dataclasses.replace(SETTINGS, loss="dpo", learning_rate=0.02, warmup_steps=0)
+    settings = dataclasses.replace(
+        SETTINGS, loss="dpo", learning_rate=0.02, checkpoint_every=NUM_STEPS
+    )
     found = train("lora", of=of, mode="lora", settings=settings)
     frozen = [jax.tree.leaves(split(tree, "lora")[1]) for tree in (found.params, params)]
     for ours, theirs in zip(*frozen, strict=True):
