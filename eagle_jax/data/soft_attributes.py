@@ -1,0 +1,146 @@
+"""Raters' orderings of films by soft attributes ("more romantic than ..."), in Balog et al.'s files.
+
+Balog, Radlinski, Karatzoglou 2021, "On Interpretation and Measurement of Soft Attributes for
+Recommendation" (SIGIR): each row of `soft-attributes.csv` is one rater's placing of up to ten films
+as less, about as or more <attribute> than a reference film.
+"""
+
+import dataclasses
+import json
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from eagle_jax.base.errors import UserError
+from eagle_jax.data.csv_rows import BadRow, bad_row, read_rows, summarize_bad_rows
+
+_PLACES = ("less_than", "about_as", "more_than")
+_COLUMNS = ("rater_id", "reference_title", "soft_attribute")
+_ARTICLE_FIRST = re.compile(r"(The|An|A|Les|Le|La|Il) (.*?)((?: \(.*\))? \(\d{4}\))")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ordering:
+    """One rater's three places, MovieLens ids each; the reference film is one of `about`."""
+
+    rater: str
+    attribute: str
+    less: tuple[str, ...]
+    about: tuple[str, ...]
+    more: tuple[str, ...]
+
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """(higher, lower) of every two films in different places; films of one place are tied."""
+        for higher, lower in (
+            (self.about, self.less), (self.more, self.less), (self.more, self.about)
+        ):  # fmt: skip
+            yield from ((high, low) for high in higher for low in lower)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OrderingsReport:
+    """What was read and what was left out, and why."""
+
+    num_orderings: int
+    num_titles: int
+    unknown_titles: tuple[str, ...]  # left out wherever they stand: no film of this name
+    num_without_reference: int  # rows left out because their reference film is unknown
+    bad_rows: tuple[BadRow, ...]
+
+    def summary(self, num_shown: int) -> str:
+        """Counts, then the first `num_shown` bad rows."""
+        return (
+            f"{self.num_orderings} orderings of {self.num_titles} titles, "
+            f"{len(self.unknown_titles)} of which are no known film; {self.num_without_reference} "
+            f"more orderings left out with their reference\n"
+            f"{summarize_bad_rows(self.bad_rows, num_shown)}"
+        )
+
+
+def read_soft_attributes(
+    path: Path, titles: Mapping[str, str]
+) -> tuple[tuple[Ordering, ...], OrderingsReport]:
+    """The good rows of `path`, their films joined to `titles` (MovieLens id -> title).
+
+    Titles are compared in Unicode's composed form with a leading article as MovieLens writes it
+    ("Shining, The (1980)"); of films with the same title the first counts. A list that is not one
+    of titles, an empty field, a film placed twice in a row and a second row of the same rater,
+    attribute and reference are bad rows. Raises UserError when the file is missing, lacks a column,
+    or nothing is left.
+    """
+    film_of: dict[str, str] = {}
+    for film, title in titles.items():
+        film_of.setdefault(_plain(title), film)
+    bad_rows: list[BadRow] = []
+    orderings: list[Ordering] = []
+    seen_titles, unknown, seen = set(), set(), set()
+    num_without_reference = 0
+    for row in read_rows(path, (*_COLUMNS, *_PLACES), (), bad_rows):
+        try:
+            key, places = row.values[:3], _places(row.values)
+            if key in seen:
+                raise ValueError("a second row of this rater, attribute and reference")
+        except ValueError as error:
+            bad_rows.append(bad_row(path, row.line, str(error), row.text))
+            continue
+        seen.add(key)
+        rater, reference, attribute = key
+        named = {title for place in places for title in place} | {reference}
+        seen_titles |= named
+        unknown |= {title for title in named if joined_title(title) not in film_of}
+        if reference in unknown:
+            num_without_reference += 1
+            continue
+        less, about, more = (
+            tuple(film_of[joined_title(title)] for title in place if title not in unknown)
+            for place in places
+        )
+        about = (film_of[joined_title(reference)], *about)
+        orderings.append(
+            Ordering(rater=rater, attribute=attribute, less=less, about=about, more=more)
+        )
+    if not orderings:
+        raise UserError(
+            f"{path}: no ordering left: {len(bad_rows)} bad rows, {num_without_reference} whose "
+            f"reference is none of {len(titles)} films"
+        )
+    report = OrderingsReport(
+        num_orderings=len(orderings),
+        num_titles=len(seen_titles),
+        unknown_titles=tuple(sorted(unknown)),
+        num_without_reference=num_without_reference,
+        bad_rows=tuple(bad_rows),
+    )
+    return tuple(orderings), report
+
+
+def joined_title(title: str) -> str:
+    """The title as MovieLens writes it: "The Shining (1980)" is "Shining, The (1980)"."""
+    title = _plain(title)
+    found = _ARTICLE_FIRST.fullmatch(title)
+    return f"{found[2]}, {found[1]}{found[3]}" if found else title
+
+
+def _plain(title: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", title).split())
+
+
+def _places(values: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The three lists; raises ValueError."""
+    for name, value in zip(_COLUMNS, values, strict=False):
+        if not value:
+            raise ValueError(f"{name} is empty")
+    places = []
+    for name, text in zip(_PLACES, values[3:], strict=True):
+        try:
+            titles = json.loads(text) if text else []
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{name} is no JSON list: {error.msg}") from error
+        if not isinstance(titles, list) or not all(isinstance(t, str) and t for t in titles):
+            raise ValueError(f"{name} is no list of titles")
+        places.append(tuple(titles))
+    placed = [values[1], *(title for place in places for title in place)]
+    if len(set(placed)) < len(placed):
+        raise ValueError("a film is placed twice")
+    return places

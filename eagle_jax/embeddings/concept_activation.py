@@ -1,0 +1,358 @@
+"""Concept activation vectors (CAVs): the direction of an embedding space in which a tag grows.
+
+Linear (Kim et al. 2018; ELM, section 5): logistic regression of "has the tag" on embeddings x_i,
+
+    J(w, b) = sum_i s_i log(1 + exp(-y_i (<w, x_i> + b))) / sum_i s_i + penalty / 2 * r^2 |w|^2,
+
+s_i = 1 / (number of rows of i's class), so that both classes weigh the same. Ranking (Gopfert et al.
+2022, section 4; RankNet, Burges et al. 2005): the same loss on differences, without a bias,
+
+    J(w) = sum_k s_k log(1 + exp(-<w, x_h(k) - x_l(k)>)) / sum_k s_k + penalty / 2 * r^2 |w|^2,
+
+for pairs k of which h(k) was said to have more of the concept than l(k). r^2 is the variance of x per
+coordinate, so the scale of the embeddings changes no direction. J is strictly convex (but for b, of
+which it is convex): what is returned is certified by |grad J|, relative to its norm at 0.
+
+The penalty of each tag is chosen among the settings' on held-out rows: folds of rows, those of a tag
+dealt out evenly; a pair is trained on when neither row is held out and judged when both are.
+
+Axis letters: N rows (items or users), d width, P pairs or rows of a loss, G tags, B problems of a
+tag (penalties times folds, and all rows).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+
+from eagle_jax.base.errors import UserError
+from eagle_jax.embeddings.logistic_newton import LogisticSolution, solve_logistic
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CAVSettings:
+    """penalties: tried, the best on held-out rows is taken; num_folds: of the rows.
+
+    min_positives: rows (or, for ranking, rows said to have more) below which a tag is refused.
+    tolerance: of |grad J| over its norm at 0; max_iterations: Newton steps.
+    """
+
+    penalties: tuple[float, ...]
+    num_folds: int
+    min_positives: int
+    tolerance: float
+    max_iterations: int
+    seed: int
+
+    def __post_init__(self):
+        if not self.penalties or min(self.penalties) <= 0:
+            raise ValueError(f"penalties must be positive, got {self.penalties}")
+        for name, least in (("num_folds", 2), ("min_positives", 2), ("max_iterations", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.min_positives < self.num_folds:
+            raise ValueError(
+                f"min_positives is {self.min_positives}: with {self.num_folds} folds some would "
+                "hold out no row with the tag"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class ConceptActivation:
+    """score = <embedding, direction> + bias is above 0 for rows that rather have the concept.
+
+    quality: on held-out rows, the share of (with, without) pairs in the right order (AUC), for
+    ranking that of the judged pairs; of the chosen penalty, hence a little high.
+    spread: standard deviation of the scores of the rows fitted, the unit of `extrapolate`.
+    """
+
+    direction: np.ndarray  # [d], unit norm
+    bias: float
+    spread: float
+    quality: float
+    penalty: float
+    num_positives: int
+    gradient_norm: float  # relative to that at 0
+
+    def scores(self, embeddings: np.ndarray) -> np.ndarray:
+        """<x, direction>, [..., d] -> [...]; the bias, which orders nothing, is left out."""
+        return np.asarray(embeddings) @ self.direction
+
+    def measured_on(self, embeddings: np.ndarray) -> ConceptActivation:
+        """The same direction with the spread of other rows [N, d], for instance of users."""
+        return dataclasses.replace(self, spread=float(np.std(self.scores(embeddings))))
+
+
+class Comparisons(NamedTuple):
+    """Pairs of rows [P]: `higher` has more of the concept than `lower`; weights are positive."""
+
+    higher: np.ndarray
+    lower: np.ndarray
+    weight: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FittedCAVs:
+    """By tag; `refused` says why a tag has none."""
+
+    found: Mapping[str, ConceptActivation]
+    refused: Mapping[str, str]
+
+
+def extrapolate(embedding: np.ndarray, cav: ConceptActivation, step: float) -> np.ndarray:
+    """x + step * spread * direction [..., d]: the score grows by `step` spreads (ELM, section 5).
+
+    For users of a space shared with items (WALS) take `cav.measured_on(user_embeddings)`.
+    """
+    return np.asarray(embedding) + step * cav.spread * cav.direction
+
+
+def fit_cav(
+    embeddings: np.ndarray, has_tag: np.ndarray, settings: CAVSettings
+) -> ConceptActivation:
+    """The linear CAV of one tag; has_tag [N] bool. Raises UserError where `fit_cavs` refuses."""
+    return _only(fit_cavs(embeddings, {"tag": has_tag}, settings))
+
+
+def fit_ranking_cav(
+    embeddings: np.ndarray, comparisons: Comparisons, settings: CAVSettings
+) -> ConceptActivation:
+    """The ranking CAV of one concept. Raises UserError where `fit_ranking_cavs` refuses."""
+    return _only(fit_ranking_cavs(embeddings, {"concept": comparisons}, settings))
+
+
+def fit_cavs(
+    embeddings: np.ndarray, has_tag: Mapping[str, np.ndarray], settings: CAVSettings
+) -> FittedCAVs:
+    """Linear CAVs of many tags in one batched solve (module docstring).
+
+    Args:
+      embeddings: [N, d]; a row with a nan, or of zeros, is refused by its number.
+      has_tag: tag -> [N] bool.
+
+    Raises:
+      UserError: embeddings as above or all equal, labels of another length, no convergence.
+    """
+    rows, center, scale = standardized(embeddings)
+    refused, kept = {}, {}
+    for tag, labels in has_tag.items():
+        labels = np.asarray(labels, bool)
+        if labels.shape != (len(rows),):
+            raise UserError(f"tag {tag!r}: {labels.shape} labels for {len(rows)} rows")
+        if reason := _degenerate(int(labels.sum()), len(rows), settings):
+            refused[tag] = reason
+        else:
+            kept[tag] = labels
+    found = {}
+    if kept:
+        labels = np.stack(list(kept.values()))
+        folds = np.stack([_deal(row, settings) for row in labels])
+        balance = np.where(labels, 1 / labels.sum(1)[:, None], 1 / (~labels).sum(1)[:, None])
+        in_training = np.stack(
+            [folds != fold for fold in range(settings.num_folds)] + [folds >= 0], axis=1
+        )
+        problems = jnp.asarray(balance[:, None] * in_training, jnp.float32)  # [G, F + 1, N]
+        signs = jnp.asarray(np.where(labels, 1.0, -1.0), jnp.float32)
+        solved = _solve(jnp.asarray(rows), signs, problems, settings, shared_rows=True)
+        scores = np.einsum("nd,gpfd->gpfn", rows, solved.weights[..., : rows.shape[1]])
+        for index, tag in enumerate(kept):
+            quality = [
+                np.mean([_auc(scores[index, p, f, folds[index] == f],
+                              labels[index, folds[index] == f])
+                         for f in range(settings.num_folds)])
+                for p in range(len(settings.penalties))
+            ]  # fmt: skip
+            found[tag] = _chosen(
+                solved, index, quality, settings, rows, center, scale, int(labels[index].sum())
+            )
+    return FittedCAVs(found=found, refused=refused)
+
+
+def fit_ranking_cavs(
+    embeddings: np.ndarray, comparisons: Mapping[str, Comparisons], settings: CAVSettings
+) -> FittedCAVs:
+    """Ranking CAVs of many concepts in one batched solve (module docstring).
+
+    Args:
+      embeddings: [N, d]; a row with a nan, or of zeros, is refused by its number.
+      comparisons: concept -> pairs of rows.
+
+    Raises:
+      UserError: embeddings as above or all equal, a pair of rows that are not there or of a row
+        with itself, no convergence.
+    """
+    rows, center, scale = standardized(embeddings)
+    refused, kept, folds = {}, {}, {}
+    for tag, pairs in comparisons.items():
+        _check_pairs(tag, pairs, len(rows))
+        is_higher = np.isin(np.arange(len(rows)), pairs.higher)
+        if reason := _degenerate(int(is_higher.sum()), len(rows), settings):
+            refused[tag] = reason
+            continue
+        folds[tag] = _deal(is_higher, settings)
+        held_out = folds[tag][pairs.higher] == folds[tag][pairs.lower]
+        if not held_out.any():
+            refused[tag] = f"none of {len(held_out)} pairs lies within a fold: nothing to judge by"
+        else:
+            kept[tag] = pairs
+    found = {}
+    if kept:
+        differences, problems = _padded(rows, kept, folds, settings)
+        ones = jnp.ones(differences.shape[:2], jnp.float32)
+        solved = _solve(differences, ones, problems, settings, shared_rows=False)
+        for index, (tag, pairs) in enumerate(kept.items()):
+            own = folds[tag]
+            scores = np.einsum("nd,pfd->pfn", rows, solved.weights[index])
+            judged = own[pairs.higher] == own[pairs.lower]
+            fold, weight = own[pairs.higher][judged], pairs.weight[judged]
+            margins = scores[..., pairs.higher[judged]] - scores[..., pairs.lower[judged]]
+            margins = margins[:, fold, np.arange(len(fold))]  # each by the CAV not trained on it
+            quality = ((np.sign(margins) + 1) / 2) @ weight / weight.sum()
+            positives = len(np.unique(pairs.higher))
+            found[tag] = _chosen(
+                solved, index, quality, settings, rows, center, scale, positives
+            )
+    return FittedCAVs(found=found, refused=refused)
+
+
+def standardized(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """(x - mean) / r [N, d] float32, the mean [d] and r. Raises UserError as `fit_cavs` says."""
+    embeddings = np.asarray(embeddings, np.float64)
+    if embeddings.ndim != 2:
+        raise UserError(f"embeddings must be [N, d], got shape {embeddings.shape}")
+    for what, is_bad in (
+        ("is not finite", ~np.isfinite(embeddings).all(axis=1)),
+        ("is all zeros, which is no embedding", ~embeddings.any(axis=1)),
+    ):
+        if is_bad.any():
+            raise UserError(
+                f"embeddings: row {np.flatnonzero(is_bad)[0]} {what} ({is_bad.sum()} such rows); "
+                "leave these rows out"
+            )
+    center = embeddings.mean(axis=0)
+    scale = float(np.sqrt(np.mean((embeddings - center) ** 2)))
+    if scale <= 1e-7 * np.abs(embeddings).max():
+        raise UserError(f"all {len(embeddings)} embeddings are equal: they show no concept")
+    return ((embeddings - center) / scale).astype(np.float32), center, scale
+
+
+def _only(fitted: FittedCAVs) -> ConceptActivation:
+    for tag, reason in fitted.refused.items():
+        raise UserError(f"no CAV for this {tag}: {reason}")
+    return next(iter(fitted.found.values()))
+
+
+def _degenerate(num_positives: int, num_rows: int, settings: CAVSettings) -> str | None:
+    if num_positives < settings.min_positives:
+        return f"{num_positives} rows have it; at least {settings.min_positives} are needed"
+    if num_rows - num_positives < settings.num_folds:
+        return f"all but {num_rows - num_positives} of {num_rows} rows have it"
+    return None
+
+
+def _check_pairs(tag: str, pairs: Comparisons, num_rows: int) -> None:
+    both = np.concatenate([pairs.higher, pairs.lower])
+    if len(both) and (both.min() < 0 or both.max() >= num_rows):
+        raise UserError(f"{tag!r}: pairs name rows {both.min()} to {both.max()} of {num_rows}")
+    if (pairs.higher == pairs.lower).any():
+        raise UserError(f"{tag!r}: a row is compared with itself")
+    if not (np.isfinite(pairs.weight) & (pairs.weight > 0)).all():
+        raise UserError(f"{tag!r}: weights of pairs must be positive")
+
+
+def _deal(is_positive: np.ndarray, settings: CAVSettings) -> np.ndarray:
+    """Fold of each row [N]: rows with and without the tag are each dealt out evenly."""
+    rng = np.random.default_rng(settings.seed)
+    folds = np.empty(len(is_positive), np.int64)
+    for rows in (np.flatnonzero(is_positive), np.flatnonzero(~is_positive)):
+        folds[rng.permutation(rows)] = np.arange(len(rows)) % settings.num_folds
+    return folds
+
+
+def _padded(
+    rows: np.ndarray,
+    comparisons: Mapping[str, Comparisons],
+    folds: Mapping[str, np.ndarray],
+    settings: CAVSettings,
+) -> tuple[jax.Array, jax.Array]:
+    """Differences [G, P, d] and weights [G, F + 1, P], zeros where a concept has fewer pairs."""
+    longest = max(len(pairs.higher) for pairs in comparisons.values())
+    differences = np.zeros((len(comparisons), longest, rows.shape[1]), np.float32)
+    problems = np.zeros((len(comparisons), settings.num_folds + 1, longest), np.float32)
+    for index, (tag, pairs) in enumerate(comparisons.items()):
+        count, own = len(pairs.higher), folds[tag]
+        differences[index, :count] = rows[pairs.higher] - rows[pairs.lower]
+        problems[index, :, :count] = pairs.weight / pairs.weight.sum()
+        for fold in range(settings.num_folds):
+            touched = (own[pairs.higher] == fold) | (own[pairs.lower] == fold)
+            problems[index, fold, :count] *= ~touched
+    return jnp.asarray(differences), jnp.asarray(problems)
+
+
+def _solve(
+    rows: jax.Array, signs: jax.Array, problems: jax.Array, settings: CAVSettings, *,
+    shared_rows: bool,
+) -> LogisticSolution:
+    """Every tag, penalty and fold: weights [G, penalties, F + 1, d (+ 1: the bias, if shared)]."""
+    penalties = jnp.asarray(settings.penalties, jnp.float32)
+    solved = _solve_batch(
+        rows, signs, problems, penalties, settings.tolerance,
+        shared_rows=shared_rows, max_iterations=settings.max_iterations,
+    )  # fmt: skip
+    return LogisticSolution(*map(np.asarray, solved))
+
+
+@partial(jax.jit, static_argnames=("shared_rows", "max_iterations"))
+def _solve_batch(
+    rows, signs, problems, penalties, tolerance, *, shared_rows, max_iterations
+) -> LogisticSolution:
+    solve = partial(
+        solve_logistic, with_bias=shared_rows, tolerance=tolerance, max_iterations=max_iterations
+    )
+    solve = jax.vmap(solve, (None, None, 0, None))  # folds
+    solve = jax.vmap(solve, (None, None, None, 0))  # penalties
+    solve = jax.vmap(solve, (None if shared_rows else 0, 0, 0, None))  # tags
+    return solve(rows, signs, problems, penalties)
+
+
+def _auc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Share of (with, without) pairs in the right order, ties half (Mann and Whitney's U)."""
+    ranks = scipy.stats.rankdata(scores)
+    positives, negatives = labels.sum(), (~labels).sum()
+    return (ranks[labels].sum() - positives * (positives + 1) / 2) / (positives * negatives)
+
+
+def _chosen(
+    solved: LogisticSolution, index: int, quality: Sequence[float], settings: CAVSettings,
+    rows: np.ndarray, center: np.ndarray, scale: float, num_positives: int,
+) -> ConceptActivation:
+    """The fit to all rows with the penalty of best quality, in the embeddings' own units."""
+    best = int(np.argmax(quality))
+    gradient_norm = float(solved.gradient_norm[index, best, -1])
+    if not gradient_norm <= settings.tolerance:
+        raise UserError(
+            f"a CAV with penalty {settings.penalties[best]:g} did not converge: relative gradient "
+            f"{gradient_norm:.1e} after {settings.max_iterations} steps, tolerance "
+            f"{settings.tolerance:.1e}; raise max_iterations, the tolerance or the penalties"
+        )
+    weights = solved.weights[index, best, -1].astype(np.float64)
+    slope, norm = weights[: len(center)] / scale, np.linalg.norm(weights[: len(center)]) / scale
+    direction = slope / norm
+    # A ranking has no bias: its zero is the mean score of the rows.
+    intercept = weights[-1] / norm if len(weights) > len(center) else 0.0
+    return ConceptActivation(
+        direction=direction,
+        bias=float(intercept - center @ direction),
+        spread=float(np.std(rows @ direction) * scale),
+        quality=float(quality[best]),
+        penalty=settings.penalties[best],
+        num_positives=num_positives,
+        gradient_norm=gradient_norm,
+    )
