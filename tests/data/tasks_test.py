@@ -19,12 +19,12 @@ from eagle_jax.data.tasks import (
 )
 
 # Table 2 of the paper (24 tasks), its user profile, and table 3.
-MOVIE = """
-summary positive_review negative_review neutral_review five_positive_characteristics
-five_negative_characteristics long_description funnier sadder scarier improve movie_to_viewer pitch
-criticize convince1 convince2 convince3 dissuade1 dissuade2 similarities interpolation why_like_nn
-diff_than_nn common_with_nn
-""".split()
+MOVIE = (
+    "summary positive_review negative_review neutral_review five_positive_characteristics "
+    "five_negative_characteristics long_description funnier sadder scarier improve movie_to_viewer "
+    "pitch criticize convince1 convince2 convince3 dissuade1 dissuade2 similarities interpolation "
+    "why_like_nn diff_than_nn common_with_nn"
+)
 AMAZON = "description positive_review negative_review neutral_review endorsement user_profile"
 ROWS = [(task, book) for task in TASKS.values() for book in BOOKS if task.group != "amazon" or
         book == "detailed"]  # fmt: skip
@@ -38,11 +38,12 @@ def texts_of(task):
 
 
 def test_all_tasks_of_the_paper_are_there():
-    assert len(MOVIE) == 24
+    movie = MOVIE.split()
+    assert len(movie) == 24
     amazon = [f"amazon_{name}" for name in AMAZON.split()]
-    assert list(TASKS) == [*MOVIE, "user_profile", *amazon]
+    assert list(TASKS) == [*movie, "user_profile", *amazon]
     assert {task.group for task in TASKS.values()} == {"movie", "profile", "amazon"}
-    assert all(TASKS[name].group == "movie" for name in MOVIE)
+    assert all(TASKS[name].group == "movie" for name in movie)
 
 
 def test_pairs_are_drawn_as_the_names_say():
@@ -101,7 +102,7 @@ def test_a_user_is_told_by_five_liked_and_five_disliked():
 
 
 def test_faults_are_named():
-    with pytest.raises(UserError, match=r"no task 'sumary': expected one of summary, .*endorsement"):
+    with pytest.raises(UserError, match="no task 'sumary': expected one of summary, .*pitch"):
         find_task("sumary")
     with pytest.raises(UserError, match="no book of tasks 'short': expected one of compact"):
         elm_prompt("short", TASKS["summary"])

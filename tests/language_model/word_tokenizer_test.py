@@ -63,6 +63,20 @@ def test_prompt_and_completion_are_encoded_apart_as_together(tokenizer):
             assert together[-1] == tokenizer.token_id(example.prompt.stop[0])
 
 
+def test_a_placeholder_is_one_token_that_nothing_else_becomes(tmp_path):
+    words = [*SMALL, "item", "<item>", "<user>"]
+    write_word_tokenizer(words, tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+    ids = [tokenizer.token_id(word) for word in words]
+    assert None not in ids
+    assert tokenizer.encode("a <item>. <user>,dog") == [
+        tokenizer.token_id(piece) for piece in ["a", "<item>", ".", "<user>", ",", "dog"]
+    ]
+    assert tokenizer.decode(tokenizer.encode("a <item>. <user>, dog")) == "a <item>. <user>, dog"
+    # Neither the word nor the sign alone is a placeholder.
+    assert tokenizer.token_id("<item>") not in tokenizer.encode("item < item >")
+
+
 def test_transformers_gives_the_same_ids_and_special_tokens(folder, tokenizer, texts):
     transformers = pytest.importorskip("transformers")
     for theirs in (
