@@ -33,7 +33,7 @@ def with_placeholders(model: LanguageModel, placeholders: Sequence[str]) -> Lang
     vocab_size = max(model.config.vocab_size, 1 + max(tokenizer.token_id(text) for text in missing))
     params = dict(model.params)
     for name in _VOCABULARY_LEAVES:
-        if name in params:
+        if name in params and vocab_size > model.config.vocab_size:
             params[name] = _with_rows(name, params[name], vocab_size)
     config = dataclasses.replace(model.config, vocab_size=vocab_size)
     return dataclasses.replace(model, config=config, params=params, tokenizer=tokenizer)
