@@ -22,7 +22,7 @@ CONVERGED = 0.1  # nats of the right text: it has a probability of 0.9
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ToyData:
-    """runs: [{"training", "learning_rate", "seed", "curve": [{"step", "nats", "accuracy"}]}]; all
+    """runs: [{"training", "condition", "seed", "curve": [{"step", "nats", "accuracy"}]}]; all
     fields are JSON-able."""
 
     title: str
@@ -36,17 +36,17 @@ class ToyData:
 
 
 def summarize_toy(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each training and learning rate: what its seeds came to.
+    """One row for each training and condition: what its seeds came to.
 
     steps: of each seed, the first logged step from which on nats stay below `CONVERGED`, None if
     they do not; constant: seeds that end without telling the vectors apart (one of two is right, or
     none, and the nats are no better than chance).
     """
-    rows: dict[tuple[float, str], dict[str, Any]] = {}
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
     for run in runs:
         row = rows.setdefault(
-            (run["learning_rate"], run["training"]),
-            {"training": run["training"], "learning_rate": run["learning_rate"],
+            (run["condition"], run["training"]),
+            {"training": run["training"], "condition": run["condition"],
              "nats": [], "accuracy": [], "steps": [], "num_constant": 0},
         )  # fmt: skip
         last = run["curve"][-1]
@@ -81,43 +81,45 @@ def toy_verdict(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield "No run converges: nothing is learned about stages from this."
         return
     one, two = converged["one stage"], converged["two stages"]
-    by_rate = {
-        rate: [
+    counts = {
+        condition: [
             sum(step is not None for row in rows for step in row["steps"]
-                if row["learning_rate"] == rate and row["training"] == training)
+                if row["condition"] == condition and row["training"] == training)
             for training in converged
         ]
-        for rate in dict.fromkeys(row["learning_rate"] for row in rows)
+        for condition in dict.fromkeys(row["condition"] for row in rows)
     }  # fmt: skip
-    better = [rate for rate, (first, second) in by_rate.items() if second > first]
-    worse = [rate for rate, (first, second) in by_rate.items() if second < first]
-    if not better and not worse:
-        yield (
-            "The paper's finding that one stage does not converge is not seen here: at every "
-            f"learning rate as many runs converge with one stage as with two ({one} and {two})."
-        )
-        return
-    for rates, count in ((better, "more"), (worse, "fewer")):
-        if rates:
-            named = " and ".join(f"{rate:g}" for rate in rates)
-            yield f"At a learning rate of {named}, {count} runs converge with two stages than one."
+    better = [condition for condition, (first, second) in counts.items() if second > first]
+    worse = [condition for condition, (first, second) in counts.items() if second < first]
+    for conditions, said in ((better, "more"), (worse, "fewer")):
+        for condition in conditions:
+            yield f"{condition}: {said} runs converge with two stages than with one."
     if one == 0:
         yield "As in the paper, one stage never converges."
+    elif better:
+        yield (
+            "The paper's finding that one stage does not converge is seen under "
+            f"{len(better)} of {len(counts)} conditions, not under all."
+        )
     else:
-        yield "Unlike in the paper, one stage is no bar to convergence: it depends on the rate."
+        yield (
+            "The paper's finding that one stage does not converge is not seen here: "
+            f"{one} runs converge with one stage, {two} with two."
+        )
 
 
 def toy_figure(data: ToyData) -> Figure:
-    """Nats and accuracy against steps: a column for each learning rate, a line for each seed."""
-    rates = list(dict.fromkeys(run["learning_rate"] for run in data.runs))
+    """Nats and accuracy against steps: a column for each condition, a line for each seed."""
+    conditions = list(dict.fromkeys(run["condition"] for run in data.runs))
     trainings = list(dict.fromkeys(run["training"] for run in data.runs))
     with matplotlib.rc_context(figures.STYLE):
-        figure, axes = figures.new_figure(2, len(rates), width=7.4, height=4.2)
+        figure, axes = figures.new_figure(2, len(conditions), width=7.4, height=4.2)
         for place, axis in enumerate(axes):
-            metric, rate = ("nats", "accuracy")[place // len(rates)], rates[place % len(rates)]
+            row, column = divmod(place, len(conditions))
+            metric = ("nats", "accuracy")[row]
             floor = _FLOOR if metric == "nats" else 0.0
             for run in data.runs:
-                if run["learning_rate"] != rate:
+                if run["condition"] != conditions[column]:
                     continue
                 kind = trainings.index(run["training"])
                 axis.plot(
@@ -131,11 +133,11 @@ def toy_figure(data: ToyData) -> Figure:
                 axis.set_yticks([1e-6, 1e-4, 1e-2, 1, 100])
                 axis.yaxis.set_major_formatter("{x:g}")
                 axis.axhline(CHANCE, color="#8a8a8a", lw=0.8, ls=":")
-                axis.set_title(f"learning rate {rate:g}", fontsize=9)
+                axis.set_title(conditions[column], fontsize=8)
             else:
                 axis.set_ylim(-0.05, 1.05)
                 axis.set_xlabel("step")
-            if place % len(rates) == 0:
+            if column == 0:
                 axis.set_ylabel(metric)
             else:
                 axis.set_yticklabels([])

@@ -33,6 +33,7 @@ from eagle_jax.language_model.embedding_lm import (
     embedded_token_log_probs,
     new_embedding_lm,
 )
+from eagle_jax.language_model.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.transformer import Params
 from eagle_jax.pipeline.models import load_model
 from eagle_jax.training.elm import STAGES, ElmTrainingSettings, train_elm
@@ -46,6 +47,7 @@ _TRAININGS = ("one stage", "two stages")
 class ElmToySettings:
     """model: as in `pipeline/models.py`. texts: what the two vectors are to be told as.
 
+    adapter_scales: of a fresh adapter's outputs, as multiples of the token embeddings' scale.
     adapter_steps: of the num_steps of two-stage training, those that move the adapter alone.
     """
 
@@ -55,6 +57,7 @@ class ElmToySettings:
     texts: tuple[str, str]
     num_seeds: int
     learning_rates: tuple[float, ...]
+    adapter_scales: tuple[float, ...]
     num_steps: int
     adapter_steps: int
     warmup_steps: int
@@ -93,35 +96,42 @@ def run_elm_toy(settings: ElmToySettings, workdir: Path) -> Path:
 
 
 def _train_all(settings: ElmToySettings, stage: StageFolder) -> list[dict[str, Any]]:
-    """A curve for each training, learning rate and seed."""
+    """A curve for each condition, training and seed."""
     base = load_model(settings.model)
     stage.begin()
     runs = [
-        (training, learning_rate, number)
-        for learning_rate in settings.learning_rates
+        (rate, scale, training, number)
+        for rate in settings.learning_rates
+        for scale in settings.adapter_scales
         for training in _TRAININGS
         for number in range(settings.num_seeds)
     ]
     curves = []
-    for index, (training, learning_rate, number) in enumerate(runs):
-        elm = new_embedding_lm(
-            base,
-            {SEMANTIC: AdapterSettings(input_width=2, hidden_width=settings.adapter_hidden_width)},
-            {SEMANTIC: unchanged_input(2)},
-            jax.random.key(derive_seed(settings.seed, number)),
-            batch_size=2, length_multiple=4, slot_multiple=1,
-        )  # fmt: skip
-        folder = stage.path / f"{training} {learning_rate:g} {number}".replace(" ", "_")
+    for index, (rate, scale, training, number) in enumerate(runs):
+        elm = _new_elm(settings, base, scale, derive_seed(settings.seed, number))
+        folder = stage.path / "trainings" / f"{index:03d}"
         curve = stage.chunk(
             index,
-            lambda elm=elm, of_run=(training, learning_rate, number), folder=folder: _train_run(
+            lambda elm=elm, folder=folder, of_run=(training, rate, number): _train_run(
                 settings, elm, stage.digest, folder, *of_run
             ),
         )
+        condition = f"rate {rate:g}, scale {scale:g}"
         curves.append(
-            {"training": training, "learning_rate": learning_rate, "seed": number, "curve": curve}
+            {"condition": condition, "training": training, "seed": number, "curve": curve}
         )
     return curves
+
+
+def _new_elm(settings: ElmToySettings, base: LanguageModel, scale: float, seed: int) -> EmbeddingLM:
+    adapter = AdapterSettings(input_width=2, hidden_width=settings.adapter_hidden_width)
+    elm = new_embedding_lm(
+        base, {SEMANTIC: adapter}, {SEMANTIC: unchanged_input(2)}, jax.random.key(seed),
+        batch_size=2, length_multiple=4, slot_multiple=1,
+    )  # fmt: skip
+    own = elm.model.params["adapter"][SEMANTIC]
+    down = own["down"] | {"kernel": scale * own["down"]["kernel"]}
+    return elm.with_params(elm.model.params | {"adapter": {SEMANTIC: own | {"down": down}}})
 
 
 def _train_run(

@@ -8,8 +8,12 @@ Command: bash launch/run.sh experiments.elm_toy
     EAGLE_DATA=<folder that holds lm/tinystories-656k> in front and
     --config=experiments/configs/elm_toy.py:tinystories)
 Hardware: two CPU cores.
-Time: TODO
-Expect: TODO
+Time: 1 min 20 s of one core (2 min 40 s on a busy machine).
+Expect: the paper's finding is not seen: with one stage 12 of 12 runs converge (nats below 0.1, in 10
+    to 30 steps), with two stages 10 of 12 (10 to 290 steps). What the paper saw, a constant output
+    at ln 2 nats, is what a rate of 0.3 and adapters that start at 100 times the scale of token
+    embeddings do to 2 of 3 runs with two stages, when the second one begins. So a model that moves
+    as a whole can fall into it from either training, if its steps are far too large.
 """
 
 import os
@@ -28,7 +32,8 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.model = "minilens/generator"  # it knows numbers: it answers the rater form
     config.texts = ("1", "2")  # MiniLens-LM has no words for numbers
     config.num_seeds = 3  # adapters and batches
-    config.learning_rates = (3e-4, 3e-3, 3e-2)  # of both stages; MiniLens-LM learned at 3e-3
+    config.learning_rates = (3e-3, 0.3)  # of both stages; MiniLens-LM was pretrained at 3e-3
+    config.adapter_scales = (1.0, 100.0)  # of fresh adapters; 1: that of token embeddings
     config.num_steps = 300
     config.adapter_steps = 150  # the first stage of two-stage training
     config.warmup_steps = 10  # of each stage
@@ -41,6 +46,6 @@ def get_config(variant: str = "default") -> ConfigDict:
         config.model = str(Path(os.environ.get("EAGLE_DATA", "data")) / "lm" / "tinystories-656k")
         config.texts = ("one", "two")
     if variant == "quick":
-        config.num_seeds, config.learning_rates = 1, (3e-3,)
+        config.num_seeds, config.learning_rates, config.adapter_scales = 1, (3e-3,), (1.0,)
         config.num_steps, config.adapter_steps, config.log_every = 60, 30, 10
     return config.lock()
