@@ -130,6 +130,7 @@ def toy_figure(data: ToyData) -> Figure:
             axis.axvline(data.adapter_steps, color="#8a8a8a", lw=0.8, ls=":")
             if metric == "nats":
                 axis.set_yscale("log")
+                axis.set_ylim(0.5 * _FLOOR, 100)
                 axis.set_yticks([1e-6, 1e-4, 1e-2, 1, 100])
                 axis.yaxis.set_major_formatter("{x:g}")
                 axis.axhline(CHANCE, color="#8a8a8a", lw=0.8, ls=":")
