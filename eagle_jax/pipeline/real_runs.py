@@ -37,8 +37,14 @@ from eagle_jax.pipeline.real_data import Task
 from eagle_jax.pipeline.real_embeddings import StabilityPairs
 from eagle_jax.pipeline.real_labels import LabelledPair, summarize_pairs, training_pairs
 from eagle_jax.pipeline.real_settings import RealExperiment
-from eagle_jax.training.preference import Probe, log_probs_of, train_preference
+from eagle_jax.training.preference import (
+    Probe,
+    log_probs_of,
+    num_training_steps,
+    train_preference,
+)
 from eagle_jax.training.preference_losses import PairValues
+from eagle_jax.training.preference_step import PreferenceSettings
 
 _CHECKPOINTS = "checkpoints"  # of a run that goes on; removed when it is done
 _QUANTILES = [f"similarity_{percent}" for percent in STABILITY_PERCENTS]
@@ -209,17 +215,27 @@ def run_policy_stage(
         description=stage.name, probe=probe,
     )  # fmt: skip
     values, texts = held_out.measure(trained, start, asks_rater=is_largest)
-    last = [row for row in history if "loss" in row][-1]
     stage.write_json("run.json", {
         **plan.place,
         **summarize_pairs(plan.pairs),
-        "train": {name: last[name] for name in ("loss", "rewards/margin", "rewards/accuracy")},
+        "train": _last_epoch(history, len(plan.pairs), experiment.training),
         **values,
     })  # fmt: skip
     stage.write_json("texts.json", texts)
     if is_largest:
         save_policy(trained, stage.path / "model", model_folder(experiment.models.policy))
     stage.finish()
+
+
+def _last_epoch(
+    history: Sequence[Mapping[str, Any]], num_pairs: int, settings: PreferenceSettings
+) -> dict[str, float]:
+    """Means over the logged steps of the last epoch, in which every pair is seen once."""
+    last = max(row["step"] for row in history)
+    first = last - num_training_steps(num_pairs, settings) // settings.num_epochs
+    rows = [row for row in history if row["step"] > first and "loss" in row]
+    names = ("loss", "rewards/margin", "rewards/accuracy")
+    return {name: float(np.mean([row[name] for row in rows])) for name in names}
 
 
 def train_policy(

@@ -16,6 +16,7 @@ import os
 from pathlib import Path
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from experiments.configs import real_minilens
 
@@ -39,7 +40,7 @@ def get_config(variant: str = "states") -> ConfigDict:
                 ),
                 "file_format": "hh_rlhf",
                 "test_fraction": 0.15,
-                "max_prompts": None,
+                "max_prompts": placeholder(int),  # None: all of them
             }
         )
         config.generation = None  # the responses of the files

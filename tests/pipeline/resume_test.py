@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import random
 import signal
 import subprocess
@@ -49,33 +48,6 @@ def kill_points(renames: Sequence[str], seed: int) -> list[tuple[str, str]]:
     return points
 
 
-def results(workdir: Path) -> dict[str, object]:
-    """Every file of the finished stages, apart from times and what is kept for resuming only."""
-    found = {}
-    for path in workdir.rglob("*"):
-        name = path.relative_to(workdir).as_posix()
-        inner = set(path.relative_to(workdir).parts[1:])  # () for the report, which tells times
-        if not inner or path.is_dir() or inner & {"MANIFEST.json", "checkpoints", "tensorboard"}:
-            continue
-        found[name] = path.read_bytes()
-        if path.name == "metrics.jsonl":
-            rows = map(json.loads, path.read_text().splitlines())
-            found[name] = [
-                {key: value for key, value in row.items() if not key.startswith("time/")}
-                for row in rows
-            ]
-    return found
-
-
-def assert_same_results(workdir: Path, reference: Path) -> None:
-    ours, theirs = results(workdir), results(reference)
-    assert sorted(ours) == sorted(theirs)
-    assert [name for name in ours if ours[name] != theirs[name]] == []
-    assert not list(workdir.rglob("*.partial"))
-    for name in ("report.html", "report.md"):
-        assert (workdir / name).stat().st_size > 0
-
-
 def wait_for(path: Path, process: subprocess.Popen) -> None:
     """Returns when `path` is there; fails when the process ends first or minutes go by."""
     deadline = time.monotonic() + 900
@@ -89,7 +61,7 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
 
 
 def test_what_is_compared_is_there(finished):
-    found = results(finished.workdir)
+    found = finished.results()
     assert {
         "catalogue/wals.npz",
         "encoders/train.npz",
@@ -115,7 +87,7 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_results(eagle, finished,
         assert (workdir / target).exists() == (moment == "after")
     code, _, stderr = eagle.run(workdir)
     assert code == 0, stderr
-    assert_same_results(workdir, finished.workdir)
+    finished.assert_same_results(workdir)
 
 
 @pytest.mark.parametrize(
@@ -137,4 +109,4 @@ def test_a_signal_out_of_the_blue_leaves_a_run_that_resumes(
 
     code, _, stderr = eagle.run(workdir)
     assert code == 0, stderr
-    assert_same_results(workdir, finished.workdir)
+    finished.assert_same_results(workdir)

@@ -1,8 +1,8 @@
-"""`python -m experiments.eagle` under watch of its renames, which is how it makes things last.
+"""`python -m <module>` under watch of its renames, which is how it makes things last.
 
-    python watched_run.py log <file> <arguments>        lists the target of every rename in <file>
-    python watched_run.py before|after <target> <arguments>    kill -9 of itself just then
-    python watched_run.py full <target> <arguments>     the disk is full from that rename on
+    python watched_run.py <module> log <file> <arguments>    lists every rename's target in <file>
+    python watched_run.py <module> before|after <target> <arguments>    kill -9 of itself just then
+    python watched_run.py <module> full <target> <arguments>    the disk is full from that rename on
 
 Targets are relative to --workdir.
 """
@@ -45,8 +45,8 @@ def watch(mode: str, what: str, workdir: Path) -> None:
 
 
 if __name__ == "__main__":
-    _, mode, what, *arguments = sys.argv
+    _, module, mode, what, *arguments = sys.argv
     (workdir,) = (a.partition("=")[2] for a in arguments if a.startswith("--workdir="))
     watch(mode, what, Path(os.path.abspath(workdir)))
     sys.argv[1:] = arguments
-    runpy.run_module("experiments.eagle", run_name="__main__", alter_sys=True)
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
