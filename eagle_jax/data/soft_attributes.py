@@ -1,4 +1,4 @@
-"""Raters' orderings of films by soft attributes ("more romantic than ..."), in Balog et al.'s files.
+"""Raters' orderings of films by soft attributes ("more romantic than ..."): Balog et al.'s file.
 
 Balog, Radlinski, Karatzoglou 2021, "On Interpretation and Measurement of Soft Attributes for
 Recommendation" (SIGIR): each row of `soft-attributes.csv` is one rater's placing of up to ten films
@@ -17,6 +17,7 @@ from eagle_jax.data.csv_rows import BadRow, bad_row, read_rows, summarize_bad_ro
 
 _PLACES = ("less_than", "about_as", "more_than")
 _COLUMNS = ("rater_id", "reference_title", "soft_attribute")
+_LOST = "\ufffd"  # the replacement character, one for each byte of a letter
 _ARTICLE_FIRST = re.compile(r"(The|An|A|Les|Le|La|Il) (.*?)((?: \(.*\))? \(\d{4}\))")
 
 
@@ -44,6 +45,7 @@ class OrderingsReport:
 
     num_orderings: int
     num_titles: int
+    repaired_titles: tuple[str, ...]  # letters lost in the file, U+FFFD, found in the one film
     unknown_titles: tuple[str, ...]  # left out wherever they stand: no film of this name
     num_without_reference: int  # rows left out because their reference film is unknown
     bad_rows: tuple[BadRow, ...]
@@ -51,9 +53,10 @@ class OrderingsReport:
     def summary(self, num_shown: int) -> str:
         """Counts, then the first `num_shown` bad rows."""
         return (
-            f"{self.num_orderings} orderings of {self.num_titles} titles, "
-            f"{len(self.unknown_titles)} of which are no known film; {self.num_without_reference} "
-            f"more orderings left out with their reference\n"
+            f"{self.num_orderings} orderings of {self.num_titles} titles, of which "
+            f"{len(self.repaired_titles)} with lost letters found again and "
+            f"{len(self.unknown_titles)} of no known film; {self.num_without_reference} more "
+            "orderings left out with their reference\n"
             f"{summarize_bad_rows(self.bad_rows, num_shown)}"
         )
 
@@ -64,9 +67,10 @@ def read_soft_attributes(
     """The good rows of `path`, their films joined to `titles` (MovieLens id -> title).
 
     Titles are compared in Unicode's composed form with a leading article as MovieLens writes it
-    ("Shining, The (1980)"); of films with the same title the first counts. A list that is not one
-    of titles, an empty field, a film placed twice in a row and a second row of the same rater,
-    attribute and reference are bad rows. Raises UserError when the file is missing, lacks a column,
+    ("Shining, The (1980)"), letters that the file has lost (U+FFFD) as any letters outside ASCII;
+    of films with the same title the first counts. A list that is not one of titles, an empty field,
+    a film placed twice in a row and a second row of the same rater, attribute and reference are bad
+    rows. Raises UserError when the file is missing, lacks a column,
     or nothing is left.
     """
     film_of: dict[str, str] = {}
@@ -74,31 +78,31 @@ def read_soft_attributes(
         film_of.setdefault(_plain(title), film)
     bad_rows: list[BadRow] = []
     orderings: list[Ordering] = []
-    seen_titles, unknown, seen = set(), set(), set()
+    joined: dict[str, str | None] = {}
+    seen = set()
     num_without_reference = 0
     for row in read_rows(path, (*_COLUMNS, *_PLACES), (), bad_rows):
         try:
             key, places = row.values[:3], _places(row.values)
             if key in seen:
                 raise ValueError("a second row of this rater, attribute and reference")
+            for title in (key[1], *(title for place in places for title in place)):
+                if title not in joined:
+                    joined[title] = _join(title, film_of)
+            films = [[joined[title] for title in place if joined[title]] for place in places]
+            films[1].insert(0, joined[key[1]])
+            if len(set(sum(films, []))) < sum(map(len, films)):
+                raise ValueError("a film is placed twice")
         except ValueError as error:
             bad_rows.append(bad_row(path, row.line, str(error), row.text))
             continue
         seen.add(key)
-        rater, reference, attribute = key
-        named = {title for place in places for title in place} | {reference}
-        seen_titles |= named
-        unknown |= {title for title in named if joined_title(title) not in film_of}
-        if reference in unknown:
+        if films[1][0] is None:
             num_without_reference += 1
             continue
-        less, about, more = (
-            tuple(film_of[joined_title(title)] for title in place if title not in unknown)
-            for place in places
-        )
-        about = (film_of[joined_title(reference)], *about)
+        less, about, more = map(tuple, films)
         orderings.append(
-            Ordering(rater=rater, attribute=attribute, less=less, about=about, more=more)
+            Ordering(rater=key[0], attribute=key[2], less=less, about=about, more=more)
         )
     if not orderings:
         raise UserError(
@@ -107,8 +111,9 @@ def read_soft_attributes(
         )
     report = OrderingsReport(
         num_orderings=len(orderings),
-        num_titles=len(seen_titles),
-        unknown_titles=tuple(sorted(unknown)),
+        num_titles=len(joined),
+        repaired_titles=tuple(sorted(t for t, film in joined.items() if film and _LOST in t)),
+        unknown_titles=tuple(sorted(title for title, film in joined.items() if film is None)),
         num_without_reference=num_without_reference,
         bad_rows=tuple(bad_rows),
     )
@@ -120,6 +125,16 @@ def joined_title(title: str) -> str:
     title = _plain(title)
     found = _ARTICLE_FIRST.fullmatch(title)
     return f"{found[2]}, {found[1]}{found[3]}" if found else title
+
+
+def _join(title: str, film_of: Mapping[str, str]) -> str | None:
+    """The film of this title; with lost letters, the only one whose other letters are the same."""
+    title = joined_title(title)
+    if _LOST not in title:
+        return film_of.get(title)
+    pattern = re.compile(r"[^\x00-\x7f]+".join(map(re.escape, re.split(_LOST + "+", title))))
+    found = [film for known, film in film_of.items() if pattern.fullmatch(known)]
+    return found[0] if len(found) == 1 else None
 
 
 def _plain(title: str) -> str:
@@ -140,7 +155,4 @@ def _places(values: tuple[str, ...]) -> list[tuple[str, ...]]:
         if not isinstance(titles, list) or not all(isinstance(t, str) and t for t in titles):
             raise ValueError(f"{name} is no list of titles")
         places.append(tuple(titles))
-    placed = [values[1], *(title for place in places for title in place)]
-    if len(set(placed)) < len(placed):
-        raise ValueError("a film is placed twice")
     return places

@@ -4,17 +4,17 @@ Linear (Kim et al. 2018; ELM, section 5): logistic regression of "has the tag" o
 
     J(w, b) = sum_i s_i log(1 + exp(-y_i (<w, x_i> + b))) / sum_i s_i + penalty / 2 * r^2 |w|^2,
 
-s_i = 1 / (number of rows of i's class), so that both classes weigh the same. Ranking (Gopfert et al.
-2022, section 4; RankNet, Burges et al. 2005): the same loss on differences, without a bias,
+s_i = 1 / (number of rows of i's class), so that both classes weigh the same. Ranking (Gopfert et
+al. 2022, after RankNet, Burges et al. 2005): the same loss on differences, without a bias,
 
     J(w) = sum_k s_k log(1 + exp(-<w, x_h(k) - x_l(k)>)) / sum_k s_k + penalty / 2 * r^2 |w|^2,
 
-for pairs k of which h(k) was said to have more of the concept than l(k). r^2 is the variance of x per
-coordinate, so the scale of the embeddings changes no direction. J is strictly convex (but for b, of
-which it is convex): what is returned is certified by |grad J|, relative to its norm at 0.
+for pairs k of which h(k) was said to have more of the concept than l(k). r^2 is the variance of x
+per coordinate, so the scale of the embeddings changes no direction. J is convex, and what is
+returned is certified by |grad J|, relative to its norm at 0.
 
-The penalty of each tag is chosen among the settings' on held-out rows: folds of rows, those of a tag
-dealt out evenly; a pair is trained on when neither row is held out and judged when both are.
+The penalty of each tag is chosen among the settings' on held-out rows: folds of rows, those of a
+tag dealt out evenly; a pair is trained on when neither row is held out and judged when both are.
 
 Axis letters: N rows (items or users), d width, P pairs or rows of a loss, G tags, B problems of a
 tag (penalties times folds, and all rows).
@@ -303,15 +303,15 @@ def _solve(
     """Every tag, penalty and fold: weights [G, penalties, F + 1, d (+ 1: the bias, if shared)]."""
     penalties = jnp.asarray(settings.penalties, jnp.float32)
     solved = _solve_batch(
-        rows, signs, problems, penalties, settings.tolerance,
-        shared_rows=shared_rows, max_iterations=settings.max_iterations,
+        rows, signs, problems, penalties, settings.tolerance, settings.max_iterations,
+        shared_rows=shared_rows,
     )  # fmt: skip
     return LogisticSolution(*map(np.asarray, solved))
 
 
-@partial(jax.jit, static_argnames=("shared_rows", "max_iterations"))
+@partial(jax.jit, static_argnames="shared_rows")
 def _solve_batch(
-    rows, signs, problems, penalties, tolerance, *, shared_rows, max_iterations
+    rows, signs, problems, penalties, tolerance, max_iterations, *, shared_rows
 ) -> LogisticSolution:
     solve = partial(
         solve_logistic, with_bias=shared_rows, tolerance=tolerance, max_iterations=max_iterations

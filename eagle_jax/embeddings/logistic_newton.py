@@ -45,8 +45,8 @@ def solve_logistic(
     penalty: jax.Array,
     *,
     with_bias: bool,
-    tolerance: float,
-    max_iterations: int,
+    tolerance: jax.Array,
+    max_iterations: jax.Array,
 ) -> LogisticSolution:
     """argmin of J / sum_k s_k (with the penalty as given); pure, to be vmapped and jitted.
 
