@@ -64,7 +64,7 @@ _TABLES = {
     ),
     "The pairs that were trained on": (
         Column("train/loss", "Loss", "mean loss on the strategy's own pairs and labels, in the "
-               "last training step"),
+               "last epoch, before each step"),
         Column("train/rewards/margin", "Margin", "mean margin on them"),
         Column("train/rewards/accuracy", "Accuracy", "share of them with a margin above 0"),
     ),
@@ -107,7 +107,8 @@ class ReportInput:
     pairs: [{"strategy", "similarity", "true_gap", "is_error"}], one for each selected pair: its
       absolute gap in true utility, and whether its label contradicts the true preference.
     embeddings: [{"embedding", "metric", "strategy", "num_pairs", "mean_similarity",
-      "mean_true_gap", "label_error_rate"}]: what is selected by other poolings, encoders, metrics.
+      "mean_true_gap", "label_error_rate", "overlap"}]: what is selected by other poolings,
+      encoders and metrics, and the share of it that the selecting one selects too.
     samples: [{"prompt", "rows": [{"strategy", "text", "true_utility"}]}].
     stages: [{"title", "facts": [{"name", "value", "meaning"}]}]: counts of what was read, what was
       malformed or left out, and what it cost.

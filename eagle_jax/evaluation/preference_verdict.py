@@ -98,7 +98,7 @@ def _own_pairs(means: Mapping[tuple[str, str], Any]) -> Iterator[str]:
     own, held_out = (f"{part}/rewards/margin" for part in ("train", "held_out"))
     if _order(means, own) and _order(means, held_out):
         yield (
-            "Margin on the own pairs of each strategy in its last training step, highest first: "
+            "Margin on the own pairs of each strategy in its last epoch, highest first: "
             f"{_listed(means, own)}; on the held-out pairs, the same for all: "
             f"{_listed(means, held_out)}."
         )

@@ -154,9 +154,16 @@ def run_selection_stage(
         told = labeller.judge if labeller.settings.source == "rater" else labeller.label
         stage.write_json("encoders.json", [
             {"embedding": name, "metric": own.embeddings.metric, "strategy": strategy,
-             **summarize_pairs(told(own.choose(strategy, count, None)))}
+             "overlap": _overlap(places, pairs[strategy]), **summarize_pairs(told(places))}
             for name, own in choosers.items() for strategy in plain
+            for places in [own.choose(strategy, count, None)]
         ])  # fmt: skip
         stage.write_json("facts.json", labeller.facts())
         stage.finish()
     return {name: read_pairs(rows) for name, rows in stage.read_json("pairs.json").items()}
+
+
+def _overlap(places: Sequence[Place], selected: Sequence[LabelledPair]) -> float:
+    """Share of the places that are among the selected pairs."""
+    known = {(pair.prompt_index, pair.first, pair.second) for pair in selected}
+    return len(known & {place[:3] for place in places}) / len(places)

@@ -74,7 +74,8 @@ def data():
         ],
         embeddings=[
             {"embedding": "last token", "metric": "euclidean", "strategy": "hard", "num_pairs": 5,
-             "mean_similarity": -1.5, "mean_true_gap": 0.25, "label_error_rate": None}
+             "mean_similarity": -1.5, "mean_true_gap": 0.25, "label_error_rate": None,
+             "overlap": 0.375}
         ],
         samples=[
             {"prompt": _EVIL, "rows": [{"strategy": "easy", "text": _EVIL, "true_utility": 0.125}]}
@@ -158,7 +159,7 @@ def test_tables_hold_the_numbers(written):
     assert "easy − random: +0.205 [+0.141, +0.269]; easy − hard: +0.300" in text.replace("\\", "")
     assert "0.730 (seeds: 1)" in text  # the rater was asked on one seed only
     assert "| easy | 200 | 0.3125 | – | 7 |" in text
-    assert "| last token | euclidean | hard | 5 | -1.5 | 0.25 | – |" in text
+    assert "| last token | euclidean | hard | 5 | -1.5 | 0.25 | – | 0.375 |" in text
     assert "| random | 2 | 40 | 0.3 | 0.34 | 0.960 [0.960, 0.960] | 0.875 [0.875, 0.875] |" in text
     assert "| bad rows | 3 |" in text and "- GPT-4 as a judge" in text
     assert "of 200 labels" in seen and "the start <policy>" in seen

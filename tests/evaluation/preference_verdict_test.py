@@ -206,7 +206,7 @@ def test_summary_follows_the_numbers():
 def test_margins_on_own_pairs_are_told_beside_those_on_the_same_pairs():
     said = _said(_runs(_LEVELS, train=_LEVELS | {"hard": 0.9}))
     assert (
-        "Margin on the own pairs of each strategy in its last training step, highest first: hard "
+        "Margin on the own pairs of each strategy in its last epoch, highest first: hard "
         "0.900, easy 0.700, centroid 0.700, random 0.500; on the held-out pairs, the same for all: "
         "easy 0.700, centroid 0.700, random 0.500, hard 0.400."
     ) in said
