@@ -13,7 +13,8 @@ Expect: the paper's finding is not seen: with one stage 12 of 12 runs converge (
     in 10 to 30 steps), with two stages 10 of 12 (10 to 290 steps). What the paper saw, a constant
     output at ln 2 nats, is where 2 of 3 runs with two stages end when everything begins to move at
     a rate of 0.3, with adapters that started at 100 times the scale of token embeddings: a matter
-    of far too large steps of the whole model, not of stages.
+    of far too large steps of the whole model, not of stages. With tinystories
+    (1 min 32 s) all runs at 0.003 converge; at 0.3, 4 of 6 with one stage and 5 of 6 with two.
 """
 
 import os

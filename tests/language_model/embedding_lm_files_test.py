@@ -19,7 +19,6 @@ from eagle_jax.language_model.hf_checkpoints import load_language_model, save_la
 from eagle_jax.language_model.lora import add_lora
 from eagle_jax.language_model.placeholders import with_placeholders
 from eagle_jax.language_model.transformer import forward, init_params
-from tests.language_model.small_checkpoints import config_of
 from tests.language_model.small_embedding_lm import COMPLETIONS, PROMPTS, on_base, small_model
 
 TOKENS = ["<item>", "<user>"]
@@ -27,13 +26,13 @@ TOKENS = ["<item>", "<user>"]
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    return small_model("llama3_2", tmp_path_factory.mktemp("llama3_2"))
+    return small_model("llama3_2", tmp_path_factory.mktemp("llama3_2"), num_layers=1)
 
 
 def full_vocabulary(name, folder):
     """The model without rows that no token has: new tokens need new ones."""
-    model = small_model(name, folder)
-    config = dataclasses.replace(config_of(name), vocab_size=model.tokenizer.vocab_size)
+    model = small_model(name, folder, num_layers=1)
+    config = dataclasses.replace(model.config, vocab_size=model.tokenizer.vocab_size)
     params = init_params(config, jax.random.key(0))
     return dataclasses.replace(model, config=config, params=params)
 

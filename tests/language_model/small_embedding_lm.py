@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import numpy as np
 
@@ -20,10 +22,12 @@ TABLES = {
 }
 
 
-def small_model(name: str, folder) -> LanguageModel:
+def small_model(name: str, folder, num_layers: int = 2) -> LanguageModel:
     """Random weights in the shape of a family's small checkpoint; needs no PyTorch."""
     write_tokenizer(folder, with_bos=True)
     config = config_of(name)
+    windows = config.layer_windows[:num_layers]
+    config = dataclasses.replace(config, num_layers=num_layers, layer_windows=windows)
     params = init_params(config, jax.random.key(3))
     return LanguageModel("tiny", config, params, load_tokenizer(folder))
 

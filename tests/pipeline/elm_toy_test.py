@@ -9,15 +9,21 @@ import pytest
 from eagle_jax.base.command_line import load_config
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.settings import to_settings
+from eagle_jax.language_model.hf_checkpoints import save_language_model
 from eagle_jax.pipeline import elm_toy
+from tests.language_model.small_embedding_lm import small_model
 
 CONFIG = load_config("experiments/configs/elm_toy.py:quick").to_dict()
 SETTINGS = dataclasses.replace(
-    to_settings(elm_toy.ElmToySettings, CONFIG), num_steps=24, adapter_steps=16, log_every=8
-)
+    to_settings(elm_toy.ElmToySettings, CONFIG),
+    texts=("w1", "w2"), learning_rates=(0.02,), num_steps=24, adapter_steps=16, log_every=8,
+)  # fmt: skip
 
 
 def test_it_learns_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    save_language_model(small_model("qwen2_5", tmp_path, 1), tmp_path / "model", "float32")
+    settings = dataclasses.replace(SETTINGS, model=str(tmp_path / "model"))
+    workdir = tmp_path / "work"
     real, asked = elm_toy._train_run, []
 
     def train_one_only(*arguments):
@@ -28,18 +34,18 @@ def test_it_learns_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
 
     monkeypatch.setattr(elm_toy, "_train_run", train_one_only)
     with pytest.raises(KeyboardInterrupt):
-        elm_toy.run_elm_toy(SETTINGS, tmp_path)
-    report = elm_toy.run_elm_toy(SETTINGS, tmp_path)
-    assert asked == [("one stage", 3e-3, 0), *[("two stages", 3e-3, 0)] * 2]
+        elm_toy.run_elm_toy(settings, workdir)
+    report = elm_toy.run_elm_toy(settings, workdir)
+    assert asked == [("one stage", 0.02, 0), *[("two stages", 0.02, 0)] * 2]
     assert "one stage" in report.read_text()
-    runs = elm_toy.WorkDirectory(tmp_path).stage("runs", dataclasses.asdict(SETTINGS))
+    runs = elm_toy.WorkDirectory(workdir).stage("runs", dataclasses.asdict(settings))
     curves = {run["training"]: run["curve"] for run in runs.read_json("runs.json")}
     assert [point["step"] for point in curves["one stage"]] == [0, 8, 16, 24]
     assert [point["step"] for point in curves["two stages"]] == [0, 8, 16, 24]
     starts = [curve[0] for curve in curves.values()]
     assert starts[0] == starts[1] and starts[0]["nats"] > 1.0
     assert all(c[-1]["nats"] < 0.1 and c[-1]["accuracy"] == 1.0 for c in curves.values())
-    elm_toy.run_elm_toy(SETTINGS, tmp_path)
+    elm_toy.run_elm_toy(settings, workdir)
     assert len(asked) == 3
 
 

@@ -34,7 +34,7 @@ class Interrupted(Exception):
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    return small_model("qwen2_5", tmp_path_factory.mktemp("qwen2_5"))
+    return small_model("qwen2_5", tmp_path_factory.mktemp("qwen2_5"), num_layers=1)
 
 
 @pytest.fixture
