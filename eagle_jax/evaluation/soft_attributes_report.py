@@ -128,6 +128,7 @@ def sentences(report: SoftAttributesReport) -> Iterator[str]:
         f"{len(enough)} of {len(report.attributes)} attributes have {report.min_positives} or more "
         f"tagged films; by their own names alone it would be {by_name}."
     )
+    yield from _what_limits(report)
     for embedding in report.embeddings:
         linear, ranking, random, films, raters = (
             column_title(method, embedding)
@@ -142,6 +143,26 @@ def sentences(report: SoftAttributesReport) -> Iterator[str]:
             difference = _difference(report, better, worse)
             if difference is not None:
                 yield _said(better, worse, difference)
+
+
+def _what_limits(report: SoftAttributesReport) -> Iterator[str]:
+    """Tags against the orderings as labels in one embedding, beside the raters themselves."""
+    common = {row["title"]: row["common"] for row in mean_rows(report) if row["common"]}
+    for embedding in report.embeddings:
+        means = [
+            common.get(title) for title in (
+                *(column_title(method, embedding) for method in (*_TAGGED, "orderings, new films")),
+                "other raters",
+            )
+        ]  # fmt: skip
+        if all(means):
+            linear, ranking, films, raters = (f"{interval['mean']:.3f}" for interval in means)
+            yield (
+                f"{embedding}, common attributes: {linear} (linear) and {ranking} (ranking) with "
+                f"tags as labels, {films} with the orderings as labels, for films not trained on; "
+                f"other raters reach {raters}. What lies between the first two and the third is "
+                "the tags' doing, the rest the embedding's and the number of films'."
+            )
 
 
 def _difference(report: SoftAttributesReport, better: str, worse: str) -> Interval | None:
