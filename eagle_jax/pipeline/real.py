@@ -186,7 +186,7 @@ class _Run:
                 )
                 for model in (trained, self.policy)
             ]  # fmt: skip
-            table = np.zeros(self.embeddings[experiment.selection.embedding].is_valid.shape)
+            table = np.zeros((len(examples), max(k for _, k in places) + 1), np.float32)
             table[tuple(np.array(places).T)] = implicit_rewards(*values, experiment.training.beta)
             return table
 

@@ -6,7 +6,7 @@ Axis letters: N prompts, K responses, D width of an embedding.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -16,7 +16,8 @@ from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.preferences import PreferenceExample
-from eagle_jax.design.pair_selection import GAP_STRATEGIES, STRATEGIES, select_across, select_within
+from eagle_jax.design.pair_selection import GAP_STRATEGIES, STRATEGIES, select_across
+from eagle_jax.design.pair_shards import Shard, select_shards
 from eagle_jax.pipeline.real_labels import (
     LabelledPair,
     Labeller,
@@ -27,13 +28,28 @@ from eagle_jax.pipeline.real_labels import (
 from eagle_jax.pipeline.real_settings import EmbeddingSettings, SelectionSettings
 
 EmbedFn = Callable[[Sequence[str], Sequence[str]], np.ndarray]  # prompts, responses -> [B, D]
+_PROMPTS_PER_SHARD = 4096  # in a file and in memory at a time
+_ROWS_PER_PROGRAM = 256
 
 
+@dataclasses.dataclass(frozen=True)
 class Embeddings:
-    """Embeddings [N, K, D] of all responses under one encoder, padded; is_valid [N, K]."""
+    """Embeddings of all responses under one encoder, kept in shards of prompts."""
 
-    def __init__(self, arrays: Mapping[str, np.ndarray], metric: str):
-        self.vectors, self.is_valid, self.metric = arrays["vectors"], arrays["is_valid"], metric
+    stage: StageFolder
+    name: str
+    metric: str
+    num_shards: int
+
+    def shards(self, implicit_rewards: np.ndarray | None) -> Iterator[Shard]:
+        """One shard after the other, with its part of the rewards [N, K]."""
+        first = 0
+        for number in range(self.num_shards):
+            arrays = self.stage.read_arrays(_shard_file(self.name, number))
+            last = first + len(arrays["vectors"])
+            rewards = None if implicit_rewards is None else implicit_rewards[first:last]
+            yield Shard(arrays["vectors"], arrays["is_valid"], rewards)
+            first = last
 
 
 def run_embeddings_stage(
@@ -42,25 +58,39 @@ def run_embeddings_stage(
     embed_fns: Mapping[str, EmbedFn],
     settings: Mapping[str, EmbeddingSettings],
 ) -> dict[str, Embeddings]:
-    """Every training response under every encoder; writes <name>.npz."""
+    """Every training response under every encoder; writes <name>_<shard>.npz."""
+    firsts = range(0, len(examples), _PROMPTS_PER_SHARD)
     if not stage.is_complete():
-        places = [(n, k) for n, e in enumerate(examples) for k in range(len(e.responses))]
-        prompts = [examples[n].prompt for n, _ in places]
-        responses = [examples[n].responses[k] for n, k in places]
-        rows, columns = np.array(places).T
-        for name, embed_fn in progress(embed_fns.items(), len(embed_fns), "embeddings", "encoder"):
-            flat = embed_fn(prompts, responses)
-            shape = (len(examples), max(columns) + 1)
-            vectors = np.zeros((*shape, flat.shape[1]), np.float32)
-            vectors[rows, columns] = flat
-            is_valid = np.zeros(shape, bool)
-            is_valid[rows, columns] = True
-            stage.write_arrays(f"{name}.npz", {"vectors": vectors, "is_valid": is_valid})
+        num_responses = max(len(example.responses) for example in examples)
+        pieces = [(name, first) for name in embed_fns for first in firsts]
+        for name, first in progress(pieces, len(pieces), "embeddings", "shard"):
+            file = _shard_file(name, first // _PROMPTS_PER_SHARD)
+            if not (stage.path / file).exists():  # else an interrupted run wrote it, whole
+                own = examples[first : first + _PROMPTS_PER_SHARD]
+                stage.write_arrays(file, _embedded(own, embed_fns[name], num_responses))
         stage.finish()
     return {
-        name: Embeddings(stage.read_arrays(f"{name}.npz"), settings[name].metric)
-        for name in embed_fns
+        name: Embeddings(stage, name, settings[name].metric, len(firsts)) for name in embed_fns
     }
+
+
+def _embedded(
+    examples: Sequence[PreferenceExample], embed_fn: EmbedFn, num_responses: int
+) -> dict[str, np.ndarray]:
+    """vectors [n, K, D] and is_valid [n, K], False where a prompt has fewer responses."""
+    places = [(n, k) for n, e in enumerate(examples) for k in range(len(e.responses))]
+    flat = embed_fn(
+        [examples[n].prompt for n, _ in places], [examples[n].responses[k] for n, k in places]
+    )
+    rows, columns = np.array(places).T
+    vectors = np.zeros((len(examples), num_responses, flat.shape[1]), np.float32)
+    is_valid = np.zeros(vectors.shape[:2], bool)
+    vectors[rows, columns], is_valid[rows, columns] = flat, True
+    return {"vectors": vectors, "is_valid": is_valid}
+
+
+def _shard_file(name: str, number: int) -> str:
+    return f"{name}_{number:05d}.npz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,14 +112,13 @@ class PairChooser:
         implicit_rewards [N, K]: of the strategies that need them.
         """
         key = jax.random.key(derive_seed(self.seed, 0, STRATEGIES.index(strategy)))
-        vectors, is_valid = self.embeddings.vectors, self.embeddings.is_valid
         within = strategy if self.settings.scope == "within" else "random"
         within_key, across_key = jax.random.split(key)
-        pairs = select_within(
-            within, vectors, is_valid, implicit_rewards, metric=self.embeddings.metric,
-            key=within_key,
+        selected = select_shards(
+            within, self.embeddings.shards(implicit_rewards), metric=self.embeddings.metric,
+            key=within_key, rows_per_program=_ROWS_PER_PROGRAM, mesh=None,
         )  # fmt: skip
-        first, second, similarity, has_pair, _ = map(np.asarray, pairs)
+        first, second, similarity, has_pair, _ = map(np.concatenate, zip(*selected, strict=True))
         if has_pair.sum() < count:
             raise UserError(
                 f"{count} labels are wanted, but only {has_pair.sum()} of {len(has_pair)} prompts "

@@ -39,7 +39,7 @@ def get_config(variant: str = "states") -> ConfigDict:
                     for part in ("helpful", "harmless")
                 ),
                 "file_format": "hh_rlhf",
-                "test_fraction": 0.15,
+                "test_fraction": 0.1,
                 "max_prompts": placeholder(int),  # None: all of them
             }
         )
@@ -47,8 +47,9 @@ def get_config(variant: str = "states") -> ConfigDict:
         config.models.policy = str(data / "lm" / "tinystories-656k")
         config.models.batch_size = 32
         _selection(config, variant)
+        _training(config)
         config.rater = None  # a model that can judge would be named here
-        config.num_labels = (480, 960, 1920)  # the last one is half of the pairs
+        config.num_labels = (500, 1000)  # paper: half of all pairs, here 2,100
         config.seeds = (0, 1, 2)
     return config.lock()
 
@@ -68,15 +69,22 @@ def _selection(config: ConfigDict, variant: str) -> None:
     elif variant == "sentence_encoder":
         raise ValueError("set EAGLE_SENTENCE_ENCODER to a folder of sentence-transformers")
     config.selection.scope = "across"
-    config.selection.strategies = (
-        "easy", "hard", "random", "implicit_reward_gap_small", "implicit_reward_gap_large"
-    )  # fmt: skip
+    config.selection.strategies = ("easy", "hard", "random")
     config.selection.embedding = variant
-    config.selection.num_warmup_labels = 240
     config.labels.source = "data"
+
+
+def _training(config: ConfigDict) -> None:
+    config.supervised.batch_size = 16
     config.supervised.training.num_steps = 300
-    config.training.max_prompt_tokens = 256
-    config.training.max_tokens = 480
-    config.training.log_every = 10
-    config.training.probe_every = 30
+    config.supervised.training.learning_rate = 1e-3
+    config.training.beta = 0.1
+    config.training.num_epochs = 1
+    config.training.learning_rate = 1e-4  # paper: 5e-7 for billions of parameters
     config.training.warmup_steps = 5
+    config.training.max_prompt_tokens = 96  # paper: 256
+    config.training.max_tokens = 192  # paper: 512
+    config.training.log_every = 5
+    config.training.probe_every = 20
+    config.evaluation.sampling.temperature = 0.7
+    config.evaluation.num_stability_prompts = 200

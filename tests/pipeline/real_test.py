@@ -50,7 +50,7 @@ def test_every_run_of_the_plan_is_measured(finished_real):
 
 
 def test_easy_pairs_are_the_least_similar_by_a_float64_loop(finished_real):
-    with np.load(finished_real.workdir / "embeddings/mean_states.npz") as arrays:
+    with np.load(finished_real.workdir / "embeddings/mean_states_00000.npz") as arrays:
         vectors, is_valid = arrays["vectors"].astype(np.float64), arrays["is_valid"]
     for pair in read(finished_real.workdir, "pairs_0/pairs.json")["easy"]:
         own = vectors[pair["prompt_index"]][is_valid[pair["prompt_index"]]]
