@@ -24,16 +24,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.embeddings.logistic_newton import LogisticSolution, solve_logistic
+from eagle_jax.embeddings.concept_problems import (
+    Comparisons,
+    auc,
+    deal_folds,
+    padded_differences,
+    solve_batch,
+    standardized,
+)
+from eagle_jax.embeddings.logistic_newton import LogisticSolution
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,14 +92,6 @@ class ConceptActivation:
     def measured_on(self, embeddings: np.ndarray) -> ConceptActivation:
         """The same direction with the spread of other rows [N, d], for instance of users."""
         return dataclasses.replace(self, spread=float(np.std(self.scores(embeddings))))
-
-
-class Comparisons(NamedTuple):
-    """Pairs of rows [P]: `higher` has more of the concept than `lower`; weights are positive."""
-
-    higher: np.ndarray
-    lower: np.ndarray
-    weight: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,18 +149,21 @@ def fit_cavs(
     found = {}
     if kept:
         labels = np.stack(list(kept.values()))
-        folds = np.stack([_deal(row, settings) for row in labels])
+        folds = np.stack([deal_folds(row, settings.num_folds, settings.seed) for row in labels])
         balance = np.where(labels, 1 / labels.sum(1)[:, None], 1 / (~labels).sum(1)[:, None])
         in_training = np.stack(
             [folds != fold for fold in range(settings.num_folds)] + [folds >= 0], axis=1
         )
-        problems = jnp.asarray(balance[:, None] * in_training, jnp.float32)  # [G, F + 1, N]
-        signs = jnp.asarray(np.where(labels, 1.0, -1.0), jnp.float32)
-        solved = _solve(jnp.asarray(rows), signs, problems, settings, shared_rows=True)
+        problems = balance[:, None] * in_training  # [G, F + 1, N]
+        signs = np.where(labels, 1.0, -1.0)
+        solved = _solve(rows, signs, problems, settings, shared_rows=True)
         scores = np.einsum("nd,gpfd->gpfn", rows, solved.weights[..., : rows.shape[1]])
         for index, tag in enumerate(kept):
+            if np.isnan(solved.gradient_norm[index]).any():
+                refused[tag] = "rows with and without it have the same mean: no direction"
+                continue
             quality = [
-                np.mean([_auc(scores[index, p, f, folds[index] == f],
+                np.mean([auc(scores[index, p, f, folds[index] == f],
                               labels[index, folds[index] == f])
                          for f in range(settings.num_folds)])
                 for p in range(len(settings.penalties))
@@ -196,18 +195,25 @@ def fit_ranking_cavs(
         if reason := _degenerate(int(is_higher.sum()), len(rows), settings):
             refused[tag] = reason
             continue
-        folds[tag] = _deal(is_higher, settings)
-        held_out = folds[tag][pairs.higher] == folds[tag][pairs.lower]
-        if not held_out.any():
-            refused[tag] = f"none of {len(held_out)} pairs lies within a fold: nothing to judge by"
+        folds[tag] = deal_folds(is_higher, settings.num_folds, settings.seed)
+        high, low = folds[tag][pairs.higher], folds[tag][pairs.lower]
+        if not (high == low).any():
+            refused[tag] = f"none of {len(high)} pairs lies within a fold: nothing to judge by"
+        elif not all(
+            ((high != fold) & (low != fold)).any() for fold in range(settings.num_folds)
+        ):
+            refused[tag] = f"all of {len(high)} pairs touch one fold: nothing else to train on"
         else:
             kept[tag] = pairs
     found = {}
     if kept:
-        differences, problems = _padded(rows, kept, folds, settings)
-        ones = jnp.ones(differences.shape[:2], jnp.float32)
+        differences, problems = padded_differences(rows, kept, folds, settings.num_folds)
+        ones = np.ones(differences.shape[:2])
         solved = _solve(differences, ones, problems, settings, shared_rows=False)
         for index, (tag, pairs) in enumerate(kept.items()):
+            if np.isnan(solved.gradient_norm[index]).any():
+                refused[tag] = "its comparisons cancel each other: they show no direction"
+                continue
             own = folds[tag]
             scores = np.einsum("nd,pfd->pfn", rows, solved.weights[index])
             judged = own[pairs.higher] == own[pairs.lower]
@@ -220,27 +226,6 @@ def fit_ranking_cavs(
                 solved, index, quality, settings, rows, center, scale, positives
             )
     return FittedCAVs(found=found, refused=refused)
-
-
-def standardized(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """(x - mean) / r [N, d] float32, the mean [d] and r. Raises UserError as `fit_cavs` says."""
-    embeddings = np.asarray(embeddings, np.float64)
-    if embeddings.ndim != 2:
-        raise UserError(f"embeddings must be [N, d], got shape {embeddings.shape}")
-    for what, is_bad in (
-        ("is not finite", ~np.isfinite(embeddings).all(axis=1)),
-        ("is all zeros, which is no embedding", ~embeddings.any(axis=1)),
-    ):
-        if is_bad.any():
-            raise UserError(
-                f"embeddings: row {np.flatnonzero(is_bad)[0]} {what} ({is_bad.sum()} such rows); "
-                "leave these rows out"
-            )
-    center = embeddings.mean(axis=0)
-    scale = float(np.sqrt(np.mean((embeddings - center) ** 2)))
-    if scale <= 1e-7 * np.abs(embeddings).max():
-        raise UserError(f"all {len(embeddings)} embeddings are equal: they show no concept")
-    return ((embeddings - center) / scale).astype(np.float32), center, scale
 
 
 def _only(fitted: FittedCAVs) -> ConceptActivation:
@@ -267,66 +252,18 @@ def _check_pairs(tag: str, pairs: Comparisons, num_rows: int) -> None:
         raise UserError(f"{tag!r}: weights of pairs must be positive")
 
 
-def _deal(is_positive: np.ndarray, settings: CAVSettings) -> np.ndarray:
-    """Fold of each row [N]: rows with and without the tag are each dealt out evenly."""
-    rng = np.random.default_rng(settings.seed)
-    folds = np.empty(len(is_positive), np.int64)
-    for rows in (np.flatnonzero(is_positive), np.flatnonzero(~is_positive)):
-        folds[rng.permutation(rows)] = np.arange(len(rows)) % settings.num_folds
-    return folds
-
-
-def _padded(
-    rows: np.ndarray,
-    comparisons: Mapping[str, Comparisons],
-    folds: Mapping[str, np.ndarray],
-    settings: CAVSettings,
-) -> tuple[jax.Array, jax.Array]:
-    """Differences [G, P, d] and weights [G, F + 1, P], zeros where a concept has fewer pairs."""
-    longest = max(len(pairs.higher) for pairs in comparisons.values())
-    differences = np.zeros((len(comparisons), longest, rows.shape[1]), np.float32)
-    problems = np.zeros((len(comparisons), settings.num_folds + 1, longest), np.float32)
-    for index, (tag, pairs) in enumerate(comparisons.items()):
-        count, own = len(pairs.higher), folds[tag]
-        differences[index, :count] = rows[pairs.higher] - rows[pairs.lower]
-        problems[index, :, :count] = pairs.weight / pairs.weight.sum()
-        for fold in range(settings.num_folds):
-            touched = (own[pairs.higher] == fold) | (own[pairs.lower] == fold)
-            problems[index, fold, :count] *= ~touched
-    return jnp.asarray(differences), jnp.asarray(problems)
-
-
 def _solve(
-    rows: jax.Array, signs: jax.Array, problems: jax.Array, settings: CAVSettings, *,
+    rows: np.ndarray, signs: np.ndarray, problems: np.ndarray, settings: CAVSettings, *,
     shared_rows: bool,
 ) -> LogisticSolution:
-    """Every tag, penalty and fold: weights [G, penalties, F + 1, d (+ 1: the bias, if shared)]."""
+    """`solve_batch` as arrays of NumPy."""
+    rows, signs, problems = (jnp.asarray(x, jnp.float32) for x in (rows, signs, problems))
     penalties = jnp.asarray(settings.penalties, jnp.float32)
-    solved = _solve_batch(
+    solved = solve_batch(
         rows, signs, problems, penalties, settings.tolerance, settings.max_iterations,
         shared_rows=shared_rows,
     )  # fmt: skip
     return LogisticSolution(*map(np.asarray, solved))
-
-
-@partial(jax.jit, static_argnames="shared_rows")
-def _solve_batch(
-    rows, signs, problems, penalties, tolerance, max_iterations, *, shared_rows
-) -> LogisticSolution:
-    solve = partial(
-        solve_logistic, with_bias=shared_rows, tolerance=tolerance, max_iterations=max_iterations
-    )
-    solve = jax.vmap(solve, (None, None, 0, None))  # folds
-    solve = jax.vmap(solve, (None, None, None, 0))  # penalties
-    solve = jax.vmap(solve, (None if shared_rows else 0, 0, 0, None))  # tags
-    return solve(rows, signs, problems, penalties)
-
-
-def _auc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Share of (with, without) pairs in the right order, ties half (Mann and Whitney's U)."""
-    ranks = scipy.stats.rankdata(scores)
-    positives, negatives = labels.sum(), (~labels).sum()
-    return (ranks[labels].sum() - positives * (positives + 1) / 2) / (positives * negatives)
 
 
 def _chosen(

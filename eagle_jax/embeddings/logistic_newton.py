@@ -19,11 +19,12 @@ import jax.numpy as jnp
 
 _MAX_CG_STEPS = 100
 _MAX_HALVINGS = 20
+_NO_SIGNAL = 1e-6  # a gradient at 0 below it is rounding, with rows of unit variance
 _ROUNDING = 4e-7  # of J in float32: a step that leaves J equal up to this is no increase
 
 
 class LogisticSolution(NamedTuple):
-    """gradient_norm: relative to that at 0; nan where the gradient at 0 vanishes."""
+    """gradient_norm: relative to that at 0; nan where that vanishes: w = 0 is the minimum."""
 
     weights: jax.Array  # [d], or [d + 1] with the bias last
     gradient_norm: jax.Array  # []
@@ -101,8 +102,11 @@ def solve_logistic(
 
     def goes_on(carry: _Carry):
         small = jnp.linalg.norm(carry.gradient) <= tolerance * limit
-        return ~small & ~carry.stuck & (carry.step < max_iterations)
+        return (limit > _NO_SIGNAL) & ~small & ~carry.stuck & (carry.step < max_iterations)
 
     first = _Carry(start, gradient, value, jnp.int32(0), jnp.bool_(False))
     last = jax.lax.while_loop(goes_on, iterate, first)
-    return LogisticSolution(last.weights, jnp.linalg.norm(last.gradient) / limit, last.step)
+    relative = jnp.where(
+        limit > _NO_SIGNAL, jnp.linalg.norm(last.gradient) / limit, jnp.float32(jnp.nan)
+    )
+    return LogisticSolution(last.weights, relative, last.step)

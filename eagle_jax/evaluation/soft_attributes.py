@@ -17,7 +17,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eagle_jax.evaluation.statistics import BootstrapSettings, Interval, bootstrap_interval
+from eagle_jax.evaluation.statistics import (
+    BootstrapSettings,
+    Interval,
+    bootstrap_interval,
+    t_interval,
+)
 
 
 class RatedPairs(NamedTuple):
@@ -71,7 +76,12 @@ def gamma_interval(
 
 
 def mean_gamma(gammas: Sequence[float], settings: BootstrapSettings) -> Interval:
-    """Mean over attributes [A] with its interval over resampled attributes."""
+    """Mean over attributes [A] with its interval over resampled attributes.
+
+    Fewer than ten are too few to resample: then Student's t. Raises ValueError for fewer than two.
+    """
+    if len(gammas) < 10:
+        return t_interval(gammas, settings.confidence)
     return bootstrap_interval(gammas, settings)
 
 

@@ -19,7 +19,7 @@ from eagle_jax.base.atomic_files import write_atomically
 from eagle_jax.evaluation import figures
 from eagle_jax.evaluation.report import flatten_settings, template_environment
 from eagle_jax.evaluation.soft_attributes import mean_gamma
-from eagle_jax.evaluation.statistics import BootstrapSettings, Interval, paired_difference
+from eagle_jax.evaluation.statistics import BootstrapSettings, Interval
 
 Cell = Mapping[str, Any]
 _TAGGED = ("linear CAV", "ranking CAV")  # methods that need tags
@@ -170,10 +170,8 @@ def _difference(report: SoftAttributesReport, better: str, worse: str) -> Interv
     both = [name for name in first if name in second]
     if len(both) < 2:
         return None
-    return paired_difference(
-        [first[name]["gamma"] for name in both], [second[name]["gamma"] for name in both],
-        report.bootstrap,
-    )  # fmt: skip
+    differences = [first[name]["gamma"] - second[name]["gamma"] for name in both]
+    return mean_gamma(differences, report.bootstrap)
 
 
 def _said(better: str, worse: str, difference: Interval) -> str:

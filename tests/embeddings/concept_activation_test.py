@@ -191,6 +191,24 @@ def test_degenerate_tags_are_refused_with_the_reason(embeddings, tags, pairs):
     assert set(fitted.found) == {"some"} and fitted.refused["none"].startswith("0 rows")
 
 
+def test_comparisons_that_cancel_show_no_direction(embeddings, pairs):
+    """Each pair with its opposite, in the compiled shape: half of the pairs, twice."""
+    half = Comparisons(*(column[: len(column) // 2] for column in pairs))
+    both = Comparisons(
+        np.append(half.higher, half.lower), np.append(half.lower, half.higher),
+        np.append(half.weight, half.weight),
+    )  # fmt: skip
+    with pytest.raises(UserError, match="cancel each other"):
+        fit_ranking_cav(embeddings, both, SETTINGS)
+
+
+def test_pairs_that_all_touch_one_fold_are_refused(embeddings):
+    """Six rows above one and the same row."""
+    star = Comparisons(np.arange(1, 7), np.zeros(6, int), np.ones(6))
+    with pytest.raises(UserError, match="all of 6 pairs touch one fold"):
+        fit_ranking_cav(embeddings, star, SETTINGS)
+
+
 @pytest.mark.parametrize(
     ("value", "message"), [(np.nan, "row 7 is not finite"), (0.0, "row 7 is all zeros")]
 )

@@ -80,8 +80,12 @@ def test_interval_is_around_gamma_and_over_raters():
 
 
 def test_mean_over_attributes():
-    interval = mean_gamma([0.1, 0.5, 0.3], BOOTSTRAP)
-    assert interval.mean == pytest.approx(0.3) and 0.1 <= interval.low <= interval.high <= 0.5
+    """Three: t, 2 degrees of freedom at 90 %: 0.3 +- 2.920 * 0.2 / sqrt(3). Many: resampled."""
+    few = mean_gamma([0.1, 0.5, 0.3], BOOTSTRAP)
+    assert few.mean == pytest.approx(0.3)
+    assert few.high - few.mean == pytest.approx(2.920 * 0.2 / 3**0.5, abs=1e-4)
+    many = mean_gamma([0.1, 0.5] * 10, BOOTSTRAP)
+    assert 0.15 < many.low < many.mean < many.high < 0.45
 
 
 def test_opinion_scores_count_wins():
