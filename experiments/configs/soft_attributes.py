@@ -4,8 +4,9 @@ Paper: ELM (arXiv 2310.04475), section 5: directions of an embedding space along
     grows; Gopfert et al. 2022 (arXiv 2202.02830), the ranking variant; Balog et al. 2021
     (arXiv 2105.09179), the orderings and gamma.
 Command: EAGLE_DATA=<its folder> bash launch/run.sh experiments.soft_attributes
-    (the folder holds ml-latest-small, with texts.csv, and soft-attributes; the sentence encoder is
-    found as in eagle_movielens.py; only tags of the attributes' own names: --config=experiments/configs/soft_attributes.py:exact)
+    The folder holds ml-latest-small, with texts.csv, and soft-attributes; the sentence encoder is
+    found as in eagle_movielens.py. Only tags of the attributes' own names:
+    --config=experiments/configs/soft_attributes.py:exact --workdir=runs/soft_attributes_exact
 Hardware: two CPU cores.
 Time: 3.5 minutes on a machine busy with other jobs (12 to 14 of them for the two cores), 2 minutes
     of CPU time; half of it encodes 1,396 overviews.

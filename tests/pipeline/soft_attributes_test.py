@@ -182,7 +182,7 @@ def test_report_says_the_numbers(tmp_path, data, settings, cells):
     )
     line = next(line for line in text.splitlines() if line.startswith("| linear CAV, made up"))
     assert f"{gamma:.3f} [{gamma:.3f}, {gamma:.3f}]" in line  # twice the same attribute
-    assert "linear CAV, made up against random direction, made up: above" in page  # equal: a width of 0
+    assert "linear CAV, made up against random direction, made up: above" in page
     assert "2 of 3 attributes have 6 or more tagged films" in text
     assert "<small>" not in page and not re.search(r"\bnan\b", text)
     rows = [line for line in text.splitlines() if re.match(r"\| (dull|grim|scary) \|", line)]
