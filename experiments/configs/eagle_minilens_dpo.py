@@ -24,14 +24,14 @@ def get_config(variant: str = "default") -> ConfigDict:
         config.preference_agent = ConfigDict(
             {
                 "unit": "action",  # or final_text: whole episodes are chosen between
-                "strategy": "random",  # or easy, hard, centroid, implicit_reward_gap_small, _large
+                "strategy": "easy",  # or hard, centroid, random, implicit_reward_gap_small, _large
                 "metric": "euclidean",  # or cosine: of the embeddings of what samples lead to
                 "num_samples": 4,
                 "starts_per_round": 16,  # 30 rounds: the 60 x 32 episodes of the other agent
-                "beta": 0.5,
+                "beta": 1.0,
                 "num_epochs": 1,
                 "batch_size": 40,  # two steps a round: as many as the other agent's iterations
-                "learning_rate": 3e-4,
+                "learning_rate": 5e-4,
                 "max_gradient_norm": 1.0,
                 "validate_every": 8,
                 "checkpoint_every": 8,

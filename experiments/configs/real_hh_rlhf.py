@@ -49,7 +49,7 @@ def get_config(variant: str = "states") -> ConfigDict:
         _selection(config, variant)
         _training(config)
         config.rater = None  # a model that can judge would be named here
-        config.num_labels = (500, 1000)  # paper: half of all pairs, here 2,100
+        config.num_labels = (1000,)  # paper: half of all pairs, here 2,100
         config.seeds = (0, 1, 2)
     return config.lock()
 
