@@ -15,13 +15,13 @@ Axis letters: K responses, D width of an embedding.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import app, flags
 
 from benchmarks import rounds
+from benchmarks.pair_table import rows_of
 
 _PACKAGES = ("jax", "jaxlib", "numpy", "scikit-learn")
 _CONTENDERS = "benchmarks.pair_contenders"
@@ -70,38 +70,6 @@ def compare(strategy: str, num_responses: int) -> list[dict[str, Any]]:
             [worker.run for worker in workers.values()], [_ROUNDS.value] * len(workers)
         )
     return rows_of(strategy, num_responses, dict(zip(workers, turns, strict=True)), settings)
-
-
-def rows_of(
-    strategy: str,
-    num_responses: int,
-    turns: Mapping[str, Sequence[rounds.Turn]],
-    settings: Mapping[str, Mapping[str, Any]],
-) -> list[dict[str, Any]]:
-    """What is printed of the turns; `equal_pairs`: the share of pairs that are ours, too."""
-    seconds = {
-        name: [turn.seconds / settings[name]["number"] for turn in own]
-        for name, own in turns.items()
-    }
-    pairs = {name: own[0].values["pairs"] for name, own in turns.items()}
-    rows = []
-    for name, own in turns.items():
-        matched = list(zip(pairs[name], pairs["ours"], strict=False))
-        rows.append(
-            {
-                "strategy": strategy,
-                "num_responses": num_responses,
-                "who": name,
-                "microseconds": [1e6 * value for value in seconds[name]],
-                "ratios": [
-                    theirs / mine
-                    for theirs, mine in zip(seconds[name], seconds["ours"], strict=True)
-                ],
-                "equal_pairs": sum(one == other for one, other in matched) / len(matched),
-                "busy_cores": [turn.busy_cores for turn in own],
-            }
-        )
-    return rows
 
 
 def streamed(strategy: str) -> dict[str, Any]:

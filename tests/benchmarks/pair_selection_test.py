@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import pair_contenders
-from benchmarks.pair_selection import rows_of
+from benchmarks.pair_table import rows_of
 from benchmarks.rounds import Turn
 
 ROOT = Path(__file__).parents[2]
