@@ -181,7 +181,8 @@ def test_files_of_your_own_are_selected_across_prompts(real, tmp_path):
 
 def test_more_labels_than_prompts_are_one_line(real, finished_real, tmp_path):
     workdir = finished_real.copy(tmp_path / "run", without=["pairs_0"])
-    code, _, stderr = real.run(workdir, ["--config.num_labels=(8, 99)"])
+    many = dataclasses.replace(real, settings={**real.settings, "num_labels": "(8, 99)"})
+    code, _, stderr = many.run(workdir)
     assert code == 2
     assert stderr.strip().splitlines()[-1].startswith(
         "real.py: 99 labels are wanted, but only 12 of 12 prompts have two usable responses"
