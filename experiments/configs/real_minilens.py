@@ -5,8 +5,11 @@ Paper: REAL (arXiv 2409.17169), sections 3 to 5; settings it leaves open are mar
 Command: bash launch/run.sh experiments.real
     (two minutes: --config=experiments/configs/real_minilens.py:quick)
 Hardware: two CPU cores.
-Time: to be measured.
-Expect: to be measured.
+Time: 7 min 32 s from a set-up environment; quick: 1 min 31 s.
+Expect: wrong labels 0.157 [0.135, 0.179] for easy, 0.224 [0.194, 0.254] for random, 0.241 [0.198,
+    0.283] for hard; held-out accuracy with 192 labels 0.630 [0.603, 0.656] for easy, 0.594 [0.551,
+    0.638] for random, which easy reaches with 88. Margins, losses and win rates of the strategies
+    are not told apart; similarities keep their order (rank correlation at least 0.97).
 """
 
 from ml_collections import ConfigDict
