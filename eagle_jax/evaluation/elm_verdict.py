@@ -1,0 +1,254 @@
+"""What a run of ELM says of itself: the bar it was given, and the paper's claims.
+
+Tennenholtz et al. 2024 (ELM), *Demystifying Embedding Spaces using Large Language Models*. All is
+made from rows of `consistency_table`: other numbers give other sentences. Nothing is decided by
+means alone: of two intervals one must lie above the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+SINGLE, TWO, PROFILE, SUMMARY = "single-movie tasks", "two-movie tasks", "user_profile", "summary"
+ELM, TEACHER, NEAREST, TEXT_ONLY = "elm", "teacher", "nearest", "text_only"
+SYSTEM_NAMES = {
+    ELM: "ELM", TEACHER: "teacher", NEAREST: "nearest item", TEXT_ONLY: "text-only, names",
+    "text_only_example": "text-only, one example",
+}  # fmt: skip
+MEASURE_NAMES = {
+    "sc": "semantic consistency", "bc/spearman": "behavioral consistency (Spearman)",
+    "bc/ndcg": "behavioral consistency (NDCG)", "slots": "slots recovered",
+}  # fmt: skip
+HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not decided here"
+MET, MISSED = "met", "missed"
+MIN_SEEDS = 3
+MIN_SLOTS, MIN_PROFILE_SHARE = 0.85, 0.9
+
+# Table 2 (movies) and table 4 (products): test scores (SC by cosine, BC by Spearman's correlation).
+PAPER_SCORES = {
+    "summary": (0.91, 0.94), "positive_review": (0.94, 0.81), "negative_review": (0.93, 0.79),
+    "neutral_review": (0.92, 0.76), "five_positive_characteristics": (0.91, 0.80),
+    "five_negative_characteristics": (0.89, 0.80), "long_description": (0.91, 0.80),
+    "funnier": (0.88, 0.81), "sadder": (0.91, 0.82), "scarier": (0.90, 0.84),
+    "improve": (0.91, 0.82), "movie_to_viewer": (0.89, 0.80), "pitch": (0.96, 0.80),
+    "criticize": (0.89, 0.77), "convince1": (0.92, 0.96), "convince2": (0.90, 0.88),
+    "convince3": (0.88, 0.86), "dissuade1": (0.88, 0.85), "dissuade2": (0.88, 0.87),
+    "similarities": (0.86, 0.83), "interpolation": (0.89, 0.80), "why_like_nn": (0.83, 0.48),
+    "diff_than_nn": (0.82, 0.48), "common_with_nn": (0.77, 0.46),
+    "amazon_description": (0.93, 0.92), "amazon_positive_review": (0.95, 0.89),
+    "amazon_negative_review": (0.91, 0.94), "amazon_neutral_review": (0.96, 0.82),
+    "amazon_endorsement": (0.90, 0.81), "amazon_user_profile": (0.89, 0.87),
+}  # fmt: skip
+
+Rows = Sequence[Mapping[str, Any]]
+Cell = Mapping[str, float]
+
+
+class Judged(NamedTuple):
+    """One line of the bar: `value` must reach `threshold` (SC: lie above it); None: not measured.
+
+    verdict: MET, MISSED or UNDECIDED.
+    """
+
+    name: str
+    value: float | None
+    threshold: float
+    verdict: str
+    says: str
+
+
+class Claim(NamedTuple):
+    """found: what was measured, a line each; empty where it was not."""
+
+    claim: str
+    source: str
+    found: tuple[str, ...]
+    verdict: str
+
+
+def judge_bar(rows: Rows) -> list[Judged]:
+    """The three lines of the bar. Fewer than `MIN_SEEDS` seeds of ELM decide none of them."""
+    elm, nearest = find_cell(rows, SINGLE, ELM, "sc"), find_cell(rows, SINGLE, NEAREST, "sc")
+    summary = find_cell(rows, SUMMARY, ELM, "slots")
+    profile = [find_cell(rows, PROFILE, system, "bc/ndcg") for system in (ELM, TEACHER)]
+    gap = share = None
+    said = [""] * 3
+    if elm and nearest:
+        gap = elm["low"] - nearest["high"]
+        said[0] = f"ELM {tell_cell(elm)}, nearest item {tell_cell(nearest)}"
+    if summary:
+        said[1] = tell_cell(summary)
+    if all(profile) and profile[1]["mean"] > 0:
+        share = profile[0]["mean"] / profile[1]["mean"]
+        said[2] = f"NDCG: ELM {tell_cell(profile[0])}, teacher {tell_cell(profile[1])}"
+    slots = summary["mean"] if summary else None
+    return [
+        _judge(
+            rows, SINGLE, "SC above the nearest item's, intervals apart, mean of the single-movie "
+            "tasks", gap, 0.0, gap is not None and gap > 0, said[0],
+        ),
+        _judge(
+            rows, SUMMARY, "Slots of the film recovered on the summary task", slots, MIN_SLOTS,
+            slots is not None and slots >= MIN_SLOTS, said[1],
+        ),
+        _judge(
+            rows, PROFILE, "BC of user profiles as a share of the teacher's", share,
+            MIN_PROFILE_SHARE, share is not None and share >= MIN_PROFILE_SHARE, said[2],
+        ),
+    ]  # fmt: skip
+
+
+def _judge(
+    rows: Rows, group: str, name: str, value: float | None, threshold: float, is_met: bool,
+    said: str,
+) -> Judged:
+    if value is None:
+        return Judged(name, None, threshold, UNDECIDED, "not measured in this run")
+    num_seeds = _row(rows, group, ELM)["num_seeds"]
+    if num_seeds < MIN_SEEDS:
+        few = f"seeds: {num_seeds}, the bar asks for {MIN_SEEDS}; {said}"
+        return Judged(name, value, threshold, UNDECIDED, few)
+    return Judged(name, value, threshold, MET if is_met else MISSED, said)
+
+
+def paper_claims(rows: Rows, curves: Rows) -> list[Claim]:
+    """What sections 4 and appendix F say of ELM, beside what was found here."""
+    return [
+        _compare(
+            rows, "Two-movie tasks are done worse than single-movie tasks", "section 4, table 2",
+            [((SINGLE, ELM, "sc"), (TWO, ELM, "sc"))],
+        ),
+        _compare(
+            rows, "Text-only models are less consistent than ELM",
+            "section 4, figure 3 (there: of mixtures)",
+            [
+                ((group, ELM, measure), (group, system, measure))
+                for group, measure in ((SINGLE, "sc"), (TWO, "sc"), (PROFILE, "bc/ndcg"))
+                for system in SYSTEM_NAMES if system.startswith(TEXT_ONLY)
+            ],
+        ),
+        _follow(
+            curves, "SC of mixtures is lower far away from both movies", "section 4, figure 4",
+            ("semantic", "interpolation", "sc/point"), _ends_and_middle,
+        ),
+        _follow(
+            curves, "SC falls along a CAV", "section 4, figure 4",
+            ("semantic", "extrapolation", "sc/point"), _start_and_end,
+        ),
+        _follow(
+            curves, "BC of user profiles rises along a CAV", "section 4, figure 5",
+            ("behavioral", "extrapolation", "bc/ndcg"), lambda own: _start_and_end(own)[::-1],
+        ),
+    ]  # fmt: skip
+
+
+def _compare(
+    rows: Rows, claim: str, source: str, pairs: Sequence[tuple[tuple[str, str, str], ...]]
+) -> Claim:
+    """The claim: of each pair (group, system, measure) the first is higher."""
+    found, ways = [], []
+    for first, second in pairs:
+        higher, lower = find_cell(rows, *first), find_cell(rows, *second)
+        if higher and lower:
+            ways.append(_way(higher, lower))
+            found.append(f"{_told(first)} {tell_cell(higher)}, {_told(second)} {tell_cell(lower)}")
+    return Claim(claim, source, tuple(found), _of_all(ways))
+
+
+def _follow(
+    curves: Rows, claim: str, source: str, which: tuple[str, str, str], choose: Any
+) -> Claim:
+    """The claim: on each curve the first of the two places that `choose` names is higher."""
+    kind, path, measure = which
+    found, ways = [], []
+    for curve in curves:
+        if (curve["kind"], curve["path"]) != (kind, path):
+            continue
+        points = [row for row in curve["rows"] if measure in row["cells"]]
+        if len(points) < 2:
+            continue
+        higher, lower = choose(points)
+        ways.append(_way(higher["cells"][measure], lower["cells"][measure]))
+        told = [
+            f"{tell_cell(row['cells'][measure])} at {row['position']:g}" for row in (higher, lower)
+        ]
+        found.append(f"{curve['name']}: {told[0]}, {told[1]}")
+    return Claim(claim, source, tuple(found), _of_all(ways))
+
+
+def _ends_and_middle(points: Rows) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The better end could flatter: the worse of both ends, and the place nearest to 0.5."""
+    ends = min(points[0], points[-1], key=lambda row: row["cells"]["sc/point"]["mean"])
+    return ends, min(points, key=lambda row: abs(row["position"] - 0.5))
+
+
+def _start_and_end(points: Rows) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Step 0 and the largest one."""
+    return min(points, key=lambda row: abs(row["position"])), max(
+        points, key=lambda row: row["position"]
+    )
+
+
+def _way(higher: Cell, lower: Cell) -> str:
+    if higher["low"] > lower["high"]:
+        return HOLDS
+    return FAILS if higher["high"] < lower["low"] else UNDECIDED
+
+
+def _of_all(ways: Sequence[str]) -> str:
+    """All that are decided agree, and there is one."""
+    decided = set(ways) - {UNDECIDED}
+    return decided.pop() if len(decided) == 1 else UNDECIDED
+
+
+def summarize(rows: Rows, bar: Sequence[Judged], claims: Sequence[Claim]) -> Iterator[str]:
+    """The report's first sentences: extent, bar, who is above whom, claims."""
+    own = [row for row in rows if row["system"] == ELM and row["group"] in (SINGLE, TWO, PROFILE)]
+    if own:
+        told = "; ".join(
+            f"{row['group'].replace('_', ' ')}: {row['num_outputs']} outputs about "
+            f"{row['num_entities']} {'users' if row['group'] == PROFILE else 'films'}, seeds: "
+            f"{row['num_seeds']}" for row in own
+        )  # fmt: skip
+        yield f"ELM was judged on what it was not trained on. {told}."
+    else:
+        yield "This run has no output of ELM."
+    counts = {v: sum(line.verdict == v for line in bar) for v in (MET, MISSED, UNDECIDED)}
+    told = ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number)
+    yield f"Of the {len(bar)} lines of the bar: {told}."
+    for group, measure in ((SINGLE, "sc"), (TWO, "sc"), (PROFILE, "bc/ndcg")):
+        yield from _order(rows, group, measure)
+    told = "; ".join(f"{claim.claim}: {claim.verdict}" for claim in claims if claim.found)
+    if told:
+        yield f"The paper's claims. {told}."
+
+
+def _order(rows: Rows, group: str, measure: str) -> Iterator[str]:
+    """A sentence: systems with this measure, the highest mean first."""
+    cells = {system: find_cell(rows, group, system, measure) for system in SYSTEM_NAMES}
+    known = sorted((s for s, c in cells.items() if c), key=lambda s: -cells[s]["mean"])
+    if ELM in known and len(known) > 1:
+        told = ", ".join(f"{SYSTEM_NAMES[s]} {tell_cell(cells[s])}" for s in known)
+        name = MEASURE_NAMES[measure]
+        yield f"{name[0].upper()}{name[1:]}, {group.replace('_', ' ')}, highest first: {told}."
+
+
+def find_cell(rows: Rows, group: str, system: str, measure: str) -> Cell | None:
+    """{"mean", "low", "high"}, None where the run has no such number."""
+    row = _row(rows, group, system)
+    return None if row is None else row["cells"].get(measure)
+
+
+def _row(rows: Rows, group: str, system: str) -> Mapping[str, Any] | None:
+    return next((r for r in rows if (r["group"], r["system"]) == (group, system)), None)
+
+
+def _told(which: tuple[str, str, str]) -> str:
+    group, system, _ = which
+    return f"{group.replace('_', ' ')}, {SYSTEM_NAMES[system]}"
+
+
+def tell_cell(cell: Cell) -> str:
+    """A mean with its interval."""
+    return f"{cell['mean']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]"
