@@ -1,0 +1,240 @@
+"""The ELM experiment on MiniLens: ratings and texts to scores, stage by stage, in one folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from eagle_jax.base.atomic_files import replace_atomically
+from eagle_jax.base.errors import UserError
+from eagle_jax.base.processes import is_primary
+from eagle_jax.base.seeds import derive_seed
+from eagle_jax.base.work_directory import StageFolder, WorkDirectory
+from eagle_jax.data.minilens.world import make_catalogue
+from eagle_jax.data.task_examples import Row
+from eagle_jax.evaluation.consistency_table import (
+    ConsistencyRecord,
+    compare_consistency,
+    summarize_consistency,
+)
+from eagle_jax.language_model.embedding_lm import EmbeddingLM
+from eagle_jax.language_model.local import LocalGenerator
+from eagle_jax.pipeline.catalogue_stage import fingerprint, run_catalogue_stage, split_catalogue
+from eagle_jax.pipeline.elm_bar import measure_bar
+from eagle_jax.pipeline.elm_curves import Paths
+from eagle_jax.pipeline.elm_evaluation import (
+    ELM,
+    NEAREST,
+    TEACHER,
+    TEXT_ONLY,
+    Answers,
+    answer_all,
+    sample_rows,
+    score,
+)
+from eagle_jax.pipeline.elm_settings import (
+    PROFILE,
+    SINGLE_MOVIE,
+    TASK_NAMES,
+    TWO_MOVIES,
+    ElmExperiment,
+)
+from eagle_jax.pipeline.elm_space import Spaces, run_space_stage
+from eagle_jax.pipeline.elm_stage import run_elm_stage
+from eagle_jax.pipeline.elm_teacher import ask_teacher, grammar_teacher, run_example_stage
+from eagle_jax.pipeline.models import load_features, load_model
+
+_TIMES, _CACHE = "times.json", "teacher.sqlite"
+GROUPS = {
+    "single-movie tasks": SINGLE_MOVIE,
+    "two-movie tasks": TWO_MOVIES,
+    **{name: (name,) for name in TASK_NAMES},
+}
+
+
+def run_elm(experiment: ElmExperiment, workdir: Path) -> Path:
+    """Runs what is not done yet and returns the folder of the results."""
+    return ElmRun(experiment, WorkDirectory(workdir)).run()
+
+
+class ElmRun:
+    """One experiment in one work directory: what each stage reads, and timing."""
+
+    def __init__(self, experiment: ElmExperiment, workdir: WorkDirectory):
+        self.experiment = experiment
+        self.workdir = workdir
+        self.stages: dict[str, StageFolder] = {}
+        self.catalogue = make_catalogue(experiment.catalogue)
+        self.split = split_catalogue(self.catalogue, experiment.split)
+
+    def run(self) -> Path:
+        self.spaces = self._prepare_spaces()
+        self.examples = self._write_examples()
+        self.elm = self._train()
+        answers = self._answer()
+        curves = self._walk()
+        return self._report(answers, curves)
+
+    def _write(self, rows: Sequence[Row], use: int) -> list[Row]:
+        """Every row with the teacher's answer."""
+        seed, cache = derive_seed(self.experiment.seed, 9, use), self.workdir.root / _CACHE
+        targets = ask_teacher(self.catalogue, rows, self.experiment.teacher, seed, cache)
+        if targets.left_out:
+            raise UserError(
+                f"the teacher has no answer for {dict(targets.left_out)} examples, which are all "
+                f"needed: {dict(targets.malformed)}; raise teacher.max_tries"
+            )
+        return targets.rows
+
+    def _prepare_spaces(self) -> Spaces:
+        """Stages 1 and 2: behavioral embeddings from ratings, semantic ones from texts."""
+        settings = self.experiment
+        with self._stage(
+            "catalogue", data=fingerprint(self.catalogue), split=settings.split, wals=settings.wals
+        ) as stage:
+            seed = derive_seed(settings.seed, 1)
+            self.wals = run_catalogue_stage(
+                stage, self.catalogue, {}, self.split, settings.wals, seed
+            )
+        features = load_features(settings.models.features, settings.models.batch_size)
+        with self._stage(
+            "space", "catalogue", space=settings.space, features=features.name,
+            teacher=grammar_teacher().name, asked=settings.teacher,
+        ) as stage:  # fmt: skip
+            return run_space_stage(
+                stage, self.catalogue, self.split, self.wals, features, self._write,
+                settings.space, settings.examples.num_neighbors, derive_seed(settings.seed, 2),
+            )  # fmt: skip
+
+    def _write_examples(self) -> dict[str, list[Row]]:
+        """Stage 3: examples of every task with the teacher's answers."""
+        settings, evaluation = self.experiment, self.experiment.evaluation
+        with self._stage(
+            "examples", "space", examples=settings.examples,
+            held_out=[evaluation.per_movie_task, evaluation.profiles], asked=settings.teacher,
+        ) as stage:  # fmt: skip
+            return run_example_stage(
+                stage, self.catalogue, self.split, self.spaces.neighbors, settings.examples,
+                evaluation, settings.teacher, derive_seed(settings.seed, 3),
+                self.workdir.root / _CACHE,
+            )  # fmt: skip
+
+    def _train(self) -> EmbeddingLM:
+        """Stage 4."""
+        settings = self.experiment
+        with self._stage(
+            "elm", "examples", elm=settings.elm, models=settings.models,
+            reader=self._reader().name,
+        ) as stage:  # fmt: skip
+            return run_elm_stage(
+                stage, self.examples["train"], self.spaces, self.split.entities["train"],
+                self.split.users["train"], settings.models, settings.elm,
+                derive_seed(settings.seed, 4),
+            )  # fmt: skip
+
+    def _reader(self) -> LocalGenerator:
+        """The ELM's base, which reads titles."""
+        models = self.experiment.models
+        return LocalGenerator(load_model(models.reader), models.batch_size, models.length_multiple)
+
+    def _answer(self) -> list[Answers]:
+        """Stage 5: what every system writes for the held-out examples."""
+        evaluation = self.experiment.evaluation
+        with self._stage(
+            "answers", "elm", seeds=evaluation.seeds, sampling=evaluation.sampling
+        ) as stage:
+            answers = answer_all(
+                stage, self.examples["test"], self.catalogue, self.split, self.spaces, self.elm,
+                self._reader(), self._write, evaluation, derive_seed(self.experiment.seed, 5),
+            )  # fmt: skip
+            if not stage.is_complete():
+                stage.finish()
+            return answers
+
+    def _walk(self) -> list[dict[str, Any]]:
+        """Stage 6: films and users that do not exist."""
+        evaluation = self.experiment.evaluation
+        with self._stage(
+            "paths", "elm", curves=evaluation.curves, sampling=evaluation.sampling,
+            bootstrap=evaluation.bootstrap,
+        ) as stage:  # fmt: skip
+            if not stage.is_complete():
+                paths = Paths(
+                    stage, self.catalogue, self.split, self.wals, self.spaces, self.elm,
+                    evaluation, derive_seed(self.experiment.seed, 6),
+                )  # fmt: skip
+                stage.write_json("curves.json", paths.run())
+                stage.finish()
+            return stage.read_json("curves.json")
+
+    def _report(self, answers: list[Answers], curves: list[dict[str, Any]]) -> Path:
+        """Stage 7: scores, the bar and what else a report tells."""
+        evaluation = self.experiment.evaluation
+        with self._stage("results", "answers", "paths", evaluation=evaluation) as stage:
+            if not stage.is_complete():
+                rows = self.examples["test"]
+                records = [
+                    score(own, rows, self.catalogue, self.split, self.spaces) for own in answers
+                ]
+                samples = sample_rows(
+                    answers, records, rows, self.catalogue, evaluation.samples_per_task
+                )
+                table = self._table([record for own in records for record in own])
+                stage.write_json("consistency.json", table)
+                stage.write_json("bar.json", measure_bar(table))
+                stage.write_json("curves.json", curves)
+                stage.write_jsonl("samples.jsonl", samples)
+                stage.write_json("facts.json", self._facts())
+                stage.finish()
+            return stage.path
+
+    def _table(self, records: list[ConsistencyRecord]) -> dict[str, Any]:
+        bootstrap = self.experiment.evaluation.bootstrap
+        pairs = [(ELM, other) for other in (NEAREST, TEXT_ONLY, TEACHER)]
+        return {
+            "groups": {name: list(tasks) for name, tasks in GROUPS.items()},
+            "rows": summarize_consistency(records, GROUPS, bootstrap),
+            "comparisons": compare_consistency(records, GROUPS, pairs, bootstrap),
+        }
+
+    def _facts(self) -> dict[str, Any]:
+        test = self.examples["test"]
+        return {
+            "catalogue": self.stages["catalogue"].read_json("facts.json"),
+            "space": self.stages["space"].read_json("facts.json"),
+            "targets": self.stages["examples"].read_json("facts.json"),
+            "training": self.stages["elm"].read_json("training.json"),
+            "num_training_examples": len(self.examples["train"]),
+            "num_test_films": len({row["items"][0] for row in test if row["task"] != PROFILE}),
+            "num_test_users": len({row["user"] for row in test if row["task"] == PROFILE}),
+            "seeds": list(self.experiment.evaluation.seeds),
+            "models": {
+                "elm": self.elm.name, "reader": self._reader().name,
+                "features": self.spaces.features.name, "teacher": grammar_teacher().name,
+            },
+        }  # fmt: skip
+
+    @contextlib.contextmanager
+    def _stage(self, name: str, *depends_on: str, **settings) -> Iterator[StageFolder]:
+        """The stage's folder; its time is added up over interrupted runs."""
+        depends = [self.stages[other] for other in depends_on]
+        settings |= {"experiment_seed": self.experiment.seed}
+        stage = self.workdir.stage(name, settings, depends)
+        self.stages[name] = stage
+        done, started = stage.is_complete(), time.monotonic()
+        try:
+            yield stage
+        finally:
+            if not done and self.workdir.root.exists() and is_primary():
+                self._add_seconds(name, time.monotonic() - started)
+
+    def _add_seconds(self, name: str, seconds: float) -> None:
+        path = self.workdir.root / _TIMES
+        total = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        total[name] = round(total.get(name, 0.0) + seconds, 1)
+        text = json.dumps(total, indent=1) + "\n"
+        replace_atomically(path, lambda stream: stream.write(text.encode()))

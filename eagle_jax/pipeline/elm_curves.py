@@ -1,0 +1,179 @@
+"""Stage 6 of ELM: films and users that do not exist, between and beyond those of the catalogue.
+
+Tennenholtz et al. 2024 (ELM), section 4, figures 4 and 5. All paths start from held-out entities.
+Axis letters: `A` positions, `B` paths, `N` films, `d` width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from eagle_jax.base.errors import UserError
+from eagle_jax.base.seeds import derive_seed
+from eagle_jax.base.types import Catalogue
+from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.data.minilens import grammar
+from eagle_jax.data.tasks import BEHAVIORAL, SEMANTIC
+from eagle_jax.embeddings.concept_activation import CAVSettings, FittedCAVs, extrapolate, fit_cavs
+from eagle_jax.embeddings.interpolation import interpolate
+from eagle_jax.embeddings.wals import WALSOutput
+from eagle_jax.evaluation.consistency import chance_consistency, read_outputs
+from eagle_jax.evaluation.consistency_table import (
+    behavioral_path,
+    consistency_curve,
+    semantic_path,
+)
+from eagle_jax.language_model.embedding_lm import EmbeddingLM
+from eagle_jax.pipeline.catalogue_stage import Split
+from eagle_jax.pipeline.elm_settings import PROFILE, ElmEvaluationSettings
+from eagle_jax.pipeline.elm_space import Spaces
+from eagle_jax.pipeline.elm_stage import embedded_prompt
+
+Texts = list[list[str | None]]
+
+
+class Paths:
+    """Curves of one ELM: each decodes the points of its paths, scores and summarises them."""
+
+    def __init__(
+        self,
+        stage: StageFolder,
+        catalogue: Catalogue,
+        split: Split,
+        wals: WALSOutput,
+        spaces: Spaces,
+        elm: EmbeddingLM,
+        settings: ElmEvaluationSettings,
+        seed: int,
+    ):
+        self.stage, self.catalogue, self.split, self.wals = stage, catalogue, split, wals
+        self.spaces, self.elm, self.settings, self.seed = spaces, elm, settings, seed
+        self._num_decoded = 0
+
+    def run(self) -> list[dict[str, Any]]:
+        """All curves that the settings ask for."""
+        of_curves, rng = self.settings.curves, np.random.default_rng(self.seed)
+        films = self._draw_ends(self.split.entities["test"], rng)
+        known = [u for u in self.split.users["test"] if int(u) in self.spaces.profile_rows]
+        users = self._draw_ends(np.array(known), rng)
+        curves = [self._between_films(films, how) for how in of_curves.how]
+        curves.append(self._between_users(users))
+        cavs = fit_tag_cavs(
+            self.catalogue, self.split, self.spaces.semantic, of_curves.tags, of_curves.cavs
+        )
+        return curves + [self._along_tag(films[0], tag, cavs) for tag in of_curves.tags]
+
+    def _draw_ends(self, pool: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """[2, B]: different ends, and no end twice where the pool allows it."""
+        count = self.settings.curves.num_paths
+        if len(pool) < 2 * count:
+            raise UserError(
+                f"curves.num_paths: {count} paths need {2 * count} held-out ends, there are "
+                f"{len(pool)}"
+            )
+        return rng.permutation(pool)[: 2 * count].reshape(2, count)
+
+    def _decode(self, task: str, kind: str, points: np.ndarray) -> Texts:
+        """[A, B, d] -> texts [A][B]."""
+        number = self._num_decoded
+        self._num_decoded += 1
+
+        def generate() -> list[str | None]:
+            prompts = [embedded_prompt(task, kind, point) for at in points for point in at]
+            drawn = derive_seed(self.seed, number)
+            return read_outputs(self.elm.generate(prompts, self.settings.sampling, drawn)).texts
+
+        flat, width = self.stage.chunk(number, generate), points.shape[1]
+        return [flat[start : start + width] for start in range(0, len(flat), width)]
+
+    def _rows(
+        self,
+        positions: Sequence[float],
+        texts: Texts,
+        scores: Mapping[str, np.ndarray],
+        starts: np.ndarray,
+    ) -> list[dict[str, Any]]:
+        return consistency_curve(positions, texts, scores, starts.tolist(), self.settings.bootstrap)
+
+    def _between_films(self, ends: np.ndarray, how: str) -> dict[str, Any]:
+        curves = self.settings.curves
+        first, second = self.spaces.semantic[ends]
+        points = np.stack([interpolate(first, second, alpha, how) for alpha in curves.alphas])
+        texts = self._decode(curves.task, SEMANTIC, points)
+        targets = {"sc/point": points, "sc/first": first, "sc/second": second}
+        scores = semantic_path(self.spaces.embed, texts, targets)
+        return {
+            "name": f"between two films, {how}", "kind": SEMANTIC, "path": "interpolation",
+            "how": how, "task": curves.task, "tag": None,
+            "rows": self._rows(curves.alphas, texts, scores, ends[0]),
+        }  # fmt: skip
+
+    def _between_users(self, ends: np.ndarray) -> dict[str, Any]:
+        """Against the ratings that matrix factorisation predicts for each point (figure 5)."""
+        alphas, films = self.settings.curves.alphas, self.split.entities["test"]
+        first, second = self.spaces.users[ends]
+        points = np.stack([interpolate(first, second, alpha) for alpha in alphas])
+        bias = np.asarray(self.wals.user_bias)[ends]
+        of_points = np.stack([(1 - alpha) * bias[0] + alpha * bias[1] for alpha in alphas])
+        ratings = self._predict(points, of_points, films)
+        texts = self._decode(PROFILE, BEHAVIORAL, points)
+        scores = behavioral_path(
+            self.spaces.user_encoder, texts, self.spaces.item_texts[films], ratings
+        )
+        chance = chance_consistency(ratings.reshape(-1, len(films)))
+        return {
+            "name": "between two users, linear", "kind": BEHAVIORAL, "path": "interpolation",
+            "how": "linear", "task": PROFILE, "tag": None,
+            "chance": {
+                "bc/ndcg": float(chance.ndcg.mean()), "bc/spearman": float(chance.spearman.mean()),
+            },
+            "rows": self._rows(alphas, texts, scores, ends[0]),
+        }  # fmt: skip
+
+    def _predict(self, points: np.ndarray, bias: np.ndarray, films: np.ndarray) -> np.ndarray:
+        """Ratings [A, B, N] of users [A, B, d], on the scale of the given ones."""
+        rated = self.split.train.rating
+        of_items = np.asarray(self.wals.item_embeddings)[films]
+        shared = float(self.wals.global_bias) + np.asarray(self.wals.item_bias)[films]
+        return np.clip(points @ of_items.T + bias[..., None] + shared, rated.min(), rated.max())
+
+    def _along_tag(self, starts: np.ndarray, tag: str, cavs: FittedCAVs) -> dict[str, Any]:
+        curves = self.settings.curves
+        if tag not in cavs.found:
+            raise UserError(f"curves.tags: {tag!r} has no direction: {cavs.refused[tag]}")
+        start = self.spaces.semantic[starts]
+        points = np.stack([extrapolate(start, cavs.found[tag], step) for step in curves.steps])
+        texts = self._decode(curves.task, SEMANTIC, points)
+        targets = {"sc/point": points, "sc/start": start}
+        scores = semantic_path(self.spaces.embed, texts, targets)
+        value = grammar.word_values()[tag]
+        scores["has_tag"] = np.array(
+            [[text is not None and value in grammar.mentions(text) for text in at] for at in texts],
+            np.float64,
+        )
+        return {
+            "name": f"towards {tag!r}", "kind": SEMANTIC, "path": "extrapolation", "how": None,
+            "task": curves.task, "tag": tag, "quality": cavs.found[tag].quality,
+            "rows": self._rows(curves.steps, texts, scores, starts),
+        }  # fmt: skip
+
+
+def fit_tag_cavs(
+    catalogue: Catalogue,
+    split: Split,
+    semantic: np.ndarray,
+    tags: Sequence[str],
+    settings: CAVSettings,
+) -> FittedCAVs:
+    """Linear CAVs of the training films that users gave each tag; UserError for an unknown one."""
+    films = split.entities["train"]
+    given: dict[str, set[int]] = {}
+    for _, item, tag in catalogue.tags:
+        given.setdefault(tag, set()).add(item)
+    if unknown := [tag for tag in tags if tag not in given]:
+        raise UserError(f"curves.tags: nobody gave the tag {unknown[0]!r}; have {sorted(given)}")
+    has_tag = {tag: np.isin(films, sorted(given[tag])) for tag in tags}
+    return fit_cavs(semantic[films], has_tag, settings)
