@@ -1,18 +1,30 @@
-"""ELM on MiniLens, from ratings to scores: `python -m experiments.elm --config=...`."""
+"""ELM on MiniLens, from ratings to report: `python -m experiments.elm --config=...`.
+
+With --ask a dialogue in the terminal follows: name films, users, mixtures and directions.
+"""
 
 from pathlib import Path
 
+from absl import flags
 from ml_collections import ConfigDict
 
 from eagle_jax.base import command_line
 from eagle_jax.base.settings import to_settings
-from eagle_jax.pipeline.elm import run_elm
+from eagle_jax.base.work_directory import WorkDirectory
+from eagle_jax.pipeline.elm import ElmRun
+from eagle_jax.pipeline.elm_ask import ask_elm
+from eagle_jax.pipeline.elm_report_stage import report_elm
 from eagle_jax.pipeline.elm_settings import ElmExperiment
+
+_ASK = flags.DEFINE_bool("ask", False, "Answer questions from the terminal when all is done.")
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
-    results = run_elm(to_settings(ElmExperiment, config.to_dict()), workdir)
-    print(f"results: {results}")
+    run = ElmRun(to_settings(ElmExperiment, config.to_dict()), WorkDirectory(workdir))
+    run.run()
+    print(f"report: {report_elm(run.experiment, run.stages['results'], workdir)}")
+    if _ASK.value:
+        ask_elm(run)
 
 
 if __name__ == "__main__":

@@ -100,7 +100,12 @@ def judge_bar(rows: Rows) -> list[Judged]:
 
 
 def _judge(
-    rows: Rows, group: str, name: str, value: float | None, threshold: float, is_met: bool,
+    rows: Rows,
+    group: str,
+    name: str,
+    value: float | None,
+    threshold: float,
+    is_met: bool,
     said: str,
 ) -> Judged:
     if value is None:

@@ -63,13 +63,21 @@ class Space:
     activations: Mapping[str, ConceptActivation]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ranker:
+    """What texts and items are compared in: texts -> [B, d], and the items' own [N, d]."""
+
+    embed: EmbedFn
+    items: np.ndarray
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Explorer:
     """What a dialogue needs of a finished run.
 
-    book: wordings of the tasks. spaces: by kind of embedding; SEMANTIC is the space that `embed`
-    maps texts to, with the catalogue. predicted_ratings: of all items [N_items] by a user's vector
-    [d], 0 or more; None: profiles have no BC.
+    book: wordings of the tasks. spaces: by kind of embedding; items are those of SEMANTIC.
+    of_items: P, in the space of SEMANTIC; of_profiles: by which a profile ranks items.
+    predicted_ratings: of all items [N], 0 or more, by a user's vector [d].
     """
 
     elm: Elm
@@ -77,8 +85,9 @@ class Explorer:
     sampling: SamplingSettings
     how: How
     spaces: Mapping[str, Space]
-    embed: EmbedFn
-    predicted_ratings: Callable[[np.ndarray], np.ndarray] | None
+    of_items: Ranker
+    of_profiles: Ranker
+    predicted_ratings: Callable[[np.ndarray], np.ndarray]
 
 
 class Point(NamedTuple):
@@ -200,20 +209,20 @@ def answer(explorer: Explorer, question: Question, seed: int) -> Answer:
     (text,), (reason,) = outputs
     if reason is not None:
         return Answer(None, reason, (), None, ())
-    items = explorer.spaces[SEMANTIC]
-    made = embed_outputs(explorer.embed, [text], items.vectors.shape[1])
+    ranker = explorer.of_profiles if task.describes_user else explorer.of_items
+    made = embed_outputs(ranker.embed, [text], ranker.items.shape[1])
     if np.isnan(made).all():
         return Answer(None, "empty", (), None, ())
     targets = [vector for kind, vector in vectors if kind == SEMANTIC]
     cosines = tuple(float(cosine_consistency(made, target[None])[0]) for target in targets)
     bc = None
-    if task.describes_user and explorer.predicted_ratings is not None:
+    if task.describes_user:
         ratings = explorer.predicted_ratings(vectors[0][1])[None]
-        bc = float(behavioral_consistency_user(made, items.vectors, ratings).ndcg[0])
-    similarity = directions(items.vectors, "item")[0] @ directions(made, "answer")[0][0]
+        bc = float(behavioral_consistency_user(made, ranker.items, ratings).ndcg[0])
+    similarity = directions(ranker.items, "item")[0] @ directions(made, "answer")[0][0]
     best = np.argsort(-similarity, kind="stable")[:_NUM_NEAREST]
-    nearest = tuple((items.titles[row], float(similarity[row])) for row in best)
-    return Answer(text, None, cosines, bc, nearest)
+    titles = explorer.spaces[SEMANTIC].titles
+    return Answer(text, None, cosines, bc, tuple((titles[i], float(similarity[i])) for i in best))
 
 
 def tell_answer(given: Answer) -> list[str]:
