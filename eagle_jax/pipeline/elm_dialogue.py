@@ -182,8 +182,6 @@ def find_names(space: Space, words: str) -> list[str]:
 
 def locate(explorer: Explorer, kind: str, point: Point) -> np.ndarray:
     """The vector [d] of a point; UserError for unknown names and for what is no point."""
-    if kind not in explorer.spaces:
-        raise UserError(f"this run has no {kind} embeddings: it knows no {_KIND_NAMES[kind]}")
     space = explorer.spaces[kind]
     vector = space.vectors[find_row(space, kind, point.name)]
     if point.toward is not None:
@@ -245,11 +243,7 @@ def tell_answer(given: Answer) -> list[str]:
 def tell_help(explorer: Explorer) -> list[str]:
     """How to ask, and what can be asked here."""
     lines = __doc__.split("\n\n")[1].rstrip().splitlines()
-    known = [
-        task.name
-        for task in TASKS.values()
-        if getattr(task, explorer.book) and set(task.slots) <= set(explorer.spaces)
-    ]
+    known = [task.name for task in TASKS.values() if getattr(task, explorer.book)]
     lines += [f"tasks: {', '.join(known)}"]
     for kind, space in explorer.spaces.items():
         name = _KIND_NAMES[kind]

@@ -1,4 +1,4 @@
-"""ELM's report stands alone, escapes what models wrote, works in parts, and its verdict can turn."""
+"""ELM's report stands alone, escapes what models wrote, works in parts; its verdict can turn."""
 
 from __future__ import annotations
 
