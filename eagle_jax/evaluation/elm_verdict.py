@@ -69,51 +69,55 @@ class Claim(NamedTuple):
 
 def judge_bar(rows: Rows) -> list[Judged]:
     """The three lines of the bar. Fewer than `MIN_SEEDS` seeds of ELM decide none of them."""
-    elm, nearest = find_cell(rows, SINGLE, ELM, "sc"), find_cell(rows, SINGLE, NEAREST, "sc")
-    summary = find_cell(rows, SUMMARY, ELM, "slots")
-    profile = [find_cell(rows, PROFILE, system, "bc/ndcg") for system in (ELM, TEACHER)]
-    gap = share = None
-    said = [""] * 3
-    if elm and nearest:
-        gap = elm["low"] - nearest["high"]
-        said[0] = f"ELM {tell_cell(elm)}, nearest item {tell_cell(nearest)}"
-    if summary:
-        said[1] = tell_cell(summary)
-    if all(profile) and profile[1]["mean"] > 0:
-        share = profile[0]["mean"] / profile[1]["mean"]
-        said[2] = f"NDCG: ELM {tell_cell(profile[0])}, teacher {tell_cell(profile[1])}"
-    slots = summary["mean"] if summary else None
     return [
         _judge(
             rows, SINGLE, "SC above the nearest item's, intervals apart, mean of the single-movie "
-            "tasks", gap, 0.0, gap is not None and gap > 0, said[0],
+            "tasks", 0.0, _gap_to_nearest(rows),
         ),
         _judge(
-            rows, SUMMARY, "Slots of the film recovered on the summary task", slots, MIN_SLOTS,
-            slots is not None and slots >= MIN_SLOTS, said[1],
+            rows, SUMMARY, "Slots of the film recovered on the summary task", MIN_SLOTS,
+            _summary_slots(rows),
         ),
         _judge(
-            rows, PROFILE, "BC of user profiles as a share of the teacher's", share,
-            MIN_PROFILE_SHARE, share is not None and share >= MIN_PROFILE_SHARE, said[2],
+            rows, PROFILE, "BC of user profiles as a share of the teacher's", MIN_PROFILE_SHARE,
+            _share_of_teacher(rows),
         ),
     ]  # fmt: skip
 
 
+def _gap_to_nearest(rows: Rows) -> tuple[float, str] | None:
+    elm, nearest = (find_cell(rows, SINGLE, system, "sc") for system in (ELM, NEAREST))
+    if elm is None or nearest is None:
+        return None
+    said = f"ELM {tell_cell(elm)}, nearest item {tell_cell(nearest)}"
+    return elm["low"] - nearest["high"], said
+
+
+def _summary_slots(rows: Rows) -> tuple[float, str] | None:
+    slots = find_cell(rows, SUMMARY, ELM, "slots")
+    return None if slots is None else (slots["mean"], tell_cell(slots))
+
+
+def _share_of_teacher(rows: Rows) -> tuple[float, str] | None:
+    elm, teacher = (find_cell(rows, PROFILE, system, "bc/ndcg") for system in (ELM, TEACHER))
+    if elm is None or teacher is None or teacher["mean"] <= 0:
+        return None
+    return elm["mean"] / teacher["mean"], (
+        f"NDCG: ELM {tell_cell(elm)}, teacher {tell_cell(teacher)}"
+    )
+
+
 def _judge(
-    rows: Rows,
-    group: str,
-    name: str,
-    value: float | None,
-    threshold: float,
-    is_met: bool,
-    said: str,
+    rows: Rows, group: str, name: str, threshold: float, measured: tuple[float, str] | None
 ) -> Judged:
-    if value is None:
+    if measured is None:
         return Judged(name, None, threshold, UNDECIDED, "not measured in this run")
+    value, said = measured
     num_seeds = _row(rows, group, ELM)["num_seeds"]
     if num_seeds < MIN_SEEDS:
         few = f"seeds: {num_seeds}, the bar asks for {MIN_SEEDS}; {said}"
         return Judged(name, value, threshold, UNDECIDED, few)
+    is_met = value >= threshold and value > 0  # intervals that touch are not apart
     return Judged(name, value, threshold, MET if is_met else MISSED, said)
 
 
@@ -157,7 +161,8 @@ def _compare(
         higher, lower = find_cell(rows, *first), find_cell(rows, *second)
         if higher and lower:
             ways.append(_way(higher, lower))
-            found.append(f"{_told(first)} {tell_cell(higher)}, {_told(second)} {tell_cell(lower)}")
+            told = f"{_told(first)} {tell_cell(higher)}"
+            found.append(f"{told} against {_told(second)} {tell_cell(lower)}")
     return Claim(claim, source, tuple(found), _of_all(ways))
 
 
@@ -212,11 +217,11 @@ def summarize(rows: Rows, bar: Sequence[Judged], claims: Sequence[Claim]) -> Ite
     own = [row for row in rows if row["system"] == ELM and row["group"] in (SINGLE, TWO, PROFILE)]
     if own:
         told = "; ".join(
-            f"{row['group'].replace('_', ' ')}: {row['num_outputs']} outputs about "
+            f"{row['group'].replace('_', ' ')}, {row['num_outputs']} outputs about "
             f"{row['num_entities']} {'users' if row['group'] == PROFILE else 'films'}, seeds: "
             f"{row['num_seeds']}" for row in own
         )  # fmt: skip
-        yield f"ELM was judged on what it was not trained on. {told}."
+        yield f"ELM was judged on films and users that it was not trained on: {told}."
     else:
         yield "This run has no output of ELM."
     counts = {v: sum(line.verdict == v for line in bar) for v in (MET, MISSED, UNDECIDED)}
