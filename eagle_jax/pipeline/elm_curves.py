@@ -6,7 +6,7 @@ Axis letters: `A` positions, `B` paths, `N` films, `d` width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,15 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.types import Catalogue
 from eagle_jax.base.work_directory import StageFolder
-from eagle_jax.data.minilens import grammar
+from eagle_jax.data.minilens import corpus, grammar
 from eagle_jax.data.tasks import BEHAVIORAL, SEMANTIC
-from eagle_jax.embeddings.concept_activation import CAVSettings, FittedCAVs, extrapolate, fit_cavs
+from eagle_jax.embeddings.concept_activation import (
+    CAVSettings,
+    ConceptActivation,
+    FittedCAVs,
+    extrapolate,
+    fit_cavs,
+)
 from eagle_jax.embeddings.interpolation import interpolate
 from eagle_jax.embeddings.wals import WALSOutput
 from eagle_jax.evaluation.consistency import chance_consistency, read_outputs
@@ -61,13 +67,15 @@ class Paths:
         users = self._draw_ends(np.array(known), rng)
         curves = [self._between_films(films, how) for how in of_curves.how]
         curves.append(self._between_users(users))
-        cavs = fit_tag_cavs(
-            self.catalogue, self.split, self.spaces.semantic, of_curves.tags, of_curves.cavs
+        of_films, of_users = (
+            fit_tag_cavs(self.catalogue, self.split, embeddings, of_curves.tags, of_curves.cavs)
+            for embeddings in (self.spaces.semantic, np.asarray(self.wals.item_embeddings))
         )
-        return curves + [self._along_tag(films[0], tag, cavs) for tag in of_curves.tags]
+        curves += [self._films_along(films[0], tag, of_films) for tag in of_curves.tags]
+        return curves + [self._users_along(users[0], tag, of_users) for tag in of_curves.tags]
 
     def _draw_ends(self, pool: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """[2, B]: different ends, and no end twice where the pool allows it."""
+        """[2, B]: no end twice; UserError where the pool has too few."""
         count = self.settings.curves.num_paths
         if len(pool) < 2 * count:
             raise UserError(
@@ -123,13 +131,10 @@ class Paths:
         scores = behavioral_path(
             self.spaces.user_encoder, texts, self.spaces.item_texts[films], ratings
         )
-        chance = chance_consistency(ratings.reshape(-1, len(films)))
         return {
             "name": "between two users, linear", "kind": BEHAVIORAL, "path": "interpolation",
             "how": "linear", "task": PROFILE, "tag": None,
-            "chance": {
-                "bc/ndcg": float(chance.ndcg.mean()), "bc/spearman": float(chance.spearman.mean()),
-            },
+            "chance": _chance(ratings),
             "rows": self._rows(alphas, texts, scores, ends[0]),
         }  # fmt: skip
 
@@ -140,25 +145,61 @@ class Paths:
         shared = float(self.wals.global_bias) + np.asarray(self.wals.item_bias)[films]
         return np.clip(points @ of_items.T + bias[..., None] + shared, rated.min(), rated.max())
 
-    def _along_tag(self, starts: np.ndarray, tag: str, cavs: FittedCAVs) -> dict[str, Any]:
+    def _films_along(self, starts: np.ndarray, tag: str, cavs: FittedCAVs) -> dict[str, Any]:
         curves = self.settings.curves
-        if tag not in cavs.found:
-            raise UserError(f"curves.tags: {tag!r} has no direction: {cavs.refused[tag]}")
-        start = self.spaces.semantic[starts]
-        points = np.stack([extrapolate(start, cavs.found[tag], step) for step in curves.steps])
+        start, cav = self.spaces.semantic[starts], _direction(cavs, tag)
+        points = np.stack([extrapolate(start, cav, step) for step in curves.steps])
         texts = self._decode(curves.task, SEMANTIC, points)
         targets = {"sc/point": points, "sc/start": start}
         scores = semantic_path(self.spaces.embed, texts, targets)
-        value = grammar.word_values()[tag]
-        scores["has_tag"] = np.array(
-            [[text is not None and value in grammar.mentions(text) for text in at] for at in texts],
-            np.float64,
-        )
+        scores["has_tag"] = _names(tag, texts, grammar.mentions)
         return {
             "name": f"towards {tag!r}", "kind": SEMANTIC, "path": "extrapolation", "how": None,
-            "task": curves.task, "tag": tag, "quality": cavs.found[tag].quality,
+            "task": curves.task, "tag": tag, "quality": cav.quality,
             "rows": self._rows(curves.steps, texts, scores, starts),
         }  # fmt: skip
+
+    def _users_along(self, starts: np.ndarray, tag: str, cavs: FittedCAVs) -> dict[str, Any]:
+        """Films and users share the space of matrix factorisation: the direction is the films',
+        its unit the spread of users. has_tag: whether the profile says that the user likes it."""
+        steps, films = self.settings.curves.steps, self.split.entities["test"]
+        cav = _direction(cavs, tag).measured_on(self.spaces.users)
+        points = np.stack([extrapolate(self.spaces.users[starts], cav, step) for step in steps])
+        bias = np.tile(np.asarray(self.wals.user_bias)[starts], (len(steps), 1))
+        ratings = self._predict(points, bias, films)
+        texts = self._decode(PROFILE, BEHAVIORAL, points)
+        scores = behavioral_path(
+            self.spaces.user_encoder, texts, self.spaces.item_texts[films], ratings
+        )
+        scores["has_tag"] = _names(tag, texts, lambda text: corpus.read_profile(text)[0])
+        return {
+            "name": f"users towards {tag!r}", "kind": BEHAVIORAL, "path": "extrapolation",
+            "how": None, "task": PROFILE, "tag": tag, "quality": cav.quality,
+            "chance": _chance(ratings), "rows": self._rows(steps, texts, scores, starts),
+        }  # fmt: skip
+
+
+def _direction(cavs: FittedCAVs, tag: str) -> ConceptActivation:
+    if tag not in cavs.found:
+        raise UserError(f"curves.tags: {tag!r} has no direction: {cavs.refused[tag]}")
+    return cavs.found[tag]
+
+
+def _names(
+    tag: str, texts: Texts, values_of: Callable[[str], Collection[tuple[str, int]]]
+) -> np.ndarray:
+    """[A, B]: 1 where a text names the tag's value."""
+    value = grammar.word_values()[tag]
+    named = [[text is not None and value in values_of(text) for text in at] for at in texts]
+    return np.array(named, np.float64)
+
+
+def _chance(ratings: np.ndarray) -> dict[str, float]:
+    """What rankings at random score for ratings [A, B, N]."""
+    chance = chance_consistency(ratings.reshape(-1, ratings.shape[-1]))
+    return {
+        "bc/ndcg": float(chance.ndcg.mean()), "bc/spearman": float(chance.spearman.mean()),
+    }  # fmt: skip
 
 
 def fit_tag_cavs(
