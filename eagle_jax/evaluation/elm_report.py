@@ -28,6 +28,7 @@ from eagle_jax.evaluation.elm_verdict import (
     PAPER_SCORES,
     PROFILE,
     SYSTEM_NAMES,
+    TEACHER,
     Rows,
     find_cell,
     judge_bar,
@@ -38,7 +39,8 @@ from eagle_jax.evaluation.report import flatten_settings, template_environment
 
 _MEANINGS = {
     "sc": "Cosine of the text, embedded again, with the embedding that was decoded; for two movies "
-    "with that of the teacher's text (section 3.2, appendix B). The paper's: table 2.",
+    "with that of the teacher's text, which has 1 by itself (section 3.2, appendix B). The "
+    "paper's: table 2.",
     "bc/spearman": "Users ranked by the text of a movie, items by the text of a profile, against "
     "the given ratings; unrated is 0 (section 3.2, appendix B). The paper's: table 2.",
     "bc/ndcg": "The same ranking by NDCG with gains 2^rating - 1. Table 2 has none.",
@@ -199,7 +201,8 @@ def _samples(samples: Rows) -> list[dict[str, Any]]:
         {
             "task": task.replace("_", " "),
             "about": str(user) if user is not None else " / ".join(items),
-            "target": own[0]["target"],
+            # The teacher's own text is the target.
+            "target": None if TEACHER in {row["system"] for row in own} else own[0]["target"],
             "rows": [{**row, "system": SYSTEM_NAMES[row["system"]]} for row in own],
         }
         for (task, items, user), own in by_subject.items()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -13,9 +15,12 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.base.settings import to_settings
 from eagle_jax.base.work_directory import WorkDirectory
 from eagle_jax.data.tasks import BEHAVIORAL, SEMANTIC
+from eagle_jax.embeddings.wals import predict_ratings
 from eagle_jax.pipeline import elm_stage
 from eagle_jax.pipeline.elm import ElmRun, run_elm
+from eagle_jax.pipeline.elm_ask import ask_elm, explorer_of
 from eagle_jax.pipeline.elm_bar import measure_bar
+from eagle_jax.pipeline.elm_report_stage import report_elm
 from eagle_jax.pipeline.elm_settings import (
     SINGLE_MOVIE,
     TASK_NAMES,
@@ -42,7 +47,7 @@ def tiny() -> ElmExperiment:
     evaluation["sampling"]["max_new_tokens"] = 32
     evaluation["bootstrap"]["num_resamples"] = 50
     evaluation["curves"] |= {"num_paths": 2, "alphas": [0.0, 1.0], "steps": [0.0, 1.0]}
-    evaluation["curves"] |= {"how": ["linear"], "tags": ["horror"]}
+    evaluation["curves"] |= {"how": ["linear"], "tags": ["betrayal"]}
     evaluation["curves"]["cavs"] |= {"min_positives": 4}
     return to_settings(ElmExperiment, config)
 
@@ -80,8 +85,8 @@ def test_every_task_is_scored_for_every_system(done):
     assert names == {
         "between two films, linear",
         "between two users, linear",
-        "towards 'horror'",
-        "users towards 'horror'",
+        "towards 'betrayal'",
+        "users towards 'betrayal'",
     }
 
 
@@ -121,6 +126,37 @@ def test_a_finished_run_is_not_computed_again(done, monkeypatch):
     run, results = done
     monkeypatch.setattr(elm_stage, "train_elm", _stop)
     assert run_elm(tiny(), run.workdir.root) == results
+
+
+def test_a_finished_run_is_reported(done):
+    run, _ = done
+    page = report_elm(run.experiment, run.stages["results"], run.workdir.root)
+    text = page.with_suffix(".md").read_text(encoding="utf-8")
+    assert "Of the 3 lines of the bar: 3 not decided here." in text  # one seed
+    assert "| convince1 | 0.92 | " in text and "towards 'betrayal'" in text
+    assert page.read_text(encoding="utf-8").count("<svg") == 4
+
+
+def test_a_finished_run_can_be_asked(done, monkeypatch, capsys):
+    run, _ = done
+    explorer = explorer_of(run)
+    user = 3
+    expected = predict_ratings(run.wals, np.full(160, user), np.arange(160)) + (
+        np.mean(run.wals.user_bias) - run.wals.user_bias[user]
+    )
+    given = run.split.train.rating
+    np.testing.assert_allclose(
+        explorer.predicted_ratings(run.spaces.users[user]),
+        np.clip(expected, given.min(), given.max()), rtol=1e-5,
+    )  # fmt: skip
+    # "betrayal" grows in users as it does in films.
+    cav = explorer.spaces[BEHAVIORAL].activations["betrayal"]
+    assert cav.spread == pytest.approx(np.std(run.spaces.users @ cav.direction))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("summary: f0 ~ f1\nuser_profile: u9999\n"))
+    ask_elm(run)
+    told = capsys.readouterr().out.splitlines()
+    assert told[1].startswith("(no answer that can be read: ")  # after two steps of training
+    assert told[2].startswith("no user 'u9999': did you mean u")
 
 
 def _table(ours: float, nearest: float, slots: float, profile: float):
