@@ -60,7 +60,7 @@ class Paths:
         self._num_decoded = 0
 
     def run(self) -> list[dict[str, Any]]:
-        """All curves that the settings ask for."""
+        """All curves that the settings ask for, with the texts of each one's first path."""
         of_curves, rng = self.settings.curves, np.random.default_rng(self.seed)
         films = self._draw_ends(self.split.entities["test"], rng)
         known = [u for u in self.split.users["test"] if int(u) in self.spaces.profile_rows]
@@ -117,6 +117,7 @@ class Paths:
             "name": f"between two films, {how}", "kind": SEMANTIC, "path": "interpolation",
             "how": how, "task": curves.task, "tag": None,
             "rows": self._rows(curves.alphas, texts, scores, ends[0]),
+            "texts": [at[0] for at in texts],
         }  # fmt: skip
 
     def _between_users(self, ends: np.ndarray) -> dict[str, Any]:
@@ -136,6 +137,7 @@ class Paths:
             "how": "linear", "task": PROFILE, "tag": None,
             "chance": _chance(ratings),
             "rows": self._rows(alphas, texts, scores, ends[0]),
+            "texts": [at[0] for at in texts],
         }  # fmt: skip
 
     def _predict(self, points: np.ndarray, bias: np.ndarray, films: np.ndarray) -> np.ndarray:
@@ -157,6 +159,7 @@ class Paths:
             "name": f"towards {tag!r}", "kind": SEMANTIC, "path": "extrapolation", "how": None,
             "task": curves.task, "tag": tag, "quality": cav.quality,
             "rows": self._rows(curves.steps, texts, scores, starts),
+            "texts": [at[0] for at in texts],
         }  # fmt: skip
 
     def _users_along(self, starts: np.ndarray, tag: str, cavs: FittedCAVs) -> dict[str, Any]:
@@ -176,6 +179,7 @@ class Paths:
             "name": f"users towards {tag!r}", "kind": BEHAVIORAL, "path": "extrapolation",
             "how": None, "task": PROFILE, "tag": tag, "quality": cav.quality,
             "chance": _chance(ratings), "rows": self._rows(steps, texts, scores, starts),
+            "texts": [at[0] for at in texts],
         }  # fmt: skip
 
 
