@@ -22,7 +22,7 @@ _ASK = flags.DEFINE_bool("ask", False, "Answer questions from the terminal when 
 def main(config: ConfigDict, workdir: Path) -> None:
     run = ElmRun(to_settings(ElmExperiment, config.to_dict()), WorkDirectory(workdir))
     run.run()
-    print(f"report: {report_elm(run.experiment, run.stages['results'], workdir)}")
+    print(f"report: {report_elm(run)}")
     if _ASK.value:
         ask_elm(run)
 

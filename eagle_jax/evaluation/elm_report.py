@@ -55,8 +55,10 @@ class ReportInput:
     """All that the report says; every field is JSON-able. Empty: no such part.
 
     consistency: {"groups": {group: [tasks]}, "rows", "comparisons"}, of `consistency_table`.
-    curves: [{"name", "kind", "path", "how", "task", "tag", "chance", "rows"}] of
-      `consistency_curve`; "chance" may be absent.
+    curves: [{"name", "kind", "path", "how", "task", "tag", "chance", "rows", "texts"}], rows of
+      `consistency_curve`, texts of one path, one at each position, None where it could not be read;
+      "chance" and "texts" may be absent.
+    picture: of `figures.embedding_picture`, a trajectory for each path of items; None: no such one.
     samples: [{"system", "task", "items": [titles], "user", "seed", "text", "malformed", "target",
       "scores"}]; text is None where it could not be read.
     training: [{"stage", "step", "loss"}].
@@ -68,6 +70,7 @@ class ReportInput:
     confidence: float
     consistency: Mapping[str, Any]
     curves: Sequence[Mapping[str, Any]]
+    picture: Mapping[str, Any] | None
     samples: Sequence[Mapping[str, Any]]
     training: Sequence[Mapping[str, Any]]
     facts: Mapping[str, Any]
@@ -91,6 +94,7 @@ def write_elm_report(folder: Path, data: ReportInput) -> tuple[Path, Path]:
         "behavioral": elm_figures.paths_figure(
             [c for c in data.curves if c["kind"] == "behavioral"]
         ),
+        "picture": figures.embedding_figure(data.picture) if data.picture else None,
         "training": elm_figures.training_figure(data.training),
     }
     drawn = {name: figure for name, figure in drawn.items() if figure is not None}
@@ -128,6 +132,10 @@ def _context(data: ReportInput, tasks: Sequence[str]) -> dict[str, Any]:
             for row in rows if row["group"] in tasks and row["malformed"]
         ],
         "num_outputs": sum(row["num_outputs"] for row in rows if row["group"] in tasks),
+        "told": [
+            (curve["name"], list(zip(curve["rows"], curve["texts"], strict=True)))
+            for curve in data.curves if "texts" in curve
+        ],
         "samples": _samples(data.samples),
         "facts": list(flatten_settings(data.facts)),
         "settings": list(flatten_settings(data.settings)),
@@ -214,6 +222,7 @@ def _check(data: ReportInput) -> None:
     parts = {
         "rows": rows, "comparisons": comparisons, "curves": data.curves,
         "samples": data.samples, "training": data.training, "facts": [data.facts],
+        "picture": [data.picture],
     }  # fmt: skip
     for name, part in parts.items():
         for place, row in enumerate(part):

@@ -8,10 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from eagle_jax.base.provenance import provenance
-from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.data.tasks import SEMANTIC
 from eagle_jax.evaluation.elm_report import ReportInput, write_elm_report
-from eagle_jax.pipeline.elm_settings import PROFILE, ElmExperiment
+from eagle_jax.evaluation.figures import embedding_picture
+from eagle_jax.pipeline.elm import ElmRun
+from eagle_jax.pipeline.elm_settings import ElmExperiment
+from eagle_jax.pipeline.elm_space import Spaces
 
+_LEFT_OUT = (
+    "Training from rewards (appendix H), and one stage of training against two (appendix D), which "
+    "has an experiment of its own, elm_toy.",
+)
 _NOT_REPRODUCED = (
     "Human raters (table 2, columns 3 to 5): nobody was asked.",
     "MovieLens with plots and reviews by PaLM 2, and its 24 tasks answered by it: films, users and "
@@ -19,35 +26,47 @@ _NOT_REPRODUCED = (
     "PaLM 2-XS as the model and 320,000 steps: a MiniLens-LM and the steps in the settings.",
     "PaLM 2-L and GPT 4 as text-only baselines (figure 3): here the model before it was given "
     "embeddings, which reads titles.",
+    "Text-only models about mixtures of films and users (figure 3): here about films that exist.",
+    "The line of the ground truth in figure 5.",
     "One model for films and another for profiles: here one for both.",
     "Amazon's products (appendix A, table 4): the six tasks are in the table of tasks, but this "
     "run has no products.",
 )
 
 
-def report_elm(experiment: ElmExperiment, results: StageFolder, root: Path) -> Path:
-    """Writes report.html and report.md into `root`, returns the path of the first."""
+def report_elm(run: ElmRun) -> Path:
+    """Writes report.html and report.md of a finished run, returns the path of the first."""
+    results, root, experiment = run.stages["results"], run.workdir.root, run.experiment
     facts: dict[str, Any] = dict(results.read_json("facts.json"))
     training = facts.pop("training")
+    facts["seconds"] = json.loads((root / "times.json").read_text(encoding="utf-8"))
     curves = results.read_json("curves.json")
-    times = root / "times.json"
-    if times.exists():
-        facts["seconds"] = json.loads(times.read_text(encoding="utf-8"))
     data = ReportInput(
         title=experiment.title,
         task=_task(experiment),
         confidence=experiment.evaluation.bootstrap.confidence,
         consistency=results.read_json("consistency.json"),
         curves=curves,
+        picture=_picture(curves, run.spaces),
         samples=results.read_jsonl("samples.jsonl"),
         training=training,
         facts=facts,
-        left_out=_left_out(curves),
+        left_out=_LEFT_OUT,
         not_reproduced=_NOT_REPRODUCED,
         settings=json.loads(json.dumps(dataclasses.asdict(experiment))),
         provenance=provenance(),
     )
     return write_elm_report(root, data)[0]
+
+
+def _picture(curves: list[dict[str, Any]], spaces: Spaces) -> dict[str, Any] | None:
+    """The paths of films whose texts could be read, at least in part."""
+    told = {
+        curve["name"]: [text for text in curve["texts"] if text is not None]
+        for curve in curves if curve["kind"] == SEMANTIC and "texts" in curve
+    }  # fmt: skip
+    paths = {name: spaces.embed(texts) for name, texts in told.items() if texts}
+    return embedding_picture(spaces.semantic, paths) if paths else None
 
 
 def _task(experiment: ElmExperiment) -> str:
@@ -58,8 +77,3 @@ def _task(experiment: ElmExperiment) -> str:
         f"matrix factorisation. {experiment.models.reader} learned to read them; the grammar of "
         "MiniLens, which sees titles, wrote what it learned to say."
     )
-
-
-def _left_out(curves: list[dict[str, Any]]) -> list[str]:
-    has_users_along_tags = any(c["task"] == PROFILE and c["tag"] is not None for c in curves)
-    return [] if has_users_along_tags else ["Profiles of users moved along tags (figure 5)."]

@@ -9,6 +9,7 @@ import math
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from eagle_jax.data.tasks import TASKS
@@ -27,6 +28,7 @@ from eagle_jax.evaluation.elm_verdict import (
     paper_claims,
     summarize,
 )
+from eagle_jax.evaluation.figures import embedding_picture
 
 _EVIL = "<script>alert(1)</script> | [x](y) **bold** <img src=http://a.example/x.png>"
 _GROUPS = {
@@ -95,9 +97,10 @@ def data():
         },
         curves=[
             _curve("semantic", "interpolation", [0.8, 0.7, 0.8], _EVIL),
-            _curve("semantic", "extrapolation", [0.8, 0.7, 0.6]),
+            _curve("semantic", "extrapolation", [0.8, 0.7, 0.6]) | {"texts": [_EVIL, "x", None]},
             _curve("behavioral", "extrapolation", [0.5, 0.6, 0.7]),
         ],
+        picture=embedding_picture(np.eye(4, 3), {_EVIL: np.eye(2, 3)}),
         samples=[_sample("elm", _EVIL), _sample("nearest", None)],
         training=[{"stage": s, "step": i, "loss": 2.0 / (i + 1)} for s in "ab" for i in range(3)],
         facts={"targets": {"malformed": {"empty": 4}}},
@@ -153,7 +156,7 @@ def _words(source):
 
 def test_page_needs_nothing_beside_it(written):
     page = _page(written[1])
-    assert page.tags.count("svg") == 4
+    assert page.tags.count("svg") == 5
     assert not {"script", "img", "link", "iframe", "object"} & set(page.tags)
     names = {name: [v for n, v in page.attributes if n == name] for name in ("id", "href")}
     assert len(names["id"]) == len(set(names["id"]))
@@ -165,14 +168,14 @@ def test_page_needs_nothing_beside_it(written):
 def test_markdown_finds_its_figures(written):
     folder, _, text = written
     names = re.findall(r"!\[[^]]*\]\(([^)]*)\)", text)
-    assert len(names) == 4 and all((folder / name).stat().st_size > 1000 for name in names)
+    assert len(names) == 5 and all((folder / name).stat().st_size > 1000 for name in names)
 
 
 def test_what_models_wrote_is_shown_as_it_is(written):
     _, source, text = written
     # The subject, the target, a text and a reason; a path's name in its claim, above its figure and
-    # in three rows of its table.
-    assert _words(source).count(_EVIL) == 9
+    # in three rows of its table; a text of a path; the name of a path in the picture.
+    assert _words(source).count(_EVIL) == 11
     assert "<script" not in source and "<script" not in text and "<img" not in text
     assert r"\*\*bold\*\*" in text and r"\| \[x\](y)" in text
 
@@ -197,6 +200,7 @@ def test_the_papers_scores_stand_beside_ours(written):
     # Of the group the mean of its tasks: (0.91 + 0.96) / 2 = 0.935.
     assert re.search(r"\| single-movie tasks \| 0\.9[34] \| 0\.800", text)
     assert "| user profile | – | 0.250" in text  # table 2 has no user profile
+    assert "| 2 | could not be read |" in text
     assert "length: 2, " in text and "could not be read: length" in text
     assert _words(source).count("0.81") >= 1
 
@@ -291,7 +295,11 @@ def test_the_summary_says_what_the_rows_say(data):
 def test_parts_may_be_missing(data, tmp_path):
     empty = {name: [] for name in ("curves", "samples", "training", "left_out", "not_reproduced")}
     bare = dataclasses.replace(
-        data, **empty, consistency={"groups": {}, "rows": [], "comparisons": []}, facts={}
+        data,
+        **empty,
+        picture=None,
+        consistency={"groups": {}, "rows": [], "comparisons": []},
+        facts={},
     )
     html, text = (path.read_text(encoding="utf-8") for path in write_elm_report(tmp_path, bare))
     for said in (

@@ -48,7 +48,7 @@ def tiny() -> ElmExperiment:
     evaluation["bootstrap"]["num_resamples"] = 50
     evaluation["curves"] |= {"num_paths": 2, "alphas": [0.0, 1.0], "steps": [0.0, 1.0]}
     evaluation["curves"] |= {"how": ["linear"], "tags": ["betrayal"]}
-    evaluation["curves"]["cavs"] |= {"min_positives": 4}
+    evaluation["curves"]["cavs"] |= {"min_positives": 2, "num_folds": 2}
     return to_settings(ElmExperiment, config)
 
 
@@ -130,11 +130,13 @@ def test_a_finished_run_is_not_computed_again(done, monkeypatch):
 
 def test_a_finished_run_is_reported(done):
     run, _ = done
-    page = report_elm(run.experiment, run.stages["results"], run.workdir.root)
+    page = report_elm(run)
     text = page.with_suffix(".md").read_text(encoding="utf-8")
     assert "Of the 3 lines of the bar: 3 not decided here." in text  # one seed
     assert "| convince1 | 0.92 | " in text and "towards 'betrayal'" in text
-    assert page.read_text(encoding="utf-8").count("<svg") == 4
+    curves = run.stages["results"].read_json("curves.json")
+    has_text = any(text for c in curves if c["kind"] == SEMANTIC for text in c["texts"])
+    assert page.read_text(encoding="utf-8").count("<svg") == 4 + has_text  # with a picture
 
 
 def test_a_finished_run_can_be_asked(done, monkeypatch, capsys):
