@@ -119,7 +119,7 @@ def _training(config: ConfigDict) -> None:
                     "num_steps": 100, "learning_rate": 3e-3, "warmup_steps": 10, **shared,
                 },
                 "stage2": {
-                    "num_steps": 600, "learning_rate": 2e-3, "warmup_steps": 30, **shared,
+                    "num_steps": 1000, "learning_rate": 2e-3, "warmup_steps": 30, **shared,
                 },
                 "mode2": "full",
                 "lora": None,
@@ -134,7 +134,7 @@ def _evaluation(config: ConfigDict) -> None:
             "per_movie_task": 40,
             "profiles": 60,
             "seeds": (0, 1, 2),
-            "sampling": {"temperature": 0.5, "top_k": 0, "top_p": 1.0, "max_new_tokens": 64},
+            "sampling": {"temperature": 0.3, "top_k": 0, "top_p": 1.0, "max_new_tokens": 64},
             "bootstrap": {"num_resamples": 1000, "confidence": 0.95, "seed": 0},
             "samples_per_task": 2,
             "curves": {
