@@ -1,11 +1,5 @@
 """A dialogue in the terminal with a trained ELM: name points of the space, ask a task about them.
 
-    summary: f12                          an item, by its id or its title
-    summary: f12 ~ f30 @ 0.25             a mixture: a quarter of the way from f12 to f30
-    summary: f12 > funny @ 2              a direction: two spreads along the CAV of a tag
-    similarities: f12 ; f30               a task about two points
-    user_profile: u7 > funny              a user; without "@" alpha is 0.5, a step is 1
-
 Lines are parsed and answered by pure functions; `converse` alone reads and writes.
 Axis letters: N rows of a kind (items or users), d width of an embedding.
 """
@@ -36,6 +30,13 @@ from eagle_jax.evaluation.consistency import (
 from eagle_jax.language_model.embedded_prompts import EmbeddedPrompt
 from eagle_jax.language_model.generation import Generation, SamplingSettings
 
+_USAGE = """\
+summary: f12                          an item, by its id or its title
+summary: f12 ~ f30 @ 0.25             a mixture: a quarter of the way from f12 to f30
+summary: f12 > funny @ 2              a direction: two spreads along the CAV of a tag
+similarities: f12 ; f30               a task about two points
+user_profile: u7 > funny              a user; without "@" alpha is 0.5, a step is 1
+"""
 _NUM_NEAREST = 3
 _NUM_FOUND = 10
 _KIND_NAMES = {SEMANTIC: "item", BEHAVIORAL: "user"}
@@ -122,7 +123,7 @@ class Answer(NamedTuple):
 
 
 def parse_question(line: str) -> Question:
-    """`task: point` or `task: point ; point`, see the module docstring.
+    """`task: point` or `task: point ; point`, points as in `_USAGE`.
 
     Raises UserError that says what is wrong, with similar names for an unknown task.
     """
@@ -242,7 +243,7 @@ def tell_answer(given: Answer) -> list[str]:
 
 def tell_help(explorer: Explorer) -> list[str]:
     """How to ask, and what can be asked here."""
-    lines = __doc__.split("\n\n")[1].rstrip().splitlines()
+    lines = _USAGE.splitlines()
     known = [task.name for task in TASKS.values() if getattr(task, explorer.book)]
     lines += [f"tasks: {', '.join(known)}"]
     for kind, space in explorer.spaces.items():
