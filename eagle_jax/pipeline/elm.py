@@ -33,6 +33,7 @@ from eagle_jax.pipeline.elm_evaluation import (
     TEXT_ONLY,
     Answers,
     answer_all,
+    measure_chance,
     sample_rows,
     score,
 )
@@ -211,6 +212,7 @@ class ElmRun:
             "num_training_examples": len(self.examples["train"]),
             "num_test_films": len({row["items"][0] for row in test if row["task"] != PROFILE}),
             "num_test_users": len({row["user"] for row in test if row["task"] == PROFILE}),
+            "chance": measure_chance(test, self.catalogue, self.split, self.spaces),
             "seeds": list(self.experiment.evaluation.seeds),
             "models": {
                 "elm": self.elm.name, "reader": self._reader().name,

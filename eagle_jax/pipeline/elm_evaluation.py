@@ -22,6 +22,7 @@ from eagle_jax.evaluation.consistency import (
     BehavioralConsistency,
     behavioral_consistency_item,
     behavioral_consistency_user,
+    chance_consistency,
     embed_outputs,
     rating_matrix,
     read_outputs,
@@ -159,18 +160,43 @@ def _behavioral(
     spaces: Spaces,
 ) -> BehavioralConsistency:
     """A profile ranks the held-out films, a film's text the held-out users."""
-    about = [entities_of(row)[0] for row in rows]
+    ratings = _ratings(rows, catalogue, split, spaces)
     width = spaces.users.shape[1]
     if rows[0]["task"] == PROFILE:
-        films = split.entities["test"]
         outputs = embed_outputs(spaces.user_encoder, texts, width)
-        ratings = rating_matrix(catalogue.ratings, about, films)
-        return behavioral_consistency_user(outputs, spaces.item_texts[films], ratings)
-    users = [int(user) for user in split.users["test"] if int(user) in spaces.user_texts]
+        candidates = spaces.item_texts[split.entities["test"]]
+        return behavioral_consistency_user(outputs, candidates, ratings)
     outputs = embed_outputs(spaces.item_encoder, texts, width)
-    of_users = np.stack([spaces.user_texts[user] for user in users])
-    ratings = rating_matrix(catalogue.ratings, users, about)
-    return behavioral_consistency_item(outputs, of_users, ratings)
+    of_users = np.stack([spaces.user_texts[user] for user in _ranked_users(split, spaces)])
+    return behavioral_consistency_item(outputs, of_users, ratings.T)
+
+
+def _ranked_users(split: Split, spaces: Spaces) -> list[int]:
+    return [int(user) for user in split.users["test"] if int(user) in spaces.user_texts]
+
+
+def _ratings(rows: Sequence[Row], catalogue: Catalogue, split: Split, spaces: Spaces) -> np.ndarray:
+    """[rows, candidates]: of users the held-out films, of films the held-out users."""
+    about = [entities_of(row)[0] for row in rows]
+    if rows[0]["task"] == PROFILE:
+        return rating_matrix(catalogue.ratings, about, split.entities["test"])
+    return rating_matrix(catalogue.ratings, _ranked_users(split, spaces), about).T
+
+
+def measure_chance(
+    rows: Sequence[Row], catalogue: Catalogue, split: Split, spaces: Spaces
+) -> dict[str, dict[str, float]]:
+    """By kind of entity: behavioral consistency of rankings at random, on the same rows."""
+    of_users = [row for row in rows if row["task"] == PROFILE]
+    of_films = [row for row in rows if row["task"] in SINGLE_MOVIE]
+    chance = {}
+    for name, own in ((PROFILE, of_users), ("single-movie tasks", of_films)):
+        at_random = chance_consistency(_ratings(own, catalogue, split, spaces))
+        chance[name] = {
+            "bc/ndcg": float(at_random.ndcg.mean()),
+            "bc/spearman": float(at_random.spearman.mean()),
+        }
+    return chance
 
 
 def sample_rows(

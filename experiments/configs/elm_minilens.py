@@ -4,8 +4,10 @@ Paper: ELM (Tennenholtz et al., ICLR 2024), sections 3 and 4, appendices B, E an
 Command: bash launch/run.sh experiments.elm
     (two minutes: --config=experiments/configs/elm_minilens.py:quick)
 Hardware: two CPU cores.
-Time: not measured yet on a quiet machine.
-Expect: not measured yet.
+Time: not measured yet on a quiet machine (a busy one: 11 min with 600 steps of stage 2).
+Expect: with 600 steps and temperature 0.5, three seeds: SC over the single-movie tasks 0.50
+    [0.48, 0.51], nearest item 0.35 [0.34, 0.36], the teacher itself 0.60; slots of the summary
+    83 %; NDCG of user profiles 0.42, the teacher's 0.43.
 """
 
 from ml_collections import ConfigDict
