@@ -24,7 +24,6 @@ from eagle_jax.evaluation.consistency_table import (
 from eagle_jax.language_model.embedding_lm import EmbeddingLM
 from eagle_jax.language_model.local import LocalGenerator
 from eagle_jax.pipeline.catalogue_stage import fingerprint, run_catalogue_stage, split_catalogue
-from eagle_jax.pipeline.elm_bar import measure_bar
 from eagle_jax.pipeline.elm_curves import Paths
 from eagle_jax.pipeline.elm_evaluation import (
     ELM,
@@ -57,11 +56,6 @@ GROUPS = {
 }
 
 
-def run_elm(experiment: ElmExperiment, workdir: Path) -> Path:
-    """Runs what is not done yet and returns the folder of the results."""
-    return ElmRun(experiment, WorkDirectory(workdir)).run()
-
-
 class ElmRun:
     """One experiment in one work directory: what each stage reads, and timing."""
 
@@ -73,12 +67,30 @@ class ElmRun:
         self.split = split_catalogue(self.catalogue, experiment.split)
 
     def run(self) -> Path:
-        self.spaces = self._prepare_spaces()
-        self.examples = self._write_examples()
-        self.elm = self._train()
+        """Runs what is not done yet and returns the folder of the results."""
+        self.prepare()
+        self.elms = {seed: self.train(seed) for seed in self.experiment.elm_seeds}
         answers = self._answer()
         curves = self._walk()
         return self._report(answers, curves)
+
+    def prepare(self) -> None:
+        """Stages 1 to 3: spaces, and examples with what the teacher says of them."""
+        self.spaces = self._prepare_spaces()
+        self.examples = self._write_examples()
+
+    def train(self, seed: int) -> EmbeddingLM:
+        """Stage 4, for one seed."""
+        settings = self.experiment
+        with self._stage(
+            f"elm_{seed}", "examples", elm=settings.elm, models=settings.models,
+            reader=self._reader().name, seed=seed,
+        ) as stage:  # fmt: skip
+            return run_elm_stage(
+                stage, self.examples["train"], self.spaces, self.split.entities["train"],
+                self.split.users["train"], settings.models, settings.elm,
+                derive_seed(settings.seed, 4, seed),
+            )  # fmt: skip
 
     def _write(self, rows: Sequence[Row], use: int) -> list[Row]:
         """Every row with the teacher's answer."""
@@ -124,18 +136,14 @@ class ElmRun:
                 self.workdir.root / _CACHE,
             )  # fmt: skip
 
-    def _train(self) -> EmbeddingLM:
-        """Stage 4."""
-        settings = self.experiment
-        with self._stage(
-            "elm", "examples", elm=settings.elm, models=settings.models,
-            reader=self._reader().name,
-        ) as stage:  # fmt: skip
-            return run_elm_stage(
-                stage, self.examples["train"], self.spaces, self.split.entities["train"],
-                self.split.users["train"], settings.models, settings.elm,
-                derive_seed(settings.seed, 4),
-            )  # fmt: skip
+    @property
+    def elm(self) -> EmbeddingLM:
+        """That of the first seed: paths are decoded by it, and questions answered."""
+        return self.elms[self.experiment.elm_seeds[0]]
+
+    def _of_elms(self) -> list[str]:
+        """Names of the stages that train them."""
+        return [f"elm_{seed}" for seed in self.experiment.elm_seeds]
 
     def _reader(self) -> LocalGenerator:
         """The ELM's base, which reads titles."""
@@ -146,10 +154,10 @@ class ElmRun:
         """Stage 5: what every system writes for the held-out examples."""
         evaluation = self.experiment.evaluation
         with self._stage(
-            "answers", "elm", seeds=evaluation.seeds, sampling=evaluation.sampling
+            "answers", *self._of_elms(), sampling=evaluation.sampling
         ) as stage:
             answers = answer_all(
-                stage, self.examples["test"], self.catalogue, self.split, self.spaces, self.elm,
+                stage, self.examples["test"], self.catalogue, self.split, self.spaces, self.elms,
                 self._reader(), self._write, evaluation, derive_seed(self.experiment.seed, 5),
             )  # fmt: skip
             if not stage.is_complete():
@@ -160,7 +168,7 @@ class ElmRun:
         """Stage 6: films and users that do not exist."""
         evaluation = self.experiment.evaluation
         with self._stage(
-            "paths", "elm", curves=evaluation.curves, sampling=evaluation.sampling,
+            "paths", *self._of_elms()[:1], curves=evaluation.curves, sampling=evaluation.sampling,
             bootstrap=evaluation.bootstrap,
         ) as stage:  # fmt: skip
             if not stage.is_complete():
@@ -186,7 +194,6 @@ class ElmRun:
                 )
                 table = self._table([record for own in records for record in own])
                 stage.write_json("consistency.json", table)
-                stage.write_json("bar.json", measure_bar(table))
                 stage.write_json("curves.json", curves)
                 stage.write_jsonl("samples.jsonl", samples)
                 stage.write_json("facts.json", self._facts())
@@ -208,14 +215,14 @@ class ElmRun:
             "catalogue": self.stages["catalogue"].read_json("facts.json"),
             "space": self.stages["space"].read_json("facts.json"),
             "targets": self.stages["examples"].read_json("facts.json"),
-            "training": self.stages["elm"].read_json("training.json"),
+            "training": self.stages[self._of_elms()[0]].read_json("training.json"),
             "num_training_examples": len(self.examples["train"]),
             "num_test_films": len({row["items"][0] for row in test if row["task"] != PROFILE}),
             "num_test_users": len({row["user"] for row in test if row["task"] == PROFILE}),
             "chance": measure_chance(test, self.catalogue, self.split, self.spaces),
-            "seeds": list(self.experiment.evaluation.seeds),
+            "seeds": list(self.experiment.elm_seeds),
             "models": {
-                "elm": self.elm.name, "reader": self._reader().name,
+                "elm": [elm.name for elm in self.elms.values()], "reader": self._reader().name,
                 "features": self.spaces.features.name, "teacher": grammar_teacher().name,
             },
         }  # fmt: skip

@@ -6,7 +6,7 @@ Axis letters: `B` answers, `d` width.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,13 +63,13 @@ def answer_all(
     catalogue: Catalogue,
     split: Split,
     spaces: Spaces,
-    elm: EmbeddingLM,
+    elms: Mapping[int, EmbeddingLM],
     reader: LocalGenerator,
     write: TeacherFn,
     settings: ElmEvaluationSettings,
     seed: int,
 ) -> list[Answers]:
-    """The ELM and the reader that is told titles once for each seed, the others once."""
+    """The ELM of each seed, and the reader that is told titles as often; the others once."""
     nothing = [None] * len(rows)
     nearest = [_nearest(row, spaces, split) for row in rows]
     of_nearest = [row["target"] for row in write(nearest, 2)]
@@ -77,19 +77,18 @@ def answer_all(
         Answers(system=TEACHER, seed=0, texts=[row["target"] for row in rows], reasons=nothing),
         Answers(system=NEAREST, seed=0, texts=of_nearest, reasons=nothing),
     ]
-    prompts = {
-        ELM: (elm, elm_prompts(rows, spaces)),
-        TEXT_ONLY: (reader, text_only_prompts(BOOK, rows, titles_of(catalogue))),
-    }
-    for number, (system, (generator, asked)) in enumerate(prompts.items()):
-        for index, own_seed in enumerate(settings.seeds):
+    embedded = elm_prompts(rows, spaces)
+    titled = text_only_prompts(BOOK, rows, titles_of(catalogue))
+    asked = [(ELM, own_seed, elm, embedded) for own_seed, elm in elms.items()]
+    asked += [(TEXT_ONLY, own_seed, reader, titled) for own_seed in elms]
+    for number, (system, own_seed, generator, prompts) in enumerate(asked):
 
-            def generate(generator=generator, asked=asked, own_seed=own_seed, number=number):
-                drawn = derive_seed(seed, number, own_seed)
-                return read_outputs(generator.generate(asked, settings.sampling, drawn))._asdict()
+        def generate(generator=generator, prompts=prompts, number=number):
+            drawn = derive_seed(seed, number)
+            return read_outputs(generator.generate(prompts, settings.sampling, drawn))._asdict()
 
-            outputs = stage.chunk(number * len(settings.seeds) + index, generate)
-            answers.append(Answers(system=system, seed=own_seed, **outputs))
+        outputs = stage.chunk(number, generate)
+        answers.append(Answers(system=system, seed=own_seed, **outputs))
     return answers
 
 

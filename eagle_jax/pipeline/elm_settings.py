@@ -103,11 +103,10 @@ class ElmCurveSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ElmEvaluationSettings:
-    """Held-out examples of each task, answered once for each seed."""
+    """How many held-out examples of each task, and how they are answered and scored."""
 
     per_movie_task: int
     profiles: int
-    seeds: tuple[int, ...]
     sampling: SamplingSettings
     bootstrap: BootstrapSettings
     samples_per_task: int
@@ -121,10 +120,14 @@ class ElmEvaluationSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ElmExperiment:
-    """Everything; a config file gives every field a value."""
+    """Everything; a config file gives every field a value.
+
+    elm_seeds: an ELM is trained for each and answers once; so does who is told titles.
+    """
 
     title: str
     seed: int
+    elm_seeds: tuple[int, ...]
     catalogue: MiniLensSettings
     split: SplitSettings
     wals: WALSSettings
@@ -134,3 +137,7 @@ class ElmExperiment:
     examples: ElmExampleSettings
     elm: ElmStageSettings
     evaluation: ElmEvaluationSettings
+
+    def __post_init__(self):
+        if not self.elm_seeds or len(set(self.elm_seeds)) < len(self.elm_seeds):
+            raise UserError(f"elm_seeds: at least one, none twice, got {self.elm_seeds}")

@@ -17,9 +17,8 @@ from eagle_jax.base.work_directory import WorkDirectory
 from eagle_jax.data.tasks import BEHAVIORAL, SEMANTIC
 from eagle_jax.embeddings.wals import predict_ratings
 from eagle_jax.pipeline import elm_stage
-from eagle_jax.pipeline.elm import ElmRun, run_elm
+from eagle_jax.pipeline.elm import ElmRun
 from eagle_jax.pipeline.elm_ask import ask_elm, explorer_of
-from eagle_jax.pipeline.elm_bar import measure_bar
 from eagle_jax.pipeline.elm_report_stage import report_elm
 from eagle_jax.pipeline.elm_settings import (
     SINGLE_MOVIE,
@@ -59,7 +58,7 @@ def done(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(elm_stage, "train_elm", _stop)
         with pytest.raises(KeyboardInterrupt):
-            run_elm(tiny(), workdir)
+            ElmRun(tiny(), WorkDirectory(workdir)).run()
         patch.setattr(elm_stage, "train_elm", real)
         run = ElmRun(tiny(), WorkDirectory(workdir))
         results = run.run()
@@ -125,7 +124,7 @@ def test_batches_depend_on_the_step_only_and_hold_about_as_many_tokens(done):
 def test_a_finished_run_is_not_computed_again(done, monkeypatch):
     run, results = done
     monkeypatch.setattr(elm_stage, "train_elm", _stop)
-    assert run_elm(tiny(), run.workdir.root) == results
+    assert ElmRun(tiny(), WorkDirectory(run.workdir.root)).run() == results
 
 
 def test_a_finished_run_is_reported(done):
@@ -161,29 +160,6 @@ def test_a_finished_run_can_be_asked(done, monkeypatch, capsys):
     assert told[2].startswith("no user 'u9999': did you mean u")
 
 
-def _table(ours: float, nearest: float, slots: float, profile: float):
-    def cell(mean):
-        return {"mean": mean, "low": mean - 0.05, "high": mean + 0.05}
-
-    rows = [
-        ("single-movie tasks", "elm", {"sc": cell(ours)}),
-        ("single-movie tasks", "nearest", {"sc": cell(nearest)}),
-        ("summary", "elm", {"slots": cell(slots)}),
-        ("user_profile", "elm", {"bc/ndcg": cell(profile)}),
-        ("user_profile", "teacher", {"bc/ndcg": cell(0.8)}),
-    ]
-    return {"rows": [{"group": g, "system": s, "cells": c} for g, s, c in rows]}
-
-
-def test_the_bar_by_hand():
-    met = measure_bar(_table(0.9, 0.5, 0.86, 0.73))
-    assert [row["met"] for row in met] == [True, True, True]
-    assert met[0]["value"] == pytest.approx(0.3)
-    # Higher, yet the intervals touch; one slot in a hundred short; 89 % of the teacher's.
-    short = measure_bar(_table(0.59, 0.5, 0.84, 0.71))
-    assert [row["met"] for row in short] == [False, False, False]
-
-
 def test_settings_name_what_is_wrong():
     assert len(SINGLE_MOVIE) == 19 and len(TWO_MOVIES) == 5
     space = tiny().space
@@ -193,3 +169,5 @@ def test_settings_name_what_is_wrong():
         dataclasses.replace(tiny().evaluation.curves, num_paths=1)
     with pytest.raises(UserError, match="profiles must be at least 2, got 1"):
         dataclasses.replace(tiny().evaluation, profiles=1)
+    with pytest.raises(UserError, match="elm_seeds: at least one, none twice, got \\(1, 1\\)"):
+        dataclasses.replace(tiny(), elm_seeds=(1, 1))
