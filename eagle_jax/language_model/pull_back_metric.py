@@ -1,7 +1,7 @@
 """The pull-back metric of an ELM: how far what it writes moves when its input embedding moves.
 
-Tennenholtz et al. 2024 (EAGLE), section 2: a decoder g makes a metric J'J of the domain space, J its
-Jacobian. Axes: B batch, T tokens, V vocabulary, d domain width, D model width.
+Tennenholtz et al. 2024 (EAGLE), section 2: a decoder g of Jacobian J makes a metric J'J of the
+domain space. Axes: B batch, T tokens, V vocabulary, d domain width, D model width.
 """
 
 from __future__ import annotations

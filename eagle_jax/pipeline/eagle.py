@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from eagle_jax.base.atomic_files import replace_atomically
-from eagle_jax.base.errors import CorruptArtifactError, DiskFullError
+import numpy as np
+
 from eagle_jax.base.processes import from_primary, is_primary
 from eagle_jax.base.prompts import PROMPT_BOOKS
+from eagle_jax.base.run_notes import add_seconds, stage_seconds, write_note
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder, WorkDirectory
 from eagle_jax.environment.candidate_actions import ProposalContext
@@ -21,7 +21,7 @@ from eagle_jax.environment.llm_environment import LLMEnvironment
 from eagle_jax.evaluation.content_gap import HELD_OUT, TRAIN
 from eagle_jax.language_model.generation_cache import GenerationCache
 from eagle_jax.language_model.hf_checkpoints import LanguageModel
-from eagle_jax.language_model.local import LocalGenerator
+from eagle_jax.language_model.local import LocalGenerator, identity
 from eagle_jax.language_model.remote import RemoteGenerator
 from eagle_jax.language_model.sharding import MeshSettings
 from eagle_jax.pipeline.candidate_stage import CandidateSet, run_candidate_stage
@@ -31,6 +31,8 @@ from eagle_jax.pipeline.catalogue_stage import (
     run_catalogue_stage,
     split_catalogue,
 )
+from eagle_jax.pipeline.elm_baseline import run_elm_decoder_stage
+from eagle_jax.pipeline.elm_search_stage import ElmWriter, run_elm_search_stage
 from eagle_jax.pipeline.encoder_stage import Scorer, run_encoder_stage
 from eagle_jax.pipeline.evaluation_stage import Contestants, Evaluation, run_evaluation_stage
 from eagle_jax.pipeline.models import load_features, load_model
@@ -47,7 +49,6 @@ from eagle_jax.pipeline.report_stage import make_report
 from eagle_jax.pipeline.settings import REMOTE, EagleExperiment
 from eagle_jax.training.eagle_pair_update import PreferenceAgentSettings
 
-_TIMES = "times.json"
 _GENERATIONS, _USAGE = "generations.sqlite", "remote_usage.json"
 
 
@@ -96,9 +97,11 @@ class _Run:
                 for seed in self.experiment.agent.seeds
             ]
             calls[kind] = sum(spent) / max(len(spent), 1)
-        self._evaluate(Contestants(references, agents, preference_agents, calls))
+        elms = {} if self.experiment.elm_baseline is None else self._elm_writers()
+        self._evaluate(Contestants(references, agents, preference_agents, calls, elms))
         html, _ = make_report(
-            self.workdir.root, self.experiment, self.stages, self.scorers[TRAIN], self._seconds(),
+            self.workdir.root, self.experiment, self.stages, self.scorers[TRAIN],
+            stage_seconds(self.workdir.root),
             from_primary("sum what remote models took", self._usage),
         )  # fmt: skip
         return html
@@ -218,6 +221,27 @@ class _Run:
                 self.episodes, settings, preference, self.experiment.policy_training, own,
             )  # fmt: skip
 
+    def _elm_writers(self) -> dict[int, ElmWriter]:
+        """ELM as the baseline: a decoder for each seed, and where all of them are asked."""
+        experiment, settings = self.experiment, self.experiment.elm_baseline
+        base = load_model(settings.decoder.reader, mesh=experiment.mesh)
+        embeddings, decoders = np.asarray(self.wals.item_embeddings), {}
+        for own in settings.seeds:
+            with self._stage(
+                f"elm_{own}", "encoders", decoder=settings.decoder, seed=own, reader=identity(base)
+            ) as stage:
+                decoders[own] = run_elm_decoder_stage(
+                    stage, base, self.catalogue, self.split, embeddings, self.book,
+                    self.scorers[TRAIN], experiment.models, settings.decoder,
+                    derive_seed(experiment.seed, 9, own),
+                )  # fmt: skip
+        of_seeds = [f"elm_{own}" for own in decoders]
+        with self._stage("elm_search", "profiles", *of_seeds, search=settings.search) as stage:
+            return run_elm_search_stage(
+                stage, self.episodes, embeddings, decoders, self.scorers, settings.search,
+                experiment.evaluation.bootstrap, derive_seed(experiment.seed, 10),
+            )  # fmt: skip
+
     def _evaluate(self, contestants: Contestants) -> None:
         """Stage 8: in the training environment and, where asked for, another one; then rated."""
         settings = self.experiment
@@ -229,7 +253,7 @@ class _Run:
             self.episodes, self.scorers, settings.models, settings.agent.training,
             settings.evaluation, transfer, rater, derive_seed(settings.seed, 8),
         )  # fmt: skip
-        of_policies = ("agent_", "preference_agent_", "reference_")
+        of_policies = ("agent_", "preference_agent_", "reference_", "elm_search")
         before = [name for name in self.stages if name.startswith(of_policies)]
         with self._stage(
             "evaluation", *before, evaluation=settings.evaluation,
@@ -270,31 +294,10 @@ class _Run:
             yield stage
         finally:
             if not done and self.workdir.root.exists():
-                self._add_seconds(name, time.monotonic() - started)
+                add_seconds(self.workdir.root, name, time.monotonic() - started)
                 if self.remote and is_primary():
-                    self._write_json(_USAGE, self._usage())
-
-    def _add_seconds(self, name: str, seconds: float) -> None:
-        total = self._seconds()
-        total[name] = round(total.get(name, 0.0) + seconds, 1)
-        self._write_json(_TIMES, total)
+                    write_note(self.workdir.root / _USAGE, self._usage())
 
     def _usage(self) -> list[dict[str, Any]]:
         """What each remote model took, over all runs of this work directory."""
         return [{"name": name, **generator.usage()} for name, generator in self.remote.items()]
-
-    def _write_json(self, file: str, value: Any) -> None:
-        if not is_primary():
-            return
-        path, text = self.workdir.root / file, json.dumps(value, indent=1) + "\n"
-        with contextlib.suppress(DiskFullError):  # the stage's own error says it better
-            # Not `write_atomically`: this process may be the only one that failed.
-            replace_atomically(path, lambda stream: stream.write(text.encode()))
-
-    def _seconds(self) -> dict[str, float]:
-        """Wall-clock time of each stage, over all runs of this work directory."""
-        path = self.workdir.root / _TIMES
-        try:
-            return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        except ValueError as error:
-            raise CorruptArtifactError(f"{path}: cannot be read: {error}; remove it") from error

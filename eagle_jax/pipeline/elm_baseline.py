@@ -7,8 +7,8 @@ Axes: N entities, B points, d domain width.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
 from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
