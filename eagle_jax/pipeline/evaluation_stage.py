@@ -283,7 +283,8 @@ def comparison_pairs(rows: Sequence[str]) -> list[tuple[str, str]]:
             continue
         pairs += [(row, other) for other in rows if other.startswith("best of ")
                   and other.endswith(f", {kind}")]  # fmt: skip
-        pairs += [(row, ELM)] if ELM in rows else []
+        if ELM in rows and not row.endswith(TRANSFER):
+            pairs.append((row, ELM))
         if kind == "g_optimal":
             others = [r for r in rows if r.startswith(EAGLE) and not r.endswith(TRANSFER)]
             pairs += [(row, other) for other in others if other != row]
