@@ -20,6 +20,7 @@ from eagle_jax.evaluation import elm_figures, figures
 from eagle_jax.evaluation.elm_verdict import (
     ELM,
     FAILS,
+    FILM_MIXTURE,
     HOLDS,
     MEASURE_NAMES,
     MET,
@@ -29,6 +30,7 @@ from eagle_jax.evaluation.elm_verdict import (
     PROFILE,
     SYSTEM_NAMES,
     TEACHER,
+    USER_MIXTURE,
     Rows,
     find_cell,
     judge_bar,
@@ -40,9 +42,11 @@ from eagle_jax.evaluation.report import flatten_settings, template_environment
 _MEANINGS = {
     "sc": "Cosine of the text, embedded again, with the embedding that was decoded; for two movies "
     "with that of the teacher's text, which has 1 by itself (section 3.2, appendix B). The "
-    "paper's: table 2.",
+    "paper's: table 2. Film mixture: the middle of two films (figure 3).",
     "bc/spearman": "Users ranked by the text of a movie, items by the text of a profile, against "
-    "the given ratings; unrated is 0 (section 3.2, appendix B). The paper's: table 2.",
+    "the given ratings; unrated is 0 (section 3.2, appendix B). User mixture: the middle of two "
+    "users (figure 3), against the ratings that matrix factorisation predicts. The paper's: table "
+    "2.",
     "bc/ndcg": "The same ranking by NDCG with gains 2^rating - 1. Table 2 has none.",
     "slots": "Share of what the text should say that the grammar's parser reads from it. The paper "
     "has no such measure.",
@@ -187,7 +191,7 @@ def _of_paper(tasks: Sequence[str], measure: str) -> float | None:
 
 
 def _comparisons(consistency: Mapping[str, Any], tasks: Sequence[str]) -> list[dict[str, Any]]:
-    """Those of whole groups, and of the profile, which is a group of its own."""
+    """Those of whole groups, and of the profile and mixtures, each a group of its own."""
     return [
         {
             **row, "group": row["group"].replace("_", " "),
@@ -195,7 +199,7 @@ def _comparisons(consistency: Mapping[str, Any], tasks: Sequence[str]) -> list[d
             "measure": MEASURE_NAMES.get(row["measure"], row["measure"]),
         }
         for row in consistency["comparisons"]
-        if row["group"] not in tasks or row["group"] == PROFILE
+        if row["group"] not in tasks or row["group"] in (PROFILE, FILM_MIXTURE, USER_MIXTURE)
     ]  # fmt: skip
 
 

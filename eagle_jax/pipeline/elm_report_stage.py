@@ -25,9 +25,8 @@ _NOT_REPRODUCED = (
     "the teacher are those of MiniLens, a synthetic world whose grammar writes and reads texts.",
     "PaLM 2-XS as the model and 320,000 steps: a MiniLens-LM and the steps in the settings.",
     "PaLM 2-L and GPT 4 as text-only baselines (figure 3): here the model before it was given "
-    "embeddings, which reads titles.",
-    "Text-only models about mixtures of films and users (figure 3): here about films that exist.",
-    "The line of the ground truth in figure 5.",
+    "embeddings, which reads titles. It was never shown an example before a question: that row is "
+    "the paper's form, not a fair chance.",
     "One model for films and another for profiles: here one for both.",
     "Amazon's products (appendix A, table 4): the six tasks are in the table of tasks, but this "
     "run has no products.",

@@ -146,6 +146,8 @@ def _evaluation(config: ConfigDict) -> None:
                 "alphas": (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0),
                 "tags": ("horror", "grim"),
                 "steps": (0.0, 1.0, 2.0, 3.0, 4.0),
+                "cav_kinds": ("linear", "ranking"),
+                "lower_per_positive": 8,
                 "cavs": {
                     "penalties": (0.01, 0.1, 1.0), "num_folds": 4, "min_positives": 8,
                     "tolerance": 1e-5, "max_iterations": 50, "seed": 0,

@@ -16,6 +16,7 @@ from eagle_jax.data.tasks import TASKS
 from eagle_jax.evaluation.elm_report import ReportInput, write_elm_report
 from eagle_jax.evaluation.elm_verdict import (
     FAILS,
+    FILM_MIXTURE,
     HOLDS,
     MET,
     MISSED,
@@ -24,6 +25,7 @@ from eagle_jax.evaluation.elm_verdict import (
     SINGLE,
     TWO,
     UNDECIDED,
+    USER_MIXTURE,
     judge_bar,
     paper_claims,
     summarize,
@@ -34,8 +36,10 @@ _EVIL = "<script>alert(1)</script> | [x](y) **bold** <img src=http://a.example/x
 _GROUPS = {
     SINGLE: ["summary", "pitch"], TWO: ["similarities"], PROFILE: [PROFILE],
     "summary": ["summary"], "pitch": ["pitch"], "similarities": ["similarities"],
+    FILM_MIXTURE: [FILM_MIXTURE], USER_MIXTURE: [USER_MIXTURE],
 }  # fmt: skip
 _SC = {"elm": 0.8, "teacher": 0.9, "nearest": 0.6, "text_only": 0.5}
+_MIXED = ("elm", "text_only")  # who answers about mixtures
 
 
 def _cell(mean, half=0.02):
@@ -43,9 +47,9 @@ def _cell(mean, half=0.02):
 
 
 def _row(group, system, seeds=3):
-    if group == PROFILE:
+    if group in (PROFILE, USER_MIXTURE):
         cells = {"bc/ndcg": _cell(_SC[system] - 0.1), "bc/spearman": _cell(0.25)}
-    elif group in (TWO, "similarities"):
+    elif group in (TWO, "similarities", FILM_MIXTURE):
         cells = {"sc": _cell(_SC[system] - 0.125)}
     else:
         cells = {"sc": _cell(_SC[system]), "slots": _cell(0.875), "bc/spearman": _cell(0.375)}
@@ -62,7 +66,7 @@ def _curve(kind, path, means, name="a path"):
     return {
         "name": name, "kind": kind, "path": path, "how": None, "task": "summary",
         "tag": None if path == "interpolation" else "funny",
-        **({"chance": {"bc/ndcg": 0.3}} if kind == "behavioral" else {}),
+        **({"chance": {"bc/ndcg": 0.3}, "truth": {"bc/ndcg": 0.6}} if kind == "behavioral" else {}),
         "rows": [
             {"position": at, "num_outputs": 8, "num_malformed": 0, "cells": {measure: _cell(mean)}}
             for at, mean in zip(positions, means, strict=True)
@@ -87,7 +91,11 @@ def data():
         confidence=0.95,
         consistency={
             "groups": _GROUPS,
-            "rows": [_row(group, system) for group in _GROUPS for system in _SC],
+            "rows": [
+                _row(group, system)
+                for group in _GROUPS
+                for system in (_MIXED if group in (FILM_MIXTURE, USER_MIXTURE) else _SC)
+            ],
             "comparisons": [
                 {"group": group, "system": "elm", "baseline": "nearest", "measure": "sc",
                  "system_mean": _cell(0.8), "baseline_mean": _cell(0.6),
@@ -263,10 +271,9 @@ def test_claims_turn_with_the_numbers(data):
     better = _with(rows, TWO, "elm", "sc", _cell(0.9))
     assert verdicts(better, curves)[0] == FAILS
     assert verdicts(_with(rows, TWO, "elm", "sc", _cell(0.79)), curves)[0] == UNDECIDED
-    # Text-only above ELM on one of three comparisons: they do not agree.
-    assert verdicts(_with(rows, PROFILE, "text_only", "bc/ndcg", _cell(0.9)), curves)[1] == (
-        UNDECIDED
-    )
+    # Text-only above ELM on one of two comparisons: they do not agree.
+    above = _with(rows, USER_MIXTURE, "text_only", "bc/ndcg", _cell(0.9))
+    assert verdicts(above, curves)[1] == UNDECIDED
     opposite = [
         _curve("semantic", "interpolation", [0.7, 0.8, 0.7]),
         _curve("semantic", "extrapolation", [0.6, 0.7, 0.8]),

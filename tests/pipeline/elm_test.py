@@ -73,7 +73,7 @@ def test_every_task_is_scored_for_every_system(done):
     run, results = done
     table = json.loads((results / "consistency.json").read_text())
     found = {(row["group"], row["system"]) for row in table["rows"]}
-    systems = {"elm", "teacher", "nearest", "text_only"}
+    systems = {"elm", "teacher", "nearest", "text_only", "text_only_example"}
     assert found >= {(task, system) for task in TASK_NAMES for system in systems}
     cells = {(row["group"], row["system"]): row["cells"] for row in table["rows"]}
     # The grammar has all slots of its own answers right, whatever a model does.
@@ -84,8 +84,10 @@ def test_every_task_is_scored_for_every_system(done):
     assert names == {
         "between two films, linear",
         "between two users, linear",
-        "towards 'betrayal'",
-        "users towards 'betrayal'",
+        "towards 'betrayal', linear CAV",
+        "towards 'betrayal', ranking CAV",
+        "users towards 'betrayal', linear CAV",
+        "users towards 'betrayal', ranking CAV",
     }
 
 
