@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from eagle_jax.base.atomic_files import replace_atomically
-from eagle_jax.base.errors import CorruptArtifactError, DiskFullError
-from eagle_jax.base.processes import from_primary, is_primary
+from eagle_jax.base.processes import from_primary
 from eagle_jax.base.prompts import PROMPT_BOOKS
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder, WorkDirectory
@@ -45,9 +41,9 @@ from eagle_jax.pipeline.policy_stages import (
 from eagle_jax.pipeline.profile_stage import run_profile_stage
 from eagle_jax.pipeline.report_stage import make_report
 from eagle_jax.pipeline.settings import REMOTE, EagleExperiment
+from eagle_jax.pipeline.stage_times import StageTimes, write_summary
 from eagle_jax.training.eagle_pair_update import PreferenceAgentSettings
 
-_TIMES = "times.json"
 _GENERATIONS, _USAGE = "generations.sqlite", "remote_usage.json"
 
 
@@ -72,6 +68,7 @@ class _Run:
         self.experiment = experiment
         self.workdir = workdir
         self.stages: dict[str, StageFolder] = {}
+        self.times = StageTimes(workdir.root)
         self.book = PROMPT_BOOKS[experiment.prompts]
         cache = GenerationCache(workdir.root / _GENERATIONS)
         self.remote = {
@@ -98,8 +95,8 @@ class _Run:
             calls[kind] = sum(spent) / max(len(spent), 1)
         self._evaluate(Contestants(references, agents, preference_agents, calls))
         html, _ = make_report(
-            self.workdir.root, self.experiment, self.stages, self.scorers[TRAIN], self._seconds(),
-            from_primary("sum what remote models took", self._usage),
+            self.workdir.root, self.experiment, self.stages, self.scorers[TRAIN],
+            self.times.seconds(), from_primary("sum what remote models took", self._usage),
         )  # fmt: skip
         return html
 
@@ -265,36 +262,14 @@ class _Run:
         settings |= {"prompts": self.experiment.prompts, "experiment_seed": self.experiment.seed}
         stage = self.workdir.stage(name, settings, depends)
         self.stages[name] = stage
-        done, started = stage.is_complete(), time.monotonic()
+        done = stage.is_complete()
         try:
-            yield stage
+            with self.times.measured(name, stage):
+                yield stage
         finally:
-            if not done and self.workdir.root.exists():
-                self._add_seconds(name, time.monotonic() - started)
-                if self.remote and is_primary():
-                    self._write_json(_USAGE, self._usage())
-
-    def _add_seconds(self, name: str, seconds: float) -> None:
-        total = self._seconds()
-        total[name] = round(total.get(name, 0.0) + seconds, 1)
-        self._write_json(_TIMES, total)
+            if self.remote and not done and self.workdir.root.exists():
+                write_summary(self.workdir.root / _USAGE, self._usage())
 
     def _usage(self) -> list[dict[str, Any]]:
         """What each remote model took, over all runs of this work directory."""
         return [{"name": name, **generator.usage()} for name, generator in self.remote.items()]
-
-    def _write_json(self, file: str, value: Any) -> None:
-        if not is_primary():
-            return
-        path, text = self.workdir.root / file, json.dumps(value, indent=1) + "\n"
-        with contextlib.suppress(DiskFullError):  # the stage's own error says it better
-            # Not `write_atomically`: this process may be the only one that failed.
-            replace_atomically(path, lambda stream: stream.write(text.encode()))
-
-    def _seconds(self) -> dict[str, float]:
-        """Wall-clock time of each stage, over all runs of this work directory."""
-        path = self.workdir.root / _TIMES
-        try:
-            return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        except ValueError as error:
-            raise CorruptArtifactError(f"{path}: cannot be read: {error}; remove it") from error

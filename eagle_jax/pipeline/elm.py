@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from eagle_jax.base.atomic_files import replace_atomically
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.processes import is_primary
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder, WorkDirectory
 from eagle_jax.data.minilens.world import make_catalogue
@@ -45,8 +41,9 @@ from eagle_jax.pipeline.elm_space import Spaces, run_space_stage
 from eagle_jax.pipeline.elm_stage import run_elm_stage
 from eagle_jax.pipeline.elm_teacher import ask_teacher, grammar_teacher, run_example_stage
 from eagle_jax.pipeline.models import load_features, load_model
+from eagle_jax.pipeline.stage_times import StageTimes
 
-_TIMES, _CACHE = "times.json", "teacher.sqlite"
+_CACHE = "teacher.sqlite"
 GROUPS = {
     "single-movie tasks": SINGLE_MOVIE,
     "two-movie tasks": TWO_MOVIES,
@@ -61,6 +58,7 @@ class ElmRun:
         self.experiment = experiment
         self.workdir = workdir
         self.stages: dict[str, StageFolder] = {}
+        self.times = StageTimes(workdir.root)
         self.catalogue = make_catalogue(experiment.catalogue)
         self.split = split_catalogue(self.catalogue, experiment.split)
 
@@ -264,16 +262,5 @@ class ElmRun:
         settings |= {"experiment_seed": self.experiment.seed}
         stage = self.workdir.stage(name, settings, depends)
         self.stages[name] = stage
-        done, started = stage.is_complete(), time.monotonic()
-        try:
+        with self.times.measured(name, stage):
             yield stage
-        finally:
-            if not done and self.workdir.root.exists() and is_primary():
-                self._add_seconds(name, time.monotonic() - started)
-
-    def _add_seconds(self, name: str, seconds: float) -> None:
-        path = self.workdir.root / _TIMES
-        total = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        total[name] = round(total.get(name, 0.0) + seconds, 1)
-        text = json.dumps(total, indent=1) + "\n"
-        replace_atomically(path, lambda stream: stream.write(text.encode()))

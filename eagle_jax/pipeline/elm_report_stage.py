@@ -38,7 +38,7 @@ def report_elm(run: ElmRun) -> Path:
     results, root, experiment = run.stages["results"], run.workdir.root, run.experiment
     facts: dict[str, Any] = dict(results.read_json("facts.json"))
     training = facts.pop("training")
-    facts["seconds"] = json.loads((root / "times.json").read_text(encoding="utf-8"))
+    facts["seconds"] = run.times.seconds()
     curves = results.read_json("curves.json")
     data = ReportInput(
         title=experiment.title,
