@@ -122,7 +122,7 @@ def _training(config: ConfigDict) -> None:
                     "num_steps": 100, "learning_rate": 3e-3, "warmup_steps": 10, **shared,
                 },
                 "stage2": {
-                    "num_steps": 1000, "learning_rate": 2e-3, "warmup_steps": 30, **shared,
+                    "num_steps": 900, "learning_rate": 2e-3, "warmup_steps": 30, **shared,
                 },
                 "mode2": "full",
                 "lora": None,
