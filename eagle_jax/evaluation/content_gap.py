@@ -1,7 +1,7 @@
 """Evaluation on held-out (anchor, user) pairs: every way to get a text is a row of episodes.
 
-A row is the anchor itself, a policy, or best-of-N with a policy. Its episodes become
-`EpisodeRecord`s, which are all that the tables and the report need.
+A row is the anchor itself, a policy, best-of-N with a policy, or texts that nobody rewrote. Its
+episodes become `EpisodeRecord`s, which are all that the tables and the report need.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.embeddings.utility import UtilityTerms
-from eagle_jax.environment.llm_environment import LLMEnvironment, Start
+from eagle_jax.environment.llm_environment import LLMEnvironment, Rewrite, Start
 from eagle_jax.environment.rollout import PolicyFn, rollout
 
 TRAIN, HELD_OUT = "train", "held_out"  # names of the encoders: the reward's, and an independent one
@@ -28,7 +28,8 @@ EmbedFn = Callable[[Sequence[str]], np.ndarray]  # descriptions -> [B, d]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Step:
-    """One change: the action (None if it was malformed), the text after it, what went wrong."""
+    """One change: the action (None: malformed, or none led here), the text after it, what went
+    wrong."""
 
     action: str | None
     description: str
@@ -112,6 +113,23 @@ def evaluate_anchor(
 ) -> list[EpisodeRecord]:
     """No change at all: what every other row has to beat."""
     return _records(row, seed, starts, [[()] for _ in starts], _keep_last, score_fns, embed_fn)
+
+
+def evaluate_texts(
+    row: str,
+    starts: Sequence[Start],
+    texts: Sequence[Rewrite],
+    seed: int,
+    score_fns: Mapping[str, ScoreFn],
+    embed_fn: EmbedFn,
+) -> list[EpisodeRecord]:
+    """One text per start that no action led to: one step and no environment call."""
+    episodes = []
+    for text in texts:
+        reasons = () if text.malformed is None else (text.malformed,)
+        step = Step(action=None, description=text.description, malformed=reasons)
+        episodes.append([(step,)])
+    return _records(row, seed, starts, episodes, _keep_last, score_fns, embed_fn)
 
 
 def evaluate_policy(

@@ -42,6 +42,14 @@ PAPER_TABLE = {
     "EAGLE, g_optimal": (0.74, 0.03, 0.76, 0.74, 0.47),
 }
 
+# Of the table of the ELM decoder's sweep: heading -> cell.
+SWEEP_COLUMNS = {
+    "U of the text": "train/utility",
+    "Held-out U": "held_out/utility",
+    "Distance": "distance",
+    "Well-formed": "well_formed_share",
+}
+
 _TOKEN = re.compile(r"#(?:BEGIN|END)_[A-Z_]+|[^\s#]+|#")
 
 
@@ -65,6 +73,9 @@ class ReportData:
     stages: Sequence[Mapping[str, Any]]
     rater: str  # a sentence or two: who answered the rater form
     remote: Sequence[Mapping[str, Any]]  # RemoteGenerator.usage and a name, for each remote model
+    # content_gap_table.summarize with metric, radius, length, point_utility and chosen: the ELM
+    # decoder on validation pairs; empty without one
+    decoder_sweep: Sequence[Mapping[str, Any]]
     not_reproduced: Sequence[str]
     settings: Mapping[str, Any]
     provenance: Mapping[str, Any]
@@ -174,6 +185,7 @@ def _context(data: ReportData) -> dict[str, Any]:
             ),
         ],
         "paper_source": PAPER_SOURCE,
+        "sweep_columns": SWEEP_COLUMNS,
         "encoder_titles": ENCODER_TITLES,
         "episodes": [_story(episode) for episode in data.episodes],
         "rated": bool(rated),

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from eagle_jax.base.processes import from_primary
 from eagle_jax.base.prompts import PROMPT_BOOKS
 from eagle_jax.base.seeds import derive_seed
@@ -17,7 +19,7 @@ from eagle_jax.environment.llm_environment import LLMEnvironment
 from eagle_jax.evaluation.content_gap import HELD_OUT, TRAIN
 from eagle_jax.language_model.generation_cache import GenerationCache
 from eagle_jax.language_model.hf_checkpoints import LanguageModel
-from eagle_jax.language_model.local import LocalGenerator
+from eagle_jax.language_model.local import LocalGenerator, identity
 from eagle_jax.language_model.remote import RemoteGenerator
 from eagle_jax.language_model.sharding import MeshSettings
 from eagle_jax.pipeline.candidate_stage import CandidateSet, run_candidate_stage
@@ -27,6 +29,8 @@ from eagle_jax.pipeline.catalogue_stage import (
     run_catalogue_stage,
     split_catalogue,
 )
+from eagle_jax.pipeline.elm_baseline import run_elm_decoder_stage
+from eagle_jax.pipeline.elm_search_stage import ElmWriter, run_elm_search_stage
 from eagle_jax.pipeline.encoder_stage import Scorer, run_encoder_stage
 from eagle_jax.pipeline.evaluation_stage import Contestants, Evaluation, run_evaluation_stage
 from eagle_jax.pipeline.models import load_features, load_model
@@ -93,7 +97,8 @@ class _Run:
                 for seed in self.experiment.agent.seeds
             ]
             calls[kind] = sum(spent) / max(len(spent), 1)
-        self._evaluate(Contestants(references, agents, preference_agents, calls))
+        elms = {} if self.experiment.elm_baseline is None else self._elm_writers()
+        self._evaluate(Contestants(references, agents, preference_agents, calls, elms))
         html, _ = make_report(
             self.workdir.root, self.experiment, self.stages, self.scorers[TRAIN],
             self.times.seconds(), from_primary("sum what remote models took", self._usage),
@@ -215,6 +220,27 @@ class _Run:
                 self.episodes, settings, preference, self.experiment.policy_training, own,
             )  # fmt: skip
 
+    def _elm_writers(self) -> dict[int, ElmWriter]:
+        """ELM as the baseline: a decoder for each seed, and where all of them are asked."""
+        experiment, settings = self.experiment, self.experiment.elm_baseline
+        base = load_model(settings.decoder.reader, mesh=experiment.mesh)
+        embeddings, decoders = np.asarray(self.wals.item_embeddings), {}
+        for own in settings.seeds:
+            with self._stage(
+                f"elm_{own}", "encoders", decoder=settings.decoder, seed=own, reader=identity(base)
+            ) as stage:
+                decoders[own] = run_elm_decoder_stage(
+                    stage, base, self.catalogue, self.split, embeddings, self.book,
+                    self.scorers[TRAIN], experiment.models, settings.decoder,
+                    derive_seed(experiment.seed, 9, own),
+                )  # fmt: skip
+        of_seeds = [f"elm_{own}" for own in decoders]
+        with self._stage("elm_search", "profiles", *of_seeds, search=settings.search) as stage:
+            return run_elm_search_stage(
+                stage, self.episodes, embeddings, decoders, self.scorers, settings.search,
+                experiment.evaluation.bootstrap, derive_seed(experiment.seed, 10),
+            )  # fmt: skip
+
     def _evaluate(self, contestants: Contestants) -> None:
         """Stage 8: in the training environment and, where asked for, another one; then rated."""
         settings = self.experiment
@@ -226,7 +252,7 @@ class _Run:
             self.episodes, self.scorers, settings.models, settings.agent.training,
             settings.evaluation, transfer, rater, derive_seed(settings.seed, 8),
         )  # fmt: skip
-        of_policies = ("agent_", "preference_agent_", "reference_")
+        of_policies = ("agent_", "preference_agent_", "reference_", "elm_search")
         before = [name for name in self.stages if name.startswith(of_policies)]
         with self._stage(
             "evaluation", *before, evaluation=settings.evaluation,

@@ -12,7 +12,7 @@ import numpy as np
 from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
-from eagle_jax.environment.llm_environment import LLMEnvironment, Start
+from eagle_jax.environment.llm_environment import LLMEnvironment, Rewrite, Start
 from eagle_jax.environment.rollout import PolicyFn
 from eagle_jax.evaluation.content_gap import (
     TRAIN,
@@ -21,6 +21,7 @@ from eagle_jax.evaluation.content_gap import (
     evaluate_anchor,
     evaluate_best_of_n,
     evaluate_policy,
+    evaluate_texts,
 )
 from eagle_jax.evaluation.content_gap_table import compare, malformed_counts, summarize
 from eagle_jax.evaluation.rater import rate_episodes
@@ -35,21 +36,27 @@ from eagle_jax.training.policy import make_policy_fn
 from eagle_jax.training.train_state import EagleSettings
 
 ANCHOR = "anchor"
+ELM = "ELM decoder"
 EAGLE, DPO = "EAGLE, ", "DPO, "  # what begins the names of agents' rows
 TRANSFER = ", other environment"  # what ends the names of rows that the agent did not train in
+
+# (starts, seed) -> their texts; the anchor where malformed.
+WriterFn = Callable[[Sequence[Start], int], list[Rewrite]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Contestants:
     """References by kind, agents by kind and seed, and what their training cost.
 
-    agents: by REINFORCE, preference_agents: by DPO, if there are any.
+    agents: by REINFORCE, preference_agents: by DPO, if there are any. elm_writers: ELM as the
+    baseline, by seed, if it is asked for.
     """
 
     references: Mapping[str, LanguageModel]
     agents: Mapping[str, Mapping[int, LanguageModel]]
     preference_agents: Mapping[str, Mapping[int, LanguageModel]]
     training_calls: Mapping[str, float]  # environment calls per agent, mean over seeds
+    elm_writers: Mapping[int, WriterFn]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +118,13 @@ class Evaluation:
             }
 
         rows = {ANCHOR: {0: lambda: evaluate_anchor(ANCHOR, seed=0, **shared)}}
+        if contestants.elm_writers:
+            rows[ELM] = {
+                seed: lambda seed=seed, write=write: evaluate_texts(
+                    ELM, texts=write(starts, derive_seed(self.seed, 4, seed)), seed=seed, **shared
+                )
+                for seed, write in contestants.elm_writers.items()
+            }
         environments = {"": home}
         if self.transfer_environment is not None:
             environments[TRANSFER] = self.transfer_environment
@@ -256,9 +270,9 @@ def _reachable(
 
 
 def comparison_pairs(rows: Sequence[str]) -> list[tuple[str, str]]:
-    """EAGLE against its anchor, its own reference and best-of-N; g_optimal against the others; DPO
-    against its anchor, its own reference and EAGLE."""
-    pairs = []
+    """EAGLE against its anchor, its own reference, best-of-N and ELM; g_optimal against the others;
+    DPO against its anchor, its own reference and EAGLE; ELM against its anchor."""
+    pairs = [(ELM, ANCHOR)] if ELM in rows else []
     for row in rows:
         if not row.startswith((EAGLE, DPO)):
             continue
@@ -269,6 +283,8 @@ def comparison_pairs(rows: Sequence[str]) -> list[tuple[str, str]]:
             continue
         pairs += [(row, other) for other in rows if other.startswith("best of ")
                   and other.endswith(f", {kind}")]  # fmt: skip
+        if ELM in rows and not row.endswith(TRANSFER):
+            pairs.append((row, ELM))
         if kind == "g_optimal":
             others = [r for r in rows if r.startswith(EAGLE) and not r.endswith(TRANSFER)]
             pairs += [(row, other) for other in others if other != row]

@@ -16,14 +16,16 @@ from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.evaluation.content_gap import HELD_OUT, TRAIN
 from eagle_jax.evaluation.figures import embedding_picture
 from eagle_jax.evaluation.report import ReportData, learning_curve, write_report
+from eagle_jax.pipeline.elm_baseline_report import SEARCH, elm_facts, sweep
 from eagle_jax.pipeline.encoder_stage import Scorer
 from eagle_jax.pipeline.evaluation_stage import DPO, EAGLE
 from eagle_jax.pipeline.settings import EagleExperiment
 
+WITHOUT_ELM = "The ELM decoder as a baseline (the first row of the paper's table)."
 NOT_REPRODUCED = (
     "Human raters: no people were asked.",
     "The paper's scale: its policy has 3 billion parameters, its catalogue 62 thousand films.",
-    "The ELM decoder as a baseline (the first row of the paper's table).",
+    WITHOUT_ELM,
     "Macro actions, the combined action space and the Amazon catalogue.",
 )
 _CURVES = ("validation/reward", "gain", "policy/kl", "malformed_actions")
@@ -58,7 +60,10 @@ def make_report(
         stages=_facts(stages, reachable, seconds),
         rater=_rater(experiment),
         remote=remote,
-        not_reproduced=NOT_REPRODUCED,
+        decoder_sweep=sweep(stages),
+        not_reproduced=[
+            line for line in NOT_REPRODUCED if line != WITHOUT_ELM or SEARCH not in stages
+        ],
         settings=json.loads(json.dumps(dataclasses.asdict(experiment))),
         provenance=provenance(),
     )
@@ -136,6 +141,8 @@ def _facts(
     pairs = [stage for name, stage in stages.items() if name.startswith(_PREFERENCE)]
     if pairs:
         groups.append(("Pairs of the DPO agents", _pair_facts(pairs)))
+    if SEARCH in stages:
+        groups.append(("The ELM decoder", elm_facts(stages)))
     if reachable:
         found = _fact(
             "best reachable utility",

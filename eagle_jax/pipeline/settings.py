@@ -15,6 +15,7 @@ from eagle_jax.language_model.decoder_config import LoRA
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.remote_settings import RemoteSettings
 from eagle_jax.language_model.sharding import MeshSettings
+from eagle_jax.pipeline.elm_baseline_settings import ElmBaselineSettings
 from eagle_jax.training.eagle_pair_update import PreferenceAgentSettings
 from eagle_jax.training.next_token import NextTokenSettings
 from eagle_jax.training.train_state import EagleSettings
@@ -198,6 +199,7 @@ class EagleExperiment:
     mesh: where all decoders lie, but environments where environment_mesh says, if it says.
     preference_agent: DPO agents beside the REINFORCE ones, of the same kinds, seeds and environment
         calls; None: no such agents.
+    elm_baseline: ELM decoders, asked for the best point near an anchor; None: no such row.
     """
 
     title: str
@@ -221,6 +223,7 @@ class EagleExperiment:
     reference: ReferenceStageSettings
     agent: AgentStageSettings
     preference_agent: PreferenceAgentSettings | None
+    elm_baseline: ElmBaselineSettings | None
     evaluation: EvaluationSettings
 
     def __post_init__(self):

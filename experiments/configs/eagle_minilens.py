@@ -200,6 +200,7 @@ def _training(config: ConfigDict) -> None:
         }
     )
     config.preference_agent = None  # no DPO agents: see eagle_minilens_dpo.py
+    config.elm_baseline = None  # no ELM decoder: see eagle_minilens_elm.py
 
 
 def _evaluation(config: ConfigDict) -> None:

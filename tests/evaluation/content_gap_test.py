@@ -12,7 +12,7 @@ import pytest
 
 from eagle_jax.base.prompts import COMPACT, EntityFormat, render_blocks
 from eagle_jax.embeddings.utility import UtilityTerms
-from eagle_jax.environment.llm_environment import LLMEnvironment, Start
+from eagle_jax.environment.llm_environment import LLMEnvironment, Rewrite, Start
 from eagle_jax.evaluation.content_gap import (
     EpisodeRecord,
     Score,
@@ -20,6 +20,7 @@ from eagle_jax.evaluation.content_gap import (
     evaluate_anchor,
     evaluate_best_of_n,
     evaluate_policy,
+    evaluate_texts,
 )
 from eagle_jax.language_model.generation import Generation, SamplingSettings
 
@@ -120,6 +121,17 @@ def test_anchor_is_its_own_final_text():
         assert record.steps == () and record.final_text == record.anchor
         assert (record.distance, record.environment_calls, record.num_steps) == (0.0, 0, 0)
         assert len(record.scores["train"]) == len(record.scores["held_out"]) == 1
+
+
+def test_texts_that_nobody_rewrote_cost_no_call_and_malformed_ones_are_counted():
+    texts = [Rewrite(render_blocks({"NOTE": f"1 {i} 4"}), None) for i in range(4)]
+    texts.append(Rewrite(STARTS[4].description, "decoder:length"))
+    records = evaluate_texts("texts", STARTS, texts, 0, SCORES, embed)
+    assert [r.environment_calls for r in records] == [0] * 5 and records[0].num_steps == 1
+    assert [r.scores["train"][-1].utility for r in records] == [-5, -5, -5, -5, 5 - 14]
+    assert [r.distance for r in records] == [4, 4, 4, 4, 0]
+    assert records[4].malformed == {"decoder:length": 1} and not records[0].malformed
+    assert EpisodeRecord.from_json(json.loads(json.dumps(records[4].to_json()))) == records[4]
 
 
 def test_best_of_n_keeps_the_best_text_seen_on_the_way():

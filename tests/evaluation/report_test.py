@@ -80,6 +80,13 @@ def data():
             }
             for cost in (0.0123456, None)
         ],
+        decoder_sweep=[
+            {
+                **row, "metric": "pull_back", "radius": 0.25, "length": 0.1, "point_utility": 1.875,
+                "chosen": row["row"] == "anchor",
+            }
+            for row in summarize(records, _BOOTSTRAP)[:2]
+        ],
         not_reproduced=["raters <people>"],
         settings={"design": {"kind": "g_optimal", "num_kept": 10}, "seed": 0},
         provenance={"commit": "abc"},
@@ -225,6 +232,17 @@ def test_raters_answers_stand_beside_the_papers(page, written, data, tmp_path):
     for path in paths:
         content = path.read_text(encoding="utf-8")
         assert "ated distance" not in content and "Rater forms" not in content
+
+
+def test_the_decoders_sweep_is_told_where_there_is_one(page, written, data, tmp_path):
+    rows = [s for s in written[0][1].splitlines() if s.startswith("| pull\\_back | 0.25 |")]
+    assert [s.endswith(" yes |") for s in rows] == [True, False]
+    assert all("| 0.100 | 1.875 |" in s for s in rows)
+    text = " ".join("".join(page.texts).split())
+    assert "Which point the ELM decoder is asked for" in text and "1.875" in text
+    paths = report.write_report(tmp_path, dataclasses.replace(data, decoder_sweep=[]))
+    for path in paths:
+        assert "is asked for" not in path.read_text(encoding="utf-8")
 
 
 def test_nan_in_the_table_is_refused(data, tmp_path):

@@ -489,6 +489,11 @@ def test_eagle_is_compared_with_what_it_has_to_beat():
         ]
     )  # fmt: skip
     assert comparison_pairs(["anchor", "reference policy, uniform"]) == []
+    beside = comparison_pairs([*rows, "ELM decoder"])  # which calls no environment, so no other one
+    assert sorted(set(beside) - set(pairs)) == [
+        ("EAGLE, g_optimal", "ELM decoder"), ("EAGLE, uniform", "ELM decoder"),
+        ("ELM decoder", "anchor"),
+    ]  # fmt: skip
 
 
 class TestToldEpisodes:

@@ -1,0 +1,158 @@
+"""Where, near known points, the content-gap utility of a domain embedding is highest.
+
+Axis letters: `P` problems, `C` centers, `S` starts, `N` catalogue, `d` domain width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from eagle_jax.embeddings.utility import content_gap_utility
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UtilitySearchSettings:
+    """num_starts: random ones in each ball, beside the maximiser of the user's term.
+    num_steps: of the ascent from each; its steps shrink from 1 to last_step, in radii."""
+
+    num_starts: int
+    num_steps: int
+    last_step: float
+
+    def __post_init__(self):
+        if self.num_starts < 0 or self.num_steps < 1 or not 0 < self.last_step < 1:
+            raise ValueError(
+                f"expected num_starts >= 0, num_steps >= 1 and 0 < last_step < 1, got "
+                f"{self.num_starts}, {self.num_steps} and {self.last_step}"
+            )
+
+
+class FoundPoints(NamedTuple):
+    """points [P, d], the centers [P] in whose balls they lie, and U of them [P]."""
+
+    points: jax.Array
+    centers: jax.Array
+    utilities: jax.Array
+
+
+@partial(jax.jit, static_argnames=("num_neighbors", "settings"))
+def search_balls(
+    centers: jax.Array,
+    metrics: jax.Array,
+    radius: jax.Array,
+    user_embeddings: jax.Array,
+    catalogue_embeddings: jax.Array,
+    key: jax.Array,
+    *,
+    neighbor_weight: float,
+    num_neighbors: int,
+    settings: UtilitySearchSettings,
+) -> FoundPoints:
+    """argmax U(z) over the union of the balls {z: (z - c)' G (z - c) <= radius^2}.
+
+    ELM as EAGLE's baseline (Tennenholtz et al. 2024, section 5), which leaves the search open.
+    centers [P, C, d], metrics G [P, C, d, d] (positive definite), users [P, d], catalogue [N, d].
+    With G = L L' a ball is z = c + radius L^-T y, |y| <= 1. There the user's term alone has its
+    maximum at y = L^-1 z_u / |L^-1 z_u|: a start. Near z, U is that term and a minimum of sums of
+    norms, neither convex nor concave, so it climbs from each start y <- P(y + s L^-1 dU/dz / |.|),
+    P onto the unit ball, s shrinking geometrically, and keeps the best point seen. The key is
+    consumed.
+    """
+    chex.assert_rank([centers, metrics, user_embeddings, catalogue_embeddings], [3, 4, 2, 2])
+    factors = jnp.linalg.cholesky(metrics)
+    num_centers, width = centers.shape[1:]
+    shape = (num_centers, settings.num_starts, width)
+
+    def utility(points: jax.Array, user: jax.Array) -> jax.Array:
+        return content_gap_utility(
+            points, jnp.broadcast_to(user[None], points.shape), catalogue_embeddings,
+            neighbor_weight=neighbor_weight, num_neighbors=num_neighbors,
+        ).utility  # fmt: skip
+
+    def search(problem):
+        centers, factors, user, key = problem
+
+        def place(offsets: jax.Array) -> jax.Array:  # y [C, S, d] -> z
+            moved = jax.vmap(partial(jax.scipy.linalg.solve_triangular, lower=True, trans=1))(
+                factors, offsets.swapaxes(1, 2)
+            )
+            return centers[:, None] + radius * moved.swapaxes(1, 2)
+
+        def climb(carry, step):
+            offsets, best, best_offsets = carry
+            points, back = jax.vjp(place, offsets)
+            flat = points.reshape(-1, width)
+            utilities, gradients = jax.vjp(partial(utility, user=user), flat)
+            utilities = utilities.reshape(offsets.shape[:2])
+            is_best = utilities > best
+            best_offsets = jnp.where(is_best[..., None], offsets, best_offsets)
+            (upward,) = gradients(jnp.ones(len(flat)))
+            (upward,) = back(upward.reshape(offsets.shape))
+            moved = _into_ball(offsets + step * _unit(upward))
+            return (moved, jnp.maximum(utilities, best), best_offsets), None
+
+        directions = jax.vmap(partial(jax.scipy.linalg.solve_triangular, lower=True), (0, None))(
+            factors, user
+        )
+        starts = jnp.concatenate([_unit(directions)[:, None], _in_ball(key, shape)], axis=1)
+        # The last point is looked at too: one more round, whose step goes nowhere.
+        steps = settings.last_step ** jnp.linspace(0, 1, settings.num_steps)
+        carry = (starts, jnp.full(starts.shape[:2], -jnp.inf), starts)
+        (_, best, offsets), _ = jax.lax.scan(climb, carry, jnp.append(steps, 0.0))
+        center, start = jnp.unravel_index(jnp.argmax(best), best.shape)
+        return FoundPoints(place(offsets)[center, start], center, best[center, start])
+
+    keys = jax.random.split(key, len(centers))
+    return jax.lax.map(search, (centers, factors, user_embeddings, keys))
+
+
+def _unit(vectors: jax.Array) -> jax.Array:
+    lengths = jnp.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / jnp.where(lengths > 0, lengths, 1)
+
+
+def _into_ball(vectors: jax.Array) -> jax.Array:
+    return vectors / jnp.maximum(1, jnp.linalg.norm(vectors, axis=-1, keepdims=True))
+
+
+def _in_ball(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Uniform in the unit ball of the last axis."""
+    return jax.random.ball(key, shape[-1], shape=shape[:-1])
+
+
+class SearchCertificate(NamedTuple):
+    """In float64: U of the points [P], and (z - c)' G (z - c) / radius^2 - 1 [P], at most rounding
+    where a point lies in its ball."""
+
+    utilities: np.ndarray
+    excess: np.ndarray
+
+
+def certify(
+    found: FoundPoints,
+    centers: np.ndarray,
+    metrics: np.ndarray,
+    radius: float,
+    user_embeddings: np.ndarray,
+    catalogue_embeddings: np.ndarray,
+    *,
+    neighbor_weight: float,
+    num_neighbors: int,
+) -> SearchCertificate:
+    """What `search_balls` found, computed again from the same arguments."""
+    rows = np.arange(len(centers))
+    points, chosen = np.asarray(found.points, np.float64), np.asarray(found.centers)
+    distances = np.linalg.norm(points[:, None] - np.float64(catalogue_embeddings)[None], axis=2)
+    nearest = np.partition(distances, num_neighbors - 1, axis=1)[:, :num_neighbors]
+    utilities = np.sum(points * user_embeddings, axis=1) + neighbor_weight * nearest.sum(axis=1)
+    moved = points - centers[rows, chosen]
+    squares = np.einsum("pd,pde,pe->p", moved, np.float64(metrics)[rows, chosen], moved)
+    # A ball of radius 0 is its center.
+    return SearchCertificate(utilities, squares / radius**2 - 1 if radius else squares)
