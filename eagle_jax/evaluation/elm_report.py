@@ -119,7 +119,8 @@ def write_elm_report(folder: Path, data: ReportInput) -> tuple[Path, Path]:
 def _context(data: ReportInput, tasks: Sequence[str]) -> dict[str, Any]:
     """What both templates read."""
     rows = data.consistency["rows"]
-    bar, claims = judge_bar(rows), paper_claims(rows, data.curves)
+    bar = judge_bar(rows)
+    claims = paper_claims(rows, data.consistency["comparisons"], data.curves)
     return {
         "data": data,
         "level": f"{data.confidence:.0%}".replace("%", " %"),

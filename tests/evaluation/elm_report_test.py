@@ -60,6 +60,14 @@ def _row(group, system, seeds=3):
     }  # fmt: skip
 
 
+def _mixture(group, baseline, measure, difference):
+    return {
+        "group": group, "system": "elm", "baseline": baseline, "measure": measure,
+        "system_mean": _cell(0.8), "baseline_mean": _cell(0.8 - difference),
+        "difference": _cell(difference), "separated": False,
+    }  # fmt: skip
+
+
 def _curve(kind, path, means, name="a path"):
     measure = "sc/point" if kind == "semantic" else "bc/ndcg"
     positions = [0.0, 0.5, 1.0] if path == "interpolation" else [0.0, 1.0, 2.0]
@@ -101,6 +109,10 @@ def data():
                  "system_mean": _cell(0.8), "baseline_mean": _cell(0.6),
                  "difference": _cell(0.2), "separated": True}
                 for group in (SINGLE, "summary")
+            ] + [
+                _mixture(FILM_MIXTURE, "text_only", "sc", 0.2),
+                _mixture(FILM_MIXTURE, "text_only_example", "sc", 0.3),
+                _mixture(USER_MIXTURE, "text_only", "bc/ndcg", 0.1),
             ],
         },
         curves=[
@@ -261,19 +273,26 @@ def test_the_bar_says_what_was_not_measured(data):
 
 def test_claims_turn_with_the_numbers(data):
     rows, curves = data.consistency["rows"], data.curves
+    compared = data.consistency["comparisons"]
 
-    def verdicts(rows, curves):
-        return [claim.verdict for claim in paper_claims(rows, curves)]
+    def verdicts(rows, curves, compared=compared):
+        return [claim.verdict for claim in paper_claims(rows, compared, curves)]
 
     assert verdicts(rows, curves) == [HOLDS] * 5
-    assert verdicts([], []) == [UNDECIDED] * 5
-    assert all(claim.found == () for claim in paper_claims([], []))
+    assert verdicts([], [], []) == [UNDECIDED] * 5
+    assert all(claim.found == () for claim in paper_claims([], [], []))
     better = _with(rows, TWO, "elm", "sc", _cell(0.9))
     assert verdicts(better, curves)[0] == FAILS
     assert verdicts(_with(rows, TWO, "elm", "sc", _cell(0.79)), curves)[0] == UNDECIDED
-    # Text-only above ELM on one of two comparisons: they do not agree.
-    above = _with(rows, USER_MIXTURE, "text_only", "bc/ndcg", _cell(0.9))
-    assert verdicts(above, curves)[1] == UNDECIDED
+    # Text-only above ELM on one of three comparisons: they do not agree.
+    *others, users = compared
+    above = [*others, _mixture(USER_MIXTURE, "text_only", "bc/ndcg", -0.1)]
+    assert verdicts(rows, curves, above)[1] == UNDECIDED
+    # One that is not decided takes nothing away; all of them decided the other way do.
+    assert verdicts(rows, curves, [users, _mixture(FILM_MIXTURE, "text_only", "sc", 0.01)])[1] == (
+        HOLDS
+    )
+    assert verdicts(rows, curves, above[-1:])[1] == FAILS
     opposite = [
         _curve("semantic", "interpolation", [0.7, 0.8, 0.7]),
         _curve("semantic", "extrapolation", [0.6, 0.7, 0.8]),
@@ -288,13 +307,13 @@ def test_claims_turn_with_the_numbers(data):
 
 def test_the_summary_says_what_the_rows_say(data):
     rows = data.consistency["rows"]
-    said = list(summarize(rows, judge_bar(rows), paper_claims(rows, data.curves)))
+    said = list(summarize(rows, judge_bar(rows), paper_claims(rows, [], data.curves)))
     assert said[1] == "Of the 3 lines of the bar: 2 met, 1 missed."
     assert said[2].startswith(
         "Semantic consistency, single-movie tasks, highest first: teacher 0.900 [0.880, 0.920], "
         "ELM 0.800"
     )
-    assert list(summarize([], judge_bar([]), paper_claims([], []))) == [
+    assert list(summarize([], judge_bar([]), paper_claims([], [], []))) == [
         "This run has no output of ELM.", "Of the 3 lines of the bar: 3 not decided here."
     ]  # fmt: skip
 
