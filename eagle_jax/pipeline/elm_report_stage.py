@@ -16,8 +16,8 @@ from eagle_jax.pipeline.elm_settings import ElmExperiment
 from eagle_jax.pipeline.elm_space import Spaces
 
 _LEFT_OUT = (
-    "Training from rewards (appendix H), and one stage of training against two (appendix D), which "
-    "has an experiment of its own, elm_toy.",
+    "Training from rewards (appendix H), and one stage of training against two (appendix D): they "
+    "have experiments of their own, rlaif and elm_toy.",
 )
 _NOT_REPRODUCED = (
     "Human raters (table 2, columns 3 to 5): nobody was asked.",
