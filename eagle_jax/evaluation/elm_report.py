@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eagle_jax.base.atomic_files import write_atomically
 from eagle_jax.evaluation import elm_figures, figures
 from eagle_jax.evaluation.elm_verdict import (
     ELM,
@@ -37,7 +35,7 @@ from eagle_jax.evaluation.elm_verdict import (
     paper_claims,
     summarize,
 )
-from eagle_jax.evaluation.report import flatten_settings, template_environment
+from eagle_jax.evaluation.pages import flatten_settings, write_pages
 
 _MEANINGS = {
     "sc": "Cosine of the text, embedded again, with the embedding that was decoded; for two movies "
@@ -101,19 +99,7 @@ def write_elm_report(folder: Path, data: ReportInput) -> tuple[Path, Path]:
         "picture": figures.embedding_figure(data.picture) if data.picture else None,
         "training": elm_figures.training_figure(data.training),
     }
-    drawn = {name: figure for name, figure in drawn.items() if figure is not None}
-    environment = template_environment()
-    context = _context(data, tasks)
-    svgs = {name: figures.to_inline_svg(figure, name) for name, figure in drawn.items()}
-    page = environment.get_template("elm_template.html").render(**context, figures=svgs)
-    names = {name: f"report_{name}.png" for name in drawn}
-    text = environment.get_template("elm_template.md").render(**context, figures=names)
-    files = {"report.html": page.encode(), "report.md": re.sub(r"\n{3,}", "\n\n", text).encode()}
-    files |= {names[name]: figures.to_png(figure) for name, figure in drawn.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        write_atomically(folder / name, lambda file, content=content: file.write(content))
-    return folder / "report.html", folder / "report.md"
+    return write_pages(folder, "elm", _context(data, tasks), drawn)
 
 
 def _context(data: ReportInput, tasks: Sequence[str]) -> dict[str, Any]:
@@ -143,8 +129,6 @@ def _context(data: ReportInput, tasks: Sequence[str]) -> dict[str, Any]:
         ],
         "samples": _samples(data.samples),
         "facts": list(flatten_settings(data.facts)),
-        "settings": list(flatten_settings(data.settings)),
-        "provenance": list(flatten_settings(data.provenance)),
     }  # fmt: skip
 
 
