@@ -235,10 +235,14 @@ class _Run:
                     derive_seed(experiment.seed, 9, own),
                 )  # fmt: skip
         of_seeds = [f"elm_{own}" for own in decoders]
-        with self._stage("elm_search", "profiles", *of_seeds, search=settings.search) as stage:
+        bootstrap = experiment.evaluation.bootstrap
+        with self._stage(
+            "elm_search", "profiles", *of_seeds, search=settings.search,
+            utility=experiment.utility, bootstrap=bootstrap,
+        ) as stage:  # fmt: skip
             return run_elm_search_stage(
                 stage, self.episodes, embeddings, decoders, self.scorers, settings.search,
-                experiment.evaluation.bootstrap, derive_seed(experiment.seed, 10),
+                bootstrap, derive_seed(experiment.seed, 10),
             )  # fmt: skip
 
     def _evaluate(self, contestants: Contestants) -> None:

@@ -27,7 +27,7 @@ def get_config(variant: str = "default") -> ConfigDict:
             config.elm_baseline.decoder.training.stage1.num_steps = 30
             config.elm_baseline.decoder.training.stage2.num_steps = 100
             config.elm_baseline.search.num_pairs = 32
-            config.elm_baseline.search.radii = (0.0, 1.0, 4.0)
+            config.elm_baseline.search.radii = (0.0, 1.0, 16.0)
     return config.lock()
 
 
@@ -53,7 +53,8 @@ def _search() -> dict:
     return {
         "num_pairs": 64,  # validation pairs on which metric and radius are chosen
         "num_centers": 5,  # OPEN: training films nearest to the anchor
-        "radii": (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0),  # OPEN; median distances to the nearest film
+        # OPEN; in median distances of a film to its nearest one
+        "radii": (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0),
         "metrics": ("euclidean", "pull_back"),
         "ridge": 0.01,  # of the pull-back metric, over the mean of its eigenvalues
         "ascent": {"num_starts": 2, "num_steps": 40, "last_step": 1e-3},

@@ -24,9 +24,9 @@ CONFIG = "experiments/configs/eagle_minilens_elm.py:quick"
 ROW, CHOICE = "ELM decoder", "Which point the ELM decoder is asked for"
 TINY = {
     "decoder.adapter_hidden_width": 16, "decoder.batch_size": 16,
-    "decoder.training.stage1.num_steps": 2, "decoder.training.stage2.num_steps": 6,
-    "decoder.training.stage1.warmup_steps": 1, "decoder.training.stage2.warmup_steps": 1,
-    "search.num_pairs": 4, "search.num_centers": 2, "search.radii": "(0.0, 1.0)",
+    "decoder.training.stage1.num_steps": 0, "decoder.training.stage2.num_steps": 6,
+    "decoder.training.stage2.warmup_steps": 1, "search.num_pairs": 8, "search.num_centers": 2,
+    "search.radii": "(0.0, 1.0)",
     "search.ascent.num_starts": 1, "search.ascent.num_steps": 5,
 }  # fmt: skip
 TEXT = render_blocks({block: "word" for block in MOVIE.blocks})
