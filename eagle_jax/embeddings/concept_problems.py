@@ -5,7 +5,7 @@ Axis letters: N rows, d width, P pairs or rows of a loss, G tags, L penalties, F
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from functools import partial
 from typing import NamedTuple
 
@@ -23,6 +23,29 @@ class Comparisons(NamedTuple):
     higher: np.ndarray
     lower: np.ndarray
     weight: np.ndarray
+
+
+def comparisons_within_users(
+    tags_of_users: Iterable[Mapping[int, Set[str]]],
+    names: Set[str],
+    row_of: Mapping[int, int],
+    lower_per_positive: int,
+    rng: np.random.Generator,
+) -> Comparisons:
+    """A user's items tagged with any of `names`, each above items that the user tagged otherwise.
+
+    Of the items below one positive at most `lower_per_positive` are drawn; each positive weighs 1.
+    """
+    higher, lower, weight = [], [], []
+    for items in tags_of_users:
+        positives = [row_of[item] for item, tags in items.items() if tags & names]
+        others = np.array([row_of[item] for item, tags in items.items() if not tags & names], int)
+        for row in positives if len(others) else ():
+            below = rng.permutation(others)[:lower_per_positive]
+            higher += [row] * len(below)
+            lower += below.tolist()
+            weight += [1.0 / len(below)] * len(below)
+    return Comparisons(np.array(higher, int), np.array(lower, int), np.array(weight))
 
 
 def standardized(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

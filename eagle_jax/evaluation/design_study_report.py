@@ -6,13 +6,11 @@ Letters as in `design_study`: n width of the rows, K candidates, k kept, C the p
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eagle_jax.base.atomic_files import write_atomically
-from eagle_jax.evaluation import design_study_figures, figures
+from eagle_jax.evaluation import design_study_figures
 from eagle_jax.evaluation.design_study import ALL, EXCHANGE, RANDOM, TOP_K, subsample_rule
 from eagle_jax.evaluation.design_study_verdict import (
     MEASURE_TITLES,
@@ -21,7 +19,7 @@ from eagle_jax.evaluation.design_study_verdict import (
     share,
     verdict,
 )
-from eagle_jax.evaluation.report import flatten_settings, template_environment
+from eagle_jax.evaluation.pages import write_pages
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,7 +55,6 @@ def write_study_report(folder: Path, data: StudyData) -> tuple[Path, Path]:
         "factor": design_study_figures.factor_figure(shown),
         "exploration": design_study_figures.exploration_figure(explored) if explored else None,
     }
-    drawn = {name: figure for name, figure in drawn.items() if figure}
     context = {
         "data": data,
         "level": f"{data.confidence:.0%}".replace("%", " %"),
@@ -69,21 +66,9 @@ def write_study_report(folder: Path, data: StudyData) -> tuple[Path, Path]:
         "explored_rules": [RANDOM, *map(subsample_rule, constants), TOP_K, EXCHANGE, ALL],
         "measures": MEASURE_TITLES,
         "random": RANDOM,
-        "settings": list(flatten_settings(data.settings)),
-        "provenance": list(flatten_settings(data.provenance)),
     }
-    environment = template_environment()
-    environment.filters |= {"share": share, "factor": factor_text}
-    svgs = {name: figures.to_inline_svg(figure, name) for name, figure in drawn.items()}
-    page = environment.get_template("design_study_template.html").render(**context, figures=svgs)
-    names = {name: f"report_{name}.png" for name in drawn}
-    text = environment.get_template("design_study_template.md").render(**context, figures=names)
-    files = {"report.html": page.encode(), "report.md": re.sub(r"\n{3,}", "\n\n", text).encode()}
-    files |= {names[name]: figures.to_png(figure) for name, figure in drawn.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        write_atomically(folder / name, lambda file, content=content: file.write(content))
-    return folder / "report.html", folder / "report.md"
+    filters = {"share": share, "factor": factor_text}
+    return write_pages(folder, "design_study", context, drawn, filters)
 
 
 def factor_text(rule: Mapping[str, Any]) -> str:

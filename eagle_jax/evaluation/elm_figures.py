@@ -62,7 +62,8 @@ def _systems(rows: Rows, tasks: Sequence[str]) -> list[str]:
 
 
 def paths_figure(curves: Rows) -> Figure | None:
-    """A panel for each path: its measures by alpha or step, bands: intervals; dotted: chance."""
+    """A panel for each path: its measures by alpha or step, bands: intervals; dotted: chance;
+    dashed: the teacher's own profiles at step 0 (figure 5's ground truth)."""
     if not curves:
         return None
     measures = [m for m in _LINES if any(m in row["cells"] for c in curves for row in c["rows"])]
@@ -91,9 +92,10 @@ def _draw_line(axis, curve: Mapping[str, Any], measure: str, kind: int) -> None:
     axis.fill_between(
         at, [c["low"] for c in cells], [c["high"] for c in cells], color=color, alpha=0.2, lw=0
     )
-    chance = curve.get("chance", {}).get(measure)
-    if points and chance is not None:
-        axis.axhline(chance, color=color, lw=1, ls=":")
+    for line, style in (("chance", ":"), ("truth", "--")):
+        level = curve.get(line, {}).get(measure)
+        if points and level is not None:
+            axis.axhline(level, color=color, lw=1, ls=style)
 
 
 def training_figure(training: Rows) -> Figure | None:

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eagle_jax.base.atomic_files import write_atomically
 from eagle_jax.evaluation import elm_figures, figures
 from eagle_jax.evaluation.elm_verdict import (
     ELM,
     FAILS,
+    FILM_MIXTURE,
     HOLDS,
     MEASURE_NAMES,
     MET,
@@ -29,20 +28,23 @@ from eagle_jax.evaluation.elm_verdict import (
     PROFILE,
     SYSTEM_NAMES,
     TEACHER,
+    USER_MIXTURE,
     Rows,
     find_cell,
     judge_bar,
     paper_claims,
     summarize,
 )
-from eagle_jax.evaluation.report import flatten_settings, template_environment
+from eagle_jax.evaluation.pages import flatten_settings, write_pages
 
 _MEANINGS = {
     "sc": "Cosine of the text, embedded again, with the embedding that was decoded; for two movies "
     "with that of the teacher's text, which has 1 by itself (section 3.2, appendix B). The "
-    "paper's: table 2.",
+    "paper's: table 2. Film mixture: the middle of two films (figure 3).",
     "bc/spearman": "Users ranked by the text of a movie, items by the text of a profile, against "
-    "the given ratings; unrated is 0 (section 3.2, appendix B). The paper's: table 2.",
+    "the given ratings; unrated is 0 (section 3.2, appendix B). User mixture: the middle of two "
+    "users (figure 3), against the ratings that matrix factorisation predicts. The paper's: table "
+    "2.",
     "bc/ndcg": "The same ranking by NDCG with gains 2^rating - 1. Table 2 has none.",
     "slots": "Share of what the text should say that the grammar's parser reads from it. The paper "
     "has no such measure.",
@@ -97,25 +99,14 @@ def write_elm_report(folder: Path, data: ReportInput) -> tuple[Path, Path]:
         "picture": figures.embedding_figure(data.picture) if data.picture else None,
         "training": elm_figures.training_figure(data.training),
     }
-    drawn = {name: figure for name, figure in drawn.items() if figure is not None}
-    environment = template_environment()
-    context = _context(data, tasks)
-    svgs = {name: figures.to_inline_svg(figure, name) for name, figure in drawn.items()}
-    page = environment.get_template("elm_template.html").render(**context, figures=svgs)
-    names = {name: f"report_{name}.png" for name in drawn}
-    text = environment.get_template("elm_template.md").render(**context, figures=names)
-    files = {"report.html": page.encode(), "report.md": re.sub(r"\n{3,}", "\n\n", text).encode()}
-    files |= {names[name]: figures.to_png(figure) for name, figure in drawn.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        write_atomically(folder / name, lambda file, content=content: file.write(content))
-    return folder / "report.html", folder / "report.md"
+    return write_pages(folder, "elm", _context(data, tasks), drawn)
 
 
 def _context(data: ReportInput, tasks: Sequence[str]) -> dict[str, Any]:
     """What both templates read."""
     rows = data.consistency["rows"]
-    bar, claims = judge_bar(rows), paper_claims(rows, data.curves)
+    bar = judge_bar(rows)
+    claims = paper_claims(rows, data.consistency["comparisons"], data.curves)
     return {
         "data": data,
         "level": f"{data.confidence:.0%}".replace("%", " %"),
@@ -138,8 +129,6 @@ def _context(data: ReportInput, tasks: Sequence[str]) -> dict[str, Any]:
         ],
         "samples": _samples(data.samples),
         "facts": list(flatten_settings(data.facts)),
-        "settings": list(flatten_settings(data.settings)),
-        "provenance": list(flatten_settings(data.provenance)),
     }  # fmt: skip
 
 
@@ -187,7 +176,7 @@ def _of_paper(tasks: Sequence[str], measure: str) -> float | None:
 
 
 def _comparisons(consistency: Mapping[str, Any], tasks: Sequence[str]) -> list[dict[str, Any]]:
-    """Those of whole groups, and of the profile, which is a group of its own."""
+    """Those of whole groups, and of the profile and mixtures, each a group of its own."""
     return [
         {
             **row, "group": row["group"].replace("_", " "),
@@ -195,7 +184,7 @@ def _comparisons(consistency: Mapping[str, Any], tasks: Sequence[str]) -> list[d
             "measure": MEASURE_NAMES.get(row["measure"], row["measure"]),
         }
         for row in consistency["comparisons"]
-        if row["group"] not in tasks or row["group"] == PROFILE
+        if row["group"] not in tasks or row["group"] in (PROFILE, FILM_MIXTURE, USER_MIXTURE)
     ]  # fmt: skip
 
 

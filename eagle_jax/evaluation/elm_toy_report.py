@@ -11,9 +11,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from eagle_jax.base.atomic_files import write_atomically
 from eagle_jax.evaluation import figures
-from eagle_jax.evaluation.report import flatten_settings, template_environment
+from eagle_jax.evaluation.pages import write_pages
 
 CHANCE = math.log(2)  # nats, the least that a model can have that does not look at the vector
 _FLOOR = 1e-7  # of nats in the figure: float32 rounds smaller ones to 0
@@ -160,25 +159,8 @@ def write_toy_report(folder: Path, data: ToyData) -> Path:
         "verdict": list(toy_verdict(rows)),
         "chance": CHANCE,
         "converged": CONVERGED,
-        "settings": list(flatten_settings(data.settings)),
-        "provenance": list(flatten_settings(data.provenance)),
     }
-    environment = template_environment()
-    environment.filters["each"] = _each
-    svg = figures.to_inline_svg(figure, "curves")
-    page = environment.get_template("elm_toy_template.html").render(**context, figure=svg)
-    text = environment.get_template("elm_toy_template.md").render(
-        **context, figure="report_curves.png"
-    )
-    files = {
-        "report.html": page.encode(),
-        "report.md": text.encode(),
-        "report_curves.png": figures.to_png(figure),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        write_atomically(folder / name, lambda file, content=content: file.write(content))
-    return folder / "report.html"
+    return write_pages(folder, "elm_toy", context, {"curves": figure}, {"each": _each})[0]
 
 
 def _each(values: Sequence[float | None]) -> str:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eagle_jax.base.atomic_files import write_atomically
-from eagle_jax.evaluation import figures, preference_figures
+from eagle_jax.evaluation import preference_figures
+from eagle_jax.evaluation.pages import write_pages
 from eagle_jax.evaluation.preference_claims import (
     ACCURACY,
     CONTRARY_CLAIMS,
@@ -38,7 +37,6 @@ from eagle_jax.evaluation.preference_table import (
     seed_means,
 )
 from eagle_jax.evaluation.preference_verdict import verdict
-from eagle_jax.evaluation.report import flatten_settings, template_environment
 
 
 class Column(NamedTuple):
@@ -149,20 +147,8 @@ def write_preference_report(folder: Path, data: ReportInput) -> tuple[Path, Path
     for name in ("curves", "stability", "selection", "pairs", "embeddings", "samples", "stages"):
         _refuse_non_finite(name, getattr(data, name))
     table = _table(seed_means(data.runs, "num_labels", data.confidence))
-    drawn = {name: figure for name, figure in _figures(data, table).items() if figure}
-    environment = template_environment()
-    environment.filters |= {"cell": unsigned, "signed_cell": _signed_cell, "arrow": _arrow}
-    context = _context(data, table)
-    svgs = {name: figures.to_inline_svg(figure, name) for name, figure in drawn.items()}
-    page = environment.get_template("preference_template.html").render(**context, figures=svgs)
-    names = {name: f"report_{name}.png" for name in drawn}
-    text = environment.get_template("preference_template.md").render(**context, figures=names)
-    files = {"report.html": page.encode(), "report.md": re.sub(r"\n{3,}", "\n\n", text).encode()}
-    files |= {names[name]: figures.to_png(figure) for name, figure in drawn.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        write_atomically(folder / name, lambda file, content=content: file.write(content))
-    return folder / "report.html", folder / "report.md"
+    filters = {"cell": unsigned, "signed_cell": _signed_cell, "arrow": _arrow}
+    return write_pages(folder, "preference", _context(data, table), _figures(data, table), filters)
 
 
 def _context(data: ReportInput, table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -201,8 +187,6 @@ def _context(data: ReportInput, table: Sequence[Mapping[str, Any]]) -> dict[str,
         ),
         "saved": saved,
         "stability": stability,
-        "settings": list(flatten_settings(data.settings)),
-        "provenance": list(flatten_settings(data.provenance)),
     }
 
 

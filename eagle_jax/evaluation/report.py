@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import html
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from eagle_jax.base.atomic_files import write_atomically
 from eagle_jax.evaluation import figures
 from eagle_jax.evaluation.content_gap import HELD_OUT, TRAIN
 from eagle_jax.evaluation.content_gap_table import (
@@ -26,6 +22,7 @@ from eagle_jax.evaluation.content_gap_table import (
     TEXT_COLUMNS,
     TRAIN_COLUMNS,
 )
+from eagle_jax.evaluation.pages import format_interval, write_pages
 
 ENCODER_TITLES = {TRAIN: "training encoder", HELD_OUT: "held-out encoder"}
 
@@ -106,20 +103,7 @@ def write_report(folder: Path, data: ReportData) -> tuple[Path, Path]:
         "curves": figures.curves_figure(data.curves) if data.curves else None,
         "embedding": figures.embedding_figure(data.embedding_picture),
     }
-    drawn = {name: figure for name, figure in drawn.items() if figure}
-    environment = template_environment()
-    context = _context(data)
-    svgs = {name: figures.to_inline_svg(figure, name) for name, figure in drawn.items()}
-    page = environment.get_template("report_template.html").render(**context, figures=svgs)
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {"report.html": page.encode()}
-    names = {name: f"report_{name}.png" for name in drawn}
-    files |= {names[name]: figures.to_png(figure) for name, figure in drawn.items()}
-    text = environment.get_template("report_template.md").render(**context, figures=names)
-    files["report.md"] = re.sub(r"\n{3,}", "\n\n", text).encode()
-    for name, content in files.items():
-        write_atomically(folder / name, lambda file, content=content: file.write(content))
-    return folder / "report.html", folder / "report.md"
+    return write_pages(folder, "report", _context(data), drawn)
 
 
 def changed_words(before: str, after: str) -> list[tuple[str, str]]:
@@ -190,8 +174,8 @@ def _context(data: ReportData) -> dict[str, Any]:
         "episodes": [_story(episode) for episode in data.episodes],
         "rated": bool(rated),
         "reasons": sorted({reason for row in data.malformed.values() for reason in row["reasons"]}),
-        "settings": list(flatten_settings(data.settings)),
-        "provenance": list(flatten_settings(data.provenance)),
+        
+        
         "summary": list(_summary(data)),
     }
 
@@ -228,7 +212,7 @@ def _summary(data: ReportData) -> Iterator[str]:
     for row, baseline in pairs:
         parts = [
             f"{ENCODER_TITLES[c['encoder']]}: {_verdict(c)}, "
-            f"{_interval(c['difference'], signed=True)}"
+            f"{format_interval(c['difference'], signed=True)}"
             for c in data.comparisons
             if (c["row"], c["baseline"]) == (row, baseline)
         ]
@@ -253,41 +237,3 @@ def _refuse_non_finite(table: Sequence[Mapping[str, Any]]) -> None:
         for name, cell in row["cells"].items():
             if cell is not None and not all(map(math.isfinite, cell.values())):
                 raise ValueError(f"row {row['row']!r}, column {name!r}: {cell} is not finite")
-
-
-def flatten_settings(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested mappings as (dotted name, value) rows."""
-    for key, inner in value.items():
-        if isinstance(inner, Mapping):
-            yield from flatten_settings(inner, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", _number(inner) if isinstance(inner, float) else str(inner)
-
-
-def _number(value: Any) -> str:
-    """A few digits for a float, anything else as it is."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _interval(cell: Mapping[str, float], signed: bool = False) -> str:
-    sign = "+" if signed else ""
-    return f"{cell['mean']:{sign}.3f} [{cell['low']:{sign}.3f}, {cell['high']:{sign}.3f}]"
-
-
-def _markdown(text: Any) -> str:
-    """Any text as literal Markdown on one line: no tags, no emphasis, no links, no table cells."""
-    escaped = re.sub(r"([\\`*_\[\]#|~!$])", r"\\\1", " ".join(str(text).split()))
-    return html.escape(escaped, quote=False)
-
-
-def template_environment() -> jinja2.Environment:
-    """Templates beside this file; what goes into HTML is escaped, `md` escapes for Markdown."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=jinja2.select_autoescape(["html"]),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"md": _markdown, "number": _number, "interval": _interval}
-    return environment

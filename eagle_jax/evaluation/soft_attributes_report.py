@@ -7,7 +7,6 @@ Axis letters: A attributes.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from eagle_jax.base.atomic_files import write_atomically
 from eagle_jax.evaluation import figures
-from eagle_jax.evaluation.report import flatten_settings, template_environment
+from eagle_jax.evaluation.pages import write_pages
 from eagle_jax.evaluation.soft_attributes import mean_gamma
 from eagle_jax.evaluation.statistics import BootstrapSettings, Interval
 
@@ -73,29 +71,13 @@ def write_report(folder: Path, report: SoftAttributesReport) -> Path:
     means = mean_rows(report)
     level = f"{report.bootstrap.confidence:.0%}".replace("%", " %")
     context = {
-        "report": report,
+        "data": report,
         "level": level,
         "sentences": list(sentences(report)),
         "means": means,
         "columns": report.columns,
-        "settings": list(flatten_settings(report.settings)),
-        "provenance": list(flatten_settings(report.provenance)),
     }
-    figure, name = means_figure(means, level), "report_means.png"
-    environment = template_environment()
-    page = environment.get_template("soft_attributes_template.html").render(
-        **context, figure=figures.to_inline_svg(figure, "means")
-    )
-    text = environment.get_template("soft_attributes_template.md").render(**context, figure=name)
-    files = {
-        "report.html": page.encode(),
-        "report.md": re.sub(r"\n{3,}", "\n\n", text).encode(),
-        name: figures.to_png(figure),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    for file_name, content in files.items():
-        write_atomically(folder / file_name, lambda file, content=content: file.write(content))
-    return folder / "report.html"
+    return write_pages(folder, "soft_attributes", context, {"means": means_figure(means, level)})[0]
 
 
 def mean_rows(report: SoftAttributesReport) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from eagle_jax.base.processes import from_primary, is_primary
+from eagle_jax.base.processes import from_primary
 from eagle_jax.base.prompts import PROMPT_BOOKS
-from eagle_jax.base.run_notes import add_seconds, stage_seconds, write_note
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder, WorkDirectory
 from eagle_jax.environment.candidate_actions import ProposalContext
@@ -47,6 +45,7 @@ from eagle_jax.pipeline.policy_stages import (
 from eagle_jax.pipeline.profile_stage import run_profile_stage
 from eagle_jax.pipeline.report_stage import make_report
 from eagle_jax.pipeline.settings import REMOTE, EagleExperiment
+from eagle_jax.pipeline.stage_times import StageTimes, write_summary
 from eagle_jax.training.eagle_pair_update import PreferenceAgentSettings
 
 _GENERATIONS, _USAGE = "generations.sqlite", "remote_usage.json"
@@ -73,6 +72,7 @@ class _Run:
         self.experiment = experiment
         self.workdir = workdir
         self.stages: dict[str, StageFolder] = {}
+        self.times = StageTimes(workdir.root)
         self.book = PROMPT_BOOKS[experiment.prompts]
         cache = GenerationCache(workdir.root / _GENERATIONS)
         self.remote = {
@@ -101,8 +101,7 @@ class _Run:
         self._evaluate(Contestants(references, agents, preference_agents, calls, elms))
         html, _ = make_report(
             self.workdir.root, self.experiment, self.stages, self.scorers[TRAIN],
-            stage_seconds(self.workdir.root),
-            from_primary("sum what remote models took", self._usage),
+            self.times.seconds(), from_primary("sum what remote models took", self._usage),
         )  # fmt: skip
         return html
 
@@ -293,14 +292,13 @@ class _Run:
         settings |= {"prompts": self.experiment.prompts, "experiment_seed": self.experiment.seed}
         stage = self.workdir.stage(name, settings, depends)
         self.stages[name] = stage
-        done, started = stage.is_complete(), time.monotonic()
+        done = stage.is_complete()
         try:
-            yield stage
+            with self.times.measured(name, stage):
+                yield stage
         finally:
-            if not done and self.workdir.root.exists():
-                add_seconds(self.workdir.root, name, time.monotonic() - started)
-                if self.remote and is_primary():
-                    write_note(self.workdir.root / _USAGE, self._usage())
+            if self.remote and not done and self.workdir.root.exists():
+                write_summary(self.workdir.root / _USAGE, self._usage())
 
     def _usage(self) -> list[dict[str, Any]]:
         """What each remote model took, over all runs of this work directory."""

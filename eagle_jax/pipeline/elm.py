@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from eagle_jax.base.atomic_files import replace_atomically
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.processes import is_primary
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder, WorkDirectory
 from eagle_jax.data.minilens.world import make_catalogue
@@ -21,21 +17,19 @@ from eagle_jax.evaluation.consistency_table import (
     compare_consistency,
     summarize_consistency,
 )
+from eagle_jax.evaluation.elm_verdict import CHANCE, ELM, FILM_MIXTURE, USER_MIXTURE
 from eagle_jax.language_model.embedding_lm import EmbeddingLM
 from eagle_jax.language_model.local import LocalGenerator
 from eagle_jax.pipeline.catalogue_stage import fingerprint, run_catalogue_stage, split_catalogue
 from eagle_jax.pipeline.elm_curves import Paths
 from eagle_jax.pipeline.elm_evaluation import (
-    ELM,
-    NEAREST,
-    TEACHER,
-    TEXT_ONLY,
     Answers,
     answer_all,
-    measure_chance,
     sample_rows,
     score,
+    score_chance,
 )
+from eagle_jax.pipeline.elm_mixtures import score_mixtures
 from eagle_jax.pipeline.elm_settings import (
     PROFILE,
     SINGLE_MOVIE,
@@ -47,12 +41,13 @@ from eagle_jax.pipeline.elm_space import Spaces, run_space_stage
 from eagle_jax.pipeline.elm_stage import run_elm_stage
 from eagle_jax.pipeline.elm_teacher import ask_teacher, grammar_teacher, run_example_stage
 from eagle_jax.pipeline.models import load_features, load_model
+from eagle_jax.pipeline.stage_times import StageTimes
 
-_TIMES, _CACHE = "times.json", "teacher.sqlite"
+_CACHE = "teacher.sqlite"
 GROUPS = {
     "single-movie tasks": SINGLE_MOVIE,
     "two-movie tasks": TWO_MOVIES,
-    **{name: (name,) for name in TASK_NAMES},
+    **{name: (name,) for name in (*TASK_NAMES, FILM_MIXTURE, USER_MIXTURE)},
 }
 
 
@@ -63,6 +58,7 @@ class ElmRun:
         self.experiment = experiment
         self.workdir = workdir
         self.stages: dict[str, StageFolder] = {}
+        self.times = StageTimes(workdir.root)
         self.catalogue = make_catalogue(experiment.catalogue)
         self.split = split_catalogue(self.catalogue, experiment.split)
 
@@ -71,8 +67,8 @@ class ElmRun:
         self.prepare()
         self.elms = {seed: self.train(seed) for seed in self.experiment.elm_seeds}
         answers = self._answer()
-        curves = self._walk()
-        return self._report(answers, curves)
+        curves, mixtures = self._walk(), self._mix()
+        return self._report(answers, mixtures, curves)
 
     def prepare(self) -> None:
         """Stages 1 to 3: spaces, and examples with what the teacher says of them."""
@@ -158,7 +154,8 @@ class ElmRun:
         ) as stage:
             answers = answer_all(
                 stage, self.examples["test"], self.catalogue, self.split, self.spaces, self.elms,
-                self._reader(), self._write, evaluation, derive_seed(self.experiment.seed, 5),
+                self._reader(), self._shown(), self._write, evaluation,
+                derive_seed(self.experiment.seed, 5),
             )  # fmt: skip
             if not stage.is_complete():
                 stage.finish()
@@ -180,10 +177,36 @@ class ElmRun:
                 stage.finish()
             return stage.read_json("curves.json")
 
-    def _report(self, answers: list[Answers], curves: list[dict[str, Any]]) -> Path:
-        """Stage 7: scores, the bar and what else a report tells."""
+    def _mix(self) -> list[ConsistencyRecord]:
+        """Stage 7: the middles of the same paths, by the ELMs and by models told with words."""
         evaluation = self.experiment.evaluation
-        with self._stage("results", "answers", "paths", evaluation=evaluation) as stage:
+        with self._stage(
+            "mixtures", *self._of_elms(), curves=evaluation.curves, sampling=evaluation.sampling
+        ) as stage:
+            records = score_mixtures(
+                stage, self.catalogue, self.split, self.wals, self.spaces, self.elms,
+                self._reader(), self._shown(), evaluation, derive_seed(self.experiment.seed, 6),
+            )  # fmt: skip
+            if not stage.is_complete():
+                stage.finish()
+            return records
+
+    def _shown(self) -> dict[str, Row]:
+        """An example of each task: the first of those that ELM learned from."""
+        first: dict[str, Row] = {}
+        for row in self.examples["train"]:
+            first.setdefault(row["task"], row)
+        return first
+
+    def _report(
+        self,
+        answers: list[Answers],
+        mixtures: list[ConsistencyRecord],
+        curves: list[dict[str, Any]],
+    ) -> Path:
+        """Stage 8: scores and what else a report tells."""
+        evaluation = self.experiment.evaluation
+        with self._stage("results", "answers", "paths", "mixtures", evaluation=evaluation) as stage:
             if not stage.is_complete():
                 rows = self.examples["test"]
                 records = [
@@ -192,7 +215,9 @@ class ElmRun:
                 samples = sample_rows(
                     answers, records, rows, self.catalogue, evaluation.samples_per_task
                 )
-                table = self._table([record for own in records for record in own])
+                chance = score_chance(rows, self.catalogue, self.split, self.spaces)
+                scored = [record for own in records for record in own]
+                table = self._table([*scored, *mixtures, *chance])
                 stage.write_json("consistency.json", table)
                 stage.write_json("curves.json", curves)
                 stage.write_jsonl("samples.jsonl", samples)
@@ -202,11 +227,15 @@ class ElmRun:
 
     def _table(self, records: list[ConsistencyRecord]) -> dict[str, Any]:
         bootstrap = self.experiment.evaluation.bootstrap
-        pairs = [(ELM, other) for other in (NEAREST, TEXT_ONLY, TEACHER)]
+        comparisons = []
+        for group, tasks in GROUPS.items():
+            others = {record.system for record in records if record.task in tasks} - {ELM, CHANCE}
+            pairs = [(ELM, other) for other in sorted(others)]
+            comparisons += compare_consistency(records, {group: tasks}, pairs, bootstrap)
         return {
             "groups": {name: list(tasks) for name, tasks in GROUPS.items()},
             "rows": summarize_consistency(records, GROUPS, bootstrap),
-            "comparisons": compare_consistency(records, GROUPS, pairs, bootstrap),
+            "comparisons": comparisons,
         }
 
     def _facts(self) -> dict[str, Any]:
@@ -219,7 +248,6 @@ class ElmRun:
             "num_training_examples": len(self.examples["train"]),
             "num_test_films": len({row["items"][0] for row in test if row["task"] != PROFILE}),
             "num_test_users": len({row["user"] for row in test if row["task"] == PROFILE}),
-            "chance": measure_chance(test, self.catalogue, self.split, self.spaces),
             "seeds": list(self.experiment.elm_seeds),
             "models": {
                 "elm": [elm.name for elm in self.elms.values()], "reader": self._reader().name,
@@ -234,16 +262,5 @@ class ElmRun:
         settings |= {"experiment_seed": self.experiment.seed}
         stage = self.workdir.stage(name, settings, depends)
         self.stages[name] = stage
-        done, started = stage.is_complete(), time.monotonic()
-        try:
+        with self.times.measured(name, stage):
             yield stage
-        finally:
-            if not done and self.workdir.root.exists() and is_primary():
-                self._add_seconds(name, time.monotonic() - started)
-
-    def _add_seconds(self, name: str, seconds: float) -> None:
-        path = self.workdir.root / _TIMES
-        total = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        total[name] = round(total.get(name, 0.0) + seconds, 1)
-        text = json.dumps(total, indent=1) + "\n"
-        replace_atomically(path, lambda stream: stream.write(text.encode()))

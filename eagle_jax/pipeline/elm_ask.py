@@ -9,9 +9,10 @@ import numpy as np
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.data.tasks import BEHAVIORAL, SEMANTIC
 from eagle_jax.pipeline.elm import ElmRun
-from eagle_jax.pipeline.elm_curves import fit_tag_cavs
 from eagle_jax.pipeline.elm_dialogue import Explorer, Ranker, Space, converse, typed_lines
+from eagle_jax.pipeline.elm_directions import fit_tag_cavs
 from eagle_jax.pipeline.elm_settings import BOOK
+from eagle_jax.pipeline.elm_space import predicted_ratings
 
 
 def ask_elm(run: ElmRun) -> None:
@@ -30,17 +31,16 @@ def explorer_of(run: ElmRun) -> Explorer:
     evaluation = run.experiment.evaluation
     tags = sorted({tag for _, _, tag in catalogue.tags})
     of_films, of_users = (
-        fit_tag_cavs(catalogue, run.split, embeddings, tags, evaluation.curves.cavs).found
+        fit_tag_cavs(catalogue, run.split, embeddings, tags, "linear", evaluation.curves).found
         for embeddings in (spaces.semantic, np.asarray(wals.item_embeddings))
     )
     of_users = {tag: cav.measured_on(spaces.users) for tag, cav in of_users.items()}
-    given = run.split.train.rating
-    of_items = np.asarray(wals.item_embeddings, np.float64)
+    every_film = np.arange(len(catalogue.entities))
     # A point between or beyond users has no bias of its own: the mean of all.
-    bias = float(wals.global_bias) + float(np.mean(wals.user_bias)) + np.asarray(wals.item_bias)
+    bias = np.mean(wals.user_bias)
 
-    def predicted_ratings(vector: np.ndarray) -> np.ndarray:
-        return np.clip(of_items @ vector + bias, given.min(), given.max())
+    def ratings_of(vector: np.ndarray) -> np.ndarray:
+        return predicted_ratings(wals, run.split.train, vector, bias, every_film)
 
     users = catalogue.ratings.user_names
     return Explorer(
@@ -60,5 +60,5 @@ def explorer_of(run: ElmRun) -> Explorer:
         },
         of_items=Ranker(spaces.embed, spaces.semantic),
         of_profiles=Ranker(spaces.user_encoder, spaces.item_texts),
-        predicted_ratings=predicted_ratings,
+        predicted_ratings=ratings_of,
     )  # fmt: skip

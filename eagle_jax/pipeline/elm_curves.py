@@ -17,16 +17,15 @@ from eagle_jax.base.types import Catalogue
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.minilens import corpus, grammar
 from eagle_jax.data.tasks import BEHAVIORAL, SEMANTIC
-from eagle_jax.embeddings.concept_activation import (
-    CAVSettings,
-    ConceptActivation,
-    FittedCAVs,
-    extrapolate,
-    fit_cavs,
-)
+from eagle_jax.embeddings.concept_activation import ConceptActivation, extrapolate
 from eagle_jax.embeddings.interpolation import interpolate
 from eagle_jax.embeddings.wals import WALSOutput
-from eagle_jax.evaluation.consistency import chance_consistency, read_outputs
+from eagle_jax.evaluation.consistency import (
+    BehavioralConsistency,
+    behavioral_consistency_user,
+    chance_consistency,
+    read_outputs,
+)
 from eagle_jax.evaluation.consistency_table import (
     behavioral_path,
     consistency_curve,
@@ -34,8 +33,9 @@ from eagle_jax.evaluation.consistency_table import (
 )
 from eagle_jax.language_model.embedding_lm import EmbeddingLM
 from eagle_jax.pipeline.catalogue_stage import Split
+from eagle_jax.pipeline.elm_directions import fit_tag_cavs
 from eagle_jax.pipeline.elm_settings import PROFILE, ElmEvaluationSettings
-from eagle_jax.pipeline.elm_space import Spaces
+from eagle_jax.pipeline.elm_space import Spaces, draw_ends, predicted_ratings
 from eagle_jax.pipeline.elm_stage import embedded_prompt
 
 Texts = list[list[str | None]]
@@ -61,28 +61,25 @@ class Paths:
 
     def run(self) -> list[dict[str, Any]]:
         """All curves that the settings ask for, with the texts of each one's first path."""
-        of_curves, rng = self.settings.curves, np.random.default_rng(self.seed)
-        films = self._draw_ends(self.split.entities["test"], rng)
-        known = [u for u in self.split.users["test"] if int(u) in self.spaces.profile_rows]
-        users = self._draw_ends(np.array(known), rng)
+        of_curves = self.settings.curves
+        films, users = draw_ends(self.split, self.spaces, of_curves.num_paths, self.seed)
         curves = [self._between_films(films, how) for how in of_curves.how]
         curves.append(self._between_users(users))
-        of_films, of_users = (
-            fit_tag_cavs(self.catalogue, self.split, embeddings, of_curves.tags, of_curves.cavs)
-            for embeddings in (self.spaces.semantic, np.asarray(self.wals.item_embeddings))
-        )
-        curves += [self._films_along(films[0], tag, of_films) for tag in of_curves.tags]
-        return curves + [self._users_along(users[0], tag, of_users) for tag in of_curves.tags]
-
-    def _draw_ends(self, pool: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """[2, B]: no end twice; UserError where the pool has too few."""
-        count = self.settings.curves.num_paths
-        if len(pool) < 2 * count:
-            raise UserError(
-                f"curves.num_paths: {count} paths need {2 * count} held-out ends, there are "
-                f"{len(pool)}"
-            )
-        return rng.permutation(pool)[: 2 * count].reshape(2, count)
+        for embeddings, along, starts in (
+            (self.spaces.semantic, self._films_along, films[0]),
+            (np.asarray(self.wals.item_embeddings), self._users_along, users[0]),
+        ):
+            for kind in of_curves.cav_kinds:
+                cavs = fit_tag_cavs(
+                    self.catalogue, self.split, embeddings, of_curves.tags, kind, of_curves
+                )
+                for tag in of_curves.tags:
+                    if tag not in cavs.found:
+                        raise UserError(
+                            f"curves.tags: {tag!r} has no {kind} direction: {cavs.refused[tag]}"
+                        )
+                    curves.append(along(starts, tag, kind, cavs.found[tag]))
+        return curves
 
     def _decode(self, task: str, kind: str, points: np.ndarray) -> Texts:
         """[A, B, d] -> texts [A][B]."""
@@ -141,32 +138,32 @@ class Paths:
         }  # fmt: skip
 
     def _predict(self, points: np.ndarray, bias: np.ndarray, films: np.ndarray) -> np.ndarray:
-        """Ratings [A, B, N] of users [A, B, d], on the scale of the given ones."""
-        rated = self.split.train.rating
-        of_items = np.asarray(self.wals.item_embeddings)[films]
-        shared = float(self.wals.global_bias) + np.asarray(self.wals.item_bias)[films]
-        return np.clip(points @ of_items.T + bias[..., None] + shared, rated.min(), rated.max())
+        return predicted_ratings(self.wals, self.split.train, points, bias, films)
 
-    def _films_along(self, starts: np.ndarray, tag: str, cavs: FittedCAVs) -> dict[str, Any]:
-        curves = self.settings.curves
-        start, cav = self.spaces.semantic[starts], _direction(cavs, tag)
+    def _films_along(
+        self, starts: np.ndarray, tag: str, kind: str, cav: ConceptActivation
+    ) -> dict[str, Any]:
+        curves, start = self.settings.curves, self.spaces.semantic[starts]
         points = np.stack([extrapolate(start, cav, step) for step in curves.steps])
         texts = self._decode(curves.task, SEMANTIC, points)
         targets = {"sc/point": points, "sc/start": start}
         scores = semantic_path(self.spaces.embed, texts, targets)
         scores["has_tag"] = _names(tag, texts, grammar.mentions)
         return {
-            "name": f"towards {tag!r}", "kind": SEMANTIC, "path": "extrapolation", "how": None,
-            "task": curves.task, "tag": tag, "quality": cav.quality,
+            "name": f"towards {tag!r}, {kind} CAV", "kind": SEMANTIC, "path": "extrapolation",
+            "how": None, "task": curves.task, "tag": tag, "quality": cav.quality,
             "rows": self._rows(curves.steps, texts, scores, starts),
             "texts": [at[0] for at in texts],
         }  # fmt: skip
 
-    def _users_along(self, starts: np.ndarray, tag: str, cavs: FittedCAVs) -> dict[str, Any]:
+    def _users_along(
+        self, starts: np.ndarray, tag: str, kind: str, cav: ConceptActivation
+    ) -> dict[str, Any]:
         """Films and users share the space of matrix factorisation: the direction is the films',
-        its unit the spread of users. has_tag: whether the profile says that the user likes it."""
+        its unit the spread of users. has_tag: whether the profile says that the user likes it;
+        truth: what the teacher's own profiles of the users at the start score there."""
         steps, films = self.settings.curves.steps, self.split.entities["test"]
-        cav = _direction(cavs, tag).measured_on(self.spaces.users)
+        cav = cav.measured_on(self.spaces.users)
         points = np.stack([extrapolate(self.spaces.users[starts], cav, step) for step in steps])
         bias = np.tile(np.asarray(self.wals.user_bias)[starts], (len(steps), 1))
         ratings = self._predict(points, bias, films)
@@ -175,18 +172,18 @@ class Paths:
             self.spaces.user_encoder, texts, self.spaces.item_texts[films], ratings
         )
         scores["has_tag"] = _names(tag, texts, lambda text: corpus.read_profile(text)[0])
+        of_teacher = behavioral_consistency_user(
+            np.stack([self.spaces.user_texts[int(user)] for user in starts]),
+            self.spaces.item_texts[films],
+            self._predict(self.spaces.users[starts], bias[0], films),
+        )
         return {
-            "name": f"users towards {tag!r}", "kind": BEHAVIORAL, "path": "extrapolation",
-            "how": None, "task": PROFILE, "tag": tag, "quality": cav.quality,
-            "chance": _chance(ratings), "rows": self._rows(steps, texts, scores, starts),
+            "name": f"users towards {tag!r}, {kind} CAV", "kind": BEHAVIORAL,
+            "path": "extrapolation", "how": None, "task": PROFILE, "tag": tag,
+            "quality": cav.quality, "chance": _chance(ratings), "truth": _means(of_teacher),
+            "rows": self._rows(steps, texts, scores, starts),
             "texts": [at[0] for at in texts],
         }  # fmt: skip
-
-
-def _direction(cavs: FittedCAVs, tag: str) -> ConceptActivation:
-    if tag not in cavs.found:
-        raise UserError(f"curves.tags: {tag!r} has no direction: {cavs.refused[tag]}")
-    return cavs.found[tag]
 
 
 def _names(
@@ -200,25 +197,10 @@ def _names(
 
 def _chance(ratings: np.ndarray) -> dict[str, float]:
     """What rankings at random score for ratings [A, B, N]."""
-    chance = chance_consistency(ratings.reshape(-1, ratings.shape[-1]))
+    return _means(chance_consistency(ratings.reshape(-1, ratings.shape[-1])))
+
+
+def _means(scored: BehavioralConsistency) -> dict[str, float]:
     return {
-        "bc/ndcg": float(chance.ndcg.mean()), "bc/spearman": float(chance.spearman.mean()),
+        "bc/ndcg": float(scored.ndcg.mean()), "bc/spearman": float(scored.spearman.mean()),
     }  # fmt: skip
-
-
-def fit_tag_cavs(
-    catalogue: Catalogue,
-    split: Split,
-    semantic: np.ndarray,
-    tags: Sequence[str],
-    settings: CAVSettings,
-) -> FittedCAVs:
-    """Linear CAVs of the training films that users gave each tag; UserError for an unknown one."""
-    films = split.entities["train"]
-    given: dict[str, set[int]] = {}
-    for _, item, tag in catalogue.tags:
-        given.setdefault(tag, set()).add(item)
-    if unknown := [tag for tag in tags if tag not in given]:
-        raise UserError(f"curves.tags: nobody gave the tag {unknown[0]!r}; have {sorted(given)}")
-    has_tag = {tag: np.isin(films, sorted(given[tag])) for tag in tags}
-    return fit_cavs(semantic[films], has_tag, settings)

@@ -30,6 +30,14 @@ from eagle_jax.evaluation.consistency import (
 )
 from eagle_jax.evaluation.consistency_baselines import text_only_prompts
 from eagle_jax.evaluation.consistency_table import ConsistencyRecord
+from eagle_jax.evaluation.elm_verdict import (
+    CHANCE,
+    ELM,
+    NEAREST,
+    TEACHER,
+    TEXT_ONLY,
+    TEXT_ONLY_EXAMPLE,
+)
 from eagle_jax.language_model.embedding_lm import EmbeddingLM
 from eagle_jax.language_model.local import LocalGenerator
 from eagle_jax.pipeline.catalogue_stage import Split
@@ -43,8 +51,6 @@ from eagle_jax.pipeline.elm_settings import (
 from eagle_jax.pipeline.elm_space import Spaces
 from eagle_jax.pipeline.elm_stage import elm_prompts
 from eagle_jax.pipeline.elm_teacher import TeacherFn, entities_of
-
-ELM, TEACHER, NEAREST, TEXT_ONLY = "elm", "teacher", "nearest", "text_only"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,11 +71,13 @@ def answer_all(
     spaces: Spaces,
     elms: Mapping[int, EmbeddingLM],
     reader: LocalGenerator,
+    examples: Mapping[str, Row],
     write: TeacherFn,
     settings: ElmEvaluationSettings,
     seed: int,
 ) -> list[Answers]:
-    """The ELM of each seed, and the reader that is told titles as often; the others once."""
+    """The ELM of each seed, and as often the reader that is told titles, alone or after the
+    example of the task; the others once."""
     nothing = [None] * len(rows)
     nearest = [_nearest(row, spaces, split) for row in rows]
     of_nearest = [row["target"] for row in write(nearest, 2)]
@@ -78,9 +86,12 @@ def answer_all(
         Answers(system=NEAREST, seed=0, texts=of_nearest, reasons=nothing),
     ]
     embedded = elm_prompts(rows, spaces)
-    titled = text_only_prompts(BOOK, rows, titles_of(catalogue))
+    titles = titles_of(catalogue)
+    titled = text_only_prompts(BOOK, rows, titles)
+    exemplified = text_only_prompts(BOOK, rows, titles, examples)
     asked = [(ELM, own_seed, elm, embedded) for own_seed, elm in elms.items()]
     asked += [(TEXT_ONLY, own_seed, reader, titled) for own_seed in elms]
+    asked += [(TEXT_ONLY_EXAMPLE, own_seed, reader, exemplified) for own_seed in elms]
     for number, (system, own_seed, generator, prompts) in enumerate(asked):
 
         def generate(generator=generator, prompts=prompts, number=number):
@@ -182,20 +193,26 @@ def _ratings(rows: Sequence[Row], catalogue: Catalogue, split: Split, spaces: Sp
     return rating_matrix(catalogue.ratings, _ranked_users(split, spaces), about).T
 
 
-def measure_chance(
+def score_chance(
     rows: Sequence[Row], catalogue: Catalogue, split: Split, spaces: Spaces
-) -> dict[str, dict[str, float]]:
-    """By kind of entity: behavioral consistency of rankings at random, on the same rows."""
-    of_users = [row for row in rows if row["task"] == PROFILE]
-    of_films = [row for row in rows if row["task"] in SINGLE_MOVIE]
-    chance = {}
-    for name, own in ((PROFILE, of_users), ("single-movie tasks", of_films)):
-        at_random = chance_consistency(_ratings(own, catalogue, split, spaces))
-        chance[name] = {
-            "bc/ndcg": float(at_random.ndcg.mean()),
-            "bc/spearman": float(at_random.spearman.mean()),
-        }
-    return chance
+) -> list[ConsistencyRecord]:
+    """Behavioral consistency of rankings at random, expected, on the same rows."""
+    records = []
+    for group in (SINGLE_MOVIE, (PROFILE,)):
+        own = [row for row in rows if row["task"] in group]
+        at_random = chance_consistency(_ratings(own, catalogue, split, spaces)) if own else None
+        records += [
+            ConsistencyRecord(
+                system=CHANCE, task=row["task"], entities=entities_of(row), seed=0,
+                scores={
+                    "bc/ndcg": float(at_random.ndcg[place]),
+                    "bc/spearman": float(at_random.spearman[place]),
+                },
+                malformed=None,
+            )
+            for place, row in enumerate(own)
+        ]  # fmt: skip
+    return records
 
 
 def sample_rows(

@@ -16,8 +16,8 @@ from eagle_jax.pipeline.elm_settings import ElmExperiment
 from eagle_jax.pipeline.elm_space import Spaces
 
 _LEFT_OUT = (
-    "Training from rewards (appendix H), and one stage of training against two (appendix D), which "
-    "has an experiment of its own, elm_toy.",
+    "Training from rewards (appendix H), and one stage of training against two (appendix D): they "
+    "have experiments of their own, rlaif and elm_toy.",
 )
 _NOT_REPRODUCED = (
     "Human raters (table 2, columns 3 to 5): nobody was asked.",
@@ -25,9 +25,8 @@ _NOT_REPRODUCED = (
     "the teacher are those of MiniLens, a synthetic world whose grammar writes and reads texts.",
     "PaLM 2-XS as the model and 320,000 steps: a MiniLens-LM and the steps in the settings.",
     "PaLM 2-L and GPT 4 as text-only baselines (figure 3): here the model before it was given "
-    "embeddings, which reads titles.",
-    "Text-only models about mixtures of films and users (figure 3): here about films that exist.",
-    "The line of the ground truth in figure 5.",
+    "embeddings, which reads titles. It was never shown an example before a question: that row is "
+    "the paper's form, not a fair chance.",
     "One model for films and another for profiles: here one for both.",
     "Amazon's products (appendix A, table 4): the six tasks are in the table of tasks, but this "
     "run has no products.",
@@ -39,7 +38,7 @@ def report_elm(run: ElmRun) -> Path:
     results, root, experiment = run.stages["results"], run.workdir.root, run.experiment
     facts: dict[str, Any] = dict(results.read_json("facts.json"))
     training = facts.pop("training")
-    facts["seconds"] = json.loads((root / "times.json").read_text(encoding="utf-8"))
+    facts["seconds"] = run.times.seconds()
     curves = results.read_json("curves.json")
     data = ReportInput(
         title=experiment.title,

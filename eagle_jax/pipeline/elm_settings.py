@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.minilens.world import MiniLensSettings
@@ -24,6 +25,7 @@ SINGLE_MOVIE = tuple(
 )
 TWO_MOVIES = tuple(name for name in TASK_NAMES if len(TASKS[name].slots) == 2)
 PROFILE = "user_profile"
+CAVKind = Literal["linear", "ranking"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,9 @@ class ElmStageSettings:
 class ElmCurveSettings:
     """Paths between num_paths pairs of films (task) and of users, at `alphas`.
 
-    tags: values whose concept activation vectors films are moved along, by `steps` spreads.
+    tags: values whose concept activation vectors films and users are moved along, by `steps`
+    spreads, one vector of each kind. lower_per_positive: of ranking ones, films below each film
+    with the tag.
     """
 
     task: str
@@ -91,6 +95,8 @@ class ElmCurveSettings:
     alphas: tuple[float, ...]
     tags: tuple[str, ...]
     steps: tuple[float, ...]
+    cav_kinds: tuple[CAVKind, ...]
+    lower_per_positive: int
     cavs: CAVSettings
 
     def __post_init__(self):

@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from eagle_jax.base.errors import UserError
 from eagle_jax.base.seeds import derive_seed
-from eagle_jax.base.types import Catalogue
+from eagle_jax.base.types import Catalogue, RatingTable
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.task_examples import Row, draw_task_examples, nearest_neighbors, rated_sides
 from eagle_jax.data.tasks import TASKS
@@ -192,3 +193,34 @@ def _read(
             row["user"]: text for row, text in zip(rows, arrays["user_texts"], strict=True)
         },
     )
+
+
+def draw_ends(
+    split: Split, spaces: Spaces, count: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Held-out films and held-out users with a profile, [2, count] each, no end twice.
+
+    Raises UserError where there are too few.
+    """
+    rng = np.random.default_rng(seed)
+    known = [user for user in split.users["test"] if int(user) in spaces.profile_rows]
+    ends = []
+    for pool in (split.entities["test"], np.array(known)):
+        if len(pool) < 2 * count:
+            raise UserError(
+                f"curves.num_paths: {count} paths need {2 * count} held-out ends, there are "
+                f"{len(pool)}"
+            )
+        ends.append(rng.permutation(pool)[: 2 * count].reshape(2, count))
+    return ends[0], ends[1]
+
+
+def predicted_ratings(
+    wals: WALSOutput, given: RatingTable, points: np.ndarray, bias: np.ndarray, items: np.ndarray
+) -> np.ndarray:
+    """What users at points [..., d] with bias [...] would give `items`, [..., items], on the scale
+    of the given ratings."""
+    of_items = np.asarray(wals.item_embeddings)[items]
+    shared = float(wals.global_bias) + np.asarray(wals.item_bias)[items]
+    ratings = points @ of_items.T + np.asarray(bias)[..., None] + shared
+    return np.clip(ratings, given.rating.min(), given.rating.max())

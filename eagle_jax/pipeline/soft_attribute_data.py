@@ -15,7 +15,7 @@ import numpy as np
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.types import Catalogue
 from eagle_jax.data.soft_attributes import Ordering
-from eagle_jax.embeddings.concept_activation import Comparisons
+from eagle_jax.embeddings.concept_problems import Comparisons, comparisons_within_users
 from eagle_jax.evaluation.soft_attributes import RatedPairs
 
 
@@ -74,7 +74,7 @@ def gather(
         has_tag[attribute] = _has_any(of_user.values(), names, row_of, len(tagged))
         own = {normalized(attribute)}
         num_named[attribute] = int(_has_any(of_user.values(), own, row_of, len(tagged)).sum())
-        tag_pairs[attribute] = _within_users(
+        tag_pairs[attribute] = comparisons_within_users(
             of_user.values(), names, row_of, lower_per_positive, rng
         )
     return SoftAttributeData(
@@ -103,22 +103,6 @@ def _has_any(
         for item, tags in films.items():
             has[row_of[item]] |= bool(tags & names)
     return has
-
-
-def _within_users(
-    of_users: Iterable[Mapping[int, set[str]]], names: set[str], row_of: Mapping[int, int],
-    lower_per_positive: int, rng: np.random.Generator,
-) -> Comparisons:
-    higher, lower, weight = [], [], []
-    for films in of_users:
-        positives = [row_of[item] for item, tags in films.items() if tags & names]
-        others = np.array([row_of[item] for item, tags in films.items() if not tags & names], int)
-        for row in positives if len(others) else ():
-            below = rng.permutation(others)[:lower_per_positive]
-            higher += [row] * len(below)
-            lower += below.tolist()
-            weight += [1.0 / len(below)] * len(below)
-    return Comparisons(np.array(higher, int), np.array(lower, int), np.array(weight))
 
 
 def _opinions(

@@ -4,10 +4,17 @@ Paper: ELM (Tennenholtz et al., ICLR 2024), sections 3 and 4, appendices B, E an
 Command: bash launch/run.sh experiments.elm
     (two minutes: --config=experiments/configs/elm_minilens.py:quick)
 Hardware: two CPU cores.
-Time: not measured yet with three trainings.
-Expect: with 600 steps and temperature 0.5, three seeds: SC over the single-movie tasks 0.50
-    [0.48, 0.51], nearest item 0.35 [0.34, 0.36], the teacher itself 0.60; slots of the summary
-    83 %; NDCG of user profiles 0.42, the teacher's 0.43.
+Time: 8 min 43 s with other jobs beside it; quick: 1 min 26 s.
+Expect: three ELMs, means and 95 % intervals over held-out films or users. SC of the single-movie
+    tasks 0.540 [0.525, 0.555], nearest item 0.350 [0.337, 0.362]; the teacher itself 0.602, and the
+    reader that is told titles 0.571: P was made from six kinds of texts, and the SC of the other
+    tasks is low for everyone. Slots of the film in its summary 0.902 [0.886, 0.918]. NDCG of user
+    profiles 0.428 [0.407, 0.448], the teacher's 0.427, rankings at random 0.383: BC hardly tells
+    users apart here, the profile of the nearest training user has 0.440. Of mixtures of two films
+    the reader told names is above ELM (0.603 and 0.565), of two users ELM is (0.889 and 0.929).
+    Temperature and steps of stage 2 were chosen after the first run (temperature 0.5, 600 steps)
+    had 0.833 of the slots; another world (catalogue.seed, split.seed and seed 1; one ELM, 1,000
+    steps) then gave 0.952, SC 0.573 against 0.353, NDCG 0.440 against the teacher's 0.444.
 """
 
 from ml_collections import ConfigDict
@@ -122,7 +129,7 @@ def _training(config: ConfigDict) -> None:
                     "num_steps": 100, "learning_rate": 3e-3, "warmup_steps": 10, **shared,
                 },
                 "stage2": {
-                    "num_steps": 1000, "learning_rate": 2e-3, "warmup_steps": 30, **shared,
+                    "num_steps": 900, "learning_rate": 2e-3, "warmup_steps": 30, **shared,
                 },
                 "mode2": "full",
                 "lora": None,
@@ -146,6 +153,8 @@ def _evaluation(config: ConfigDict) -> None:
                 "alphas": (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0),
                 "tags": ("horror", "grim"),
                 "steps": (0.0, 1.0, 2.0, 3.0, 4.0),
+                "cav_kinds": ("linear", "ranking"),
+                "lower_per_positive": 8,
                 "cavs": {
                     "penalties": (0.01, 0.1, 1.0), "num_folds": 4, "min_positives": 8,
                     "tolerance": 1e-5, "max_iterations": 50, "seed": 0,

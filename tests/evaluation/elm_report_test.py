@@ -16,6 +16,7 @@ from eagle_jax.data.tasks import TASKS
 from eagle_jax.evaluation.elm_report import ReportInput, write_elm_report
 from eagle_jax.evaluation.elm_verdict import (
     FAILS,
+    FILM_MIXTURE,
     HOLDS,
     MET,
     MISSED,
@@ -24,6 +25,7 @@ from eagle_jax.evaluation.elm_verdict import (
     SINGLE,
     TWO,
     UNDECIDED,
+    USER_MIXTURE,
     judge_bar,
     paper_claims,
     summarize,
@@ -34,8 +36,10 @@ _EVIL = "<script>alert(1)</script> | [x](y) **bold** <img src=http://a.example/x
 _GROUPS = {
     SINGLE: ["summary", "pitch"], TWO: ["similarities"], PROFILE: [PROFILE],
     "summary": ["summary"], "pitch": ["pitch"], "similarities": ["similarities"],
+    FILM_MIXTURE: [FILM_MIXTURE], USER_MIXTURE: [USER_MIXTURE],
 }  # fmt: skip
 _SC = {"elm": 0.8, "teacher": 0.9, "nearest": 0.6, "text_only": 0.5}
+_MIXED = ("elm", "text_only")  # who answers about mixtures
 
 
 def _cell(mean, half=0.02):
@@ -43,9 +47,9 @@ def _cell(mean, half=0.02):
 
 
 def _row(group, system, seeds=3):
-    if group == PROFILE:
+    if group in (PROFILE, USER_MIXTURE):
         cells = {"bc/ndcg": _cell(_SC[system] - 0.1), "bc/spearman": _cell(0.25)}
-    elif group in (TWO, "similarities"):
+    elif group in (TWO, "similarities", FILM_MIXTURE):
         cells = {"sc": _cell(_SC[system] - 0.125)}
     else:
         cells = {"sc": _cell(_SC[system]), "slots": _cell(0.875), "bc/spearman": _cell(0.375)}
@@ -56,13 +60,21 @@ def _row(group, system, seeds=3):
     }  # fmt: skip
 
 
+def _mixture(group, baseline, measure, difference):
+    return {
+        "group": group, "system": "elm", "baseline": baseline, "measure": measure,
+        "system_mean": _cell(0.8), "baseline_mean": _cell(0.8 - difference),
+        "difference": _cell(difference), "separated": False,
+    }  # fmt: skip
+
+
 def _curve(kind, path, means, name="a path"):
     measure = "sc/point" if kind == "semantic" else "bc/ndcg"
     positions = [0.0, 0.5, 1.0] if path == "interpolation" else [0.0, 1.0, 2.0]
     return {
         "name": name, "kind": kind, "path": path, "how": None, "task": "summary",
         "tag": None if path == "interpolation" else "funny",
-        **({"chance": {"bc/ndcg": 0.3}} if kind == "behavioral" else {}),
+        **({"chance": {"bc/ndcg": 0.3}, "truth": {"bc/ndcg": 0.6}} if kind == "behavioral" else {}),
         "rows": [
             {"position": at, "num_outputs": 8, "num_malformed": 0, "cells": {measure: _cell(mean)}}
             for at, mean in zip(positions, means, strict=True)
@@ -87,12 +99,20 @@ def data():
         confidence=0.95,
         consistency={
             "groups": _GROUPS,
-            "rows": [_row(group, system) for group in _GROUPS for system in _SC],
+            "rows": [
+                _row(group, system)
+                for group in _GROUPS
+                for system in (_MIXED if group in (FILM_MIXTURE, USER_MIXTURE) else _SC)
+            ],
             "comparisons": [
                 {"group": group, "system": "elm", "baseline": "nearest", "measure": "sc",
                  "system_mean": _cell(0.8), "baseline_mean": _cell(0.6),
                  "difference": _cell(0.2), "separated": True}
                 for group in (SINGLE, "summary")
+            ] + [
+                _mixture(FILM_MIXTURE, "text_only", "sc", 0.2),
+                _mixture(FILM_MIXTURE, "text_only_example", "sc", 0.3),
+                _mixture(USER_MIXTURE, "text_only", "bc/ndcg", 0.1),
             ],
         },
         curves=[
@@ -253,20 +273,26 @@ def test_the_bar_says_what_was_not_measured(data):
 
 def test_claims_turn_with_the_numbers(data):
     rows, curves = data.consistency["rows"], data.curves
+    compared = data.consistency["comparisons"]
 
-    def verdicts(rows, curves):
-        return [claim.verdict for claim in paper_claims(rows, curves)]
+    def verdicts(rows, curves, compared=compared):
+        return [claim.verdict for claim in paper_claims(rows, compared, curves)]
 
     assert verdicts(rows, curves) == [HOLDS] * 5
-    assert verdicts([], []) == [UNDECIDED] * 5
-    assert all(claim.found == () for claim in paper_claims([], []))
+    assert verdicts([], [], []) == [UNDECIDED] * 5
+    assert all(claim.found == () for claim in paper_claims([], [], []))
     better = _with(rows, TWO, "elm", "sc", _cell(0.9))
     assert verdicts(better, curves)[0] == FAILS
     assert verdicts(_with(rows, TWO, "elm", "sc", _cell(0.79)), curves)[0] == UNDECIDED
     # Text-only above ELM on one of three comparisons: they do not agree.
-    assert verdicts(_with(rows, PROFILE, "text_only", "bc/ndcg", _cell(0.9)), curves)[1] == (
-        UNDECIDED
+    *others, users = compared
+    above = [*others, _mixture(USER_MIXTURE, "text_only", "bc/ndcg", -0.1)]
+    assert verdicts(rows, curves, above)[1] == UNDECIDED
+    # One that is not decided takes nothing away; all of them decided the other way do.
+    assert verdicts(rows, curves, [users, _mixture(FILM_MIXTURE, "text_only", "sc", 0.01)])[1] == (
+        HOLDS
     )
+    assert verdicts(rows, curves, above[-1:])[1] == FAILS
     opposite = [
         _curve("semantic", "interpolation", [0.7, 0.8, 0.7]),
         _curve("semantic", "extrapolation", [0.6, 0.7, 0.8]),
@@ -281,13 +307,13 @@ def test_claims_turn_with_the_numbers(data):
 
 def test_the_summary_says_what_the_rows_say(data):
     rows = data.consistency["rows"]
-    said = list(summarize(rows, judge_bar(rows), paper_claims(rows, data.curves)))
+    said = list(summarize(rows, judge_bar(rows), paper_claims(rows, [], data.curves)))
     assert said[1] == "Of the 3 lines of the bar: 2 met, 1 missed."
     assert said[2].startswith(
         "Semantic consistency, single-movie tasks, highest first: teacher 0.900 [0.880, 0.920], "
         "ELM 0.800"
     )
-    assert list(summarize([], judge_bar([]), paper_claims([], []))) == [
+    assert list(summarize([], judge_bar([]), paper_claims([], [], []))) == [
         "This run has no output of ELM.", "Of the 3 lines of the bar: 3 not decided here."
     ]  # fmt: skip
 

@@ -37,15 +37,15 @@ def tiny() -> ElmExperiment:
     config["catalogue"] |= {"num_films": 160, "num_users": 80, "ratings_per_user": 60}
     config["space"] |= {"tasks": ["summary"], "width": 8}
     config["examples"] |= {"per_movie_task": 6, "profiles": 6}
-    config["models"] |= {"length_multiple": 96}
+    config["models"] |= {"length_multiple": 96, "batch_size": 4}
     config["elm"] |= {"tokens_per_batch": 192, "adapter_hidden_width": 8}
     for stage in ("stage1", "stage2"):
         config["elm"]["training"][stage] |= {"num_steps": 2, "warmup_steps": 1}
     evaluation = config["evaluation"]
-    evaluation |= {"per_movie_task": 2, "profiles": 2}
+    evaluation |= {"per_movie_task": 2, "profiles": 4}  # 52 answers
     evaluation["sampling"]["max_new_tokens"] = 32
     evaluation["bootstrap"]["num_resamples"] = 50
-    evaluation["curves"] |= {"num_paths": 2, "alphas": [0.0, 1.0], "steps": [0.0, 1.0]}
+    evaluation["curves"] |= {"num_paths": 4, "alphas": [0.0, 1.0], "steps": [0.0, 1.0]}
     evaluation["curves"] |= {"how": ["linear"], "tags": ["betrayal"]}
     evaluation["curves"]["cavs"] |= {"min_positives": 2, "num_folds": 2}
     return to_settings(ElmExperiment, config)
@@ -73,7 +73,7 @@ def test_every_task_is_scored_for_every_system(done):
     run, results = done
     table = json.loads((results / "consistency.json").read_text())
     found = {(row["group"], row["system"]) for row in table["rows"]}
-    systems = {"elm", "teacher", "nearest", "text_only"}
+    systems = {"elm", "teacher", "nearest", "text_only", "text_only_example"}
     assert found >= {(task, system) for task in TASK_NAMES for system in systems}
     cells = {(row["group"], row["system"]): row["cells"] for row in table["rows"]}
     # The grammar has all slots of its own answers right, whatever a model does.
@@ -84,8 +84,10 @@ def test_every_task_is_scored_for_every_system(done):
     assert names == {
         "between two films, linear",
         "between two users, linear",
-        "towards 'betrayal'",
-        "users towards 'betrayal'",
+        "towards 'betrayal', linear CAV",
+        "towards 'betrayal', ranking CAV",
+        "users towards 'betrayal', linear CAV",
+        "users towards 'betrayal', ranking CAV",
     }
 
 
@@ -99,7 +101,7 @@ def test_held_out_examples_are_held_out(done):
             else:
                 assert row["items"][0] in films[part]
     seen = [(row["task"], entities_of(row)[0]) for row in run.examples["test"]]
-    assert len(seen) == len(set(seen)) == 2 * len(TASK_NAMES)
+    assert len(seen) == len(set(seen)) == 2 * len(TASK_NAMES) + 2
     assert {row["task"] for row in run.examples["train"]} == set(TASK_NAMES)
 
 
