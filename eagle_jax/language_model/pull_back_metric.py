@@ -36,41 +36,21 @@ def expected_output_embedding(
     return expected / jnp.sum(weights, axis=1, keepdims=True)
 
 
-def _of_vectors(config: DecoderConfig, params: Params, batch: EmbeddedBatch):
-    """(g as a function of the one vector [B, d] in each prompt, these vectors)."""
-    ((kind, vectors),) = batch.vectors.items()
-    chex.assert_axis_dimension(vectors, 1, 1)
-
-    def g(own: jax.Array) -> jax.Array:
-        spliced = batch._replace(vectors={kind: own[:, None]})
-        return expected_output_embedding(config, params, spliced)
-
-    return g, vectors[:, 0]
-
-
 @functools.partial(jax.jit, static_argnames="config")
 def output_jacobian(config: DecoderConfig, params: Params, batch: EmbeddedBatch) -> jax.Array:
     """J = dg/dz [B, D, d] of prompts with one vector each: d directional derivatives, forward."""
-    g, vectors = _of_vectors(config, params, batch)
+    ((kind, vectors),) = batch.vectors.items()
+    chex.assert_axis_dimension(vectors, 1, 1)
+
+    def g(vectors: jax.Array) -> jax.Array:
+        spliced = batch._replace(vectors={kind: vectors})
+        return expected_output_embedding(config, params, spliced)
 
     def column(direction: jax.Array) -> jax.Array:
-        return jax.jvp(g, (vectors,), (jnp.broadcast_to(direction[None], vectors.shape),))[1]
+        moved = jnp.broadcast_to(direction[None, None], vectors.shape)
+        return jax.jvp(g, (vectors,), (moved,))[1]
 
-    return jnp.moveaxis(jax.vmap(column)(jnp.eye(vectors.shape[1])), 0, 2)
-
-
-@functools.partial(jax.jit, static_argnames="config")
-def output_jacobian_backward(
-    config: DecoderConfig, params: Params, batch: EmbeddedBatch
-) -> jax.Array:
-    """The same J [B, D, d] by D gradients: what checks `output_jacobian`, and dearer if d < D."""
-    g, vectors = _of_vectors(config, params, batch)
-    outputs, back = jax.vjp(g, vectors)
-
-    def row(direction: jax.Array) -> jax.Array:
-        return back(jnp.broadcast_to(direction[None], outputs.shape))[0]
-
-    return jnp.moveaxis(jax.vmap(row)(jnp.eye(outputs.shape[1])), 0, 1)
+    return jnp.moveaxis(jax.vmap(column)(jnp.eye(vectors.shape[2])), 0, 2)
 
 
 def normalised_metric(jacobians: np.ndarray, ridge: float) -> np.ndarray:

@@ -15,7 +15,6 @@ import jax
 import numpy as np
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.metrics import read_metrics
 from eagle_jax.base.prompts import (
     EntityFormat,
     MalformedText,
@@ -40,7 +39,7 @@ from eagle_jax.pipeline.catalogue_stage import Split
 from eagle_jax.pipeline.elm_baseline_settings import ElmDecoderSettings
 from eagle_jax.pipeline.encoder_stage import Scorer
 from eagle_jax.pipeline.settings import ModelSettings
-from eagle_jax.training.elm import STAGES, train_elm
+from eagle_jax.training.elm import train_elm
 
 _MODEL = "model"
 
@@ -99,7 +98,7 @@ def run_elm_decoder_stage(
 ) -> PointDecoder:
     """An ELM trained on the training entities' behavioral embeddings (of all: [N, d]) and texts.
 
-    Writes model/, training.json and facts.json.
+    Writes model/, metrics/ and facts.json.
     """
 
     def decoder_of(elm: EmbeddingLM) -> PointDecoder:
@@ -127,7 +126,6 @@ def run_elm_decoder_stage(
             description=stage.name,
         )
         save_embedding_lm(elm, stage.path / _MODEL)
-        stage.write_json("training.json", _curve(stage))
         held_out = split.entities["validation"]
         facts = decoder_facts(
             decoder_of(elm), catalogue, embeddings, held_out, scorer, derive_seed(seed, 3)
@@ -153,14 +151,6 @@ def _batch_drawer(
         return (decoder.elm.encode(decoder.prompts(embeddings[drawn]), targets),)
 
     return draw
-
-
-def _curve(stage: StageFolder) -> list[dict[str, Any]]:
-    files = {name: stage.path / "metrics" / name / "metrics.jsonl" for name in STAGES}
-    return [
-        {"stage": name, **row}
-        for name, file in files.items() if file.exists() for row in read_metrics(file)
-    ]  # fmt: skip
 
 
 def decoder_facts(

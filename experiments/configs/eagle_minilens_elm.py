@@ -9,7 +9,7 @@ Time: the default run's 8 min 27 s and what the ELM takes: three decoders 40 s t
     search 3 min 51 s, while other jobs ran beside them.
 Expect: U 1.58 [1.52, 1.64] for the ELM decoder, 0.74 [0.69, 0.79] for EAGLE, 0.49 [0.44, 0.54] for
     its reference policy; held-out 1.25, 0.52 and 0.36. The paper has the opposite order (0.57 and
-    0.74). Here texts have a dozen slots, which the decoder reads off a point far outside of the
+    0.74). Here texts have ten slots, which the decoder reads off a point far outside of the
     catalogue; it is given the user's embedding, and its texts are farther from their anchors (1.42
     and 0.89). On validation pairs U is 0.58 at radius 0 (the best of the five nearest films for
     the user), 0.94 at 1, and from 8 to 32 no different: 1.45, 1.45 and 1.48. The pull-back metric
