@@ -6,6 +6,7 @@ Axis letters: `P` problems, `C` centers, `S` starts, `N` catalogue, `d` domain w
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -66,9 +67,6 @@ def search_balls(
     consumed.
     """
     chex.assert_rank([centers, metrics, user_embeddings, catalogue_embeddings], [3, 4, 2, 2])
-    factors = jnp.linalg.cholesky(metrics)
-    num_centers, width = centers.shape[1:]
-    shape = (num_centers, settings.num_starts, width)
 
     def utility(points: jax.Array, user: jax.Array) -> jax.Array:
         return content_gap_utility(
@@ -76,41 +74,55 @@ def search_balls(
             neighbor_weight=neighbor_weight, num_neighbors=num_neighbors,
         ).utility  # fmt: skip
 
-    def search(problem):
-        centers, factors, user, key = problem
+    factors, keys = jnp.linalg.cholesky(metrics), jax.random.split(key, len(centers))
+    return jax.lax.map(
+        lambda problem: _search(*problem, radius, utility, settings),
+        (centers, factors, user_embeddings, keys),
+    )
 
-        def place(offsets: jax.Array) -> jax.Array:  # y [C, S, d] -> z
-            moved = jax.vmap(partial(jax.scipy.linalg.solve_triangular, lower=True, trans=1))(
-                factors, offsets.swapaxes(1, 2)
-            )
-            return centers[:, None] + radius * moved.swapaxes(1, 2)
 
-        def climb(carry, step):
-            offsets, best, best_offsets = carry
-            points, back = jax.vjp(place, offsets)
-            flat = points.reshape(-1, width)
-            utilities, gradients = jax.vjp(partial(utility, user=user), flat)
-            utilities = utilities.reshape(offsets.shape[:2])
-            is_best = utilities > best
-            best_offsets = jnp.where(is_best[..., None], offsets, best_offsets)
-            (upward,) = gradients(jnp.ones(len(flat)))
-            (upward,) = back(upward.reshape(offsets.shape))
-            moved = _into_ball(offsets + step * _unit(upward))
-            return (moved, jnp.maximum(utilities, best), best_offsets), None
+def _search(
+    centers: jax.Array,
+    factors: jax.Array,
+    user: jax.Array,
+    key: jax.Array,
+    radius: jax.Array,
+    utility: Callable[[jax.Array, jax.Array], jax.Array],
+    settings: UtilitySearchSettings,
+) -> FoundPoints:
+    """One problem: centers [C, d], factors L [C, d, d], user [d], utility(points [B, d], user)."""
+    num_centers, width = centers.shape
 
-        directions = jax.vmap(partial(jax.scipy.linalg.solve_triangular, lower=True), (0, None))(
-            factors, user
+    def place(offsets: jax.Array) -> jax.Array:  # y [C, S, d] -> z
+        moved = jax.vmap(partial(jax.scipy.linalg.solve_triangular, lower=True, trans=1))(
+            factors, offsets.swapaxes(1, 2)
         )
-        starts = jnp.concatenate([_unit(directions)[:, None], _in_ball(key, shape)], axis=1)
-        # The last point is looked at too: one more round, whose step goes nowhere.
-        steps = settings.last_step ** jnp.linspace(0, 1, settings.num_steps)
-        carry = (starts, jnp.full(starts.shape[:2], -jnp.inf), starts)
-        (_, best, offsets), _ = jax.lax.scan(climb, carry, jnp.append(steps, 0.0))
-        center, start = jnp.unravel_index(jnp.argmax(best), best.shape)
-        return FoundPoints(place(offsets)[center, start], center, best[center, start])
+        return centers[:, None] + radius * moved.swapaxes(1, 2)
 
-    keys = jax.random.split(key, len(centers))
-    return jax.lax.map(search, (centers, factors, user_embeddings, keys))
+    def climb(carry, step):
+        offsets, best, best_offsets = carry
+        points, back = jax.vjp(place, offsets)
+        flat = points.reshape(-1, width)
+        utilities, gradients = jax.vjp(partial(utility, user=user), flat)
+        utilities = utilities.reshape(offsets.shape[:2])
+        is_best = utilities > best
+        best_offsets = jnp.where(is_best[..., None], offsets, best_offsets)
+        (upward,) = gradients(jnp.ones(len(flat)))
+        (upward,) = back(upward.reshape(offsets.shape))
+        moved = _into_ball(offsets + step * _unit(upward))
+        return (moved, jnp.maximum(utilities, best), best_offsets), None
+
+    directions = jax.vmap(partial(jax.scipy.linalg.solve_triangular, lower=True), (0, None))(
+        factors, user
+    )
+    drawn = jax.random.ball(key, width, shape=(num_centers, settings.num_starts))
+    starts = jnp.concatenate([_unit(directions)[:, None], drawn], axis=1)
+    # The last point is looked at too: one more round, whose step goes nowhere.
+    steps = settings.last_step ** jnp.linspace(0, 1, settings.num_steps)
+    carry = (starts, jnp.full(starts.shape[:2], -jnp.inf), starts)
+    (_, best, offsets), _ = jax.lax.scan(climb, carry, jnp.append(steps, 0.0))
+    center, start = jnp.unravel_index(jnp.argmax(best), best.shape)
+    return FoundPoints(place(offsets)[center, start], center, best[center, start])
 
 
 def _unit(vectors: jax.Array) -> jax.Array:
@@ -120,11 +132,6 @@ def _unit(vectors: jax.Array) -> jax.Array:
 
 def _into_ball(vectors: jax.Array) -> jax.Array:
     return vectors / jnp.maximum(1, jnp.linalg.norm(vectors, axis=-1, keepdims=True))
-
-
-def _in_ball(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Uniform in the unit ball of the last axis."""
-    return jax.random.ball(key, shape[-1], shape=shape[:-1])
 
 
 class SearchCertificate(NamedTuple):
