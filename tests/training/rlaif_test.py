@@ -77,8 +77,8 @@ def elm(tmp_path_factory):
     )  # fmt: skip
 
 
-def share_of_sun(rows, texts):
-    return np.array([text.split().count("sun") / 4 for text in texts])
+def share_of_sun(rows, generations):
+    return np.array([made.text.split().count("sun") / 4 for made in generations])
 
 
 def prompts_of(rows):
@@ -192,14 +192,14 @@ def _assert_same_run(one, other):
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train, whole, tmp_path, error, message):
     scored = 0
 
-    def failing(rows, texts):
+    def failing(rows, generations):
         nonlocal scored
         scored += 1
         if scored < 2 + 8:  # validations at 0 and 6, seven iterations
-            return share_of_sun(rows, texts)
+            return share_of_sun(rows, generations)
         if error is Interrupted:
             raise Interrupted("asked for")
-        return np.full(len(texts), np.nan)
+        return np.full(len(generations), np.nan)
 
     with pytest.raises(error, match=message):
         train(tmp_path, reward_fn=failing)
@@ -210,7 +210,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train, whole, tmp_pa
 
 def test_rewards_must_be_one_for_each_text(train, tmp_path):
     with pytest.raises(UserError, match=r"rewards of 32 texts have the shape \(31,\)"):
-        train(tmp_path, reward_fn=lambda rows, texts: np.zeros(31))
+        train(tmp_path, reward_fn=lambda rows, generations: np.zeros(31))
 
 
 def test_settings_are_checked():
