@@ -72,7 +72,7 @@ class RlaifRun(ElmRun):
             if not stage.is_complete():
                 stage.begin()
                 result = train_rlaif(
-                    self.start, self._task(), settings.trainings[name],
+                    self.start, self.rewarded_task(), settings.trainings[name],
                     seed=derive_seed(self.experiment.seed, 7, seed),
                     checkpoints=Checkpoints(
                         stage.path / "checkpoints", digest=stage.digest, max_to_keep=1
@@ -86,7 +86,8 @@ class RlaifRun(ElmRun):
                 stage.path / "model", load_model(self.experiment.models.reader)
             )
 
-    def _task(self) -> RlaifTask:
+    def rewarded_task(self) -> RlaifTask:
+        """Training questions and their reward; every validation film is asked every task."""
         settings = self.rlaif
         train, validation = (
             questions(settings.tasks, self.split, self.spaces, part)

@@ -68,7 +68,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(done, tmp_path, monkeyp
     def stopping(*arguments):
         nonlocal calls
         calls += 1
-        if calls == 2 + 1 + 3 + 2:  # in the second training, after its second iteration
+        if calls == (3 + 3) + (1 + 2):  # iterations and validations: in the second one's second
             raise Stopped
         return real(*arguments)
 
@@ -76,7 +76,8 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(done, tmp_path, monkeyp
     with pytest.raises(Stopped):
         RlaifRun(tiny(), WorkDirectory(tmp_path)).run()
     assert (tmp_path / "reinforce_0" / "MANIFEST.json").exists()
-    assert list((tmp_path / "reinforce_1" / "checkpoints").iterdir())
+    saved = [path.name for path in (tmp_path / "reinforce_1" / "checkpoints").glob("step_*")]
+    assert saved == ["step_00000001"]
     again = RlaifRun(tiny(), WorkDirectory(tmp_path)).run()
     for file in ("tables.json", "samples.jsonl"):
         assert (again / file).read_bytes() == (results / file).read_bytes()
@@ -87,7 +88,7 @@ def test_only_training_films_are_learned_from_and_only_held_out_ones_are_compare
 ):
     run, _ = done
     films = run.split.entities
-    task = run._task()
+    task = run.rewarded_task()
     drawn = task.draw_rows(np.random.default_rng(0), 500)
     assert {row["items"][0] for row in drawn} <= set(films["train"].tolist())
     assert {row["items"][0] for row in task.validation_rows} == set(films["validation"].tolist())
