@@ -1,8 +1,9 @@
 """RLAIF on MiniLens: an ELM that was trained on a teacher's texts learns from their consistency.
 
 Tennenholtz et al. 2024 (ELM), appendix H. After the stages of a supervised run: trainings on
-training films (the best parameters by the reward on validation films are kept), answers of start
-and trained ELMs about held-out films, and their comparison.
+training films, answers of start and trained ELMs about held-out films, and their comparison. The
+last parameters are compared: the divergence's price is what ends a training, and rewards of a few
+validation films are too noisy to choose an iteration by.
 """
 
 from __future__ import annotations
@@ -79,8 +80,7 @@ class RlaifRun(ElmRun):
                     ),
                     metrics_folder=stage.path / "metrics", description=stage.name,
                 )  # fmt: skip
-                save_embedding_lm(self.start.with_params(result.best_params), stage.path / "model")
-                stage.write_json("facts.json", {"best_step": result.best_step})
+                save_embedding_lm(self.start.with_params(result.params), stage.path / "model")
                 stage.finish()
             return load_embedding_lm(
                 stage.path / "model", load_model(self.experiment.models.reader)

@@ -21,9 +21,6 @@ def report_rlaif(run: RlaifRun) -> Path:
     settings, results, root = run.rlaif, run.stages["rlaif_results"], run.workdir.root
     stages = {policy: run.stages[run.training_stage(*policy)] for policy in run.policies}
     facts = {
-        "best iteration": {
-            stage.name: stage.read_json("facts.json")["best_step"] for stage in stages.values()
-        },
         "start": run.start.name,
         "seconds": json.loads((root / "times.json").read_text(encoding="utf-8")),
     }
