@@ -40,13 +40,13 @@ class RlaifTask:
 
     draw_rows: (rng, n) -> n rows.
     prompt_fn: rows -> what the ELM is asked for each.
-    reward_fn: (rows, texts) -> rewards [B].
+    reward_fn: (rows, generations) -> rewards [B]; what was cut short says so itself.
     validation_rows: the same ones at every validation.
     """
 
     draw_rows: Callable[[np.random.Generator, int], Sequence[Any]]
     prompt_fn: Callable[[Sequence[Any]], Sequence[EmbeddedPrompt]]
-    reward_fn: Callable[[Sequence[Any], Sequence[str]], np.ndarray]
+    reward_fn: Callable[[Sequence[Any], Sequence[Generation]], np.ndarray]
     validation_rows: Sequence[Any]
 
 
@@ -161,10 +161,9 @@ class _Trainer:
         self, rows: Sequence[Any], generations: Sequence[Generation]
     ) -> tuple[dict[str, float], np.ndarray]:
         """Metrics of texts and their rewards [B]."""
-        texts = [made.text for made in generations]
-        rewards = np.asarray(self.task.reward_fn(rows, texts), np.float32)
-        if rewards.shape != (len(texts),):
-            raise UserError(f"rewards of {len(texts)} texts have the shape {rewards.shape}")
+        rewards = np.asarray(self.task.reward_fn(rows, generations), np.float32)
+        if rewards.shape != (len(generations),):
+            raise UserError(f"rewards of {len(generations)} texts have the shape {rewards.shape}")
         return {
             "reward": float(rewards.mean()),
             "reward_std": float(rewards.std()),

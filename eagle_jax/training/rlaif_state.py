@@ -1,7 +1,7 @@
 """RLAIF's settings and the state that its training carries from one iteration to the next.
 
 Tennenholtz et al. 2024 (ELM), appendix H. Value V_n(s_n) and critic Q_n(s_n, .) are two-layer
-perceptrons on hidden states of the pretrained ELM.
+perceptrons on what the pretrained ELM makes of s_n (`rlaif_update`).
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def init_rlaif(
 ) -> RlaifState:
     """The state before the first iteration acts as the pretrained ELM, of which `pretrained` is the
     trainable part; values are the mean reward. The key is consumed."""
-    shape = AdapterSettings(input_width=config.hidden_size, hidden_width=settings.head_width)
+    shape = AdapterSettings(input_width=config.hidden_size + 1, hidden_width=settings.head_width)
     outputs = {"value": 1, "critic": config.vocab_size}
     names = HEADS[settings.method]
     keys = jax.random.split(key, len(names))
@@ -131,6 +131,8 @@ def init_rlaif(
         name: init_adapter(keys[number], shape, outputs[name], output_scale=0.0)
         for number, name in enumerate(names)
     }
+    if "critic" in heads:
+        heads["critic"]["per_nat"] = jnp.zeros(())
     # Copies: the first update donates its state, and the pretrained ELM is needed to the end.
     trainable, targets = jax.tree.map(jnp.copy, (pretrained, heads))
     return RlaifState(
