@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eagle_jax.base.atomic_files import write_atomically
 from eagle_jax.evaluation import figures
 from eagle_jax.evaluation.elm_verdict import MEASURE_NAMES
-from eagle_jax.evaluation.report import flatten_settings, template_environment
+from eagle_jax.evaluation.pages import flatten_settings, write_pages
 from eagle_jax.evaluation.rlaif_table import FAILS, HOLDS, MIN_SEEDS
 
 
@@ -50,21 +48,8 @@ def write_rlaif_report(folder: Path, data: RlaifReport) -> Path:
     Raises ValueError for a number that is not finite.
     """
     json.dumps([data.tables, data.samples, data.facts], allow_nan=False)
-    figure, context = figures.curves_figure(data.curves), _context(data)
-    environment = template_environment()
-    svg = figures.to_inline_svg(figure, "curves")
-    page = environment.get_template("rlaif_template.html").render(**context, figure=svg)
-    name = "report_curves.png"
-    text = environment.get_template("rlaif_template.md").render(**context, figure=name)
-    files = {
-        "report.html": page.encode(),
-        "report.md": re.sub(r"\n{3,}", "\n\n", text).encode(),
-        name: figures.to_png(figure),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    for file, content in files.items():
-        write_atomically(folder / file, lambda stream, content=content: stream.write(content))
-    return folder / "report.html"
+    curves = figures.curves_figure(data.curves)
+    return write_pages(folder, "rlaif", _context(data), {"curves": curves})[0]
 
 
 def verdicts(data: RlaifReport) -> Iterator[str]:
@@ -109,8 +94,6 @@ def _context(data: RlaifReport) -> dict[str, Any]:
         "tables": [_table(data, table) for table in data.tables],
         "samples": _samples(data),
         "facts": list(flatten_settings(data.facts)),
-        "settings": list(flatten_settings(data.settings)),
-        "provenance": list(flatten_settings(data.provenance)),
     }  # fmt: skip
 
 
