@@ -5,8 +5,14 @@ Command: bash launch/run.sh experiments.rlaif
     (one or two minutes: --config=experiments/configs/rlaif_minilens.py:quick; profiles rewarded by
     behavioral consistency: --config=experiments/configs/rlaif_minilens.py:bc)
 Hardware: two CPU cores.
-Time: not measured yet.
-Expect: not measured yet.
+Time: not measured on a quiet machine. Beside other jobs: 2 min for the start, 1 to 2.5 min for each
+    of the nine trainings.
+Expect: on 120 held-out films, three seeds: REINFORCE raises SC from 0.610 to 0.643, by 0.034
+    [0.019, 0.047] over films and [0.022, 0.046] over seeds (slots 0.63 to 0.66). Soft actor-critic
+    raises it to 0.628, by 0.018 [0.012, 0.026] over films, but [-0.015, 0.052] over seeds: not
+    decided. Value distillation on held-out films: not measured yet; on validation films one seed
+    went from 0.607 to 0.620. Settings were chosen on validation films. Rewarding BC (:bc) has been
+    run at the size of tests only.
 """
 
 from ml_collections import ConfigDict
