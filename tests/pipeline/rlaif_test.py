@@ -29,7 +29,7 @@ def tiny(reward: str = "sc") -> RlaifExperiment:
     start["catalogue"] |= {"num_films": 160, "num_users": 80, "ratings_per_user": 60}
     start["space"] |= {"tasks": ["summary"], "width": 8}
     start["examples"] |= {"per_movie_task": 6, "profiles": 6}
-    start["models"] |= {"length_multiple": 64}
+    start["models"] |= {"length_multiple": 64, "batch_size": 4}
     start["elm"] |= {"tokens_per_batch": 64, "adapter_hidden_width": 8}
     start["elm"]["training"]["stage1"] |= {"num_steps": 1, "warmup_steps": 0}
     start["elm"]["training"]["stage2"] |= {"num_steps": 1, "warmup_steps": 0}
@@ -41,7 +41,7 @@ def tiny(reward: str = "sc") -> RlaifExperiment:
     }  # fmt: skip
     config["trainings"]["reinforce"]["sampling"]["max_new_tokens"] = 16
     config["seeds"] = [0, 1]
-    config["evaluation"] |= {"num_entities": 3, "samples_per_task": 1}
+    config["evaluation"] |= {"num_entities": 4, "samples_per_task": 1}
     config["evaluation"]["bootstrap"]["num_resamples"] = 20
     if reward != "sc":
         config |= {"reward": reward, "tasks": ["user_profile"]}
@@ -93,7 +93,7 @@ def test_only_training_films_are_learned_from_and_only_held_out_ones_are_compare
     assert {row["items"][0] for row in drawn} <= set(films["train"].tolist())
     assert {row["items"][0] for row in task.validation_rows} == set(films["validation"].tolist())
     asked = [row["items"][0] for row in run.held_out_rows()]
-    assert len(set(asked)) == 3 and set(asked) <= set(films["test"].tolist())
+    assert len(set(asked)) == 4 and set(asked) <= set(films["test"].tolist())
 
 
 def test_start_and_trained_are_asked_the_same_and_told_apart(done):
@@ -102,7 +102,7 @@ def test_start_and_trained_are_asked_the_same_and_told_apart(done):
     assert (first["temperature"], cooler["temperature"]) == (1.0, 0.3)
     assert cooler["kl"] is None and first["kl"]["start"] == 0.0
     cells = {row["system"]: row["num_outputs"] for row in first["rows"]}
-    assert cells == {"start": 6, "reinforce": 6}  # three films, two seeds
+    assert cells == {"start": 8, "reinforce": 8}  # of one task: four films, two seeds
     (row,) = first["comparisons"]
     assert [one["seed"] for one in row["by_seed"]] == [0, 1]
     assert row["verdict"] == "not decided"
