@@ -20,10 +20,7 @@ def report_rlaif(run: RlaifRun) -> Path:
     """Writes report.html and report.md of a finished run, returns the path of the first."""
     settings, results, root = run.rlaif, run.stages["rlaif_results"], run.workdir.root
     stages = {policy: run.stages[run.training_stage(*policy)] for policy in run.policies}
-    facts = {
-        "start": run.start.name,
-        "seconds": json.loads((root / "times.json").read_text(encoding="utf-8")),
-    }
+    facts = {"start": run.start.name, "seconds": run.times.seconds()}
     data = RlaifReport(
         title=settings.title,
         task=_task(run),
