@@ -45,7 +45,7 @@ def settings(method="soft_actor_critic", **changes):
     return RlaifSettings(
         **{
             "method": method, "num_iterations": 12, "texts_per_iteration": 32,
-            "kl_coefficient": 0.1, "policy_learning_rate": 1e-2, "max_gradient_norm": 1.0,
+            "kl_coefficient": 0.08, "policy_learning_rate": 1e-2, "max_gradient_norm": 1.0,
             "head_width": 32, "head_learning_rate": 1e-2, "head_updates": 16, "target_rate": 0.5,
             "warmup_iterations": 2, "sampling": SAMPLING, "validate_every": 6,
             "checkpoint_every": 5,
@@ -115,7 +115,7 @@ def test_each_method_raises_the_reward_of_rows_that_it_was_not_trained_on(whole,
     rows = whole[method].history
     rewards = {row["step"]: row["validation/reward"] for row in rows if "validation/reward" in row}
     assert list(rewards) == [0, 6, 12]
-    assert rewards[0] < 0.1 and rewards[12] > 0.2
+    assert rewards[0] < 0.1 and rewards[12] > 0.22
     assert whole[method].best_step == max(rewards, key=rewards.get)
     names = {"policy/loss", "policy/entropy", "policy/tokens", "policy/gradient_norm", "reward_std"}
     assert names | {f"{head}/loss" for head in HEADS[method]} <= rows[-1].keys()
