@@ -15,6 +15,8 @@ Expect: SC of summaries and pitches at temperature 1 about 200 held-out films, t
     Settings were chosen on validation films. The price of soft actor-critic was halved after 0.02
     had given +0.022 [0.016, 0.030] and [-0.006, 0.051] on held-out films. The start is stopped at
     150 of 1,000 steps: from 400 on REINFORCE gained 0.005 on validation films.
+    :bc, one of its three trainings: NDCG of profiles of validation users 0.456 before and 0.458
+    after 60 iterations (0.435 and 0.464 between): nothing gained.
 """
 
 from ml_collections import ConfigDict
