@@ -16,7 +16,7 @@ from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.types import Catalogue
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.minilens.task_teacher import share_recovered
-from eagle_jax.data.task_examples import Row
+from eagle_jax.data.task_examples import Row, nearest_neighbors
 from eagle_jax.data.tasks import find_task, teacher_prompt
 from eagle_jax.evaluation.consistency import (
     BehavioralConsistency,
@@ -79,8 +79,7 @@ def answer_all(
     """The ELM of each seed, and as often the reader that is told titles, alone or after the
     example of the task; the others once."""
     nothing = [None] * len(rows)
-    nearest = [_nearest(row, spaces, split) for row in rows]
-    of_nearest = [row["target"] for row in write(nearest, 2)]
+    of_nearest = [row["target"] for row in write(_nearest(rows, spaces, split), 2)]
     answers = [
         Answers(system=TEACHER, seed=0, texts=[row["target"] for row in rows], reasons=nothing),
         Answers(system=NEAREST, seed=0, texts=of_nearest, reasons=nothing),
@@ -107,14 +106,15 @@ def titles_of(catalogue: Catalogue) -> list[str]:
     return [entity.title for entity in catalogue.entities]
 
 
-def _nearest(row: Row, spaces: Spaces, split: Split) -> Row:
-    """The same task about the training films, or the training user, nearest to the row's own."""
-    if row["user"] is None:
-        return {**row, "items": [int(spaces.neighbors[item][0]) for item in row["items"]]}
+def _nearest(rows: Sequence[Row], spaces: Spaces, split: Split) -> list[Row]:
+    """The same tasks about the training films, or the training user, nearest to each row's own."""
     known = [user for user in split.users["train"] if int(user) in spaces.profile_rows]
-    directions = spaces.users / np.linalg.norm(spaces.users, axis=1, keepdims=True)
-    best = known[int(np.argmax(directions[known] @ directions[row["user"]]))]
-    return spaces.profile_rows[int(best)]
+    of_users = nearest_neighbors(spaces.users, np.array(known), 1)[:, 0]
+    return [
+        {**row, "items": [int(spaces.neighbors[item][0]) for item in row["items"]]}
+        if row["user"] is None else spaces.profile_rows[int(of_users[row["user"]])]
+        for row in rows
+    ]  # fmt: skip
 
 
 def score(
