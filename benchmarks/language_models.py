@@ -21,7 +21,7 @@ from absl import app, flags
 
 from benchmarks import lm_comparisons, lm_inputs, lm_table, rounds, sentence_contenders
 from benchmarks.lm_comparisons import Comparison, Shapes
-from eagle_jax.language_model.word_tokenizer import write_word_tokenizer
+from eagle_jax.language_model.checkpoints.word_tokenizer import write_word_tokenizer
 
 SECTIONS = ("sampling", "sft", "reinforce", "sentences", "compile", "share", "accelerator")
 _PACKAGES = ("jax", "jaxlib", "flax", "torch", "transformers", "trl", "google-tunix",

@@ -18,10 +18,10 @@ import numpy as np
 from benchmarks import lm_inputs
 from benchmarks.lm_ours import sft_settings
 from benchmarks.lm_programs import forward_flops
-from eagle_jax.language_model.hf_config import decoder_config_from_hf
-from eagle_jax.language_model.sampling import sample
-from eagle_jax.language_model.transformer import init_params
-from eagle_jax.training.next_token import Batch, init_training, train_step
+from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
+from eagle_jax.language_model.decoder.transformer import init_params
+from eagle_jax.language_model.sampling.sampling import sample
+from eagle_jax.learning.supervised import Batch, init_training, train_step
 
 # jax's device_kind -> (bf16 FLOP/s, bytes/s) as the makers publish them, without sparsity.
 PUBLISHED = {

@@ -11,16 +11,16 @@ import jax
 import numpy as np
 
 from benchmarks import lm_inputs
-from eagle_jax.language_model.decoder_config import DecoderConfig
+from eagle_jax.eagle.agent.policy_gradient import Experience, update
+from eagle_jax.eagle.agent.state import EagleSettings, init_agent
+from eagle_jax.language_model.checkpoints.hf_checkpoints import load_language_model
+from eagle_jax.language_model.decoder.config import DecoderConfig
+from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.generation import SamplingSettings
-from eagle_jax.language_model.hf_checkpoints import load_language_model
-from eagle_jax.language_model.sampling import sample
-from eagle_jax.language_model.transformer import Params
-from eagle_jax.training.next_token import Batch, NextTokenSettings, init_training, train_step
-from eagle_jax.training.policy import PolicyBatch
-from eagle_jax.training.policy_gradient import Experience, update
-from eagle_jax.training.train_state import EagleSettings, init_agent
-from eagle_jax.training.trainable import split
+from eagle_jax.language_model.sampling.sampling import sample
+from eagle_jax.learning.policy_batch import PolicyBatch
+from eagle_jax.learning.supervised import Batch, NextTokenSettings, init_training, train_step
+from eagle_jax.learning.trainable import split
 
 
 def read_checkpoint(folder: str) -> tuple[DecoderConfig, Params]:

@@ -18,18 +18,13 @@ import numpy as np
 
 from benchmarks import lm_inputs
 from benchmarks.lm_ours import sft_settings
-from eagle_jax.language_model.attention import KeyValue, attend
-from eagle_jax.language_model.decoder_config import DecoderConfig
-from eagle_jax.language_model.hf_config import decoder_config_from_hf
-from eagle_jax.language_model.sampling import sample
-from eagle_jax.language_model.transformer import forward, init_params
-from eagle_jax.training.losses import next_token_loss
-from eagle_jax.training.next_token import (
-    Batch,
-    init_training,
-    next_token_optimizer,
-    train_step,
-)
+from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
+from eagle_jax.language_model.decoder.attention import KeyValue, attend
+from eagle_jax.language_model.decoder.config import DecoderConfig
+from eagle_jax.language_model.decoder.transformer import forward, init_params
+from eagle_jax.language_model.sampling.sampling import sample
+from eagle_jax.learning.losses import next_token_loss
+from eagle_jax.learning.supervised import Batch, init_training, next_token_optimizer, train_step
 
 
 def compile_train_step(*, decoder, batch, length, scan_layers):

@@ -40,7 +40,7 @@ def ours(*, strategy, num_responses, width, number, seed, rows_per_program):
     """`select_shards` on one shard of all prompts."""
     import jax
 
-    from eagle_jax.design.pair_shards import Shard, select_shards
+    from eagle_jax.real.selection.pair_shards import Shard, select_shards
 
     shard = Shard(prompts(number, num_responses, width, seed))
 
@@ -100,7 +100,7 @@ def stream(*, strategy, num_responses, width, number, seed, rows_per_shard, rows
     """`number` prompts, never all in memory: shards of the same few, shifted against each other."""
     import jax
 
-    from eagle_jax.design.pair_shards import Shard, select_shards
+    from eagle_jax.real.selection.pair_shards import Shard, select_shards
 
     base = prompts(_BASE_ROWS, num_responses, width, seed)
 

@@ -49,7 +49,7 @@ def texts(kind: str, number: int) -> list[str]:
 
 def ours(*, folder, kind, number, batch_size):
     """All texts in one call."""
-    from eagle_jax.embeddings.sentence_encoder import load_sentence_encoder
+    from eagle_jax.embeddings.sentences.encoder import load_sentence_encoder
 
     encode = load_sentence_encoder(folder, batch_size=batch_size)
     return _encoding(encode, texts(kind, number))

@@ -31,21 +31,21 @@ from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.language_model.attention import KeyValue
-from eagle_jax.language_model.decoder_config import DecoderConfig, LoRA
-from eagle_jax.language_model.generation import SamplingSettings
-from eagle_jax.language_model.hf_config import decoder_config_from_hf
-from eagle_jax.language_model.sharding import AXES, tree_shardings
-from eagle_jax.language_model.transformer import (
+from eagle_jax.eagle.agent.policy_gradient import Experience, update
+from eagle_jax.eagle.agent.state import EagleSettings, init_agent
+from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
+from eagle_jax.language_model.decoder.attention import KeyValue
+from eagle_jax.language_model.decoder.config import DecoderConfig, LoRA
+from eagle_jax.language_model.decoder.transformer import (
     bind,
     causal_mask,
     init_params,
     token_positions,
 )
-from eagle_jax.training.policy import PolicyBatch
-from eagle_jax.training.policy_gradient import Experience, update
-from eagle_jax.training.train_state import EagleSettings, init_agent
-from eagle_jax.training.trainable import split
+from eagle_jax.language_model.generation import SamplingSettings
+from eagle_jax.language_model.sharding import AXES, tree_shardings
+from eagle_jax.learning.policy_batch import PolicyBatch
+from eagle_jax.learning.trainable import split
 
 _TOPOLOGY = flags.DEFINE_enum("topology", None, ["v5e-16", "v4-32"], "One slice only.")
 

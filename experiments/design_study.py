@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from eagle_jax.base import command_line
 from eagle_jax.base.settings import to_settings
-from eagle_jax.pipeline.design_study import DesignStudySettings, run_design_study
+from eagle_jax.studies.design_study.run import DesignStudySettings, run_design_study
 
 
 def main(config: ConfigDict, workdir: Path) -> None:

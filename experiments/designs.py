@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from eagle_jax.base import command_line
 from eagle_jax.base.settings import to_settings
-from eagle_jax.pipeline.catalogue_designs import (
+from eagle_jax.studies.catalogue_designs.run import (
     CatalogueDesignsExperiment,
     run_catalogue_designs,
 )

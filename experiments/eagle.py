@@ -6,8 +6,8 @@ from ml_collections import ConfigDict
 
 from eagle_jax.base import command_line
 from eagle_jax.base.settings import to_settings
-from eagle_jax.pipeline.eagle import run_eagle
-from eagle_jax.pipeline.settings import EagleExperiment
+from eagle_jax.eagle.run import run_eagle
+from eagle_jax.eagle.settings import EagleExperiment
 
 
 def main(config: ConfigDict, workdir: Path) -> None:

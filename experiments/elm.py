@@ -11,10 +11,10 @@ from ml_collections import ConfigDict
 from eagle_jax.base import command_line
 from eagle_jax.base.settings import to_settings
 from eagle_jax.base.work_directory import WorkDirectory
-from eagle_jax.pipeline.elm import ElmRun
-from eagle_jax.pipeline.elm_ask import ask_elm
-from eagle_jax.pipeline.elm_report_stage import report_elm
-from eagle_jax.pipeline.elm_settings import ElmExperiment
+from eagle_jax.elm.ask import ask_elm
+from eagle_jax.elm.report_stage import report_elm
+from eagle_jax.elm.run import ElmRun
+from eagle_jax.elm.settings import ElmExperiment
 
 _ASK = flags.DEFINE_bool("ask", False, "Answer questions from the terminal when all is done.")
 

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from eagle_jax.base import command_line
 from eagle_jax.base.settings import to_settings
-from eagle_jax.pipeline.elm_toy import ElmToySettings, run_elm_toy
+from eagle_jax.studies.elm_toy.run import ElmToySettings, run_elm_toy
 
 
 def main(config: ConfigDict, workdir: Path) -> None:

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from eagle_jax.base import command_line
 from eagle_jax.base.settings import to_settings
-from eagle_jax.pipeline.pretraining import PretrainingSettings, pretrain
+from eagle_jax.studies.pretraining import PretrainingSettings, pretrain
 
 
 def main(config: ConfigDict, workdir: Path) -> None:

@@ -6,8 +6,8 @@ from ml_collections import ConfigDict
 
 from eagle_jax.base import command_line
 from eagle_jax.base.settings import to_settings
-from eagle_jax.pipeline.real import run_real
-from eagle_jax.pipeline.real_settings import RealExperiment
+from eagle_jax.real.run import run_real
+from eagle_jax.real.settings import RealExperiment
 
 
 def main(config: ConfigDict, workdir: Path) -> None:

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from eagle_jax.base import command_line
 from eagle_jax.base.settings import to_settings
-from eagle_jax.pipeline.soft_attributes import SoftAttributesExperiment, run_soft_attributes
+from eagle_jax.studies.soft_attributes.run import SoftAttributesExperiment, run_soft_attributes
 
 
 def main(config: ConfigDict, workdir: Path) -> None:

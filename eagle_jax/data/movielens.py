@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.prompts import MOVIE, render_blocks
-from eagle_jax.base.types import Catalogue, Entity, RatingTable
+from eagle_jax.data.catalogue import Catalogue, Entity, RatingTable
 from eagle_jax.data.csv_rows import BadRow, bad_row, read_rows, summarize_bad_rows
+from eagle_jax.data.prompts import MOVIE, render_blocks
 from eagle_jax.data.ratings import read_ratings, restrict_items
 
 

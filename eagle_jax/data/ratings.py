@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.types import RatingTable
+from eagle_jax.data.catalogue import RatingTable
 from eagle_jax.data.csv_rows import BadRow, bad_row, read_rows
 
 LOWEST_RATING, HIGHEST_RATING = 0.5, 5.0  # stars

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.types import RatingTable
+from eagle_jax.data.catalogue import RatingTable
 from eagle_jax.data.tasks import RATED_PER_SIDE, Task
 
 Row = dict[str, Any]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.prompts import Prompt, begin, end, quote_markers, render_block
+from eagle_jax.data.prompts import Prompt, begin, end, quote_markers, render_block
 
 SEMANTIC, BEHAVIORAL = "semantic", "behavioral"
 # The token that stands where an embedding of a kind comes in.

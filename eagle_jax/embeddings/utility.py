@@ -3,6 +3,7 @@
 Axis letters: `B` batch, `N` catalogue, `d` domain width.
 """
 
+import dataclasses
 from functools import partial
 from typing import NamedTuple
 
@@ -61,3 +62,11 @@ def content_gap_utility(
     chex.assert_equal_shape([creator_term, user_term])
     utility = user_term + creator_term + neighbor_weight * neighbor_distance_term
     return UtilityTerms(utility, user_term, creator_term, neighbor_distance_term)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UtilitySettings:
+    """lambda of the neighbour-distance term, and how many neighbours it sums over."""
+
+    neighbor_weight: float
+    num_neighbors: int

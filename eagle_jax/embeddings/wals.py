@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eagle_jax.base.types import RatingTable
+from eagle_jax.data.catalogue import RatingTable
 from eagle_jax.embeddings.rating_blocks import RatingBlocks, pack_ratings
 
 BIASES = ("none", "global", "user_item")

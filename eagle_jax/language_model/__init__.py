@@ -1,0 +1,1 @@
+"""Decoders, their checkpoints and tokenizers, sampling, and models behind endpoints."""

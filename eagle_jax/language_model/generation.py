@@ -10,7 +10,13 @@ from typing import Protocol
 import numpy as np
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.prompts import Prompt
+from eagle_jax.data.prompts import (
+    MalformedText,
+    Prompt,
+    begin,
+    end,
+    parse_blocks,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,3 +130,14 @@ class ScriptedGenerator:
             )
             for prompt, text in zip(prompts, texts, strict=True)
         ]
+
+
+def parse_generation(generation: Generation, names: Sequence[str]) -> dict[str, str]:
+    """The blocks that a model wrote after the opening marker of the first of `names`.
+
+    Raises `MalformedText`; reason `length` where no closing marker came in time.
+    """
+    if generation.stop_reason != "stop":
+        detail = f"no {end(names[-1])} after: {generation.text[:80]}"
+        raise MalformedText(generation.stop_reason, detail)
+    return parse_blocks(f"{begin(names[0])} {generation.text} {end(names[-1])}", names)

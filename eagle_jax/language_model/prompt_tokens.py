@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.prompts import Prompt, cut_spans
-from eagle_jax.language_model.tokenizer import Tokenizer
+from eagle_jax.data.prompts import Prompt, cut_spans
+from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
 
 
 class PromptTooLongError(UserError):

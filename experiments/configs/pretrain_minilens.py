@@ -4,13 +4,13 @@ Paper: EAGLE (arXiv 2406.00024), section 5: the roles of Gemini Nano (policy), P
     (environments, generator and rater), here played by decoders of 0.4M and 0.6M parameters.
 Command: bash launch/run.sh experiments.pretrain --workdir=/tmp/minilens_lm
     (one role: --config=experiments/configs/pretrain_minilens.py:policy), then copy
-    <workdir>/<role>/model to eagle_jax/data/minilens_lm/<role>.
+    <workdir>/<role>/model to eagle_jax/data/minilens/models/<role>.
 Hardware: two CPU cores.
 Time: about an hour for the five roles.
 Expect: the environments follow the instruction in at least 90 % of fresh films, keep the other
     slots in at least 90 % and are well-formed in at least 99 % at temperature 0.5; the reader
     names at least 90 % of the slots of a film that it is given by title, over the tasks. What was
-    measured is in eagle_jax/data/minilens_lm/<role>/card.json.
+    measured is in eagle_jax/data/minilens/models/<role>/card.json.
 """
 
 from ml_collections import ConfigDict

@@ -27,8 +27,8 @@ from benchmarks import (
 )
 from benchmarks.lm_comparisons import Comparison, Contender
 from benchmarks.lm_table import Found, Measurement, Piece, Share, verdicts
-from eagle_jax.language_model.hf_config import decoder_config_from_hf
-from eagle_jax.language_model.transformer import forward, init_params
+from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
+from eagle_jax.language_model.decoder.transformer import forward, init_params
 
 TINY = {
     "hidden_size": 32, "num_layers": 1, "vocab_size": 64, "batch": 3, "prompt_length": 4,

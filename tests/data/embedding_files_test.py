@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from eagle_jax.data.embedding_files import EmbeddingFileError, EmbeddingFiles
-from eagle_jax.data.synthetic_embeddings import SyntheticEmbeddings, write_synthetic_embeddings
+from eagle_jax.studies.catalogue_designs.synthetic import (
+    SyntheticEmbeddings,
+    write_synthetic_embeddings,
+)
 
 
 def draw(num_problems, dtype=np.float32, seed=0):

@@ -3,8 +3,8 @@
 import pytest
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.prompts import MOVIE, parse_blocks
 from eagle_jax.data.movielens import read_movielens
+from eagle_jax.data.prompts import MOVIE, parse_blocks
 
 FILES = {
     "movies.csv": (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.types import RatingTable
+from eagle_jax.data.catalogue import RatingTable
 from eagle_jax.data.csv_rows import read_rows, summarize_bad_rows
 from eagle_jax.data.ratings import read_ratings, restrict_items, split_ratings
 

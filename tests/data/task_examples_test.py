@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.types import RatingTable
+from eagle_jax.data.catalogue import RatingTable
 from eagle_jax.data.task_examples import draw_task_examples, nearest_neighbors, rated_sides
 from eagle_jax.data.tasks import TASKS
 

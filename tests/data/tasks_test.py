@@ -7,7 +7,7 @@ import re
 import pytest
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.prompts import cut_spans
+from eagle_jax.data.prompts import cut_spans
 from eagle_jax.data.tasks import (
     BOOKS,
     PLACEHOLDERS,

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from eagle_jax.base.types import RatingTable
+from eagle_jax.data.catalogue import RatingTable
 from eagle_jax.data.ratings import read_ratings, split_ratings
 from eagle_jax.embeddings import rating_blocks, wals
 from eagle_jax.embeddings.wals import WALSSettings, fit_wals, predict_ratings, rating_embeddings

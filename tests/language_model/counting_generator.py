@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eagle_jax.base.prompts import Prompt
+from eagle_jax.data.prompts import Prompt
 from eagle_jax.language_model.generation import Generation, SamplingSettings
 
 SAMPLING = SamplingSettings(temperature=0.5, top_k=0, top_p=1.0, max_new_tokens=8)

@@ -7,15 +7,15 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.prompts import COMPACT, MOVIE, Prompt, policy_prompt, profile_prompt
-from eagle_jax.language_model.chat_template import ChatTemplate
+from eagle_jax.data.prompts import COMPACT, MOVIE, Prompt, policy_prompt, profile_prompt
+from eagle_jax.language_model.checkpoints.chat_template import ChatTemplate
+from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
 from eagle_jax.language_model.prompt_tokens import (
     PromptTooLongError,
     cut_positions,
     prompt_token_ids,
     splice_placeholders,
 )
-from eagle_jax.language_model.tokenizer import Tokenizer
 
 FILM = (
     "#BEGIN_PLOT a harbor thief returns #END_PLOT #BEGIN_REASONS_TO_LIKE painted "

@@ -9,9 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from eagle_jax.language_model.decoder_config import FAMILIES, LoRA
-from eagle_jax.language_model.hf_config import decoder_config_from_hf
-from eagle_jax.language_model.sampling import sample
+from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
+from eagle_jax.language_model.decoder.config import FAMILIES, LoRA
+from eagle_jax.language_model.decoder.transformer import (
+    bind,
+    causal_mask,
+    forward,
+    init_params,
+    token_positions,
+)
+from eagle_jax.language_model.sampling.sampling import sample
 from eagle_jax.language_model.sharding import (
     MeshError,
     MeshSettings,
@@ -21,13 +28,6 @@ from eagle_jax.language_model.sharding import (
     mesh_of,
     on_mesh_of,
     tree_shardings,
-)
-from eagle_jax.language_model.transformer import (
-    bind,
-    causal_mask,
-    forward,
-    init_params,
-    token_positions,
 )
 
 MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 2, 4)]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
-from eagle_jax.language_model.decoder_config import DecoderConfig
-from eagle_jax.language_model.hf_config import decoder_config_from_hf
+from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
+from eagle_jax.language_model.decoder.config import DecoderConfig
 
 WORDS = [f"w{index}" for index in range(90)]
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from eagle_jax.base import prompts
-from eagle_jax.base.prompts import COMPACT, MOVIE, Prompt
+from eagle_jax.data import prompts
 from eagle_jax.data.minilens import grammar
 from eagle_jax.data.minilens.world import World, as_film, draw_films, draw_world, to_stars
+from eagle_jax.data.prompts import COMPACT, MOVIE, Prompt
 
 PROFILE_SLOTS = {
     "overall": ("tone", "theme"),

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from eagle_jax.base.prompts import MOVIE, MalformedText, parse_blocks, render_blocks
-from eagle_jax.base.types import EditOutcome
+from eagle_jax.data.catalogue import EditOutcome
+from eagle_jax.data.prompts import MOVIE, MalformedText, parse_blocks, render_blocks
 
 # slot -> value -> surface words; the first word of a value is its name.
 LEXICON: dict[str, tuple[tuple[str, str, str], ...]] = {

@@ -17,8 +17,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from eagle_jax.base import prompts
-from eagle_jax.base.prompts import (
+from eagle_jax.data import prompts
+from eagle_jax.data.minilens import corpus, grammar
+from eagle_jax.data.minilens.corpus import Example
+from eagle_jax.data.minilens.world import World, as_film, draw_films, draw_world
+from eagle_jax.data.prompts import (
     COMPACT,
     MOVIE,
     MalformedText,
@@ -29,9 +32,6 @@ from eagle_jax.base.prompts import (
     parse_completion,
     render_blocks,
 )
-from eagle_jax.data.minilens import corpus, grammar
-from eagle_jax.data.minilens.corpus import Example
-from eagle_jax.data.minilens.world import World, as_film, draw_films, draw_world
 
 _REQUESTS, _SUPERVISED = 1, 2  # what a seed is used for: the two never draw the same
 _QUOTED_MARKER = re.compile(r"\b(?:BEGIN|END)_[A-Z_]+")

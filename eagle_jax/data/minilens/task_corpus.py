@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from eagle_jax.base.prompts import Prompt, begin, end
 from eagle_jax.data.minilens import corpus, grammar
 from eagle_jax.data.minilens.corpus import Example
 from eagle_jax.data.minilens.task_teacher import answer_task
 from eagle_jax.data.minilens.world import World, as_film, draw_films, draw_world, to_stars
+from eagle_jax.data.prompts import Prompt, begin, end
 from eagle_jax.data.tasks import (
     ANSWER,
     PLACEHOLDERS,

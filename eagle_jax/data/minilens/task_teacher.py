@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from eagle_jax.base.prompts import MOVIE, MalformedText, Prompt, parse_blocks
 from eagle_jax.data.minilens import corpus, grammar
 from eagle_jax.data.minilens.world import World, draw_world
+from eagle_jax.data.prompts import MOVIE, MalformedText, Prompt, parse_blocks
 from eagle_jax.data.tasks import Task, read_teacher_prompt
 
 Film = Mapping[str, int]

@@ -13,9 +13,9 @@ import dataclasses
 
 import numpy as np
 
-from eagle_jax.base.prompts import MOVIE
-from eagle_jax.base.types import Catalogue, Entity, RatingTable
+from eagle_jax.data.catalogue import Catalogue, Entity, RatingTable
 from eagle_jax.data.minilens import grammar
+from eagle_jax.data.prompts import MOVIE
 
 _SLOT_WEIGHTS = {
     "genre": 1.4, "tone": 1.2, "setting": 0.8, "hero": 0.8, "conflict": 1.0,

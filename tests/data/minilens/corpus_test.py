@@ -7,11 +7,11 @@ import re
 import numpy as np
 import pytest
 
-from eagle_jax.base.prompts import MOVIE, parse_blocks, parse_completion, render_blocks
 from eagle_jax.data.minilens import corpus, grammar
 from eagle_jax.data.minilens.corpus import TASKS, draw_examples, read_profile
 from eagle_jax.data.minilens.grammar import SLOTS, GrammarOracle
 from eagle_jax.data.minilens.world import draw_world
+from eagle_jax.data.prompts import MOVIE, parse_blocks, parse_completion, render_blocks
 
 COUNT = 60
 DIALECTS = pytest.mark.parametrize("dialect", grammar.DIALECTS)

@@ -9,10 +9,10 @@ import string
 import numpy as np
 import pytest
 
-from eagle_jax.base import prompts
-from eagle_jax.base.prompts import MOVIE, MalformedText, parse_blocks
+from eagle_jax.data import prompts
 from eagle_jax.data.minilens import corpus, grammar
 from eagle_jax.data.minilens.grammar import LEXICON, SLOTS, GrammarOracle, Telling
+from eagle_jax.data.prompts import MOVIE, MalformedText, parse_blocks
 
 ORACLE = GrammarOracle()
 NAMES = {slot: 0 for slot in SLOTS}  # the film of all first values

@@ -8,15 +8,6 @@ import re
 import numpy as np
 import pytest
 
-from eagle_jax.base.prompts import (
-    COMPACT,
-    MOVIE,
-    MalformedText,
-    Prompt,
-    compare_prompt,
-    end,
-    parse_blocks,
-)
 from eagle_jax.data.minilens import corpus, grammar
 from eagle_jax.data.minilens.requests import (
     answer_compare,
@@ -28,8 +19,17 @@ from eagle_jax.data.minilens.requests import (
     true_utility,
 )
 from eagle_jax.data.minilens.world import as_film, draw_films, draw_world
+from eagle_jax.data.prompts import (
+    COMPACT,
+    MOVIE,
+    MalformedText,
+    Prompt,
+    compare_prompt,
+    end,
+    parse_blocks,
+)
 from eagle_jax.language_model.generation import SamplingSettings, ScriptedGenerator
-from eagle_jax.pipeline.models import load_model
+from eagle_jax.stages.models import load_model
 
 NUM_REQUESTS = 40
 DAMAGED = {

@@ -14,20 +14,20 @@ import numpy as np
 import pytest
 
 import eagle_jax.data
-from eagle_jax.base.prompts import MalformedText, render_block
 from eagle_jax.base.settings import to_settings
 from eagle_jax.data.minilens import corpus, grammar, task_corpus
 from eagle_jax.data.minilens.task_teacher import share_recovered
 from eagle_jax.data.minilens.world import MiniLensSettings, make_catalogue
+from eagle_jax.data.prompts import MalformedText, render_block
 from eagle_jax.data.tasks import PLACEHOLDERS, read_teacher_prompt
-from eagle_jax.evaluation.rater_forms import parse_rater_answers
-from eagle_jax.language_model.local import LocalGenerator
-from eagle_jax.language_model.transformer import forward
-from eagle_jax.pipeline.models import load_model
-from eagle_jax.pipeline.pretraining import PretrainingSettings, measure_quality
+from eagle_jax.eagle.evaluation.rater_form import parse_rater_answers
+from eagle_jax.language_model.decoder.transformer import forward
+from eagle_jax.language_model.sampling.local import LocalGenerator
+from eagle_jax.stages.models import load_model
+from eagle_jax.studies.pretraining import PretrainingSettings, measure_quality
 from experiments.configs import eagle_minilens, pretrain_minilens
 
-SHIPPED = Path(eagle_jax.data.__path__[0]) / "minilens_lm"
+SHIPPED = Path(eagle_jax.data.__path__[0]) / "minilens" / "models"
 ROLES = ("environment_a", "environment_b", "generator", "policy", "reader")
 # Pretraining draws by step number, below 1e4, and the card by another seed. A film drawn at random
 # is one of 4.5e8: that one of the 256 here was among the 1e5 films of pretraining has a chance of

@@ -7,7 +7,6 @@ import re
 import numpy as np
 import pytest
 
-from eagle_jax.base.prompts import MalformedText, Prompt
 from eagle_jax.data.minilens import corpus, grammar
 from eagle_jax.data.minilens.task_corpus import KINDS, draw_examples, vocabulary
 from eagle_jax.data.minilens.task_teacher import (
@@ -21,6 +20,7 @@ from eagle_jax.data.minilens.task_teacher import (
     taste_of,
 )
 from eagle_jax.data.minilens.world import as_film, draw_films, draw_world
+from eagle_jax.data.prompts import MalformedText, Prompt
 from eagle_jax.data.tasks import PLACEHOLDERS, TASKS, read_teacher_prompt, teacher_prompt
 
 COMPACT = [task for task in TASKS.values() if task.compact]

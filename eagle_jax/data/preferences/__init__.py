@@ -1,0 +1,1 @@
+"""Preferences between responses, from the formats that people have them in."""

@@ -1,0 +1,132 @@
+"""What EAGLE's two ways to train a policy share (`eagle`: REINFORCE, `eagle_preference`: DPO).
+
+Episodes and their metrics, validation, and the loop that keeps the best parameters and resumes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from eagle_jax.base.metrics import check_finite
+from eagle_jax.base.seeds import derive_seed
+from eagle_jax.eagle.agent.state import EagleSettings
+from eagle_jax.eagle.environment import EpisodeState, LLMEnvironment, Start
+from eagle_jax.eagle.policy import encode_policy_batch, make_policy_fn, state_prompts
+from eagle_jax.eagle.rollout import Trajectories, rollout
+from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
+from eagle_jax.language_model.decoder.transformer import Params
+from eagle_jax.language_model.generation import Generation
+from eagle_jax.language_model.sampling.local import LocalGenerator
+from eagle_jax.learning.policy_batch import PolicyBatch
+from eagle_jax.learning.trainable import join
+
+LENGTH_MULTIPLE = 32  # the sampler's prompts are padded to multiples of it
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AgentTask:
+    """Where an agent acts and what it is rewarded for.
+
+    reward_fn: utility [B] of states.
+    draw_starts: (rng, n) -> n starts of training episodes.
+    validation_starts: the same ones at every validation.
+    """
+
+    environment: LLMEnvironment
+    reward_fn: Callable[[Sequence[EpisodeState]], np.ndarray]
+    draw_starts: Callable[[np.random.Generator, int], Sequence[Start]]
+    validation_starts: Sequence[Start]
+
+
+
+
+@dataclasses.dataclass(frozen=True)
+class Player:
+    """The policy in its task; `trainable` of its methods are the parameters that act.
+
+    batch_size: actions that are sampled at a time.
+    """
+
+    reference: LanguageModel
+    frozen: Params
+    task: AgentTask
+    settings: EagleSettings
+    batch_size: int
+
+    def play(
+        self, trainable: Params, states: Sequence[EpisodeState], horizon: int, seed: int
+    ) -> Trajectories:
+        """`horizon` steps from each state."""
+        environment = self.task.environment
+        # Scanned layers are for training: here they would be stacked anew for every batch.
+        config = dataclasses.replace(self.reference.config, scan_layers=False)
+        policy = dataclasses.replace(self.reference, config=config)
+        generator = LocalGenerator(policy, self.batch_size, LENGTH_MULTIPLE).with_params(
+            join(trainable, self.frozen)
+        )
+        policy_fn = make_policy_fn(
+            generator, environment.book, environment.entity_format, self.settings.policy
+        )
+        return rollout(policy_fn, environment, states, horizon, seed)
+
+    def score(
+        self, first: Sequence[EpisodeState], final: Sequence[EpisodeState]
+    ) -> tuple[dict[str, float], np.ndarray]:
+        """Metrics of episodes by their first and last states, and their rewards [E]."""
+        rewards = np.asarray(self.task.reward_fn(final), np.float32)
+        gains = rewards - np.asarray(self.task.reward_fn(first), np.float32)
+        values = {
+            "reward": rewards.mean(),
+            "reward_std": rewards.std(),
+            "gain": gains.mean(),
+            "improved": (gains > 0).mean(),
+        }
+        return {name: float(value) for name, value in values.items()}, rewards
+
+    def validate(self, step: int, trainable: Params, seed: int) -> dict[str, float]:
+        """The same episodes' starts and seed every time, so that only the policy differs."""
+        started = time.perf_counter()
+        states = self.task.environment.reset(self.task.validation_starts)
+        horizon = self.settings.horizon
+        final = self.play(trainable, states, horizon, derive_seed(seed, 0, 1)).final_states
+        values, _ = self.score(states, final)
+        values |= call_metrics((state.malformed for state in final), len(final) * horizon)
+        values = {f"validation/{name}": value for name, value in values.items()}
+        check_finite(step, values)
+        return values | {"time/validation": time.perf_counter() - started}
+
+    def encode(
+        self, states: Sequence[EpisodeState], generations: Sequence[Generation]
+    ) -> PolicyBatch:
+        """Actions after the prompts of the states in which they were written."""
+        environment = self.task.environment
+        return encode_policy_batch(
+            self.reference.tokenizer,
+            state_prompts(environment.book, environment.entity_format, states),
+            generations,
+            self.settings.policy.max_new_tokens,
+        )
+
+
+def call_metrics(malformed: Iterable[Sequence[str]], num_actions: int) -> dict[str, float]:
+    """What `num_actions` actions cost: the environment's calls, and how many were malformed, from
+    the reasons that states note."""
+    kinds = Counter(reason.partition(":")[0] for reasons in malformed for reason in reasons)
+    return {
+        "malformed_actions": kinds["action"] / num_actions,
+        "malformed_rewrites": kinds["environment"] / num_actions,
+        "environment_calls": float(num_actions - kinds["action"]),
+    }
+
+
+def by_episode(steps: Iterable[Sequence[Any]]) -> list:
+    """Lists over episodes, one for each step -> one list, episode by episode."""
+    return [entry for episode in zip(*steps, strict=True) for entry in episode]
+
+

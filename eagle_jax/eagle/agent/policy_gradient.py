@@ -1,0 +1,189 @@
+"""One iteration's update of the agent, as a pure function (Tennenholtz et al. 2024, section 4).
+
+    minimise  -mean(A log pi(action | state)) + kl_coefficient mean(KL(pi || pi_ref)),
+    A by generalized advantage estimation on V, V by regression on the returns A + V.
+
+Policy and reference policy are the same `frozen` parameters (one argument, one set of buffers, not
+donated) joined with their own trainable ones; V is a network of its own on features of states.
+
+Axis letters: `E` episodes, `H` horizon, `B` = E H actions (episode by episode), `N` action tokens,
+`F` features of a state, `V` vocabulary.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from eagle_jax.eagle.agent.state import AgentState, EagleSettings, policy_optimizer, value_optimizer
+from eagle_jax.language_model.decoder.config import DecoderConfig
+from eagle_jax.language_model.decoder.transformer import Params
+from eagle_jax.language_model.sharding import constrain_tree
+from eagle_jax.learning import losses
+from eagle_jax.learning.policy_batch import PolicyBatch, action_logits
+from eagle_jax.learning.trainable import join
+from eagle_jax.learning.value import apply_value, deviation, update_statistics
+
+
+class Experience(NamedTuple):
+    """Episodes as arrays: the actions [B, ...], features [E, H, F] and rewards at the end [E]."""
+
+    batch: PolicyBatch
+    features: np.ndarray
+    rewards: np.ndarray
+
+
+@functools.partial(jax.jit, static_argnames=("config", "settings"), donate_argnames="state")
+def update(
+    config: DecoderConfig,
+    settings: EagleSettings,
+    frozen: Params,
+    reference: Params,
+    state: AgentState,
+    experience: Experience,
+) -> tuple[AgentState, dict[str, jax.Array]]:
+    """One gradient step of the policy, `value_updates` of the value network; metrics [].
+
+    The state is donated.
+    """
+    num_episodes, horizon, num_features = experience.features.shape
+    chex.assert_shape(experience.rewards, (num_episodes,))
+    chex.assert_axis_dimension(experience.batch.tokens, 0, num_episodes * horizon)
+    features = experience.features.reshape(-1, num_features)
+    feature_statistics = update_statistics(state.feature_statistics, features)
+    # With this iteration's returns in it the untrained baseline is already their mean.
+    return_statistics = update_statistics(state.return_statistics, experience.rewards)
+
+    scaled = (features - feature_statistics.mean[None]) / deviation(feature_statistics)[None]
+    step_share = jnp.tile(jnp.arange(horizon) / horizon, num_episodes)
+    inputs = jnp.concatenate([scaled, step_share[:, None]], axis=1)
+    center, scale = return_statistics.mean, deviation(return_statistics)
+    values = (center + scale * apply_value(state.value_params, inputs)).reshape(-1, horizon)
+
+    rewards = jnp.zeros_like(values).at[:, -1].set(experience.rewards)
+    advantages, returns = losses.generalized_advantage(
+        rewards, jnp.pad(values, ((0, 0), (0, 1))), settings.discount, settings.gae_lambda
+    )
+    weights = advantages.reshape(-1)
+    if settings.normalize_advantages:
+        weights = (weights - jnp.mean(weights)) / (jnp.std(weights) + 1e-8)
+    gradients, metrics = policy_gradient(
+        config, settings, frozen, state.trainable, reference, experience.batch, weights
+    )
+    updates, optimizer_state = policy_optimizer(settings).update(gradients, state.optimizer_state)
+    value_params, value_optimizer_state, value_loss = _fit_value(
+        settings, state, inputs, (returns.reshape(-1) - center) / scale
+    )
+    future = settings.discount ** jnp.arange(horizon - 1, -1, -1)
+    realised = experience.rewards[:, None] * future[None]
+    metrics |= {
+        "policy/gradient_norm": optax.tree.norm(gradients),
+        "value/loss": value_loss,
+        "value/explained_variance": 1.0
+        - jnp.var(realised - values) / jnp.maximum(jnp.var(realised), 1e-12),
+    }
+    new_state = AgentState(
+        step=state.step + 1,
+        trainable=constrain_tree(optax.apply_updates(state.trainable, updates)),
+        optimizer_state=constrain_tree(optimizer_state),
+        value_params=value_params,
+        value_optimizer_state=value_optimizer_state,
+        feature_statistics=feature_statistics,
+        return_statistics=return_statistics,
+    )
+    return new_state, metrics
+
+
+def policy_gradient(
+    config: DecoderConfig,
+    settings: EagleSettings,
+    frozen: Params,
+    trainable: Params,
+    reference: Params,
+    batch: PolicyBatch,
+    advantages: jax.Array,
+) -> tuple[Params, dict[str, jax.Array]]:
+    """Gradient of the policy's loss on a batch [B, ...] with advantages [B], and metrics [].
+
+    With respect to `trainable`; accumulated over minibatches of `minibatch_size`.
+    """
+    reference_params = join(reference, frozen)
+    num_actions = advantages.shape[0]
+    size = min(settings.minibatch_size, num_actions)
+    missing = -num_actions % size
+
+    def in_minibatches(rows: jax.Array) -> jax.Array:
+        # Rows of padding have no action tokens and no advantage: they add nothing.
+        padded = jnp.pad(rows, ((0, missing), *((0, 0) for _ in rows.shape[1:])))
+        return padded.reshape(-1, size, *rows.shape[1:])
+
+    def loss_fn(trainable, batch, advantages):
+        params = join(trainable, frozen)
+        parts = _loss_parts(config, settings, params, reference_params, batch, advantages)
+        parts = {name: part * size / num_actions for name, part in parts.items()}
+        return parts["policy/loss"] + settings.kl_coefficient * parts["policy/kl"], parts
+
+    def add(total, minibatch):
+        gradients, parts = jax.grad(loss_fn, has_aux=True)(trainable, *minibatch)
+        gradients = constrain_tree(gradients)
+        return jax.tree.map(jnp.add, total, (gradients, parts)), None
+
+    names = ("policy/loss", "policy/kl", "policy/entropy", "policy/action_tokens")
+    start = (jax.tree.map(jnp.zeros_like, trainable), {name: jnp.zeros(()) for name in names})
+    minibatches = jax.tree.map(in_minibatches, (batch, advantages))
+    (gradients, metrics), _ = jax.lax.scan(add, start, minibatches)
+    metrics["policy/entropy"] /= metrics["policy/action_tokens"]
+    return gradients, metrics
+
+
+def _loss_parts(config, settings, params, reference_params, batch, advantages):
+    """Means over the batch: the two losses; entropy and number of tokens of an action."""
+    temperature, mask = settings.policy.temperature, batch.action_mask
+    logits = action_logits(config, params, batch)
+    reference_logits = action_logits(config, jax.lax.stop_gradient(reference_params), batch)
+    log_probs = jax.nn.log_softmax(logits / temperature)
+    tokens = batch.tokens[:, -mask.shape[1] :]
+    # A masked sum, not a gather: its gradient is no scatter, which is slow on CPU.
+    drawn = jax.nn.one_hot(tokens, logits.shape[-1], dtype=bool)
+
+    def of_tokens(values):
+        return jnp.sum(jnp.where(drawn, values, 0.0), axis=-1)
+
+    token_log_probs = of_tokens(log_probs)
+    if settings.kl_estimator == "exact":
+        divergence = losses.exact_kl(logits, reference_logits, mask, temperature)
+    else:
+        reference_log_probs = of_tokens(jax.nn.log_softmax(reference_logits / temperature))
+        divergence = losses.token_kl(token_log_probs, reference_log_probs, mask)
+    entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+    return {
+        "policy/loss": losses.reinforce_loss(
+            losses.action_log_probs(token_log_probs, mask), advantages
+        ),
+        "policy/kl": jnp.mean(divergence),
+        "policy/entropy": jnp.mean(jnp.sum(jnp.where(mask, entropy, 0.0), axis=1)),
+        "policy/action_tokens": jnp.mean(jnp.sum(mask, axis=1, dtype=jnp.float32)),
+    }
+
+
+def _fit_value(settings, state, inputs, targets):
+    """`value_updates` steps on standardised targets [B]; the loss is that before the first one."""
+
+    def objective(params):
+        return losses.value_loss(apply_value(params, inputs), targets)
+
+    def step(carry, _):
+        params, optimizer_state = carry
+        loss, gradients = jax.value_and_grad(objective)(params)
+        updates, optimizer_state = value_optimizer(settings).update(gradients, optimizer_state)
+        return (optax.apply_updates(params, updates), optimizer_state), loss
+
+    carry = (state.value_params, state.value_optimizer_state)
+    carry, value_losses = jax.lax.scan(step, carry, length=settings.value_updates)
+    return *carry, value_losses[0]

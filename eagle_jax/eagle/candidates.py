@@ -1,0 +1,180 @@
+"""Candidate actions of an entity: proposed by a language model, applied by the environment.
+
+Half generic, half for the profile of a user drawn at random, over the five categories of the
+entity format (Tennenholtz et al. 2024, section 4.2). All that is drawn for an entity depends on the
+seed and its index alone, whatever other entities are asked for in the same call.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from eagle_jax.base.seeds import derive_seed
+from eagle_jax.data.prompts import (
+    EntityFormat,
+    MalformedText,
+    Prompt,
+    PromptBook,
+    generic_action_prompt,
+    personalised_action_prompt,
+)
+from eagle_jax.eagle.environment import LLMEnvironment, Rewrite
+from eagle_jax.language_model.generation import SamplingSettings, TextGenerator, parse_generation
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CandidateSettings:
+    """How many candidates an entity gets, and how often a malformed one is asked for again."""
+
+    num_generic: int
+    num_personalised: int
+    max_tries: int
+
+    def __post_init__(self):
+        if self.max_tries < 1:
+            raise ValueError(f"max_tries must be at least 1, got {self.max_tries}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A proposed action; None where all tries were malformed, for the reasons in `malformed`."""
+
+    entity_index: int
+    category: str
+    user_index: int | None  # whose profile the generator saw; None: generic
+    action: str | None
+    malformed: tuple[str, ...]
+
+    @property
+    def personalised(self) -> bool:
+        return self.user_index is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class ProposalContext:
+    """Who proposes, how it is asked, and the profiles it may see."""
+
+    generator: TextGenerator
+    book: PromptBook
+    entity_format: EntityFormat
+    sampling: SamplingSettings
+    profiles: Sequence[str]  # by user index
+
+
+def propose_candidates(
+    context: ProposalContext,
+    entities: Sequence[tuple[int, str]],
+    settings: CandidateSettings,
+    seed: int,
+) -> list[list[Candidate]]:
+    """num_generic, then num_personalised candidates for each (entity index, description)."""
+    return [
+        _propose(context, entity_index, description, settings, derive_seed(seed, entity_index, 0))
+        for entity_index, description in entities
+    ]
+
+
+def _propose(
+    context: ProposalContext,
+    entity_index: int,
+    description: str,
+    settings: CandidateSettings,
+    seed: int,
+) -> list[Candidate]:
+    num_candidates = settings.num_generic + settings.num_personalised
+    users = np.random.default_rng(seed).integers(
+        len(context.profiles), size=settings.num_personalised
+    )
+    categories = context.entity_format.action_categories
+    candidates = [
+        Candidate(
+            entity_index=entity_index,
+            category=categories[row % len(categories)],
+            user_index=user_index,
+            action=None,
+            malformed=(),
+        )
+        for row, user_index in enumerate([None] * settings.num_generic + users.tolist())
+    ]
+    prompts = [_prompt(context, description, candidate) for candidate in candidates]
+    pending = list(range(num_candidates))
+    for attempt in range(settings.max_tries):
+        if not pending:
+            break
+        generations = context.generator.generate(
+            [prompts[row] for row in pending], context.sampling, derive_seed(seed, attempt)
+        )
+        for row, generation in zip(pending, generations, strict=True):
+            try:
+                change = {"action": parse_generation(generation, ["ACTION"])["ACTION"]}
+            except MalformedText as error:
+                change = {"malformed": (*candidates[row].malformed, error.reason)}
+            candidates[row] = dataclasses.replace(candidates[row], **change)
+        pending = [row for row in pending if candidates[row].action is None]
+    return candidates
+
+
+def _prompt(context: ProposalContext, description: str, candidate: Candidate) -> Prompt:
+    if candidate.user_index is None:
+        return generic_action_prompt(
+            context.book, context.entity_format, description, candidate.category
+        )
+    return personalised_action_prompt(
+        context.book,
+        context.entity_format,
+        description,
+        candidate.category,
+        context.profiles[candidate.user_index],
+    )
+
+
+def apply_candidates(
+    environment: LLMEnvironment,
+    entities: Sequence[tuple[int, str]],
+    candidates: Sequence[Sequence[Candidate]],
+    seed: int,
+) -> list[list[Rewrite]]:
+    """One environment call for each candidate: what the entity becomes.
+
+    Where the action or the environment's output is malformed the text is the entity's own and the
+    reason is given.
+    """
+    return [
+        _apply(environment, description, row, derive_seed(seed, entity_index, 1))
+        for (entity_index, description), row in zip(entities, candidates, strict=True)
+    ]
+
+
+def _apply(
+    environment: LLMEnvironment, description: str, candidates: Sequence[Candidate], seed: int
+) -> list[Rewrite]:
+    actions = [candidate.action for candidate in candidates if candidate.action is not None]
+    rewrites = iter(environment.rewrite([description] * len(actions), actions, seed))
+    return [
+        Rewrite(description, f"action:{candidate.malformed[-1]}")
+        if candidate.action is None
+        else next(rewrites)
+        for candidate in candidates
+    ]
+
+
+def count_candidates(
+    candidates: Sequence[Sequence[Candidate]], rewrites: Sequence[Sequence[Rewrite]]
+) -> Counter[str]:
+    """For the report: proposals, duplicates within an entity, and what was malformed, by reason."""
+    counts: Counter[str] = Counter()
+    for row, outcomes in zip(candidates, rewrites, strict=True):
+        actions = [candidate.action for candidate in row if candidate.action is not None]
+        counts["candidates"] += len(row)
+        counts["duplicates"] += len(actions) - len(set(actions))
+        counts.update(f"action:{reason}" for candidate in row for reason in candidate.malformed)
+        counts.update(
+            rewrite.malformed
+            for candidate, rewrite in zip(row, outcomes, strict=True)
+            if candidate.action is not None and rewrite.malformed
+        )
+    return counts

@@ -1,0 +1,1 @@
+"""The policy's training by DPO, in the place of REINFORCE."""

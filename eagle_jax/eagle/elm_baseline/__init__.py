@@ -1,0 +1,1 @@
+"""The paper's baseline: an ELM asked for the best point near an anchor."""

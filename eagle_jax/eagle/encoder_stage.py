@@ -1,0 +1,85 @@
+"""Stage 2: E_D, the training encoder and an independent one, and the utility under each.
+
+Axis letters: `B` texts, `N` entities, `U` users, `d` domain width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from eagle_jax.base.seeds import derive_seed
+from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.data.catalogue import Catalogue
+from eagle_jax.data.splits import Split
+from eagle_jax.embeddings.domain_encoder import (
+    DomainEncoder,
+    FeaturesFn,
+    compute_features,
+    encoder_quality,
+)
+from eagle_jax.embeddings.regression_head import DomainEncoderSettings, fit_head
+from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN, Scorer
+from eagle_jax.embeddings.utility import UtilitySettings
+from eagle_jax.embeddings.wals import WALSOutput
+
+
+def run_encoder_stage(
+    stage: StageFolder,
+    catalogue: Catalogue,
+    split: Split,
+    wals: WALSOutput,
+    features: dict[str, FeaturesFn],
+    settings: dict[str, DomainEncoderSettings],
+    utility: UtilitySettings,
+    seed: int,
+) -> dict[str, Scorer]:
+    """Fits both encoders on the texts that are not held-out anchors; {TRAIN, HELD_OUT} scorers.
+
+    Writes <name>.npz, catalogue_<name>.npz and facts.json.
+    """
+    if not stage.is_complete():
+        facts = {}
+        for index, name in enumerate((TRAIN, HELD_OUT)):
+            key = jax.random.key(derive_seed(seed, index))
+            fitted = _fit(catalogue, split, wals, features[name], settings[name], key)
+            encoder, embeddings, facts[name] = fitted
+            stage.write_arrays(f"{name}.npz", encoder.to_arrays())
+            stage.write_arrays(f"catalogue_{name}.npz", {"embeddings": embeddings})
+        stage.write_json("facts.json", facts)
+        stage.finish()
+    return {
+        name: Scorer(
+            DomainEncoder.from_arrays(stage.read_arrays(f"{name}.npz"), features[name]),
+            np.asarray(wals.user_embeddings),
+            stage.read_arrays(f"catalogue_{name}.npz")["embeddings"],
+            utility,
+        )
+        for name in (TRAIN, HELD_OUT)
+    }
+
+
+def _fit(
+    catalogue: Catalogue,
+    split: Split,
+    wals: WALSOutput,
+    features_fn: FeaturesFn,
+    settings: DomainEncoderSettings,
+    key: jax.Array,
+) -> tuple[DomainEncoder, np.ndarray, dict[str, Any]]:
+    texts, targets = catalogue.descriptions, np.asarray(wals.item_embeddings)
+    counts = np.bincount(split.train.item_index, minlength=len(texts)).astype(np.float32)
+    held_out = np.concatenate([split.entities["validation"], split.entities["test"]])
+    known = np.setdiff1d(np.flatnonzero(counts > 0), held_out)
+    features = compute_features(features_fn, texts)  # once, for fitting and for D
+    fit = fit_head(features[known], targets[known], counts[known], settings, key)
+    encoder = DomainEncoder(features_fn, fit)
+    embeddings = encoder.embed_features(features)
+    users = np.asarray(wals.user_embeddings)
+    quality = {
+        part: encoder_quality(embeddings[rows], targets[rows], users)._asdict()
+        for part, rows in (("known", known), ("held_out", split.entities["test"]))
+    }
+    return encoder, embeddings, quality | {"num_known_texts": len(known)}

@@ -1,0 +1,1 @@
+"""Held-out episodes of every way to get a text."""

@@ -1,0 +1,275 @@
+"""From episode records to a table with intervals, and to comparisons between its rows.
+
+The unit of resampling is the (anchor, user) pair; seeds of the same pair are averaged inside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eagle_jax.data.catalogue import EditOracle
+from eagle_jax.data.prompts import MalformedText
+from eagle_jax.eagle.evaluation.episodes import EpisodeRecord
+from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN
+from eagle_jax.reports.statistics import (
+    BootstrapSettings,
+    Interval,
+    bootstrap_interval,
+    paired_difference,
+    separated,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column of the table: its key, its heading, and one sentence on what its numbers mean."""
+
+    name: str
+    heading: str
+    meaning: str
+
+
+def _encoder_columns(encoder: str) -> tuple[Column, ...]:
+    return (
+        Column(f"{encoder}/utility", "U", "Utility of the final text: higher is better."),
+        Column(f"{encoder}/user_term", "User term", "How well the text fits the user."),
+        Column(
+            f"{encoder}/neighbor_distance_term",
+            "Neighbor term",
+            "How far the text is from what exists (summed distance to its nearest neighbors).",
+        ),
+        Column(f"{encoder}/gain", "Gain", "U of the final text minus U of its anchor."),
+        Column(f"{encoder}/improved_share", "Improved", "Share of episodes with a gain above 0."),
+        Column(
+            f"{encoder}/gain_if_better",
+            "Gain if better",
+            "Gain when the anchor is kept wherever the training encoder rates the text no higher.",
+        ),
+    )
+
+
+TRAIN_COLUMNS = (
+    *_encoder_columns(TRAIN),
+    Column(
+        "train/reachable_share",
+        "Share of reachable",
+        "Mean gain divided by the mean of the best gains that a search over edits finds.",
+    ),
+)
+HELD_OUT_COLUMNS = _encoder_columns(HELD_OUT)
+TEXT_COLUMNS = (
+    Column("distance", "Distance", "How far the final text's embedding is from its anchor's."),
+    Column("well_formed_share", "Well-formed", "Share of steps in which nothing was malformed."),
+    Column("readable_share", "Readable", "Share of final texts that the world's grammar can read."),
+    Column("followed_share", "Followed", "Share of edits that did all that the action says."),
+    Column("kept_share", "Rest kept", "Share of the facts not named by the action left unchanged."),
+    Column("environment_calls", "Calls", "Environment calls per episode, at test time."),
+)
+RATER_COLUMNS = (
+    Column(
+        "rater/user_utility",
+        "User utility",
+        "Share of forms in which the rater says that the user would prefer the new text to its "
+        "anchor (question 1); a text that equals its anchor gets no form.",
+    ),
+    Column(
+        "rater/rater_utility",
+        "Rater utility",
+        "Share of forms in which the rater prefers the new text (question 8).",
+    ),
+    Column(
+        "rater/distance_score",
+        "Rated distance",
+        "How different the rater finds the two texts (question 5), from 0 to 1.",
+    ),
+    Column(
+        "rater/consistency",
+        "Consistency",
+        "How far the rater's own questions 2, 3 and 4 agree with question 1: 0.5 is chance.",
+    ),
+)
+COLUMNS = (*TRAIN_COLUMNS, *HELD_OUT_COLUMNS, *TEXT_COLUMNS, *RATER_COLUMNS)
+
+
+def summarize(
+    records: Mapping[str, Sequence[EpisodeRecord]],
+    settings: BootstrapSettings,
+    best_reachable: Mapping[tuple[int, int], float] | None = None,
+    oracle: EditOracle | None = None,
+) -> list[dict[str, Any]]:
+    """One JSON-able table row for each row of records, in their order.
+
+    A cell is {"mean", "low", "high"}, or None where the measure does not apply: an anchor has no
+    steps, only a world with an `oracle` can judge edits, and one rated pair out of many has no
+    interval. `best_reachable` is the utility of `reachable.best_reachable_utility` for each
+    (anchor, user) pair; it is a fixed yardstick, and its own error is not in the interval. Raises
+    ValueError for NaN, naming row and column.
+    """
+    rows = []
+    for row, of_row in records.items():
+        yardstick = _mean_best_gain(row, of_row, best_reachable)
+        values = [_values(record, yardstick, oracle) for record in of_row]
+        num_pairs = len({record.pair for record in of_row})
+        cells = {}
+        for column in COLUMNS:
+            present = [
+                (value[column.name], record.pair)
+                for value, record in zip(values, of_row, strict=True)
+                if value.get(column.name) is not None
+            ]
+            enough = len({pair for _, pair in present}) >= min(2, num_pairs)
+            cells[column.name] = _interval(row, column.name, present, settings) if enough else None
+        rows.append(
+            {
+                "row": row,
+                "num_episodes": len(of_row),
+                "num_pairs": num_pairs,
+                "num_seeds": len({record.seed for record in of_row}),
+                "cells": cells,
+            }
+        )
+    return rows
+
+
+def compare(
+    records: Mapping[str, Sequence[EpisodeRecord]],
+    pairs: Sequence[tuple[str, str]],
+    settings: BootstrapSettings,
+) -> list[dict[str, Any]]:
+    """For each (row, baseline) and each encoder: is U higher, and are the intervals apart?
+
+    `difference` is paired by start; `separated` is the stricter statement that the row's own
+    interval lies above the baseline's.
+    """
+    comparisons = []
+    for row, baseline in pairs:
+        for encoder in records[row][0].scores:
+            ours, theirs = (_pair_means(records[name], encoder) for name in (row, baseline))
+            if ours.keys() != theirs.keys():
+                raise ValueError(f"rows {row!r} and {baseline!r} were not run on the same starts")
+            values = [list(means[pair] for pair in ours) for means in (ours, theirs)]
+            intervals = [bootstrap_interval(value, settings) for value in values]
+            comparisons.append(
+                {
+                    "row": row,
+                    "baseline": baseline,
+                    "encoder": encoder,
+                    "utility": _cell(intervals[0]),
+                    "baseline_utility": _cell(intervals[1]),
+                    "difference": _cell(paired_difference(*values, settings)),
+                    "separated": separated(*intervals),
+                }
+            )
+    return comparisons
+
+
+def malformed_counts(
+    records: Mapping[str, Sequence[EpisodeRecord]],
+    malformed_answers: Mapping[str, Mapping[str, int]],
+) -> dict[str, dict[str, Any]]:
+    """Row -> number of steps taken and of rater forms shown, and how many failed for each reason.
+
+    `malformed_answers`: row -> reason -> count of rater forms, told as `rater:<reason>`.
+    """
+    counts = {}
+    for row, of_row in records.items():
+        reasons = sum((Counter(record.malformed) for record in of_row), Counter())
+        answers = malformed_answers[row]
+        rated = sum(record.rater is not None for record in of_row)
+        counts[row] = {
+            "num_steps": sum(record.num_steps for record in of_row),
+            "num_forms": rated + sum(answers.values()),
+            "reasons": reasons | {f"rater:{reason}": count for reason, count in answers.items()},
+        }
+    return counts
+
+
+def _values(
+    record: EpisodeRecord, yardstick: float | None, oracle: EditOracle | None
+) -> dict[str, float | None]:
+    """What one episode adds to each column."""
+    failures = sum(record.malformed.values())
+    values: dict[str, float | None] = {
+        "distance": record.distance,
+        "environment_calls": float(record.environment_calls),
+        "well_formed_share": 1 - failures / record.num_steps if record.num_steps else None,
+    }
+    better = record.scores[TRAIN][-1].utility > record.scores[TRAIN][0].utility
+    for encoder, path in record.scores.items():
+        gain = path[-1].utility - path[0].utility
+        values |= {f"{encoder}/{k}": v for k, v in dataclasses.asdict(path[-1]).items()}
+        values |= {
+            f"{encoder}/gain": gain,
+            f"{encoder}/improved_share": float(gain > 0),
+            f"{encoder}/gain_if_better": gain if better else 0.0,
+        }
+    if record.rater is not None:
+        values |= {f"rater/{k}": v for k, v in record.rater.items()}
+    if yardstick is not None:
+        values["train/reachable_share"] = values["train/gain"] / yardstick
+    return values | (_judged(record, oracle) if oracle else {})
+
+
+def _judged(record: EpisodeRecord, oracle: EditOracle) -> dict[str, float | None]:
+    """Means over the steps that have an action and start from a text that the world can read."""
+    outcomes, before = [], record.anchor
+    for step in record.steps:
+        if step.action is not None and _readable(before, oracle):
+            outcomes.append(oracle.judge_edit(before, step.action, step.description))
+        before = step.description
+    count = len(outcomes)
+    return {
+        "readable_share": float(_readable(record.final_text, oracle)),
+        "followed_share": sum(o.followed for o in outcomes) / count if count else None,
+        "kept_share": sum(o.kept for o in outcomes) / count if count else None,
+    }
+
+
+def _readable(text: str, oracle: EditOracle) -> bool:
+    try:
+        return oracle.judge_edit(text, "", text).well_formed
+    except MalformedText:
+        return False
+
+
+def _mean_best_gain(row, records, best_reachable) -> float | None:
+    """The mean over the row's episodes of the best reachable utility minus the anchor's."""
+    if best_reachable is None:
+        return None
+    if missing := {record.pair for record in records} - best_reachable.keys():
+        raise ValueError(
+            f"row {row!r}: best reachable utility is missing for (anchor, user) {min(missing)}"
+        )
+    gains = [best_reachable[r.pair] - r.scores[TRAIN][0].utility for r in records]
+    mean = sum(gains) / len(gains)
+    if not math.isfinite(mean):
+        raise ValueError(f"row {row!r}: a best reachable utility is not finite")
+    return mean if mean > 0 else None  # no edit improves anything: the share is undefined
+
+
+def _interval(row, column, present, settings) -> dict[str, float]:
+    values, pairs = zip(*present, strict=True)
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"row {row!r}, column {column!r}: there are values that are not finite")
+    return _cell(bootstrap_interval(list(_by_pair(values, pairs).values()), settings))
+
+
+def _pair_means(records: Sequence[EpisodeRecord], encoder: str) -> dict[tuple[int, int], float]:
+    utilities = [record.scores[encoder][-1].utility for record in records]
+    return _by_pair(utilities, [record.pair for record in records])
+
+
+def _by_pair(values, pairs) -> dict[tuple[int, int], float]:
+    """Means inside each pair: every pair weighs the same, whatever its number of seeds."""
+    groups = defaultdict(list)
+    for value, pair in zip(values, pairs, strict=True):
+        groups[pair].append(value)
+    return {pair: sum(groups[pair]) / len(groups[pair]) for pair in sorted(groups)}
+
+
+def _cell(interval: Interval) -> dict[str, float]:
+    return {"mean": interval.mean, "low": interval.low, "high": interval.high}

@@ -1,0 +1,302 @@
+"""The EAGLE experiment: ratings to report, stage by stage, in one work directory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eagle_jax.base.processes import from_primary
+from eagle_jax.base.seeds import derive_seed
+from eagle_jax.base.stage_times import StageTimes, write_summary
+from eagle_jax.base.work_directory import StageFolder, WorkDirectory
+from eagle_jax.data.prompts import PROMPT_BOOKS
+from eagle_jax.data.sources import fingerprint, load_catalogue
+from eagle_jax.data.splits import split_catalogue
+from eagle_jax.eagle.candidate_stage import CandidateSet, run_candidate_stage
+from eagle_jax.eagle.candidates import ProposalContext
+from eagle_jax.eagle.dpo.update import PreferenceAgentSettings
+from eagle_jax.eagle.elm_baseline.decoder import run_elm_decoder_stage
+from eagle_jax.eagle.elm_baseline.search import ElmWriter, run_elm_search_stage
+from eagle_jax.eagle.encoder_stage import run_encoder_stage
+from eagle_jax.eagle.environment import LLMEnvironment
+from eagle_jax.eagle.episodes import Episodes
+from eagle_jax.eagle.evaluation.rows import Contestants, Evaluation, run_evaluation_stage
+from eagle_jax.eagle.policy_stages import (
+    reference_pairs,
+    run_agent_stage,
+    run_design_stage,
+    usable_sets,
+)
+from eagle_jax.eagle.profile_stage import run_profile_stage
+from eagle_jax.eagle.report_stage import make_report
+from eagle_jax.eagle.settings import EagleExperiment
+from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN, Scorer
+from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
+from eagle_jax.language_model.remote.cache import GenerationCache
+from eagle_jax.language_model.remote.client import RemoteGenerator
+from eagle_jax.language_model.sampling.local import LocalGenerator, identity
+from eagle_jax.language_model.sharding import MeshSettings
+from eagle_jax.stages.catalogue import run_catalogue_stage
+from eagle_jax.stages.models import REMOTE, load_features, load_model
+from eagle_jax.stages.supervised import run_reference_stage
+
+_GENERATIONS, _USAGE = "generations.sqlite", "remote_usage.json"
+
+
+def run_eagle(experiment: EagleExperiment, workdir: Path) -> Path:
+    """Runs what is not done yet and returns the path of report.html."""
+    return _Run(experiment, WorkDirectory(workdir)).run()
+
+
+def run_to_candidates(
+    experiment: EagleExperiment, workdir: Path
+) -> tuple[list[CandidateSet], Scorer]:
+    """Stages 1 to 4 only: the candidates of each anchor, and the training encoder's scorer."""
+    run = _Run(experiment, WorkDirectory(workdir))
+    run.prepare_world()
+    return run.propose_candidates(), run.scorers[TRAIN]
+
+
+class _Run:
+    """One experiment in one work directory: names of stages, what each one reads, and timing."""
+
+    def __init__(self, experiment: EagleExperiment, workdir: WorkDirectory):
+        self.experiment = experiment
+        self.workdir = workdir
+        self.stages: dict[str, StageFolder] = {}
+        self.times = StageTimes(workdir.root)
+        self.book = PROMPT_BOOKS[experiment.prompts]
+        cache = GenerationCache(workdir.root / _GENERATIONS)
+        self.remote = {
+            name: RemoteGenerator(experiment.remote[name.removeprefix(REMOTE)], cache)
+            for name in experiment.remote_models()
+        }
+
+    def run(self) -> Path:
+        self.prepare_world()
+        self._design(self.propose_candidates())
+        references, agents, calls = {}, defaultdict(dict), {}
+        preference, preference_agents = self.experiment.preference_agent, defaultdict(dict)
+        for kind in self.experiment.design.kinds:
+            references[kind] = self._reference(kind)
+            for seed in self.experiment.agent.seeds:
+                agents[kind][seed] = self._agent(kind, seed, references[kind], None)
+                if preference is not None:
+                    own = self._agent(kind, seed, references[kind], preference)
+                    preference_agents[kind][seed] = own
+            spent = [
+                self.stages[f"agent_{kind}_{seed}"].read_json("facts.json")["environment_calls"]
+                for seed in self.experiment.agent.seeds
+            ]
+            calls[kind] = sum(spent) / max(len(spent), 1)
+        elms = {} if self.experiment.elm_baseline is None else self._elm_writers()
+        self._evaluate(Contestants(references, agents, preference_agents, calls, elms))
+        html, _ = make_report(
+            self.workdir.root, self.experiment, self.stages, self.scorers[TRAIN],
+            self.times.seconds(), from_primary("sum what remote models took", self._usage),
+        )  # fmt: skip
+        return html
+
+    def prepare_world(self) -> None:
+        """Stages 1 to 3: ratings, encoders, profiles."""
+        settings = self.experiment
+        self.catalogue, load_report = load_catalogue(settings.catalogue)
+        self.split = split_catalogue(self.catalogue, settings.split)
+        with self._stage(
+            "catalogue", data=fingerprint(self.catalogue), split=settings.split, wals=settings.wals
+        ) as stage:
+            seed = derive_seed(settings.seed, 1)
+            self.wals = run_catalogue_stage(
+                stage, self.catalogue, load_report, self.split, settings.wals, seed
+            )
+        models = {TRAIN: settings.models.features, HELD_OUT: settings.models.held_out_features}
+        heads = {TRAIN: settings.domain_encoder, HELD_OUT: settings.held_out_domain_encoder}
+        features = {
+            name: load_features(
+                model, settings.models.batch_size, settings.models.dtype, settings.mesh
+            )
+            for name, model in models.items()
+        }
+        with self._stage(
+            "encoders",
+            "catalogue",
+            heads=heads,
+            models={name: own.name for name, own in features.items()},
+        ) as stage:
+            self.scorers = run_encoder_stage(
+                stage, self.catalogue, self.split, self.wals, features, heads, settings.utility,
+                derive_seed(settings.seed, 2),
+            )  # fmt: skip
+        writer = self._generator(settings.models.generator)
+        with self._stage(
+            "profiles", "encoders", profiles=settings.profiles, model=writer.name
+        ) as stage:
+            self.profiles = run_profile_stage(
+                stage, self.catalogue, self.split, writer, self.book,
+                settings.profiles, features[TRAIN], self.scorers[TRAIN].user_embeddings,
+                settings.domain_encoder, derive_seed(settings.seed, 3),
+            )  # fmt: skip
+
+    def propose_candidates(self) -> list[CandidateSet]:
+        """Stage 4: candidate actions and what each makes of its anchor."""
+        settings = self.experiment
+        self.environment = self._environment(settings.models.environment)
+        context = ProposalContext(
+            self._generator(settings.models.generator),
+            self.book,
+            self.catalogue.entity_format,
+            settings.candidates.sampling,
+            [self.profiles[int(user)] for user in self.split.users["train"]],
+        )
+        with self._stage(
+            "candidates", "profiles", candidates=settings.candidates, utility=settings.utility,
+            environment=settings.environment, generator=context.generator.name,
+            environment_model=self.environment.generator.name,
+        ) as stage:  # fmt: skip
+            return run_candidate_stage(
+                stage, self.catalogue, self.split, self.profiles, context, self.environment,
+                self.scorers[TRAIN], settings.candidates, derive_seed(settings.seed, 4),
+            )  # fmt: skip
+
+    def _design(self, proposed: list[CandidateSet]) -> None:
+        """Stage 5: which candidates each kind of reference distribution keeps."""
+        settings = self.experiment
+        self.candidates = usable_sets(proposed, settings.design.num_kept)
+        with self._stage("design", "candidates", design=settings.design) as stage:
+            self.kept = run_design_stage(
+                stage, self.candidates, self.scorers[TRAIN], settings.design,
+                derive_seed(settings.seed, 5),
+            )  # fmt: skip
+        self.episodes = Episodes(
+            self.catalogue, self.book, self.environment, self.profiles, self.scorers[TRAIN],
+            self.split.entities, self.split.users,
+        )  # fmt: skip
+
+    def _reference(self, kind: str) -> LanguageModel:
+        """Stage 6, for one kind of reference distribution."""
+        settings = self.experiment.reference
+        pairs = reference_pairs(
+            self.catalogue, self.book, self.profiles, self.candidates, self.kept[kind]
+        )
+        policy, training = self.experiment.models.policy, self.experiment.policy_training
+        with self._stage(
+            f"reference_{kind}", "design", kind=kind, reference=settings,
+            policy=self._generator(policy, dtype=training.dtype).name, policy_training=training,
+        ) as stage:  # fmt: skip
+            seed = derive_seed(self.experiment.seed, 6)
+            return run_reference_stage(
+                stage, policy, self.experiment.mesh, pairs, settings, training, seed
+            )
+
+    def _agent(
+        self,
+        kind: str,
+        seed: int,
+        reference: LanguageModel,
+        preference: PreferenceAgentSettings | None,
+    ) -> LanguageModel:
+        """Stage 7, for one kind of reference policy and one seed: by REINFORCE, or by DPO where
+        `preference` has its settings; both start and are validated alike."""
+        settings = self.experiment.agent
+        shared = {
+            "training": settings.training,
+            "num_validation_starts": settings.num_validation_starts,
+        }
+        name = f"agent_{kind}_{seed}"
+        if preference is not None:
+            name, shared = f"preference_{name}", shared | {"preference_agent": preference}
+        with self._stage(name, f"reference_{kind}", seed=seed, **shared) as stage:
+            own = derive_seed(self.experiment.seed, 7, seed)
+            return run_agent_stage(
+                stage, reference, self.experiment.models.policy, self.experiment.mesh,
+                self.episodes, settings, preference, self.experiment.policy_training, own,
+            )  # fmt: skip
+
+    def _elm_writers(self) -> dict[int, ElmWriter]:
+        """ELM as the baseline: a decoder for each seed, and where all of them are asked."""
+        experiment, settings = self.experiment, self.experiment.elm_baseline
+        base = load_model(settings.decoder.reader, mesh=experiment.mesh)
+        embeddings, decoders = np.asarray(self.wals.item_embeddings), {}
+        for own in settings.seeds:
+            with self._stage(
+                f"elm_{own}", "encoders", decoder=settings.decoder, seed=own, reader=identity(base)
+            ) as stage:
+                decoders[own] = run_elm_decoder_stage(
+                    stage, base, self.catalogue, self.split, embeddings, self.book,
+                    self.scorers[TRAIN], experiment.models, settings.decoder,
+                    derive_seed(experiment.seed, 9, own),
+                )  # fmt: skip
+        of_seeds = [f"elm_{own}" for own in decoders]
+        bootstrap = experiment.evaluation.bootstrap
+        with self._stage(
+            "elm_search", "profiles", *of_seeds, search=settings.search,
+            utility=experiment.utility, bootstrap=bootstrap,
+        ) as stage:  # fmt: skip
+            return run_elm_search_stage(
+                stage, self.episodes, embeddings, decoders, self.scorers, settings.search,
+                bootstrap, derive_seed(experiment.seed, 10),
+            )  # fmt: skip
+
+    def _evaluate(self, contestants: Contestants) -> None:
+        """Stage 8: in the training environment and, where asked for, another one; then rated."""
+        settings = self.experiment
+        other = settings.evaluation.transfer_environment
+        transfer = None if other is None else self._environment(other)
+        asked = settings.evaluation.rater is not None
+        rater = self._generator(settings.models.rater) if asked else None
+        evaluation = Evaluation(
+            self.episodes, self.scorers, settings.models, settings.agent.training,
+            settings.evaluation, transfer, rater, derive_seed(settings.seed, 8),
+        )  # fmt: skip
+        of_policies = ("agent_", "preference_agent_", "reference_", "elm_search")
+        before = [name for name in self.stages if name.startswith(of_policies)]
+        with self._stage(
+            "evaluation", *before, evaluation=settings.evaluation,
+            rater=None if rater is None else rater.name,
+            transfer=None if transfer is None else transfer.generator.name,
+        ) as stage:  # fmt: skip
+            run_evaluation_stage(stage, evaluation, contestants)
+
+    def _generator(
+        self, name: str, *, dtype: str | None = None, mesh: MeshSettings | None = None
+    ) -> LocalGenerator | RemoteGenerator:
+        """The text generator that a model makes, in the dtype and on the mesh of most models or
+        in others."""
+        if name in self.remote:
+            return self.remote[name]
+        models = self.experiment.models
+        model = load_model(name, dtype or models.dtype, mesh or self.experiment.mesh)
+        return LocalGenerator(model, models.batch_size, models.length_multiple)
+
+    def _environment(self, name: str) -> LLMEnvironment:
+        """The environment that a model plays."""
+        return LLMEnvironment(
+            generator=self._generator(name, mesh=self.experiment.environment_mesh),
+            book=self.book,
+            entity_format=self.catalogue.entity_format,
+            sampling=self.experiment.environment,
+        )
+
+    @contextlib.contextmanager
+    def _stage(self, name: str, *depends_on: str, **settings) -> Iterator[StageFolder]:
+        """The stage's folder; its time is added up over interrupted runs."""
+        depends = [self.stages[other] for other in depends_on]
+        settings |= {"prompts": self.experiment.prompts, "experiment_seed": self.experiment.seed}
+        stage = self.workdir.stage(name, settings, depends)
+        self.stages[name] = stage
+        done = stage.is_complete()
+        try:
+            with self.times.measured(name, stage):
+                yield stage
+        finally:
+            if self.remote and not done and self.workdir.root.exists():
+                write_summary(self.workdir.root / _USAGE, self._usage())
+
+    def _usage(self) -> list[dict[str, Any]]:
+        """What each remote model took, over all runs of this work directory."""
+        return [{"name": name, **generator.usage()} for name, generator in self.remote.items()]

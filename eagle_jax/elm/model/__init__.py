@@ -1,0 +1,1 @@
+"""A decoder with adapters, its prompts and its two stages of training."""

@@ -1,0 +1,1 @@
+"""An ELM that goes on with a reward (ELM, appendix H)."""

@@ -1,0 +1,198 @@
+"""RLAIF on MiniLens: an ELM that was trained on a teacher's texts learns from their consistency.
+
+Tennenholtz et al. 2024 (ELM), appendix H. After the stages of a supervised run: trainings on
+training films, answers of start and trained ELMs about held-out films, and their comparison. The
+last parameters are compared: the divergence's price is what ends a training, and rewards of a few
+validation films are too noisy to choose an iteration by.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eagle_jax.base.checkpointing import Checkpoints
+from eagle_jax.base.seeds import derive_seed
+from eagle_jax.base.work_directory import WorkDirectory
+from eagle_jax.data.task_examples import Row
+from eagle_jax.elm.evaluation.answers import Answers, sample_rows, score
+from eagle_jax.elm.evaluation.consistency import read_outputs
+from eagle_jax.elm.evaluation.consistency_table import ConsistencyRecord, summarize_consistency
+from eagle_jax.elm.model.embedding_lm import EmbeddingLM
+from eagle_jax.elm.model.files import load_embedding_lm, save_embedding_lm
+from eagle_jax.elm.rlaif.rewards import draw_questions, questions, training_reward
+from eagle_jax.elm.rlaif.settings import START, RlaifExperiment
+from eagle_jax.elm.rlaif.table import compare_to_start
+from eagle_jax.elm.rlaif.training import RlaifTask, train_rlaif
+from eagle_jax.elm.run import ElmRun
+from eagle_jax.elm.train_stage import elm_prompts
+from eagle_jax.stages.models import load_model
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What one ELM was asked: its own name and seed, and how it was sampled."""
+
+    temperature: float
+    system: str
+    seed: int
+
+
+class RlaifRun(ElmRun):
+    """One experiment in one work directory, beside the stages of its supervised start."""
+
+    def __init__(self, rlaif: RlaifExperiment, workdir: WorkDirectory):
+        super().__init__(rlaif.start, workdir)
+        self.rlaif = rlaif
+
+    def run(self) -> Path:
+        """Runs what is not done yet and returns the folder of the results."""
+        self.prepare()
+        self.start = self.train(self.experiment.elm_seeds[0])
+        self.policies = {
+            (name, seed): self._reinforce(name, seed)
+            for name in self.rlaif.trainings for seed in self.rlaif.seeds
+        }  # fmt: skip
+        return self._compare(self._ask_all())
+
+    def training_stage(self, name: str, seed: int) -> str:
+        return f"{name}_{seed}"
+
+    def _reinforce(self, name: str, seed: int) -> EmbeddingLM:
+        """One training, from the supervised ELM."""
+        settings = self.rlaif
+        with self._stage(
+            self.training_stage(name, seed), self._of_elms()[0],
+            training=settings.trainings[name], reward=settings.reward, tasks=settings.tasks,
+            malformed_reward=settings.malformed_reward, seed=seed,
+        ) as stage:  # fmt: skip
+            if not stage.is_complete():
+                stage.begin()
+                result = train_rlaif(
+                    self.start, self.rewarded_task(), settings.trainings[name],
+                    seed=derive_seed(self.experiment.seed, 7, seed),
+                    checkpoints=Checkpoints(
+                        stage.path / "checkpoints", digest=stage.digest, max_to_keep=1
+                    ),
+                    metrics_folder=stage.path / "metrics", description=stage.name,
+                )  # fmt: skip
+                save_embedding_lm(self.start.with_params(result.params), stage.path / "model")
+                stage.finish()
+            return load_embedding_lm(
+                stage.path / "model", load_model(self.experiment.models.reader)
+            )
+
+    def rewarded_task(self) -> RlaifTask:
+        """Training questions and their reward; every validation film is asked every task."""
+        settings = self.rlaif
+        train, validation = (
+            questions(settings.tasks, self.split, self.spaces, part)
+            for part in ("train", "validation")
+        )
+        return RlaifTask(
+            draw_rows=lambda rng, count: draw_questions(train, rng, count),
+            prompt_fn=lambda rows: elm_prompts(rows, self.spaces),
+            reward_fn=training_reward(
+                settings.reward, settings.malformed_reward, self.spaces, self.split
+            ),
+            validation_rows=[row for of_one in validation for row in of_one],
+        )
+
+    def held_out_rows(self) -> list[Row]:
+        """What is asked in the end, with the teacher's answers: about some held-out entities."""
+        asked = questions(self.rlaif.tasks, self.split, self.spaces, "test")
+        rng = np.random.default_rng(derive_seed(self.experiment.seed, 8))
+        chosen = rng.permutation(len(asked))[: self.rlaif.evaluation.num_entities]
+        return self._write([row for index in chosen for row in asked[index]], 8)
+
+    def _ask_all(self) -> list[dict[str, Any]]:
+        """What the start and every trained ELM write: [{"asked", "texts", "reasons", "kl"}]."""
+        evaluation = self.rlaif.evaluation
+        with self._stage(
+            "rlaif_answers", *(self.training_stage(*policy) for policy in self.policies),
+            num_entities=evaluation.num_entities, temperatures=evaluation.other_temperatures,
+        ) as stage:  # fmt: skip
+            rows = self.held_out_rows()
+            answers = []
+            for number, asked in enumerate(self._all_asked()):
+                own = stage.chunk(number, lambda asked=asked: self._answers_of(asked, rows))
+                answers.append({"asked": asked, **own})
+            if not stage.is_complete():
+                stage.finish()
+            return answers
+
+    def _all_asked(self) -> Iterator[_Asked]:
+        temperatures = self.rlaif.sampling.temperature, *self.rlaif.evaluation.other_temperatures
+        for temperature in temperatures:
+            for seed in self.rlaif.seeds:
+                for system in (START, *self.rlaif.trainings):
+                    yield _Asked(temperature=temperature, system=system, seed=seed)
+
+    def _answers_of(self, asked: _Asked, rows: Sequence[Row]) -> dict[str, Any]:
+        """With the same seed all ELMs are sampled with the same random numbers."""
+        elm = self.start if asked.system == START else self.policies[asked.system, asked.seed]
+        sampling = dataclasses.replace(self.rlaif.sampling, temperature=asked.temperature)
+        prompts = elm_prompts(rows, self.spaces)
+        seed = derive_seed(self.experiment.seed, 10, asked.seed)
+        generations = elm.generate(prompts, sampling, seed)
+        kl = None
+        if asked.temperature == 1.0:  # that of log_probs
+            tokens = [made.token_ids for made in generations]
+            kl = np.mean(elm.log_probs(prompts, tokens) - self.start.log_probs(prompts, tokens))
+        return {**read_outputs(generations)._asdict(), "kl": kl}
+
+    def _compare(self, answers: Sequence[dict[str, Any]]) -> Path:
+        """Scores, differences to the start, and samples."""
+        evaluation = self.rlaif.evaluation
+        with self._stage(
+            "rlaif_results", "rlaif_answers", evaluation=evaluation, tasks=self.rlaif.tasks
+        ) as stage:
+            if not stage.is_complete():
+                rows, tables = self.held_out_rows(), []
+                for temperature in dict.fromkeys(own["asked"].temperature for own in answers):
+                    at_this = [own for own in answers if own["asked"].temperature == temperature]
+                    read = [
+                        Answers(
+                            system=own["asked"].system, seed=own["asked"].seed,
+                            texts=own["texts"], reasons=own["reasons"],
+                        )
+                        for own in at_this
+                    ]  # fmt: skip
+                    records = [
+                        score(one, rows, self.catalogue, self.split, self.spaces) for one in read
+                    ]
+                    if not tables:
+                        samples = sample_rows(
+                            read, records, rows, self.catalogue, evaluation.samples_per_task
+                        )
+                        stage.write_jsonl("samples.jsonl", samples)
+                    table = self._table([record for own in records for record in own])
+                    tables.append({"temperature": temperature, **table, "kl": _mean_kl(at_this)})
+                stage.write_json("tables.json", tables)
+                stage.finish()
+            return stage.path
+
+    def _table(self, records: Sequence[ConsistencyRecord]) -> dict[str, Any]:
+        settings, bootstrap = self.rlaif, self.rlaif.evaluation.bootstrap
+        groups = {"all tasks": settings.tasks} | {name: (name,) for name in settings.tasks}
+        return {
+            "rows": summarize_consistency(records, groups, bootstrap),
+            "comparisons": compare_to_start(
+                records, START, list(settings.trainings), settings.tasks, settings.reward, bootstrap
+            ),
+        }
+
+
+def _mean_kl(answers: Sequence[dict[str, Any]]) -> dict[str, float] | None:
+    """system -> nats, over its seeds; None where it was not measured."""
+    if answers[0]["kl"] is None:
+        return None
+    systems = dict.fromkeys(own["asked"].system for own in answers)
+    return {
+        system: float(np.mean([own["kl"] for own in answers if own["asked"].system == system]))
+        for system in systems
+    }

@@ -1,0 +1,226 @@
+"""Stage 2 of ELM: the spaces that texts are embedded in, and the embeddings that ELM will read.
+
+Axis letters: `V` texts of a film, `N` films, `U` users, `F` features, `d` width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from eagle_jax.base.errors import UserError
+from eagle_jax.base.seeds import derive_seed
+from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.data.catalogue import Catalogue, RatingTable
+from eagle_jax.data.splits import Split
+from eagle_jax.data.task_examples import Row, draw_task_examples, nearest_neighbors, rated_sides
+from eagle_jax.data.tasks import TASKS
+from eagle_jax.elm.evaluation.consistency import cosine_consistency
+from eagle_jax.elm.examples import TeacherFn
+from eagle_jax.elm.settings import PROFILE, ElmSpaceSettings
+from eagle_jax.embeddings.domain_encoder import (
+    DomainEncoder,
+    FeaturesFn,
+    compute_features,
+    encoder_quality,
+)
+from eagle_jax.embeddings.regression_head import fit_head
+from eagle_jax.embeddings.text_projection import TextProjection, fit_text_projection
+from eagle_jax.embeddings.wals import WALSOutput
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Spaces:
+    """What texts and entities are compared in.
+
+    semantic [N, d]: of each film, the mean of P over its texts; users: behavioral embeddings.
+    profile_rows: user -> example with the teacher's profile, for users with enough ratings.
+    item_texts [N, d']: E_D of the films' catalogue texts; user_texts: of the profiles, by user.
+    """
+
+    features: FeaturesFn
+    projection: TextProjection
+    item_encoder: DomainEncoder
+    user_encoder: DomainEncoder
+    semantic: np.ndarray
+    users: np.ndarray
+    neighbors: np.ndarray
+    profile_rows: dict[int, Row]
+    item_texts: np.ndarray
+    user_texts: dict[int, np.ndarray]
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """P of each text [B, d]."""
+        return self.projection(self.features(texts))
+
+
+def run_space_stage(
+    stage: StageFolder,
+    catalogue: Catalogue,
+    split: Split,
+    wals: WALSOutput,
+    features: FeaturesFn,
+    write: TeacherFn,
+    settings: ElmSpaceSettings,
+    num_neighbors: int,
+    seed: int,
+) -> Spaces:
+    """Fits P on training films, E_D on training films and users.
+
+    Writes space.npz, items.npz, users.npz, profiles.jsonl and facts.json.
+    """
+    if not stage.is_complete():
+        stage.begin()
+        rows = _view_rows(settings.tasks, len(catalogue.entities))
+        views = [[row["target"] for row in write(of_task, 0)] for of_task in rows]
+        views = [list(catalogue.descriptions), *views]
+        profiles = write(_profile_rows(split, seed), 1)
+        by_view = np.stack([compute_features(features, texts) for texts in views])
+        of_profiles = compute_features(features, [row["target"] for row in profiles])
+        users = np.array([row["user"] for row in profiles])
+        _fit(stage, split, wals, by_view, of_profiles, users, settings, seed)
+        stage.write_jsonl("profiles.jsonl", profiles)
+        stage.finish()
+    return _read(stage, split, wals, features, num_neighbors)
+
+
+def _view_rows(tasks: Sequence[str], num_films: int) -> list[list[Row]]:
+    return [
+        [{"task": task, "items": [film], "user": None} for film in range(num_films)]
+        for task in tasks
+    ]
+
+
+def _profile_rows(split: Split, seed: int) -> list[Row]:
+    """One for each user who has enough ratings."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for user in sorted(int(user) for part in split.users.values() for user in part):
+        if rated_sides(split.train, user):
+            rows += draw_task_examples(
+                TASKS[PROFILE], 1, rng, items=np.zeros(0), neighbors=np.zeros((0, 0)),
+                ratings=split.train, users=np.array([user]),
+            )  # fmt: skip
+    return rows
+
+
+def _fit(
+    stage: StageFolder,
+    split: Split,
+    wals: WALSOutput,
+    by_view: np.ndarray,
+    of_profiles: np.ndarray,
+    users: np.ndarray,
+    settings: ElmSpaceSettings,
+    seed: int,
+) -> None:
+    """by_view [V, N, F]; of_profiles [P, F] of `users` [P]."""
+    films, test = split.entities["train"], split.entities["test"]
+    projection = fit_text_projection(by_view[:, films], settings.width, settings.shrinkage)
+    projected = projection(by_view)
+    semantic = projected.mean(axis=0)
+    item_targets = np.asarray(wals.item_embeddings)
+    counts = np.bincount(split.train.item_index, minlength=len(item_targets))
+    rated = films[counts[films] > 0]
+    flat = by_view[:, rated].reshape(-1, by_view.shape[-1])
+    keys = [jax.random.key(derive_seed(seed, side)) for side in (1, 2)]
+    num_views = len(by_view)
+    items = fit_head(
+        flat, np.tile(item_targets[rated], (num_views, 1)),
+        np.tile(counts[rated].astype(np.float32), num_views), settings.heads, keys[0],
+    )  # fmt: skip
+    is_known = np.isin(users, split.users["train"])
+    user_targets = np.asarray(wals.user_embeddings)[users]
+    people = fit_head(
+        of_profiles[is_known], user_targets[is_known], np.ones(is_known.sum()),
+        settings.heads, keys[1],
+    )  # fmt: skip
+    encoders = {"items": DomainEncoder(None, items), "users": DomainEncoder(None, people)}
+    for name, encoder in encoders.items():
+        stage.write_arrays(f"{name}.npz", encoder.to_arrays())
+    item_texts = encoders["items"].embed_features(by_view[0])
+    user_texts = encoders["users"].embed_features(of_profiles)
+    stage.write_arrays(
+        "space.npz",
+        {
+            "center": projection.center, "matrix": projection.matrix, "semantic": semantic,
+            "item_texts": item_texts, "user_texts": user_texts,
+        },
+    )  # fmt: skip
+    held_out = encoder_quality(
+        item_texts[test], item_targets[test], np.asarray(wals.user_embeddings)
+    )
+    stage.write_json(
+        "facts.json",
+        {
+            "width": settings.width,
+            "num_texts_of_a_film": num_views,
+            "sc_of_held_out_texts": [
+                float(cosine_consistency(own[test], semantic[test]).mean()) for own in projected
+            ],
+            "item_encoder_held_out": held_out._asdict(),
+            "user_encoder_held_out_relative_error": _relative_error(
+                user_texts[~is_known], user_targets[~is_known]
+            ),
+        },
+    )
+
+
+def _relative_error(made: np.ndarray, targets: np.ndarray) -> float:
+    return float(np.sqrt(np.sum((made - targets) ** 2) / np.sum(targets**2)))
+
+
+def _read(
+    stage: StageFolder, split: Split, wals: WALSOutput, features: FeaturesFn, num_neighbors: int
+) -> Spaces:
+    arrays: dict[str, Any] = stage.read_arrays("space.npz")
+    rows = stage.read_jsonl("profiles.jsonl")
+    return Spaces(
+        features=features,
+        projection=TextProjection(arrays["center"], arrays["matrix"]),
+        item_encoder=DomainEncoder.from_arrays(stage.read_arrays("items.npz"), features),
+        user_encoder=DomainEncoder.from_arrays(stage.read_arrays("users.npz"), features),
+        semantic=arrays["semantic"],
+        users=np.asarray(wals.user_embeddings),
+        neighbors=nearest_neighbors(arrays["semantic"], split.entities["train"], num_neighbors),
+        profile_rows={row["user"]: row for row in rows},
+        item_texts=arrays["item_texts"],
+        user_texts={
+            row["user"]: text for row, text in zip(rows, arrays["user_texts"], strict=True)
+        },
+    )
+
+
+def draw_ends(
+    split: Split, spaces: Spaces, count: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Held-out films and held-out users with a profile, [2, count] each, no end twice.
+
+    Raises UserError where there are too few.
+    """
+    rng = np.random.default_rng(seed)
+    known = [user for user in split.users["test"] if int(user) in spaces.profile_rows]
+    ends = []
+    for pool in (split.entities["test"], np.array(known)):
+        if len(pool) < 2 * count:
+            raise UserError(
+                f"curves.num_paths: {count} paths need {2 * count} held-out ends, there are "
+                f"{len(pool)}"
+            )
+        ends.append(rng.permutation(pool)[: 2 * count].reshape(2, count))
+    return ends[0], ends[1]
+
+
+def predicted_ratings(
+    wals: WALSOutput, given: RatingTable, points: np.ndarray, bias: np.ndarray, items: np.ndarray
+) -> np.ndarray:
+    """What users at points [..., d] with bias [...] would give `items`, [..., items], on the scale
+    of the given ratings."""
+    of_items = np.asarray(wals.item_embeddings)[items]
+    shared = float(wals.global_bias) + np.asarray(wals.item_bias)[items]
+    ratings = points @ of_items.T + np.asarray(bias)[..., None] + shared
+    return np.clip(ratings, given.rating.min(), given.rating.max())

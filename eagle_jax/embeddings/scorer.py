@@ -1,0 +1,54 @@
+"""Texts to utilities under one domain encoder: what rewards and evaluations are computed by.
+
+Axis letters: `B` texts, `N` entities, `U` users, `d` domain width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from eagle_jax.embeddings.domain_encoder import DomainEncoder
+from eagle_jax.embeddings.utility import UtilitySettings, UtilityTerms, content_gap_utility
+
+TRAIN, HELD_OUT = "train", "held_out"  # names of the encoders: the reward's, and an independent one
+_SCORE_ROWS = 256  # utilities are computed so many rows at a time, so that they compile once
+
+
+@dataclasses.dataclass(frozen=True)
+class Scorer:
+    """Texts to utilities under one encoder; D is the catalogue as that encoder sees it."""
+
+    encoder: DomainEncoder
+    user_embeddings: np.ndarray  # [U, d]
+    catalogue_embeddings: np.ndarray  # [N, d]
+    settings: UtilitySettings
+
+    def embed(self, descriptions: Sequence[str]) -> np.ndarray:
+        """E_D of each text [B, d]."""
+        return self.encoder(descriptions)
+
+    def score(self, descriptions: Sequence[str], user_index: np.ndarray) -> UtilityTerms:
+        """U and its terms of each text for its user, NumPy [B]."""
+        return self.terms(self.embed(descriptions), user_index)
+
+    def terms(self, embeddings: np.ndarray, user_index: np.ndarray) -> UtilityTerms:
+        """U and its terms of embeddings [B, d], NumPy [B]."""
+        users = self.user_embeddings[user_index]
+        padding = ((0, -len(embeddings) % _SCORE_ROWS), (0, 0))
+        padded, padded_users = np.pad(embeddings, padding), np.pad(users, padding)
+        pieces = [
+            content_gap_utility(
+                padded[first : first + _SCORE_ROWS],
+                padded_users[first : first + _SCORE_ROWS],
+                self.catalogue_embeddings,
+                neighbor_weight=self.settings.neighbor_weight,
+                num_neighbors=self.settings.num_neighbors,
+            )
+            for first in range(0, len(padded), _SCORE_ROWS)
+        ]
+        columns = zip(*jax.device_get(pieces), strict=True)
+        return UtilityTerms(*(np.concatenate(column)[: len(embeddings)] for column in columns))

@@ -1,0 +1,1 @@
+"""Encoders of sentences in the layout of sentence-transformers."""

@@ -1,0 +1,218 @@
+"""From hidden states of tokens to one embedding: pooling, dense layers, normalisation.
+
+These are modules of sentence-transformers (Reimers & Gurevych 2019), read from its folders.
+Axes: B texts, T tokens, D model width, E width of the embedding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from eagle_jax.base.tensor_files import CheckpointError, read_json
+from eagle_jax.embeddings.sentences.checkpoints import (
+    Stored,
+    UnsupportedEncoderError,
+    kernel,
+    open_tensors,
+)
+from eagle_jax.embeddings.sentences.layers import ACTIVATIONS, Params, linear
+
+MODULES_FILE = "modules.json"
+SETTINGS_FILE = "config_sentence_transformers.json"
+_LIBRARY = "sentence_transformers."
+
+_POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+# Before version 5.7 a flag for each mode; where several are set, their order is this one.
+_POOLING_FLAGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+_DENSE_ACTIVATIONS = {
+    "Identity": "identity",
+    "Tanh": "tanh",
+    "ReLU": "relu",
+    "GELU": "gelu",
+    "SiLU": "silu",
+    "Sigmoid": "sigmoid",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pooling:
+    """Modes whose results stand side by side, and whether the tokens of a prompt count."""
+
+    modes: tuple[str, ...]
+    includes_prompt: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Dense:
+    """activation(x W + b), plus x or x R where there is a residual connection."""
+
+    activation: str
+    has_residual: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalize:
+    """x / |x|."""
+
+
+Head = Dense | Normalize
+
+
+def pool(
+    modes: tuple[str, ...], hidden: jax.Array, lengths: jax.Array, num_skipped: int
+) -> jax.Array:
+    """Hidden states [B, T, D] of texts with lengths [B] -> float32 [B, D * number of modes].
+
+    Texts begin in the first column; their first `num_skipped` tokens do not count. Of the n others
+    mean is sum / n, mean_sqrt_len_tokens sum / sqrt(n), weightedmean weighted by the positions
+    1, 2, ... in the text, cls and lasttoken the first and the last, max that of each coordinate.
+    """
+    hidden = hidden.astype(jnp.float32)
+    position = jnp.arange(hidden.shape[1])[None]
+    counts = (position >= num_skipped) & (position < lengths[:, None])
+    weights = counts[:, :, None].astype(jnp.float32)
+
+    def at(column: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(hidden, column[:, None, None], axis=1)[:, 0]
+
+    def mean(weights: jax.Array, power: float = 1.0) -> jax.Array:
+        total = jnp.maximum(weights.sum(axis=1), 1e-9)
+        return (hidden * weights).sum(axis=1) / total**power
+
+    def pooled(mode: str) -> jax.Array:
+        has_any = lengths > num_skipped
+        if mode == "cls":
+            return at(jnp.where(has_any, num_skipped, 0))
+        if mode == "lasttoken":
+            return jnp.where(has_any[:, None], at(jnp.maximum(lengths - 1, 0)), 0.0)
+        if mode == "max":
+            return jnp.where(counts[:, :, None], hidden, -jnp.inf).max(axis=1)
+        if mode == "weightedmean":
+            return mean(weights * (position[:, :, None] + 1))
+        return mean(weights, 0.5 if mode == "mean_sqrt_len_tokens" else 1.0)
+
+    return jnp.concatenate([pooled(mode) for mode in modes], axis=1)
+
+
+def apply_head(head: Head, params: Params, embeddings: jax.Array) -> jax.Array:
+    """[B, D] -> [B, E] by a dense layer, or unit vectors (zero stays zero)."""
+    if isinstance(head, Normalize):
+        norm = jnp.linalg.norm(embeddings, axis=1, keepdims=True)
+        return embeddings / jnp.maximum(norm, 1e-12)
+    output = ACTIVATIONS[head.activation](linear(embeddings, params["linear"]))
+    if not head.has_residual:
+        return output
+    residual = params.get("residual")
+    return output + (embeddings if residual is None else linear(embeddings, residual))
+
+
+@dataclasses.dataclass(frozen=True)
+class Modules:
+    """What modules.json lists: where the transformer stands, and what follows it."""
+
+    transformer: Path
+    pooling: Pooling
+    heads: tuple[Head, ...]
+    head_params: tuple[Params, ...]
+
+
+def read_modules(folder: Path) -> Modules:
+    """The modules of a sentence-transformers folder; any other folder is mean-pooled, as there.
+
+    Raises UnsupportedEncoderError for other modules or another order, CheckpointError for files.
+    """
+    path = folder / MODULES_FILE
+    if not path.is_file():
+        return Modules(folder, Pooling(("mean",), True), (), ())
+    try:
+        listed = [(entry["type"], folder / entry["path"]) for entry in json.loads(path.read_text())]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: not a list of modules: {error!r}") from error
+    kinds = [kind.rsplit(".", 1)[-1] for kind, _ in listed]
+    known = all(kind.startswith(_LIBRARY) for kind, _ in listed)
+    if not known or kinds[:2] != ["Transformer", "Pooling"] or set(kinds[2:]) - set(_READERS):
+        raise UnsupportedEncoderError(
+            f"{path}: modules are {', '.join(kind for kind, _ in listed)}; computed here are "
+            f"Transformer, Pooling, then any of {', '.join(_READERS)} of {_LIBRARY[:-1]}"
+        )
+    heads = [_READERS[kind](own) for kind, (_, own) in zip(kinds[2:], listed[2:], strict=True)]
+    return Modules(
+        listed[0][1],
+        _read_pooling(listed[1][1] / "config.json"),
+        tuple(head for head, _ in heads),
+        tuple(params for _, params in heads),
+    )
+
+
+def read_truncate_dim(folder: Path) -> int | None:
+    """How many leading coordinates of an embedding the folder keeps; None: all."""
+    path = folder / SETTINGS_FILE
+    return read_json(path).get("truncate_dim") if path.is_file() else None
+
+
+def _read_pooling(path: Path) -> Pooling:
+    config = read_json(path)
+    modes = config.get("pooling_mode")
+    if modes is None:
+        modes = [mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)] or ["mean"]
+    modes = (modes,) if isinstance(modes, str) else tuple(modes)
+    if unknown := [mode for mode in modes if mode not in _POOLING_MODES]:
+        raise UnsupportedEncoderError(
+            f"{path}: pooling_mode {unknown[0]!r} is not supported; "
+            f"known: {', '.join(_POOLING_MODES)}"
+        )
+    return Pooling(modes, config.get("include_prompt", True))
+
+
+def _read_dense(folder: Path) -> tuple[Dense, Params]:
+    path = folder / "config.json"
+    config = read_json(path)
+    _check_ends(path, config)
+    name = config.get("activation_function", "torch.nn.modules.activation.Tanh")
+    known = _DENSE_ACTIVATIONS.get(name.rsplit(".", 1)[-1])
+    if known is None or not name.startswith("torch.nn."):
+        raise UnsupportedEncoderError(
+            f"{path}: activation_function {name!r} is not supported; known: torch.nn's "
+            f"{', '.join(_DENSE_ACTIVATIONS)}"
+        )
+    inputs, outputs = config["in_features"], config["out_features"]
+    has_residual = config.get("use_residual", False)
+    layout = {"linear": {"kernel": kernel("linear.weight", inputs=inputs, outputs=outputs)}}
+    if config.get("bias", True):
+        layout["linear"]["bias"] = Stored(("linear.bias",), (outputs,))
+    if has_residual and inputs != outputs:
+        layout["residual"] = {"kernel": kernel("residual.weight", inputs=inputs, outputs=outputs)}
+    files = open_tensors(folder)
+    params = jax.tree.map(lambda at: jnp.asarray(at.read(files, {}), jnp.float32), layout)
+    return Dense(known, has_residual), params
+
+
+def _read_normalize(folder: Path) -> tuple[Normalize, Params]:
+    path = folder / "config.json"  # older folders have none
+    _check_ends(path, read_json(path) if path.is_file() else {})
+    return Normalize(), {}
+
+
+_READERS = {"Dense": _read_dense, "Normalize": _read_normalize}
+
+
+def _check_ends(path: Path, config: Mapping[str, Any]) -> None:
+    for end in ("module_input_name", "module_output_name"):
+        if (name := config.get(end)) not in (None, "sentence_embedding"):
+            raise UnsupportedEncoderError(
+                f"{path}: {end} is {name!r}; only 'sentence_embedding' is supported"
+            )

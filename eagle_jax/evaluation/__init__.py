@@ -1,1 +1,0 @@
-"""Measures, statistics, rater forms and the report."""

@@ -1,0 +1,300 @@
+"""Checkpoints in Hugging Face's layout: config.json, safetensors (file or shards), tokenizer."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+from absl import logging
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import Mesh, Sharding
+
+from eagle_jax.base.atomic_files import write_atomically
+from eagle_jax.base.tensor_files import (
+    INDEX_SUFFIX,
+    SUFFIX,
+    CheckpointError,
+    TensorFiles,
+    read_json,
+)
+from eagle_jax.language_model.checkpoints.hf_config import (
+    decoder_config_from_hf,
+    decoder_config_to_hf,
+)
+from eagle_jax.language_model.checkpoints.hf_names import HFTensor, hf_tensor
+from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer, load_tokenizer
+from eagle_jax.language_model.decoder.config import DecoderConfig, UnsupportedModelError
+from eagle_jax.language_model.decoder.lora import LORA_LEAVES, merged_kernel
+from eagle_jax.language_model.decoder.transformer import Params, init_params
+from eagle_jax.language_model.sharding import fetch, tree_shardings
+
+MAX_SHARD_BYTES = 5 * 10**9
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+# Buffers that follow from config.json: old checkpoints carry them.
+_DERIVED = (
+    ".rotary_emb.inv_freq",
+    ".attention.bias",
+    ".attention.masked_bias",
+    ".attn.bias",
+    ".attn.masked_bias",
+)
+# How a text model's names hang: in its own checkpoint, in GPT-2's own, and in two kinds of those
+# that see as well (the first one is that of Gemma 3).
+_NESTINGS = (
+    lambda name: name,
+    lambda name: name.removeprefix("transformer."),
+    lambda name: f"language_model.{name}",
+    lambda name: name.replace("model.", "model.language_model.", 1),
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """A decoder with its parameters and tokenizer; `name` says which one in caches and reports."""
+
+    name: str
+    config: DecoderConfig
+    params: Params
+    tokenizer: Tokenizer
+
+
+def load_language_model(
+    folder: Path | str, *, dtype: str = "float32", mesh: Mesh | None = None
+) -> LanguageModel:
+    """Reads a checkpoint of a known family; its parameters become "float32" or "bfloat16".
+
+    On a mesh each device's part of a tensor is read for itself, and the host holds one tensor at a
+    time at most. Raises CheckpointError (file and tensor named), UnsupportedModelError,
+    TokenizerError or ChatTemplateError.
+    """
+    folder = Path(folder)
+    try:
+        config = decoder_config_from_hf(read_json(folder / "config.json"))
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"{folder / 'config.json'}: {error}") from error
+    tokenizer = load_tokenizer(folder)
+    _check_vocabulary(folder, tokenizer, config.vocab_size)
+    files = TensorFiles(folder)
+    shapes = parameter_shapes(config)
+    leaves = read_leaves(files, _places(config, files, shapes), shapes, dtype, mesh)
+    return LanguageModel(folder.name, config, unflatten_dict(leaves, sep="/"), tokenizer)
+
+
+def parameter_shapes(config: DecoderConfig) -> dict[str, jax.ShapeDtypeStruct]:
+    """The decoder's parameters by path, such as "layers/0/attention/query/kernel"."""
+    return flatten_dict(jax.eval_shape(lambda: init_params(config, jax.random.key(0))), sep="/")
+
+
+def save_language_model(
+    model: LanguageModel, folder: Path | str, dtype: str, max_shard_bytes: int = MAX_SHARD_BYTES
+) -> None:
+    """Writes what `transformers` and vLLM load: config.json, safetensors in "float32" or "bfloat16"
+    (shards with an index if more than max_shard_bytes), the tokenizer and its chat template.
+
+    Low-rank updates are merged: W + down up alpha / rank, in float32 (Hu et al. 2021, section 4.1).
+    """
+    _check_dtype(dtype)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    params = flatten_dict(model.params, sep="/")
+    itemsize = jnp.dtype(DTYPES[dtype]).itemsize
+    shards = _shards(model.config, params, itemsize, max_shard_bytes)
+    files = ["model" + SUFFIX]
+    if len(shards) > 1:
+        count = len(shards)
+        files = [f"model-{n:05d}-of-{count:05d}{SUFFIX}" for n in range(1, count + 1)]
+    model.tokenizer.save(folder)
+    weight_map, total_size = {}, 0
+    for file, paths in zip(files, shards, strict=True):  # the host holds one shard at a time
+        tensors = dict(_hf_array(model.config, params, path, DTYPES[dtype]) for path in paths)
+        write_tensors(folder / file, tensors)
+        weight_map |= dict.fromkeys(tensors, file)
+        total_size += sum(tensor.nbytes for tensor in tensors.values())
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": total_size}, "weight_map": weight_map}
+        files.append("model" + INDEX_SUFFIX)
+        write_json(folder / files[-1], index)
+    for path in folder.glob("model*" + SUFFIX + "*"):
+        if path.name not in files:  # of an earlier save: an index goes before a single file
+            path.unlink(missing_ok=True)
+    _write_configs(model, folder, dtype)
+
+
+def _write_configs(model: LanguageModel, folder: Path, dtype: str) -> None:
+    tokenizer = model.tokenizer
+    several_ends = len(tokenizer.eos_ids) > 1
+    special = {
+        "bos_token_id": tokenizer.bos_id,
+        "eos_token_id": list(tokenizer.eos_ids) if several_ends else tokenizer.eos_id,
+        "pad_token_id": tokenizer.pad_id,
+    }
+    if several_ends:  # vLLM takes the other ends from here only
+        write_json(folder / "generation_config.json", special)
+    config_json = decoder_config_to_hf(model.config) | {"torch_dtype": dtype} | special
+    write_json(folder / "config.json", config_json)
+
+
+def _shards(
+    config: DecoderConfig, params: Mapping[str, jax.Array], itemsize: int, max_bytes: int
+) -> list[list[str]]:
+    """Parameter paths in order, cut before the one that would exceed max_bytes; of parameters that
+    are one tensor there the first one stands for all."""
+    shards, used = [[]], 0
+    for path, leaf in params.items():
+        if path.endswith(LORA_LEAVES):
+            continue
+        fused = hf_tensor(config, path).fused
+        if fused is not None and fused.index:
+            continue
+        size = leaf.size * itemsize * (1 if fused is None else len(fused.paths))
+        if shards[-1] and used + size > max_bytes:
+            shards.append([])
+            used = 0
+        shards[-1].append(path)
+        used += size
+    return shards
+
+
+def _hf_array(
+    config: DecoderConfig, params: Mapping[str, jax.Array], path: str, dtype: jnp.dtype
+) -> tuple[str, np.ndarray]:
+    """Name and value of a checkpoint's tensor, with its low-rank update if it has one."""
+    place = hf_tensor(config, path)
+
+    def merged(path: str) -> np.ndarray:
+        leaf, module = params[path], path.rpartition("/")[0]
+        if path.endswith("/kernel") and f"{module}/lora_down" in params:
+            down, up = (params[f"{module}/{half}"] for half in LORA_LEAVES)
+            leaf = merged_kernel(leaf, down, up, config.lora.scale)
+        return np.asarray(fetch(leaf)).astype(dtype, copy=False)
+
+    if place.fused is None:
+        array = merged(path)
+    else:
+        array = place.fused.join([merged(part) for part in place.fused.paths])
+    return place.name, array.T if place.is_kernel else array
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """A safetensors file as `transformers` writes it."""
+    # Not contiguous, an array would be written as it lies in memory: untransposed.
+    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    content = safetensors.numpy.save(contiguous, metadata={"format": "pt"})
+    write_atomically(path, lambda file: file.write(content))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """A JSON file as `transformers` writes it."""
+    text = json.dumps(content, indent=2) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def _check_vocabulary(folder: Path, tokenizer: Tokenizer, vocab_size: int) -> None:
+    """All tokens need an embedding, but special ones such as Gemma 3 1B's placeholder of images."""
+    added = tokenizer.backend.get_added_tokens_decoder()
+    special = [token for number, token in added.items() if token.special and number >= vocab_size]
+    if tokenizer.vocab_size - len(special) > vocab_size:
+        raise CheckpointError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model's vocab_size is "
+            f"only {vocab_size}"
+        )
+    if special:
+        names = ", ".join(token.content for token in special)
+        logging.warning("%s: the model cannot read the special tokens %s", folder, names)
+
+
+def read_leaves(
+    files: TensorFiles,
+    places: Mapping[str, HFTensor],
+    shapes: Mapping[str, jax.ShapeDtypeStruct],
+    dtype: str,
+    mesh: Mesh | None,
+) -> dict[str, jax.Array]:
+    """Parameters by path, each from its place; without a mesh on the default device.
+
+    Raises CheckpointError for the first tensor that is missing or has another shape, before the
+    first one is read.
+    """
+    _check_dtype(dtype)
+    for path, leaf in shapes.items():
+        place, shape = places[path], leaf.shape
+        if place.fused is not None:
+            shape = (*shape[:-1], shape[-1] * len(place.fused.paths))
+        files.check_shape(place.name, shape[::-1] if place.is_kernel else shape)
+    shardings = dict.fromkeys(shapes) if mesh is None else tree_shardings(mesh, dict(shapes))
+    return {
+        path: _read_leaf(files, places[path], leaf.shape, DTYPES[dtype], shardings[path])
+        for path, leaf in shapes.items()
+    }
+
+
+def _read_leaf(
+    files: TensorFiles,
+    place: HFTensor,
+    shape: tuple[int, ...],
+    dtype: jnp.dtype,
+    sharding: Sharding | None,
+) -> jax.Array:
+    parts: dict[tuple, np.ndarray] = {}
+
+    def read(index: tuple[slice, ...]) -> np.ndarray:
+        key = tuple((axis.start, axis.stop) for axis in index)
+        if key not in parts:  # devices with the same part share one reading
+            parts[key] = _read_part(files, place, index).astype(dtype, copy=False)
+        return parts[key]
+
+    if sharding is None:
+        return jnp.asarray(read((slice(None),) * len(shape)))
+    return jax.make_array_from_callback(shape, sharding, read, dtype=dtype)
+
+
+def _read_part(files: TensorFiles, place: HFTensor, index: tuple[slice, ...]) -> np.ndarray:
+    """Part `index` of a parameter; one that shares its tensor with others is cut out of the
+    whole."""
+    stored_index = index[::-1] if place.is_kernel else index
+    stored = files.read(place.name, stored_index if place.fused is None else ...)
+    ours = stored.T if place.is_kernel else stored
+    return ours if place.fused is None else place.fused.split(ours)[index]
+
+
+def _places(config: DecoderConfig, files: TensorFiles, paths: Iterable[str]) -> dict[str, HFTensor]:
+    """Where each parameter stands in these files. Raises CheckpointError for a tensor too many."""
+    names = set(files.names)
+    final_norm = hf_tensor(config, "final_norm/scale").name
+    nest = next((nest for nest in _NESTINGS if nest(final_norm) in names), _NESTINGS[0])
+
+    def place(path: str) -> HFTensor:
+        stands = hf_tensor(config, path)
+        return stands._replace(name=nest(stands.name))
+
+    places = {path: place(path) for path in paths}
+    known = {place.name for place in places.values()}
+    if config.tie_word_embeddings:  # one matrix under two names: either may be the one kept
+        embedding, unembedding = place("token_embedding"), place("unembedding")
+        if embedding.name not in names and unembedding.name in names:
+            places["token_embedding"] = unembedding
+        known |= {embedding.name, unembedding.name}
+    others, is_nested = 0, "language_model." in nest(final_norm)
+    for name in sorted(names - known):
+        if is_nested and "language_model." not in name:
+            others += 1
+        elif not name.endswith(_DERIVED):
+            raise CheckpointError(
+                f"{files.file(name)}: tensor {name} has no place in a {config.family.model_type} "
+                "decoder"
+            )
+    if others:
+        logging.info("%s: %d tensors are not the text model's and not read", files.folder, others)
+    return places
+
+
+def _check_dtype(dtype: str) -> None:
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")

@@ -1,0 +1,288 @@
+"""Decoders of all families as Flax NNX modules behind a functional facade.
+
+`params` is a plain nested dictionary of arrays, float32 or bfloat16; `config` is static and
+hashable. Activations have the parameters' dtype; norms, softmax and logits are float32.
+Axes: B batch, T tokens, S cache slots, D model width, V vocabulary, L layers.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from eagle_jax.language_model.decoder.attention import (
+    Attention,
+    KeyValue,
+    rotary_angles,
+    window_mask,
+)
+from eagle_jax.language_model.decoder.config import DecoderConfig
+from eagle_jax.language_model.decoder.linear import Linear
+from eagle_jax.language_model.decoder.norms import NORMS
+from eagle_jax.language_model.sharding import constrain
+
+Params = dict[str, Any]
+_ACTIVATIONS = {
+    "silu": jax.nn.silu,
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_new": functools.partial(jax.nn.gelu, approximate=True),
+    "gelu_pytorch_tanh": functools.partial(jax.nn.gelu, approximate=True),
+}
+
+
+class SoftEmbeddings(NamedTuple):
+    """Vectors [B, T, D] in token-embedding space that stand for tokens where is_soft [B, T]."""
+
+    vectors: jax.Array
+    is_soft: jax.Array
+
+
+class FeedForward(nnx.Module):
+    """Gated linear unit: down(act(gate(x)) * up(x)) (Shazeer 2020), or down(act(up(x)))."""
+
+    def __init__(self, config: DecoderConfig, path: str, *, rngs: nnx.Rngs):
+        def linear(name: str, inputs: int, outputs: int) -> Linear:
+            bias = config.feed_forward_bias
+            return Linear(config, f"{path}/{name}", inputs, outputs, bias, rngs=rngs)
+
+        self.activation, self.is_gated = config.activation, config.family.is_gated
+        if self.is_gated:
+            self.gate = linear("gate", config.hidden_size, config.intermediate_size)
+        self.up = linear("up", config.hidden_size, config.intermediate_size)
+        self.down = linear("down", config.intermediate_size, config.hidden_size)
+
+    def __call__(self, hidden: jax.Array) -> jax.Array:
+        activation = _ACTIVATIONS[self.activation]
+        if self.is_gated:
+            inner = activation(self.gate(hidden)) * self.up(hidden)
+        else:
+            inner = activation(self.up(hidden))
+        return self.down(constrain(inner, "BTF"))
+
+
+class Layer(nnx.Module):
+    """Pre-norm transformer layer, its sublayers in the order that `Family.block` says.
+
+    In Gemma 2 and 3 the sublayers' outputs are normed as well.
+    """
+
+    def __init__(self, config: DecoderConfig, path: str, *, rngs: nnx.Rngs):
+        norm = functools.partial(NORMS[config.family.norm], config.hidden_size, config)
+        self.block, self.has_output_norms = config.block, config.family.output_norms
+        self.attention_norm = norm()
+        self.attention = Attention(config, f"{path}/attention", rngs=rngs)
+        if self.block != "parallel_one_norm":
+            self.feed_forward_norm = norm()
+        self.feed_forward = FeedForward(config, f"{path}/feed_forward", rngs=rngs)
+        if self.has_output_norms:
+            self.attention_output_norm = norm()
+            self.feed_forward_output_norm = norm()
+
+    def __call__(self, hidden, rotation, allowed, cache=None, slot=None, first=0):
+        normed = self.attention_norm(hidden)
+        mixed, stored = self.attention(normed, rotation, allowed, cache, slot, first)
+        if self.has_output_norms:
+            mixed = self.attention_output_norm(mixed)
+        before, hidden = hidden[:, first:], hidden[:, first:] + mixed
+        if self.block == "parallel_one_norm":
+            seen = normed[:, first:]
+        else:
+            seen = self.feed_forward_norm(hidden if self.block == "sequential" else before)
+        fed = self.feed_forward(seen)
+        if self.has_output_norms:
+            fed = self.feed_forward_output_norm(fed)
+        return constrain(hidden + fed, "BTD"), stored
+
+
+class DecoderStates(NamedTuple):
+    """last [B, T - first, D] after the final norm; each layer's input [B, T, D]; caches."""
+
+    last: jax.Array
+    inputs: tuple[jax.Array, ...]
+    caches: tuple[KeyValue, ...]
+
+
+class Decoder(nnx.Module):
+    """Token embedding, layers, final norm and (tied or own) unembedding."""
+
+    def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
+        init = nnx.initializers.normal(config.initializer_range)
+        shape = (config.vocab_size, config.hidden_size)
+        self.config = config
+        self.token_embedding = nnx.Param(init(rngs.params(), shape, jnp.float32))
+        self.layers = nnx.Dict(
+            {str(i): Layer(config, f"layers/{i}", rngs=rngs) for i in range(config.num_layers)}
+        )
+        self.final_norm = NORMS[config.family.norm](config.hidden_size, config)
+        if config.family.learned_positions:
+            shape_of_positions = (config.max_position_embeddings, config.hidden_size)
+            positions = init(rngs.params(), shape_of_positions, jnp.float32)
+            self.position_embedding = nnx.Param(positions)
+        if not config.tie_word_embeddings:
+            self.unembedding = nnx.Param(init(rngs.params(), shape, jnp.float32))
+        if config.family.unembedding_bias:
+            self.unembedding_bias = nnx.Param(jnp.zeros((config.vocab_size,), jnp.float32))
+
+    def embed(self, tokens: jax.Array, soft: SoftEmbeddings | None = None) -> jax.Array:
+        """Tokens [B, T] -> [B, T, D]; soft embeddings are spliced in before Gemma's scaling."""
+        table, tokens = constrain(self.token_embedding[...], "VD"), constrain(tokens, "BT")
+        hidden = jnp.take(table, tokens, axis=0)
+        if soft is not None:
+            hidden = jnp.where(soft.is_soft[..., None], soft.vectors.astype(hidden.dtype), hidden)
+        if self.config.family.is_gemma:
+            hidden *= jnp.asarray(self.config.hidden_size**0.5, hidden.dtype)
+        return constrain(hidden, "BTD")
+
+    def __call__(
+        self,
+        hidden: jax.Array,
+        positions: jax.Array,
+        allowed: jax.Array,
+        caches: tuple[KeyValue, ...] | None = None,
+        slot: jax.Array | None = None,
+        first: int = 0,
+    ) -> DecoderStates:
+        """hidden [B, T, D] of `embed` at positions [B, T] that see allowed [B, T, S].
+
+        The last layer is computed from token `first` on: most of it is saved where only the end of
+        a sequence is asked for.
+        """
+        if self.config.family.learned_positions:
+            hidden += jnp.take(self.position_embedding[...], positions, axis=0)
+        views = self._views(positions, allowed)
+        if self.config.scan_layers and caches is None:
+            inputs, stored, hidden = self._scan(hidden, views)
+            return DecoderStates(self.final_norm(hidden[:, first:]), inputs, stored)
+        inputs, stored = [], []
+        for index in range(self.config.num_layers):
+            inputs.append(hidden)
+            cache = None if caches is None else caches[index]
+            is_last = index == self.config.num_layers - 1
+            graph, state = nnx.split(self.layers[str(index)])
+            view = views[self.config.layer_windows[index] is not None]
+            run = self._runner(graph, first if is_last else 0)
+            hidden, kept = run(state, hidden, *view, cache, slot)
+            stored.append(kept)
+        return DecoderStates(self.final_norm(hidden), tuple(inputs), tuple(stored))
+
+    def _runner(self, graph: nnx.GraphDef, first: int):
+        """(parameters of a layer, its arguments) -> its outputs; computed again if `remat`."""
+
+        def run(state, hidden, rotation, allowed, cache, slot):
+            return nnx.merge(graph, state)(hidden, rotation, allowed, cache, slot, first)
+
+        return jax.checkpoint(run) if self.config.remat else run
+
+    def _views(self, positions, allowed):
+        """(rotation, allowed) of the layers that see everything, and of those with a window."""
+        config = self.config
+        rotation = rotary_angles(positions, config.rotary_dim, config.rope)
+        windows = {window for window in config.layer_windows if window is not None}
+        if not windows:
+            return (rotation, allowed), None
+        if config.local_rope != config.rope:
+            local_rotation = rotary_angles(positions, config.rotary_dim, config.local_rope)
+        else:
+            local_rotation = rotation
+        (window,) = windows
+        return (rotation, allowed), (local_rotation, window_mask(allowed, window))
+
+    def _scan(self, hidden, views):
+        """All layers by one compiled body -> (inputs [L] of [B, T, D], caches, last output)."""
+        count = self.config.num_layers
+        graphs, states = zip(
+            *(nnx.split(self.layers[str(i)]) for i in range(count)), strict=True
+        )
+        if any(graph != graphs[0] for graph in graphs):
+            raise ValueError("scan_layers needs layers that are all alike: give all of them LoRA")
+        run = self._runner(graphs[0], 0)
+        is_local = [window is not None for window in self.config.layer_windows]
+
+        def body(hidden, layer):
+            state, local = layer
+            if len(set(is_local)) == 1:
+                view = views[is_local[0]]
+            else:
+                view = jax.tree.map(lambda *pair: jnp.where(local, *pair), views[1], views[0])
+            output, stored = run(state, hidden, *view, None, None)
+            return output, (hidden, stored)
+
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+        last, (inputs, stored) = jax.lax.scan(body, hidden, (stacked, jnp.array(is_local)))
+        caches = tuple(jax.tree.map(lambda leaf, i=i: leaf[i], stored) for i in range(count))
+        return tuple(inputs[i] for i in range(count)), caches, last
+
+    def logits(self, hidden: jax.Array) -> jax.Array:
+        """[..., D] -> float32 [..., V], capped as softcap tanh(x / softcap) in Gemma 2."""
+        tied = self.config.tie_word_embeddings
+        matrix = self.token_embedding if tied else self.unembedding
+        flat = jnp.matmul(
+            hidden.reshape(-1, hidden.shape[-1]), matrix[...].T, preferred_element_type=jnp.float32
+        )
+        if self.config.family.unembedding_bias:
+            flat += self.unembedding_bias[...][None].astype(jnp.float32)
+        if self.config.logit_softcap is not None:
+            flat = self.config.logit_softcap * jnp.tanh(flat / self.config.logit_softcap)
+        logits = flat.reshape(*hidden.shape[:-1], flat.shape[-1])
+        return constrain(logits, "BV" if logits.ndim == 2 else "BTV")
+
+
+@functools.lru_cache
+def _graph(config: DecoderConfig) -> nnx.GraphDef:
+    return nnx.graphdef(nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0))))
+
+
+def bind(config: DecoderConfig, params: Params) -> Decoder:
+    """The module with these parameters."""
+    return nnx.merge(_graph(config), params)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def init_params(config: DecoderConfig, key: jax.Array) -> Params:
+    """Normal(0, initializer_range) matrices and unit norms, float32. The key is consumed."""
+    return nnx.to_pure_dict(nnx.state(Decoder(config, rngs=nnx.Rngs(params=key))))
+
+
+def token_positions(mask: jax.Array) -> jax.Array:
+    """Number of real tokens before each one of mask [B, T], whichever side is padded."""
+    return jnp.maximum(jnp.cumsum(mask, axis=-1, dtype=jnp.int32) - 1, 0)
+
+
+def causal_mask(mask: jax.Array) -> jax.Array:
+    """[B, T] -> [B, T, T]: token t sees the real tokens s <= t."""
+    length = mask.shape[-1]
+    return mask[:, None, :] & jnp.tri(length, dtype=bool)[None]
+
+
+class DecoderOutput(NamedTuple):
+    """logits [B, T, V], hidden_states [L + 1, B, T, D] as `transformers` defines them:
+    the embeddings, then each layer's output, the last one after the final norm."""
+
+    logits: jax.Array
+    hidden_states: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def forward(
+    config: DecoderConfig,
+    params: Params,
+    tokens: jax.Array,
+    mask: jax.Array,
+    soft: SoftEmbeddings | None = None,
+) -> DecoderOutput:
+    """Whole sequences tokens [B, T] with mask [B, T] (True: real), padded left or right.
+
+    Outputs at padding are finite and mean nothing. Under jit, unused outputs cost nothing.
+    """
+    chex.assert_rank([tokens, mask], 2)
+    chex.assert_equal_shape([tokens, mask])
+    decoder = bind(config, params)
+    mask = mask.astype(bool)
+    states = decoder(decoder.embed(tokens, soft), token_positions(mask), causal_mask(mask))
+    hidden_states = jnp.stack([*states.inputs, states.last])
+    return DecoderOutput(decoder.logits(states.last), hidden_states)

@@ -1,0 +1,1 @@
+"""Models behind OpenAI-compatible endpoints: budgets, retries, and every answer kept."""

@@ -1,0 +1,106 @@
+"""Crosses the border between text and arrays: a batch of prompts, as token ids, is continued.
+
+What several prompts begin with is read once. Axes: U beginnings, B batch, T tokens, M vectors,
+D model width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
+from eagle_jax.language_model.decoder.transformer import SoftEmbeddings
+from eagle_jax.language_model.generation import SamplingSettings
+from eagle_jax.language_model.sampling.sampling import (
+    SampleOutput,
+    SamplingState,
+    continue_sampling,
+    prefill_shared,
+    sampled,
+    start_sampling,
+)
+from eagle_jax.language_model.sampling.shared_prefixes import split_prompts
+from eagle_jax.language_model.sampling.token_drawing import Drawing
+from eagle_jax.language_model.sharding import fetch, on_mesh_of
+
+_CHUNK = 16  # tokens drawn between two looks at what has been written
+
+
+def sample_batch(
+    model: LanguageModel,
+    prompts: Sequence[list[int]],
+    vectors: np.ndarray,
+    keys: jax.Array,
+    sampling: SamplingSettings,
+    stop_token_ids: Sequence[int],
+    is_complete: Callable[[list[int]], bool] | None,
+    length_multiple: int,
+) -> SampleOutput:
+    """Continues at most B prompts by keys [B], as NumPy arrays; rows without a prompt are empty.
+
+    A token v >= vocab_size stands for vectors[v - vocab_size] [M, D]. Rows end at a stop token or,
+    where stop tokens do not tell, when is_complete(tokens so far); tokens may follow in that case.
+    """
+    drawing = Drawing(
+        np.float32(sampling.temperature),
+        np.int32(sampling.top_k),
+        np.float32(sampling.top_p),
+        np.array(stop_token_ids, np.int32),
+    )
+    limit = sampling.max_new_tokens
+    chunk = limit if is_complete is None else _CHUNK
+    count = min(chunk, limit)
+    with on_mesh_of(model.params):
+        state = _start(model, prompts, vectors, keys, drawing, limit, length_multiple)
+    while True:
+        with on_mesh_of(model.params):
+            state = continue_sampling(
+                model.config, model.params, state, keys, drawing, np.int32(count)
+            )
+            output, done = fetch((sampled(state), state.done))
+        if count >= limit:
+            return output
+        done = done | [
+            not has_ended and is_complete(tokens[mask].tolist())
+            for tokens, mask, has_ended in zip(output.tokens, output.mask, done, strict=True)
+        ]
+        if done.all():
+            return output._replace(stopped=done & output.mask.any(axis=1))
+        state = state._replace(done=done)
+        count = min(count + chunk, limit)
+
+
+def _start(model, prompts, vectors, keys, drawing, max_new_tokens, multiple) -> SamplingState:
+    """The batch after its prompts have been read and one token been drawn."""
+    config, params = model.config, model.params
+    shared, prefix = split_prompts(prompts, multiple), None
+    if shared:
+        beginnings = _to_arrays(
+            model, shared.prefixes, vectors, len(shared.prefixes), shared.prefix_length
+        )
+        rows = np.zeros(len(keys), np.int32)
+        rows[: len(prompts)] = shared.rows
+        num_slots = shared.prefix_length + shared.suffix_length + max_new_tokens
+        prefix = prefill_shared(config, params, *beginnings, rows, num_slots=num_slots)
+        prompts, multiple = shared.suffixes, shared.suffix_length
+    ends = _to_arrays(model, prompts, vectors, len(keys), multiple)
+    return start_sampling(
+        config, params, *ends, keys, drawing, prefix, max_new_tokens=max_new_tokens
+    )
+
+
+def _to_arrays(
+    model: LanguageModel, rows: Sequence[list[int]], vectors: np.ndarray, count: int, multiple: int
+) -> tuple[np.ndarray, np.ndarray, SoftEmbeddings | None]:
+    """Left-padded tokens and mask [count, T], and the vectors that stand there."""
+    empty = [[]] * (count - len(rows))
+    tokens, mask = model.tokenizer.left_pad([*rows, *empty], multiple)
+    if not len(vectors):
+        return tokens, mask, None
+    is_soft = tokens >= model.config.vocab_size
+    numbers = np.where(is_soft, tokens - model.config.vocab_size, 0)
+    soft = SoftEmbeddings(vectors[numbers], is_soft)
+    return np.where(is_soft, model.tokenizer.pad_id, tokens), mask, soft

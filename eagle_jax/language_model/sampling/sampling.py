@@ -1,0 +1,267 @@
+"""Autoregressive sampling: a prefill, then a while loop over a preallocated cache.
+
+Axes: U prompt beginnings, P their tokens, B batch, T prompt tokens, N new tokens, S cache slots,
+V vocabulary, D model width. A cache holds the beginning, the prompt, then the new tokens; gaps in
+it are masked.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from eagle_jax.language_model.decoder.attention import KeyValue
+from eagle_jax.language_model.decoder.config import DecoderConfig
+from eagle_jax.language_model.decoder.transformer import (
+    Params,
+    SoftEmbeddings,
+    bind,
+    causal_mask,
+    forward,
+    token_positions,
+)
+from eagle_jax.language_model.sampling.token_drawing import Drawing, draw, scaled_log_softmax
+
+
+class SampleOutput(NamedTuple):
+    """tokens, log_probs, mask [B, N]; stopped [B]: a stop token was drawn (it is in the mask)."""
+
+    tokens: jax.Array
+    log_probs: jax.Array
+    mask: jax.Array
+    stopped: jax.Array
+
+
+class Prefix(NamedTuple):
+    """What rows have read before their prompts: caches of S slots, mask [B, S] of those filled."""
+
+    caches: tuple[KeyValue, ...]
+    mask: jax.Array
+
+
+class SamplingState(NamedTuple):
+    """A batch in the middle of sampling; `done` [B] may be set to end rows early."""
+
+    step: jax.Array  # tokens drawn so far, []
+    tokens: jax.Array  # [N, B]
+    log_probs: jax.Array  # [N, B]
+    lengths: jax.Array  # [B]
+    done: jax.Array  # [B] stopped, or a row of padding
+    prompt_mask: jax.Array  # [B, S]
+    caches: tuple[KeyValue, ...]
+
+
+@functools.partial(jax.jit, static_argnames=("config", "num_slots"))
+def prefill_shared(
+    config: DecoderConfig,
+    params: Params,
+    tokens: jax.Array,
+    mask: jax.Array,
+    soft: SoftEmbeddings | None,
+    rows: jax.Array,
+    *,
+    num_slots: int,
+) -> Prefix:
+    """Reads each beginning once: tokens [U, P], of which rows [B] are those of the batch."""
+    decoder = bind(config, params)
+    mask = mask.astype(bool)
+    states = decoder(decoder.embed(tokens, soft), token_positions(mask), causal_mask(mask))
+    caches = jax.tree.map(lambda leaf: leaf[rows], states.caches)
+    room = num_slots - mask.shape[1]
+    return Prefix(_with_room(caches, room), jnp.pad(mask[rows], ((0, 0), (0, room))))
+
+
+class PromptRead(NamedTuple):
+    """What drawing needs of the prompts."""
+
+    logits: jax.Array  # [B, V] behind the prompts
+    is_padding: jax.Array  # [B]
+    prompt_mask: jax.Array  # [B, S]
+    caches: tuple[KeyValue, ...]
+
+
+@functools.partial(jax.jit, static_argnames=("config", "num_new"), donate_argnames="prefix")
+def read_prompts(
+    config: DecoderConfig,
+    params: Params,
+    tokens: jax.Array,
+    mask: jax.Array,
+    soft: SoftEmbeddings | None,
+    prefix: Prefix | None,
+    *,
+    num_new: int,
+) -> PromptRead:
+    """Left-padded prompts [B, T] behind `prefix` if there is one; caches with room for num_new."""
+    decoder = bind(config, params)
+    mask, length = mask.astype(bool), tokens.shape[1]
+    hidden, positions = decoder.embed(tokens, soft), token_positions(mask)
+    allowed = causal_mask(mask)
+    if prefix is None:
+        states = decoder(hidden, positions, allowed, first=length - 1)
+        caches = _with_room(states.caches, num_new)
+        prompt_mask = jnp.pad(mask, ((0, 0), (0, num_new)))
+    else:
+        slot = prefix.mask.shape[1] - length - num_new
+        positions += jnp.sum(prefix.mask, axis=-1, keepdims=True, dtype=jnp.int32)
+        allowed = jnp.pad(allowed, ((0, 0), (0, 0), (slot, num_new))) | prefix.mask[:, None]
+        states = decoder(hidden, positions, allowed, prefix.caches, slot, first=length - 1)
+        caches = states.caches
+        prompt_mask = prefix.mask | jnp.pad(mask, ((0, 0), (slot, num_new)))
+    logits = decoder.logits(states.last[:, 0])
+    return PromptRead(logits, ~jnp.any(mask, axis=-1), prompt_mask, caches)
+
+
+def start_sampling(
+    config: DecoderConfig,
+    params: Params,
+    tokens: jax.Array,
+    mask: jax.Array,
+    soft: SoftEmbeddings | None,
+    keys: jax.Array,
+    drawing: Drawing,
+    prefix: Prefix | None,
+    *,
+    max_new_tokens: int,
+) -> SamplingState:
+    """Reads left-padded prompts [B, T], behind `prefix` if there is one, and draws one token.
+
+    A row without any real prompt token is padding: it draws nothing and holds nobody up.
+    """
+    read = read_prompts(config, params, tokens, mask, soft, prefix, num_new=max_new_tokens)
+    # On its own, drawing is compiled once for all lengths of prompts.
+    state = _first_tokens(read.logits, read.is_padding, keys, drawing, num_new=max_new_tokens)
+    return state._replace(prompt_mask=read.prompt_mask, caches=read.caches)
+
+
+@functools.partial(jax.jit, static_argnames="num_new")
+def _first_tokens(logits, is_padding, keys, drawing, num_new: int) -> SamplingState:
+    batch = len(logits)
+    state = SamplingState(
+        step=jnp.int32(0),
+        tokens=jnp.zeros((num_new, batch), jnp.int32),
+        log_probs=jnp.zeros((num_new, batch), jnp.float32),
+        lengths=jnp.zeros((batch,), jnp.int32),
+        done=is_padding,
+        prompt_mask=None,
+        caches=(),
+    )
+    return _record(state, logits, keys, drawing)
+
+
+@functools.partial(jax.jit, static_argnames="config", donate_argnames="state")
+def continue_sampling(
+    config: DecoderConfig,
+    params: Params,
+    state: SamplingState,
+    keys: jax.Array,
+    drawing: Drawing,
+    num_tokens: jax.Array,
+) -> SamplingState:
+    """Draws until all rows are done or have num_tokens (at most N) new tokens.
+
+    What is drawn does not depend on where the calls are split.
+    """
+    decoder = bind(config, params)
+    num_slots, max_new_tokens = state.prompt_mask.shape[1], state.tokens.shape[0]
+    num_before, slots = num_slots - max_new_tokens, jnp.arange(num_slots)[None]
+    prompt_lengths = jnp.sum(state.prompt_mask, axis=-1, dtype=jnp.int32)
+
+    def advance(state: SamplingState) -> SamplingState:
+        newest = state.step - 1  # drawn, not yet seen by the decoder
+        is_drawn = (slots >= num_before) & (slots <= num_before + newest)
+        states = decoder(
+            decoder.embed(state.tokens[newest][:, None]),
+            (prompt_lengths + newest)[:, None],
+            (state.prompt_mask | is_drawn)[:, None],
+            state.caches,
+            num_before + newest,
+        )
+        state = state._replace(caches=states.caches)
+        return _record(state, decoder.logits(states.last[:, 0]), keys, drawing)
+
+    return jax.lax.while_loop(
+        lambda state: (state.step < num_tokens) & ~jnp.all(state.done), advance, state
+    )
+
+
+def sampled(state: SamplingState) -> SampleOutput:
+    """What has been drawn so far."""
+    mask = jnp.arange(state.tokens.shape[0])[None] < state.lengths[:, None]
+    stopped = state.done & (state.lengths > 0)
+    return SampleOutput(state.tokens.T, state.log_probs.T, mask, stopped)
+
+
+def sample(
+    config: DecoderConfig,
+    params: Params,
+    prompt_tokens: jax.Array,
+    prompt_mask: jax.Array,
+    keys: jax.Array,
+    *,
+    temperature: jax.Array,
+    top_k: jax.Array,
+    top_p: jax.Array,
+    stop_token_ids: jax.Array,
+    max_new_tokens: int,
+    soft: SoftEmbeddings | None = None,
+) -> SampleOutput:
+    """Continues left-padded prompts [B, T] until a stop token or max_new_tokens.
+
+    soft [B, T, D]: vectors that stand for prompt tokens. log_probs are log softmax(logits /
+    temperature) of the drawn tokens before top-k and top-p (at temperature 1 where it is 0,
+    greedy). Row i depends on keys[i] and its own prompt only; keys are consumed.
+    """
+    chex.assert_rank([prompt_tokens, prompt_mask, keys, stop_token_ids], [2, 2, 1, 1])
+    chex.assert_equal_shape([prompt_tokens, prompt_mask])
+    drawing = Drawing(
+        jnp.float32(temperature), jnp.int32(top_k), jnp.float32(top_p), jnp.int32(stop_token_ids)
+    )
+    start = start_sampling(
+        config, params, prompt_tokens, prompt_mask, soft, keys, drawing, None,
+        max_new_tokens=max_new_tokens,
+    )  # fmt: skip
+    return sampled(continue_sampling(config, params, start, keys, drawing, max_new_tokens))
+
+
+def _with_room(caches: tuple[KeyValue, ...], room: int) -> tuple[KeyValue, ...]:
+    keys, values = ((0, 0), (0, 0), (0, 0), (0, room)), ((0, 0), (0, 0), (0, room), (0, 0))
+    return tuple(KeyValue(jnp.pad(kv.keys, keys), jnp.pad(kv.values, values)) for kv in caches)
+
+
+def _record(
+    state: SamplingState, logits: jax.Array, keys: jax.Array, drawing: Drawing
+) -> SamplingState:
+    """The state with one more token for each row that is not done."""
+    tokens, log_probs = draw(logits, keys, state.step, drawing)
+    is_stop = jnp.any(tokens[:, None] == drawing.stop_token_ids[None], axis=-1)
+    return state._replace(
+        step=state.step + 1,
+        tokens=state.tokens.at[state.step].set(jnp.where(state.done, 0, tokens)),
+        log_probs=state.log_probs.at[state.step].set(jnp.where(state.done, 0.0, log_probs)),
+        lengths=state.lengths + ~state.done,
+        done=state.done | is_stop,
+    )
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def token_log_probs(
+    config: DecoderConfig,
+    params: Params,
+    tokens: jax.Array,
+    mask: jax.Array,
+    temperature: jax.Array,
+) -> jax.Array:
+    """Teacher forcing: log p(tokens[:, 1:] | what stands before) [B, T - 1], 0 at padding.
+
+    The same scaled distribution as `sample` reports, so the two agree on sampled text.
+    """
+    logits = forward(config, params, tokens, mask).logits[:, :-1]
+    log_probs = scaled_log_softmax(logits, temperature)
+    # A masked sum, not a gather: its gradient is no scatter, slow on CPU.
+    vocab = jax.lax.broadcasted_iota(tokens.dtype, log_probs.shape, log_probs.ndim - 1)
+    chosen = jnp.sum(jnp.where(vocab == tokens[:, 1:, None], log_probs, 0.0), axis=-1)
+    return jnp.where(mask[:, 1:] & mask[:, :-1], chosen, 0.0)

@@ -1,0 +1,1 @@
+"""What every training shares: losses, optimisers, the loop, supervised training."""

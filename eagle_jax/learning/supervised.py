@@ -1,0 +1,188 @@
+"""Next-token prediction: pretraining, and the reference policy (EAGLE, section 4.4).
+
+Axis letters: `B` batch, `T` tokens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from eagle_jax.base.checkpointing import Checkpoints
+from eagle_jax.base.metrics import MetricsWriter, check_finite, progress
+from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
+from eagle_jax.language_model.decoder.config import DecoderConfig
+from eagle_jax.language_model.decoder.transformer import Params, forward
+from eagle_jax.language_model.sharding import constrain_tree, on_mesh_of
+from eagle_jax.learning.losses import next_token_loss
+from eagle_jax.learning.optimizers import make_optimizer, warmup_cosine
+from eagle_jax.learning.trainable import TrainingMode, join, split
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NextTokenSettings:
+    """AdamW, linear warm-up, cosine decay to a tenth."""
+
+    num_steps: int
+    learning_rate: float
+    warmup_steps: int
+    weight_decay: float
+    max_gradient_norm: float
+    checkpoint_every: int
+    log_every: int
+
+
+class Batch(NamedTuple):
+    """Right-padded tokens, what is real, and how much each token counts as a target, all [B, T]."""
+
+    tokens: np.ndarray
+    mask: np.ndarray
+    loss_weights: np.ndarray
+
+
+class NextTokenState(NamedTuple):
+    """All that training needs to go on, apart from what is frozen."""
+
+    trainable: Params
+    optimizer_state: optax.OptState
+    step: jax.Array
+
+
+def encode_pairs(
+    tokenizer: Tokenizer,
+    pairs: Sequence[tuple[str, str]],
+    prompt_loss_weight: float,
+    length_multiple: int,
+) -> Batch:
+    """Prompts and completions as one batch; a completion's tokens count 1, a prompt's
+    `prompt_loss_weight`."""
+    rows = [(tokenizer.encode_prompt(p), _encode_continuation(tokenizer, c)) for p, c in pairs]
+    tokens, mask = tokenizer.right_pad([a + b for a, b in rows], length_multiple)
+    weights = np.where(mask, np.float32(1.0), np.float32(0.0))
+    for row, (prompt, _) in enumerate(rows):
+        weights[row, : len(prompt)] *= prompt_loss_weight
+    return Batch(tokens, mask, weights)
+
+
+def _encode_continuation(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Ids of a text that goes on after another: without the beginning token of a text."""
+    ids = tokenizer.encode(text)
+    return ids[1:] if ids and ids[0] == tokenizer.bos_id else ids
+
+
+def next_token_optimizer(settings: NextTokenSettings) -> optax.GradientTransformation:
+    """Clipped AdamW with a warm-up."""
+    return make_optimizer(
+        warmup_cosine(settings.learning_rate, settings.warmup_steps, settings.num_steps),
+        max_gradient_norm=settings.max_gradient_norm,
+        weight_decay=settings.weight_decay,
+        second_moment_decay=0.98,
+    )
+
+
+def init_training(trainable: Params, settings: NextTokenSettings) -> NextTokenState:
+    """The state before the first step, with a copy of `trainable`: steps donate their state."""
+    with on_mesh_of(trainable):
+        optimizer_state = next_token_optimizer(settings).init(trainable)
+        trainable = jax.tree.map(jnp.copy, trainable)
+        return NextTokenState(trainable, optimizer_state, jnp.zeros((), jnp.int32))
+
+
+# (config, params, batch) -> logits [B, T, V]; a batch has at least tokens, mask and loss_weights.
+LogitsFn = Callable[[DecoderConfig, Params, Any], jax.Array]
+
+
+def text_logits(config: DecoderConfig, params: Params, batch: Batch) -> jax.Array:
+    """Logits [B, T, V] of a decoder that reads nothing but tokens."""
+    return forward(config, params, batch.tokens, batch.mask).logits
+
+
+@functools.partial(
+    jax.jit, static_argnames=("config", "settings", "logits_fn"), donate_argnames="state"
+)
+def train_step(
+    config: DecoderConfig,
+    settings: NextTokenSettings,
+    frozen: Params,
+    state: NextTokenState,
+    batches: tuple[Batch, ...],
+    logits_fn: LogitsFn = text_logits,
+) -> tuple[NextTokenState, dict[str, jax.Array]]:
+    """One optimiser step on the union of `batches`, which may differ in shape: texts of different
+    length are mixed in a step without padding all to the longest. The state is donated."""
+    weights = [jnp.sum(batch.loss_weights[:, 1:]) for batch in batches]
+
+    def loss_fn(trainable):
+        params = join(trainable, frozen)
+        losses = [
+            weight
+            * next_token_loss(logits_fn(config, params, batch), batch.tokens, batch.loss_weights)
+            for weight, batch in zip(weights, batches, strict=True)
+        ]
+        return sum(losses) / sum(weights)
+
+    loss, gradients = constrain_tree(jax.value_and_grad(loss_fn)(state.trainable))
+    updates, optimizer_state = next_token_optimizer(settings).update(
+        gradients, state.optimizer_state, state.trainable
+    )
+    trainable = constrain_tree(optax.apply_updates(state.trainable, updates))
+    metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
+    return NextTokenState(trainable, constrain_tree(optimizer_state), state.step + 1), metrics
+
+
+def train_next_token(
+    config: DecoderConfig,
+    params: Params,
+    mode: TrainingMode,
+    draw_batches: Callable[[int], tuple[Batch, ...]],
+    settings: NextTokenSettings,
+    checkpoints: Checkpoints,
+    metrics_folder,
+    description: str,
+    logits_fn: LogitsFn = text_logits,
+    measure: Callable[[Params], Mapping[str, Any]] | None = None,
+) -> Params:
+    """Trains from the last checkpoint, or from `params`; `draw_batches(step)` depends on step only.
+
+    What `mode` freezes are the same arrays in the parameters that come back. What `measure` finds
+    in all parameters is logged beside the loss. Raises `NonFiniteError` with the first step where
+    the loss or its gradient is not finite.
+    """
+    trainable, frozen = split(params, mode)
+    state = init_training(trainable, settings)
+    restored = checkpoints.restore_latest(state)
+    start, state = restored if restored else (0, state)
+    with MetricsWriter(metrics_folder, resume_step=start) as metrics:
+        remaining = range(start, settings.num_steps)
+        unchecked = []
+        for step in progress(remaining, len(remaining), description, "step"):
+            with on_mesh_of(params):
+                state, values = train_step(
+                    config, settings, frozen, state, draw_batches(step), logits_fn
+                )
+            done = step + 1
+            unchecked.append((done, values))
+            is_logged, is_saved = (
+                done % every == 0 or done == settings.num_steps
+                for every in (settings.log_every, settings.checkpoint_every)
+            )
+            if is_logged or is_saved:
+                # Not after each step, for which the device would have to wait; before each save,
+                # so that no checkpoint holds what came of a NaN.
+                for earlier, of_step in jax.device_get(unchecked):
+                    check_finite(earlier, of_step)
+                unchecked.clear()
+            if is_logged:
+                with on_mesh_of(params):
+                    measured = measure(join(state.trainable, frozen)) if measure else {}
+                metrics.write(done, values | measured)
+            if is_saved:
+                checkpoints.save(done, state)
+    return join(state.trainable, frozen)

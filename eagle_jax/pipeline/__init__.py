@@ -1,1 +1,0 @@
-"""Whole experiments: stages that read and write a work directory."""

@@ -1,0 +1,1 @@
+"""What the trained policies show of the paper's claims."""

@@ -1,0 +1,286 @@
+"""REAL's claims (arXiv 2409.17169), and contrary ones, each beside what was found.
+
+Other numbers give other verdicts. Rows are those of `preference_report.ReportInput`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from eagle_jax.real.evaluation.table import (
+    BASELINE,
+    LabelsSaved,
+    SeedMean,
+    labels_saved,
+    paired_differences,
+    seed_means,
+)
+from eagle_jax.reports.statistics import share
+
+HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not decided here"
+EASY, HARD, CENTROID = "easy", "hard", "centroid"
+SMALL_GAP, LARGE_GAP = "implicit_reward_gap_small", "implicit_reward_gap_large"
+ACCURACY = "held_out/rewards/accuracy"
+# Rank correlation with the start from which similarities count as stable: our threshold. REAL shows
+# distributions and names none.
+STABLE_CORRELATION = 0.9
+# Two win rates over a few prompts are often equal by chance: an interval without width.
+MIN_SEEDS = 3
+PAPER_SHARE_SAVED = 0.65  # REAL's "up to"
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+class Claim(NamedTuple):
+    """`metric` is larger (direction 1) or smaller (-1) for `better` than for each of `worse`.
+
+    short: what the claim is about, in a word or two.
+    """
+
+    told: str
+    short: str
+    metric: str
+    direction: int
+    better: str
+    worse: tuple[str, ...]
+
+
+class Finding(NamedTuple):
+    """A claim about `subject`, what was found (a line for each comparison), and the verdict.
+
+    found is empty where the run did not measure it.
+    """
+
+    claim: str
+    subject: str
+    short: str
+    found: list[str]
+    verdict: str
+
+
+_WINS = (
+    ("better win rate by true utility", "wins by true utility", "win_rate_true", 1),
+    ("better win rate by the rater", "wins by the rater", "win_rate_rater", 1),
+)
+_OUTCOMES = (
+    ("larger margin on held-out pairs", "margin", "held_out/rewards/margin", 1),
+    ("lower loss on held-out pairs", "loss", "held_out/loss", -1),
+    *_WINS,
+)
+REAL_CLAIMS = (
+    *(
+        Claim(f"{strategy}: {told}", short, metric, direction, strategy, (BASELINE, HARD))
+        for told, short, metric, direction in (
+            *_OUTCOMES,
+            ("fewer wrong labels", "wrong labels", "label_error_rate", -1),
+        )
+        for strategy in (EASY, CENTROID)
+    ),
+    *(
+        Claim(f"{CENTROID} is best of all: {told}", f"best of all in {short}", metric, direction,
+              CENTROID, (BASELINE, HARD, EASY))
+        for told, short, metric, direction in _WINS
+    ),
+)  # fmt: skip
+CONTRARY_CLAIMS = tuple(
+    Claim(f"{SMALL_GAP}: {told}", short, metric, direction, SMALL_GAP,
+          (BASELINE, LARGE_GAP, EASY))
+    for told, short, metric, direction in (
+        ("better accuracy on held-out pairs", "accuracy", ACCURACY, 1),
+        *_OUTCOMES,
+    )
+)  # fmt: skip
+
+
+def judge(differences: Sequence[SeedMean | None], direction: int) -> str:
+    """HOLDS: every interval on the claimed side of 0; FAILS: one on the other; else UNDECIDED.
+
+    None (not measured) and a difference over fewer than `MIN_SEEDS` decide nothing.
+    """
+    sides = [_side(difference) * direction for difference in differences]
+    if -1 in sides:
+        return FAILS
+    return HOLDS if sides and set(sides) == {1} else UNDECIDED
+
+
+def _side(difference: SeedMean | None) -> int:
+    """1: the interval lies above 0; -1: below; 0: it does not leave it out, or decides nothing."""
+    if difference is None or difference.num_seeds < MIN_SEEDS:
+        return 0
+    return int(difference.low > 0) - int(difference.high < 0)
+
+
+def findings(
+    claims: Sequence[Claim], runs: Rows, num_labels: int, confidence: float
+) -> list[Finding]:
+    """Each claim beside the differences that were measured, at one number of labels."""
+    return [_finding(claim, runs, num_labels, confidence) for claim in claims]
+
+
+def _finding(claim: Claim, runs: Rows, num_labels: int, confidence: float) -> Finding:
+    differences = {
+        other: difference(runs, claim.metric, claim.better, other, num_labels, confidence)
+        for other in claim.worse
+    }
+    found = [
+        f"{claim.better} − {other}: {'not measured' if d is None else signed(d)}"
+        for other, d in differences.items()
+    ]
+    if not any(differences.values()):
+        found = []
+    outcome = judge(list(differences.values()), claim.direction)
+    return Finding(claim.told, claim.better, claim.short, found, outcome)
+
+
+def difference(
+    runs: Rows, metric: str, strategy: str, other: str, num_labels: int, confidence: float
+) -> SeedMean | None:
+    """Mean over seeds of strategy - other; None where one of both was not run or not measured."""
+    own = [
+        run for run in runs
+        if run["strategy"] in (strategy, other) and run["num_labels"] == num_labels
+    ]  # fmt: skip
+    if {run["strategy"] for run in own} != {strategy, other}:
+        return None
+    differences = paired_differences(own, "num_labels", confidence, baseline=other)
+    return differences.get((strategy, num_labels, metric))
+
+
+def signed(value: SeedMean) -> str:
+    """A difference with its interval, or the reason why it has none."""
+    if value.low is None:
+        return f"{value.mean:+.3f} (one seed, no interval)"
+    return f"{value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}]"
+
+
+class Saving(NamedTuple):
+    """Differences are from random: of the share saved, of the accuracy at its largest budget."""
+
+    told: str
+    share_difference: SeedMean | None
+    accuracy_difference: SeedMean | None
+
+
+def savings(runs: Rows, confidence: float) -> dict[str, Saving]:
+    """Labels saved by each strategy; empty without random or with fewer than two budgets.
+
+    The control is random itself, whose own curve can reach its last value early by chance. A seed
+    on which the value is not reached saves nothing.
+    """
+    own = [run for run in runs if run["strategy"] == BASELINE]
+    budgets = {run["num_labels"] for run in own}
+    measured = {cell.metric for cell in seed_means(own, "num_labels", confidence)}
+    if len(budgets) < 2 or ACCURACY not in measured:
+        return {}
+    largest, saved = max(budgets), labels_saved(runs, ACCURACY)
+    rows = [
+        {"strategy": strategy, "seed": seed, "num_labels": largest, "share": value or 0.0}
+        for strategy, what in saved.items()
+        for seed, value in what.by_seed.items()
+    ]
+    beyond = paired_differences(rows, "num_labels", confidence)
+    return {
+        strategy: Saving(
+            _told(what, largest),
+            beyond.get((strategy, largest, "share")),
+            difference(runs, ACCURACY, strategy, BASELINE, largest, confidence),
+        )
+        for strategy, what in saved.items()
+    }
+
+
+def _told(saved: LabelsSaved, largest: int) -> str:
+    reached = sum(value is not None for value in saved.by_seed.values())
+    if saved.num_needed is None:
+        needed = f"not reached with {largest} labels"
+    else:
+        needed = f"{saved.num_needed:.0f} of {largest} labels, {share(saved.share_saved)} saved"
+    return f"{needed}; reached on {reached} of {len(saved.by_seed)} seeds"
+
+
+def saving_findings(saved: Mapping[str, Saving]) -> list[Finding]:
+    """"Up to 65 % of the annotation saved", for easy and for centroid.
+
+    A strategy that is less accurate than random with equally many labels saves none.
+    """
+    rows = []
+    for strategy in (EASY, CENTROID):
+        claim = (
+            f"{strategy}: fewer labels for equal accuracy (up to {share(PAPER_SHARE_SAVED)} saved)",
+            strategy,
+            "labels saved",
+        )
+        if strategy not in saved:
+            rows.append(Finding(*claim, [], UNDECIDED))
+            continue
+        told, more_saved, more_accurate = saved[strategy]
+        differences = {"share saved": more_saved, "accuracy at the end": more_accurate}
+        found = [
+            f"{strategy}: {told}",
+            f"{BASELINE}, as control: {saved[BASELINE].told}",
+            *(
+                f"{name}, {strategy} − {BASELINE}: {signed(d)}"
+                for name, d in differences.items()
+                if d
+            ),
+        ]
+        is_behind = judge([more_accurate], 1) == FAILS
+        rows.append(Finding(*claim, found, FAILS if is_behind else judge([more_saved], 1)))
+    return rows
+
+
+def stability_table(stability: Rows, confidence: float) -> list[dict[str, Any]]:
+    """What became of the similarities by the last checkpoint of each seed."""
+    rows = []
+    for strategy in dict.fromkeys(row["strategy"] for row in stability):
+        own = sorted(
+            (row for row in stability if row["strategy"] == strategy), key=lambda row: row["step"]
+        )
+        first, last = ({row["seed"]: row for row in order} for order in (own[::-1], own))
+        step = own[-1]["step"]
+        # Seeds may end a few steps apart: the last checkpoints stand for one place.
+        means = seed_means([row | {"step": step} for row in last.values()], "step", confidence)
+        rows.append({
+            "strategy": strategy, "step": step, "num_seeds": len(last),
+            "first_median": float(np.mean([row["quantiles"][2] for row in first.values()])),
+            "last_median": float(np.mean([row["quantiles"][2] for row in last.values()])),
+            "rank_correlation": means[strategy, step, "rank_correlation"],
+            "easy_overlap": means.get((strategy, step, "easy_overlap")),
+        })  # fmt: skip
+    return rows
+
+
+def stability_finding(table: Sequence[Mapping[str, Any]]) -> Finding:
+    """Do similarities keep their order while the policy is trained?"""
+    claim = (
+        "response embeddings stay stable under DPO (here: rank correlation of similarities with "
+        f"the start at least {STABLE_CORRELATION})",
+        "response embeddings",
+        "stability under DPO",
+    )
+    if not table:
+        return Finding(*claim, [], UNDECIDED)
+    found = [
+        f"{row['strategy']}, step {row['step']}: {unsigned(row['rank_correlation'])}, median "
+        f"similarity {row['first_median']:.3f} → {row['last_median']:.3f}"
+        for row in table
+    ]
+    above = [
+        c._replace(
+            mean=c.mean - STABLE_CORRELATION,
+            low=None if c.low is None else c.low - STABLE_CORRELATION,
+            high=None if c.high is None else c.high - STABLE_CORRELATION,
+        )
+        for c in (row["rank_correlation"] for row in table)
+    ]
+    return Finding(*claim, found, judge(above, 1))
+
+
+def unsigned(value: SeedMean) -> str:
+    """A mean with its interval, if it has one."""
+    if value.low is None:
+        return f"{value.mean:.3f}"
+    return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"

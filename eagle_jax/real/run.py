@@ -1,0 +1,213 @@
+"""The REAL experiment: which pairs of responses to label, stage by stage, in one work directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from eagle_jax.base.seeds import derive_seed
+from eagle_jax.base.work_directory import StageFolder, WorkDirectory
+from eagle_jax.data.minilens.requests import answer_compare
+from eagle_jax.data.preferences.examples import PreferenceExample
+from eagle_jax.data.prompts import PROMPT_BOOKS
+from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
+from eagle_jax.language_model.generation import ScriptedGenerator, TextGenerator
+from eagle_jax.language_model.remote.cache import GenerationCache
+from eagle_jax.language_model.remote.client import RemoteGenerator
+from eagle_jax.language_model.sampling.local import LocalGenerator
+from eagle_jax.real.labels import LabelledPair, Labeller, training_pairs
+from eagle_jax.real.report_stage import make_real_report
+from eagle_jax.real.selection.embeddings import make_embed_fn, stability_pairs
+from eagle_jax.real.selection.stage import PairChooser, run_embeddings_stage, run_selection_stage
+from eagle_jax.real.settings import POLICY, TEACHER, RealExperiment
+from eagle_jax.real.task import files_task, minilens_task, run_responses_stage, supervised_pairs
+from eagle_jax.real.training.losses import implicit_rewards
+from eagle_jax.real.training.preference import log_probs_of
+from eagle_jax.real.training.runs import (
+    HeldOut,
+    RunPlan,
+    run_policy_stage,
+    run_start_stage,
+    train_policy,
+)
+from eagle_jax.stages.models import REMOTE, load_model
+from eagle_jax.stages.supervised import run_reference_stage
+
+_GENERATIONS = "generations.sqlite"
+
+
+def run_real(experiment: RealExperiment, workdir: Path) -> Path:
+    """Runs what is not done yet and returns the path of report.html."""
+    return _Run(experiment, WorkDirectory(workdir)).run()
+
+
+class _Run:
+    """One experiment in one work directory: names of stages and what each one reads."""
+
+    def __init__(self, experiment: RealExperiment, workdir: WorkDirectory):
+        self.experiment, self.workdir = experiment, workdir
+        self.stages: dict[str, StageFolder] = {}
+        self.book = PROMPT_BOOKS[experiment.prompts]
+
+    def run(self) -> Path:
+        experiment = self.experiment
+        base = load_model(
+            experiment.models.policy, experiment.policy_training.dtype, experiment.mesh
+        )
+        if experiment.minilens is not None:
+            self.task = minilens_task(experiment.minilens, derive_seed(experiment.seed, 0))
+        else:
+            self.task = files_task(
+                experiment.files, base.tokenizer, experiment.training.max_prompt_tokens,
+                derive_seed(experiment.seed, 0),
+            )  # fmt: skip
+        self.policy = self._supervised(base)
+        self.examples = self._responses()
+        self._embed()
+        rater = None if experiment.rater is None else self._generator(experiment.rater.model)
+        self.held_out = HeldOut(experiment, self.task, self.examples["test"], rater, self.book)
+        stage = self._stage(
+            "start", "responses", evaluation=experiment.evaluation, training=experiment.training
+        )
+        self.start = run_start_stage(stage, self.held_out, self.policy)
+        self.stability = stability_pairs(experiment, self.policy, self.examples["test"])
+        plans = [plan for seed in experiment.seeds for plan in self._plans(seed)]
+        for plan in plans:
+            self._train(plan)
+        html, _ = make_real_report(
+            self.workdir.root, experiment, self.task, self.stages, plans, self.start
+        )
+        return html
+
+    def _supervised(self, base: LanguageModel) -> LanguageModel:
+        """Stage 1: the policy's model after next-token prediction."""
+        settings = self.experiment.supervised
+        if settings is None:
+            return base
+        seed = derive_seed(self.experiment.seed, 1)
+        pairs = supervised_pairs(
+            self.task, self.experiment.minilens, base.tokenizer,
+            self.experiment.training.max_tokens, seed,
+        )  # fmt: skip
+        stage = self._stage(
+            "supervised", model=self._generator(self.experiment.models.policy).name,
+            supervised=settings, policy_training=self.experiment.policy_training,
+        )  # fmt: skip
+        return run_reference_stage(
+            stage, self.experiment.models.policy, self.experiment.mesh, pairs, settings,
+            self.experiment.policy_training, seed,
+        )  # fmt: skip
+
+    def _responses(self) -> dict[str, list[PreferenceExample]]:
+        """Stage 2: K responses to each prompt."""
+        settings = self.experiment.generation
+        generator = None if settings is None else self._generator(settings.generator)
+        stage = self._stage(
+            "responses",
+            *self.stages,
+            source=self.experiment.minilens or self.experiment.files,
+            generation=settings,
+            generator=None if generator is None else generator.name,
+            max_prompt_tokens=self.experiment.training.max_prompt_tokens,
+        )
+        seed = derive_seed(self.experiment.seed, 2)
+        return run_responses_stage(stage, self.task, generator, settings, seed)
+
+    def _embed(self) -> None:
+        """Stage 3: what each response is to the selection."""
+        settings = self.experiment.embeddings
+        embed_fns = {
+            name: make_embed_fn(own, self.policy, self.experiment)
+            for name, own in settings.items()
+        }
+        stage = self._stage(
+            "embeddings", "responses", embeddings=settings,
+            models={name: embed_fn.name for name, embed_fn in embed_fns.items()},
+        )  # fmt: skip
+        self.embeddings = run_embeddings_stage(stage, self.examples["train"], embed_fns, settings)
+
+    def _plans(self, seed: int) -> list[RunPlan]:
+        """Stage 4, for one seed: labelled pairs, and the runs that they are for."""
+        experiment = self.experiment
+        stage = self._stage(
+            f"pairs_{seed}", "embeddings", seed=seed, selection=experiment.selection,
+            labels=experiment.labels, rater=self.held_out.rater_name, training=experiment.training,
+            num_labels=experiment.num_labels[-1],
+        )  # fmt: skip
+        own_seed = derive_seed(experiment.seed, 3, seed)
+        choosers = {
+            name: PairChooser(embeddings, experiment.selection, own_seed)
+            for name, embeddings in self.embeddings.items()
+        }
+        labeller = Labeller(
+            self.examples["train"], experiment.labels, experiment.rater, self.held_out.rater,
+            self.book, own_seed,
+        )  # fmt: skip
+        chosen = run_selection_stage(
+            stage, choosers, labeller, experiment.num_labels[-1], self._rewards_after(stage, seed)
+        )
+        return [
+            RunPlan(strategy=name, num_labels=count, seed=seed, pairs=pairs[:count])
+            for name, pairs in chosen.items()
+            for count in experiment.num_labels
+        ]
+
+    def _rewards_after(
+        self, stage: StageFolder, seed: int
+    ) -> Callable[[Sequence[LabelledPair]], np.ndarray]:
+        """Implicit rewards [N, K] of all training responses after training on the given pairs."""
+
+        def rewards(pairs: Sequence[LabelledPair]) -> np.ndarray:
+            experiment, examples = self.experiment, self.examples["train"]
+            stage.begin()
+            trained, _ = train_policy(
+                stage.path / "warmup", stage.digest, self.policy, training_pairs(examples, pairs),
+                self.task.ending, experiment, seed=derive_seed(experiment.seed, 4, seed),
+                description=f"warm-up {seed}", probe=None,
+            )  # fmt: skip
+            places = [(n, k) for n, e in enumerate(examples) for k in range(len(e.responses))]
+            values = [
+                log_probs_of(
+                    model, [examples[n].prompt for n, _ in places],
+                    [examples[n].responses[k] for n, k in places], self.task.ending,
+                    experiment.training, experiment.models.batch_size,
+                )
+                for model in (trained, self.policy)
+            ]  # fmt: skip
+            table = np.zeros((len(examples), max(k for _, k in places) + 1), np.float32)
+            table[tuple(np.array(places).T)] = implicit_rewards(*values, experiment.training.beta)
+            return table
+
+        return rewards
+
+    def _train(self, plan: RunPlan) -> None:
+        """Stage 5, for one run."""
+        experiment = self.experiment
+        stage = self._stage(
+            plan.stage_name, f"pairs_{plan.seed}", "start", **plan.place,
+            training=experiment.training, policy_training=experiment.policy_training,
+            evaluation=experiment.evaluation,
+        )  # fmt: skip
+        run_policy_stage(
+            stage, plan, self.policy, self.examples["train"], self.held_out, self.start,
+            self.stability,
+        )  # fmt: skip
+
+    def _generator(self, name: str) -> TextGenerator:
+        """The text generator that a name stands for."""
+        experiment, models = self.experiment, self.experiment.models
+        if name == TEACHER:
+            return ScriptedGenerator(answer_compare, TEACHER)
+        if name in experiment.remote_models():
+            cache = GenerationCache(self.workdir.root / _GENERATIONS)
+            return RemoteGenerator(experiment.remote[name.removeprefix(REMOTE)], cache)
+        model = self.policy if name == POLICY else load_model(name, models.dtype, experiment.mesh)
+        return LocalGenerator(model, models.batch_size, models.length_multiple)
+
+    def _stage(self, name: str, *depends_on: str, **settings) -> StageFolder:
+        settings |= {"prompts": self.experiment.prompts, "experiment_seed": self.experiment.seed}
+        depends = [self.stages[other] for other in depends_on]
+        self.stages[name] = self.workdir.stage(name, settings, depends)
+        return self.stages[name]

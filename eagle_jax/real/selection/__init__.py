@@ -1,0 +1,1 @@
+"""From responses to the pairs that are labelled."""

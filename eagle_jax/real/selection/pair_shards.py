@@ -1,0 +1,158 @@
+"""Pair selection for more prompts than fit into memory: shards in, selected pairs out.
+
+Axis letters: N prompts, n prompts of one shard, K responses of each, D width of an embedding.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from eagle_jax.base.errors import UserError
+from eagle_jax.data.embedding_files import EmbeddingFiles
+from eagle_jax.language_model.sharding import fetch
+from eagle_jax.real.selection.pair_selection import SelectedPairs, select_within
+
+
+class Shard(NamedTuple):
+    """embeddings [n, K, D], is_valid [n, K] (None: all), implicit_rewards [n, K] or None.
+
+    Arrays, memory-mapped ones too; float16 and float64 are computed in float32.
+    """
+
+    embeddings: np.ndarray
+    is_valid: np.ndarray | None = None
+    implicit_rewards: np.ndarray | None = None
+
+
+def file_shards(
+    files: EmbeddingFiles, is_valid: np.ndarray | None, rows_per_shard: int
+) -> Iterator[Shard]:
+    """The shards of `.npy` files [N, K, D]; is_valid [N, K], memory-mapped or not, None: all.
+
+    Raises UserError where is_valid has another shape than the files.
+    """
+    shape = (files.num_problems, files.num_candidates)
+    if is_valid is not None and is_valid.shape != shape:
+        raise UserError(
+            f"is_valid has shape {list(is_valid.shape)}, but the embeddings are of {shape[0]} "
+            f"prompts with {shape[1]} responses"
+        )
+    for first in range(0, files.num_problems, rows_per_shard):
+        last = min(first + rows_per_shard, files.num_problems)
+        yield Shard(files.read(first, last), None if is_valid is None else is_valid[first:last])
+
+
+def select_shards(
+    strategy: str,
+    shards: Iterable[Shard],
+    *,
+    metric: str,
+    key: jax.Array,
+    rows_per_program: int,
+    mesh: Mesh | None,
+) -> Iterator[SelectedPairs]:
+    """`select_within` of shard after shard; NumPy arrays, one SelectedPairs for each shard.
+
+    A shard is cut into pieces of rows_per_program prompts, the last one filled up: one compilation
+    whatever sizes the shards have, and the same pairs however the prompts are divided, since a
+    draw depends on the number of the prompt among all. Responses that cannot be used are counted
+    in a warning. A mesh splits the prompts of a piece over its axis "data".
+
+    Memory, beside the shard itself: with P = rows_per_program, two pieces are under way, each of
+    about 12 P K D bytes, P K^2 times 12 bytes for distances, and for centroid P K min(K, 16) times
+    24 bytes more. 1,024 prompts of 8 responses of width 384: 40 MB each; a shard of as many prompts
+    12.6 MB in float32.
+
+    Raises UserError for a shard that is not like the first one, by its number, for a mesh that
+    does not divide rows_per_program, and what select_within raises.
+    """
+    sharding = None if mesh is None else NamedSharding(mesh, PartitionSpec("data"))
+    if mesh is not None and rows_per_program % mesh.shape["data"]:
+        raise UserError(
+            f"rows_per_program is {rows_per_program}; the mesh needs a multiple of its "
+            f"{mesh.shape['data']} devices along 'data'"
+        )
+    first_row, form = 0, None
+    for number, shard in enumerate(shards):
+        _check_form(number, shard)
+        form = form or _form(shard)
+        if _form(shard) != form:
+            raise UserError(
+                f"shard {number} has {_describe(_form(shard))}, the first one {_describe(form)}"
+            )
+        running, done = collections.deque(), []
+        for start in range(0, len(shard.embeddings), rows_per_program):
+            piece = _piece(shard, start, rows_per_program, sharding)
+            running.append(
+                select_within(
+                    strategy, *piece, metric=metric, key=key,
+                    first_row=np.uint32(first_row + start),
+                )
+            )  # fmt: skip
+            if len(running) > 1:  # a piece is waited for when the next one is under way
+                done.append(fetch(running.popleft()))
+        done += [fetch(pairs) for pairs in running]
+        selected = SelectedPairs(
+            *(np.concatenate(leaves)[: len(shard.embeddings)] for leaves in zip(*done, strict=True))
+        )
+        _warn_of_unusable(number, first_row, selected)
+        first_row += len(shard.embeddings)
+        yield selected
+
+
+def _form(shard: Shard) -> tuple:
+    """What a compiled program is for."""
+    has_rewards = shard.implicit_rewards is not None
+    return (*shard.embeddings.shape[1:], shard.embeddings.dtype, has_rewards)
+
+
+def _describe(form: tuple) -> str:
+    rewards = "with" if form[3] else "without"
+    return f"K = {form[0]}, D = {form[1]}, {form[2]}, {rewards} implicit rewards"
+
+
+def _check_form(number: int, shard: Shard) -> None:
+    shape = shard.embeddings.shape
+    if len(shape) != 3 or not shape[0]:
+        raise UserError(f"shard {number}: embeddings must be [n, K, D], n > 0, got {list(shape)}")
+    for name, array in (("is_valid", shard.is_valid), ("rewards", shard.implicit_rewards)):
+        if array is not None and array.shape != shape[:2]:
+            raise UserError(
+                f"shard {number}: {name} must be {list(shape[:2])} like the embeddings, got "
+                f"{list(array.shape)}"
+            )
+
+
+def _piece(shard: Shard, start: int, size: int, sharding: NamedSharding | None) -> list:
+    """embeddings, is_valid and rewards of `size` rows from `start` on, not valid behind the end."""
+    is_valid = shard.is_valid
+    if is_valid is None:
+        is_valid = np.ones(shard.embeddings.shape[:2], bool)
+
+    def place(array):
+        if array is None:
+            return None
+        rows = np.asarray(array[start : start + size])
+        rows = np.pad(rows, [(0, size - len(rows))] + [(0, 0)] * (rows.ndim - 1))
+        if sharding is None:
+            return jnp.asarray(rows)
+        return jax.make_array_from_callback(rows.shape, sharding, rows.__getitem__)
+
+    return [place(array) for array in (shard.embeddings, is_valid, shard.implicit_rewards)]
+
+
+def _warn_of_unusable(number: int, first_row: int, selected: SelectedPairs) -> None:
+    if len(rows := np.flatnonzero(selected.num_unusable)):
+        logging.warning(
+            "shard %d: %d responses of %d prompts cannot be compared (nan, inf or zero) and are "
+            "left out; the first such prompt is number %d",
+            number, selected.num_unusable.sum(), len(rows), first_row + rows[0],
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Preference optimisation on the labelled pairs."""

@@ -1,0 +1,298 @@
+"""Preference optimisation of a language model on pairs of texts (REAL, arXiv 2409.17169; DPO).
+
+Axis letters: `B` responses, `P` prompt tokens, `N` response tokens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import logging
+
+from eagle_jax.base.checkpointing import Checkpoints
+from eagle_jax.base.errors import UserError
+from eagle_jax.base.metrics import (
+    MetricsWriter,
+    NonFiniteError,
+    check_finite,
+    progress,
+    read_metrics,
+)
+from eagle_jax.data.preferences.examples import PreferencePair
+from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
+from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
+from eagle_jax.language_model.decoder.transformer import Params
+from eagle_jax.language_model.sharding import fetch, on_mesh_of
+from eagle_jax.learning.policy_batch import PolicyBatch, pack_actions
+from eagle_jax.learning.trainable import TrainingMode, join, split
+from eagle_jax.real.training.step import (
+    PreferenceBatch,
+    PreferenceSettings,
+    init_preference,
+    response_log_probs,
+    train_step,
+)
+
+Probe = Callable[[int, Params], Mapping[str, float]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PreferenceResult:
+    """The trained parameters and the rows of metrics.jsonl, those of earlier runs included."""
+
+    params: Params
+    history: list[dict[str, Any]]
+
+
+class _Row(NamedTuple):
+    """Token ids of a prompt and of a response to it."""
+
+    prompt: list[int]
+    response: list[int]
+
+
+def encode_responses(
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    responses: Sequence[str],
+    ending: str | None,
+    *,
+    max_prompt_tokens: int,
+    max_tokens: int,
+) -> PolicyBatch:
+    """Left-padded prompts followed by right-padded responses, for `response_log_probs`.
+
+    `ending` is written right behind every response and counts as part of it; None: the tokenizer's
+    end token. A longer prompt keeps its end (and a beginning token), a longer response its
+    beginning; a warning counts what was cut. P and N are up to half more than needed, to compile
+    seldom. Raises UserError that names the response where nothing of it is left.
+    """
+    rows = _encode(tokenizer, prompts, responses, ending, max_prompt_tokens, max_tokens)
+    return _pack(tokenizer, rows)
+
+
+def _encode(
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    responses: Sequence[str],
+    ending: str | None,
+    max_prompt_tokens: int,
+    max_tokens: int,
+) -> list[_Row]:
+    if ending is None and tokenizer.eos_id is None:
+        raise UserError("the tokenizer names no end token; say which text ends a response")
+    rows, num_cut_prompts, num_cut_responses = [], 0, 0
+    for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        before, after = tokenizer.encode_response(prompt, response + (ending or ""))
+        if ending is None:
+            after = [*after, tokenizer.eos_id]
+        if not before or not after:
+            empty = "response" if before else "prompt"
+            raise UserError(f"the {empty} of number {number} (from 0) has no tokens")
+        if len(before) > max_prompt_tokens:
+            num_cut_prompts += 1
+            begin = before[:1] if before[0] == tokenizer.bos_id else []
+            before = begin + before[len(before) - max_prompt_tokens + len(begin) :]
+        num_cut_responses += len(before) + len(after) > max_tokens
+        rows.append(_Row(before, after[: max_tokens - len(before)]))
+    if num_cut_prompts or num_cut_responses:
+        logging.warning(
+            "of %d responses %d have a prompt of more than %d tokens, which loses its beginning, "
+            "and %d lose their end: prompt and response have more than %d tokens",
+            len(rows), num_cut_prompts, max_prompt_tokens, num_cut_responses, max_tokens,
+        )  # fmt: skip
+    return rows
+
+
+def _pack(tokenizer: Tokenizer, rows: Sequence[_Row]) -> PolicyBatch:
+    prompts, responses = [row.prompt for row in rows], [row.response for row in rows]
+    return pack_actions(tokenizer, prompts, responses, _multiple(prompts), _multiple(responses))
+
+
+def _multiple(ids: Sequence[Sequence[int]]) -> int:
+    """Half of the power of two below the longest: two shapes from one power to the next."""
+    return 1 << max(3, (max(map(len, ids)) - 1).bit_length() - 2)
+
+
+def log_probs_of(
+    model: LanguageModel,
+    prompts: Sequence[str],
+    responses: Sequence[str],
+    ending: str | None,
+    settings: PreferenceSettings,
+    batch_size: int,
+) -> np.ndarray:
+    """log pi(response | prompt) [B] float32, nats, computed `batch_size` at a time.
+
+    Texts are encoded as `encode_responses` says.
+    """
+    tokenizer, limits = model.tokenizer, (settings.max_prompt_tokens, settings.max_tokens)
+    rows = _encode(tokenizer, prompts, responses, ending, *limits)
+    return _log_probs(model, rows, batch_size)
+
+
+def _log_probs(model: LanguageModel, rows: Sequence[_Row], batch_size: int) -> np.ndarray:
+    log_probs = np.zeros(len(rows), np.float32)
+    # Rows of like length share a batch: little padding.
+    by_length = sorted(range(len(rows)), key=lambda i: (len(rows[i].prompt), len(rows[i].response)))
+    for start in range(0, len(rows), batch_size):
+        chosen = by_length[start : start + batch_size]
+        padding = [_Row([], [])] * (batch_size - len(chosen))
+        batch = _pack(model.tokenizer, [*(rows[i] for i in chosen), *padding])
+        with on_mesh_of(model.params):
+            values = response_log_probs(model.config, model.params, batch)
+        log_probs[chosen] = fetch(values)[: len(chosen)]
+    return log_probs
+
+
+def num_training_steps(num_pairs: int, settings: PreferenceSettings) -> int:
+    """Optimiser steps of all epochs; the last step of each may have fewer pairs."""
+    return settings.num_epochs * -(-num_pairs // settings.batch_size)
+
+
+def train_preference(
+    model: LanguageModel,
+    mode: TrainingMode,
+    pairs: Sequence[PreferencePair],
+    ending: str | None,
+    settings: PreferenceSettings,
+    *,
+    seed: int,
+    checkpoints: Checkpoints,
+    metrics_folder: Path,
+    description: str,
+    probe: Probe | None,
+) -> PreferenceResult:
+    """Trains from the last checkpoint, or from `model`, which is the reference and is left alone.
+
+    The reference's log-probs are computed once, before the first step. The order of an epoch's
+    pairs derives from (seed, epoch). `probe(step, params)` is called before the first step, after
+    every `probe_every` steps and after the last; its values are logged as "probe/<name>". It must
+    copy parameters that it keeps: the next step donates them.
+
+    Raises UserError for no pairs, a warm-up not shorter than the run or more tokens than the model
+    has positions; NonFiniteError with the pair and the side of a log-prob of the reference that is
+    not finite, or with the first step whose loss or gradient is not.
+    """
+    num_steps = num_training_steps(len(pairs), settings)
+    _check_run(model, pairs, settings, num_steps)
+    trainable, frozen = split(model.params, mode)
+    state = init_preference(trainable, settings, len(pairs), num_steps)
+    restored = checkpoints.restore_latest(state)
+    start, state = restored if restored else (0, state)
+    with MetricsWriter(metrics_folder, resume_step=start if restored else None) as metrics:
+        if start == 0 and probe:
+            metrics.write(0, _probed(probe, 0, join(state.trainable, frozen)))
+        batches = _batches(model, pairs, ending, settings, seed, range(start, num_steps))
+        unchecked = []
+        for step, batch in progress(batches, num_steps - start, description, "step"):
+            with on_mesh_of(model.params):
+                state, values = train_step(
+                    model.config, settings, num_steps, frozen, state, batch
+                )
+            done = step + 1
+            unchecked.append((done, values))
+            is_logged, is_probed, is_saved = (
+                done % every == 0 or done == num_steps
+                for every in (settings.log_every, settings.probe_every, settings.checkpoint_every)
+            )
+            if is_logged or is_probed or is_saved:
+                # Not after each step, for which the device would have to wait; before each save,
+                # so that no checkpoint holds what came of a NaN.
+                for earlier, of_step in jax.device_get(unchecked):
+                    check_finite(earlier, of_step)
+                unchecked.clear()
+            row = dict(values) if is_logged else {}
+            if is_probed:
+                row |= _probed(probe, done, join(state.trainable, frozen))
+            if row:
+                metrics.write(done, row)
+            if is_saved:
+                checkpoints.save(done, state)
+    history = read_metrics(Path(metrics_folder) / "metrics.jsonl")
+    return PreferenceResult(params=join(state.trainable, frozen), history=history)
+
+
+def _check_run(
+    model: LanguageModel,
+    pairs: Sequence[PreferencePair],
+    settings: PreferenceSettings,
+    num_steps: int,
+) -> None:
+    if not pairs:
+        raise UserError("there are no preference pairs to train on")
+    if settings.warmup_steps >= num_steps:
+        raise UserError(
+            f"warmup_steps is {settings.warmup_steps}, but {len(pairs)} pairs in batches of "
+            f"{settings.batch_size} are {num_steps} steps in {settings.num_epochs} epochs: warm up "
+            "for fewer steps, or train for more epochs"
+        )
+    limit = model.config.max_position_embeddings
+    if settings.max_tokens > limit:
+        raise UserError(
+            f"max_tokens is {settings.max_tokens}, but {model.name} has {limit} positions"
+        )
+
+
+def _probed(probe: Probe | None, step: int, params: Params) -> dict[str, float]:
+    values = {} if probe is None else probe(step, params)
+    return {f"probe/{name}": value for name, value in values.items()}
+
+
+def _batches(
+    model: LanguageModel,
+    pairs: Sequence[PreferencePair],
+    ending: str | None,
+    settings: PreferenceSettings,
+    seed: int,
+    steps: range,
+) -> Iterator[tuple[int, PreferenceBatch]]:
+    """(step, its batch); what the reference says of all pairs is computed before the first."""
+    if not steps:
+        return
+    limits = (settings.max_prompt_tokens, settings.max_tokens)
+    prompts = [pair.prompt for pair in pairs for _ in range(2)]
+    texts = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
+    rows = _encode(model.tokenizer, prompts, texts, ending, *limits)
+    part = 2 * settings.batch_size // settings.accumulation
+    reference = _log_probs(model, rows, part).reshape(-1, 2)
+    _check_reference(reference, pairs)
+    per_epoch = -(-len(pairs) // settings.batch_size)
+    for step in steps:
+        epoch, place = divmod(step, per_epoch)
+        order = np.random.default_rng([seed, epoch]).permutation(len(pairs))
+        chosen = order[place * settings.batch_size :][: settings.batch_size]
+        yield step, _step_batch(model.tokenizer, rows, reference, chosen, settings.batch_size)
+
+
+def _check_reference(log_probs: np.ndarray, pairs: Sequence[PreferencePair]) -> None:
+    for pair, side in np.argwhere(~np.isfinite(log_probs))[:1]:
+        raise NonFiniteError(
+            f"pair {pair} of {len(pairs)} (from 0): the reference model's log-prob of its "
+            f"{('chosen', 'rejected')[side]} response is {log_probs[pair, side]}; the model's "
+            "parameters or this text are broken"
+        )
+
+
+def _step_batch(
+    tokenizer: Tokenizer,
+    rows: Sequence[_Row],
+    reference: np.ndarray,
+    chosen: np.ndarray,
+    batch_size: int,
+) -> PreferenceBatch:
+    """Pairs `chosen`, and rows of padding up to `batch_size`."""
+    missing = batch_size - len(chosen)
+    sides = [rows[2 * pair + side] for pair in chosen for side in range(2)]
+    packed = _pack(tokenizer, [*sides, *[_Row([], [])] * (2 * missing)])
+    return PreferenceBatch(
+        responses=PolicyBatch(*(a.reshape(batch_size, 2, -1) for a in packed)),
+        reference_log_probs=np.pad(reference[chosen], ((0, missing), (0, 0))),
+        pairs=np.pad(chosen, (0, missing), constant_values=len(rows) // 2).astype(np.int32),
+        is_pair=np.arange(batch_size) < len(chosen),
+    )

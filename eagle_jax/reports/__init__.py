@@ -1,0 +1,1 @@
+"""Pages, figures and statistics, whatever they tell of."""

@@ -1,0 +1,140 @@
+"""Means with intervals: bootstrap (plain, clustered, paired), and Student's t for a few seeds.
+
+Axis letters: N values, C clusters, R resamples.
+"""
+
+import dataclasses
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import scipy.stats
+
+# Resamples are drawn in blocks of at most this many entries, to bound the memory.
+_BLOCK_ENTRIES = 2_000_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BootstrapSettings:
+    """num_resamples: R; confidence: of the interval, e.g. 0.95; seed: of the resampling."""
+
+    num_resamples: int
+    confidence: float
+    seed: int
+
+    def __post_init__(self):
+        if self.num_resamples < 1:
+            raise ValueError(f"num_resamples must be at least 1, got {self.num_resamples}")
+        if not 0.0 < self.confidence < 1.0:
+            raise ValueError(f"confidence must lie in (0, 1), got {self.confidence}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A mean with its interval, and how many values and independent clusters it rests on."""
+
+    mean: float
+    low: float
+    high: float
+    num_values: int
+    num_clusters: int
+
+
+def bootstrap_interval(
+    values: Sequence[float], settings: BootstrapSettings, *,
+    clusters: Sequence[Hashable] | None = None,
+) -> Interval:
+    """Percentile bootstrap interval of the mean (Efron and Tibshirani 1993, chapters 8 and 13).
+
+    With `clusters` whole clusters are resampled, and the mean is over the values of the drawn
+    clusters: give the (anchor, user) pair of each episode when several seeds share a pair. Else
+    the episodes of one pair count as independent and the interval is too narrow.
+
+    Args:
+      values: [N].
+      clusters: [N] labels, or None: every value on its own.
+
+    Raises:
+      ValueError: a value that is not finite, labels of another length, fewer than two clusters.
+    """
+    values = np.asarray(values, np.float64)
+    if values.ndim != 1:
+        raise ValueError(f"values must have one axis, got shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{np.count_nonzero(~np.isfinite(values))} values are not finite")
+    sums, counts = _cluster_sums(values, clusters)
+    num_clusters = len(sums)
+    if num_clusters < 2:
+        raise ValueError(f"an interval needs at least two independent values, got {num_clusters}")
+    rng = np.random.default_rng(settings.seed)
+    means = np.empty(settings.num_resamples)
+    block = max(1, _BLOCK_ENTRIES // num_clusters)
+    for start in range(0, settings.num_resamples, block):
+        stop = min(start + block, settings.num_resamples)
+        drawn = rng.integers(num_clusters, size=(stop - start, num_clusters))
+        means[start:stop] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    tail = (1.0 - settings.confidence) / 2.0
+    low, high = np.quantile(means, (tail, 1.0 - tail))
+    return Interval(
+        mean=float(values.mean()), low=float(low), high=float(high),
+        num_values=len(values), num_clusters=num_clusters,
+    )
+
+
+def _cluster_sums(values, clusters):
+    """Sum and number of values of each cluster, in order of first appearance."""
+    if clusters is None:
+        return values, np.ones(len(values))
+    if len(clusters) != len(values):
+        raise ValueError(f"{len(clusters)} cluster labels for {len(values)} values")
+    numbers: dict[Hashable, int] = {}
+    cluster_index = np.array(
+        [numbers.setdefault(label, len(numbers)) for label in clusters], np.int64
+    )
+    return np.bincount(cluster_index, values), np.bincount(cluster_index).astype(np.float64)
+
+
+def paired_difference(
+    values: Sequence[float], baseline: Sequence[float], settings: BootstrapSettings, *,
+    clusters: Sequence[Hashable] | None = None,
+) -> Interval:
+    """Interval of mean(values - baseline), entry i of both from the same episode start.
+
+    Pairing removes what the starts have in common; an interval above 0 means an improvement.
+    """
+    values, baseline = np.asarray(values, np.float64), np.asarray(baseline, np.float64)
+    if values.shape != baseline.shape:
+        raise ValueError(f"pairs need equal shapes, got {values.shape} and {baseline.shape}")
+    return bootstrap_interval(values - baseline, settings, clusters=clusters)
+
+
+def t_interval(values: Sequence[float], confidence: float) -> Interval:
+    """mean +- t * s / sqrt(N), with t of N - 1 degrees of freedom: for a few independent runs.
+
+    Fewer than ten or so values are too few to resample: a bootstrap interval of theirs is too
+    narrow. values: [N]. Raises ValueError for fewer than two values or one that is not finite.
+    """
+    values = np.asarray(values, np.float64)
+    if len(values) < 2:
+        raise ValueError(f"an interval needs at least two independent values, got {len(values)}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{np.count_nonzero(~np.isfinite(values))} values are not finite")
+    quantile = scipy.stats.t.ppf((1.0 + confidence) / 2.0, len(values) - 1)
+    half = quantile * values.std(ddof=1) / np.sqrt(len(values))
+    mean = values.mean()
+    return Interval(
+        mean=float(mean), low=float(mean - half), high=float(mean + half),
+        num_values=len(values), num_clusters=len(values),
+    )
+
+
+def separated(better: Interval, worse: Interval) -> bool:
+    """Whether `better` lies above `worse` with no overlap; stricter than a paired difference."""
+    return better.low > worse.high
+
+
+def share(value: float) -> str:
+    """A share in percent; what is not quite nothing or all does not look like it."""
+    text = f"{100 * value:.1f} %"
+    if text in ("0.0 %", "100.0 %") and value not in (0.0, 1.0):
+        return "under 0.1 %" if value < 0.5 else "over 99.9 %"
+    return text.replace(".0 %", " %")

@@ -1,0 +1,1 @@
+"""Stages that several experiments have, and the models that play their roles."""

@@ -1,0 +1,1 @@
+"""The designs of a whole catalogue, streamed over devices or threads."""

@@ -1,0 +1,1 @@
+"""What the rules for keeping k of K candidates accept, cover and leave to explore."""

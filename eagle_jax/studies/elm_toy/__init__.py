@@ -1,0 +1,1 @@
+"""ELM's appendix D: one-stage against two-stage training."""

@@ -1,0 +1,169 @@
+"""The report of ELM's toy: report.html, which stands alone, and report.md with its figure."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from eagle_jax.reports import figures
+from eagle_jax.reports.pages import write_pages
+
+CHANCE = math.log(2)  # nats, the least that a model can have that does not look at the vector
+_FLOOR = 1e-7  # of nats in the figure: float32 rounds smaller ones to 0
+CONVERGED = 0.1  # nats of the right text: it has a probability of 0.9
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToyData:
+    """runs: [{"training", "condition", "seed", "curve": [{"step", "nats", "accuracy"}]}]; all
+    fields are JSON-able."""
+
+    title: str
+    model: str
+    texts: Sequence[str]
+    num_steps: int
+    adapter_steps: int
+    runs: Sequence[Mapping[str, Any]]
+    settings: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+
+def summarize_toy(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each training and condition: what its seeds came to.
+
+    steps: of each seed, the first logged step from which on nats stay below `CONVERGED`, None if
+    they do not; constant: seeds that end without telling the vectors apart (one of two is right, or
+    none, and the nats are no better than chance).
+    """
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for run in runs:
+        row = rows.setdefault(
+            (run["condition"], run["training"]),
+            {"training": run["training"], "condition": run["condition"],
+             "nats": [], "accuracy": [], "steps": [], "num_constant": 0},
+        )  # fmt: skip
+        last = run["curve"][-1]
+        row["nats"].append(last["nats"])
+        row["accuracy"].append(last["accuracy"])
+        row["steps"].append(_first_step_below(run["curve"]))
+        row["num_constant"] += last["nats"] >= 0.9 * CHANCE and last["accuracy"] <= 0.5
+    return list(rows.values())
+
+
+def _first_step_below(curve: Sequence[Mapping[str, float]]) -> int | None:
+    above = [place for place, point in enumerate(curve) if point["nats"] >= CONVERGED]
+    following = above[-1] + 1 if above else 0
+    return int(curve[following]["step"]) if following < len(curve) else None
+
+
+def toy_verdict(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What happened, a sentence for each training and one that compares with the paper."""
+    converged = {}
+    for training in dict.fromkeys(row["training"] for row in rows):
+        own = [row for row in rows if row["training"] == training]
+        steps = [step for row in own for step in row["steps"]]
+        done = [step for step in steps if step is not None]
+        converged[training] = len(done)
+        when = f", after {min(done)} to {max(done)} steps" if done else ""
+        constant = sum(row["num_constant"] for row in own)
+        yield (
+            f"{training.capitalize()}: {len(done)} of {len(steps)} runs converge{when}; "
+            f"{constant} end without telling the two vectors apart."
+        )
+    if not any(converged.values()):
+        yield "No run converges: nothing is learned about stages from this."
+        return
+    one, two = converged["one stage"], converged["two stages"]
+    counts = {
+        condition: [
+            sum(step is not None for row in rows for step in row["steps"]
+                if row["condition"] == condition and row["training"] == training)
+            for training in converged
+        ]
+        for condition in dict.fromkeys(row["condition"] for row in rows)
+    }  # fmt: skip
+    better = [condition for condition, (first, second) in counts.items() if second > first]
+    worse = [condition for condition, (first, second) in counts.items() if second < first]
+    for conditions, said in ((better, "more"), (worse, "fewer")):
+        for condition in conditions:
+            yield f"{condition}: {said} runs converge with two stages than with one."
+    if one == 0:
+        yield "As in the paper, one stage never converges."
+    elif better:
+        yield (
+            "The paper's finding that one stage does not converge is seen under "
+            f"{len(better)} of {len(counts)} conditions, not under all."
+        )
+    else:
+        yield (
+            "The paper's finding that one stage does not converge is not seen here: "
+            f"{one} runs converge with one stage, {two} with two."
+        )
+
+
+def toy_figure(data: ToyData) -> Figure:
+    """Nats and accuracy against steps: a column for each condition, a line for each seed."""
+    conditions = list(dict.fromkeys(run["condition"] for run in data.runs))
+    trainings = list(dict.fromkeys(run["training"] for run in data.runs))
+    with matplotlib.rc_context(figures.STYLE):
+        figure, axes = figures.new_figure(2, len(conditions), width=7.4, height=4.2)
+        for place, axis in enumerate(axes):
+            row, column = divmod(place, len(conditions))
+            metric = ("nats", "accuracy")[row]
+            floor = _FLOOR if metric == "nats" else 0.0
+            for run in data.runs:
+                if run["condition"] != conditions[column]:
+                    continue
+                kind = trainings.index(run["training"])
+                axis.plot(
+                    [point["step"] for point in run["curve"]],
+                    [max(point[metric], floor) for point in run["curve"]],
+                    color=figures.COLORS[kind], ls=("-", "--")[kind], lw=1.2, alpha=0.85,
+                )  # fmt: skip
+            axis.axvline(data.adapter_steps, color="#8a8a8a", lw=0.8, ls=":")
+            if metric == "nats":
+                axis.set_yscale("log")
+                axis.set_ylim(0.5 * _FLOOR, 100)
+                axis.set_yticks([1e-6, 1e-4, 1e-2, 1, 100])
+                axis.yaxis.set_major_formatter("{x:g}")
+                axis.axhline(CHANCE, color="#8a8a8a", lw=0.8, ls=":")
+                axis.set_title(conditions[column], fontsize=8)
+            else:
+                axis.set_ylim(-0.05, 1.05)
+                axis.set_xlabel("step")
+            if column == 0:
+                axis.set_ylabel(metric)
+            else:
+                axis.set_yticklabels([])
+            axis.grid()
+        handles = [
+            axes[0].plot([], [], color=figures.COLORS[kind], ls=("-", "--")[kind])[0]
+            for kind in range(len(trainings))
+        ]
+        figure.legend(handles, trainings, loc="outside upper center", ncols=2)
+        return figure
+
+
+def write_toy_report(folder: Path, data: ToyData) -> Path:
+    """Writes report.html, report.md and its figure into `folder`, returns the first path."""
+    rows, figure = summarize_toy(data.runs), toy_figure(data)
+    context = {
+        "data": data,
+        "rows": rows,
+        "verdict": list(toy_verdict(rows)),
+        "chance": CHANCE,
+        "converged": CONVERGED,
+    }
+    filters = {"each": _each}
+    return write_pages(folder, "studies/elm_toy/report", context, {"curves": figure}, filters)[0]
+
+
+def _each(values: Sequence[float | None]) -> str:
+    """A number for each seed; "no" where there is none."""
+    return ", ".join("no" if value is None else f"{value:.3g}" for value in values)

@@ -1,0 +1,1 @@
+"""Directions of tags against raters' orderings of films."""

@@ -1,0 +1,190 @@
+"""The report of concept activation vectors on real films: report.html, which stands alone, and
+report.md with its figure.
+
+Axis letters: A attributes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from eagle_jax.reports import figures
+from eagle_jax.reports.pages import write_pages
+from eagle_jax.reports.statistics import BootstrapSettings, Interval
+from eagle_jax.studies.soft_attributes.measures import mean_gamma
+
+Cell = Mapping[str, Any]
+_TAGGED = ("linear CAV", "ranking CAV")  # methods that need tags
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SoftAttributesReport:
+    """All that the report says; every field but bootstrap is JSON-able.
+
+    embeddings: name -> width. attributes: {"attribute", "num_pairs", "num_named", "num_tagged",
+    "num_tag_pairs", "tags"}. cells: as in `pipeline.soft_attribute_scores`. refused: embedding ->
+    method -> attribute -> why. facts: what was read and left out.
+    """
+
+    title: str
+    embeddings: Mapping[str, int]
+    attributes: Sequence[Mapping[str, Any]]
+    cells: Sequence[Cell]
+    refused: Mapping[str, Mapping[str, Mapping[str, str]]]
+    facts: Sequence[str]
+    min_positives: int
+    bootstrap: BootstrapSettings
+    settings: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+    @property
+    def columns(self) -> dict[str, dict[str, Cell]]:
+        """Title of each (method, embedding) -> attribute -> cell; without gamma no cell."""
+        found: dict[str, dict[str, Cell]] = {}
+        for cell in self.cells:
+            if cell["gamma"] is not None:
+                title = column_title(cell["method"], cell["embedding"])
+                found.setdefault(title, {})[cell["attribute"]] = cell
+        return found
+
+    @property
+    def common(self) -> list[str]:
+        """The attributes that every column has: only on these are means comparable."""
+        return [
+            row["attribute"] for row in self.attributes
+            if all(row["attribute"] in column for column in self.columns.values())
+        ]  # fmt: skip
+
+
+def column_title(method: str, embedding: str | None) -> str:
+    return method if embedding is None else f"{method}, {embedding}"
+
+
+def write_report(folder: Path, report: SoftAttributesReport) -> Path:
+    """Writes report.html, report.md and its figure into `folder`, returns the path of the first."""
+    means = mean_rows(report)
+    level = f"{report.bootstrap.confidence:.0%}".replace("%", " %")
+    context = {
+        "data": report,
+        "level": level,
+        "sentences": list(sentences(report)),
+        "means": means,
+        "columns": report.columns,
+    }
+    drawn = {"means": means_figure(means, level)}
+    return write_pages(folder, "studies/soft_attributes/report", context, drawn)[0]
+
+
+def mean_rows(report: SoftAttributesReport) -> list[dict[str, Any]]:
+    """For every column its mean gamma over the common attributes, and over all that it has."""
+    common = report.common
+    rows = []
+    for title, column in report.columns.items():
+        gammas = [cell["gamma"] for cell in column.values()]
+        rows.append({
+            "title": title,
+            "common": _mean([column[name]["gamma"] for name in common], report.bootstrap),
+            "all": _mean(gammas, report.bootstrap),
+            "num_attributes": len(gammas),
+            "num_above_zero": sum(gamma > 0 for gamma in gammas),
+        })  # fmt: skip
+    return rows
+
+
+def _mean(gammas: Sequence[float], bootstrap: BootstrapSettings) -> dict[str, Any] | None:
+    if len(gammas) < 2:
+        return None
+    return dataclasses.asdict(mean_gamma(gammas, bootstrap))
+
+
+def sentences(report: SoftAttributesReport) -> Iterator[str]:
+    """What the numbers say, paired over the attributes that two columns share."""
+    enough = [row for row in report.attributes if row["num_tagged"] >= report.min_positives]
+    by_name = sum(row["num_named"] >= report.min_positives for row in report.attributes)
+    yield (
+        f"{len(enough)} of {len(report.attributes)} attributes have {report.min_positives} or more "
+        f"tagged films; by their own names alone it would be {by_name}."
+    )
+    yield from _what_limits(report)
+    for embedding in report.embeddings:
+        linear, ranking, random, films, raters = (
+            column_title(method, embedding)
+            for method in (
+                *_TAGGED, "random direction", "orderings, new films", "orderings, new raters"
+            )
+        )  # fmt: skip
+        for better, worse in (
+            (linear, random), (linear, "popularity"), (ranking, random), (ranking, linear),
+            (films, linear), ("other raters", raters),
+        ):  # fmt: skip
+            difference = _difference(report, better, worse)
+            if difference is not None:
+                yield _said(better, worse, difference)
+
+
+def _what_limits(report: SoftAttributesReport) -> Iterator[str]:
+    """Tags against the orderings as labels in one embedding, beside the raters themselves."""
+    common = {row["title"]: row["common"] for row in mean_rows(report) if row["common"]}
+    for embedding in report.embeddings:
+        means = [
+            common.get(title) for title in (
+                *(column_title(method, embedding) for method in (*_TAGGED, "orderings, new films")),
+                "other raters",
+            )
+        ]  # fmt: skip
+        if all(means):
+            linear, ranking, films, raters = (f"{interval['mean']:.3f}" for interval in means)
+            yield (
+                f"{embedding}, common attributes: {linear} (linear) and {ranking} (ranking) with "
+                f"tags as labels, {films} with the orderings as labels, for films not trained on; "
+                f"other raters reach {raters}. What lies between the first two and the third is "
+                "the tags' doing, the rest the embedding's and the number of films'."
+            )
+
+
+def _difference(report: SoftAttributesReport, better: str, worse: str) -> Interval | None:
+    first, second = (report.columns.get(title, {}) for title in (better, worse))
+    both = [name for name in first if name in second]
+    if len(both) < 2:
+        return None
+    differences = [first[name]["gamma"] - second[name]["gamma"] for name in both]
+    return mean_gamma(differences, report.bootstrap)
+
+
+def _said(better: str, worse: str, difference: Interval) -> str:
+    verdict = "not told apart"
+    if difference.low > 0:
+        verdict = "above"
+    elif difference.high < 0:
+        verdict = "below"
+    return (
+        f"{better} against {worse}: {verdict}, mean difference of gamma {difference.mean:+.3f} "
+        f"[{difference.low:+.3f}, {difference.high:+.3f}] over {difference.num_values} attributes."
+    )
+
+
+def means_figure(means: Sequence[Mapping[str, Any]], level: str) -> Figure:
+    """Mean gamma over the common attributes with its interval, a line for each column."""
+    with matplotlib.rc_context(figures.STYLE):
+        figure, (axis,) = figures.new_figure(1, 1, width=7.4, height=0.9 + 0.3 * len(means))
+        kinds = list(dict.fromkeys(row["title"].rpartition(", ")[2] for row in means))
+        for place, row in enumerate(means):
+            if row["common"] is None:
+                continue
+            kind = kinds.index(row["title"].rpartition(", ")[2]) % len(figures.COLORS)
+            color = figures.COLORS[kind]
+            axis.plot([row["common"]["low"], row["common"]["high"]], [place] * 2, color=color, lw=2)
+            axis.plot(row["common"]["mean"], place, figures.MARKERS[kind], color=color, ms=6)
+        axis.axvline(0, color="#8a8a8a", lw=0.8)
+        axis.set_yticks(range(len(means)), [row["title"] for row in means])
+        axis.set_ylim(len(means) - 0.5, -0.5)
+        axis.tick_params(axis="y", length=0)
+        axis.grid(axis="x")
+        axis.set_xlabel(f"mean gamma with {level} interval")
+        return figure

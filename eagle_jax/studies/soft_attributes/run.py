@@ -1,0 +1,161 @@
+"""Concept activation vectors on real films: embeddings, fits, agreement with raters, a report.
+
+Stages `wals` (behavioral embeddings of all ratings), `sentences` (semantic ones, of overviews) and
+`gammas`; each is skipped when its folder is there and made of the same data and settings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from eagle_jax.base.provenance import provenance
+from eagle_jax.base.work_directory import StageFolder, WorkDirectory
+from eagle_jax.data.catalogue import Catalogue
+from eagle_jax.data.movielens import read_movielens
+from eagle_jax.data.prompts import parse_blocks
+from eagle_jax.data.soft_attributes import read_soft_attributes
+from eagle_jax.data.sources import fingerprint
+from eagle_jax.embeddings.sentences.encoder import load_sentence_encoder
+from eagle_jax.embeddings.wals import WALSSettings, fit_wals, rating_embeddings
+from eagle_jax.studies.soft_attributes.data import SoftAttributeData, gather
+from eagle_jax.studies.soft_attributes.report import SoftAttributesReport, write_report
+from eagle_jax.studies.soft_attributes.scores import (
+    ScoreSettings,
+    score_embedding,
+    score_without_embedding,
+)
+
+BEHAVIORAL, SEMANTIC = "WALS", "sentences"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SoftAttributesExperiment:
+    """movielens: folder of ratings, films and tags; orderings: the raters' file.
+
+    related_tags: attribute -> tags that are taken for it besides its own name.
+    """
+
+    title: str
+    movielens: str
+    texts_file: str
+    orderings: str
+    encoder: str  # folder of a sentence encoder
+    encoder_batch_size: int
+    wals: WALSSettings
+    related_tags: Mapping[str, tuple[str, ...]]
+    lower_per_positive: int
+    scores: ScoreSettings
+    seed: int
+
+
+def run_soft_attributes(experiment: SoftAttributesExperiment, workdir: Path) -> Path:
+    """Runs what is not done yet and returns the path of report.html."""
+    catalogue, loaded = read_movielens(
+        Path(experiment.movielens), Path(experiment.texts_file)
+    )
+    titles = {entity.entity_id: entity.title for entity in catalogue.entities}
+    orderings, ordered = read_soft_attributes(Path(experiment.orderings), titles)
+    data = gather(
+        catalogue, orderings, experiment.related_tags,
+        lower_per_positive=experiment.lower_per_positive, seed=experiment.seed,
+    )  # fmt: skip
+    work_directory = WorkDirectory(workdir)
+    embeddings, stages = _embed(experiment, catalogue, data, work_directory)
+    gammas = work_directory.stage(
+        "gammas",
+        {
+            "scores": experiment.scores, "related_tags": experiment.related_tags,
+            "lower_per_positive": experiment.lower_per_positive, "seed": experiment.seed,
+            "orderings": hashlib.sha256(Path(experiment.orderings).read_bytes()).hexdigest(),
+            "tags": hashlib.sha256(repr(catalogue.tags).encode()).hexdigest(),
+        },
+        stages,
+    )  # fmt: skip
+    if not gammas.is_complete():
+        _score(experiment.scores, embeddings, data, gammas)
+    report = SoftAttributesReport(
+        title=experiment.title,
+        embeddings={name: rows.shape[1] for name, rows in embeddings.items()},
+        attributes=[
+            {
+                "attribute": attribute,
+                "num_pairs": len(pairs.rater),
+                "num_named": data.num_named[attribute],
+                "num_tagged": int(data.has_tag[attribute].sum()),
+                "num_tag_pairs": len(data.tag_pairs[attribute].higher),
+                "tags": list(experiment.related_tags.get(attribute, ())),
+            }
+            for attribute, pairs in data.opinions.items()
+        ],
+        cells=gammas.read_json("cells.json"),
+        refused=gammas.read_json("refused.json"),
+        facts=[
+            f"MovieLens: {line}" for line in loaded.summary(3).splitlines()
+        ] + [f"Orderings: {line}" for line in ordered.summary(3).splitlines()]
+        + [
+            f"Films with any tag, which CAVs are fitted to: {data.num_tagged}; left out because "
+            f"nobody rated them: {data.num_unrated}"
+        ],
+        min_positives=experiment.scores.cav.min_positives,
+        bootstrap=experiment.scores.bootstrap,
+        settings=json.loads(json.dumps(dataclasses.asdict(experiment))),
+        provenance=provenance(),
+    )  # fmt: skip
+    return write_report(workdir, report)
+
+
+def _embed(
+    experiment: SoftAttributesExperiment, catalogue: Catalogue, data: SoftAttributeData,
+    work_directory: WorkDirectory,
+) -> tuple[dict[str, np.ndarray], list[StageFolder]]:
+    """The two embeddings of the films of `data`, and the stages they come from."""
+    source = {"catalogue": fingerprint(catalogue), "seed": experiment.seed}
+    wals = work_directory.stage("wals", source | {"wals": experiment.wals})
+    if not wals.is_complete():
+        output = fit_wals(catalogue.ratings, experiment.wals, jax.random.key(experiment.seed))
+        users, items = rating_embeddings(output)
+        wals.write_arrays("embeddings.npz", {"users": users, "items": items})
+        wals.finish()
+    encoder = load_sentence_encoder(
+        experiment.encoder, batch_size=experiment.encoder_batch_size
+    )
+    items = hashlib.sha256(data.items.tobytes()).hexdigest()
+    sentences = work_directory.stage(
+        "sentences", source | {"encoder": encoder.name, "items": items}
+    )
+    if not sentences.is_complete():
+        names = catalogue.entity_format.blocks
+        plots = [
+            parse_blocks(catalogue.entities[item].description, names, may_be_empty=True)["PLOT"]
+            for item in data.items
+        ]
+        sentences.write_arrays("embeddings.npz", {"items": encoder(plots)})
+        sentences.finish()
+    embeddings = {
+        BEHAVIORAL: wals.read_arrays("embeddings.npz")["items"][data.items],
+        SEMANTIC: sentences.read_arrays("embeddings.npz")["items"],
+    }
+    return embeddings, [wals, sentences]
+
+
+def _score(
+    settings: ScoreSettings, embeddings: Mapping[str, np.ndarray], data: SoftAttributeData,
+    stage: StageFolder,
+) -> None:
+    """Writes cells.json and refused.json; an embedding that is done is kept when interrupted."""
+    cells, refused = stage.chunk(0, lambda: score_without_embedding(data, settings)), {}
+    for index, (name, rows) in enumerate(embeddings.items(), start=1):
+        own, refused[name] = stage.chunk(
+            index, lambda name=name, rows=rows: score_embedding(name, rows, data, settings)
+        )
+        cells += own
+    stage.write_json("cells.json", cells)
+    stage.write_json("refused.json", refused)
+    stage.finish()

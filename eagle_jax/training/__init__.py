@@ -1,1 +1,0 @@
-"""Losses, optimisers and training loops."""

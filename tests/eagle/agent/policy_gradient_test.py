@@ -1,0 +1,101 @@
+"""The update against plain autodiff on whole sequences, and what it does with advantages."""
+
+from __future__ import annotations
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from eagle_jax.eagle.agent.policy_gradient import Experience, policy_gradient, update
+from eagle_jax.eagle.agent.state import init_agent
+from eagle_jax.language_model.generation import SamplingSettings
+from eagle_jax.language_model.sampling.sampling import token_log_probs
+
+SAMPLING = SamplingSettings(temperature=0.7, top_k=0, top_p=1.0, max_new_tokens=4)
+
+
+def _plain_gradient(toy, params, batch, advantages):
+    """Of -mean(A log pi), by scoring whole sequences: another path through the model."""
+
+    def loss_fn(params):
+        scores = token_log_probs(
+            toy.model.config, params, batch.tokens, batch.mask, SAMPLING.temperature
+        )
+        of_action = np.zeros(scores.shape, bool)
+        of_action[:, -batch.action_mask.shape[1] :] = batch.action_mask
+        return -jnp.mean(advantages * jnp.sum(jnp.where(of_action, scores, 0.0), axis=1))
+
+    return jax.grad(loss_fn)(params)
+
+
+@pytest.mark.parametrize("minibatch_size", [6, 4])  # 4: the last minibatch is half padding
+def test_gradient_is_that_of_the_plain_loss(toy, played, minibatch_size, make_settings):
+    _, generations, batch = played
+    params = toy.model.params
+    advantages = jnp.array([1.0, -2.0, 0.5, 3.0, -1.0, 0.0])
+    settings = make_settings(minibatch_size=minibatch_size, kl_coefficient=0.5, policy=SAMPLING)
+    gradient_fn = jax.jit(functools.partial(policy_gradient, toy.model.config, settings))
+    gradients, metrics = gradient_fn({}, params, params, batch, advantages)
+    # At the reference the divergence is 0, and so is its gradient.
+    np.testing.assert_allclose(metrics["policy/kl"], 0.0, atol=1e-6)
+    expected = _plain_gradient(toy, params, batch, advantages)
+    chex.assert_trees_all_close(gradients, expected, atol=2e-5, rtol=1e-3)
+    lengths = [len(generation.token_ids) for generation in generations]
+    np.testing.assert_allclose(metrics["policy/action_tokens"], np.mean(lengths), rtol=1e-6)
+    assert 0.0 < metrics["policy/entropy"] < np.log(toy.model.config.vocab_size)
+
+
+def test_first_update_follows_the_rewards_less_their_mean(toy, played, make_settings):
+    """V begins as the mean reward: with discount 1 and lambda 1, A = R - mean R at every step.
+
+    Rewards 1, 2, 6 have mean 3: the advantages are -2, -2, -1, -1, 3, 3.
+    """
+    batch, params = played[2], toy.model.params
+    settings = make_settings(
+        horizon=2, gae_lambda=1.0, kl_coefficient=0.0, normalize_advantages=False,
+        max_gradient_norm=0.01, policy=SAMPLING,
+    )  # fmt: skip
+    features = np.random.default_rng(0).normal(size=(3, 2, 5)).astype(np.float32)
+    experience = Experience(batch, features, np.array([1.0, 2.0, 6.0], np.float32))
+    state = init_agent(params, 5, settings, jax.random.key(0))
+    state, metrics = update(toy.model.config, settings, {}, params, state, experience)
+
+    gradients = _plain_gradient(
+        toy, params, batch, jnp.array([-2.0, -2.0, -1.0, -1.0, 3.0, 3.0])
+    )
+    np.testing.assert_allclose(
+        metrics["policy/gradient_norm"], optax.tree.norm(gradients), rtol=1e-3
+    )
+    # Adam's first step has the size of the learning rate and the sign of the gradient.
+    moved = jax.tree.map(lambda new, old: (new - old) / 3e-3, state.trainable, params)
+    norm = optax.tree.norm(gradients)
+    clear = jax.tree.map(lambda g: jnp.abs(g) > 0.01 * norm, gradients)
+    wanted = jax.tree.map(lambda g, keep: jnp.where(keep, -jnp.sign(g), 0.0), gradients, clear)
+    moved = jax.tree.map(lambda m, keep: jnp.where(keep, m, 0.0), moved, clear)
+    chex.assert_trees_all_close(moved, wanted, atol=1e-2)
+    # The baseline predicts nothing yet; its loss is half the variance of standardised returns.
+    np.testing.assert_allclose(metrics["value/explained_variance"], 0.0, atol=1e-5)
+    np.testing.assert_allclose(metrics["value/loss"], 0.5, rtol=1e-5)
+    assert int(state.step) == 1
+    np.testing.assert_allclose(state.return_statistics.mean, 3.0)
+    np.testing.assert_allclose(state.feature_statistics.mean, features.mean((0, 1)), atol=1e-6)
+
+
+def test_value_network_learns_to_predict_the_reward(toy, played, make_settings):
+    settings = make_settings(
+        horizon=2, value_updates=50, policy_learning_rate=0.0, policy=SAMPLING
+    )
+    features = np.random.default_rng(0).normal(size=(3, 2, 5)).astype(np.float32)
+    rewards = np.array([100.0, 200.0, 600.0], np.float32)  # the scale must not matter
+    state = init_agent(toy.model.params, 5, settings, jax.random.key(0))
+    for _ in range(4):
+        state, metrics = update(
+            toy.model.config, settings, {}, toy.model.params, state,
+            Experience(played[2], features, rewards),
+        )  # fmt: skip
+    assert metrics["value/explained_variance"] > 0.9

@@ -1,0 +1,136 @@
+"""Laws of the environment: what it sees, what malformed output changes, what is counted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from eagle_jax.data.prompts import COMPACT, MOVIE, MalformedText, render_blocks
+from eagle_jax.eagle.environment import LLMEnvironment, Start, read_actions
+from eagle_jax.language_model.generation import Generation, SamplingSettings, parse_generation
+
+SAMPLING = SamplingSettings(temperature=0.5, top_k=0, top_p=1.0, max_new_tokens=20)
+TEXT = render_blocks(
+    {"PLOT": "a dog runs.", "REASONS_TO_LIKE": "the dog.", "REASONS_TO_DISLIKE": "the run."}
+)
+REWRITTEN = "a cat runs. #END_PLOT #BEGIN_REASONS_TO_LIKE the cat. #END_REASONS_TO_LIKE " \
+    "#BEGIN_REASONS_TO_DISLIKE the run."  # fmt: skip
+
+
+def written(text, stop_reason="stop"):
+    return Generation(text=text, token_ids=None, log_probs=None, stop_reason=stop_reason)
+
+
+class Recorder:
+    """Answers with the given generations in turn and keeps what it was asked."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.asked = []
+
+    def generate(self, prompts, sampling, seed):
+        self.asked.append(([prompt.text for prompt in prompts], sampling, seed))
+        return [self.answers.pop(0) for _ in prompts]
+
+
+def make_environment(*answers):
+    generator = Recorder(*answers)
+    return generator, LLMEnvironment(
+        generator=generator, book=COMPACT, entity_format=MOVIE, sampling=SAMPLING
+    )
+
+
+def reset(environment, count):
+    return environment.reset([Start(i, 10 + i, TEXT, f"secret{i}") for i in range(count)])
+
+
+def test_reset_keeps_the_starts():
+    _, environment = make_environment()
+    state = reset(environment, 2)[1]
+    assert (state.entity_index, state.user_index, state.step) == (1, 11, 0)
+    assert (state.description, state.profile, state.malformed) == (TEXT, "secret1", ())
+
+
+def test_step_rewrites_in_one_call_and_sees_no_profile():
+    generator, environment = make_environment(written(REWRITTEN), written(f"  {REWRITTEN} "))
+    after = environment.step(reset(environment, 2), ["make it a cat.", "a cat!"], seed=3)
+    (texts, sampling, seed), = generator.asked  # one batch
+    assert sampling == SAMPLING and seed == 3
+    for text, action in zip(texts, ["make it a cat.", "a cat!"], strict=True):
+        assert TEXT in text and action in text
+        assert "secret" not in text and "USER_PROFILE" not in text
+    # Canonical, whatever the white space of the model.
+    assert {state.description for state in after} == {TEXT.replace("dog", "cat")}
+    assert [state.step for state in after] == [1, 1]
+    assert all(state.malformed == () for state in after)
+    assert environment.num_calls == 2
+
+
+@pytest.mark.parametrize(
+    "output, reason",
+    [
+        (written(REWRITTEN, "length"), "environment:length"),
+        (written("a cat runs."), "environment:missing_block"),
+        (written(f"{REWRITTEN} #BEGIN_PLOT"), "environment:wrong_markers"),
+        (written(REWRITTEN.replace("the cat.", "")), "environment:empty_block"),
+        (written(REWRITTEN.replace("#BEGIN_REASONS_TO_LIKE", "and #BEGIN_REASONS_TO_LIKE")),
+         "environment:text_outside_blocks"),
+    ],
+)  # fmt: skip
+def test_malformed_output_leaves_the_text_and_is_noted(output, reason):
+    _, environment = make_environment(output, written(REWRITTEN))
+    bad, good = environment.step(reset(environment, 2), ["a", "b"], seed=0)
+    assert (bad.description, bad.malformed, bad.step) == (TEXT, (reason,), 1)
+    assert (good.malformed, good.step) == ((), 1)
+    assert environment.num_calls == 2  # a call is a call, whatever came of it
+
+
+def test_reasons_add_up_over_steps():
+    _, environment = make_environment(written("x"), written(REWRITTEN), written("", "length"))
+    states = reset(environment, 1)
+    for seed in range(3):
+        states = environment.step(states, ["act"], seed)
+    assert states[0].malformed == ("environment:missing_block", "environment:length")
+    assert states[0].step == 3 and "cat" in states[0].description
+
+
+def test_no_action_costs_no_call():
+    generator, environment = make_environment(written(REWRITTEN))
+    states = reset(environment, 3)
+    after = environment.step(states, [None, "a cat", None], seed=0)
+    assert environment.num_calls == 1 and len(generator.asked[0][0]) == 1
+    assert [state.description == TEXT for state in after] == [True, False, True]
+    assert [state.step for state in after] == [1, 1, 1]
+    environment.step(after, [None, None, None], seed=1)
+    assert environment.num_calls == 1 and len(generator.asked) == 1  # not even an empty batch
+
+
+def test_states_and_actions_must_match():
+    _, environment = make_environment()
+    with pytest.raises(ValueError):
+        environment.step(reset(environment, 2), [None], seed=0)
+
+
+@pytest.mark.parametrize(
+    "generation, action, reason",
+    [
+        (written(" make it  a cat. "), "make it a cat.", None),
+        (written("make it a", "length"), None, "action:length"),
+        (written("  "), None, "action:empty_block"),
+        (written("make #BEGIN_PLOT it"), None, "action:wrong_markers"),
+    ],
+)
+def test_actions_are_read_in_one_place(generation, action, reason):
+    _, environment = make_environment()
+    states, actions = read_actions(reset(environment, 1), [generation])
+    assert actions == [action]
+    assert states[0].malformed == ((reason,) if reason else ())
+    assert states[0].description == TEXT and states[0].step == 0
+
+
+def test_parse_generation_raises_the_kind():
+    with pytest.raises(MalformedText, match="missing_block"):
+        parse_generation(written("only a plot"), MOVIE.blocks)
+    blocks = parse_generation(written(REWRITTEN), MOVIE.blocks)
+    assert list(blocks) == list(MOVIE.blocks)
+    assert np.all([content for content in blocks.values()])

@@ -1,0 +1,225 @@
+"""Episodes become records, budgets are equal, and best-of-N keeps the best: worked by hand.
+
+The world: a note is a row of digits, an action appends one digit, and a note's utility for user u
+is the sum of its digits, minus u. An action of "x" is malformed; the environment spoils a "9".
+"""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from eagle_jax.data.prompts import COMPACT, EntityFormat, render_blocks
+from eagle_jax.eagle.environment import LLMEnvironment, Rewrite, Start
+from eagle_jax.eagle.evaluation.episodes import (
+    EpisodeRecord,
+    Score,
+    equal_call_episodes,
+    evaluate_anchor,
+    evaluate_best_of_n,
+    evaluate_policy,
+    evaluate_texts,
+)
+from eagle_jax.embeddings.utility import UtilityTerms
+from eagle_jax.language_model.generation import Generation, SamplingSettings
+
+NOTE = EntityFormat(noun="note", blocks=("NOTE",), action_categories=("any",))
+STARTS = [Start(i, 10 + i, render_blocks({"NOTE": f"1 {i}"}), f"profile {i}") for i in range(5)]
+
+
+def generation(text, stop_reason="stop"):
+    return Generation(text=text, token_ids=None, log_probs=None, stop_reason=stop_reason)
+
+
+class Appender:
+    """The note, then the action; no closing marker where the action is a 9."""
+
+    def generate(self, prompts, sampling, seed):
+        generations = []
+        for prompt in prompts:
+            note = prompt.text.split("#BEGIN_NOTE ")[1].split(" #END_NOTE")[0]
+            action = prompt.text.split("#BEGIN_ACTION ")[1].split(" #END_ACTION")[0]
+            reason = "length" if action == "9" else "stop"
+            generations.append(generation(f"{note} {action}", reason))
+        return generations
+
+
+def make_environment():
+    sampling = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=8)
+    return LLMEnvironment(
+        generator=Appender(), book=COMPACT, entity_format=NOTE, sampling=sampling
+    )
+
+
+def digits(texts):
+    words = [[word for word in text.split() if word.lstrip("-").isdigit()] for text in texts]
+    return np.array([sum(map(int, of_text)) for of_text in words])
+
+
+def score(texts, users):
+    total = digits(texts).astype(np.float64)
+    return UtilityTerms(total - users, total, np.zeros(len(texts)), 0.5 * total)
+
+
+def held_out_score(texts, users):
+    terms = score(texts, users)
+    return terms._replace(utility=-terms.utility)
+
+
+SCORES = {"train": score, "held_out": held_out_score}
+
+
+def embed(texts):
+    return np.stack([digits(texts), np.ones(len(texts))], axis=1)
+
+
+def scripted(*actions):
+    """The same action for all episodes, one for each step."""
+
+    def policy_fn(states, seed):
+        return [generation(actions[state.step], "length" if actions[state.step] == "x" else "stop")
+                for state in states]  # fmt: skip
+
+    return policy_fn
+
+
+def random_policy(states, seed):
+    rng = np.random.default_rng(seed)
+    return [generation(str(rng.integers(-8, 9))) for _ in states]
+
+
+def test_a_policys_record_by_hand():
+    environment = make_environment()
+    records = evaluate_policy(
+        "p", scripted("4", "x", "9", "2"), environment, STARTS, 4, 0, SCORES, embed, 2
+    )
+    assert [record.pair for record in records] == [(i, 10 + i) for i in range(5)]
+    record = records[3]  # starts at 1 + 3 for user 13
+    notes = ["1 3 4", "1 3 4", "1 3 4", "1 3 4 2"]  # x is no action, 9 is spoiled
+    assert [step.description for step in record.steps] == [
+        render_blocks({"NOTE": note}) for note in notes
+    ]
+    assert [step.action for step in record.steps] == ["4", None, "9", "2"]
+    assert record.malformed == {"action:length": 1, "environment:length": 1}
+    assert [step.malformed for step in record.steps] == [
+        (), ("action:length",), ("environment:length",), ()
+    ]  # fmt: skip
+    assert (record.num_steps, record.environment_calls) == (4, 3)
+    assert environment.num_calls == sum(record.environment_calls for record in records)
+    assert record.scores["train"][0] == Score(
+        utility=4.0 - 13.0, user_term=4.0, neighbor_distance_term=2.0
+    )
+    assert [s.utility for s in record.scores["train"]] == [-9.0, -5.0, -5.0, -5.0, -3.0]
+    assert record.scores["held_out"][-1].utility == 3.0
+    assert record.distance == 6.0
+    assert record.final_text == record.steps[-1].description
+
+
+def test_anchor_is_its_own_final_text():
+    for record in evaluate_anchor("anchor", STARTS, 0, SCORES, embed):
+        assert record.steps == () and record.final_text == record.anchor
+        assert (record.distance, record.environment_calls, record.num_steps) == (0.0, 0, 0)
+        assert len(record.scores["train"]) == len(record.scores["held_out"]) == 1
+
+
+def test_texts_that_nobody_rewrote_cost_no_call_and_malformed_ones_are_counted():
+    texts = [Rewrite(render_blocks({"NOTE": f"1 {i} 4"}), None) for i in range(4)]
+    texts.append(Rewrite(STARTS[4].description, "decoder:length"))
+    records = evaluate_texts("texts", STARTS, texts, 0, SCORES, embed)
+    assert [r.environment_calls for r in records] == [0] * 5 and records[0].num_steps == 1
+    assert [r.scores["train"][-1].utility for r in records] == [-5, -5, -5, -5, 5 - 14]
+    assert [r.distance for r in records] == [4, 4, 4, 4, 0]
+    assert records[4].malformed == {"decoder:length": 1} and not records[0].malformed
+    assert EpisodeRecord.from_json(json.loads(json.dumps(records[4].to_json()))) == records[4]
+
+
+def test_best_of_n_keeps_the_best_text_seen_on_the_way():
+    environment = make_environment()
+    arguments = (environment, STARTS[:1], 4, 2, 0, SCORES, embed, 3)
+    (record,) = evaluate_best_of_n("b", scripted("4", "2", "-5", "1"), *arguments)
+    assert [step.action for step in record.steps] == ["4", "2"]
+    assert record.scores["train"][-1].utility == 1 + 0 + 4 + 2 - 10
+    assert len(record.scores["held_out"]) == 3
+    assert (record.num_steps, record.environment_calls) == (8, 8)
+    (record,) = evaluate_best_of_n("b", scripted("-1", "x", "0", "1"), *arguments)
+    assert record.steps == () and record.malformed == {"action:length": 2}
+
+
+def test_best_of_n_is_never_below_the_anchor_nor_below_the_policys_own_last_text():
+    runs = {n: evaluate_best_of_n("b", random_policy, make_environment(), STARTS, 3, n, 7,
+                                  SCORES, embed, 4) for n in (1, 16)}  # fmt: skip
+    for records in runs.values():
+        for record in records:
+            assert record.scores["train"][-1].utility >= record.scores["train"][0].utility
+    best = {n: np.mean([r.scores["train"][-1].utility for r in rs]) for n, rs in runs.items()}
+    assert best[16] > best[1]
+    last = evaluate_policy("p", random_policy, make_environment(), STARTS, 3, 7, SCORES, embed, 4)
+    for policy, kept in zip(last, runs[1], strict=True):  # the same episodes, for N = 1
+        assert kept.scores["train"][-1].utility >= policy.scores["train"][-1].utility
+        assert all(step in policy.steps for step in kept.steps)
+
+
+def test_same_seed_same_records_and_another_seed_others():
+    first, again, other = (
+        evaluate_policy("p", random_policy, make_environment(), STARTS, 3, seed, SCORES, embed, 2)
+        for seed in (3, 3, 4)
+    )
+    assert first == again and first != other
+
+
+def test_records_survive_json():
+    environment = make_environment()
+    records = evaluate_policy(
+        "p", scripted("4", "x"), environment, STARTS, 2, 0, SCORES, embed, 9
+    )
+    rows = json.loads(json.dumps([record.to_json() for record in records]))
+    assert [EpisodeRecord.from_json(row) for row in rows] == records
+
+
+def test_a_text_is_scored_once_for_each_user():
+    asked = []
+
+    def counting(texts, users):
+        asked.extend(zip(texts, users.tolist(), strict=True))
+        return score(texts, users)
+
+    policy_fn, scores = scripted("x", "x", "4"), {"train": counting}
+    evaluate_policy("p", policy_fn, make_environment(), STARTS, 3, 0, scores, embed, 9)
+    assert len(asked) == len(set(asked)) == 2 * len(STARTS)
+
+
+def test_a_utility_that_is_not_finite_is_refused():
+    def broken(texts, users):
+        return score(texts, users)._replace(user_term=np.full(len(texts), math.nan))
+
+    with pytest.raises(ValueError, match="row 'anchor', encoder 'held_out', user 10"):
+        evaluate_anchor("anchor", STARTS, 0, {"train": score, "held_out": broken}, embed)
+
+
+@pytest.mark.parametrize(
+    "calls, training, evaluated, horizon, expected",
+    [
+        (5, 0, 200, 1, 5),  # five episodes of one step for one of five
+        (5, 0, 200, 5, 1),
+        (5, 24_000, 200, 5, 25),  # 120 training calls for each evaluated episode: 125 / 5
+        (5, 24_001, 200, 5, 26),  # rounded up, in best-of-N's favour
+        (5, 0, 200, 3, 2),
+    ],
+)
+def test_equal_call_budgets(calls, training, evaluated, horizon, expected):
+    num_episodes = equal_call_episodes(
+        calls_per_episode=calls,
+        training_calls=training,
+        num_evaluated=evaluated,
+        best_of_n_horizon=horizon,
+    )
+    assert num_episodes == expected
+    assert num_episodes * horizon * evaluated >= calls * evaluated + training
+
+
+def test_budgets_without_episodes_are_refused():
+    with pytest.raises(ValueError, match="num_evaluated \\(0\\)"):
+        equal_call_episodes(
+            calls_per_episode=5, training_calls=0, num_evaluated=0, best_of_n_horizon=1
+        )

@@ -1,0 +1,127 @@
+"""The rater form: what it shows, what it hides, what is refused, and worked scores."""
+
+import numpy as np
+import pytest
+
+from eagle_jax.data.prompts import COMPACT, MOVIE, PRODUCT, MalformedText, rater_prompt
+from eagle_jax.eagle.evaluation.rater_form import (
+    blind_order,
+    parse_rater_answers,
+    place_blind,
+    rater_form,
+    score_answers,
+)
+
+TEXT_A = (
+    "#BEGIN_PLOT a thief repents #END_PLOT #BEGIN_REASONS_TO_LIKE it is warm #END_REASONS_TO_LIKE"
+    " #BEGIN_REASONS_TO_DISLIKE it is slow #END_REASONS_TO_DISLIKE"
+)
+TEXT_B = TEXT_A.replace("thief repents", "robot learns to paint")
+ANSWERS = "#BEGIN_ANSWERS 1 A 2 A 3 4 4 2 5 4 6 3 7 2 8 B 9 2 10 2 11 A #END_ANSWERS"
+
+
+def test_form_shows_both_texts_the_profile_and_eleven_questions():
+    form = rater_form(MOVIE, TEXT_A, TEXT_B, "likes slow comedies")
+    lines = form.splitlines()
+    assert lines.index("Plot: a thief repents") < lines.index("Plot: a robot learns to paint")
+    assert lines.count("Reasons to like: it is warm") == 2
+    assert "likes slow comedies" in lines
+    assert [line.split(".")[0] for line in lines if "? (" in line or ". (" in line] == [
+        str(number) for number in range(1, 12)
+    ]
+    assert "film" in form and "product" in rater_form(
+        PRODUCT, *(text.replace("PLOT", "DESCRIPTION") for text in (TEXT_A, TEXT_B)), "x"
+    )
+
+
+def test_form_is_blind():
+    # Swapping the texts swaps two lines and nothing else: nothing says which was generated.
+    form = rater_form(MOVIE, *place_blind(TEXT_A, TEXT_B, "A"), "likes art")
+    swapped = rater_form(MOVIE, *place_blind(TEXT_A, TEXT_B, "B"), "likes art")
+    assert form != swapped and sorted(form.splitlines()) == sorted(swapped.splitlines())
+
+
+def test_form_of_a_malformed_text_is_refused():
+    with pytest.raises(MalformedText) as error:
+        rater_form(MOVIE, TEXT_A, "no blocks", "x")
+    assert error.value.reason == "missing_block"
+
+
+def test_order_is_random_and_reproducible():
+    labels = [blind_order(7, i) for i in range(400)]
+    assert labels == [blind_order(7, i) for i in range(400)]
+    assert labels != [blind_order(8, i) for i in range(400)]
+    assert abs(labels.count("A") - 200) < 40  # standard deviation 10
+    with pytest.raises(ValueError, match="'C'"):
+        place_blind("x", "y", "C")
+
+
+def test_answers_are_read_back():
+    answers = parse_rater_answers(ANSWERS)
+    assert answers == {
+        1: "A", 2: "A", 3: 4, 4: 2, 5: 4, 6: 3, 7: 2, 8: "B", 9: 2, 10: 2, 11: "A"
+    }
+    assert parse_rater_answers(ANSWERS.replace(" A", " a").replace(" B", " b")) == answers
+
+
+def test_answers_to_the_models_prompt_are_read_back():
+    prompt = rater_prompt(COMPACT, TEXT_A, TEXT_B, "likes art")
+    completion = ANSWERS.removeprefix(prompt.opening)
+    assert prompt.text.endswith(prompt.opening) and completion.endswith(prompt.stop[0])
+    assert parse_rater_answers(prompt.opening + completion)[8] == "B"
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        (ANSWERS.removesuffix("#END_ANSWERS"), "missing_block"),
+        (ANSWERS + " thanks", "text_outside_blocks"),
+        ("#BEGIN_ANSWERS #END_ANSWERS", "empty_block"),
+        (ANSWERS.replace(" 11 A", ""), "missing_answers"),
+        (ANSWERS.replace("11 A", "11 A 12 A"), "missing_answers"),
+        (ANSWERS.replace("10 2", "9 2"), "wrong_question"),
+        (ANSWERS.replace("2 A 3 4", "3 4 2 A"), "wrong_question"),
+        (ANSWERS.replace("1 A 2", "1 C 2"), "not_a_choice"),
+        (ANSWERS.replace("8 B", "8 4"), "not_a_choice"),
+        (ANSWERS.replace("5 4", "5 6"), "not_a_score"),
+        (ANSWERS.replace("5 4", "5 4.5"), "not_a_score"),
+        (ANSWERS.replace("5 4", "5 \u0664"), "not_a_score"),  # a digit, but not one of ours
+    ],
+)
+def test_malformed_answers_are_typed(text, reason):
+    with pytest.raises(MalformedText) as error:
+        parse_rater_answers(text)
+    assert error.value.reason == reason
+
+
+def test_scores_of_the_generated_text():
+    answers = parse_rater_answers(ANSWERS)  # user A, rater B, different 4, scores 4 > 2
+    as_a, as_b = score_answers(answers, "A"), score_answers(answers, "B")
+    assert (as_a.user_utility, as_a.rater_utility) == (1.0, 0.0)
+    assert (as_b.user_utility, as_b.rater_utility) == (0.0, 1.0)
+    assert as_a.distance_score == as_b.distance_score == 0.75  # (4 - 1) / 4
+
+
+@pytest.mark.parametrize(
+    "second, score_a, score_b, consistency",
+    [("A", 4, 2, 1.0), ("A", 3, 3, 0.75), ("A", 1, 2, 0.5), ("B", 4, 2, 0.5), ("B", 1, 5, 0.0)],
+)
+def test_consistency_of_questions_one_to_four(second, score_a, score_b, consistency):
+    answers = parse_rater_answers(ANSWERS) | {2: second, 3: score_a, 4: score_b}
+    assert score_answers(answers, "A").consistency == consistency
+    assert score_answers(answers, "B").consistency == consistency
+
+
+def test_shares_over_forms_do_not_depend_on_where_the_generated_text_stood():
+    # A rater who always prefers the generated text scores 1 in any order.
+    scores = []
+    for i in range(20):
+        label = blind_order(3, i)
+        other = "B" if label == "A" else "A"
+        answers = parse_rater_answers(
+            f"#BEGIN_ANSWERS 1 {label} 2 {label} 3 3 4 3 5 5 6 3 7 3 8 {other} 9 1 10 1 11 A"
+            " #END_ANSWERS"
+        )
+        scores.append(score_answers(answers, label))
+    assert np.mean([score.user_utility for score in scores]) == 1.0
+    assert np.mean([score.rater_utility for score in scores]) == 0.0

@@ -1,0 +1,218 @@
+"""Table rows and comparisons, worked by hand."""
+
+import dataclasses
+import math
+
+import pytest
+
+from eagle_jax.data.catalogue import EditOutcome
+from eagle_jax.data.prompts import MalformedText
+from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, Score, Step
+from eagle_jax.eagle.evaluation.table import COLUMNS, compare, malformed_counts, summarize
+from eagle_jax.reports.statistics import BootstrapSettings, bootstrap_interval
+
+BOOTSTRAP = BootstrapSettings(num_resamples=500, confidence=0.95, seed=0)
+
+
+def record(row, pair, anchor, final, held_out=(0.0, 0.0), seed=0, steps=2, **changes):
+    def path(first, last):
+        values = [first, *([0.0] * (steps - 1)), last] if steps else [first]
+        return tuple(
+            Score(utility=v, user_term=v / 2, neighbor_distance_term=v / 4) for v in values
+        )
+
+    base = EpisodeRecord(
+        row=row, seed=seed, entity_index=pair, user_index=pair, anchor="a", profile="p",
+        steps=tuple(Step(action="b", description="b", malformed=()) for _ in range(steps)),
+        scores={"train": path(anchor, final), "held_out": path(*held_out)},
+        distance=1.0, num_steps=steps, environment_calls=steps, malformed={}, rater=None,
+    )  # fmt: skip
+    return dataclasses.replace(base, **changes)
+
+
+def means(row):
+    return {name: cell and cell["mean"] for name, cell in row["cells"].items()}
+
+
+def test_a_row_by_hand():
+    records = [
+        record("r", 0, 1.0, 3.0, held_out=(1.0, 0.5)),
+        record("r", 1, 2.0, 1.0, held_out=(1.0, 2.0), malformed={"action:length": 1}),
+    ]
+    (row,) = summarize({"r": records}, BOOTSTRAP, best_reachable={(0, 0): 4.0, (1, 1): 4.0})
+    assert (row["num_episodes"], row["num_pairs"], row["num_seeds"]) == (2, 2, 1)
+    got = means(row)
+    assert got["train/utility"] == 2.0
+    assert got["train/user_term"] == 1.0
+    assert got["train/neighbor_distance_term"] == 0.5
+    assert got["train/gain"] == 0.5  # (2 - 1) / 2
+    assert got["train/improved_share"] == 0.5
+    assert got["train/gain_if_better"] == 1.0  # (2 + 0) / 2
+    assert got["train/reachable_share"] == pytest.approx(0.2)  # 0.5 / ((3 + 2) / 2)
+    assert got["held_out/gain"] == 0.25  # (-0.5 + 1) / 2
+    assert got["held_out/gain_if_better"] == -0.25  # the training encoder offers the first only
+    assert got["well_formed_share"] == 0.75  # (1 + 1/2) / 2
+    assert got["environment_calls"] == 2.0
+    assert got["followed_share"] is None  # no oracle
+    assert set(row["cells"]) == {column.name for column in COLUMNS}
+
+
+def test_pairs_are_the_unit_and_seeds_are_averaged_inside():
+    records = [
+        record("r", pair, 0.0, pair + seed, seed=seed) for pair in range(6) for seed in (0, 2)
+    ]
+    (row,) = summarize({"r": records}, BOOTSTRAP)
+    assert (row["num_pairs"], row["num_seeds"]) == (6, 2)
+    expected = bootstrap_interval([pair + 1.0 for pair in range(6)], BOOTSTRAP)
+    cell = row["cells"]["train/utility"]
+    assert (cell["mean"], cell["low"], cell["high"]) == (expected.mean, expected.low, expected.high)
+    assert cell["low"] < cell["mean"] < cell["high"]
+
+
+def test_an_anchor_has_no_steps_to_measure():
+    records = [record("anchor", pair, 1.0, 1.0, steps=0) for pair in (0, 1)]
+    (row,) = summarize({"anchor": records}, BOOTSTRAP)
+    got = means(row)
+    assert got["well_formed_share"] is None
+    assert (got["train/gain"], got["train/improved_share"], got["environment_calls"]) == (0, 0, 0)
+
+
+class Oracle:
+    """Texts are single letters; "?" cannot be read; an action names the letter it wants."""
+
+    def judge_edit(self, before, action, after):
+        if after == "?":
+            return EditOutcome(well_formed=False, followed=False, kept=0.0)
+        if before == "?":
+            raise MalformedText("missing_slot", before)
+        return EditOutcome(well_formed=True, followed=after == action, kept=0.5)
+
+
+def test_edits_are_judged_where_the_world_can_read():
+    steps = (
+        Step(action="b", description="b", malformed=()),  # followed
+        Step(action=None, description="b", malformed=("action:length",)),  # not an edit
+        Step(action="c", description="?", malformed=()),  # not followed, and nothing kept
+        Step(action="d", description="d", malformed=()),  # starts from what cannot be read
+    )
+    first = record("r", 0, 0.0, 1.0, steps=4)
+    records = [
+        dataclasses.replace(first, steps=steps),
+        dataclasses.replace(first, entity_index=1, steps=(*steps[:3], steps[2])),
+    ]
+    (row,) = summarize({"r": records}, BOOTSTRAP, oracle=Oracle())
+    got = means(row)
+    assert got["followed_share"] == 0.5
+    assert got["kept_share"] == 0.25
+    assert got["readable_share"] == 0.5
+
+
+def test_reachable_share_needs_every_pair_and_finite_numbers():
+    records = {"r": [record("r", pair, 1.0, 2.0) for pair in (0, 1)]}
+    with pytest.raises(ValueError, match=r"row 'r'.*\(1, 1\)"):
+        summarize(records, BOOTSTRAP, best_reachable={(0, 0): 3.0})
+    with pytest.raises(ValueError, match="row 'r'.*not finite"):
+        summarize(records, BOOTSTRAP, best_reachable={(0, 0): 3.0, (1, 1): math.nan})
+    (row,) = summarize(records, BOOTSTRAP, best_reachable={(0, 0): 1.0, (1, 1): 1.0})
+    assert row["cells"]["train/reachable_share"] is None  # nothing to gain
+
+
+def test_nan_is_refused_with_row_and_column():
+    records = {"r": [record("r", 0, 1.0, 2.0), record("r", 1, 1.0, 2.0, distance=math.nan)]}
+    with pytest.raises(ValueError, match="row 'r', column 'distance'"):
+        summarize(records, BOOTSTRAP)
+
+
+def test_comparisons_pair_the_starts_and_say_what_is_separated():
+    offsets = [0.0, 10.0, 20.0, 30.0]
+    records = {
+        "high": [record("high", i, 0.0, 100.0 + x) for i, x in enumerate(offsets)],
+        "low": [record("low", i, 0.0, x) for i, x in enumerate(offsets)],
+        # one more than "low" at every start: surely higher, though the rows' intervals overlap
+        "near": [record("near", i, 0.0, x + 1.0) for i, x in reversed(list(enumerate(offsets)))],
+    }
+    rows = compare(records, [("high", "low"), ("near", "low"), ("low", "near")], BOOTSTRAP)
+    train = [row for row in rows if row["encoder"] == "train"]
+    assert [row["separated"] for row in train] == [True, False, False]
+    assert train[1]["difference"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
+    assert train[2]["difference"]["high"] == -1.0
+    held_out = [row for row in rows if row["encoder"] == "held_out"]
+    assert [row["difference"]["mean"] for row in held_out] == [0.0, 0.0, 0.0]
+    assert not any(row["separated"] for row in held_out)
+    with pytest.raises(ValueError, match="'high' and 'other'.*same starts"):
+        compare({**records, "other": records["low"][:3]}, [("high", "other")], BOOTSTRAP)
+
+
+def test_comparisons_use_the_intervals_of_the_table():
+    records = {
+        name: [record(name, i, 0.0, scale * i) for i in (4, 2, 0, 1, 3)]
+        for name, scale in (("a", 1.0), ("b", 2.0))
+    }
+    table = {row["row"]: row["cells"]["train/utility"] for row in summarize(records, BOOTSTRAP)}
+    comparison = compare(records, [("a", "b")], BOOTSTRAP)[0]
+    assert comparison["utility"] == table["a"] and comparison["baseline_utility"] == table["b"]
+
+
+def test_malformed_outputs_are_counted_by_kind():
+    records = {
+        "r": [
+            record("r", 0, 0.0, 1.0, malformed={"action:length": 2}),
+            record("r", 1, 0.0, 1.0, malformed={"action:length": 1, "environment:length": 1}),
+        ]
+    }
+    assert malformed_counts(records, {"r": {}}) == {
+        "r": {
+            "num_steps": 4,
+            "num_forms": 0,
+            "reasons": {"action:length": 3, "environment:length": 1},
+        }
+    }
+
+
+def rating(user, rater, distance, consistency=1.0):
+    return {"user_utility": user, "rater_utility": rater, "distance_score": distance,
+            "consistency": consistency}  # fmt: skip
+
+
+def test_rater_columns_are_means_over_what_was_rated():
+    records = [
+        record("r", 0, 0.0, 1.0, seed=0, rater=rating(1.0, 0.0, 0.25)),
+        record("r", 0, 0.0, 1.0, seed=1, rater=rating(0.0, 0.0, 0.75, 0.5)),
+        record("r", 1, 0.0, 1.0, seed=0, rater=rating(1.0, 1.0, 0.5)),
+        record("r", 1, 0.0, 1.0, seed=1),  # not rated: no 0, the pair's other seed speaks
+        record("r", 2, 0.0, 1.0),
+    ]
+    (row,) = summarize({"r": records}, BOOTSTRAP)
+    got = means(row)
+    assert got["rater/user_utility"] == 0.75  # ((1 + 0) / 2 + 1) / 2
+    assert got["rater/rater_utility"] == 0.5  # (0 + 1) / 2
+    assert got["rater/distance_score"] == 0.5  # ((0.25 + 0.75) / 2 + 0.5) / 2
+    assert got["rater/consistency"] == 0.875  # ((1 + 0.5) / 2 + 1) / 2
+    expected = bootstrap_interval([0.5, 1.0], BOOTSTRAP)
+    cell = row["cells"]["rater/user_utility"]
+    assert (cell["low"], cell["high"]) == (expected.low, expected.high)
+
+
+def test_one_rated_pair_out_of_many_has_no_interval():
+    records = [record("r", 0, 0.0, 1.0, rater=rating(1.0, 1.0, 1.0)), record("r", 1, 0.0, 1.0)]
+    (row,) = summarize({"r": records}, BOOTSTRAP)
+    assert row["cells"]["rater/user_utility"] is None
+    assert row["cells"]["train/utility"] is not None
+    with pytest.raises(ValueError, match="at least two"):  # one start is no evaluation
+        summarize({"r": records[:1]}, BOOTSTRAP)
+
+
+def test_malformed_answers_are_no_malformed_steps():
+    records = {
+        "r": [
+            record("r", 0, 0.0, 1.0, rater=rating(1.0, 1.0, 1.0), malformed={"action:length": 1}),
+            record("r", 1, 0.0, 1.0),
+        ]
+    }
+    counts = malformed_counts(records, {"r": {"length": 1, "not_a_choice": 2}})
+    assert counts["r"]["num_forms"] == 4 and counts["r"]["num_steps"] == 4
+    assert counts["r"]["reasons"] == {
+        "action:length": 1, "rater:length": 1, "rater:not_a_choice": 2
+    }  # fmt: skip
+    (row,) = summarize(records, BOOTSTRAP)
+    assert row["cells"]["well_formed_share"]["mean"] == 0.75  # (1/2 + 1) / 2

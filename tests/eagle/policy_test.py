@@ -1,0 +1,78 @@
+"""The policy's arrays, against the tokenizer and the sampler."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from eagle_jax.eagle.policy import encode_policy_batch
+from eagle_jax.language_model.generation import Generation
+from eagle_jax.learning.policy_batch import action_logits
+
+TEMPERATURE = 0.7  # of the episodes that `played` gives
+
+
+def test_prompts_end_where_actions_begin(toy, played):
+    prompts, generations, batch = played
+    encode = toy.model.tokenizer.encode
+    longest = max(len(encode(prompt.text)) for prompt in prompts)
+    width = batch.tokens.shape[1] - 4
+    assert width % 8 == 0 and longest <= width < longest + 8
+    assert batch.tokens.shape == batch.mask.shape == (6, width + 4)
+    assert batch.action_mask.shape == (6, 4)
+    for row, (prompt, generation) in enumerate(zip(prompts, generations, strict=True)):
+        length = len(encode(prompt.text))
+        assert not batch.mask[row, : width - length].any()
+        assert batch.mask[row, width - length : width].all()
+        ids = encode(prompt.text)
+        np.testing.assert_array_equal(batch.tokens[row, width - length : width], ids)
+        written = len(generation.token_ids)
+        np.testing.assert_array_equal(batch.tokens[row, width:][:written], generation.token_ids)
+        np.testing.assert_array_equal(batch.action_mask[row], np.arange(4) < written)
+        np.testing.assert_array_equal(batch.mask[row, width:], batch.action_mask[row])
+        if generation.stop_reason == "stop":
+            assert generation.token_ids[-1] == toy.model.tokenizer.token_id("#END_ACTION")
+
+
+def test_teacher_forced_log_probs_equal_the_sampled_ones(toy, played):
+    _, generations, batch = played
+    logits = action_logits(toy.model.config, toy.model.params, batch)
+    log_probs = jax.nn.log_softmax(logits / TEMPERATURE)
+    for row, generation in enumerate(generations):
+        for position, (token, expected) in enumerate(
+            zip(generation.token_ids, generation.log_probs, strict=True)
+        ):
+            np.testing.assert_allclose(log_probs[row, position, token], expected, atol=1e-4)
+
+
+def test_no_gradient_reaches_what_comes_after_the_action(toy, played):
+    """Tokens of padding, left and right, move no action's logits."""
+    _, _, batch = played
+    other = batch._replace(tokens=np.where(batch.mask, batch.tokens, 5).astype(np.int32))
+    config, params = toy.model.config, toy.model.params
+    logits, changed = action_logits(config, params, batch), action_logits(config, params, other)
+    np.testing.assert_array_equal(
+        np.asarray(logits)[batch.action_mask], np.asarray(changed)[batch.action_mask]
+    )
+
+
+def test_remote_and_overlong_generations_are_refused(toy, played):
+    prompts, _, _ = played
+    for token_ids, message in ((None, "token ids"), ((1,) * 5, "5 tokens, room is for 4")):
+        generation = Generation(text="", token_ids=token_ids, log_probs=None, stop_reason="stop")
+        with pytest.raises(ValueError, match=message):
+            encode_policy_batch(toy.model.tokenizer, prompts[:1], [generation], 4)
+
+
+def test_a_prompt_that_was_cut_is_cut_where_it_is_trained_on(toy, played):
+    prompts, generations, batch = played
+    cut = dataclasses.replace(generations[0], num_cut_tokens=2)
+    again = encode_policy_batch(toy.model.tokenizer, prompts[:1], [cut], 4)
+    whole, kept = (b.tokens[0][b.mask[0]].tolist() for b in (batch, again))
+    # NOTE is the longest block: its last two words go.
+    place = len(toy.model.tokenizer.encode(prompts[0].text.split("#END_NOTE")[0])) - 2
+    assert len(kept) == len(whole) - 2
+    assert kept == whole[:place] + whole[place + 2 :]

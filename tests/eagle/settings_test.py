@@ -1,0 +1,60 @@
+"""Settings that would stop a run after hours are refused before it begins."""
+
+from __future__ import annotations
+
+import pytest
+
+from eagle_jax.base.settings import SettingsError, to_settings
+from eagle_jax.eagle.settings import EagleExperiment
+from experiments.configs import eagle_minilens, eagle_remote
+
+
+@pytest.mark.parametrize(
+    ("group", "change", "said"),
+    [
+        ("design", {"kinds": ("g_optimum",)}, r"design\.kinds: 'g_optimum' is none of uniform, "),
+        (
+            "evaluation",
+            {"extra_kinds": ("g_optimal", "uniform")},
+            r"evaluation\.extra_kinds: 'uniform' is none of g_optimal$",
+        ),
+        (
+            "evaluation",
+            {"best_of_n": ("test_call",)},
+            r"best_of_n\[0\]: expected one of 'test_calls', 'all_calls', got 'test_call'",
+        ),
+        ("policy_training", {"dtype": "bfloat16"}, "mode full trains all .* needs float32"),
+        ("evaluation", {"num_reachable": 1}, r"num_reachable 0 or at least 2 \(got 1\)"),
+        ("evaluation", {"num_starts": 1}, r"num_starts must be at least 2 \(got 1\)"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(group, change, said):
+    config = eagle_minilens.get_config("quick").to_dict()
+    to_settings(EagleExperiment, config)  # fits as it is
+    config[group] |= change
+    with pytest.raises(SettingsError, match=said):
+        to_settings(EagleExperiment, config)
+
+
+@pytest.mark.parametrize("variant", ["vllm", "gemini", "openai"])
+def test_the_page_of_remote_models_has_settings_that_fit(variant):
+    experiment = to_settings(EagleExperiment, eagle_remote.get_config(variant))
+    assert experiment.remote_models() == [f"remote/{variant}"]
+    config = eagle_remote.get_config(variant).to_dict()
+    config["evaluation"]["transfer_environment"] = "remote/other"
+    with pytest.raises(SettingsError, match=f"'remote/other' is not in .*, which has: {variant}"):
+        to_settings(EagleExperiment, config)
+
+
+@pytest.mark.parametrize("role", ["policy", "features", "held_out_features"])
+def test_a_model_whose_weights_are_needed_is_not_remote(role):
+    config = eagle_remote.get_config("vllm").to_dict()
+    config["models"][role] = "remote/vllm"
+    with pytest.raises(SettingsError, match=rf"models\.{role}: its weights are needed here"):
+        to_settings(EagleExperiment, config)
+
+
+def test_a_rater_that_is_not_asked_needs_no_endpoint():
+    config = eagle_minilens.get_config("quick").to_dict()
+    config["models"]["rater"] = "remote/nobody"
+    assert to_settings(EagleExperiment, config).remote_models() == []

@@ -1,0 +1,98 @@
+"""Baselines of ELM: the nearest text by a loop, and prompts for a model that reads names only."""
+
+import numpy as np
+import pytest
+import scipy.spatial
+
+from eagle_jax.base.errors import UserError
+from eagle_jax.data.prompts import cut_spans
+from eagle_jax.data.tasks import TASKS, teacher_prompt
+from eagle_jax.elm.evaluation.baselines import (
+    item_mixture_prompt,
+    nearest_item_texts,
+    text_only_prompts,
+    user_mixture_prompt,
+)
+from eagle_jax.elm.evaluation.consistency import read_outputs
+from eagle_jax.language_model.generation import SamplingSettings, ScriptedGenerator
+
+TITLES = ["Amber", "Basalt", "Copper", "Dolomite"] + [f"Film {i}" for i in range(8)]
+
+
+def test_nearest_is_the_one_of_a_loop_without_the_item_itself():
+    catalogue = np.random.default_rng(0).normal(size=(9, 4))
+    texts = [f"text {i}" for i in range(9)]
+    found = nearest_item_texts(catalogue, 2 * catalogue, texts, [[i] for i in range(9)])
+    distance = scipy.spatial.distance.cdist(catalogue, catalogue, "cosine")
+    np.fill_diagonal(distance, np.inf)
+    assert found == [texts[i] for i in distance.argmin(axis=1)]
+    # Not excluded, an item of the catalogue is its own nearest.
+    assert nearest_item_texts(catalogue, catalogue, texts, [[]] * 9) == texts
+    # A mixture excludes both of its ends.
+    halfway = (catalogue[0] + catalogue[1])[None]
+    order = scipy.spatial.distance.cdist(halfway, catalogue, "cosine")[0].argsort()
+    expected = next(texts[i] for i in order if i not in (0, 1))
+    assert nearest_item_texts(halfway, catalogue, texts, [(0, 1)]) == [expected]
+
+
+def test_nearest_names_its_faults():
+    catalogue = np.eye(2)
+    with pytest.raises(UserError, match="target 1: all 2 items"):
+        nearest_item_texts(np.ones((2, 2)), catalogue, ["a", "b"], [[], [0, 1]])
+    with pytest.raises(UserError, match="width 3, the catalogue has width 2"):
+        nearest_item_texts(np.ones((1, 3)), catalogue, ["a", "b"], [[]])
+    with pytest.raises(UserError, match="catalogue row 0 is all zeros"):
+        nearest_item_texts(np.ones((1, 2)), 0 * catalogue, ["a", "b"], [[]])
+
+
+def row(task, items, user=None, **more):
+    return {"task": task, "items": items, "user": user, **more}
+
+
+@pytest.mark.parametrize("book", ["compact", "detailed"])
+def test_names_alone_are_what_the_teacher_sees(book):
+    rows = [row("summary", [1]), row("similarities", [0, 2]), row("user_profile", [*range(10)], 7)]
+    prompts = text_only_prompts(book, rows, TITLES)
+    shown = (["Basalt"], ["Amber", "Copper"], TITLES[:10])
+    expected = [teacher_prompt(book, TASKS[r["task"]], t) for r, t in zip(rows, shown, strict=True)]
+    assert prompts == expected
+    assert not any("<item>" in p.text or "<user>" in p.text for p in prompts)
+
+
+@pytest.mark.parametrize("book", ["compact", "detailed"])
+def test_one_example_stands_before_the_question(book):
+    examples = {"summary": row("summary", [3], target="a film of #BEGIN_PLOT stone.")}
+    (prompt,) = text_only_prompts(book, [row("summary", [1])], TITLES, examples)
+    (plain,) = text_only_prompts(book, [row("summary", [1])], TITLES)
+    assert prompt.text.endswith(plain.text) and prompt.stop == plain.stop
+    assert prompt.text.count("a film of BEGIN_PLOT stone. #END_ANSWER") == 1
+    assert prompt.text.index("Dolomite") < prompt.text.index("#END_ANSWER")
+    assert prompt.text.index("#END_ANSWER") < prompt.text.index("Basalt")
+    # Where there is no room, the example's answer is what gives way.
+    cut = [prompt.text[start:stop].strip() for start, stop in cut_spans(prompt)]
+    assert cut == ["a film of BEGIN_PLOT stone."]
+    writer = ScriptedGenerator(lambda prompt, rng: " a film of lava. #END_ANSWER and more")
+    sampling = SamplingSettings(temperature=0.0, top_k=0, top_p=1.0, max_new_tokens=9)
+    assert read_outputs(writer.generate([prompt], sampling, 0)).texts == ["a film of lava."]
+
+
+def test_examples_are_there_and_tell_nothing_of_the_row():
+    rows = [row("pitch", [1])]
+    with pytest.raises(UserError, match="no example of task 'pitch': have summary"):
+        text_only_prompts("compact", rows, TITLES, {"summary": row("summary", [3], target="x")})
+    with pytest.raises(UserError, match="'pitch' is a row that is to be scored"):
+        text_only_prompts("compact", rows, TITLES, {"pitch": row("pitch", [1], target="x")})
+    with pytest.raises(UserError, match="no task 'sing'"):
+        text_only_prompts("compact", [row("sing", [1])], TITLES)
+
+
+@pytest.mark.parametrize("book", ["compact", "detailed"])
+def test_mixtures_are_told_by_names_and_by_profiles(book):
+    prompt = item_mixture_prompt(book, TASKS["pitch"], "Amber", "Basalt #END_ANSWER")
+    assert "the film between Amber and Basalt END_ANSWER" in prompt.text
+    profiles = user_mixture_prompt(book, TASKS["user_profile"], "likes rain.", "likes sun.")
+    assert [profiles.text[a:b].strip() for a, b in cut_spans(profiles)] == [
+        "likes rain.",
+        "likes sun.",
+    ]
+    assert profiles.text.endswith(profiles.opening)

@@ -1,0 +1,156 @@
+"""Tables and curves of consistency: worked means, clusters, pairing, separation, counts."""
+
+import json
+
+import numpy as np
+import pytest
+
+from eagle_jax.elm.evaluation.consistency_table import (
+    ConsistencyRecord,
+    behavioral_path,
+    compare_consistency,
+    consistency_curve,
+    semantic_path,
+    summarize_consistency,
+)
+from eagle_jax.embeddings.concept_activation import ConceptActivation, extrapolate
+from eagle_jax.embeddings.interpolation import interpolate
+from eagle_jax.reports.statistics import BootstrapSettings, bootstrap_interval
+
+SETTINGS = BootstrapSettings(num_resamples=500, confidence=0.95, seed=0)
+SINGLE = {"single": ("summary", "pitch")}
+
+
+def record(system, task, item, seed, value, malformed=None):
+    return ConsistencyRecord(
+        system=system, task=task, entities=(item,), seed=seed, scores={"sc": value},
+        malformed=malformed,
+    )  # fmt: skip
+
+
+def written(system, shift, seeds, num_items=12):
+    """Items differ much, and alike for every system."""
+    rng = np.random.default_rng(1)
+    level = rng.normal(size=num_items)
+    return [
+        record(system, task, item, seed, level[item] + shift + 0.01 * rng.normal())
+        for task in SINGLE["single"] for item in range(num_items) for seed in seeds
+    ]  # fmt: skip
+
+
+def test_means_count_every_output_and_resample_items():
+    records = [
+        record("elm", "summary", 0, 0, 0.9),
+        record("elm", "summary", 1, 0, -1.0, "length"),
+        record("elm", "pitch", 0, 1, 0.5),
+        record("nearest", "summary", 0, 0, 0.3),
+        record("nearest", "summary", 1, 0, 0.1),
+    ]
+    rows = summarize_consistency(records, {"summary": ["summary"], **SINGLE}, SETTINGS)
+    assert [(r["group"], r["system"]) for r in rows] == [
+        ("summary", "elm"), ("summary", "nearest"), ("single", "elm"), ("single", "nearest")
+    ]  # fmt: skip
+    assert rows[0]["cells"]["sc"]["mean"] == pytest.approx(-0.05)  # the malformed one counts
+    assert rows[0]["malformed"] == {"length": 1}
+    assert rows[2]["cells"]["sc"]["mean"] == pytest.approx((0.9 - 1.0 + 0.5) / 3)
+    assert [rows[2][n] for n in ("num_outputs", "num_entities", "num_seeds")] == [3, 2, 2]
+    expected = bootstrap_interval([0.9, -1.0, 0.5], SETTINGS, clusters=[0, 1, 0])
+    assert rows[2]["cells"]["sc"]["low"] == expected.low
+    json.dumps(rows, allow_nan=False)
+
+
+def test_more_seeds_of_the_same_items_narrow_nothing():
+    groups, once = SINGLE, written("elm", 0.0, range(1))
+    again = [record(r.system, r.task, r.entities[0], s, r.scores["sc"]) for r in once for s in "ab"]
+    cells = [summarize_consistency(r, groups, SETTINGS)[0]["cells"]["sc"] for r in (once, again)]
+    assert cells[0] == pytest.approx(cells[1])
+
+
+def test_differences_are_paired_and_separation_is_stricter():
+    records = written("elm", 0.2, range(3)) + written("nearest", 0.0, range(1))
+    pairs = [("elm", "nearest")]
+    (compared,) = compare_consistency(records, SINGLE, pairs, SETTINGS)
+    assert compared["difference"]["mean"] == pytest.approx(0.2, abs=0.01)
+    assert compared["difference"]["low"] > 0.18
+    assert not compared["separated"]  # the items' spread is wider than the difference
+    far = written("elm", 9.0, range(3)) + written("nearest", 0.0, range(1))
+    assert compare_consistency(far, SINGLE, pairs, SETTINGS)[0]["separated"]
+    assert not compare_consistency(far, SINGLE, [pairs[0][::-1]], SETTINGS)[0]["separated"]
+    assert compared["system_mean"]["mean"] == pytest.approx(
+        summarize_consistency(records, SINGLE, SETTINGS)[0]["cells"]["sc"]["mean"]
+    )
+    json.dumps(compared, allow_nan=False)
+
+
+def test_rows_that_do_not_match_are_refused():
+    whole, part = written("elm", 0.0, [0]), written("nearest", 0.0, [0])[:-1]
+    pairs = [("elm", "nearest")]
+    with pytest.raises(ValueError, match="answered other rows"):
+        compare_consistency(whole + part, SINGLE, pairs, SETTINGS)
+    with pytest.raises(ValueError, match="no output of 'nearest'"):
+        compare_consistency(whole, SINGLE, pairs, SETTINGS)
+    odd = ConsistencyRecord(
+        system="elm", task="pitch", entities=(3,), seed=0, scores={"bc": 1.0}, malformed=None
+    )
+    with pytest.raises(ValueError, match="task pitch has .'bc'., others .'sc'."):
+        summarize_consistency([*whole, odd], SINGLE, SETTINGS)
+    with pytest.raises(ValueError, match="not finite"):
+        summarize_consistency([*whole, record("elm", "pitch", 0, 1, np.nan)], SINGLE, SETTINGS)
+
+
+def read_numbers(texts):
+    """P of texts that spell their own embedding."""
+    return np.array([[float(number) for number in text.split()] for text in texts])
+
+
+def spelled(points):
+    return [[" ".join(map(str, row)) for row in of_position] for of_position in points]
+
+
+def test_interpolation_curve_of_a_perfect_decoder():
+    first, second = np.array([[1.0, 0.0]] * 3), np.array([[0.0, 1.0]] * 3)
+    alphas = [0.0, 0.5, 1.0]
+    points = np.stack([interpolate(first, second, alpha) for alpha in alphas])
+    texts = spelled(points)
+    texts[1][2] = None
+    targets = {"sc/point": points, "sc/first": first, "sc/second": second}
+    rows = consistency_curve(
+        alphas, texts, semantic_path(read_numbers, texts, targets), [0, 1, 2], SETTINGS
+    )
+    means = {name: [row["cells"][name]["mean"] for row in rows] for name in targets}
+    halfway = np.sqrt(0.5)
+    np.testing.assert_allclose(means["sc/point"], [1, (1 + 1 - 1) / 3, 1])
+    np.testing.assert_allclose(means["sc/first"], [1, (2 * halfway - 1) / 3, 0], atol=1e-12)
+    np.testing.assert_allclose(means["sc/second"], [0, (2 * halfway - 1) / 3, 1], atol=1e-12)
+    assert [row["num_malformed"] for row in rows] == [0, 1, 0]
+    assert [row["position"] for row in rows] == alphas
+    json.dumps(rows, allow_nan=False)
+
+
+def test_a_decoder_that_stays_behind_falls_along_a_concept():
+    starts = np.random.default_rng(3).normal(size=(6, 4))
+    cav = ConceptActivation(
+        direction=np.array([1.0, 0, 0, 0]), bias=0.0, spread=1.0, quality=1.0, penalty=1.0,
+        num_positives=3, gradient_norm=0.0,
+    )  # fmt: skip
+    steps = [0.0, 1.0, 2.0, 4.0]
+    points = np.stack([extrapolate(starts, cav, step) for step in steps])
+    texts = spelled([starts] * 4)  # it never leaves the start
+    scores = semantic_path(read_numbers, texts, {"sc/point": points, "sc/start": starts})
+    np.testing.assert_allclose(scores["sc/start"], 1.0)
+    curve = consistency_curve(steps, texts, scores, range(6), SETTINGS)
+    means = [row["cells"]["sc/point"]["mean"] for row in curve]
+    assert means[0] == pytest.approx(1.0) and (np.diff(means) < 0).all()
+
+
+def test_behavioral_path_follows_its_own_ratings():
+    items = np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    profiles = np.array([[[1.0, 0.1]], [[0.1, 1.0]]])
+    ratings = np.array([[[5.0, 3.0, 1.0]], [[1.0, 3.0, 5.0]]])
+    scores = behavioral_path(read_numbers, spelled(profiles), items, ratings)
+    np.testing.assert_allclose(scores["bc/ndcg"], [[1.0], [1.0]])
+    # The profile of the second position for the ratings of the first: the order reversed.
+    moved = behavioral_path(read_numbers, spelled(profiles[::-1]), items, ratings)
+    np.testing.assert_allclose(moved["bc/spearman"], [[-1.0], [-1.0]])
+    with pytest.raises(ValueError, match=r"as many texts everywhere, got \[1, 2\]"):
+        behavioral_path(read_numbers, [["1 0"], ["1 0", "0 1"]], items, ratings)

@@ -1,0 +1,61 @@
+"""Verdicts of RLAIF, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from eagle_jax.elm.evaluation.consistency_table import ConsistencyRecord
+from eagle_jax.elm.rlaif.table import FAILS, HOLDS, UNDECIDED, compare_to_start
+from eagle_jax.reports.statistics import BootstrapSettings
+
+SETTINGS = BootstrapSettings(num_resamples=200, confidence=0.95, seed=0)
+FILMS = 20
+
+
+def records(gains):
+    """The start, 0.5 and a bit for each film; "one" is higher by its seed's gain everywhere."""
+    made = []
+    for seed, gain in enumerate(gains):
+        for film in range(FILMS):
+            for system, value in (("start", 0.0), ("one", gain)):
+                made.append(
+                    ConsistencyRecord(
+                        system=system, task="summary", entities=(film,), seed=seed,
+                        scores={"sc": 0.5 + 0.01 * film + value}, malformed=None,
+                    )
+                )  # fmt: skip
+    return made
+
+
+@pytest.mark.parametrize(
+    ("gains", "verdict"),
+    [
+        ((0.1, 0.11, 0.12), HOLDS),
+        ((0.1, 0.11), UNDECIDED),  # two seeds
+        ((0.01, 0.2, 0.02), UNDECIDED),  # Student's interval reaches below 0
+        ((0.0, 0.0, 0.0), FAILS),  # the start itself
+        ((-0.1, -0.11, -0.12), FAILS),
+    ],
+)
+def test_two_intervals_decide(gains, verdict):
+    (row,) = compare_to_start(records(gains), "start", ["one"], ("summary",), "sc", SETTINGS)
+    assert row["verdict"] == verdict
+    assert row["difference"]["mean"] == pytest.approx(np.mean(gains))
+    means = [one["difference"]["mean"] for one in row["by_seed"]]
+    np.testing.assert_allclose(means, gains, atol=1e-12)
+
+
+def test_the_interval_over_seeds_is_student_s():
+    # Mean 0.11, standard deviation 0.01, t of two degrees of freedom 4.302653:
+    # 4.302653 * 0.01 / sqrt(3) = 0.024841.
+    (row,) = compare_to_start(
+        records((0.10, 0.11, 0.12)), "start", ["one"], ("summary",), "sc", SETTINGS
+    )
+    assert row["over_seeds"]["low"] == pytest.approx(0.11 - 0.024841, abs=1e-6)
+    assert row["over_seeds"]["high"] == pytest.approx(0.11 + 0.024841, abs=1e-6)
+
+
+def test_one_seed_has_no_interval_over_seeds():
+    (row,) = compare_to_start(records((0.1,)), "start", ["one"], ("summary",), "sc", SETTINGS)
+    assert row["over_seeds"] is None and row["verdict"] == UNDECIDED

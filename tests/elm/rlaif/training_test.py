@@ -1,0 +1,232 @@
+"""RLAIF on an ELM that can be trained in seconds: the reward rises, the run resumes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from eagle_jax.base.checkpointing import Checkpoints
+from eagle_jax.base.errors import UserError
+from eagle_jax.base.metrics import NonFiniteError, read_metrics
+from eagle_jax.data.prompts import Prompt
+from eagle_jax.elm.model.adapter import AdapterSettings, unchanged_input
+from eagle_jax.elm.model.embedding_lm import EmbeddedPrompt, embedded_logits, new_embedding_lm
+from eagle_jax.elm.rlaif.state import HEADS, RlaifSettings, init_rlaif
+from eagle_jax.elm.rlaif.training import RlaifTask, train_rlaif
+from eagle_jax.elm.rlaif.update import state_features, update
+from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
+from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
+from eagle_jax.language_model.checkpoints.tokenizer import load_tokenizer
+from eagle_jax.language_model.checkpoints.word_tokenizer import write_word_tokenizer
+from eagle_jax.language_model.decoder.transformer import init_params
+from eagle_jax.language_model.generation import SamplingSettings
+from eagle_jax.learning.trainable import join, split
+
+SAMPLING = SamplingSettings(temperature=0.8, top_k=0, top_p=1.0, max_new_tokens=4)
+WIDTH = 3  # of the embeddings
+TRAINED = dict(zip(HEADS, ("full", "adapter", "full"), strict=True))
+
+
+class Interrupted(Exception):
+    pass
+
+
+def settings(method="soft_actor_critic", **changes):
+    return RlaifSettings(
+        **{
+            "method": method, "num_iterations": 12, "texts_per_iteration": 32,
+            "kl_coefficient": 0.08, "policy_learning_rate": 1e-2, "max_gradient_norm": 1.0,
+            "head_width": 32, "head_learning_rate": 1e-2, "head_updates": 16, "target_rate": 0.5,
+            "warmup_iterations": 2, "sampling": SAMPLING, "validate_every": 6,
+            "checkpoint_every": 5,
+        }
+        | changes
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def elm(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("words")
+    write_word_tokenizer(["tell", "sun", "rain", "snow", "wind", "<item>"], folder)
+    tokenizer = load_tokenizer(folder)
+    config = decoder_config_from_hf(
+        {
+            "model_type": "llama", "vocab_size": tokenizer.vocab_size, "hidden_size": 32,
+            "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 32,
+            "tie_word_embeddings": False, "initializer_range": 0.1,
+        }
+    )  # fmt: skip
+    base = LanguageModel("tiny", config, init_params(config, jax.random.key(0)), tokenizer)
+    return new_embedding_lm(
+        base,
+        {"semantic": AdapterSettings(input_width=WIDTH, hidden_width=8)},
+        {"semantic": unchanged_input(WIDTH)},
+        jax.random.key(1),
+        batch_size=32, length_multiple=8, slot_multiple=1,
+    )  # fmt: skip
+
+
+def share_of_sun(rows, generations):
+    return np.array([made.text.split().count("sun") / 4 for made in generations])
+
+
+def prompts_of(rows):
+    return [EmbeddedPrompt(Prompt("<item> tell", (), ""), (("semantic", row),)) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def train(elm):
+    def run(folder, method="soft_actor_critic", reward_fn=share_of_sun, **changes):
+        task = RlaifTask(
+            draw_rows=lambda rng, count: rng.normal(size=(count, WIDTH)),
+            prompt_fn=prompts_of,
+            reward_fn=reward_fn,
+            validation_rows=np.random.default_rng(7).normal(size=(32, WIDTH)),
+        )
+        start = dataclasses.replace(elm, trained=TRAINED[method])
+        return train_rlaif(
+            start, task, settings(method, **changes), seed=0,
+            checkpoints=Checkpoints(folder / "checkpoints", digest="d", max_to_keep=1),
+            metrics_folder=folder, description="toy",
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(train, tmp_path_factory):
+    """Runs that were never interrupted, by method."""
+    return {method: train(tmp_path_factory.mktemp(method), method) for method in HEADS}
+
+
+@pytest.mark.parametrize("method", HEADS)
+def test_each_method_raises_the_reward_of_rows_that_it_was_not_trained_on(whole, method):
+    rows = whole[method].history
+    rewards = {row["step"]: row["validation/reward"] for row in rows if "validation/reward" in row}
+    assert list(rewards) == [0, 6, 12]
+    assert rewards[0] < 0.1 and rewards[12] > 0.22
+    assert whole[method].best_step == max(rewards, key=rewards.get)
+    names = {"policy/loss", "policy/entropy", "policy/tokens", "policy/gradient_norm", "reward_std"}
+    assert names | {f"{head}/loss" for head in HEADS[method]} <= rows[-1].keys()
+
+
+@pytest.mark.parametrize("method", HEADS)
+def test_in_the_warm_up_the_policy_is_the_pretrained_one(whole, method):
+    divergences = [row["policy/kl"] for row in whole[method].history[1:]]
+    np.testing.assert_allclose(divergences[:3], 0.0, atol=1e-5)  # before the steps 1, 2 and 3
+    assert divergences[3] > 1e-3 and divergences[-1] > 0.1
+    # The networks start at the mean reward, which the actor and the closed form find everywhere.
+    if method == "soft_actor_critic":
+        assert whole[method].history[1]["value/loss"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_what_is_trained_is_what_differs_from_the_base(whole, elm):
+    start, frozen = split(elm.model.params, "adapter")
+    params = whole["soft_actor_critic"].params
+    trained, untouched = split(params, "adapter")
+    for one, other in zip(*map(jax.tree.leaves, (untouched, frozen)), strict=True):
+        assert one is other
+    for one, other in zip(*map(jax.tree.leaves, (trained, start)), strict=True):
+        assert not np.array_equal(one, other)
+    full = whole["reinforce"].params
+    assert full["adapter_input"]["semantic"]["mean"] is elm.model.params["adapter_input"][
+        "semantic"
+    ]["mean"]  # fmt: skip
+    assert not np.array_equal(full["token_embedding"], elm.model.params["token_embedding"])
+
+
+def test_the_first_gradient_is_that_of_the_plain_loss(elm):
+    """-mean (r - mean r) log P(text | vector): the baseline is the mean, the KL's gradient 0."""
+    rows = np.random.default_rng(3).normal(size=(32, WIDTH))
+    generations = elm.generate(prompts_of(rows), SAMPLING, 5)
+    batch = elm.encode(prompts_of(rows), [made.token_ids for made in generations])
+    rewards = np.random.default_rng(4).normal(size=32).astype(np.float32)
+    config, params = elm.model.config, elm.model.params
+    trainable, frozen = split(params, "full")
+    state = init_rlaif(config, trainable, settings("reinforce"), jax.random.key(0))
+    _, metrics = update(config, settings("reinforce"), frozen, trainable, state, batch, rewards)
+
+    @jax.jit
+    @jax.grad
+    def plain_gradient(trainable):
+        logits = embedded_logits(config, join(trainable, frozen), batch) / SAMPLING.temperature
+        log_probs = jnp.take_along_axis(
+            jax.nn.log_softmax(logits[:, :-1]), batch.tokens[:, 1:, None], axis=-1
+        )[..., 0]
+        of_texts = jnp.sum(log_probs * batch.loss_weights[:, 1:], axis=1)
+        return -jnp.mean((rewards - rewards.mean()) * of_texts)
+
+    norm = optax.tree.norm(plain_gradient(trainable))
+    assert norm > 0.1
+    np.testing.assert_allclose(metrics["policy/gradient_norm"], norm, rtol=1e-4)
+    lengths = [len(made.token_ids) for made in generations]
+    np.testing.assert_allclose(metrics["policy/tokens"], np.mean(lengths), rtol=1e-6)
+
+
+def test_networks_read_how_likely_the_text_so_far_was():
+    # p_pre = (1/2, 1/4, 1/4): E log p = log(1/2) / 2 + log(1/4) / 2 = -1.5 log 2, so that e of the
+    # first token is log(2) / 2 and of the others -log(2) / 2. Before the text nothing counts.
+    log_reference = jnp.log(jnp.array([0.5, 0.25, 0.25]))[None, None].repeat(5, axis=1)
+    drawn = jax.nn.one_hot(jnp.array([[1, 0, 0, 2, 0]]), 3, dtype=bool)
+    mask = jnp.array([[False, True, True, True, True]])
+    features, excess = state_features(jnp.ones((1, 5, 2)), log_reference, drawn, mask)
+    half = np.log(2) / 2
+    np.testing.assert_allclose(features[0, :, 2], [0, 0, half, 2 * half, half], atol=1e-6)
+    np.testing.assert_allclose(excess[0, 3], [half, -half, -half], rtol=1e-6)
+
+
+def _without_times(history):
+    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in history]
+
+
+def _assert_same_run(one, other):
+    for name in ("params", "best_params"):
+        chex.assert_trees_all_equal(
+            jax.device_get(getattr(one, name)), jax.device_get(getattr(other, name))
+        )
+    assert _without_times(one.history) == _without_times(other.history)
+
+
+@pytest.mark.parametrize(
+    "error, message", [(Interrupted, "asked for"), (NonFiniteError, "step 8: reward is nan")]
+)
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train, whole, tmp_path, error, message):
+    scored = 0
+
+    def failing(rows, generations):
+        nonlocal scored
+        scored += 1
+        if scored < 2 + 8:  # validations at 0 and 6, seven iterations
+            return share_of_sun(rows, generations)
+        if error is Interrupted:
+            raise Interrupted("asked for")
+        return np.full(len(generations), np.nan)
+
+    with pytest.raises(error, match=message):
+        train(tmp_path, reward_fn=failing)
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(8))  # saved was 5
+    _assert_same_run(train(tmp_path), whole["soft_actor_critic"])
+
+
+def test_rewards_must_be_one_for_each_text(train, tmp_path):
+    with pytest.raises(UserError, match=r"rewards of 32 texts have the shape \(31,\)"):
+        train(tmp_path, reward_fn=lambda rows, generations: np.zeros(31))
+
+
+def test_settings_are_checked():
+    faults = {
+        "method": "ppo", "kl_coefficient": 0.0, "head_updates": 0, "target_rate": 0.0,
+        "warmup_iterations": -1,
+        "sampling": dataclasses.replace(SAMPLING, top_p=0.9),
+    }  # fmt: skip
+    for name, value in faults.items():
+        with pytest.raises(UserError, match=f"{name} must be"):
+            settings(**{name: value})

@@ -1,0 +1,139 @@
+"""A teacher's targets: kept on disk, asked for once, malformed ones again, all of them counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from eagle_jax.base.errors import UserError
+from eagle_jax.data.minilens import grammar
+from eagle_jax.data.minilens.task_teacher import answer_task, share_recovered
+from eagle_jax.data.minilens.world import as_film, draw_films
+from eagle_jax.data.tasks import TASKS, teacher_prompt
+from eagle_jax.elm.teacher import TeacherSettings, write_targets
+from eagle_jax.language_model.generation import Generation, SamplingSettings, ScriptedGenerator
+
+TITLES = [
+    grammar.title_of(as_film(film)) for film in draw_films(30, np.random.default_rng(0))
+]
+ROWS = [
+    *({"task": "summary", "items": [i], "user": None} for i in range(9)),
+    *({"task": "similarities", "items": [i, i + 1], "user": None} for i in range(6)),
+    {"task": "user_profile", "items": list(range(10)), "user": 3},
+]
+SETTINGS = TeacherSettings(
+    sampling=SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=80),
+    batch_size=4,
+    max_tries=3,
+)
+
+
+class Watched:
+    """A teacher whose answers may be damaged; `asked` has the prompts of each call."""
+
+    name = "watched"
+
+    def __init__(self, damage=lambda text, call: (text, "stop")):
+        self.inner, self.damage, self.asked = ScriptedGenerator(answer_task), damage, []
+
+    def generate(self, prompts, sampling, seed):
+        self.asked.append([prompt.text for prompt in prompts])
+        made = []
+        for generation in self.inner.generate(prompts, sampling, seed):
+            text, reason = self.damage(generation.text, len(self.asked))
+            made.append(Generation(text=text, token_ids=None, log_probs=None, stop_reason=reason))
+        return made
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(teacher, rows=ROWS, seed=5, settings=SETTINGS, book="compact"):
+        return write_targets(teacher, book, rows, TITLES, settings, seed, tmp_path / "c.sqlite")
+
+    return written
+
+
+def test_targets_are_the_teacher_s_answers_to_the_rows(write):
+    teacher = Watched()
+    targets = write(teacher)
+    assert [len(call) for call in teacher.asked] == [4, 4, 4, 4]
+    assert not targets.malformed and not targets.left_out
+    for row, given in zip(targets.rows, ROWS, strict=True):
+        assert row == {**given, "target": row["target"]}
+        task = TASKS[row["task"]]
+        prompt = teacher_prompt("compact", task, [TITLES[item] for item in row["items"]])
+        assert share_recovered(prompt, row["target"]) == 1.0
+
+
+def test_nothing_is_asked_for_twice(write):
+    first = write(Watched())
+    again = Watched()
+    assert write(again) == first and again.asked == []
+    assert write(again, seed=6).rows != first.rows and len(again.asked) == 4
+
+
+def test_an_interrupted_run_goes_on_where_it_was(write, tmp_path):
+    def stopped(text, call):
+        if call == 3:
+            raise KeyboardInterrupt
+        return text, "stop"
+
+    with pytest.raises(KeyboardInterrupt):
+        write(Watched(stopped))
+    after = Watched()
+    resumed = write(after)
+    assert [len(call) for call in after.asked] == [4, 4]  # the third batch and the fourth
+    whole = write_targets(
+        Watched(), "compact", ROWS, TITLES, SETTINGS, 5, tmp_path / "another.sqlite"
+    )
+    assert resumed == whole
+
+
+def test_malformed_answers_are_asked_again_and_counted_by_reason(write):
+    damaged = {1: ("cut sh", "length"), 2: ("", "stop"), 3: ("a #BEGIN_PLOT b", "stop")}
+    teacher = Watched(lambda text, call: damaged.get(call, (text, "stop")))
+    targets = write(teacher)
+    # Three batches of four fail in three ways and are asked again, as three batches.
+    assert targets.malformed == Counter(length=4, empty_block=4, wrong_markers=4)
+    assert [len(call) for call in teacher.asked] == [4] * 4 + [4] * 3
+    assert sum(teacher.asked[4:], []) == sum(teacher.asked[:3], [])
+    assert not targets.left_out and len(targets.rows) == len(ROWS)
+    assert [row["items"] for row in targets.rows] == [row["items"] for row in ROWS]
+
+
+def test_what_stays_malformed_is_left_out_and_counted(write):
+    teacher = Watched(lambda text, call: (text, "length" if "film a" in text else "stop"))
+    targets = write(teacher)
+    assert targets.malformed == Counter(length=6 * SETTINGS.max_tries)
+    assert targets.left_out == Counter(similarities=6)
+    assert [row["task"] for row in targets.rows] == ["summary"] * 9 + ["user_profile"]
+    again = Watched()  # the damage was kept too: nothing is asked for, the counts are the same
+    assert write(again) == targets and not again.asked
+
+
+def test_a_retry_has_another_seed(write):
+    seeds = []
+
+    class Seeds(Watched):
+        def generate(self, prompts, sampling, seed):
+            seeds.append(seed)
+            return super().generate(prompts, sampling, seed)
+
+    write(Seeds(lambda text, call: (text, "length" if call == 1 else "stop")))
+    assert len(seeds) == len(set(seeds)) == 5
+
+
+def test_faults_are_named(write):
+    with pytest.raises(UserError, match="no task 'sumary': expected one of summary, positive"):
+        write(Watched(), rows=[{"task": "sumary", "items": [0], "user": None}])
+    with pytest.raises(UserError, match=r"watched wrote no target for 16 examples in 3 tries: "
+                                        r"\{'length': 48\}"):  # fmt: skip
+        write(Watched(lambda text, call: (text, "length")))
+    with pytest.raises(UserError, match="max_tries must be at least 1, got 0"):
+        TeacherSettings(sampling=SETTINGS.sampling, batch_size=4, max_tries=0)
+
+
+def test_no_rows_have_no_targets(write):
+    assert write(Watched(), rows=[]) == ([], Counter(), Counter())

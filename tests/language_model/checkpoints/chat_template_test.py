@@ -1,0 +1,188 @@
+"""Prompts as turns of a chat are, token by token, those of `transformers`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from eagle_jax.language_model.checkpoints.chat_template import ChatTemplateError
+from eagle_jax.language_model.checkpoints.tokenizer import TokenizerError, load_tokenizer
+
+# Shortened from the checkpoints' own; whitespace control, filters and traps are theirs.
+LLAMA_3 = """\
+{{- bos_token }}
+{%- if not date_string is defined %}
+    {%- set date_string = strftime_now("26 Jul 2024") %}
+{%- endif %}
+{%- if messages[0]['role'] == 'system' %}
+    {%- set system_message = messages[0]['content']|trim %}
+    {%- set messages = messages[1:] %}
+{%- else %}
+    {%- set system_message = "" %}
+{%- endif %}
+{{- "<start> system <end>\\n\\n" }}
+{{- "Cutting Knowledge Date: w1\\nToday Date: " + date_string + "\\n\\n" + system_message }}
+{{- " <turn>" }}
+{%- for message in messages %}
+    {%- if not (message.role == 'ipython' or 'tool_calls' in message) %}
+        {{- '<start> ' + message['role'] + ' <end>\\n\\n' + message['content'] | trim + ' <turn>' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<start> assistant <end>\\n\\n' }}
+{%- endif %}
+"""
+QWEN = """\
+{%- if tools %}
+    {{- '<start>system\\n' + tools | tojson }}
+{%- elif messages[0]['role'] != 'system' %}
+    {{- '<start> system w1 w2 <turn>\\n' }}
+{%- endif %}
+{%- set ns = namespace(last=messages|length - 1) %}
+{%- for message in messages[::-1] %}
+    {%- set index = (messages|length - 1) - loop.index0 %}
+    {%- if message.role == "user" and not message.content.startswith('<tool>') %}
+        {%- set ns.last = index %}
+        {%- break %}
+    {%- endif %}
+{%- endfor %}
+{%- for message in messages %}
+    {%- if message.role == "user" %}
+        {{- '<start> ' + message.role + '\\n' + message.content + ' <turn>' + '\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<start> assistant\\n' }}
+{%- endif %}
+"""
+GEMMA = """\
+{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}
+{% for message in messages %}
+    {% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}
+        {{ raise_exception('Conversation roles must alternate') }}
+    {% endif %}
+    {% if (message['role'] == 'assistant') %}
+        {% set role = 'model' %}
+    {% else %}
+        {% set role = message['role'] %}
+    {% endif %}
+{{ '<start> ' + role + '\\n' }}{% generation %}{{ message['content'] | trim + ' <turn>' }}\
+{% endgeneration %}
+
+{% endfor %}
+{% if add_generation_prompt %}{{ '<start> model\\n' }}{% endif %}
+"""
+ESCAPING = "{{ messages | tojson(indent=1) }}{{ unk_token }}{{ sep_token }}{{ eos_token }}"
+TEMPLATES = {"llama": LLAMA_3, "qwen": QWEN, "gemma": GEMMA, "escaping": ESCAPING}
+PROMPTS = ["w3 w1 #END_PLOT", "  w4\n\n w5 <turn> é & < '\"  ", ""]
+
+
+def set_config(folder, **values):
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.fixture(params=[True, False], ids=["with_bos", "without_bos"])
+def folder(request, tmp_path, tokenizer_writer):
+    tokenizer_writer(tmp_path, with_bos=request.param)
+    set_config(tmp_path, pad_token="[PAD]", unk_token="[UNK]")
+    return tmp_path
+
+
+def chat(prompt):
+    return [{"role": "user", "content": prompt}]
+
+
+def assert_same_as_transformers(ours, folder):
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    for prompt in PROMPTS:
+        expected = theirs.apply_chat_template(
+            chat(prompt), add_generation_prompt=True, tokenize=False
+        )
+        assert ours.chat_template.render(prompt) == expected
+        ids = theirs.apply_chat_template(chat(prompt), add_generation_prompt=True)["input_ids"]
+        assert ours.encode_prompt(prompt) == ids
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_prompt_is_the_users_turn(folder, name):
+    set_config(folder, chat_template=TEMPLATES[name])
+    ours = load_tokenizer(folder)
+    assert_same_as_transformers(ours, folder)
+    # The beginning token is there once if the template writes it, not if only the post-processor.
+    assert ours.encode_prompt("w3").count(1) == (name in ("llama", "gemma"))
+    assert ours.encode("w3 w1") == ([1] if ours.encode("")[:1] == [1] else []) + [7, 5]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_turns_are_rendered_as_transformers_does(folder, name):
+    transformers = pytest.importorskip("transformers")
+    set_config(folder, chat_template=TEMPLATES[name])
+    turns = [*chat("w3 w1"), {"role": "assistant", "content": " w4 "}, *chat("w5\n")]
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    expected = theirs.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    assert load_tokenizer(folder).chat_template.render_turns(turns) == expected
+
+
+def test_without_a_template_a_prompt_is_its_text(folder):
+    ours = load_tokenizer(folder)
+    assert ours.chat_template is None
+    assert ours.encode_prompt("w3 w1") == ours.encode("w3 w1")
+
+
+def test_the_file_goes_before_the_config_and_named_templates_are_kept(folder, tmp_path):
+    set_config(folder, chat_template=QWEN)
+    (folder / "chat_template.jinja").write_text(GEMMA)
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "rag.jinja").write_text(QWEN)
+    ours = load_tokenizer(folder)
+    assert ours.chat_template.templates == {"default": GEMMA, "rag": QWEN}
+    assert_same_as_transformers(ours, folder)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_what_is_saved_renders_the_same(folder, tmp_path, several):
+    named = [{"name": "rag", "template": QWEN}, {"name": "default", "template": ESCAPING}]
+    set_config(folder, chat_template=named if several else ESCAPING)
+    ours, saved = load_tokenizer(folder), tmp_path / "saved"
+    saved.mkdir()
+    ours.save(saved)
+    again = load_tokenizer(saved)
+    assert again.chat_template.templates == ours.chat_template.templates
+    assert "[UNK]" in again.chat_template.render("w1")
+    assert again.encode_prompt(PROMPTS[1]) == ours.encode_prompt(PROMPTS[1])
+    assert_same_as_transformers(again, saved)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ raise_exception('no users here') }}", "its chat template fails: .*no users here"),
+        ("{{ messages[3]['content'] + 1 }}", "its chat template fails: UndefinedError"),
+        ("{{ messages.append(3) }}", "its chat template fails: SecurityError"),
+        ("{{ ''.__class__.__mro__ }}", "its chat template fails: SecurityError"),
+        ("{{ 1 / 0 }}", "its chat template fails: ZeroDivisionError"),
+        ("{% for %}", "is not Jinja"),
+        ([{"name": "rag", "template": "x"}], "templates named rag, but none named default"),
+        ([{"name": "rag"}], "must be a string or a list of objects"),
+        (7, "must be a string or a list of objects"),
+    ],
+)
+def test_a_template_that_fails_is_reported_with_its_folder(folder, template, message):
+    set_config(folder, chat_template=template)
+    with pytest.raises(ChatTemplateError, match=f"{folder}.*{message}"):
+        load_tokenizer(folder).encode_prompt("w1")
+
+
+def test_every_id_that_the_checkpoint_calls_the_end_is_one(folder):
+    assert load_tokenizer(folder).eos_ids == (2,)
+    (folder / "config.json").write_text('{"eos_token_id": 9}')
+    (folder / "generation_config.json").write_text('{"eos_token_id": [2, 10]}')
+    ours = load_tokenizer(folder)
+    assert (ours.eos_id, ours.eos_ids) == (2, (2, 9, 10))
+    assert ours.decode([4, 9, 5, 10, 2]) == "w0 w1"
+    (folder / "generation_config.json").write_text('{"eos_token_id": ["2"]}')
+    with pytest.raises(TokenizerError, match=r"generation_config.json: eos_token_id .* got '2'"):
+        load_tokenizer(folder)

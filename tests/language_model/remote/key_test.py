@@ -1,0 +1,79 @@
+"""The key reaches the server and nothing else; settings that would tell it are refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from eagle_jax.base.errors import UserError
+from eagle_jax.language_model.remote.client import RemoteError
+from tests.language_model.remote.scripted_client import SAMPLING, echo, make, prompts, settings
+from tests.language_model.remote.scripted_server import Reply, ScriptedServer
+
+KEY = "sk-Se1cret-0123456789"
+
+
+def test_the_key_reaches_the_server_and_nothing_else(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("MY_SERVER_KEY", f"{KEY}\n")
+    monkeypatch.setenv("OPENAI_LOG", "debug")
+
+    def script(asked, times):
+        told = f"you sent {asked.headers['authorization']}".encode()
+        return Reply(told, status=500) if asked.prompt == "bad" else echo(asked, times)
+
+    with caplog.at_level("DEBUG"), ScriptedServer(script) as server:
+        generator = make(server, tmp_path, api_key_variable="MY_SERVER_KEY")
+        generator.generate(prompts("a"), SAMPLING, seed=1)
+        with pytest.raises(RemoteError) as caught:
+            generator.generate(prompts("bad"), SAMPLING, seed=1)
+    assert {asked.headers["authorization"] for asked in server.asked} == {f"Bearer {KEY}"}
+    assert "you sent Bearer ***" in str(caught.value)
+    assert caught.value.__context__ is None
+    told = [str(caught.value), repr(caught.value), caplog.text, repr(generator), generator.name]
+    told += [repr(generator.settings), json.dumps(generator.usage())]
+    told += [path.read_bytes().decode("latin-1") for path in tmp_path.iterdir()]
+    assert caplog.records and not [text for text in told if KEY in text or KEY[3:] in text]
+
+
+def test_a_key_of_somebody_else_is_not_sent(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with ScriptedServer(echo) as server:
+        make(server, tmp_path).generate(prompts("a"), SAMPLING, seed=1)
+    (asked,) = server.asked
+    assert KEY not in json.dumps(dict(asked.headers))
+
+
+@pytest.mark.parametrize("value", ["", " ", "two words", "schl\u00fcssel", "sk-\x07"])
+def test_what_is_no_key_is_refused_before_anything_is_asked(tmp_path, monkeypatch, value):
+    monkeypatch.setenv("MY_SERVER_KEY", value)
+    with ScriptedServer(echo) as server, pytest.raises(UserError, match="MY_SERVER_K") as caught:
+        make(server, tmp_path, api_key_variable="MY_SERVER_KEY")
+    assert not value.strip() or value not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"api_key_variable": KEY}, "never the key"),
+        ({"base_url": f"https://user:{KEY}@example.org/v1"}, "no password"),
+        ({"base_url": f"https://example.org/v1?key={KEY}"}, "no query"),
+        ({"base_url": "example.org/v1"}, "https://host/v1"),
+        ({"request_fields": {"n": 2, "max_tokens": 9}}, "must not change max_tokens, n"),
+        ({"concurrency": 0}, "concurrency"),
+        ({"max_tries": 0}, "max_tries"),
+        ({"backoff_seconds": 61.0}, "backoff_seconds"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_without_repeating_a_key(change, said):
+    with ScriptedServer(echo) as server, pytest.raises(ValueError, match=said) as caught:
+        settings(server, **change)
+    assert KEY not in str(caught.value)
+
+
+def test_without_openai_it_is_said_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)  # as if it were not installed
+    said = r"pip install 'eagle_jax\[remote\]'"
+    with ScriptedServer(echo) as server, pytest.raises(UserError, match=said):
+        make(server, tmp_path)

@@ -1,0 +1,117 @@
+"""Batches that share beginnings against the same batches read row by row."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
+from eagle_jax.language_model.checkpoints.tokenizer import load_tokenizer
+from eagle_jax.language_model.decoder.transformer import init_params
+from eagle_jax.language_model.generation import SamplingSettings
+from eagle_jax.language_model.sampling import batch as batch_sampling
+from eagle_jax.language_model.sampling.batch import sample_batch
+from eagle_jax.language_model.sampling.sampling import token_log_probs
+from eagle_jax.language_model.sampling.shared_prefixes import split_prompts
+from eagle_jax.language_model.sharding import MeshSettings, make_mesh, tree_shardings
+from tests.language_model.small_checkpoints import config_of
+
+SAMPLING = SamplingSettings(temperature=0.8, top_k=0, top_p=0.95, max_new_tokens=9)
+VECTORS = np.random.default_rng(7).normal(size=(2, 48)).astype(np.float32)
+SOFT = 100  # the vocabulary's size: the token that stands for VECTORS[0]
+
+
+@pytest.fixture(scope="module")
+def make_model(tmp_path_factory, tokenizer_writer):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    tokenizer_writer(folder, with_bos=False)
+
+    def make(name):
+        config = config_of(name)
+        return LanguageModel(
+            name, config, init_params(config, jax.random.key(0)), load_tokenizer(folder)
+        )
+
+    return make
+
+
+def prompts():
+    """Two long beginnings with an embedding each, of different lengths, and different ends.
+
+    With windows of five tokens, the ends' first tokens look across the padding before them.
+    """
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(4, 94, 18).tolist(), rng.integers(4, 94, 13).tolist()
+    first[3], second[12] = SOFT, SOFT + 1
+    ends = [rng.integers(4, 94, length).tolist() for length in (1, 4, 3, 6, 2, 1, 4, 2)]
+    ends[2][1] = SOFT
+    return [(first if row % 2 else second) + end for row, end in enumerate(ends)]
+
+
+def run(model, rows, vectors=VECTORS, sampling=SAMPLING, **settings):
+    keys = jax.random.split(jax.random.key(5), 12)  # four rows of padding
+    return sample_batch(model, rows, vectors, keys, sampling, [2], None, 8, **settings)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gemma3"])
+def test_shared_beginnings_change_no_token(make_model, monkeypatch, name):
+    model, splits = make_model(name), []
+
+    def splitting(rows, multiple):
+        splits.append(split_prompts(rows, multiple))
+        return splits[-1]
+
+    monkeypatch.setattr(batch_sampling, "split_prompts", splitting)
+    shared = run(model, prompts())
+    assert (len(splits[0].prefixes), splits[0].suffix_length) == (4, 8)
+    monkeypatch.setattr(batch_sampling, "split_prompts", lambda rows, multiple: None)
+    alone = run(model, prompts())
+    np.testing.assert_array_equal(shared.tokens, alone.tokens)
+    np.testing.assert_array_equal(shared.mask, alone.mask)
+    np.testing.assert_allclose(shared.log_probs, alone.log_probs, atol=1e-4)
+    assert alone.mask[:8].sum() > 40
+    assert not alone.mask[8:].any()
+
+
+def test_shared_beginnings_on_a_mesh(make_model):
+    model = make_model("gemma3")
+    mesh = make_mesh(MeshSettings(data=2, fsdp=2, tensor=2, first_device=0))
+    params = jax.device_put(model.params, tree_shardings(mesh, model.params))
+    on_mesh = run(dataclasses.replace(model, params=params), prompts())
+    alone = run(model, prompts())
+    np.testing.assert_array_equal(on_mesh.tokens, alone.tokens)
+    np.testing.assert_allclose(on_mesh.log_probs, alone.log_probs, atol=1e-4)
+
+
+def test_embeddings_tell_beginnings_apart(make_model):
+    model = make_model("llama")
+    one, other = [[*range(10, 20), SOFT + index, 30, 31] for index in (0, 1)]
+    output = run(model, [one, other] * 4)
+    same = run(model, [one, other] * 4, VECTORS[[0, 0]])
+    assert (output.log_probs[0::2][:4] == same.log_probs[0::2][:4]).all()
+    assert (output.log_probs[1::2][:4, 0] != same.log_probs[1::2][:4, 0]).all()
+
+
+def test_bfloat16_parameters_have_bfloat16_caches_and_float32_log_probs(make_model):
+    model = make_model("qwen3")
+    params = jax.tree.map(lambda leaf: np.asarray(leaf).astype(jnp.bfloat16), model.params)
+    model = dataclasses.replace(model, params=params)
+    rows = [[*range(10, 25), end] for end in range(30, 38)]
+    shared = split_prompts(rows, 8)
+    assert shared is not None
+    output = run(model, rows, np.zeros((0, 0)))
+    assert output.log_probs.dtype == np.float32
+    # Teacher forcing with the same rounded parameters: 8 bits of mantissa.
+    whole = np.concatenate([np.array(rows), output.tokens[:8]], axis=1)
+    mask = np.concatenate([np.ones((8, 16), bool), output.mask[:8]], axis=1)
+    forced = np.asarray(token_log_probs(model.config, params, whole, mask, 0.8))[:, -9:]
+    np.testing.assert_allclose(forced, output.log_probs[:8], atol=0.1)
+    state = batch_sampling._start(
+        model, rows, np.zeros((0, 0)), jax.random.split(jax.random.key(0), 8),
+        batch_sampling.Drawing(*map(jnp.float32, (1, 0, 1)), jnp.array([2])), 9, 8,
+    )  # fmt: skip
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.caches)} == {jnp.dtype(jnp.bfloat16)}

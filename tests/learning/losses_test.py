@@ -1,0 +1,235 @@
+"""Losses against worked arithmetic, float64 loops, exact enumeration and finite differences."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+
+from eagle_jax.learning import losses
+
+
+class TestGeneralizedAdvantage:
+    def test_worked_example(self):
+        # discount 0.5, lambda 0.5, V = 1, 2, 3, 0 and r = 0, 0, 8:
+        #   deltas: 0 + 0.5 * 2 - 1 = 0;  0 + 0.5 * 3 - 2 = -0.5;  8 + 0 - 3 = 5
+        #   A_2 = 5;  A_1 = -0.5 + 0.25 * 5 = 0.75;  A_0 = 0 + 0.25 * 0.75 = 0.1875
+        advantages, returns = losses.generalized_advantage(
+            jnp.array([[0.0, 0.0, 8.0]]), jnp.array([[1.0, 2.0, 3.0, 0.0]]), 0.5, 0.5
+        )
+        np.testing.assert_allclose(advantages, [[0.1875, 0.75, 5.0]])
+        np.testing.assert_allclose(returns, [[1.1875, 2.75, 8.0]])
+
+    @pytest.mark.parametrize("discount, gae_lambda", [(1.0, 0.95), (0.9, 0.3)])
+    def test_agrees_with_a_float64_double_loop(self, discount, gae_lambda):
+        rng = np.random.default_rng(0)
+        rewards, values = rng.normal(size=(4, 7)), rng.normal(size=(4, 8))
+        expected = np.zeros((4, 7))
+        for b, t in itertools.product(range(4), range(7)):
+            for future in range(t, 7):
+                delta = rewards[b, future] + discount * values[b, future + 1] - values[b, future]
+                expected[b, t] += (discount * gae_lambda) ** (future - t) * delta
+        advantages, returns = losses.generalized_advantage(
+            jnp.array(rewards), jnp.array(values), discount, gae_lambda
+        )
+        np.testing.assert_allclose(advantages, expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(returns, expected + values[:, :-1], rtol=1e-4, atol=1e-5)
+
+    def test_lambda_one_is_return_minus_value_and_lambda_zero_the_temporal_difference(self):
+        rng = np.random.default_rng(1)
+        rewards = rng.normal(size=(3, 5)).astype(np.float32)
+        values = rng.normal(size=(3, 6)).astype(np.float32)
+        values[:, -1] = 0
+        full, returns = losses.generalized_advantage(rewards, values, 1.0, 1.0)
+        reward_to_go = np.cumsum(rewards[:, ::-1], axis=1)[:, ::-1]
+        np.testing.assert_allclose(full, reward_to_go - values[:, :-1], atol=1e-5)
+        np.testing.assert_allclose(returns, reward_to_go, atol=1e-5)
+        one_step, _ = losses.generalized_advantage(rewards, values, 0.9, 0.0)
+        np.testing.assert_allclose(
+            one_step, rewards + 0.9 * values[:, 1:] - values[:, :-1], atol=1e-6
+        )
+
+    def test_values_get_no_gradient(self):
+        gradient = jax.grad(
+            lambda values: sum(
+                part.sum()
+                for part in losses.generalized_advantage(jnp.ones((2, 3)), values, 0.9, 0.9)
+            )
+        )(jnp.ones((2, 4)))
+        np.testing.assert_array_equal(gradient, 0.0)
+
+    def test_values_without_the_last_column_are_refused(self):
+        with pytest.raises(AssertionError):
+            losses.generalized_advantage(jnp.zeros((2, 3)), jnp.zeros((2, 3)), 1.0, 1.0)
+
+
+class TestReinforce:
+    def test_worked_example(self):
+        # -(2 * -1 + -3 * -0.5) / 2 = 0.25; gradient -advantage / B = (-1, 1.5)
+        log_probs, advantages = jnp.array([-1.0, -0.5]), jnp.array([2.0, -3.0])
+        loss, gradient = jax.value_and_grad(losses.reinforce_loss)(log_probs, advantages)
+        assert loss == pytest.approx(0.25)
+        np.testing.assert_allclose(gradient, [-1.0, 1.5])
+
+    def test_advantages_get_no_gradient(self):
+        gradient = jax.grad(losses.reinforce_loss, argnums=1)(jnp.ones(3), jnp.ones(3))
+        np.testing.assert_array_equal(gradient, 0.0)
+
+    @pytest.mark.parametrize("baseline", [0.0, 0.7])
+    def test_expected_gradient_on_a_bandit_is_that_of_expected_reward(self, baseline):
+        logits, rewards = jnp.array([0.3, -0.4]), np.array([1.0, 0.2])
+
+        # Both arms, enumerated, weighted by the probability of pulling them.
+        probabilities = np.asarray(jax.nn.softmax(logits))
+        gradient = sum(
+            probabilities[arm]
+            * jax.grad(
+                lambda logits, arm=arm: losses.reinforce_loss(
+                    jax.nn.log_softmax(logits)[arm][None], jnp.array([rewards[arm] - baseline])
+                )
+            )(logits)
+            for arm in range(2)
+        )
+
+        def expected_reward(logits):
+            return scipy.special.softmax(logits) @ rewards
+
+        start, h = np.array([0.3, -0.4]), 1e-6
+        difference = [
+            (expected_reward(start + h * e) - expected_reward(start - h * e)) / (2 * h)
+            for e in np.eye(2)
+        ]
+        np.testing.assert_allclose(gradient, -np.array(difference), atol=1e-6)
+
+    def test_action_log_probs_sum_the_marked_tokens_only(self):
+        token_log_probs = jnp.array([[-1.0, -2.0, -jnp.inf], [-0.5, -4.0, -8.0]])
+        mask = jnp.array([[True, True, False], [True, False, False]])
+        np.testing.assert_allclose(losses.action_log_probs(token_log_probs, mask), [-3.0, -0.5])
+        gradient = jax.grad(lambda x: losses.action_log_probs(x, mask).sum())(token_log_probs)
+        np.testing.assert_array_equal(gradient, mask)
+
+
+class TestKL:
+    def draw(self, seed=0):
+        rng = np.random.default_rng(seed)
+        mask = np.arange(4)[None] < np.array([4, 2, 0])[:, None]
+        return 2 * rng.normal(size=(3, 4, 6)), 2 * rng.normal(size=(3, 4, 6)), mask
+
+    def test_worked_example(self):
+        # One token, two words, policy (3/4, 1/4), reference (1/2, 1/2):
+        #   3/4 log(3/2) + 1/4 log(1/2) = 0.130812
+        policy = jnp.log(jnp.array([[[0.75, 0.25]]]))
+        divergence = losses.exact_kl(policy, jnp.zeros((1, 1, 2)), jnp.ones((1, 1), bool), 1.0)
+        np.testing.assert_allclose(divergence, [0.130812], atol=1e-6)
+        # At temperature 1/2 the policy is (9/10, 1/10): 0.9 log 1.8 + 0.1 log 0.2 = 0.368064
+        divergence = losses.exact_kl(policy, jnp.zeros((1, 1, 2)), jnp.ones((1, 1), bool), 0.5)
+        np.testing.assert_allclose(divergence, [0.368064], atol=1e-6)
+
+    def test_agrees_with_scipy(self):
+        policy, reference, mask = self.draw()
+        divergence = losses.exact_kl(jnp.array(policy), jnp.array(reference), mask, 0.7)
+        per_token = scipy.special.rel_entr(
+            scipy.special.softmax(policy / 0.7, axis=-1),
+            scipy.special.softmax(reference / 0.7, axis=-1),
+        ).sum(axis=-1)
+        np.testing.assert_allclose(divergence, (per_token * mask).sum(axis=1), rtol=1e-4)
+
+    def test_zero_with_zero_gradient_at_equality_and_positive_elsewhere(self):
+        policy, reference, mask = (jnp.array(part) for part in self.draw(1))
+
+        def total(logits):
+            return losses.exact_kl(logits, reference, mask, 0.5).sum()
+
+        value, gradient = jax.value_and_grad(total)(reference)
+        assert float(value) == pytest.approx(0.0, abs=1e-6)
+        np.testing.assert_allclose(gradient, 0.0, atol=1e-6)
+        assert (losses.exact_kl(policy, reference, mask, 0.5)[:2] > 0.1).all()
+
+    def test_gradient_is_that_of_finite_differences_and_none_for_the_reference(self):
+        policy, reference, mask = (jnp.array(part) for part in self.draw(2))
+
+        def total(policy, reference):
+            return losses.exact_kl(policy, reference, mask, 0.5).sum()
+
+        jax.test_util.check_grads(
+            lambda logits: total(logits, reference), (policy,), order=1, modes=["rev"],
+            atol=2e-2, rtol=2e-2,
+        )
+        np.testing.assert_array_equal(jax.grad(total, argnums=1)(policy, reference), 0.0)
+        masked = np.asarray(jax.grad(total)(policy, reference))[~np.asarray(mask)]
+        np.testing.assert_array_equal(masked, 0.0)
+
+    def test_token_estimate_has_the_exact_expectation_and_is_never_negative(self):
+        policy, reference, _ = self.draw(3)
+        policy, reference = policy[:1, :1], reference[:1, :1]
+        log_policy = scipy.special.log_softmax(policy, axis=-1)[0, 0]
+        log_reference = scipy.special.log_softmax(reference, axis=-1)[0, 0]
+        # Every word of the vocabulary as an action of one token, weighted by the policy.
+        estimates = losses.token_kl(
+            jnp.array(log_policy)[:, None], jnp.array(log_reference)[:, None],
+            jnp.ones((6, 1), bool),
+        )
+        assert (estimates >= 0).all()
+        exact = losses.exact_kl(jnp.array(policy), jnp.array(reference), np.ones((1, 1), bool), 1.0)
+        np.testing.assert_allclose(np.exp(log_policy) @ estimates, exact[0], rtol=1e-4)
+
+    def test_token_estimate_worked_example(self):
+        # log ratios log 2 and 0, the third masked: (2 - 1 - log 2) + 0 = 0.306853
+        estimate = losses.token_kl(
+            jnp.log(jnp.array([[0.25, 0.5, 0.1]])), jnp.log(jnp.array([[0.5, 0.5, 0.9]])),
+            jnp.array([[True, True, False]]),
+        )
+        np.testing.assert_allclose(estimate, [0.306853], atol=1e-6)
+
+
+def test_value_loss_worked_example_and_gradients():
+    # ((1 - 3)^2 + (2 - 2)^2) / 2 / 2 = 1; gradient (V - R) / 2 = (-1, 0)
+    values, returns = jnp.array([[1.0, 2.0]]), jnp.array([[3.0, 2.0]])
+    value, gradients = jax.value_and_grad(losses.value_loss, argnums=(0, 1))(values, returns)
+    assert value == 1.0
+    np.testing.assert_allclose(gradients[0], [[-1.0, 0.0]])
+    np.testing.assert_array_equal(gradients[1], 0.0)
+
+
+class TestNextToken:
+    def test_worked_example(self):
+        # Two words; logits at 0 say (1/4, 3/4) for token 1, at 1 say (1/2, 1/2) for token 2.
+        # tokens 0, 1, 0: -(log 3/4 + log 1/2) / 2 = 0.490415
+        logits = jnp.log(jnp.array([[[0.25, 0.75], [0.5, 0.5], [0.9, 0.1]]]))
+        tokens = jnp.array([[0, 1, 0]])
+        loss = losses.next_token_loss(logits, tokens, jnp.ones((1, 3), bool))
+        assert float(loss) == pytest.approx(0.490415, abs=1e-6)
+
+    def test_agrees_with_torch(self):
+        torch = pytest.importorskip("torch")
+        rng = np.random.default_rng(4)
+        logits = rng.normal(size=(3, 5, 7)).astype(np.float32)
+        tokens, mask = rng.integers(7, size=(3, 5)), rng.random((3, 5)) < 0.6
+        targets = np.where(mask, tokens, -100)[:, 1:].reshape(-1)
+        expected = torch.nn.functional.cross_entropy(
+            torch.tensor(logits[:, :-1].reshape(-1, 7)), torch.tensor(targets)
+        )
+        loss = losses.next_token_loss(jnp.array(logits), jnp.array(tokens), jnp.array(mask))
+        assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+
+    def test_weights_count_tokens_more_or_less(self):
+        # As above with weights 3 and 1: -(3 log 3/4 + log 1/2) / 4 = 0.389048
+        logits = jnp.log(jnp.array([[[0.25, 0.75], [0.5, 0.5], [0.9, 0.1]]]))
+        weights = jnp.array([[7.0, 3.0, 1.0]])
+        loss = losses.next_token_loss(logits, jnp.array([[0, 1, 0]]), weights)
+        assert float(loss) == pytest.approx(0.389048, abs=1e-6)
+
+    def test_only_logits_before_marked_tokens_get_gradient(self):
+        logits = jnp.array(np.random.default_rng(5).normal(size=(1, 4, 3)))
+        mask = jnp.array([[False, False, True, False]])
+        gradient = jax.grad(losses.next_token_loss)(logits, jnp.array([[0, 1, 2, 0]]), mask)
+        assert (np.abs(gradient[0, 1]) > 1e-3).all()
+        np.testing.assert_array_equal(np.delete(gradient[0], 1, axis=0), 0.0)
+
+    def test_nothing_marked_is_zero(self):
+        loss = losses.next_token_loss(
+            jnp.zeros((2, 3, 4)), jnp.zeros((2, 3), jnp.int32), jnp.zeros((2, 3), bool)
+        )
+        assert loss == 0.0

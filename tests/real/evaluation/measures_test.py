@@ -1,0 +1,190 @@
+"""Measures of pairs, labels and opponents by hand; stability against SciPy and the selection."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import jax
+import numpy as np
+import pytest
+import scipy.stats
+
+from eagle_jax.real.annotators import Answers, expected_error_rate, simulated_answers
+from eagle_jax.real.evaluation.measures import (
+    WinRate,
+    easy_overlap,
+    label_error_rate,
+    rater_win_rate,
+    reward_metrics,
+    stability_row,
+    utility_win_rate,
+)
+from eagle_jax.real.selection.pair_selection import select_across, select_within
+from eagle_jax.real.training import losses as preference_losses
+from eagle_jax.real.training.losses import PairValues
+
+
+def log_probs(chosen, rejected):
+    return PairValues(np.array(chosen, np.float64), np.array(rejected, np.float64))
+
+
+def test_rewards_by_hand():
+    policy = log_probs([-1.0, -5.0, -2.0], [-3.0, -1.0, -6.0])
+    reference = log_probs([-2.0, -4.0, -3.0], [-2.0, -3.0, -7.0])
+    # Differences 1, -1, 1 and -1, 2, 1: margins 2, -3, 0, of which one wins, one ties.
+    assert reward_metrics(policy, reference, 0.1) == pytest.approx(
+        {
+            "rewards/chosen": 0.1 / 3,
+            "rewards/rejected": 0.2 / 3,
+            "rewards/margin": -0.1 / 3,
+            "rewards/accuracy": 0.5,
+        }
+    )
+
+
+def test_laws_of_rewards():
+    rng = np.random.default_rng(0)
+    policy, reference = (log_probs(*rng.normal(size=(2, 50))) for _ in range(2))
+    at_reference = reward_metrics(reference, reference, 0.3)
+    assert at_reference == {
+        "rewards/chosen": 0, "rewards/rejected": 0, "rewards/margin": 0, "rewards/accuracy": 0.5,
+    }  # fmt: skip
+    metrics, doubled = (reward_metrics(policy, reference, beta) for beta in (0.3, 0.6))
+    swapped = reward_metrics(log_probs(*policy[::-1]), log_probs(*reference[::-1]), 0.3)
+    assert swapped["rewards/margin"] == pytest.approx(-metrics["rewards/margin"])
+    assert swapped["rewards/accuracy"] == pytest.approx(1 - metrics["rewards/accuracy"])
+    assert doubled["rewards/margin"] == pytest.approx(2 * metrics["rewards/margin"])
+    assert doubled["rewards/accuracy"] == metrics["rewards/accuracy"]
+
+
+def test_rewards_are_those_of_training_but_for_ties():
+    rng = np.random.default_rng(5)
+    policy, reference = (log_probs(*rng.normal(size=(2, 30))) for _ in range(2))
+    on_device = [PairValues(*map(np.float32, pairs)) for pairs in (policy, reference)]
+    peer = preference_losses.reward_metrics(*on_device, 0.2, np.ones(30, np.float32))
+    for name, value in reward_metrics(policy, reference, 0.2).items():
+        assert value == pytest.approx(float(peer[name]), abs=1e-6), name
+
+
+def test_bad_rewards_are_refused():
+    fine, broken = log_probs([0.0, 1.0], [0.0, 1.0]), log_probs([0.0, 1.0], [0.0, np.nan])
+    with pytest.raises(ValueError, match="rejected response under the policy, pair 1 is nan"):
+        reward_metrics(broken, fine, 0.1)
+    with pytest.raises(ValueError, match="rejected response under the reference, pair 1 is nan"):
+        reward_metrics(fine, broken, 0.1)
+    with pytest.raises(ValueError, match="there is no log-prob"):
+        reward_metrics(log_probs([], []), log_probs([], []), 0.1)
+    for beta in (0.0, -1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="beta must be above 0"):
+            reward_metrics(fine, fine, beta)
+
+
+def test_label_errors_by_hand():
+    gaps = np.array([2.0, 2.0, -1.0, -1.0, 0.0, 5.0])
+    # Right, wrong, right, wrong, a tie (one half), no label.
+    assert label_error_rate(np.array([0, 1, 1, 0, 1, -1]), gaps) == pytest.approx(2.5 / 5)
+    assert label_error_rate(np.full(6, -1), gaps) is None
+    with pytest.raises(ValueError, match="true gap of pair 1 is inf"):
+        label_error_rate(np.zeros(2, int), np.array([0.0, np.inf]))
+
+
+def test_label_errors_of_the_simulated_annotator_are_the_expected_ones():
+    rng = np.random.default_rng(1)
+    gaps = np.concatenate([rng.normal(size=40_000), np.zeros(10_000)])
+    rate = label_error_rate(simulated_answers(gaps, 0.7, rng), gaps)
+    expected = expected_error_rate(gaps, 0.7)
+    # Ties add one half each without spread: the error of the others' mean is below 0.0025.
+    assert rate == pytest.approx(expected, abs=4 * 0.0025 * 0.8)
+    assert 0.2 < expected < 0.5
+
+
+def test_win_rates_count_ties_half():
+    wins = utility_win_rate(np.array([1.0, 2.0, 3.0, 0.0]), np.array([0.0, 2.0, 1.0, 4.0]))
+    assert wins == WinRate(num_wins=2, num_ties=1, num_losses=1, num_left_out=0)
+    assert wins.rate == 2.5 / 4
+    assert utility_win_rate(np.ones(3), np.ones(3)).rate == 0.5
+    with pytest.raises(ValueError, match="utility of their response 0 is nan"):
+        utility_win_rate(np.ones(1), np.array([np.nan]))
+
+
+def test_a_raters_contradictions_are_ties_and_malformed_answers_are_left_out():
+    # Ours first: win, loss, contradiction, contradiction, malformed once, malformed twice, win.
+    answers = Answers(
+        as_given=np.array([0, 1, 0, 1, -1, -1, 0]),
+        swapped=np.array([0, 1, 1, 0, 0, -1, 0]),
+        malformed=Counter(length=3),
+    )
+    wins = rater_win_rate(answers, num_identical=3)
+    assert wins == WinRate(num_wins=2, num_ties=5, num_losses=1, num_left_out=2)
+    assert wins.rate == 4.5 / 8
+    nothing = Answers(np.array([-1]), np.array([0]), Counter(length=1))
+    assert rater_win_rate(nothing, num_identical=0).rate is None
+
+
+def test_stability_agrees_with_scipy():
+    rng = np.random.default_rng(2)
+    start = rng.normal(size=200).round(1)  # ties
+    now = start + 0.5 * rng.normal(size=200)
+    row = stability_row(now, start, None, strategy="easy", seed=3, step=40)
+    assert row["rank_correlation"] == pytest.approx(scipy.stats.spearmanr(start, now).statistic)
+    peer = scipy.stats.mstats.mquantiles(now, [0.05, 0.25, 0.5, 0.75, 0.95], alphap=1, betap=1)
+    np.testing.assert_allclose(row["quantiles"], peer)
+    assert (row["strategy"], row["seed"], row["step"]) == ("easy", 3, 40)
+    assert 0.5 < row["easy_overlap"] < 1.0
+
+
+def test_what_has_not_moved_is_stable():
+    start = np.random.default_rng(3).normal(size=60).astype(np.float32)
+    for prompt_index in (None, np.repeat(np.arange(20), 3)):
+        row = stability_row(start, start, prompt_index, strategy="random", seed=0, step=0)
+        assert (row["rank_correlation"], row["easy_overlap"]) == (pytest.approx(1.0), 1.0)
+        reversed_row = stability_row(-start, start, None, strategy="random", seed=0, step=1)
+        assert reversed_row["rank_correlation"] == pytest.approx(-1.0)
+        assert reversed_row["easy_overlap"] == 0.0
+
+
+def test_overlap_by_hand():
+    then, now = np.array([0.1, 0.2, 0.3, 0.4, 0.5]), np.array([0.1, 0.5, 0.2, 0.6, 0.3])
+    # Three of five: {0, 1, 2} then, {0, 2, 4} now.
+    assert easy_overlap(then, now, None) == pytest.approx(2 / 3)
+    # Prompt 7 has pairs 0, 3, 4 (0, then 0), prompt 2 pairs 1, 2 (1, then 2).
+    assert easy_overlap(then, now, np.array([7, 2, 2, 7, 7])) == 0.5
+    # A prompt with one pair has no choice.
+    assert easy_overlap(then, now, np.array([7, 2, 2, 3, 4])) == 0.0
+    assert easy_overlap(then, now, np.arange(5)) is None
+
+
+def test_overlap_is_that_of_the_selection_itself():
+    """Ten prompts with four responses, embeddings then and now, by `pair_selection`."""
+    rng = np.random.default_rng(4)
+    then = rng.normal(size=(10, 4, 6)).astype(np.float32)
+    now = then + 0.7 * rng.normal(size=then.shape).astype(np.float32)
+    first, second = np.triu_indices(4, 1)
+    similarities, selected, kept = [], [], []
+    for embeddings in (then, now):
+        unit = embeddings / np.linalg.norm(embeddings, axis=-1, keepdims=True)
+        flat = np.sum(unit[:, first] * unit[:, second], axis=-1).ravel()
+        pairs = select_within(
+            "easy", embeddings, np.ones((10, 4), bool), None, metric="cosine",
+            key=jax.random.key(0),
+        )  # fmt: skip
+        rows = select_across(
+            "easy", flat, None, 30, key=jax.random.key(0), is_valid=np.ones(60, bool)
+        )
+        similarities.append(flat)
+        selected.append(np.stack([pairs.first, pairs.second]))
+        kept.append(set(np.asarray(rows).tolist()))
+    within = np.mean((selected[0] == selected[1]).all(axis=0))
+    assert 0 < within < 1
+    assert easy_overlap(*similarities, np.repeat(np.arange(10), 6)) == pytest.approx(within)
+    across = len(kept[0] & kept[1]) / 30
+    assert easy_overlap(*similarities, None) == pytest.approx(across)
+
+
+def test_a_similarity_that_is_not_finite_is_named():
+    good, bad = np.zeros(3), np.array([0.0, np.inf, 0.0])
+    where = "strategy 'hard', seed 2, step 10: similarity"
+    with pytest.raises(ValueError, match=f"{where} at this step of pair 1 is inf"):
+        stability_row(bad, good, None, strategy="hard", seed=2, step=10)
+    with pytest.raises(ValueError, match=f"{where} at the start of pair 1 is inf"):
+        stability_row(good, bad, None, strategy="hard", seed=2, step=10)

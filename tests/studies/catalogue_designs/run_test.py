@@ -1,0 +1,220 @@
+"""Designs of a catalogue: the real command killed and resumed, streams against arrays, errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from eagle_jax.base.command_line import load_config
+from eagle_jax.base.errors import CorruptArtifactError, StaleArtifactError, UserError
+from eagle_jax.base.settings import to_settings
+from eagle_jax.data.embedding_files import EmbeddingFileError, EmbeddingFiles
+from eagle_jax.design.g_optimal import g_optimal_design
+from eagle_jax.studies.catalogue_designs import run as catalogue_designs
+from eagle_jax.studies.catalogue_designs.parallel import CatalogueDesigns
+from eagle_jax.studies.catalogue_designs.run import (
+    CatalogueDesignsExperiment,
+    run_catalogue_designs,
+)
+
+ROOT = Path(__file__).parents[3]
+CONFIG = "experiments/configs/catalogue_designs.py:quick"
+# The command under watch of its renames, as watched_run.py does it for experiments.eagle.
+PROGRAM = """
+import os, runpy, sys
+from pathlib import Path
+from watched_run import watch
+mode, what, workdir = sys.argv[1:4]
+watch(mode, what, Path(os.path.abspath(workdir)))
+sys.argv = ["designs", *sys.argv[4:]]
+runpy.run_module("experiments.designs", run_name="__main__", alter_sys=True)
+"""
+KILLS = (
+    ("before", "catalogue/next_embeddings.npy"),
+    ("before", "designs/parts/00000003.npz"),
+    ("before", "designs/kept_rows.npy"),
+    ("after", "designs/summary.json"),
+)
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    """Runs the quick experiment in a process of its own; returns its exit code and stderr."""
+    cache = tmp_path_factory.mktemp("compilation_cache")
+
+    def run(workdir, mode="log", what=os.devnull, *overrides):
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "JAX_COMPILATION_CACHE_DIR": str(cache),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
+        environment.pop("XLA_FLAGS", None)  # the tests' eight devices; a user has one
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, mode, str(what), str(workdir),
+             f"--config={CONFIG}", f"--workdir={workdir}", *overrides],
+            cwd=ROOT, env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+        return done.returncode, done.stderr
+
+    return run
+
+
+def results(workdir: Path) -> dict[str, object]:
+    """Every file of the stages, apart from times and from what made them."""
+    found = {}
+    for path in workdir.rglob("*"):
+        name = path.relative_to(workdir).as_posix()
+        if path.is_dir() or "/" not in name or "tensorboard" in name or "MANIFEST" in name:
+            continue
+        found[name] = path.read_bytes()
+        if path.name == "metrics.jsonl":
+            rows = map(json.loads, path.read_text().splitlines())
+            found[name] = [
+                {key: value for key, value in row.items() if not key.startswith("time/")}
+                for row in rows
+            ]
+    return found
+
+
+def test_a_run_killed_again_and_again_ends_with_the_same_files(command, tmp_path):
+    code, stderr = command(tmp_path / "whole", "log", os.devnull, "--config.num_threads=2")
+    assert code == 0, stderr
+    for mode, target in KILLS:
+        code, stderr = command(tmp_path / "killed", mode, target, "--config.num_threads=1")
+        assert code == -signal.SIGKILL, f"{mode} {target}: {stderr}"
+        assert (tmp_path / "killed" / target).exists() == (mode == "after")
+    code, stderr = command(tmp_path / "killed")
+    assert code == 0, stderr
+    whole, killed = results(tmp_path / "whole"), results(tmp_path / "killed")
+    fields = {f"designs/{field}.npy" for field in CatalogueDesigns._fields}
+    assert fields | {"catalogue/next_embeddings.npy", "designs/summary.json"} <= set(whole)
+    assert len(whole["designs/metrics/metrics.jsonl"]) == 8
+    assert whole.keys() == killed.keys()
+    assert [name for name in whole if whole[name] != killed[name]] == []
+    for name in ("report.md", "histograms.png"):
+        assert (tmp_path / "killed" / name).stat().st_size > 0
+    page = (tmp_path / "killed" / "report.md").read_text()
+    assert "problems: 1000, solved: 1000" in page
+
+
+def draw(num_problems, seed=0):
+    return np.random.default_rng(seed).normal(size=(num_problems, 9, 3)).astype(np.float32)
+
+
+def experiment(path, **changes):
+    settings = to_settings(CatalogueDesignsExperiment, load_config(str(ROOT / CONFIG)))
+    changes = {"num_kept": 4, "problems_per_chunk": 8, **changes}
+    return dataclasses.replace(settings, next_embeddings=str(path), **changes)
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """Two files with 21 problems, of which one has a nan and one an inf."""
+    rows = draw(21)
+    rows[5, 1, 1], rows[20, 0, 0] = np.nan, np.inf
+    (tmp_path / "shards").mkdir()
+    np.save(tmp_path / "shards" / "0.npy", rows[:13])
+    np.save(tmp_path / "shards" / "1.npy", rows[13:])
+    return tmp_path / "shards"
+
+
+def test_streamed_over_eight_devices_is_what_one_call_gives(shards, tmp_path, monkeypatch):
+    """And at no time is more than one chunk of the input in memory."""
+    alive, peak = [], []
+    read = EmbeddingFiles.read
+
+    def spied(self, first, last):
+        piece = read(self, first, last)
+        assert isinstance(piece, np.ndarray) and not isinstance(piece.base, np.memmap)
+        alive.append(weakref.ref(piece))
+        peak.append(sum(len(found) for ref in alive if (found := ref()) is not None))
+        return piece
+
+    monkeypatch.setattr(EmbeddingFiles, "read", spied)
+    report = run_catalogue_designs(experiment(shards), tmp_path / "run")
+    assert len(peak) == 3 and max(peak) <= 16  # the chunk before goes when the next one is there
+
+    rows = np.concatenate([np.load(shards / f"{i}.npy") for i in (0, 1)])
+    direct = jax.device_get(g_optimal_design(rows))
+    stage = tmp_path / "run" / "designs"
+    found = {field: np.load(stage / f"{field}.npy") for field in CatalogueDesigns._fields}
+    for field in ("rank", "num_iterations", "converged"):
+        np.testing.assert_array_equal(found[field], getattr(direct, field), field)
+    for field in ("design_weights", "approximation_factor"):
+        np.testing.assert_allclose(found[field], getattr(direct, field), rtol=1e-6, atol=1e-12)
+    assert np.flatnonzero(~found["is_finite"]).tolist() == [5, 20]
+    assert found["kept_rows"].shape == (21, 4)
+
+    summary = json.loads((stage / "summary.json").read_text())
+    assert (summary["num_problems"], summary["num_solved"]) == (21, 19)
+    assert (summary["num_unsolved"], summary["num_non_finite"]) == (0, 2)
+    solved = found["kept_factor"][found["converged"]]
+    assert summary["quantiles"]["kept_factor"]["median"] == pytest.approx(np.median(solved))
+    assert "with a nan or inf, left out: 2" in report.read_text()
+    assert not (stage / "parts").exists()
+
+
+def test_a_finished_run_is_not_solved_again(shards, tmp_path, monkeypatch):
+    settings = experiment(shards)
+    run_catalogue_designs(settings, tmp_path / "run")
+    monkeypatch.setattr(catalogue_designs, "make_designer", None)
+    run_catalogue_designs(settings, tmp_path / "run")
+
+    np.save(shards / "1.npy", draw(8, seed=1))
+    with pytest.raises(StaleArtifactError, match=r"next_embeddings\.1\.npy: .* there, .* now"):
+        run_catalogue_designs(settings, tmp_path / "run")
+
+
+def test_a_damaged_part_is_told_when_the_run_goes_on(shards, tmp_path, monkeypatch):
+    class Stopped(Exception):
+        pass
+
+    def stop(*_):
+        raise Stopped
+
+    monkeypatch.setattr(catalogue_designs, "_join_parts", stop)
+    with pytest.raises(Stopped):
+        run_catalogue_designs(experiment(shards), tmp_path / "run")
+    part = tmp_path / "run" / "designs" / "parts" / "00000001.npz"
+    content = bytearray(part.read_bytes())
+    content[300] ^= 1  # in the weights
+    part.write_bytes(content)
+    with pytest.raises(CorruptArtifactError, match=r"parts/00000001\.npz: cannot be used: .*CRC"):
+        run_catalogue_designs(experiment(shards), tmp_path / "run")
+
+
+def test_what_cannot_be_solved_at_all_is_refused_before_anything_is_written(shards, tmp_path):
+    for settings, error, said in (
+        (experiment(tmp_path / "nowhere"), EmbeddingFileError, "nowhere: is not there"),
+        (experiment(shards, num_kept=10), UserError, "num_kept is 10, but a problem has only 9"),
+    ):
+        with pytest.raises(error, match=said):
+            run_catalogue_designs(settings, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match="problems_per_chunk must be at least 1, got 0"):
+        experiment(shards, problems_per_chunk=0)
+
+
+def test_unsolved_problems_are_counted_and_named_so(tmp_path):
+    np.save(tmp_path / "rows.npy", draw(10))
+    settings = experiment(tmp_path / "rows.npy")
+    design = dataclasses.replace(settings.design, max_iterations=1)
+    settings = dataclasses.replace(settings, design=design)
+    report = run_catalogue_designs(settings, tmp_path / "run")
+    summary = json.loads((tmp_path / "run" / "designs" / "summary.json").read_text())
+    direct = g_optimal_design(np.load(tmp_path / "rows.npy"), design)
+    expected = int(np.sum(~direct.converged))
+    assert expected > 0 and summary["num_unsolved"] == expected
+    assert f"unsolved: {expected}" in report.read_text()

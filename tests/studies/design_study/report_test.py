@@ -1,0 +1,220 @@
+"""The study's report says what its cells say, and other cells make it say something else."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from eagle_jax.reports.statistics import share
+from eagle_jax.studies.design_study.measures import (
+    ALL,
+    CHANGES,
+    EMBEDDINGS,
+    EXCHANGE,
+    RANDOM,
+    TOP_K,
+    subsample_rule,
+)
+from eagle_jax.studies.design_study.report import StudyData, factor_text, write_study_report
+from eagle_jax.studies.design_study.verdict import MEASURE_TITLES, verdict
+
+_EVIL = "<script>alert(1)</script> | [x](y) **bold**"
+_PAPER, _LARGER = subsample_rule(1.0), subsample_rule(1.5)
+
+
+def _rule(factor, difference, missed=0.0, utility=True):
+    names = list(MEASURE_TITLES)[: None if utility else 3]
+    mean = {"mean": 0.5 + difference, "low": 0.4 + difference, "high": 0.6 + difference}
+    against = {
+        "mean": difference,
+        "low": difference - 0.01 if difference else 0.0,
+        "high": difference + 0.01 if difference else 0.0,
+    }
+    return {
+        "median_factor": factor, "worst_finite_factor": None if missed else 2 * factor,
+        "missed_share": missed, "rank_share": 0.625 if missed else 1.0,
+        "measures": dict.fromkeys(names, mean),
+        "against_random": dict.fromkeys(names, against),
+    }  # fmt: skip
+
+
+def _cell(name, footing, width, num_kept, *, utility=True):
+    few = num_kept <= width
+    missed = 1.0 if num_kept < width else 0.0
+    random = None if missed else 12.5
+    rules = {
+        RANDOM: _rule(random, 0.0, missed, utility),
+        _PAPER: _rule(random, 0.0, missed, utility),
+        _LARGER: _rule(None if missed else 25.0, 0.0, missed, utility),
+        TOP_K: _rule(None if missed else 2.5, 0.2, missed, utility),
+        EXCHANGE: _rule(None if missed else 1.625, 0.3, missed, utility),
+        ALL: _rule(1.1, 0.1, utility=utility),
+    }
+    larger = 1.0 if num_kept <= 1.5 * width else 0.25
+    return {
+        "set": name, "footing": footing, "width": width, "num_candidates": 100,
+        "num_kept": num_kept, "num_problems": 4, "num_draws": 400, "rank": float(width),
+        "largest_kept_leverage_over_n": {
+            "smallest": num_kept / width if few else 1.25,
+            "median": num_kept / width, "largest": num_kept / width,
+        },
+        "paper": [
+            {"subsample_factor": 1.0, "accepted": float(few), "accepted_over_all": 0.03125,
+             "num_given_up": 0 if few else 4},
+            {"subsample_factor": 1.5, "accepted": larger, "accepted_over_all": 0.0,
+             "num_given_up": 0},
+        ],
+        "rules": rules,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def cells():
+    return [
+        _cell("isotropic, n = 16", EMBEDDINGS, 16, 10, utility=False),
+        _cell("isotropic, n = 4", EMBEDDINGS, 4, 10, utility=False),
+        _cell("MiniLens, n = 16", EMBEDDINGS, 16, 10),
+        _cell("MiniLens, n = 16", CHANGES, 8, 10),
+    ]
+
+
+@pytest.fixture
+def data(cells):
+    return StudyData(
+        title="A study <of> ours", confidence=0.95, rank=8, num_draws=100,
+        shown_num_candidates=100, shown_num_kept=10, cells=cells,
+        sets=[{"name": "MiniLens, n = 16", "told": _EVIL}], left_out=[f"MovieLens: {_EVIL}"],
+        settings={"seed": 0, "study": {"num_draws": 100}}, provenance={"commit": _EVIL},
+    )  # fmt: skip
+
+
+def _said(cells):
+    return " ".join(verdict(cells, rank=8, num_draws=100))
+
+
+def test_verdict_tells_what_the_cells_hold(cells):
+    said = _said(cells)
+    for sentence in (
+        "k ≤ n, C = 1 (2 cells, 800 draws): the paper's rule accepted 100 % of the draws: there it "
+        "is random_subset under another name. 100 % of what it keeps misses a direction",
+        "k > n, C = 1 (2 cells, 800 draws): the paper's rule accepted 0 % of the draws: there it "
+        "never finds what it looks for. The largest leverage of a draw was at least 1.250 n. After "
+        "100 draws it had given up on 8 of 8 problems",
+        "C = 1 accepts 3.1 % with k ≤ n and 3.1 % with k > n.",
+        "C = 1.5 accepts 100 % with k ≤ C n and 25 % with k > C n. Where it chooses (1 cells) it "
+        "does worse than random subsets: its median factor is 2.00 times theirs in the median "
+        "cell, that of exchange 0.13 times.",
+        "C = 1 accepts 100 % of the draws on the embeddings z and 0 % of the draws on the "
+        "projected changes (r = 8); in 2 of 2 cells",
+        "in 0 of 12 comparisons (cells times measures) what the paper's rule, C = 1, keeps differs "
+        "from random_subset: it does nothing to exploration.",
+        "random_subset 12.50 (0 % inf), top_k 2.50 (0 % inf), exchange 1.62 (0 % inf). exchange "
+        "has the lower median factor in 2 of 2 cells against random_subset, in 2 against top_k.",
+        "k ≥ r (1 cells): Distance: higher in 1, lower in 0;",
+    ):
+        assert sentence in said
+
+
+def test_other_cells_make_another_verdict(cells):
+    flipped = copy.deepcopy(cells)
+    for cell in flipped:
+        few = cell["num_kept"] <= cell["width"]
+        cell["paper"][0] |= {"accepted": 0.0 if few else 0.5, "num_given_up": 4 if few else 0}
+        for rule in (EXCHANGE, TOP_K):
+            cell["rules"][rule] = _rule(50.0, -0.3)
+        cell["rules"][_LARGER]["median_factor"] = 5.0
+    alike = copy.deepcopy(flipped)
+    alike[1]["rules"][_LARGER]["median_factor"] = 12.0
+    assert "it does about as well as random subsets: its median factor is 0.96" in _said(alike)
+    flipped[3]["rules"][_PAPER] = _rule(3.0, 0.4)
+    said = _said(flipped)
+    for sentence in (
+        "accepted 0 % of the draws: there it never finds what it looks for. 100 % of",
+        "accepted 50 % of the draws: there it makes a choice.",
+        "given up on 0 of 8 problems",
+        "it does better than random subsets: its median factor is 0.40 times theirs",
+        "in 0 of 2 cells it accepts all if k ≤ n",
+        "in 6 of 12 comparisons (cells times measures) what the paper's rule, C = 1, keeps differs "
+        "from random_subset. ",
+        "exchange 50.00 (0 % inf). exchange has the lower median factor in 0 of 2 cells",
+        "Distance: higher in 0, lower in 1;",
+    ):
+        assert sentence in said
+    assert "under another name" not in said and "does nothing" not in said
+
+
+def test_shares_never_look_like_all_or_nothing_when_they_are_not():
+    assert [share(v) for v in (0.0, 1e-5, 0.125, 0.99999, 1.0)] == [
+        "0 %", "under 0.1 %", "12.5 %", "over 99.9 %", "100 %",
+    ]  # fmt: skip
+    assert factor_text(_rule(None, 0.0, 1.0)) == "inf (100 % inf, rank covered 62.5 %)"
+    assert factor_text(_rule(1.5, 0.0)) == "1.50 (worst 3)"
+
+
+class _Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.attributes, self.texts = [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, text):
+        self.texts.append(text)
+
+
+def test_page_stands_alone_is_escaped_and_holds_the_numbers(data, tmp_path):
+    html, markdown = write_study_report(tmp_path, data)
+    source, text = html.read_text(encoding="utf-8"), markdown.read_text(encoding="utf-8")
+    page = _Page()
+    page.feed(source)
+    page.close()
+    assert page.open == [] and page.tags.count("svg") == 4
+    assert not {"script", "img", "link", "iframe"} & set(page.tags)
+    assert all(value.startswith("#") for name, value in page.attributes if name == "href")
+    seen = " ".join("".join(page.texts).split())
+    assert seen.count(_EVIL) == 3 and "<script" not in source and "<script" not in text
+    for sentence in verdict(data.cells, rank=8, num_draws=100):
+        assert sentence in seen
+    assert "0.800 ↑" in seen and "4 of 4" in seen and "12.50" in seen
+    for name in re.findall(r"!\[[^\]]+\]\((.+?)\)", text):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    assert "| exchange | 0.800 [0.700, 0.900] ↑ |" in text
+    blocks = re.findall(r"(?:^\|.*\n)+", text, re.M)
+    assert len(blocks) == 6
+    for block in blocks:
+        lines = [re.sub(r"\\\|", "", line) for line in block.splitlines()]
+        assert set(re.sub(r"[|\s:-]", "", lines[1])) == set()
+        assert len({line.count("|") for line in lines}) == 1, block
+
+
+def test_report_of_made_up_sets_only(data, tmp_path):
+    html, markdown = write_study_report(
+        tmp_path, dataclasses.replace(data, cells=[c for c in data.cells if "iso" in c["set"]])
+    )
+    assert "No set of this run has utilities." in html.read_text(encoding="utf-8")
+    assert "On the real sets" not in markdown.read_text(encoding="utf-8")
+
+
+def test_report_is_made_again_from_json(data, tmp_path):
+    again = StudyData(**json.loads(json.dumps(dataclasses.asdict(data))))
+    first, second = (
+        write_study_report(tmp_path / name, d)[0].read_text(encoding="utf-8")
+        for name, d in (("first", data), ("second", again))
+    )
+    assert first == second

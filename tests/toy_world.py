@@ -1,0 +1,168 @@
+"""A toy world for reinforcement learning: notes of words, and a tiny policy that adds a word."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from eagle_jax.data.prompts import EntityFormat, PromptBook, policy_prompt, render_blocks
+from eagle_jax.eagle.agent.state import EagleSettings
+from eagle_jax.eagle.environment import LLMEnvironment, Start
+from eagle_jax.eagle.policy import encode_policy_batch, make_policy_fn, state_prompts
+from eagle_jax.eagle.rollout import rollout
+from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
+from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
+from eagle_jax.language_model.checkpoints.tokenizer import load_tokenizer
+from eagle_jax.language_model.checkpoints.word_tokenizer import write_word_tokenizer
+from eagle_jax.language_model.decoder.transformer import forward, init_params
+from eagle_jax.language_model.generation import Generation, SamplingSettings
+from eagle_jax.language_model.sampling.local import LocalGenerator
+from eagle_jax.learning.losses import next_token_loss
+
+WORDS = [f"word{letter}" for letter in "abcdefgh"]
+NOTE = EntityFormat(noun="note", blocks=("NOTE",), action_categories=("any",))
+BOOK = PromptBook(
+    rewrite="rewrite", policy="act", generic_action="act", personalised_action="act",
+    profile="act", describe="act", rater="act", write="act", compare="act",
+)  # fmt: skip
+
+
+class Appender:
+    """The environment's model: the note with the action's first word at its end, four kept."""
+
+    def generate(self, prompts, sampling, seed):
+        return [self.write(prompt.text) for prompt in prompts]
+
+    def write(self, text):
+        note = text.split("#BEGIN_NOTE ")[1].split(" #END_NOTE")[0]
+        action = text.split("#BEGIN_ACTION ")[1].split(" #END_ACTION")[0]
+        words = [*note.split(), action.split()[0]][-4:]
+        return Generation(text=" ".join(words), token_ids=None, log_probs=None, stop_reason="stop")
+
+
+def make_environment():
+    sampling = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=8)
+    return LLMEnvironment(
+        generator=Appender(), book=BOOK, entity_format=NOTE, sampling=sampling
+    )
+
+
+def draw_starts(rng, count):
+    starts = []
+    for index in range(count):
+        words = rng.choice(WORDS, size=int(rng.integers(2, 5)))
+        note = render_blocks({"NOTE": " ".join(words)})
+        starts.append(Start(index, index, note, str(rng.choice(WORDS))))
+    return starts
+
+
+def share_of(word, states):
+    """Share of the note's words that are `word`: a reward [B]."""
+    notes = [state.description.split()[1:-1] for state in states]
+    return np.array([note.count(word) / len(note) for note in notes], np.float32)
+
+
+def _reference_params(config, tokenizer):
+    """Trained to write one word drawn at random, and to stop."""
+    rng = np.random.default_rng(0)
+    pairs = []
+    for start in draw_starts(rng, 256):
+        prompt = policy_prompt(BOOK, NOTE, start.description, start.profile)
+        pairs.append((prompt.text, f"{rng.choice(WORDS)} {prompt.stop[0]}"))
+    prompts = [tokenizer.encode(prompt) for prompt, _ in pairs]
+    rows = [row + tokenizer.encode(text) for row, (_, text) in zip(prompts, pairs, strict=True)]
+    tokens, mask = tokenizer.right_pad(rows, 32)
+    is_target = mask.copy()
+    for row, prompt in enumerate(prompts):
+        is_target[row, : len(prompt)] = False
+    optimizer = optax.adam(1e-2)
+
+    @jax.jit
+    def train_step(params, optimizer_state):
+        def loss_fn(params):
+            logits = forward(config, params, tokens, mask).logits
+            return next_token_loss(logits, tokens, is_target)
+
+        updates, optimizer_state = optimizer.update(jax.grad(loss_fn)(params), optimizer_state)
+        return optax.apply_updates(params, updates), optimizer_state
+
+    params = init_params(config, jax.random.key(0))
+    optimizer_state = optimizer.init(params)
+    for _ in range(40):
+        params, optimizer_state = train_step(params, optimizer_state)
+    return params
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory):
+    """The toy world and its policy, a decoder of 5,000 parameters."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    blocks = ("NOTE", "ACTION", "USER_PROFILE")
+    markers = [f"#{side}_{block}" for block in blocks for side in ("BEGIN", "END")]
+    write_word_tokenizer(["act", "rewrite", *WORDS, *markers], folder)
+    tokenizer = load_tokenizer(folder)
+    config = decoder_config_from_hf(
+        {
+            "model_type": "llama",
+            "vocab_size": tokenizer.vocab_size,
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 8,
+            "max_position_embeddings": 128,
+            "tie_word_embeddings": False,
+            "initializer_range": 0.1,
+        }
+    )
+    params = _reference_params(config, tokenizer)
+    return SimpleNamespace(
+        model=LanguageModel("toy", config, params, tokenizer),
+        words=WORDS,
+        book=BOOK,
+        entity_format=NOTE,
+        make_environment=make_environment,
+        draw_starts=draw_starts,
+        share_of=share_of,
+    )
+
+
+@pytest.fixture(scope="session")
+def make_settings():
+    """Settings of the toy's reinforcement learning, with changes."""
+
+    def make(**changes):
+        settings = EagleSettings(
+            num_iterations=24, episodes_per_iteration=32, horizon=3, discount=1.0,
+            gae_lambda=0.95, kl_coefficient=0.02, kl_estimator="exact",
+            policy_learning_rate=3e-3, value_learning_rate=1e-2, value_hidden=(16,),
+            value_updates=4, max_gradient_norm=1.0, normalize_advantages=True,
+            minibatch_size=48, validate_every=8, checkpoint_every=6,
+            policy=SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=4),
+        )  # fmt: skip
+        return dataclasses.replace(settings, **changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def played(toy):
+    """Two steps of three episodes at temperature 0.7: prompts, generations and their batch."""
+    environment = toy.make_environment()
+    sampling = SamplingSettings(temperature=0.7, top_k=0, top_p=1.0, max_new_tokens=4)
+    policy_fn = make_policy_fn(
+        LocalGenerator(toy.model, 8, 32), toy.book, toy.entity_format, sampling
+    )
+    starts = toy.draw_starts(np.random.default_rng(1), 3)
+    steps = rollout(policy_fn, environment, environment.reset(starts), 2, seed=3).steps
+    episodes = range(3)
+    states = [step.states[i] for i in episodes for step in steps]
+    generations = [step.generations[i] for i in episodes for step in steps]
+    prompts = state_prompts(toy.book, toy.entity_format, states)
+    return prompts, generations, encode_policy_batch(toy.model.tokenizer, prompts, generations, 4)
