@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from eagle_jax.reports.pages import format_interval
+
 SINGLE, TWO, PROFILE, SUMMARY = "single-movie tasks", "two-movie tasks", "user_profile", "summary"
 FILM_MIXTURE, USER_MIXTURE = "film_mixture", "user_mixture"
 ELM, TEACHER, NEAREST, TEXT_ONLY = "elm", "teacher", "nearest", "text_only"
@@ -91,22 +93,22 @@ def _gap_to_nearest(rows: Rows) -> tuple[float, str] | None:
     elm, nearest = (find_cell(rows, SINGLE, system, "sc") for system in (ELM, NEAREST))
     if elm is None or nearest is None:
         return None
-    said = f"ELM {tell_cell(elm)}, nearest item {tell_cell(nearest)}"
+    said = f"ELM {format_interval(elm)}, nearest item {format_interval(nearest)}"
     return elm["low"] - nearest["high"], said
 
 
 def _summary_slots(rows: Rows) -> tuple[float, str] | None:
     slots = find_cell(rows, SUMMARY, ELM, "slots")
-    return None if slots is None else (slots["mean"], tell_cell(slots))
+    return None if slots is None else (slots["mean"], format_interval(slots))
 
 
 def _share_of_teacher(rows: Rows) -> tuple[float, str] | None:
     elm, teacher = (find_cell(rows, PROFILE, system, "bc/ndcg") for system in (ELM, TEACHER))
     if elm is None or teacher is None or teacher["mean"] <= 0:
         return None
-    said = f"NDCG: ELM {tell_cell(elm)}, teacher {tell_cell(teacher)}"
+    said = f"NDCG: ELM {format_interval(elm)}, teacher {format_interval(teacher)}"
     if chance := find_cell(rows, PROFILE, CHANCE, "bc/ndcg"):
-        said += f", rankings at random {tell_cell(chance)}"
+        said += f", rankings at random {format_interval(chance)}"
     return elm["mean"] / teacher["mean"], said
 
 
@@ -127,14 +129,8 @@ def _judge(
 def paper_claims(rows: Rows, comparisons: Rows, curves: Rows) -> list[Claim]:
     """What sections 4 and appendix F say of ELM, beside what was found here."""
     return [
-        _compare(
-            rows, "Two-movie tasks are done worse than single-movie tasks", "section 4, table 2",
-            [((SINGLE, ELM, "sc"), (TWO, ELM, "sc"))],
-        ),
-        _compare_mixtures(
-            comparisons, "Of mixtures, text-only models are less consistent than ELM",
-            "section 4, figure 3",
-        ),
+        _compare_groups(rows),
+        _compare_mixtures(comparisons),
         _follow(
             curves, "SC of mixtures is lower far away from both movies", "section 4, figure 4",
             ("semantic", "interpolation", "sc/point"), _ends_and_middle,
@@ -150,35 +146,30 @@ def paper_claims(rows: Rows, comparisons: Rows, curves: Rows) -> list[Claim]:
     ]  # fmt: skip
 
 
-def _compare(
-    rows: Rows, claim: str, source: str, pairs: Sequence[tuple[tuple[str, str, str], ...]]
-) -> Claim:
-    """The claim: of each pair (group, system, measure) the first is higher."""
-    found, ways = [], []
-    for first, second in pairs:
-        higher, lower = find_cell(rows, *first), find_cell(rows, *second)
-        if higher and lower:
-            ways.append(_way(higher, lower))
-            told = f"{_told(first)} {tell_cell(higher)}"
-            found.append(f"{told} against {_told(second)} {tell_cell(lower)}")
-    return Claim(claim, source, tuple(found), _of_all(ways))
+def _compare_groups(rows: Rows) -> Claim:
+    claim = "Two-movie tasks are done worse than single-movie tasks", "section 4, table 2"
+    one, two = (find_cell(rows, group, ELM, "sc") for group in (SINGLE, TWO))
+    if one is None or two is None:
+        return Claim(*claim, (), UNDECIDED)
+    found = f"{SINGLE}, ELM {format_interval(one)} against {TWO}, ELM {format_interval(two)}"
+    return Claim(*claim, (found,), _way(one, two))
 
 
-def _compare_mixtures(comparisons: Rows, claim: str, source: str) -> Claim:
-    """The claim: on the same mixtures the ELM is higher; differences paired by mixture."""
+def _compare_mixtures(comparisons: Rows) -> Claim:
+    """On the same mixtures the ELM is higher; differences are paired by mixture."""
     found, ways = [], []
     for row in comparisons:
         measure = {FILM_MIXTURE: "sc", USER_MIXTURE: "bc/ndcg"}.get(row["group"])
         if row["measure"] != measure or not row["baseline"].startswith(TEXT_ONLY):
             continue
         ways.append(_way(row["difference"], {"low": 0.0, "high": 0.0}))
-        means = [f"{row[name]['mean']:.3f}" for name in ("system_mean", "baseline_mean")]
-        low, high = (f"{row['difference'][end]:+.3f}" for end in ("low", "high"))
         found.append(
-            f"{row['group'].replace('_', ' ')}: ELM {means[0]}, {SYSTEM_NAMES[row['baseline']]} "
-            f"{means[1]}, difference {row['difference']['mean']:+.3f} [{low}, {high}]"
+            f"{row['group'].replace('_', ' ')}: ELM {row['system_mean']['mean']:.3f}, "
+            f"{SYSTEM_NAMES[row['baseline']]} {row['baseline_mean']['mean']:.3f}, difference "
+            f"{format_interval(row['difference'], signed=True)}"
         )
-    return Claim(claim, source, tuple(found), _of_all(ways))
+    claim = "Of mixtures, text-only models are less consistent than ELM"
+    return Claim(claim, "section 4, figure 3", tuple(found), _of_all(ways))
 
 
 def _follow(
@@ -193,12 +184,10 @@ def _follow(
         points = [row for row in curve["rows"] if measure in row["cells"]]
         if len(points) < 2:
             continue
-        higher, lower = choose(points)
-        ways.append(_way(higher["cells"][measure], lower["cells"][measure]))
-        told = [
-            f"{tell_cell(row['cells'][measure])} at {row['position']:g}" for row in (higher, lower)
-        ]
-        found.append(f"{curve['name']}: {told[0]}, {told[1]}")
+        places = choose(points)
+        ways.append(_way(*(row["cells"][measure] for row in places)))
+        values = [f"{format_interval(p['cells'][measure])} at {p['position']:g}" for p in places]
+        found.append(f"{curve['name']}: {', '.join(values)}")
     return Claim(claim, source, tuple(found), _of_all(ways))
 
 
@@ -231,22 +220,22 @@ def summarize(rows: Rows, bar: Sequence[Judged], claims: Sequence[Claim]) -> Ite
     """The report's first sentences: extent, bar, who is above whom, claims."""
     own = [row for row in rows if row["system"] == ELM and row["group"] in (SINGLE, TWO, PROFILE)]
     if own:
-        told = "; ".join(
+        extents = "; ".join(
             f"{row['group'].replace('_', ' ')}, {row['num_outputs']} outputs about "
             f"{row['num_entities']} {'users' if row['group'] == PROFILE else 'films'}, seeds: "
             f"{row['num_seeds']}" for row in own
         )  # fmt: skip
-        yield f"ELM was judged on films and users that it was not trained on: {told}."
+        yield f"ELM was judged on films and users that it was not trained on: {extents}."
     else:
         yield "This run has no output of ELM."
     counts = {v: sum(line.verdict == v for line in bar) for v in (MET, MISSED, UNDECIDED)}
-    told = ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number)
-    yield f"Of the {len(bar)} lines of the bar: {told}."
+    verdicts = ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number)
+    yield f"Of the {len(bar)} lines of the bar: {verdicts}."
     for group, measure in ((SINGLE, "sc"), (TWO, "sc"), (PROFILE, "bc/ndcg")):
         yield from _order(rows, group, measure)
-    told = "; ".join(f"{claim.claim}: {claim.verdict}" for claim in claims if claim.found)
-    if told:
-        yield f"The paper's claims. {told}."
+    judged = "; ".join(f"{claim.claim}: {claim.verdict}" for claim in claims if claim.found)
+    if judged:
+        yield f"The paper's claims. {judged}."
 
 
 def _order(rows: Rows, group: str, measure: str) -> Iterator[str]:
@@ -254,9 +243,9 @@ def _order(rows: Rows, group: str, measure: str) -> Iterator[str]:
     cells = {system: find_cell(rows, group, system, measure) for system in SYSTEM_NAMES}
     known = sorted((s for s, c in cells.items() if c), key=lambda s: -cells[s]["mean"])
     if ELM in known and len(known) > 1:
-        told = ", ".join(f"{SYSTEM_NAMES[s]} {tell_cell(cells[s])}" for s in known)
+        order = ", ".join(f"{SYSTEM_NAMES[s]} {format_interval(cells[s])}" for s in known)
         name = MEASURE_NAMES[measure]
-        yield f"{name[0].upper()}{name[1:]}, {group.replace('_', ' ')}, highest first: {told}."
+        yield f"{name[0].upper()}{name[1:]}, {group.replace('_', ' ')}, highest first: {order}."
 
 
 def find_cell(rows: Rows, group: str, system: str, measure: str) -> Cell | None:
@@ -267,13 +256,3 @@ def find_cell(rows: Rows, group: str, system: str, measure: str) -> Cell | None:
 
 def _row(rows: Rows, group: str, system: str) -> Mapping[str, Any] | None:
     return next((r for r in rows if (r["group"], r["system"]) == (group, system)), None)
-
-
-def _told(which: tuple[str, str, str]) -> str:
-    group, system, _ = which
-    return f"{group.replace('_', ' ')}, {SYSTEM_NAMES[system]}"
-
-
-def tell_cell(cell: Cell) -> str:
-    """A mean with its interval."""
-    return f"{cell['mean']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]"
