@@ -12,7 +12,7 @@ from eagle_jax.base import command_line
 from eagle_jax.base.settings import to_settings
 from eagle_jax.base.work_directory import WorkDirectory
 from eagle_jax.elm.ask import ask_elm
-from eagle_jax.elm.report_stage import report_elm
+from eagle_jax.elm.report import report_elm
 from eagle_jax.elm.run import ElmRun
 from eagle_jax.elm.settings import ElmExperiment
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from eagle_jax.base import command_line
 from eagle_jax.base.settings import to_settings
 from eagle_jax.base.work_directory import WorkDirectory
-from eagle_jax.elm.rlaif.report_stage import report_rlaif
+from eagle_jax.elm.rlaif.report import report_rlaif
 from eagle_jax.elm.rlaif.run import RlaifRun
 from eagle_jax.elm.rlaif.settings import RlaifExperiment
 

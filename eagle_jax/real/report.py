@@ -1,7 +1,7 @@
 """The report of a study of preference pairs: report.html, which stands alone, and report.md.
 
 It puts the claims of REAL (arXiv 2409.17169) beside what was found. Everything comes from
-`ReportInput`, plain JSON-able values, so that a report can be made again from the artifacts of a
+`RealReport`, plain JSON-able values, so that a report can be made again from the artifacts of a
 run. Text written by language models is untrusted: it is escaped, always.
 """
 
@@ -81,7 +81,7 @@ _JUDGES = {"win_rate_true": "wins by true utility", "win_rate_rater": "wins by t
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ReportInput:
+class RealReport:
     """All that the report says; every field is JSON-able. An empty sequence: no such part.
 
     In rows None stands for what a run does not have (a true utility, a rater); it is told as "–".
@@ -128,7 +128,7 @@ class ReportInput:
     provenance: Mapping[str, Any]
 
 
-def write_preference_report(folder: Path, data: ReportInput) -> tuple[Path, Path]:
+def write_real_report(folder: Path, data: RealReport) -> tuple[Path, Path]:
     """Writes report.html and report.md with its figures into `folder`, returns the two paths.
 
     Raises ValueError that names the cell for a number that is not finite, for two rows of the same
@@ -146,8 +146,8 @@ def write_preference_report(folder: Path, data: ReportInput) -> tuple[Path, Path
     return write_pages(folder, "real/report", _context(data, table), _figures(data, table), filters)
 
 
-def _context(data: ReportInput, table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What both templates read."""
+def _context(data: RealReport, table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the page reads."""
     at = {"num_labels": data.claim_num_labels, "confidence": data.confidence}
     saved = savings(data.runs, data.confidence)
     stability = stability_table(data.stability, data.confidence)
@@ -185,7 +185,7 @@ def _context(data: ReportInput, table: Sequence[Mapping[str, Any]]) -> dict[str,
     }
 
 
-def _figures(data: ReportInput, table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _figures(data: RealReport, table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Name -> figure, None where the run does not have its numbers."""
     rows = [*table, *data.pairs, *data.stability]
     strategies = list(dict.fromkeys(row["strategy"] for row in rows))
@@ -225,14 +225,14 @@ def _table(means: Mapping[tuple[str, int, str], SeedMean]) -> list[dict[str, Any
     ]
 
 
-def _differences(data: ReportInput) -> list[dict[str, Any]]:
+def _differences(data: RealReport) -> list[dict[str, Any]]:
     """Rows as in `_table`, of differences from random; empty without random."""
     if not any(run["strategy"] == BASELINE for run in data.runs):
         return []
     return _table(paired_differences(data.runs, "num_labels", data.confidence))
 
 
-def _shown(table: Sequence[Mapping[str, Any]], data: ReportInput) -> list[Mapping[str, Any]]:
+def _shown(table: Sequence[Mapping[str, Any]], data: RealReport) -> list[Mapping[str, Any]]:
     return [row for row in table if row["num_labels"] == data.claim_num_labels]
 
 

@@ -14,7 +14,7 @@ from eagle_jax.base.metrics import read_metrics
 from eagle_jax.base.provenance import provenance
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.real.labels import summarize_pairs
-from eagle_jax.real.report import ReportInput, write_preference_report
+from eagle_jax.real.report import RealReport, write_real_report
 from eagle_jax.real.settings import TEACHER, RealExperiment
 from eagle_jax.real.task import Task
 from eagle_jax.real.training.runs import RunPlan, Start, stability_rows
@@ -40,7 +40,7 @@ def make_real_report(
         name: read_metrics(stage.path / "metrics" / "metrics.jsonl") for name, stage in own.items()
     }
     largest = [plan for plan in plans if plan.num_labels == experiment.num_labels[-1]]
-    data = ReportInput(
+    data = RealReport(
         title=experiment.title,
         task=_task(experiment, task),
         labels=_labels(experiment),
@@ -73,7 +73,7 @@ def make_real_report(
         settings=json.loads(json.dumps(dataclasses.asdict(experiment))),
         provenance=provenance(),
     )  # fmt: skip
-    return write_preference_report(folder, data)
+    return write_real_report(folder, data)
 
 
 def _task(experiment: RealExperiment, task: Task) -> str:

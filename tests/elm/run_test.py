@@ -18,7 +18,7 @@ from eagle_jax.data.tasks import BEHAVIORAL, SEMANTIC
 from eagle_jax.elm import train_stage as elm_stage
 from eagle_jax.elm.ask import ask_elm, explorer_of
 from eagle_jax.elm.examples import entities_of
-from eagle_jax.elm.report_stage import report_elm
+from eagle_jax.elm.report import report_elm
 from eagle_jax.elm.run import ElmRun
 from eagle_jax.elm.settings import SINGLE_MOVIE, TASK_NAMES, TWO_MOVIES, ElmExperiment
 from eagle_jax.embeddings.wals import predict_ratings

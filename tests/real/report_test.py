@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from eagle_jax.real.report import ReportInput, write_preference_report
+from eagle_jax.real.report import RealReport, write_real_report
 
 _EVIL = "<script>alert(1)</script> | [x](y) **bold** <img src=http://a.example/x.png>"
 _LEVELS = {"random": 0.5, "easy": 0.7, "centroid": 0.6, "hard": 0.4}
@@ -50,7 +50,7 @@ def _stability(strategy, seed, step):
 def data():
     """As it is read from the artifacts of a run: all of it went through JSON."""
     seeds = range(2)
-    made = ReportInput(
+    made = RealReport(
         title="Which pairs <are> worth a label?",
         task="Films for users.",
         labels="A simulated annotator gave the labels.",
@@ -88,13 +88,13 @@ def data():
         settings={"dpo": {"beta": 0.1}},
         provenance={"commit": "abc"},
     )  # fmt: skip
-    return ReportInput(**json.loads(json.dumps(dataclasses.asdict(made))))
+    return RealReport(**json.loads(json.dumps(dataclasses.asdict(made))))
 
 
 @pytest.fixture(scope="module")
 def written(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    return folder, *(p.read_text(encoding="utf-8") for p in write_preference_report(folder, data))
+    return folder, *(p.read_text(encoding="utf-8") for p in write_real_report(folder, data))
 
 
 class _Page(HTMLParser):
@@ -187,7 +187,7 @@ def test_run_on_other_peoples_data_has_fewer_parts(data, tmp_path):
         data, rater=None, curves=[], stability=[], selection=[], pairs=[], embeddings=[],
         samples=[], runs=[_run(s, 200, 0) | absent for s in ("random", "easy", "hard")],
     )  # fmt: skip
-    html, markdown = write_preference_report(tmp_path, few)
+    html, markdown = write_real_report(tmp_path, few)
     source, text = html.read_text(encoding="utf-8"), markdown.read_text(encoding="utf-8")
     assert _page(source).tags.count("svg") == 1
     for sentence in (
@@ -220,5 +220,5 @@ def test_a_number_that_is_not_finite_is_refused_by_name(data, tmp_path):
         ({"claim_num_labels": 300}, r"no run has 300 labels, the runs have \[100, 200\]"),
     ):
         with pytest.raises(ValueError, match=named):
-            write_preference_report(tmp_path, dataclasses.replace(data, **changes))
+            write_real_report(tmp_path, dataclasses.replace(data, **changes))
     assert not list(tmp_path.iterdir())

@@ -11,10 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from eagle_jax.elm.evaluation.consistency_table import ConsistencyRecord, compare_consistency
+from eagle_jax.elm.verdict import FAILS, HOLDS, MIN_SEEDS, UNDECIDED
 from eagle_jax.reports.statistics import BootstrapSettings, t_interval
-
-MIN_SEEDS = 3
-HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not decided"
 
 
 def compare_to_start(

@@ -1,6 +1,6 @@
 """REAL's claims (arXiv 2409.17169), and contrary ones, each beside what was found.
 
-Other numbers give other verdicts. Rows are those of `preference_report.ReportInput`.
+Other numbers give other verdicts. Rows are those of `real.report.RealReport`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a study of preference pairs says in short, in sentences made from its rows.
 
-Other numbers give other sentences. Rows are those of `preference_report.ReportInput`.
+Other numbers give other sentences. Rows are those of `real.report.RealReport`.
 """
 
 from __future__ import annotations

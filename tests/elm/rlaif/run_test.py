@@ -14,9 +14,10 @@ from eagle_jax.base.settings import to_settings
 from eagle_jax.base.work_directory import WorkDirectory
 from eagle_jax.data.catalogue import RatingTable
 from eagle_jax.elm.rlaif import rewards as rlaif_rewards
-from eagle_jax.elm.rlaif.report_stage import report_rlaif
+from eagle_jax.elm.rlaif.report import report_rlaif
 from eagle_jax.elm.rlaif.run import RlaifRun
 from eagle_jax.elm.rlaif.settings import RlaifExperiment
+from eagle_jax.elm.verdict import UNDECIDED
 from eagle_jax.language_model.generation import Generation
 
 CONFIG = load_config("experiments/configs/rlaif_minilens.py:quick").to_dict()
@@ -105,14 +106,14 @@ def test_start_and_trained_are_asked_the_same_and_told_apart(done):
     assert cells == {"start": 8, "reinforce": 8}  # of one task: four films, two seeds
     (row,) = first["comparisons"]
     assert [one["seed"] for one in row["by_seed"]] == [0, 1]
-    assert row["verdict"] == "not decided"
+    assert row["verdict"] == UNDECIDED
 
 
 def test_a_finished_run_is_reported(done):
     run, _ = done
     page = report_rlaif(run)
     text = page.with_suffix(".md").read_text(encoding="utf-8")
-    assert "Reinforce raises SC over its start: not decided" in text and "2 of 3 seeds" in text
+    assert "Reinforce raises SC over its start: not decided here" in text and "2 of 3 seeds" in text
     assert "The same at temperature 0.3" in text
     assert page.read_text(encoding="utf-8").count("<svg") == 1
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from eagle_jax.elm.evaluation.consistency_table import ConsistencyRecord
-from eagle_jax.elm.rlaif.table import FAILS, HOLDS, UNDECIDED, compare_to_start
+from eagle_jax.elm.rlaif.table import compare_to_start
+from eagle_jax.elm.verdict import FAILS, HOLDS, UNDECIDED
 from eagle_jax.reports.statistics import BootstrapSettings
 
 SETTINGS = BootstrapSettings(num_resamples=200, confidence=0.95, seed=0)
