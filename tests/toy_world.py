@@ -160,7 +160,7 @@ def played(toy):
         LocalGenerator(toy.model, 8, 32), toy.book, toy.entity_format, sampling
     )
     starts = toy.draw_starts(np.random.default_rng(1), 3)
-    steps = rollout(policy_fn, environment, environment.reset(starts), 2, seed=3).steps
+    steps = rollout(policy_fn, environment, environment.reset(starts), 2, seed=3)
     episodes = range(3)
     states = [step.states[i] for i in episodes for step in steps]
     generations = [step.generations[i] for i in episodes for step in steps]

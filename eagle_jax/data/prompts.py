@@ -69,6 +69,10 @@ class Prompt:
     opening: str
     may_be_cut: tuple[str, ...] = ()
 
+    def closed(self, completion: str) -> str:
+        """What a model is to write, with the marker that ends it."""
+        return f"{completion} {self.stop[0]}"
+
 
 def begin(block: str) -> str:
     return f"#BEGIN_{block}"
@@ -127,7 +131,7 @@ def cut_spans(prompt: Prompt) -> list[tuple[int, int]]:
 
 def parse_completion(prompt: Prompt, completion: str, names: Sequence[str]) -> dict[str, str]:
     """Blocks of what a model wrote after `prompt`, its closing marker cut off by the sampler."""
-    return parse_blocks(f"{prompt.opening} {completion} {prompt.stop[0]}", names)
+    return parse_blocks(f"{prompt.opening} {prompt.closed(completion)}", names)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

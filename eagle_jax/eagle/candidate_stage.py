@@ -13,13 +13,12 @@ from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.splits import Split
 from eagle_jax.eagle.candidates import (
-    Candidate,
     ProposalContext,
     apply_candidates,
     count_candidates,
     propose_candidates,
 )
-from eagle_jax.eagle.environment import LLMEnvironment, Rewrite
+from eagle_jax.eagle.environment import LLMEnvironment
 from eagle_jax.eagle.settings import CandidateStageSettings
 from eagle_jax.embeddings.scorer import Scorer
 
@@ -90,25 +89,26 @@ def _propose_and_apply(
 ) -> list[dict[str, Any]]:
     entities = [(i, catalogue.entities[i].description) for i in anchors]
     candidates = propose_candidates(context, entities, settings.candidates, seed)
-    rewrites = apply_candidates(environment, entities, candidates, derive_seed(seed, 1))
+    steps = apply_candidates(environment, entities, candidates, derive_seed(seed, 1))
     return [
         {
             "entity_index": entity,
-            "candidates": [_candidate_row(c) for c in of_entity],
-            "next": [rewrite._asdict() for rewrite in outcomes],
+            "candidates": [
+                {
+                    "action": candidate.action,
+                    "category": candidate.category,
+                    "user": candidate.user_index,
+                    "malformed": candidate.malformed,
+                }
+                for candidate in of_entity
+            ],
+            "next": [
+                {"description": step.description, "malformed": step.malformed} for step in outcomes
+            ],
             "counts": count_candidates([of_entity], [outcomes]),
         }
-        for entity, of_entity, outcomes in zip(anchors, candidates, rewrites, strict=True)
+        for entity, of_entity, outcomes in zip(anchors, candidates, steps, strict=True)
     ]
-
-
-def _candidate_row(candidate: Candidate) -> dict[str, Any]:
-    return {
-        "action": candidate.action,
-        "category": candidate.category,
-        "user": candidate.user_index,
-        "malformed": candidate.malformed,
-    }
 
 
 def _write(
@@ -127,12 +127,11 @@ def _write(
             for k, candidate in enumerate(row["candidates"])
         ]
         user_index = users[np.array(own)]
-        rewrites = [Rewrite(**rewrite) for rewrite in row["next"]]
-        embeddings = scorer.embed([rewrite.description for rewrite in rewrites])
+        embeddings = scorer.embed([step["description"] for step in row["next"]])
         columns["user_index"].append(user_index)
         columns["next_embeddings"].append(embeddings)
         columns["next_utilities"].append(scorer.terms(embeddings, user_index).utility)
-        columns["is_valid"].append([rewrite.malformed is None for rewrite in rewrites])
+        columns["is_valid"].append([step["malformed"] is None for step in row["next"]])
         for reason, count in row["counts"].items():
             counts[reason] = counts.get(reason, 0) + count
     stage.write_jsonl("candidates.jsonl", rows)

@@ -22,7 +22,7 @@ from eagle_jax.data.prompts import (
     generic_action_prompt,
     personalised_action_prompt,
 )
-from eagle_jax.eagle.environment import LLMEnvironment, Rewrite
+from eagle_jax.eagle.environment import LLMEnvironment, Step
 from eagle_jax.language_model.generation import SamplingSettings, TextGenerator, parse_generation
 
 
@@ -137,44 +137,32 @@ def apply_candidates(
     entities: Sequence[tuple[int, str]],
     candidates: Sequence[Sequence[Candidate]],
     seed: int,
-) -> list[list[Rewrite]]:
-    """One environment call for each candidate: what the entity becomes.
-
-    Where the action or the environment's output is malformed the text is the entity's own and the
-    reason is given.
-    """
+) -> list[list[Step]]:
+    """One environment call for each candidate: what the entity becomes."""
     return [
-        _apply(environment, description, row, derive_seed(seed, entity_index, 1))
+        environment.step(
+            [description] * len(row),
+            [
+                MalformedText(c.malformed[-1], "every try") if c.action is None else c.action
+                for c in row
+            ],
+            derive_seed(seed, entity_index, 1),
+        )
         for (entity_index, description), row in zip(entities, candidates, strict=True)
     ]
 
 
-def _apply(
-    environment: LLMEnvironment, description: str, candidates: Sequence[Candidate], seed: int
-) -> list[Rewrite]:
-    actions = [candidate.action for candidate in candidates if candidate.action is not None]
-    rewrites = iter(environment.rewrite([description] * len(actions), actions, seed))
-    return [
-        Rewrite(description, f"action:{candidate.malformed[-1]}")
-        if candidate.action is None
-        else next(rewrites)
-        for candidate in candidates
-    ]
-
-
 def count_candidates(
-    candidates: Sequence[Sequence[Candidate]], rewrites: Sequence[Sequence[Rewrite]]
+    candidates: Sequence[Sequence[Candidate]], steps: Sequence[Sequence[Step]]
 ) -> Counter[str]:
     """For the report: proposals, duplicates within an entity, and what was malformed, by reason."""
     counts: Counter[str] = Counter()
-    for row, outcomes in zip(candidates, rewrites, strict=True):
+    for row, outcomes in zip(candidates, steps, strict=True):
         actions = [candidate.action for candidate in row if candidate.action is not None]
         counts["candidates"] += len(row)
         counts["duplicates"] += len(actions) - len(set(actions))
         counts.update(f"action:{reason}" for candidate in row for reason in candidate.malformed)
         counts.update(
-            rewrite.malformed
-            for candidate, rewrite in zip(row, outcomes, strict=True)
-            if candidate.action is not None and rewrite.malformed
+            step.malformed for step in outcomes if step.action is not None and step.malformed
         )
     return counts

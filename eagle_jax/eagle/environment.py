@@ -2,7 +2,7 @@
 
 Text world. It sees the entity and the action, neither the profile nor any embedding
 (Tennenholtz et al. 2024, section 3). Output that cannot be read back changes nothing and is noted
-in the state under its kind, `environment:<reason>`; an action that cannot, under `action:<reason>`.
+in the step under its kind, `environment:<reason>`; an action that cannot, under `action:<reason>`.
 """
 
 from __future__ import annotations
@@ -36,40 +36,39 @@ class Start(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Step:
+    """One change: the action (None: malformed, or none led here), the text after it, and what went
+    wrong (None: nothing); then the text is the one before."""
+
+    action: str | None
+    description: str
+    malformed: str | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class EpisodeState:
-    """Entity text and profile after `step` steps, and the reasons of what was malformed so far."""
+    """Entity text and profile after `step` steps."""
 
     entity_index: int
     user_index: int
     description: str
     profile: str
     step: int
-    malformed: tuple[str, ...]
+
+    def after(self, step: Step) -> EpisodeState:
+        """The state that a step leads to."""
+        return dataclasses.replace(self, description=step.description, step=self.step + 1)
 
 
-class Rewrite(NamedTuple):
-    """The text after an action, and why it is unchanged (None: it was rewritten)."""
-
-    description: str
-    malformed: str | None
-
-
-
-
-def read_actions(
-    states: Sequence[EpisodeState], generations: Sequence[Generation]
-) -> tuple[list[EpisodeState], list[str | None]]:
-    """The policy's actions; None where malformed, with the reason noted in the state."""
-    noted, actions = [], []
-    for state, generation in zip(states, generations, strict=True):
+def read_actions(generations: Sequence[Generation]) -> list[str | MalformedText]:
+    """The policy's actions, or why they cannot be read."""
+    actions: list[str | MalformedText] = []
+    for generation in generations:
         try:
             actions.append(parse_generation(generation, ["ACTION"])["ACTION"])
         except MalformedText as error:
-            actions.append(None)
-            reasons = (*state.malformed, f"action:{error.reason}")
-            state = dataclasses.replace(state, malformed=reasons)
-        noted.append(state)
-    return noted, actions
+            actions.append(error)
+    return actions
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -84,44 +83,34 @@ class LLMEnvironment:
 
     def reset(self, starts: Sequence[Start]) -> list[EpisodeState]:
         """The states before the first step."""
-        return [EpisodeState(**start._asdict(), step=0, malformed=()) for start in starts]
-
-    def rewrite(
-        self, descriptions: Sequence[str], actions: Sequence[str], seed: int
-    ) -> list[Rewrite]:
-        """One environment call for each pair; malformed output leaves the text as it is."""
-        prompts = [
-            environment_prompt(self.book, self.entity_format, description, action)
-            for description, action in zip(descriptions, actions, strict=True)
-        ]
-        if not prompts:
-            return []
-        self.num_calls += len(prompts)
-        rewrites = []
-        generations = self.generator.generate(prompts, self.sampling, seed)
-        for description, generation in zip(descriptions, generations, strict=True):
-            try:
-                blocks = parse_generation(generation, self.entity_format.blocks)
-                rewrites.append(Rewrite(render_blocks(blocks), None))
-            except MalformedText as error:
-                rewrites.append(Rewrite(description, f"environment:{error.reason}"))
-        return rewrites
+        return [EpisodeState(**start._asdict(), step=0) for start in starts]
 
     def step(
-        self, states: Sequence[EpisodeState], actions: Sequence[str | None], seed: int
-    ) -> list[EpisodeState]:
-        """The states one step later. An action of None costs no call and changes no text."""
-        acting = [row for row, action in enumerate(actions) if action is not None]
-        rewrites = self.rewrite(
-            [states[row].description for row in acting], [actions[row] for row in acting], seed
-        )
-        after = [
-            dataclasses.replace(state, step=state.step + 1)
-            for state, _ in zip(states, actions, strict=True)
+        self, descriptions: Sequence[str], actions: Sequence[str | MalformedText], seed: int
+    ) -> list[Step]:
+        """What the actions make of the texts: one call for each action that could be read."""
+        steps = [
+            Step(action=None, description=description, malformed=f"action:{action.reason}")
+            if isinstance(action, MalformedText)
+            else Step(action=action, description=description, malformed=None)
+            for description, action in zip(descriptions, actions, strict=True)
         ]
-        for row, (description, malformed) in zip(acting, rewrites, strict=True):
-            reasons = after[row].malformed + ((malformed,) if malformed else ())
-            after[row] = dataclasses.replace(
-                after[row], description=description, malformed=reasons
+        acting = [row for row, step in enumerate(steps) if step.action is not None]
+        if not acting:
+            return steps
+        prompts = [
+            environment_prompt(
+                self.book, self.entity_format, steps[row].description, steps[row].action
             )
-        return after
+            for row in acting
+        ]
+        self.num_calls += len(prompts)
+        generations = self.generator.generate(prompts, self.sampling, seed)
+        for row, generation in zip(acting, generations, strict=True):
+            try:
+                blocks = parse_generation(generation, self.entity_format.blocks)
+                change = {"description": render_blocks(blocks)}
+            except MalformedText as error:
+                change = {"malformed": f"environment:{error.reason}"}
+            steps[row] = dataclasses.replace(steps[row], **change)
+        return steps

@@ -56,7 +56,7 @@ class Episodes:
         embeddings = self.scorer.embed(texts)
         terms = self.scorer.terms(embeddings, users)
         of_users = self.scorer.user_embeddings[users]
-        columns = (terms.user_term[:, None], terms.neighbor_distance_term[:, None])
+        columns = [term[:, None] for term in terms[1:] if term is not None]
         return np.concatenate([embeddings, of_users, embeddings * of_users, *columns], axis=1)
 
 

@@ -15,7 +15,7 @@ from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue
-from eagle_jax.data.prompts import PromptBook, end, policy_prompt
+from eagle_jax.data.prompts import PromptBook, policy_prompt
 from eagle_jax.design.reference_distribution import choose
 from eagle_jax.eagle.agent.reinforce import EagleTask, train_eagle
 from eagle_jax.eagle.candidate_stage import CandidateSet
@@ -110,7 +110,7 @@ def reference_pairs(
         for k in indices:
             profile = profiles[int(row.user_index[k])]
             prompt = policy_prompt(book, fmt, description, profile)
-            pairs.append((prompt.text, f"{row.actions[k]} {end('ACTION')}"))
+            pairs.append((prompt.text, prompt.closed(row.actions[k])))
     return pairs
 
 

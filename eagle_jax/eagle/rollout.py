@@ -6,29 +6,19 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from eagle_jax.base.seeds import derive_seed
-from eagle_jax.eagle.environment import EpisodeState, LLMEnvironment, read_actions
+from eagle_jax.eagle.environment import EpisodeState, LLMEnvironment, Step, read_actions
 from eagle_jax.language_model.generation import Generation
 
 PolicyFn = Callable[[Sequence[EpisodeState], int], list[Generation]]
 
 
 class Transitions(NamedTuple):
-    """One step of all episodes; an action of None was malformed."""
+    """One step of all episodes: entry i of each list belongs to episode i."""
 
     states: list[EpisodeState]
     generations: list[Generation]
-    actions: list[str | None]
+    steps: list[Step]
     next_states: list[EpisodeState]
-
-
-class Trajectories(NamedTuple):
-    """All steps, in order; entry i of each list of a step belongs to episode i."""
-
-    steps: list[Transitions]
-
-    @property
-    def final_states(self) -> list[EpisodeState]:
-        return self.steps[-1].next_states
 
 
 def rollout(
@@ -37,14 +27,15 @@ def rollout(
     states: Sequence[EpisodeState],
     horizon: int,
     seed: int,
-) -> Trajectories:
-    """`horizon` steps from `states`; the same seed gives the same episodes."""
-    steps = []
+) -> list[Transitions]:
+    """`horizon` steps from `states`, in order; the same seed gives the same episodes."""
+    played = []
     states = list(states)
-    for step in range(horizon):
-        generations = policy_fn(states, derive_seed(seed, step, 0))
-        noted, actions = read_actions(states, generations)
-        next_states = environment.step(noted, actions, derive_seed(seed, step, 1))
-        steps.append(Transitions(states, generations, actions, next_states))
+    for number in range(horizon):
+        generations = policy_fn(states, derive_seed(seed, number, 0))
+        texts, actions = [state.description for state in states], read_actions(generations)
+        steps = environment.step(texts, actions, derive_seed(seed, number, 1))
+        next_states = [state.after(step) for state, step in zip(states, steps, strict=True)]
+        played.append(Transitions(states, generations, steps, next_states))
         states = next_states
-    return Trajectories(steps)
+    return played

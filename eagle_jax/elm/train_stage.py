@@ -105,7 +105,7 @@ def batch_drawer(
     """
     prompts = elm_prompts(rows, spaces)
     completions = [
-        f"{row['target']} {p.prompt.stop[0]}" for row, p in zip(rows, prompts, strict=True)
+        p.prompt.closed(row["target"]) for row, p in zip(rows, prompts, strict=True)
     ]
     encode = elm.model.tokenizer.encode_prompt
     lengths = np.array(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from eagle_jax.base.errors import UserError
 from eagle_jax.embeddings.domain_encoder import DomainEncoder
 from eagle_jax.embeddings.utility import UtilitySettings, UtilityTerms, content_gap_utility
 
@@ -26,6 +27,13 @@ class Scorer:
     user_embeddings: np.ndarray  # [U, d]
     catalogue_embeddings: np.ndarray  # [N, d]
     settings: UtilitySettings
+
+    def __post_init__(self):
+        for name in ("user_embeddings", "catalogue_embeddings"):
+            is_finite = np.isfinite(getattr(self, name)).all(axis=1)
+            if not is_finite.all():
+                row = np.flatnonzero(~is_finite)[0]
+                raise UserError(f"{name}: row {row} holds NaN or infinity; check the encoder")
 
     def embed(self, descriptions: Sequence[str]) -> np.ndarray:
         """E_D of each text [B, d]."""
@@ -45,10 +53,8 @@ class Scorer:
                 padded[first : first + _SCORE_ROWS],
                 padded_users[first : first + _SCORE_ROWS],
                 self.catalogue_embeddings,
-                neighbor_weight=self.settings.neighbor_weight,
-                num_neighbors=self.settings.num_neighbors,
+                self.settings,
             )
             for first in range(0, len(padded), _SCORE_ROWS)
         ]
-        columns = zip(*jax.device_get(pieces), strict=True)
-        return UtilityTerms(*(np.concatenate(column)[: len(embeddings)] for column in columns))
+        return jax.tree.map(lambda *column: np.concatenate(column)[: len(embeddings)], *pieces)

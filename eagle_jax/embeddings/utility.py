@@ -1,9 +1,11 @@
-"""The content-gap utility of a domain embedding.
+"""The content-gap utility of a domain embedding: a table of terms, and their weighted sum.
 
 Axis letters: `B` batch, `N` catalogue, `d` domain width.
 """
 
 import dataclasses
+from collections import namedtuple
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -12,61 +14,114 @@ import jax
 import jax.numpy as jnp
 
 
-class UtilityTerms(NamedTuple):
-    """U and its terms [B]; report them all, their scales are not comparable by themselves."""
-
-    utility: jax.Array
-    user_term: jax.Array
-    creator_term: jax.Array
-    neighbor_distance_term: jax.Array  # before neighbor_weight
-
-
-@partial(jax.jit, static_argnames=("num_neighbors",))
-def content_gap_utility(
-    domain_embeddings: jax.Array,
-    user_embeddings: jax.Array,
-    catalogue_embeddings: jax.Array,
-    *,
-    neighbor_weight: float,
-    num_neighbors: int,
-    creator_term: jax.Array | None = None,
-) -> UtilityTerms:
-    """U(z) = <z_u, z> + creator_term + neighbor_weight * sum over the nearest of D ||z - z_m||_2.
-
-    Tennenholtz et al. 2024, section 3; the paper has 3 neighbours and no creator term, which is 0
-    unless given as [B]. `catalogue_embeddings` [N, d] is all of D, so at an existing entity's own
-    embedding the nearest distance is 0. Distances come from differences, not from expanded squares:
-    a small distance would drown in rounding. Raises ValueError if D has fewer than `num_neighbors`.
-    """
-    chex.assert_rank([domain_embeddings, user_embeddings, catalogue_embeddings], 2)
-    chex.assert_equal_shape([domain_embeddings, user_embeddings])
-    if not 1 <= num_neighbors <= catalogue_embeddings.shape[0]:
-        raise ValueError(
-            f"num_neighbors is {num_neighbors}; it must be from 1 to the "
-            f"{catalogue_embeddings.shape[0]} entities of the catalogue"
-        )
-
-    def nearest_distances(domain_embedding: jax.Array) -> jax.Array:
-        squared = jnp.sum((catalogue_embeddings - domain_embedding[None]) ** 2, axis=1)
-        nearest = -jax.lax.top_k(-squared, num_neighbors)[0]
-        # sqrt has no derivative at 0: there the gradient is set to 0 instead of NaN.
-        return jnp.sum(jnp.where(nearest > 0, jnp.sqrt(jnp.where(nearest > 0, nearest, 1)), 0))
-
-    # A few rows at a time: [B, N, d] at once would be large.
-    neighbor_distance_term = jax.lax.map(nearest_distances, domain_embeddings, batch_size=8)
-    user_term = jnp.einsum(
-        "bd,bd->b", domain_embeddings, user_embeddings, precision=jax.lax.Precision.HIGHEST
-    )
-    if creator_term is None:
-        creator_term = jnp.zeros_like(user_term)
-    chex.assert_equal_shape([creator_term, user_term])
-    utility = user_term + creator_term + neighbor_weight * neighbor_distance_term
-    return UtilityTerms(utility, user_term, creator_term, neighbor_distance_term)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UtilitySettings:
     """lambda of the neighbour-distance term, and how many neighbours it sums over."""
 
     neighbor_weight: float
     num_neighbors: int
+
+
+class UtilityInputs(NamedTuple):
+    """What a term may depend on; `creator_utility` is None where no creators are known."""
+
+    domain_embeddings: jax.Array  # z [B, d]
+    user_embeddings: jax.Array  # z_u [B, d]
+    catalogue_embeddings: jax.Array  # D [N, d]
+    creator_utility: jax.Array | None  # [B]
+
+
+class Term(NamedTuple):
+    """One term of U: (inputs, settings) -> [B], or None where it does not apply; its weight; and
+    how tables call it."""
+
+    function: Callable[[UtilityInputs, UtilitySettings], jax.Array | None]
+    weight: Callable[[UtilitySettings], float]
+    heading: str
+    meaning: str
+
+
+def _user_term(inputs: UtilityInputs, settings: UtilitySettings) -> jax.Array:
+    """<z_u, z>."""
+    return jnp.einsum(
+        "bd,bd->b",
+        inputs.domain_embeddings,
+        inputs.user_embeddings,
+        precision=jax.lax.Precision.HIGHEST,
+    )
+
+
+def _neighbor_distance_term(inputs: UtilityInputs, settings: UtilitySettings) -> jax.Array:
+    """Sum over the `num_neighbors` nearest z_m of D of ||z - z_m||_2; NaN where a distance is.
+
+    `inputs.catalogue_embeddings` is all of D, so at an existing entity's own embedding the nearest
+    distance is 0. Distances come from differences, not from expanded squares: a small distance
+    would drown in rounding.
+    """
+    catalogue = inputs.catalogue_embeddings
+    if not 1 <= settings.num_neighbors <= len(catalogue):
+        raise ValueError(
+            f"num_neighbors is {settings.num_neighbors}; it must be from 1 to the "
+            f"{len(catalogue)} entities of the catalogue"
+        )
+
+    def nearest_distances(domain_embedding: jax.Array) -> jax.Array:
+        squared = jnp.sum((catalogue - domain_embedding[None]) ** 2, axis=1)
+        nearest = -jax.lax.top_k(-squared, settings.num_neighbors)[0]
+        # sqrt has no derivative at 0: there the gradient is set to 0 instead of NaN.
+        total = jnp.sum(jnp.where(nearest > 0, jnp.sqrt(jnp.where(nearest > 0, nearest, 1)), 0))
+        # top_k orders a NaN by its sign bit: it would be a neighbour or would not, in silence.
+        return jnp.where(jnp.isnan(squared).any(), jnp.nan, total)
+
+    # A few rows at a time: [B, N, d] at once would be large.
+    return jax.lax.map(nearest_distances, inputs.domain_embeddings, batch_size=8)
+
+
+TERMS = {
+    "user_term": Term(
+        _user_term, lambda settings: 1.0, "User term", "How well the text fits the user."
+    ),
+    "creator_term": Term(
+        lambda inputs, settings: inputs.creator_utility,
+        lambda settings: 1.0,
+        "Creator term",
+        "What the text is worth to who would make it.",
+    ),
+    "neighbor_distance_term": Term(
+        _neighbor_distance_term,
+        lambda settings: settings.neighbor_weight,
+        "Neighbor term",
+        "How far the text is from what exists (summed distance to its nearest neighbors).",
+    ),
+}
+# U [B] and its terms before their weights, [B] or None; report them all, for their scales are not
+# comparable by themselves.
+UtilityTerms = namedtuple("UtilityTerms", ("utility", *TERMS))
+
+
+@partial(jax.jit, static_argnames="settings")
+def content_gap_utility(
+    domain_embeddings: jax.Array,
+    user_embeddings: jax.Array,
+    catalogue_embeddings: jax.Array,
+    settings: UtilitySettings,
+    creator_utility: jax.Array | None = None,
+) -> UtilityTerms:
+    """U(z) = <z_u, z> + creator_term + neighbor_weight * sum over the nearest of D ||z - z_m||_2.
+
+    That is, the weighted sum of `TERMS`. Tennenholtz et al. 2024, section 3; the paper has 3
+    neighbours and no creator term, which counts where `creator_utility` [B] is given.
+    `catalogue_embeddings` [N, d] is all of D. Raises ValueError if D has fewer than
+    `num_neighbors`.
+    """
+    chex.assert_rank([domain_embeddings, user_embeddings, catalogue_embeddings], 2)
+    chex.assert_equal_shape([domain_embeddings, user_embeddings])
+    inputs = UtilityInputs(
+        domain_embeddings, user_embeddings, catalogue_embeddings, creator_utility
+    )
+    terms = {name: term.function(inputs, settings) for name, term in TERMS.items()}
+    present = {name: values for name, values in terms.items() if values is not None}
+    chex.assert_shape(list(present.values()), (len(domain_embeddings),))
+    return UtilityTerms(
+        sum(TERMS[name].weight(settings) * values for name, values in present.items()), **terms
+    )

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eagle_jax.embeddings.utility import content_gap_utility
+from eagle_jax.embeddings.utility import UtilitySettings, content_gap_utility
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class FoundPoints(NamedTuple):
     utilities: jax.Array
 
 
-@partial(jax.jit, static_argnames=("num_neighbors", "settings"))
+@partial(jax.jit, static_argnames=("utility", "settings"))
 def search_balls(
     centers: jax.Array,
     metrics: jax.Array,
@@ -51,9 +51,7 @@ def search_balls(
     user_embeddings: jax.Array,
     catalogue_embeddings: jax.Array,
     key: jax.Array,
-    *,
-    neighbor_weight: float,
-    num_neighbors: int,
+    utility: UtilitySettings,
     settings: UtilitySearchSettings,
 ) -> FoundPoints:
     """argmax U(z) over the union of the balls {z: (z - c)' G (z - c) <= radius^2}.
@@ -68,15 +66,13 @@ def search_balls(
     """
     chex.assert_rank([centers, metrics, user_embeddings, catalogue_embeddings], [3, 4, 2, 2])
 
-    def utility(points: jax.Array, user: jax.Array) -> jax.Array:
-        return content_gap_utility(
-            points, jnp.broadcast_to(user[None], points.shape), catalogue_embeddings,
-            neighbor_weight=neighbor_weight, num_neighbors=num_neighbors,
-        ).utility  # fmt: skip
+    def utility_fn(points: jax.Array, user: jax.Array) -> jax.Array:
+        users = jnp.broadcast_to(user[None], points.shape)
+        return content_gap_utility(points, users, catalogue_embeddings, utility).utility
 
     factors, keys = jnp.linalg.cholesky(metrics), jax.random.split(key, len(centers))
     return jax.lax.map(
-        lambda problem: _search(*problem, radius, utility, settings),
+        lambda problem: _search(*problem, radius, utility_fn, settings),
         (centers, factors, user_embeddings, keys),
     )
 
@@ -87,10 +83,10 @@ def _search(
     user: jax.Array,
     key: jax.Array,
     radius: jax.Array,
-    utility: Callable[[jax.Array, jax.Array], jax.Array],
+    utility_fn: Callable[[jax.Array, jax.Array], jax.Array],
     settings: UtilitySearchSettings,
 ) -> FoundPoints:
-    """One problem: centers [C, d], factors L [C, d, d], user [d], utility(points [B, d], user)."""
+    """One problem: centers [C, d], factors L [C, d, d], user [d]; utility_fn: ([B, d], user)."""
     num_centers, width = centers.shape
 
     def place(offsets: jax.Array) -> jax.Array:  # y [C, S, d] -> z
@@ -103,7 +99,7 @@ def _search(
         offsets, best, best_offsets = carry
         points, back = jax.vjp(place, offsets)
         flat = points.reshape(-1, width)
-        utilities, gradients = jax.vjp(partial(utility, user=user), flat)
+        utilities, gradients = jax.vjp(partial(utility_fn, user=user), flat)
         utilities = utilities.reshape(offsets.shape[:2])
         is_best = utilities > best
         best_offsets = jnp.where(is_best[..., None], offsets, best_offsets)
@@ -149,16 +145,14 @@ def certify(
     radius: float,
     user_embeddings: np.ndarray,
     catalogue_embeddings: np.ndarray,
-    *,
-    neighbor_weight: float,
-    num_neighbors: int,
+    utility: UtilitySettings,
 ) -> SearchCertificate:
     """What `search_balls` found, computed again from the same arguments."""
     rows = np.arange(len(centers))
     points, chosen = np.asarray(found.points, np.float64), np.asarray(found.centers)
-    distances = np.linalg.norm(points[:, None] - np.float64(catalogue_embeddings)[None], axis=2)
-    nearest = np.partition(distances, num_neighbors - 1, axis=1)[:, :num_neighbors]
-    utilities = np.sum(points * user_embeddings, axis=1) + neighbor_weight * nearest.sum(axis=1)
+    exact = map(np.float64, (points, user_embeddings, catalogue_embeddings))
+    with jax.enable_x64(True):
+        utilities = np.asarray(content_gap_utility(*exact, utility).utility)
     moved = points - centers[rows, chosen]
     squares = np.einsum("pd,pde,pe->p", moved, np.float64(metrics)[rows, chosen], moved)
     # A ball of radius 0 is its center.

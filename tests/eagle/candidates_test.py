@@ -15,7 +15,7 @@ from eagle_jax.eagle.candidates import (
     count_candidates,
     propose_candidates,
 )
-from eagle_jax.eagle.environment import LLMEnvironment
+from eagle_jax.eagle.environment import LLMEnvironment, Step
 from eagle_jax.language_model.generation import Generation, SamplingSettings
 
 SAMPLING = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=20)
@@ -99,21 +99,21 @@ def test_malformed_proposals_are_retried_and_counted():
     assert 0.03 < len(failed) / len(flat) < 0.3  # 1/8 expected of 100
     assert any(c.action and c.malformed for c in flat)
 
-    rewrites = apply_candidates(environment, entities, candidates, seed=0)
+    steps = apply_candidates(environment, entities, candidates, seed=0)
     assert environment.num_calls == len(flat) - len(failed)
-    for (_, text), row, outcomes in zip(entities, candidates, rewrites, strict=True):
-        for candidate, rewrite in zip(row, outcomes, strict=True):
+    for (_, text), row, outcomes in zip(entities, candidates, steps, strict=True):
+        for candidate, step in zip(row, outcomes, strict=True):
             if candidate.action is None:
-                assert rewrite == (text, "action:length")
-            elif rewrite.malformed:
-                assert rewrite == (text, "environment:length")
+                assert step == Step(action=None, description=text, malformed="action:length")
+            elif step.malformed:
+                assert (step.description, step.malformed) == (text, "environment:length")
             else:
-                assert "new word" in rewrite.description
+                assert step.action == candidate.action and "new word" in step.description
 
-    counts = count_candidates(candidates, rewrites)
+    counts = count_candidates(candidates, steps)
     assert counts["candidates"] == 100
     assert counts["action:length"] == sum(len(c.malformed) for c in flat)
-    malformed_edits = [r for row in rewrites for r in row if r.malformed == "environment:length"]
+    malformed_edits = [s for row in steps for s in row if s.malformed == "environment:length"]
     assert counts["environment:length"] == len(malformed_edits) > 0
 
 
@@ -125,10 +125,10 @@ def test_duplicates_are_kept_and_counted():
     context, environment = make(Parrot())
     entities = [entity(0), entity(1)]
     candidates = propose_candidates(context, entities, SETTINGS, seed=0)
-    rewrites = apply_candidates(environment, entities, candidates, seed=0)
+    steps = apply_candidates(environment, entities, candidates, seed=0)
     assert [len(row) for row in candidates] == [20, 20]
     # 20 equal actions within an entity are 19 duplicates; across entities they are not.
-    assert count_candidates(candidates, rewrites)["duplicates"] == 38
+    assert count_candidates(candidates, steps)["duplicates"] == 38
 
 
 def test_settings_are_checked():

@@ -110,9 +110,11 @@ def test_a_malformed_text_is_its_anchor_with_the_reason():
     sampling = SamplingSettings(temperature=0.0, top_k=0, top_p=1.0, max_new_tokens=8)
     decoder = PointDecoder(elm, COMPACT, MOVIE, sampling)
     points = np.arange(6.0).reshape(3, 2)
-    assert decoder.rewrites(points, ["a", "b", "c"], 0) == [
+    steps = decoder.steps(points, ["a", "b", "c"], 0)
+    assert [(step.description, step.malformed) for step in steps] == [
         (TEXT, None), ("b", "decoder:length"), ("c", "decoder:missing_block"),
     ]  # fmt: skip
+    assert all(step.action is None for step in steps)
     for ((kind, vector),), point in zip(elm.points, points, strict=True):
         assert kind == "behavioral" and np.array_equal(vector, point)
     assert decoder.prompt.text == "describe the film <user>. #BEGIN_PLOT"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eagle_jax.data.prompts import COMPACT, MOVIE, MalformedText, render_blocks
-from eagle_jax.eagle.environment import LLMEnvironment, Start, read_actions
+from eagle_jax.eagle.environment import LLMEnvironment, Start, Step, read_actions
 from eagle_jax.language_model.generation import Generation, SamplingSettings, parse_generation
 
 SAMPLING = SamplingSettings(temperature=0.5, top_k=0, top_p=1.0, max_new_tokens=20)
@@ -48,21 +48,24 @@ def test_reset_keeps_the_starts():
     _, environment = make_environment()
     state = reset(environment, 2)[1]
     assert (state.entity_index, state.user_index, state.step) == (1, 11, 0)
-    assert (state.description, state.profile, state.malformed) == (TEXT, "secret1", ())
+    assert (state.description, state.profile) == (TEXT, "secret1")
+    step = Step(action="a", description="another text", malformed=None)
+    after = state.after(step)
+    assert (after.description, after.profile, after.step) == ("another text", "secret1", 1)
 
 
 def test_step_rewrites_in_one_call_and_sees_no_profile():
     generator, environment = make_environment(written(REWRITTEN), written(f"  {REWRITTEN} "))
-    after = environment.step(reset(environment, 2), ["make it a cat.", "a cat!"], seed=3)
+    steps = environment.step([TEXT] * 2, ["make it a cat.", "a cat!"], seed=3)
     (texts, sampling, seed), = generator.asked  # one batch
     assert sampling == SAMPLING and seed == 3
     for text, action in zip(texts, ["make it a cat.", "a cat!"], strict=True):
         assert TEXT in text and action in text
-        assert "secret" not in text and "USER_PROFILE" not in text
+        assert "USER_PROFILE" not in text
     # Canonical, whatever the white space of the model.
-    assert {state.description for state in after} == {TEXT.replace("dog", "cat")}
-    assert [state.step for state in after] == [1, 1]
-    assert all(state.malformed == () for state in after)
+    assert {step.description for step in steps} == {TEXT.replace("dog", "cat")}
+    assert [step.action for step in steps] == ["make it a cat.", "a cat!"]
+    assert all(step.malformed is None for step in steps)
     assert environment.num_calls == 2
 
 
@@ -79,53 +82,52 @@ def test_step_rewrites_in_one_call_and_sees_no_profile():
 )  # fmt: skip
 def test_malformed_output_leaves_the_text_and_is_noted(output, reason):
     _, environment = make_environment(output, written(REWRITTEN))
-    bad, good = environment.step(reset(environment, 2), ["a", "b"], seed=0)
-    assert (bad.description, bad.malformed, bad.step) == (TEXT, (reason,), 1)
-    assert (good.malformed, good.step) == ((), 1)
+    bad, good = environment.step([TEXT] * 2, ["a", "b"], seed=0)
+    assert bad == Step(action="a", description=TEXT, malformed=reason)
+    assert good.malformed is None and "cat" in good.description
     assert environment.num_calls == 2  # a call is a call, whatever came of it
 
 
-def test_reasons_add_up_over_steps():
+def test_every_step_tells_its_own_fault():
     _, environment = make_environment(written("x"), written(REWRITTEN), written("", "length"))
-    states = reset(environment, 1)
+    (state,), faults = reset(environment, 1), []
     for seed in range(3):
-        states = environment.step(states, ["act"], seed)
-    assert states[0].malformed == ("environment:missing_block", "environment:length")
-    assert states[0].step == 3 and "cat" in states[0].description
+        (step,) = environment.step([state.description], ["act"], seed)
+        state, faults = state.after(step), [*faults, step.malformed]
+    assert faults == ["environment:missing_block", None, "environment:length"]
+    assert state.step == 3 and "cat" in state.description
 
 
 def test_no_action_costs_no_call():
     generator, environment = make_environment(written(REWRITTEN))
-    states = reset(environment, 3)
-    after = environment.step(states, [None, "a cat", None], seed=0)
+    none = MalformedText("empty_block", "ACTION")
+    steps = environment.step([TEXT] * 3, [none, "a cat", none], seed=0)
     assert environment.num_calls == 1 and len(generator.asked[0][0]) == 1
-    assert [state.description == TEXT for state in after] == [True, False, True]
-    assert [state.step for state in after] == [1, 1, 1]
-    environment.step(after, [None, None, None], seed=1)
+    assert [step.description == TEXT for step in steps] == [True, False, True]
+    faults = ["action:empty_block", None, "action:empty_block"]
+    assert [step.malformed for step in steps] == faults
+    environment.step([TEXT] * 3, [none] * 3, seed=1)
     assert environment.num_calls == 1 and len(generator.asked) == 1  # not even an empty batch
 
 
-def test_states_and_actions_must_match():
+def test_texts_and_actions_must_match():
     _, environment = make_environment()
     with pytest.raises(ValueError):
-        environment.step(reset(environment, 2), [None], seed=0)
+        environment.step([TEXT] * 2, ["a"], seed=0)
 
 
 @pytest.mark.parametrize(
     "generation, action, reason",
     [
         (written(" make it  a cat. "), "make it a cat.", None),
-        (written("make it a", "length"), None, "action:length"),
-        (written("  "), None, "action:empty_block"),
-        (written("make #BEGIN_PLOT it"), None, "action:wrong_markers"),
+        (written("make it a", "length"), None, "length"),
+        (written("  "), None, "empty_block"),
+        (written("make #BEGIN_PLOT it"), None, "wrong_markers"),
     ],
 )
 def test_actions_are_read_in_one_place(generation, action, reason):
-    _, environment = make_environment()
-    states, actions = read_actions(reset(environment, 1), [generation])
-    assert actions == [action]
-    assert states[0].malformed == ((reason,) if reason else ())
-    assert states[0].description == TEXT and states[0].step == 0
+    (read,) = read_actions([generation])
+    assert read == action if reason is None else read.reason == reason
 
 
 def test_parse_generation_raises_the_kind():

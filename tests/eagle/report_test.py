@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from eagle_jax.eagle import report
-from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, Score, Step
+from eagle_jax.eagle.environment import Step
+from eagle_jax.eagle.evaluation.episodes import EpisodeRecord
 from eagle_jax.eagle.evaluation.rater_form import RaterScores
 from eagle_jax.eagle.evaluation.table import compare, malformed_counts, summarize
 from eagle_jax.reports import figures
@@ -29,13 +30,13 @@ def _record(row, gain, pair, seed):
     first, last = rng.normal(scale=0.1, size=2) + (0.0, gain)
     grand = _ANCHOR.replace("grim", "grand")
     steps = (
-        Step(action="make it grand.", description=grand, malformed=()),
-        Step(action=None, description=grand, malformed=("action:length",)),
-        Step(action=_EVIL, description=_ANCHOR.replace("grim", _EVIL), malformed=()),
+        Step(action="make it grand.", description=grand, malformed=None),
+        Step(action=None, description=grand, malformed="action:length"),
+        Step(action=_EVIL, description=_ANCHOR.replace("grim", _EVIL), malformed=None),
     )
     steps = () if row == "anchor" else steps
     utilities = np.linspace(first, last if steps else first, 1 + len(steps)).tolist()
-    path = tuple(Score(utility=u, user_term=u, neighbor_distance_term=0.5) for u in utilities)
+    path = tuple({"utility": u, "user_term": u, "neighbor_distance_term": 0.5} for u in utilities)
     return EpisodeRecord(
         row=row, seed=seed, entity_index=pair, user_index=0, anchor=_ANCHOR, profile=_EVIL,
         steps=steps, scores={"train": path, "held_out": path}, distance=gain,

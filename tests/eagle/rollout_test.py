@@ -45,8 +45,7 @@ def play(seed, horizon=4):
         generator=Appender(), book=COMPACT, entity_format=NOTE, sampling=SAMPLING
     )
     starts = [Start(i, i, render_blocks({"NOTE": f"n{i}"}), "p") for i in range(6)]
-    trajectories = rollout(policy, environment, environment.reset(starts), horizon, seed)
-    return environment, trajectories
+    return environment, rollout(policy, environment, environment.reset(starts), horizon, seed)
 
 
 def test_same_seed_same_episodes():
@@ -55,25 +54,26 @@ def test_same_seed_same_episodes():
 
 
 def test_steps_form_a_chain_and_calls_are_counted():
-    environment, trajectories = play(0)
-    assert len(trajectories.steps) == 4
-    assert trajectories.final_states == trajectories.steps[-1].next_states
-    for before, after in zip(trajectories.steps[:-1], trajectories.steps[1:], strict=True):
+    environment, played = play(0)
+    assert len(played) == 4
+    for before, after in zip(played[:-1], played[1:], strict=True):
         assert before.next_states == after.states
     acted = 0
-    for number, step in enumerate(trajectories.steps):
-        for state, generation, action, following in zip(*step, strict=True):
+    for number, step in enumerate(played):
+        for state, generation, made, following in zip(*step, strict=True):
             assert (state.step, following.step) == (number, number + 1)
+            assert following.description == made.description
             if generation.stop_reason == "length":
-                assert action is None and following.description == state.description
-                assert following.malformed == (*state.malformed, "action:length")
+                assert made.action is None and made.description == state.description
+                assert made.malformed == "action:length"
             else:
                 acted += 1
-                assert action == generation.text and f" {action}" in following.description
+                assert made.action == generation.text and f" {made.action}" in made.description
+                assert made.malformed is None
     assert environment.num_calls == acted < 24
 
 
 def test_steps_draw_different_actions():
-    _, trajectories = play(0)
-    texts = [tuple(g.text for g in step.generations) for step in trajectories.steps]
+    _, played = play(0)
+    texts = [tuple(g.text for g in step.generations) for step in played]
     assert len(set(texts)) == 4

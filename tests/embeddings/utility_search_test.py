@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from eagle_jax.embeddings.utility import UtilitySettings
 from eagle_jax.embeddings.utility_search import (
     FoundPoints,
     UtilitySearchSettings,
@@ -16,6 +17,7 @@ from eagle_jax.embeddings.utility_search import (
 
 SETTINGS = UtilitySearchSettings(num_starts=6, num_steps=60, last_step=1e-3)
 WEIGHT, NEIGHBORS, RADIUS = 0.3, 3, 0.8
+UTILITY = UtilitySettings(neighbor_weight=WEIGHT, num_neighbors=NEIGHBORS)
 P, C, N, D = 4, 2, 30, 3
 
 
@@ -33,10 +35,10 @@ def problem():
 
 def find(problem, weight=WEIGHT, radius=RADIUS, settings=SETTINGS):
     centers, metrics, users, catalogue = problem
-    utility = {"neighbor_weight": weight, "num_neighbors": NEIGHBORS}
+    utility = UtilitySettings(neighbor_weight=weight, num_neighbors=NEIGHBORS)
     arguments = centers, metrics, np.float32(radius), users, catalogue
-    found = search_balls(*arguments, jax.random.key(0), settings=settings, **utility)
-    return found, certify(found, *arguments, **utility)
+    found = search_balls(*arguments, jax.random.key(0), utility, settings)
+    return found, certify(found, *arguments, utility)
 
 
 def utility_of(point, user, catalogue):
@@ -63,8 +65,7 @@ def test_certificate_tells_a_point_outside_and_another_utility(problem):
     found, exact = find(problem)
     moved = np.asarray(found.points) + 0.1 * users
     off = FoundPoints(moved, found.centers, found.utilities)
-    utility = {"neighbor_weight": WEIGHT, "num_neighbors": NEIGHBORS}
-    told = certify(off, centers, metrics, RADIUS, users, catalogue, **utility)
+    told = certify(off, centers, metrics, RADIUS, users, catalogue, UTILITY)
     assert told.excess.min() > 0.01
     assert np.abs(told.utilities - exact.utilities).min() > 0.01
 
@@ -134,10 +135,9 @@ def test_it_finds_the_best_point_of_a_dense_grid_between_neighbors():
 
 def test_another_seed_finds_the_same_utility_and_the_same_seed_the_same_point(problem):
     centers, metrics, users, catalogue = problem
-    utility = {"neighbor_weight": WEIGHT, "num_neighbors": NEIGHBORS}
     arguments = centers, metrics, np.float32(RADIUS), users, catalogue
     one, same, other = (
-        search_balls(*arguments, jax.random.key(seed), settings=SETTINGS, **utility)
+        search_balls(*arguments, jax.random.key(seed), UTILITY, SETTINGS)
         for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(one.points, same.points)

@@ -5,7 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from eagle_jax.embeddings.utility import content_gap_utility
+from eagle_jax.base.errors import UserError
+from eagle_jax.embeddings.scorer import Scorer
+from eagle_jax.embeddings.utility import UtilitySettings, content_gap_utility
+
+
+def _settings(weight=1.0, num_neighbors=3):
+    return UtilitySettings(neighbor_weight=weight, num_neighbors=num_neighbors)
 
 
 def _problem(seed, batch=11, num_entities=37, d=5):
@@ -28,13 +34,11 @@ def _loop(domain, users, catalogue, neighbor_weight, num_neighbors):
 def test_matches_a_float64_loop(num_neighbors):
     domain, users, catalogue = _problem(0)
     expected = _loop(domain, users, catalogue, 0.7, num_neighbors)
-    terms = content_gap_utility(
-        domain, users, catalogue, neighbor_weight=0.7, num_neighbors=num_neighbors
-    )
+    terms = content_gap_utility(domain, users, catalogue, _settings(0.7, num_neighbors))
     np.testing.assert_allclose(terms.utility, expected[0], rtol=2e-6, atol=1e-5)
     np.testing.assert_allclose(terms.user_term, expected[1], rtol=2e-6, atol=1e-5)
     np.testing.assert_allclose(terms.neighbor_distance_term, expected[2], rtol=2e-6)
-    np.testing.assert_array_equal(terms.creator_term, np.zeros(11))
+    assert terms.creator_term is None
 
 
 def test_worked_arithmetic():
@@ -45,9 +49,8 @@ def test_worked_arithmetic():
         jnp.array([[3.0, 4.0]]),
         jnp.array([[1.0, 2.0]]),
         catalogue,
-        neighbor_weight=2.0,
-        num_neighbors=3,
-        creator_term=jnp.array([0.5]),
+        _settings(2.0),
+        creator_utility=jnp.array([0.5]),
     )
     assert [float(term[0]) for term in terms] == [29.5, 11.0, 0.5, 9.0]
 
@@ -56,29 +59,24 @@ def test_small_distances_survive_large_norms():
     # Expanded squares |a|^2 - 2ab + |b|^2 would lose this distance at norm 1000 in float32.
     catalogue = jnp.array([[1000.0, 0.0], [0.0, 0.0]])
     near = jnp.array([[1000.0, 2.0**-10]])
-    terms = content_gap_utility(near, near * 0, catalogue, neighbor_weight=1.0, num_neighbors=1)
+    terms = content_gap_utility(near, near * 0, catalogue, _settings(num_neighbors=1))
     assert float(terms.neighbor_distance_term[0]) == 2.0**-10
 
 
 def test_an_added_entity_never_raises_the_neighbor_term():
     domain, users, catalogue = _problem(1)
-    settings = {"neighbor_weight": 1.0, "num_neighbors": 3}
-    before = content_gap_utility(domain, users, catalogue, **settings)
+    before = content_gap_utility(domain, users, catalogue, _settings())
     for added in (domain[:1], domain[3:4] + 0.1, domain[:1] + 100):
-        after = content_gap_utility(domain, users, np.vstack([catalogue, added]), **settings)
+        after = content_gap_utility(domain, users, np.vstack([catalogue, added]), _settings())
         assert np.all(after.neighbor_distance_term <= before.neighbor_distance_term)
-    own = content_gap_utility(domain, users, np.vstack([catalogue, domain]), **settings)
+    own = content_gap_utility(domain, users, np.vstack([catalogue, domain]), _settings())
     assert np.all(own.neighbor_distance_term < before.neighbor_distance_term)
 
 
 def test_utility_is_linear_in_the_neighbor_weight():
     domain, users, catalogue = _problem(2)
     utility = [
-        np.asarray(
-            content_gap_utility(
-                domain, users, catalogue, neighbor_weight=weight, num_neighbors=3
-            ).utility
-        )
+        np.asarray(content_gap_utility(domain, users, catalogue, _settings(weight)).utility)
         for weight in (0.0, 1.0, 4.0)
     ]
     np.testing.assert_allclose(utility[2] - utility[0], 4 * (utility[1] - utility[0]), rtol=1e-5)
@@ -87,9 +85,8 @@ def test_utility_is_linear_in_the_neighbor_weight():
 def test_translation_moves_only_the_user_term():
     domain, users, catalogue = _problem(3)
     shift = np.float32(2.0) * np.ones((1, 5), np.float32)
-    settings = {"neighbor_weight": 1.0, "num_neighbors": 3}
-    here = content_gap_utility(domain, users, catalogue, **settings)
-    there = content_gap_utility(domain + shift, users, catalogue + shift, **settings)
+    here = content_gap_utility(domain, users, catalogue, _settings())
+    there = content_gap_utility(domain + shift, users, catalogue + shift, _settings())
     np.testing.assert_allclose(there.neighbor_distance_term, here.neighbor_distance_term, rtol=1e-5)
     np.testing.assert_allclose(
         there.user_term - here.user_term, (users @ shift[0]), rtol=1e-4, atol=1e-5
@@ -100,11 +97,7 @@ def test_gradient_is_finite_at_an_existing_entity():
     domain, users, catalogue = _problem(4)
 
     def total(domain):
-        return jnp.sum(
-            content_gap_utility(
-                domain, users, catalogue, neighbor_weight=1.0, num_neighbors=3
-            ).utility
-        )
+        return jnp.sum(content_gap_utility(domain, users, catalogue, _settings()).utility)
 
     assert np.all(np.isfinite(jax.grad(total)(jnp.asarray(catalogue[:11]))))
 
@@ -112,4 +105,22 @@ def test_gradient_is_finite_at_an_existing_entity():
 def test_more_neighbors_than_entities_is_refused():
     domain, users, catalogue = _problem(5)
     with pytest.raises(ValueError, match="num_neighbors is 38"):
-        content_gap_utility(domain, users, catalogue, neighbor_weight=1.0, num_neighbors=38)
+        content_gap_utility(domain, users, catalogue, _settings(num_neighbors=38))
+
+
+@pytest.mark.parametrize("sign", [0x7FC00000, 0xFFC00000])
+def test_a_row_of_nan_takes_no_neighbors_place(sign):
+    """top_k orders a NaN by its sign bit: one sign is taken as the nearest, one as the farthest."""
+    nan = np.array([sign], np.uint32).view(np.float32)[0]
+    assert np.isnan(nan) and np.signbit(nan) == (sign == 0xFFC00000)
+    domain, users, catalogue = _problem(6)
+    catalogue[5, 2] = nan
+    for negated in (catalogue, -catalogue):
+        terms = content_gap_utility(domain, users, negated, _settings())
+        assert np.isnan(terms.neighbor_distance_term).all() and np.isnan(terms.utility).all()
+        assert np.isfinite(terms.user_term).all()
+    domain[3] = nan  # a text without an embedding has no distance to anything, 0 among others
+    terms = content_gap_utility(domain, users, users, _settings())
+    np.testing.assert_array_equal(np.isnan(terms.neighbor_distance_term), np.arange(11) == 3)
+    with pytest.raises(UserError, match="catalogue_embeddings: row 5 holds NaN or infinity"):
+        Scorer(None, users, catalogue, _settings())

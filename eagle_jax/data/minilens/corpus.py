@@ -104,7 +104,7 @@ def profile(world: World, dialect: str, rng: np.random.Generator) -> Example:
     titles = [grammar.title_of(as_film(films[i])) for i in order]
     prompt = prompts.profile_prompt(COMPACT, titles[:RATED_PER_SIDE], titles[-RATED_PER_SIDE:])
     text = tell_profile(world, taste, rng)
-    return Example(prompt, f"{text} {prompt.stop[0]}")
+    return Example(prompt, prompt.closed(text))
 
 
 def _proposal(category: str, liked: set, film: Mapping[str, int], rng: np.random.Generator) -> str:
@@ -125,7 +125,7 @@ def generic_action(world: World, dialect: str, rng: np.random.Generator) -> Exam
     film, telling = _film_text(rng)
     category = MOVIE.action_categories[int(rng.integers(5))]
     prompt = prompts.generic_action_prompt(COMPACT, MOVIE, grammar.tell(telling), category)
-    return Example(prompt, f"{_proposal(category, set(), film, rng)} {prompt.stop[0]}")
+    return Example(prompt, prompt.closed(_proposal(category, set(), film, rng)))
 
 
 def personalised_action(world: World, dialect: str, rng: np.random.Generator) -> Example:
@@ -137,7 +137,7 @@ def personalised_action(world: World, dialect: str, rng: np.random.Generator) ->
         COMPACT, MOVIE, grammar.tell(telling), category, text
     )
     liked, _ = read_profile(text)
-    return Example(prompt, f"{_proposal(category, liked, film, rng)} {prompt.stop[0]}")
+    return Example(prompt, prompt.closed(_proposal(category, liked, film, rng)))
 
 
 def rater(world: World, dialect: str, rng: np.random.Generator) -> Example:
@@ -150,7 +150,7 @@ def rater(world: World, dialect: str, rng: np.random.Generator) -> Example:
         telling_b = grammar.draw_telling(film_b, dialect, rng)
     prompt = prompts.rater_prompt(COMPACT, grammar.tell(telling_a), grammar.tell(telling_b), text)
     answers = " ".join(f"{i} {answer}" for i, answer in rate(world, text, film_a, film_b).items())
-    return Example(prompt, f"{answers} {prompt.stop[0]}")
+    return Example(prompt, prompt.closed(answers))
 
 
 def rate(

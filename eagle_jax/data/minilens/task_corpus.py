@@ -85,7 +85,7 @@ def draw_examples(kind: str, count: int, seed: int) -> list[Example]:
     rng = np.random.default_rng([len(corpus.TASKS) + list(KINDS).index(kind), seed])
     world = draw_world()
     prompts = [KINDS[kind](world, rng) for _ in range(count)]
-    return [Example(prompt, f"{answer_task(prompt, rng)} {prompt.stop[0]}") for prompt in prompts]
+    return [Example(prompt, prompt.closed(answer_task(prompt, rng))) for prompt in prompts]
 
 
 def vocabulary() -> list[str]:

@@ -18,7 +18,7 @@ from eagle_jax.base.seeds import derive_seed
 from eagle_jax.eagle.agent.state import EagleSettings
 from eagle_jax.eagle.environment import EpisodeState, LLMEnvironment, Start
 from eagle_jax.eagle.policy import encode_policy_batch, make_policy_fn, state_prompts
-from eagle_jax.eagle.rollout import Trajectories, rollout
+from eagle_jax.eagle.rollout import Transitions, rollout
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.generation import Generation
@@ -61,7 +61,7 @@ class Player:
 
     def play(
         self, trainable: Params, states: Sequence[EpisodeState], horizon: int, seed: int
-    ) -> Trajectories:
+    ) -> list[Transitions]:
         """`horizon` steps from each state."""
         environment = self.task.environment
         # Scanned layers are for training: here they would be stacked anew for every batch.
@@ -93,10 +93,9 @@ class Player:
         """The same episodes' starts and seed every time, so that only the policy differs."""
         started = time.perf_counter()
         states = self.task.environment.reset(self.task.validation_starts)
-        horizon = self.settings.horizon
-        final = self.play(trainable, states, horizon, derive_seed(seed, 0, 1)).final_states
-        values, _ = self.score(states, final)
-        values |= call_metrics((state.malformed for state in final), len(final) * horizon)
+        played = self.play(trainable, states, self.settings.horizon, derive_seed(seed, 0, 1))
+        values, _ = self.score(states, played[-1].next_states)
+        values |= call_metrics(played)
         values = {f"validation/{name}": value for name, value in values.items()}
         check_finite(step, values)
         return values | {"time/validation": time.perf_counter() - started}
@@ -114,10 +113,11 @@ class Player:
         )
 
 
-def call_metrics(malformed: Iterable[Sequence[str]], num_actions: int) -> dict[str, float]:
-    """What `num_actions` actions cost: the environment's calls, and how many were malformed, from
-    the reasons that states note."""
-    kinds = Counter(reason.partition(":")[0] for reasons in malformed for reason in reasons)
+def call_metrics(played: Sequence[Transitions]) -> dict[str, float]:
+    """What all actions cost: the environment's calls, and shares of what was malformed."""
+    faults = [step.malformed for of_step in played for step in of_step.steps]
+    kinds = Counter(reason.partition(":")[0] for reason in faults if reason is not None)
+    num_actions = len(faults)
     return {
         "malformed_actions": kinds["action"] / num_actions,
         "malformed_rewrites": kinds["environment"] / num_actions,

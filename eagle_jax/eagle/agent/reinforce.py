@@ -91,22 +91,21 @@ class _Trainer:
         rng = np.random.default_rng(derive_seed(self.seed, step, 0))
         player, horizon = self.player, self.settings.horizon
         starts = self.task.draw_starts(rng, self.settings.episodes_per_iteration)
-        trajectories = player.play(
+        steps = player.play(
             state.trainable,
             self.task.environment.reset(starts),
             horizon,
             derive_seed(self.seed, step, 1),
         )
         played = time.perf_counter()
-        first, final = trajectories.steps[0].states, trajectories.final_states
-        values, rewards = player.score(first, final)
-        values |= call_metrics((state.malformed for state in final), len(final) * horizon)
-        visited = by_episode(step.states for step in trajectories.steps)
+        values, rewards = player.score(steps[0].states, steps[-1].next_states)
+        values |= call_metrics(steps)
+        visited = by_episode(step.states for step in steps)
         features = np.asarray(self.task.value_features_fn(visited), np.float32)
         features = features.reshape(-1, horizon, features.shape[1])
         check_finite(step, values | {"value features": features.sum()})
         scored = time.perf_counter()
-        written = by_episode(step.generations for step in trajectories.steps)
+        written = by_episode(step.generations for step in steps)
         experience = Experience(player.encode(visited, written), features, rewards)
         with on_mesh_of(self.reference_trainable):
             state, metrics = update(

@@ -15,7 +15,6 @@ import numpy as np
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.eagle.agent.player import Player, by_episode, call_metrics
 from eagle_jax.eagle.environment import EpisodeState
-from eagle_jax.eagle.rollout import Transitions
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.generation import Generation
 from eagle_jax.real.selection.pair_selection import select_within
@@ -62,7 +61,7 @@ def play_actions(
     first, played = list(states), []
     for step in range(player.settings.horizon):
         repeated = _repeat(states, num_samples)
-        played += player.play(trainable, repeated, 1, derive_seed(seed, step)).steps
+        played += player.play(trainable, repeated, 1, derive_seed(seed, step))
         picks = rng.integers(num_samples, size=len(states))
         after = played[-1].next_states
         states = [after[row * num_samples + pick] for row, pick in enumerate(picks)]
@@ -70,7 +69,7 @@ def play_actions(
         [state for step in played for state in step.states],
         [generation for step in played for generation in step.generations],
         [state for step in played for state in step.next_states],
-        num_samples, first, states, _calls(played),
+        num_samples, first, states, call_metrics(played),
     )  # fmt: skip
 
 
@@ -83,26 +82,17 @@ def play_episodes(
 ) -> Samples:
     """A choice at every start: K whole episodes (L = H), each of which leads to its last text."""
     first = _repeat(states, num_samples)
-    played = player.play(trainable, first, player.settings.horizon, seed).steps
+    played = player.play(trainable, first, player.settings.horizon, seed)
     final = played[-1].next_states
     return Samples(
         by_episode(step.states for step in played),
         by_episode(step.generations for step in played),
-        final, num_samples, first, final, _calls(played),
+        final, num_samples, first, final, call_metrics(played),
     )  # fmt: skip
 
 
 def _repeat(states: Sequence[EpisodeState], count: int) -> list[EpisodeState]:
     return [state for state in states for _ in range(count)]
-
-
-def _calls(played: Sequence[Transitions]) -> dict[str, float]:
-    reasons = [
-        after.malformed[len(before.malformed) :]
-        for step in played
-        for before, after in zip(step.states, step.next_states, strict=True)
-    ]
-    return call_metrics(reasons, len(reasons))
 
 
 def is_distinct(samples: Samples) -> np.ndarray:

@@ -29,7 +29,7 @@ from eagle_jax.data.prompts import (
 from eagle_jax.data.splits import Split
 from eagle_jax.data.tasks import BEHAVIORAL, PLACEHOLDERS
 from eagle_jax.eagle.elm_baseline.settings import ElmDecoderSettings
-from eagle_jax.eagle.environment import Rewrite
+from eagle_jax.eagle.environment import Step
 from eagle_jax.eagle.settings import ModelSettings
 from eagle_jax.elm.evaluation.consistency import cosine_consistency
 from eagle_jax.elm.model.adapter import AdapterSettings, input_statistics
@@ -71,17 +71,18 @@ class PointDecoder:
         """What the ELM writes of points [B, d], as it is."""
         return self.elm.generate(self.prompts(points), self.sampling, seed)
 
-    def rewrites(self, points: np.ndarray, anchors: Sequence[str], seed: int) -> list[Rewrite]:
+    def steps(self, points: np.ndarray, anchors: Sequence[str], seed: int) -> list[Step]:
         """The texts of points [B, d]; a malformed one is its anchor, as a malformed rewriting of
         the environment is, with the reason `decoder:<reason>`."""
-        rewrites = []
+        steps = []
         for anchor, generation in zip(anchors, self.generate(points, seed), strict=True):
             try:
-                blocks = parse_generation(generation, self.entity_format.blocks)
-                rewrites.append(Rewrite(render_blocks(blocks), None))
+                text = render_blocks(parse_generation(generation, self.entity_format.blocks))
+                steps.append(Step(action=None, description=text, malformed=None))
             except MalformedText as error:
-                rewrites.append(Rewrite(anchor, f"decoder:{error.reason}"))
-        return rewrites
+                fault = f"decoder:{error.reason}"
+                steps.append(Step(action=None, description=anchor, malformed=fault))
+        return steps
 
 
 def run_elm_decoder_stage(
@@ -173,8 +174,8 @@ def decoder_facts(
         len(decoder.elm.model.tokenizer.encode_response(decoder.prompt.text, target)[1])
         for target in targets
     )
-    decoded = decoder.rewrites(points, own, seed)
-    reasons = [rewrite.malformed for rewrite in decoded]
+    decoded = decoder.steps(points, own, seed)
+    reasons = [step.malformed for step in decoded]
     is_told = np.array([reason is None for reason in reasons])
     if not is_told.any():
         raise UserError(
@@ -189,7 +190,7 @@ def decoder_facts(
     for name, given in (("own", points), ("another", np.roll(points, 1, axis=0))):
         total = decoder.elm.log_probs(decoder.prompts(given), targets).sum()
         facts[f"loss_given_{name}_point"] = float(-total / num_tokens)
-    texts = {"decoded": [rewrite.description for rewrite in decoded], "own_text": own}
+    texts = {"decoded": [step.description for step in decoded], "own_text": own}
     for name, of_texts in texts.items():
         back = scorer.embed(of_texts)[is_told]
         facts[f"{name}_cosine"] = float(cosine_consistency(back, points[is_told]).mean())

@@ -20,7 +20,7 @@ from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.eagle.elm_baseline.decoder import PointDecoder, nearest_distance
 from eagle_jax.eagle.elm_baseline.settings import ElmSearchSettings, Metric
-from eagle_jax.eagle.environment import Rewrite, Start
+from eagle_jax.eagle.environment import Start, Step
 from eagle_jax.eagle.episodes import Episodes
 from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, evaluate_texts
 from eagle_jax.eagle.evaluation.table import summarize
@@ -85,7 +85,6 @@ class PointSearch:
         seed: int,
     ) -> FoundPoints:
         """The best points [P, d] of balls of `radius` units; UserError where float64 disagrees."""
-        utility = dataclasses.asdict(self.scorer.settings)
         users = self.scorer.user_embeddings[[start.user_index for start in starts]]
         problem = (
             self.embeddings[centers],
@@ -95,9 +94,11 @@ class PointSearch:
             self.scorer.catalogue_embeddings,
         )
         found = jax.device_get(
-            search_balls(*problem, jax.random.key(seed), settings=self.settings.ascent, **utility)
+            search_balls(
+                *problem, jax.random.key(seed), self.scorer.settings, self.settings.ascent
+            )
         )
-        exact = certify(found, *problem, **utility)
+        exact = certify(found, *problem, self.scorer.settings)
         error = np.abs(exact.utilities - found.utilities).max()
         if not max(error, exact.excess.max()) < _TOLERANCE:  # NaN too
             raise UserError(
@@ -116,13 +117,13 @@ class ElmWriter:
     metric: Metric
     radius: float
 
-    def __call__(self, starts: Sequence[Start], seed: int) -> list[Rewrite]:
+    def __call__(self, starts: Sequence[Start], seed: int) -> list[Step]:
         """The text of the best point near each anchor; the anchor where it is malformed."""
         centers = self.search.centers(starts)
         metrics = self.search.metrics(self.metric, centers, self.decoder, derive_seed(seed, 0))
         found = self.search.find(starts, centers, metrics, self.radius, derive_seed(seed, 1))
         anchors = [start.description for start in starts]
-        return self.decoder.rewrites(found.points, anchors, derive_seed(seed, 2))
+        return self.decoder.steps(found.points, anchors, derive_seed(seed, 2))
 
 
 def run_elm_search_stage(
@@ -195,7 +196,7 @@ def _sweep(
         records = evaluate_texts(
             f"{metric}, {radius:g}",
             starts,
-            decoder.rewrites(found.points, anchors, derive_seed(seed, 2)),
+            decoder.steps(found.points, anchors, derive_seed(seed, 2)),
             seed=seed,
             score_fns={name: scorer.score for name, scorer in scorers.items()},
             embed_fn=scorers[TRAIN].embed,

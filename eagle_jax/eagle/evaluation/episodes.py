@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from eagle_jax.base.seeds import derive_seed
-from eagle_jax.eagle.environment import LLMEnvironment, Rewrite, Start
+from eagle_jax.eagle.environment import LLMEnvironment, Start, Step
 from eagle_jax.eagle.rollout import PolicyFn, rollout
 from eagle_jax.embeddings.scorer import TRAIN
 from eagle_jax.embeddings.utility import UtilityTerms
@@ -25,23 +25,7 @@ ScoreFn = Callable[[Sequence[str], np.ndarray], UtilityTerms]
 EmbedFn = Callable[[Sequence[str]], np.ndarray]  # descriptions -> [B, d]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Step:
-    """One change: the action (None: malformed, or none led here), the text after it, what went
-    wrong."""
-
-    action: str | None
-    description: str
-    malformed: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Score:
-    """U of one text and its two terms, under one encoder."""
-
-    utility: float
-    user_term: float
-    neighbor_distance_term: float
+Score = Mapping[str, float]  # of one text, under one encoder: "utility" and the terms it is made of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,8 +59,8 @@ class EpisodeRecord:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> EpisodeRecord:
-        steps = tuple(Step(**{**s, "malformed": tuple(s["malformed"])}) for s in value["steps"])
-        scores = {e: tuple(Score(**score) for score in path) for e, path in value["scores"].items()}
+        steps = tuple(Step(**step) for step in value["steps"])
+        scores = {encoder: tuple(path) for encoder, path in value["scores"].items()}
         return cls(**{**value, "steps": steps, "scores": scores})
 
 
@@ -117,17 +101,13 @@ def evaluate_anchor(
 def evaluate_texts(
     row: str,
     starts: Sequence[Start],
-    texts: Sequence[Rewrite],
+    texts: Sequence[Step],
     seed: int,
     score_fns: Mapping[str, ScoreFn],
     embed_fn: EmbedFn,
 ) -> list[EpisodeRecord]:
     """One text per start that no action led to: one step and no environment call."""
-    episodes = []
-    for text in texts:
-        reasons = () if text.malformed is None else (text.malformed,)
-        step = Step(action=None, description=text.description, malformed=reasons)
-        episodes.append([(step,)])
+    episodes = [[(text,)] for text in texts]
     return _records(row, seed, starts, episodes, _keep_last, score_fns, embed_fn)
 
 
@@ -177,15 +157,8 @@ def _episodes(policy_fn, environment, starts, horizon, seed, batch_size) -> list
     episodes = []
     for first in range(0, len(starts), batch_size):
         states = environment.reset(starts[first : first + batch_size])
-        paths = [[] for _ in states]
-        trajectories = rollout(policy_fn, environment, states, horizon, derive_seed(seed, first))
-        for transition in trajectories.steps:
-            for path, before, action, after in zip(
-                paths, transition.states, transition.actions, transition.next_states, strict=True
-            ):
-                reasons = after.malformed[len(before.malformed) :]
-                path.append(Step(action=action, description=after.description, malformed=reasons))
-        episodes += map(tuple, paths)
+        played = rollout(policy_fn, environment, states, horizon, derive_seed(seed, first))
+        episodes += zip(*(transition.steps for transition in played), strict=True)
     return episodes
 
 
@@ -214,7 +187,7 @@ def _records(row, seed, starts, episodes, keep, score_fns, embed_fn) -> list[Epi
     remaining = iter(flat_scores)
     for of_start, of_texts in zip(episodes, texts, strict=True):
         scores = [next(remaining) for _ in of_start]
-        episode, step = keep([[score.utility for score in path] for path in scores])
+        episode, step = keep([[score["utility"] for score in path] for path in scores])
         kept.append((of_start[episode][:step], {TRAIN: scores[episode][: step + 1]}))
         paths.append(of_texts[episode][: step + 1])
     for name in score_fns:
@@ -247,7 +220,7 @@ def _record(row, seed, start, steps, scores, distance, all_episodes) -> EpisodeR
         distance=distance,
         num_steps=len(taken),
         environment_calls=sum(step.action is not None for step in taken),
-        malformed=dict(Counter(reason for step in taken for reason in step.malformed)),
+        malformed=dict(Counter(step.malformed for step in taken if step.malformed is not None)),
         rater=None,
     )
 
@@ -259,15 +232,17 @@ def _score_paths(row, encoder, score_fn, paths, users) -> list[tuple[Score, ...]
         for text in path:
             places.setdefault((text, user), len(places))
     terms = score_fn([text for text, _ in places], np.array([user for _, user in places], np.int32))
-    columns = (terms.utility, terms.user_term, terms.neighbor_distance_term)
-    values = np.stack([np.asarray(column, np.float64) for column in columns], axis=1)
-    for (text, user), value in zip(places, values, strict=True):
-        if not all(map(math.isfinite, value)):
+    columns = {name: values for name, values in terms._asdict().items() if values is not None}
+    scores = [
+        dict(zip(columns, map(float, values), strict=True))
+        for values in zip(*columns.values(), strict=True)
+    ]
+    for (text, user), score in zip(places, scores, strict=True):
+        if not all(map(math.isfinite, score.values())):
             raise ValueError(
-                f"row {row!r}, encoder {encoder!r}, user {user}: the utility terms are {value} "
+                f"row {row!r}, encoder {encoder!r}, user {user}: the utility terms are {score} "
                 f"for {text[:200]!r}; finite numbers were expected: check the encoder"
             )
-    scores = [Score(**dict(zip(Score.__annotations__, map(float, v), strict=True))) for v in values]
     return [
         tuple(scores[places[text, user]] for text in path)
         for path, user in zip(paths, users, strict=True)

@@ -13,7 +13,7 @@ from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.eagle.agent.state import EagleSettings
-from eagle_jax.eagle.environment import LLMEnvironment, Rewrite, Start
+from eagle_jax.eagle.environment import LLMEnvironment, Start, Step
 from eagle_jax.eagle.episodes import Episodes
 from eagle_jax.eagle.evaluation.episodes import (
     EpisodeRecord,
@@ -40,7 +40,7 @@ EAGLE, DPO = "EAGLE, ", "DPO, "  # what begins the names of agents' rows
 TRANSFER = ", other environment"  # what ends the names of rows that the agent did not train in
 
 # (starts, seed) -> their texts; the anchor where malformed.
-WriterFn = Callable[[Sequence[Start], int], list[Rewrite]]
+WriterFn = Callable[[Sequence[Start], int], list[Step]]
 
 
 @dataclasses.dataclass(frozen=True)

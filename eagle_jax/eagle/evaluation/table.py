@@ -15,6 +15,7 @@ from eagle_jax.data.catalogue import EditOracle
 from eagle_jax.data.prompts import MalformedText
 from eagle_jax.eagle.evaluation.episodes import EpisodeRecord
 from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN
+from eagle_jax.embeddings.utility import TERMS
 from eagle_jax.reports.statistics import (
     BootstrapSettings,
     Interval,
@@ -36,12 +37,7 @@ class Column:
 def _encoder_columns(encoder: str) -> tuple[Column, ...]:
     return (
         Column(f"{encoder}/utility", "U", "Utility of the final text: higher is better."),
-        Column(f"{encoder}/user_term", "User term", "How well the text fits the user."),
-        Column(
-            f"{encoder}/neighbor_distance_term",
-            "Neighbor term",
-            "How far the text is from what exists (summed distance to its nearest neighbors).",
-        ),
+        *(Column(f"{encoder}/{name}", t.heading, t.meaning) for name, t in TERMS.items()),
         Column(f"{encoder}/gain", "Gain", "U of the final text minus U of its anchor."),
         Column(f"{encoder}/improved_share", "Improved", "Share of episodes with a gain above 0."),
         Column(
@@ -198,10 +194,10 @@ def _values(
         "environment_calls": float(record.environment_calls),
         "well_formed_share": 1 - failures / record.num_steps if record.num_steps else None,
     }
-    better = record.scores[TRAIN][-1].utility > record.scores[TRAIN][0].utility
+    better = record.scores[TRAIN][-1]["utility"] > record.scores[TRAIN][0]["utility"]
     for encoder, path in record.scores.items():
-        gain = path[-1].utility - path[0].utility
-        values |= {f"{encoder}/{k}": v for k, v in dataclasses.asdict(path[-1]).items()}
+        gain = path[-1]["utility"] - path[0]["utility"]
+        values |= {f"{encoder}/{k}": v for k, v in path[-1].items()}
         values |= {
             f"{encoder}/gain": gain,
             f"{encoder}/improved_share": float(gain > 0),
@@ -244,7 +240,7 @@ def _mean_best_gain(row, records, best_reachable) -> float | None:
         raise ValueError(
             f"row {row!r}: best reachable utility is missing for (anchor, user) {min(missing)}"
         )
-    gains = [best_reachable[r.pair] - r.scores[TRAIN][0].utility for r in records]
+    gains = [best_reachable[r.pair] - r.scores[TRAIN][0]["utility"] for r in records]
     mean = sum(gains) / len(gains)
     if not math.isfinite(mean):
         raise ValueError(f"row {row!r}: a best reachable utility is not finite")
@@ -259,7 +255,7 @@ def _interval(row, column, present, settings) -> dict[str, float]:
 
 
 def _pair_means(records: Sequence[EpisodeRecord], encoder: str) -> dict[tuple[int, int], float]:
-    utilities = [record.scores[encoder][-1].utility for record in records]
+    utilities = [record.scores[encoder][-1]["utility"] for record in records]
     return _by_pair(utilities, [record.pair for record in records])
 
 

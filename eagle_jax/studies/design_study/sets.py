@@ -251,11 +251,8 @@ def _gains(
         strict=True,
     )
     utilities = [
-        content_gap_utility(
-            block, block_users, catalogue_embeddings,
-            neighbor_weight=utility.neighbor_weight, num_neighbors=utility.num_neighbors,
-        ).utility
+        content_gap_utility(block, block_users, catalogue_embeddings, utility).utility
         for block, block_users in blocks
-    ]  # fmt: skip
+    ]
     values = np.concatenate(utilities)[: len(flat_points)].reshape(shape[:-1]).astype(np.float64)
     return values[:, :, 1:] - values[:, :, :1]

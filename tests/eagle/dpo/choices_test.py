@@ -99,9 +99,7 @@ def make_samples(rows, num_samples):
     """Samples of one action each from rows (token, text it leads to)."""
 
     def state(text):
-        return EpisodeState(
-            entity_index=0, user_index=0, description=text, profile="", step=0, malformed=()
-        )
+        return EpisodeState(entity_index=0, user_index=0, description=text, profile="", step=0)
 
     generations = [
         Generation(text="", token_ids=(token,), log_probs=(0.0,), stop_reason="stop")

@@ -11,17 +11,16 @@ import numpy as np
 import pytest
 
 from eagle_jax.data.prompts import COMPACT, EntityFormat, render_blocks
-from eagle_jax.eagle.environment import LLMEnvironment, Rewrite, Start
+from eagle_jax.eagle.environment import LLMEnvironment, Start, Step
 from eagle_jax.eagle.evaluation.episodes import (
     EpisodeRecord,
-    Score,
     equal_call_episodes,
     evaluate_anchor,
     evaluate_best_of_n,
     evaluate_policy,
     evaluate_texts,
 )
-from eagle_jax.embeddings.utility import UtilityTerms
+from eagle_jax.embeddings.utility import TERMS, UtilityTerms
 from eagle_jax.language_model.generation import Generation, SamplingSettings
 
 NOTE = EntityFormat(noun="note", blocks=("NOTE",), action_categories=("any",))
@@ -59,7 +58,7 @@ def digits(texts):
 
 def score(texts, users):
     total = digits(texts).astype(np.float64)
-    return UtilityTerms(total - users, total, np.zeros(len(texts)), 0.5 * total)
+    return UtilityTerms(total - users, total, None, 0.5 * total)
 
 
 def held_out_score(texts, users):
@@ -103,15 +102,15 @@ def test_a_policys_record_by_hand():
     assert [step.action for step in record.steps] == ["4", None, "9", "2"]
     assert record.malformed == {"action:length": 1, "environment:length": 1}
     assert [step.malformed for step in record.steps] == [
-        (), ("action:length",), ("environment:length",), ()
+        None, "action:length", "environment:length", None
     ]  # fmt: skip
     assert (record.num_steps, record.environment_calls) == (4, 3)
     assert environment.num_calls == sum(record.environment_calls for record in records)
-    assert record.scores["train"][0] == Score(
-        utility=4.0 - 13.0, user_term=4.0, neighbor_distance_term=2.0
-    )
-    assert [s.utility for s in record.scores["train"]] == [-9.0, -5.0, -5.0, -5.0, -3.0]
-    assert record.scores["held_out"][-1].utility == 3.0
+    assert record.scores["train"][0] == {
+        "utility": 4.0 - 13.0, "user_term": 4.0, "neighbor_distance_term": 2.0
+    }  # fmt: skip
+    assert [s["utility"] for s in record.scores["train"]] == [-9.0, -5.0, -5.0, -5.0, -3.0]
+    assert record.scores["held_out"][-1]["utility"] == 3.0
     assert record.distance == 6.0
     assert record.final_text == record.steps[-1].description
 
@@ -124,11 +123,16 @@ def test_anchor_is_its_own_final_text():
 
 
 def test_texts_that_nobody_rewrote_cost_no_call_and_malformed_ones_are_counted():
-    texts = [Rewrite(render_blocks({"NOTE": f"1 {i} 4"}), None) for i in range(4)]
-    texts.append(Rewrite(STARTS[4].description, "decoder:length"))
+    texts = [
+        Step(action=None, description=render_blocks({"NOTE": f"1 {i} 4"}), malformed=None)
+        for i in range(4)
+    ]
+    texts.append(
+        Step(action=None, description=STARTS[4].description, malformed="decoder:length")
+    )
     records = evaluate_texts("texts", STARTS, texts, 0, SCORES, embed)
     assert [r.environment_calls for r in records] == [0] * 5 and records[0].num_steps == 1
-    assert [r.scores["train"][-1].utility for r in records] == [-5, -5, -5, -5, 5 - 14]
+    assert [r.scores["train"][-1]["utility"] for r in records] == [-5, -5, -5, -5, 5 - 14]
     assert [r.distance for r in records] == [4, 4, 4, 4, 0]
     assert records[4].malformed == {"decoder:length": 1} and not records[0].malformed
     assert EpisodeRecord.from_json(json.loads(json.dumps(records[4].to_json()))) == records[4]
@@ -139,7 +143,7 @@ def test_best_of_n_keeps_the_best_text_seen_on_the_way():
     arguments = (environment, STARTS[:1], 4, 2, 0, SCORES, embed, 3)
     (record,) = evaluate_best_of_n("b", scripted("4", "2", "-5", "1"), *arguments)
     assert [step.action for step in record.steps] == ["4", "2"]
-    assert record.scores["train"][-1].utility == 1 + 0 + 4 + 2 - 10
+    assert record.scores["train"][-1]["utility"] == 1 + 0 + 4 + 2 - 10
     assert len(record.scores["held_out"]) == 3
     assert (record.num_steps, record.environment_calls) == (8, 8)
     (record,) = evaluate_best_of_n("b", scripted("-1", "x", "0", "1"), *arguments)
@@ -151,12 +155,12 @@ def test_best_of_n_is_never_below_the_anchor_nor_below_the_policys_own_last_text
                                   SCORES, embed, 4) for n in (1, 16)}  # fmt: skip
     for records in runs.values():
         for record in records:
-            assert record.scores["train"][-1].utility >= record.scores["train"][0].utility
-    best = {n: np.mean([r.scores["train"][-1].utility for r in rs]) for n, rs in runs.items()}
+            assert record.scores["train"][-1]["utility"] >= record.scores["train"][0]["utility"]
+    best = {n: np.mean([r.scores["train"][-1]["utility"] for r in rs]) for n, rs in runs.items()}
     assert best[16] > best[1]
     last = evaluate_policy("p", random_policy, make_environment(), STARTS, 3, 7, SCORES, embed, 4)
     for policy, kept in zip(last, runs[1], strict=True):  # the same episodes, for N = 1
-        assert kept.scores["train"][-1].utility >= policy.scores["train"][-1].utility
+        assert kept.scores["train"][-1]["utility"] >= policy.scores["train"][-1]["utility"]
         assert all(step in policy.steps for step in kept.steps)
 
 
@@ -187,6 +191,15 @@ def test_a_text_is_scored_once_for_each_user():
     policy_fn, scores = scripted("x", "x", "4"), {"train": counting}
     evaluate_policy("p", policy_fn, make_environment(), STARTS, 3, 0, scores, embed, 9)
     assert len(asked) == len(set(asked)) == 2 * len(STARTS)
+
+
+def test_a_creators_term_is_told_where_there_is_one():
+    def with_creators(texts, users):
+        return score(texts, users)._replace(creator_term=np.full(len(texts), 0.25))
+
+    (record, *_) = evaluate_anchor("anchor", STARTS, 0, {"train": with_creators}, embed)
+    assert record.scores["train"][0]["creator_term"] == 0.25
+    assert list(record.scores["train"][0]) == ["utility", *TERMS]
 
 
 def test_a_utility_that_is_not_finite_is_refused():

@@ -9,7 +9,8 @@ import pytest
 
 from eagle_jax.data.minilens.corpus import draw_examples
 from eagle_jax.data.prompts import COMPACT, render_blocks
-from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, Score, Step
+from eagle_jax.eagle.environment import Step
+from eagle_jax.eagle.evaluation.episodes import EpisodeRecord
 from eagle_jax.eagle.evaluation.rater import rate_episodes
 from eagle_jax.eagle.evaluation.rater_form import RaterScores
 from eagle_jax.language_model.generation import SamplingSettings, ScriptedGenerator
@@ -19,11 +20,11 @@ SAMPLING = SamplingSettings(temperature=0.5, top_k=0, top_p=1.0, max_new_tokens=
 
 def record(anchor, *texts):
     """An episode on notes of digits; the rater below prefers the note of the larger sum."""
-    zero = Score(utility=0.0, user_term=0.0, neighbor_distance_term=0.0)
+    zero = {"utility": 0.0, "user_term": 0.0, "neighbor_distance_term": 0.0}
     notes = [render_blocks({"NOTE": text}) for text in (anchor, *texts)]
     return EpisodeRecord(
         row="r", seed=0, entity_index=0, user_index=0, anchor=notes[0], profile="likes sums",
-        steps=tuple(Step(action="x", description=note, malformed=()) for note in notes[1:]),
+        steps=tuple(Step(action="x", description=note, malformed=None) for note in notes[1:]),
         scores={"train": (zero,) * len(notes)}, distance=0.0, num_steps=len(texts),
         environment_calls=len(texts), malformed={}, rater=None,
     )  # fmt: skip

@@ -7,7 +7,8 @@ import pytest
 
 from eagle_jax.data.catalogue import EditOutcome
 from eagle_jax.data.prompts import MalformedText
-from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, Score, Step
+from eagle_jax.eagle.environment import Step
+from eagle_jax.eagle.evaluation.episodes import EpisodeRecord
 from eagle_jax.eagle.evaluation.table import COLUMNS, compare, malformed_counts, summarize
 from eagle_jax.reports.statistics import BootstrapSettings, bootstrap_interval
 
@@ -18,12 +19,12 @@ def record(row, pair, anchor, final, held_out=(0.0, 0.0), seed=0, steps=2, **cha
     def path(first, last):
         values = [first, *([0.0] * (steps - 1)), last] if steps else [first]
         return tuple(
-            Score(utility=v, user_term=v / 2, neighbor_distance_term=v / 4) for v in values
+            {"utility": v, "user_term": v / 2, "neighbor_distance_term": v / 4} for v in values
         )
 
     base = EpisodeRecord(
         row=row, seed=seed, entity_index=pair, user_index=pair, anchor="a", profile="p",
-        steps=tuple(Step(action="b", description="b", malformed=()) for _ in range(steps)),
+        steps=tuple(Step(action="b", description="b", malformed=None) for _ in range(steps)),
         scores={"train": path(anchor, final), "held_out": path(*held_out)},
         distance=1.0, num_steps=steps, environment_calls=steps, malformed={}, rater=None,
     )  # fmt: skip
@@ -90,10 +91,10 @@ class Oracle:
 
 def test_edits_are_judged_where_the_world_can_read():
     steps = (
-        Step(action="b", description="b", malformed=()),  # followed
-        Step(action=None, description="b", malformed=("action:length",)),  # not an edit
-        Step(action="c", description="?", malformed=()),  # not followed, and nothing kept
-        Step(action="d", description="d", malformed=()),  # starts from what cannot be read
+        Step(action="b", description="b", malformed=None),  # followed
+        Step(action=None, description="b", malformed="action:length"),  # not an edit
+        Step(action="c", description="?", malformed=None),  # not followed, and nothing kept
+        Step(action="d", description="d", malformed=None),  # starts from what cannot be read
     )
     first = record("r", 0, 0.0, 1.0, steps=4)
     records = [
