@@ -12,10 +12,10 @@ Hardware: an accelerator that trains the policy (2 billion parameters by LoRA: 1
     endpoint.
 Time: that of the endpoint; about 8,000 requests of some 700 prompt and 300 new tokens.
 Expect: not measured: no such endpoint was at hand. The client is tested against `transformers
-    serve` and against a server that fails in every way (tests/language_model), this experiment's
-    way through it with a scripted server (tests/pipeline/remote_test.py). A run that stops at its
-    budget or is killed goes on with the same command and pays nothing twice; the report has
-    requests, tokens and, once `prices` are set, cost.
+    serve` and against a server that fails in every way (tests/language_model/remote), this
+    experiment's way through it with a scripted server (tests/eagle/remote_test.py). A run that
+    stops at its budget or is killed goes on with the same command and pays nothing twice; the
+    report has requests, tokens and, once `prices` are set, cost.
 """
 
 from ml_collections import ConfigDict

@@ -19,7 +19,7 @@ from tests.language_model.remote.scripted_server import Asked, Reply, ScriptedSe
 pytest.importorskip("openai")
 
 KEY = "sk-Se1cret-0123456789"
-CONFIG = "tests/pipeline/remote_config.py"
+CONFIG = "tests/eagle/remote_config.py"
 
 
 def rewrite(prompt: str) -> str:
