@@ -41,7 +41,8 @@ from eagle_jax.elm.verdict import (
     summarize,
 )
 from eagle_jax.reports import figures
-from eagle_jax.reports.pages import flatten_settings, write_pages
+from eagle_jax.reports.pages import write_pages
+from eagle_jax.reports.two_templates import flatten_settings
 
 _MEANINGS = {
     "sc": "Cosine of the text, embedded again, with the embedding that was decoded; for two movies "

@@ -1,21 +1,57 @@
-"""What all reports share: report.html, which needs nothing beside it, and report.md with figures.
+"""What all reports share: report.md with its figures, and report.html, which needs nothing beside.
 
-What language models wrote is untrusted: it is escaped, always.
+The source is one Markdown template for each report; report.html is its rendering. Nothing in it is
+loaded from elsewhere: tags are shown as text, links are not made, figures are inlined.
 """
 
 from __future__ import annotations
 
-import html
+import dataclasses
+import json
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from eagle_jax.base.atomic_files import write_atomically
-from eagle_jax.reports import figures
+from eagle_jax.base.provenance import provenance
+from eagle_jax.reports import figures, markdown
+from eagle_jax.reports.markdown import format_interval
+from eagle_jax.reports.two_templates import write_both
+from eagle_jax.reports.verdicts import MIN_SEEDS, arrow
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+    """What every report has; all fields are JSON-able, so that it can be made again from JSON.
+
+    confidence: of all intervals, e.g. 0.95; None: it has no interval.
+    """
+
+    title: str
+    settings: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    confidence: float | None = None
+
+    @property
+    def level(self) -> str:
+        return f"{self.confidence:.0%}".replace("%", " %")
+
+
+def shared_fields(experiment: Any) -> dict[str, Any]:
+    """Title, settings and provenance of the report on a run with these settings."""
+    settings = json.loads(json.dumps(dataclasses.asdict(experiment)))
+    return {"title": experiment.title, "settings": settings, "provenance": provenance()}
 
 
 def write_pages(
@@ -25,24 +61,22 @@ def write_pages(
     drawn: Mapping[str, Figure | None],
     filters: Mapping[str, Callable[..., Any]] | None = None,
 ) -> tuple[Path, Path]:
-    """Renders the package's <name>.html and <name>.md into `folder`, returns the two pages' paths.
+    """Writes report.html and report.md into `folder`, returns their paths.
 
-    context: what both read; its "data" has a title, settings and provenance. drawn: figures by the
-    name that templates know them by; None: this run has no such one.
+    name: of the package's template <name>.md. context: what it reads; its "data" is the `Report`.
+    drawn: figures by the name that the template knows them by; None: this run has no such one.
     """
-    data, drawn = context["data"], {n: figure for n, figure in drawn.items() if figure is not None}
-    environment = _environment(filters or {})
-    context = {
-        **context,
-        "settings": list(flatten_settings(data.settings)),
-        "provenance": list(flatten_settings(data.provenance)),
-    }
-    svgs = {n: figures.to_inline_svg(figure, n) for n, figure in drawn.items()}
-    page = environment.get_template(f"{name}.html").render(**context, figures=svgs)
-    names = {n: f"report_{n}.png" for n in drawn}
-    text = environment.get_template(f"{name}.md").render(**context, figures=names)
-    files = {"report.html": page.encode(), "report.md": re.sub(r"\n{3,}", "\n\n", text).encode()}
-    files |= {names[n]: figures.to_png(figure) for n, figure in drawn.items()}
+    if (_PACKAGE / f"{name}.html").exists():
+        return write_both(folder, name, context, drawn, filters)
+    drawn = {f"report_{n}.png": (n, figure) for n, figure in drawn.items() if figure is not None}
+    names = {n: Markup(file_name) for file_name, (n, _) in drawn.items()}
+    template = _environment(filters or {}).get_template("reports/report.md")
+    text = template.render(**context, template=f"{name}.md", figures=names)
+    text = re.sub(r"\n{3,}", "\n\n", text) + "\n"
+    svgs = {file_name: figures.to_inline_svg(figure, n) for file_name, (n, figure) in drawn.items()}
+    page = render_html(text, context["data"].title, svgs)
+    files = {"report.html": page.encode(), "report.md": text.encode()}
+    files |= {file_name: figures.to_png(figure) for file_name, (_, figure) in drawn.items()}
     folder.mkdir(parents=True, exist_ok=True)
     for file_name, content in files.items():
         write_atomically(folder / file_name, lambda file, content=content: file.write(content))
@@ -50,40 +84,84 @@ def write_pages(
 
 
 def _environment(filters: Mapping[str, Callable[..., Any]]) -> jinja2.Environment:
-    """Templates of the package; what goes into HTML is escaped, `md` escapes for Markdown."""
+    """Markdown templates of the package: whatever they print goes through `to_markdown`."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parents[1]),
-        autoescape=jinja2.select_autoescape(["html"]),
+        loader=jinja2.FileSystemLoader(_PACKAGE),
+        autoescape=True,  # macros and filters keep what is escaped already
+        finalize=markdown.to_markdown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shared = {"md": _markdown, "number": _number, "interval": format_interval}
+    shared = {
+        "md": markdown.to_markdown, "interval": format_interval, "number": markdown.tell_number,
+        "share": markdown.share, "arrow": arrow, "bullets": markdown.bullets,
+        "facts": markdown.fact_table, "values": markdown.value_table, "table": markdown.table,
+    }  # fmt: skip
     environment.filters |= {**shared, **filters}
+    environment.globals["min_seeds"] = MIN_SEEDS
     return environment
 
 
-def flatten_settings(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested mappings as (dotted name, value) rows."""
-    for key, inner in value.items():
-        if isinstance(inner, Mapping):
-            yield from flatten_settings(inner, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", _number(inner) if isinstance(inner, float) else str(inner)
+def render_html(text: str, title: str, svgs: Mapping[str, str]) -> str:
+    """The page of a Markdown text; svgs: file name of a figure -> what stands in its place.
+
+    A paragraph that begins with an image is a figure, the rest of it the caption; the first cell of
+    a line of a table is its heading.
+    """
+    parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    parser.disable(["link", "autolink", "reference"])
+    parser.add_render_rule("image", _render_image)
+    parser.add_render_rule("table_open", lambda *_: '<div class="scroll">\n<table>\n')
+    parser.add_render_rule("table_close", lambda *_: "</table>\n</div>\n")
+    tokens, links = parser.parse(text), {}
+    for place, token in enumerate(tokens):
+        if token.type == "heading_open" and token.tag == "h2":
+            heading = tokens[place + 1].content
+            token.attrSet("id", re.sub(r"\W+", "-", heading.lower()).strip("-"))
+            links[token.attrs["id"]] = heading
+        elif token.type == "th_open":
+            token.attrSet("scope", "col")
+        elif token.type == "td_open" and tokens[place - 1].type == "tr_open":
+            token.attrSet("scope", "row")
+            token.tag = tokens[place + 2].tag = "th"
+        elif token.type == "paragraph_open" and tokens[place + 1].children[0].type == "image":
+            _to_figure(*tokens[place : place + 3])
+    shell = (_PACKAGE / "reports/shell.html").read_text()
+    return jinja2.Template(shell, autoescape=True, trim_blocks=True).render(
+        title=title,
+        style=Markup((_PACKAGE / "reports/report_style.css").read_text()),
+        links=links,
+        content=Markup(parser.renderer.render(tokens, parser.options, {"svgs": svgs})),
+    )
 
 
-def _number(value: Any) -> str:
-    """A few digits for a float, anything else as it is."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _to_figure(opening: Token, inline: Token, closing: Token) -> None:
+    opening.tag = closing.tag = "figure"
+    image, *caption = inline.children
+    if caption:
+        begin, end = (Token("figcaption", "figcaption", nesting) for nesting in (1, -1))
+        inline.children = [image, begin, *caption[1:], end]  # without the end of the image's line
 
 
-def format_interval(cell: Mapping[str, float], signed: bool = False) -> str:
-    """A mean with its interval."""
-    sign = "+" if signed else ""
-    return f"{cell['mean']:{sign}.3f} [{cell['low']:{sign}.3f}, {cell['high']:{sign}.3f}]"
+def _render_image(
+    renderer: RendererHTML, tokens: Sequence[Token], place: int, options: Any, env: Any
+) -> str:
+    """The figure with its description; of any other image the description alone."""
+    image = tokens[place]
+    told = escape(renderer.renderInlineAsText(image.children, options, env))
+    if (svg := env["svgs"].get(image.attrs["src"])) is None:
+        return told
+    return f'<div class="scroll" role="img" aria-label="{told}">\n{svg}\n</div>\n'
 
 
-def _markdown(text: Any) -> str:
-    """Any text as literal Markdown on one line: no tags, no emphasis, no links, no table cells."""
-    escaped = re.sub(r"([\\`*_\[\]#|~!$])", r"\\\1", " ".join(str(text).split()))
-    return html.escape(escaped, quote=False)
+def refuse_non_finite(where: str, value: Any) -> None:
+    """Raises ValueError that names the place of a number that is not finite in JSON-able values."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            refuse_non_finite(f"{where}, {key}", inner)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for place, inner in enumerate(value):
+            refuse_non_finite(f"{where}[{place}]", inner)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where}: {value} is not finite")

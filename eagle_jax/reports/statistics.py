@@ -130,11 +130,3 @@ def t_interval(values: Sequence[float], confidence: float) -> Interval:
 def separated(better: Interval, worse: Interval) -> bool:
     """Whether `better` lies above `worse` with no overlap; stricter than a paired difference."""
     return better.low > worse.high
-
-
-def share(value: float) -> str:
-    """A share in percent; what is not quite nothing or all does not look like it."""
-    text = f"{100 * value:.1f} %"
-    if text in ("0.0 %", "100.0 %") and value not in (0.0, 1.0):
-        return "under 0.1 %" if value < 0.5 else "over 99.9 %"
-    return text.replace(".0 %", " %")

@@ -18,7 +18,8 @@ from eagle_jax.elm.rlaif.run import RlaifRun
 from eagle_jax.elm.rlaif.settings import SC, START
 from eagle_jax.elm.verdict import FAILS, HOLDS, MEASURE_NAMES, MIN_SEEDS
 from eagle_jax.reports import figures
-from eagle_jax.reports.pages import flatten_settings, write_pages
+from eagle_jax.reports.pages import write_pages
+from eagle_jax.reports.two_templates import flatten_settings
 
 _CURVES = ("reward", "validation/reward", "policy/kl", "policy/entropy")
 

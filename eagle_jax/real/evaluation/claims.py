@@ -18,7 +18,7 @@ from eagle_jax.real.evaluation.table import (
     paired_differences,
     seed_means,
 )
-from eagle_jax.reports.statistics import share
+from eagle_jax.reports.markdown import share
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not decided here"
 EASY, HARD, CENTROID = "easy", "hard", "centroid"

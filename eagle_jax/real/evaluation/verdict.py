@@ -21,7 +21,8 @@ from eagle_jax.real.evaluation.claims import (
     Rows,
 )
 from eagle_jax.real.evaluation.table import BASELINE, seed_means
-from eagle_jax.reports.statistics import Interval, share, t_interval
+from eagle_jax.reports.markdown import share
+from eagle_jax.reports.statistics import Interval, t_interval
 
 _MIN_PAIRS = 200  # of random's, to compare the most with the least similar quarter
 

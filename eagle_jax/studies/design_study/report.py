@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eagle_jax.reports.markdown import share
 from eagle_jax.reports.pages import write_pages
-from eagle_jax.reports.statistics import share
 from eagle_jax.studies.design_study import figures as design_study_figures
 from eagle_jax.studies.design_study.measures import ALL, EXCHANGE, RANDOM, TOP_K, subsample_rule
 from eagle_jax.studies.design_study.verdict import MEASURE_TITLES, Cell, has_utility, verdict

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from eagle_jax.reports.statistics import share
+from eagle_jax.reports.markdown import share
 from eagle_jax.studies.design_study.measures import (
     CHANGES,
     EMBEDDINGS,

@@ -12,7 +12,8 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from eagle_jax.reports import figures
-from eagle_jax.reports.pages import write_pages
+from eagle_jax.reports.markdown import LEFT, Column, table
+from eagle_jax.reports.pages import Report, write_pages
 
 CHANCE = math.log(2)  # nats, the least that a model can have that does not look at the vector
 _FLOOR = 1e-7  # of nats in the figure: float32 rounds smaller ones to 0
@@ -20,18 +21,14 @@ CONVERGED = 0.1  # nats of the right text: it has a probability of 0.9
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ToyData:
-    """runs: [{"training", "condition", "seed", "curve": [{"step", "nats", "accuracy"}]}]; all
-    fields are JSON-able."""
+class ToyData(Report):
+    """runs: [{"training", "condition", "seed", "curve": [{"step", "nats", "accuracy"}]}]."""
 
-    title: str
     model: str
     texts: Sequence[str]
     num_steps: int
     adapter_steps: int
     runs: Sequence[Mapping[str, Any]]
-    settings: Mapping[str, Any]
-    provenance: Mapping[str, Any]
 
 
 def summarize_toy(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -152,18 +149,26 @@ def toy_figure(data: ToyData) -> Figure:
 
 def write_toy_report(folder: Path, data: ToyData) -> Path:
     """Writes report.html, report.md and its figure into `folder`, returns the first path."""
-    rows, figure = summarize_toy(data.runs), toy_figure(data)
+    rows = summarize_toy(data.runs)
     context = {
         "data": data,
-        "rows": rows,
-        "verdict": list(toy_verdict(rows)),
-        "chance": CHANCE,
+        "verdict": toy_verdict(rows),
+        "runs": table(rows, _COLUMNS),
         "converged": CONVERGED,
     }
-    filters = {"each": _each}
-    return write_pages(folder, "studies/elm_toy/report", context, {"curves": figure}, filters)[0]
+    return write_pages(folder, "studies/elm_toy/report", context, {"curves": toy_figure(data)})[0]
 
 
 def _each(values: Sequence[float | None]) -> str:
     """A number for each seed; "no" where there is none."""
     return ", ".join("no" if value is None else f"{value:.3g}" for value in values)
+
+
+_COLUMNS = (
+    Column("Condition", "condition", LEFT),
+    Column("Training", "training", LEFT),
+    Column("Nats", lambda row: _each(row["nats"])),
+    Column("Accuracy", lambda row: _each(row["accuracy"])),
+    Column("Converged after", lambda row: _each(row["steps"])),
+    Column("Not told apart", lambda row: f"{row['num_constant']} of {len(row['nats'])}"),
+)

@@ -8,7 +8,6 @@ adapter alone for the first steps; both take the same number of steps from the s
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ import numpy as np
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import read_metrics
-from eagle_jax.base.provenance import provenance
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder, WorkDirectory
 from eagle_jax.data.prompts import Prompt
@@ -36,6 +34,7 @@ from eagle_jax.elm.model.training import STAGES, ElmTrainingSettings, train_elm
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.learning.supervised import NextTokenSettings
+from eagle_jax.reports.pages import shared_fields
 from eagle_jax.stages.models import load_model
 from eagle_jax.studies.elm_toy.report import ToyData, write_toy_report
 
@@ -83,14 +82,12 @@ def run_elm_toy(settings: ElmToySettings, workdir: Path) -> Path:
         stage.write_json("runs.json", _train_all(settings, stage))
         stage.finish()
     data = ToyData(
-        title=settings.title,
+        **shared_fields(settings),
         model=settings.model,
         texts=settings.texts,
         num_steps=settings.num_steps,
         adapter_steps=settings.adapter_steps,
         runs=stage.read_json("runs.json"),
-        settings=json.loads(json.dumps(dataclasses.asdict(settings))),
-        provenance=provenance(),
     )
     return write_toy_report(root.root, data)
 

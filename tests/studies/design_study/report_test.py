@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from eagle_jax.reports.statistics import share
+from eagle_jax.reports.markdown import share
 from eagle_jax.studies.design_study.measures import (
     ALL,
     CHANGES,
