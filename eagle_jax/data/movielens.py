@@ -6,9 +6,9 @@ from pathlib import Path
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.catalogue import Catalogue, Entity, RatingTable
-from eagle_jax.data.csv_rows import BadRow, bad_row, read_rows, summarize_bad_rows
 from eagle_jax.data.prompts import MOVIE, render_blocks
 from eagle_jax.data.ratings import read_ratings, restrict_items
+from eagle_jax.data.rows import BadRow, bad_row, read_rows, summarize_bad_rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ def _read_column(path: Path, column: str, bad_rows: list[BadRow]) -> dict[str, s
     """movieId -> column, in the file's order; of a repeated movieId the first row counts."""
     values: dict[str, str] = {}
     for row in read_rows(path, ("movieId", column), (), bad_rows):
-        film, value = row.values
+        film, value = row.values["movieId"], row.values[column]
         if not film or film in values:
             reason = "movieId is empty" if not film else f"movieId repeated: {film}"
             bad_rows.append(bad_row(path, row.line, reason, row.text))
@@ -96,7 +96,7 @@ def _read_descriptions(
     """movieId -> marked text of the films with an overview; texts of unknown films are unused."""
     descriptions: dict[str, str] = {}
     for row in read_rows(path, ("movieId", "overview"), (), bad_rows):
-        film, overview = row.values
+        film, overview = row.values["movieId"], row.values["overview"]
         if film not in titles or not overview:
             continue
         try:
@@ -122,7 +122,7 @@ def _read_tags(
     all_users = set(ratings.user_names)
     tags, num_without_text = [], 0
     for row in read_rows(path, ("userId", "movieId", "tag"), (), bad_rows):
-        user, film, tag = row.values
+        user, film, tag = row.values.values()
         if film not in titles:
             bad_rows.append(bad_row(path, row.line, f"unknown movieId: {film}", row.text))
         elif user not in all_users:

@@ -13,7 +13,7 @@ import numpy as np
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.catalogue import RatingTable
-from eagle_jax.data.csv_rows import BadRow, bad_row, read_rows
+from eagle_jax.data.rows import BadRow, bad_row, read_rows
 
 LOWEST_RATING, HIGHEST_RATING = 0.5, 5.0  # stars
 
@@ -40,9 +40,10 @@ def read_ratings(path: Path, *, known_items: Sequence[str]) -> tuple[RatingTable
     bad_rows: list[BadRow] = []
     users, items, ratings, timestamps, lines = (array(kind) for kind in "qqddq")
     for row in read_rows(path, ("userId", "movieId", "rating"), ("timestamp",), bad_rows):
-        user, item, *numbers = row.values
+        user, item = row.values["userId"], row.values["movieId"]
         try:
-            rating, timestamp = _rating(numbers[0]), _number("timestamp", numbers[1] or "0")
+            rating = _rating(row.values["rating"])
+            timestamp = _number("timestamp", row.values["timestamp"] or "0")
             if not user:
                 raise ValueError("userId is empty")
             if item not in item_of:

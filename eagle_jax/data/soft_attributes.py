@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.data.csv_rows import BadRow, bad_row, read_rows, summarize_bad_rows
+from eagle_jax.data.rows import BadRow, bad_row, read_rows, summarize_bad_rows
 
 _PLACES = ("less_than", "about_as", "more_than")
 _COLUMNS = ("rater_id", "reference_title", "soft_attribute")
@@ -83,7 +83,7 @@ def read_soft_attributes(
     num_without_reference = 0
     for row in read_rows(path, (*_COLUMNS, *_PLACES), (), bad_rows):
         try:
-            key, places = row.values[:3], _places(row.values)
+            key, places = tuple(row.values[name] for name in _COLUMNS), _places(row.values)
             if key in seen:
                 raise ValueError("a second row of this rater, attribute and reference")
             for title in (key[1], *(title for place in places for title in place)):
@@ -141,15 +141,15 @@ def _plain(title: str) -> str:
     return " ".join(unicodedata.normalize("NFC", title).split())
 
 
-def _places(values: tuple[str, ...]) -> list[tuple[str, ...]]:
+def _places(values: Mapping[str, str]) -> list[tuple[str, ...]]:
     """The three lists; raises ValueError."""
-    for name, value in zip(_COLUMNS, values, strict=False):
-        if not value:
+    for name in _COLUMNS:
+        if not values[name]:
             raise ValueError(f"{name} is empty")
     places = []
-    for name, text in zip(_PLACES, values[3:], strict=True):
+    for name in _PLACES:
         try:
-            titles = json.loads(text) if text else []
+            titles = json.loads(values[name] or "[]")
         except json.JSONDecodeError as error:
             raise ValueError(f"{name} is no JSON list: {error.msg}") from error
         if not isinstance(titles, list) or not all(isinstance(t, str) and t for t in titles):

@@ -5,8 +5,8 @@ import pytest
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.catalogue import RatingTable
-from eagle_jax.data.csv_rows import read_rows, summarize_bad_rows
 from eagle_jax.data.ratings import read_ratings, restrict_items, split_ratings
+from eagle_jax.data.rows import read_rows, summarize_bad_rows
 
 ITEMS = ("10", "20", "30")
 
@@ -138,8 +138,8 @@ def test_quoted_line_breaks_are_one_record(tmp_path):
     bad_rows = []
     rows = list(read_rows(path, ("movieId", "overview"), ("year",), bad_rows))
     assert [(row.line, row.values) for row in rows] == [
-        (2, ("1", 'two\nlines, "quoted"', "")),
-        (5, ("3", "plain", "")),
+        (2, {"movieId": "1", "overview": 'two\nlines, "quoted"', "year": ""}),
+        (5, {"movieId": "3", "overview": "plain", "year": ""}),
     ]
     assert [(bad.line, bad.reason) for bad in bad_rows] == [(4, "bad quoting")]
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from eagle_jax.data.row_files import text_value
+from eagle_jax.data.rows import text_value
 
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"  # how HH-RLHF opens a turn
 _OPENINGS = {"system": "\n\nSystem:", "user": HUMAN, "assistant": ASSISTANT}

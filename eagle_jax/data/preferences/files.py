@@ -17,12 +17,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.data.csv_rows import BadRow, NamedRow, bad_row, summarize_bad_rows
 from eagle_jax.data.preferences import shp
 from eagle_jax.data.preferences.dialogues import PLAIN_LAYOUT, DialogueLayout
 from eagle_jax.data.preferences.examples import MAX_RESPONSES, PreferenceExample
 from eagle_jax.data.preferences.formats import Values, hh_rlhf_example, table_example, trl_example
-from eagle_jax.data.row_files import read_row_file
+from eagle_jax.data.rows import BadRow, FileRow, bad_row, read_row_file, summarize_bad_rows
 
 # Format -> fields that a row must have: one of these sets.
 FIELDS = {
@@ -108,10 +107,10 @@ def read_preferences(
 class _Counted:
     """Rows that are counted as they are read."""
 
-    def __init__(self, rows: Iterator[NamedRow]):
+    def __init__(self, rows: Iterator[FileRow]):
         self._rows, self.count = rows, 0
 
-    def __iter__(self) -> Iterator[NamedRow]:
+    def __iter__(self) -> Iterator[FileRow]:
         for row in self._rows:
             self.count += 1
             yield row
@@ -119,7 +118,7 @@ class _Counted:
 
 def _parsed(
     path: Path,
-    rows: Iterable[NamedRow],
+    rows: Iterable[FileRow],
     parse: Callable[[Values], PreferenceExample],
     bad_rows: list[BadRow],
 ) -> Iterator[PreferenceExample]:

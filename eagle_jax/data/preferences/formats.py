@@ -16,7 +16,7 @@ from eagle_jax.data.preferences.dialogues import (
     split_dialogue,
 )
 from eagle_jax.data.preferences.examples import MAX_RESPONSES, PreferenceExample
-from eagle_jax.data.row_files import text_value
+from eagle_jax.data.rows import text_value
 
 Values = Mapping[str, Any]
 _NUMBERED = {

@@ -9,17 +9,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from eagle_jax.data.csv_rows import BadRow, NamedRow, bad_row
 from eagle_jax.data.preferences.dialogues import DialogueLayout
 from eagle_jax.data.preferences.examples import PreferenceExample
 from eagle_jax.data.preferences.formats import Values, number, whole_number
-from eagle_jax.data.row_files import text_value
+from eagle_jax.data.rows import BadRow, FileRow, bad_row, text_value
 
 FIELDS = ("post_id", "history", "human_ref_A", "human_ref_B", "score_A", "score_B", "labels")
 
 
 def read_shp(
-    path: Path, rows: Iterable[NamedRow], layout: DialogueLayout, bad_rows: list[BadRow]
+    path: Path, rows: Iterable[FileRow], layout: DialogueLayout, bad_rows: list[BadRow]
 ) -> list[PreferenceExample]:
     """One example per post, in the order of their first rows; rows that cannot be used are counted.
 
@@ -49,11 +48,11 @@ def read_shp(
 class _Post(NamedTuple):
     """The rows of one post, its first pair, and its comments with their scores."""
 
-    rows: list[NamedRow]
+    rows: list[FileRow]
     first_pair: PreferenceExample
     scores: dict[str, float]
 
-    def add(self, row: NamedRow, pair: PreferenceExample) -> None:
+    def add(self, row: FileRow, pair: PreferenceExample) -> None:
         for comment, score in zip(pair.responses, pair.scores, strict=True):
             if self.scores.get(comment, score) != score:
                 raise ValueError(f"score differs from an earlier row's: {score} of {comment!r:.40}")

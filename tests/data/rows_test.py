@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.data.row_files import read_row_file, text_value
+from eagle_jax.data.rows import read_row_file, text_value
 
 ROWS = [
     {"a": " leading, and trailing ", "b": 'quote " and\nline'},
