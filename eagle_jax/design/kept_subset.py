@@ -3,7 +3,7 @@
 Rows and factors are on the solver's footing: float64, prepared by `design_problem.prepare`. Every
 function takes one problem or a batch, is compiled once per shape and settings, and draws nothing at
 random. Factors come back in the rows' dtype; a problem with a nan or inf has factor nan and counts
-0. See also `barycentric_spanner` and `pruned_support`.
+0.
 
 Axis letters: K candidates, k kept candidates, d width, p = min(K, d) coordinates.
 """
@@ -15,11 +15,11 @@ import jax.numpy as jnp
 
 from eagle_jax.design import fedorov_exchange
 from eagle_jax.design.design_problem import DesignProblem, GOptimalSettings, evaluate, prepare
-from eagle_jax.design.float64_batches import first_argmax, in_float64, over_problems
+from eagle_jax.design.float64_batches import in_float64, over_problems
 
 
 class KeptSubset(NamedTuple):
-    """counts: [..., K] int32, how often each row is taken, sum k (of a spanner: the rank).
+    """counts: [..., K] int32, 1 where a row is taken, sum k.
 
     approximation_factor: [...], of equal weights, counts / sum: max_a z_a' M^-1 z_a / rank over all
         rows; inf when a direction is missed, so always for k < rank.
@@ -27,21 +27,6 @@ class KeptSubset(NamedTuple):
 
     counts: jax.Array
     approximation_factor: jax.Array
-
-
-def subset_factor(
-    next_embeddings: jax.Array, weights: jax.Array, *, settings: GOptimalSettings
-) -> jax.Array:
-    """[...], max_a z_a' M(q)^-1 z_a / rank of any q = weights / sum on rows [..., K, d].
-
-    inf when M(q) misses a direction of the rows: its smallest singular value on whitened rows is at
-    most rank_tolerance of the largest. With a ridge nothing is missed.
-
-    Raises:
-      ValueError: shapes that do not fit.
-    """
-    next_embeddings, weights = _checked(next_embeddings, weights)
-    return _subset_factor(next_embeddings, weights, settings=settings)
 
 
 def top_k_subset(
@@ -101,37 +86,6 @@ def exchange_subset(
     )
 
 
-def efficient_rounding(
-    next_embeddings: jax.Array,
-    design_weights: jax.Array,
-    num_kept: int,
-    *,
-    settings: GOptimalSettings,
-) -> KeptSubset:
-    """Counts n_a of sum k that lose least of weights w_a (Pukelsheim and Rieder, 1992).
-
-    n_a = ceil((k - l / 2) w_a) on the l rows of positive weight; then, until the sum is k, one more
-    where n_a / w_a is smallest, or one less where (n_a - 1) / w_a is largest. Every row of the
-    support is taken at least once, so it must not be larger than k: of a larger one the k largest
-    weights are rounded, which gives each one place, as `top_k_subset` does. An interior point
-    leaves no weight exactly 0: `prune_support` first.
-
-    Args:
-      next_embeddings: [..., K, d].
-      design_weights: [..., K].
-      num_kept: k; may be above K.
-
-    Raises:
-      ValueError: shapes that do not fit, or num_kept below 1.
-    """
-    next_embeddings, design_weights = _checked(next_embeddings, design_weights)
-    if num_kept < 1:
-        raise ValueError(f"num_kept must be at least 1, got {num_kept}")
-    return _efficient_rounding(
-        next_embeddings, design_weights, num_kept=num_kept, settings=settings
-    )
-
-
 def finite_problem(
     rows: jax.Array, settings: GOptimalSettings
 ) -> tuple[DesignProblem, jax.Array]:
@@ -143,7 +97,11 @@ def finite_problem(
 def approximation_factor(
     problem: DesignProblem, weights: jax.Array, settings: GOptimalSettings
 ) -> jax.Array:
-    """[], what `subset_factor` says of weights [K], in float64 on a prepared problem."""
+    """[], max_a z_a' M(q)^-1 z_a / rank of any q = weights / sum, weights [K], in float64.
+
+    inf when M(q) misses a direction of the rows: its smallest singular value on whitened rows is at
+    most rank_tolerance of the largest. With a ridge nothing is missed.
+    """
     evaluation = evaluate(problem, weights)
     if settings.ridge:
         return evaluation.factor
@@ -194,15 +152,6 @@ def _validity(next_embeddings, is_valid):
     return jnp.broadcast_to(is_valid, next_embeddings.shape[:-1])
 
 
-@in_float64("settings")
-def _subset_factor(rows, weights, settings):
-    def one(rows, weights):
-        problem, is_finite = finite_problem(rows, settings)
-        return jnp.where(is_finite, approximation_factor(problem, weights, settings), jnp.nan)
-
-    return over_problems(one, rows, weights.astype(jnp.float64))
-
-
 @in_float64("num_kept", "settings")
 def _top_k_subset(rows, design_weights, is_valid, num_kept, settings):
     def one(rows, weights, is_valid):
@@ -218,35 +167,6 @@ def _largest(weights, num_kept):
     """[K] bool, the num_kept largest weights, of equal ones the first."""
     _, indices = jax.lax.top_k(weights, num_kept)
     return jnp.zeros(weights.shape, bool).at[indices].set(True)
-
-
-@in_float64("num_kept", "settings")
-def _efficient_rounding(rows, design_weights, num_kept, settings):
-    def one(rows, weights):
-        problem, is_finite = finite_problem(rows, settings)
-        counts = _round(weights, num_kept)
-        return kept_subset(problem, is_finite, counts, settings)
-
-    return over_problems(one, rows, design_weights.astype(jnp.float64))
-
-
-def _round(weights, num_kept):
-    """Counts [K] int32 of sum num_kept, in proportion to weights [K]."""
-    is_support = _largest(weights, min(num_kept, weights.shape[0])) & (weights > 0)
-    weights = jnp.where(is_support, weights, 0.0)
-    weights = weights / jnp.sum(weights)
-    # The rounding of a weight of 1 / 10 must not make the ceiling of 10 of them 2.
-    share = (num_kept - jnp.sum(is_support) / 2.0) * weights * (1.0 - 1e-6)
-    divisor = jnp.where(is_support, weights, 1.0)
-
-    def correct(counts):
-        is_short = jnp.sum(counts) < num_kept
-        preference = jnp.where(is_short, -counts / divisor, (counts - 1) / divisor)
-        row = first_argmax(jnp.where(is_support, preference, -jnp.inf))
-        return counts.at[row].add(jnp.where(is_short, jnp.int32(1), jnp.int32(-1)))
-
-    counts = jnp.where(is_support, jnp.ceil(share), 0.0).astype(jnp.int32)
-    return jax.lax.while_loop(lambda counts: jnp.sum(counts) != num_kept, correct, counts)
 
 
 @in_float64("num_kept", "settings")

@@ -110,20 +110,6 @@ def extrapolate(embedding: np.ndarray, cav: ConceptActivation, step: float) -> n
     return np.asarray(embedding) + step * cav.spread * cav.direction
 
 
-def fit_cav(
-    embeddings: np.ndarray, has_tag: np.ndarray, settings: CAVSettings
-) -> ConceptActivation:
-    """The linear CAV of one tag; has_tag [N] bool. Raises UserError where `fit_cavs` refuses."""
-    return _only(fit_cavs(embeddings, {"tag": has_tag}, settings))
-
-
-def fit_ranking_cav(
-    embeddings: np.ndarray, comparisons: Comparisons, settings: CAVSettings
-) -> ConceptActivation:
-    """The ranking CAV of one concept. Raises UserError where `fit_ranking_cavs` refuses."""
-    return _only(fit_ranking_cavs(embeddings, {"concept": comparisons}, settings))
-
-
 def fit_cavs(
     embeddings: np.ndarray, has_tag: Mapping[str, np.ndarray], settings: CAVSettings
 ) -> FittedCAVs:
@@ -226,12 +212,6 @@ def fit_ranking_cavs(
                 solved, index, quality, settings, rows, center, scale, positives
             )
     return FittedCAVs(found=found, refused=refused)
-
-
-def _only(fitted: FittedCAVs) -> ConceptActivation:
-    for tag, reason in fitted.refused.items():
-        raise UserError(f"no CAV for this {tag}: {reason}")
-    return next(iter(fitted.found.values()))
 
 
 def _degenerate(num_positives: int, num_rows: int, settings: CAVSettings) -> str | None:

@@ -10,16 +10,13 @@ and the head is fitted to it.
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from eagle_jax.embeddings.rank_correlation import spearman
 from eagle_jax.embeddings.regression_head import (
-    DomainEncoderSettings,
     HeadFit,
     RegressionHead,
     apply_head,
-    fit_head,
 )
 
 FeaturesFn = Callable[[Sequence[str]], np.ndarray]
@@ -87,25 +84,6 @@ def compute_features(features_fn: FeaturesFn, texts: Sequence[str]) -> np.ndarra
         index = int(np.argmin(finite))
         raise ValueError(f"features of text {index} are not finite: {texts[index][:80]!r}")
     return features
-
-
-def fit_domain_encoder(
-    features_fn: FeaturesFn,
-    texts: Sequence[str],
-    targets: np.ndarray,
-    settings: DomainEncoderSettings,
-    key: jax.Array,
-    target_weights: np.ndarray | None = None,
-) -> DomainEncoder:
-    """Regress targets [N, d] (behavioral embeddings) on the features of texts; key consumed.
-
-    `target_weights` [N] says how far each target is to be trusted, e.g. the number of ratings of
-    the item; without it all count the same. Quality is to be measured on texts not given here: the
-    validation split inside serves the choice of penalty or of epoch. Raises ValueError (fit_head).
-    """
-    features = compute_features(features_fn, texts)
-    weights = np.ones(len(texts)) if target_weights is None else target_weights
-    return DomainEncoder(features_fn, fit_head(features, targets, weights, settings, key))
 
 
 class EncoderQuality(NamedTuple):

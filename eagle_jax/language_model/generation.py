@@ -68,10 +68,6 @@ class TextGenerator(Protocol):
     ) -> list[Generation]: ...
 
 
-class BudgetExhausted(UserError):
-    """The next call would ask for more than was granted; it was not made."""
-
-
 def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
     """The text before the first stop string in it, and whether there was one."""
     starts = [start for start in (text.find(string) for string in stop) if start >= 0]
@@ -81,30 +77,6 @@ def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
 def without_opening(text: str, opening: str) -> str:
     """What a chat model wrote: its turn may begin with the marker that the prompt ended in."""
     return text.lstrip().removeprefix(opening)
-
-
-class BudgetedGenerator:
-    """Counts generations and refuses a call that would exceed max_calls before asking."""
-
-    def __init__(self, inner: TextGenerator, max_calls: int):
-        self.inner = inner
-        self.max_calls = max_calls
-        self.num_calls = 0
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
-
-    def generate(
-        self, prompts: Sequence[Prompt], sampling: SamplingSettings, seed: int
-    ) -> list[Generation]:
-        if self.num_calls + len(prompts) > self.max_calls:
-            raise BudgetExhausted(
-                f"{self.name}: {len(prompts)} more generations after {self.num_calls} would exceed "
-                f"the budget of {self.max_calls}"
-            )
-        self.num_calls += len(prompts)
-        return self.inner.generate(prompts, sampling, seed)
 
 
 class ScriptedGenerator:

@@ -95,16 +95,6 @@ def simulated_answers(
     return np.where(rng.random(len(probability)) < probability, FIRST, SECOND)
 
 
-def expected_error_rate(utility_gaps: np.ndarray, temperature: float) -> float:
-    """Mean of sigmoid(-|gap| / temperature) over gaps [N]: how often the simulated annotator errs.
-
-    A gap of 0 counts one half. Raises as `simulated_answers`, and ValueError for no gaps.
-    """
-    if not len(utility_gaps):
-        raise ValueError("no gaps: the error rate of no answers is not defined")
-    return float(expit(-np.abs(_scaled_gaps(utility_gaps, temperature))).mean())
-
-
 def rate_questions(
     questions: Sequence[Question],
     generator: TextGenerator,

@@ -7,13 +7,10 @@ import numpy as np
 import pytest
 
 from eagle_jax.design import kept_subset
+from eagle_jax.design.design_problem import prepare
+from eagle_jax.design.float64_batches import in_float64
 from eagle_jax.design.g_optimal import GOptimalSettings, g_optimal_design
-from eagle_jax.design.kept_subset import (
-    efficient_rounding,
-    exchange_subset,
-    subset_factor,
-    top_k_subset,
-)
+from eagle_jax.design.kept_subset import approximation_factor, exchange_subset, top_k_subset
 
 SETTINGS = GOptimalSettings(rank_tolerance=1e-4)
 
@@ -44,20 +41,24 @@ def exchanged(rows, num_kept, **options):
 
 
 def every_subset(rows, num_kept=5):
-    """What the three functions keep of one problem or a batch, by name."""
+    """What both functions keep of one problem or a batch, by name."""
     weights = g_optimal_design(rows, SETTINGS).design_weights
     return {
         "top_k": top_k_subset(rows, weights, num_kept, settings=SETTINGS),
         "exchange": exchange_subset(rows, num_kept, settings=SETTINGS),
-        "rounding": efficient_rounding(rows, weights, num_kept, settings=SETTINGS),
     }
+
+
+@in_float64("settings")
+def factor_of(rows, weights, settings):
+    return approximation_factor(prepare(rows, settings), weights.astype(float), settings)
 
 
 def test_factor_of_two_axes_by_hand():
     # Rows e1, e2, 2 e1. M of weights (0, 3/4, 1/4) is diag(1/4 * 4, 3/4): leverages 1, 4/3, 4.
     rows = np.array([[1, 0], [0, 1], [2, 0]], np.float32)
     weights = np.array([[0, 0.75, 0.25], [0, 3, 1], [0.5, 0, 0.5], [0, 0, 0]], np.float32)
-    factors = subset_factor(np.tile(rows, (4, 1, 1)), weights, settings=SETTINGS)
+    factors = [factor_of(rows, row, settings=SETTINGS) for row in weights]
     # Only the ratio of weights counts; no weight on e2, or none at all, misses a direction.
     np.testing.assert_allclose(factors, [2.0, 2.0, np.inf, np.inf])
 
@@ -66,7 +67,7 @@ def test_factor_with_a_ridge_is_never_infinite():
     # M + ridge of weight 1 on e1 is diag(1.5, 0.5): variances 1 / 1.5 and 1 / 0.5, and
     # factor = 1 + (2 - effective dimension) / 2, effective dimension = 1 / 1.5.
     rows, weights = np.eye(2, dtype=np.float32), np.array([1.0, 0.0], np.float32)
-    factor = subset_factor(rows, weights, settings=GOptimalSettings(ridge=0.5))
+    factor = factor_of(rows, weights, settings=GOptimalSettings(ridge=0.5))
     assert factor == pytest.approx(1 + (2 - 1 / 1.5) / 2)
 
 
@@ -158,47 +159,6 @@ def test_largest_weights_are_kept_and_of_equal_ones_the_first():
     np.testing.assert_array_equal(kept, is_valid)
 
 
-@pytest.mark.parametrize(
-    ("weights", "num_kept", "expected"),
-    [
-        # l = 3: ceil(4.5 w) = ceil(2.25, 1.35, 0.9) = 3, 2, 1, the sum is 6.
-        ([0.5, 0.3, 0.2], 6, [3, 2, 1]),
-        # ceil(2.5 w) = ceil(1.5, 0.55, 0.45) = 2, 1, 1, the sum is 4.
-        ([0.6, 0.22, 0.18], 4, [2, 1, 1]),
-        # ceil(8.5 / 3) = 3 each; one more to the first of equals.
-        ([1 / 3, 1 / 3, 1 / 3], 10, [4, 3, 3]),
-        # ceil(3.5 w) = ceil(1.4, 1.4, 0.7) = 2, 2, 1, the sum is 5.
-        ([0.4, 0.4, 0.2], 5, [2, 2, 1]),
-        # ceil(2.5 w) = ceil(1.1, 1.1, 0.3) = 2, 2, 1: one less where (n - 1) / w is largest.
-        ([0.44, 0.44, 0.12], 4, [1, 2, 1]),
-        # A support larger than k: the k largest weights, once each.
-        ([0.2, 0.45, 0.35], 2, [0, 1, 1]),
-        # A weight of zero is no support: ceil((4 - 1) * w) = 3, 1.
-        ([0.75, 0.0, 0.25], 4, [3, 0, 1]),
-    ],
-)
-def test_efficient_rounding_by_hand(weights, num_kept, expected):
-    rows = np.array([[1, 0], [0, 1], [1, 1]], np.float32)
-    subset = efficient_rounding(
-        rows, np.array(weights, np.float32), num_kept, settings=SETTINGS
-    )
-    np.testing.assert_array_equal(subset.counts, expected)
-    np.testing.assert_allclose(subset.approximation_factor, true_factor(rows, subset.counts))
-
-
-def test_rounding_approaches_the_design_and_is_efficient():
-    # Pukelsheim and Rieder: n_a / w_a of any two rows differ by no more than one in n_a.
-    rows, num_kept = gaussian(9, 12, 4), 400
-    design = g_optimal_design(rows, SETTINGS)
-    weights = np.where(design.design_weights > 1e-4, design.design_weights, 0.0)
-    subset = efficient_rounding(rows, weights, num_kept, settings=SETTINGS)
-    counts, share = np.asarray(subset.counts), weights / weights.sum()
-    on = share > 0
-    assert counts.sum() == num_kept and (counts[~on] == 0).all()
-    assert ((counts[on] - 1) / share[on]).max() <= (counts[on] / share[on]).min() * (1 + 1e-5)
-    assert subset.approximation_factor < 1.03
-
-
 def test_rows_that_are_not_valid_are_neither_kept_nor_covered():
     rows = gaussian(10, 3, 24, 3)
     is_valid = np.arange(24) % 3 == 0
@@ -283,8 +243,8 @@ def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match=r"1\.\.K = 6, got 7"):
         exchange_subset(rows, 7, settings=SETTINGS)
     with pytest.raises(ValueError, match="got 0"):
-        efficient_rounding(rows, weights, 0, settings=SETTINGS)
+        exchange_subset(rows, 0, settings=SETTINGS)
     with pytest.raises(ValueError, match=r"\(5,\)"):
         top_k_subset(rows, weights[:5], 2, settings=SETTINGS)
     with pytest.raises(ValueError, match="non-empty"):
-        subset_factor(rows[0], weights, settings=SETTINGS)
+        exchange_subset(rows[0], 2, settings=SETTINGS)

@@ -9,11 +9,10 @@ from sklearn.linear_model import Ridge
 
 from eagle_jax.embeddings.domain_encoder import (
     DomainEncoder,
-    DomainEncoderSettings,
+    compute_features,
     encoder_quality,
-    fit_domain_encoder,
 )
-from eagle_jax.embeddings.regression_head import fit_head
+from eagle_jax.embeddings.regression_head import DomainEncoderSettings, fit_head
 
 RIDGE = DomainEncoderSettings(
     head="ridge",
@@ -126,13 +125,17 @@ def _texts(seed, num_texts=500):
     return ["".join(rng.choice(list("abcdefgh"), 12)) for _ in range(num_texts)]
 
 
+def _fitted(texts, targets, settings, weights=None):
+    weights = np.ones(len(texts)) if weights is None else weights
+    fit = fit_head(_letter_counts(texts), targets, weights, settings, jax.random.key(0))
+    return DomainEncoder(_letter_counts, fit)
+
+
 @pytest.mark.parametrize("settings", [RIDGE, MLP])
 def test_encoder_of_texts_and_its_artifact(tmp_path, settings):
     texts, unseen = _texts(0), _texts(1, num_texts=300)
     mixing = np.random.default_rng(5).normal(size=(8, 3)) + 0.5
-    encoder = fit_domain_encoder(
-        _letter_counts, texts, _letter_counts(texts) @ mixing, settings, jax.random.key(0)
-    )
+    encoder = _fitted(texts, _letter_counts(texts) @ mixing, settings)
     embedded = encoder(unseen)
     assert embedded.shape == (300, 3) and embedded.dtype == np.float32 and encoder.dim == 3
     quality = encoder_quality(embedded, _letter_counts(unseen) @ mixing, np.eye(3))
@@ -151,9 +154,7 @@ def test_a_weight_of_zero_is_an_absent_example():
     targets = _letter_counts(texts)[:, :2]
     spoiled, weights = targets.copy(), np.ones(len(texts))
     spoiled[::3], weights[::3] = 1e3, 0.0
-    encoder = fit_domain_encoder(
-        _letter_counts, texts, spoiled, RIDGE, jax.random.key(0), target_weights=weights
-    )
+    encoder = _fitted(texts, spoiled, RIDGE, weights)
     np.testing.assert_allclose(encoder(texts), targets, atol=0.2)
 
 
@@ -184,14 +185,11 @@ def test_settings_out_of_range_are_refused(change, message):
     texts = _texts(3)
     settings = dataclasses.replace(RIDGE, **change)
     with pytest.raises(ValueError, match=message):
-        fit_domain_encoder(_letter_counts, texts, np.ones((500, 2)), settings, jax.random.key(0))
+        _fitted(texts, np.ones((500, 2)), settings)
 
 
 def test_bad_features_targets_and_weights_are_refused():
     texts, targets = _texts(4, num_texts=50), np.arange(100.0).reshape(50, 2)
-
-    def fit(features_fn=_letter_counts, targets=targets, **options):
-        return fit_domain_encoder(features_fn, texts, targets, RIDGE, jax.random.key(0), **options)
 
     def spoil(texts):
         features = _letter_counts(texts)
@@ -199,10 +197,10 @@ def test_bad_features_targets_and_weights_are_refused():
         return features
 
     with pytest.raises(ValueError, match="features of text 7 are not finite"):
-        fit(features_fn=spoil)
+        compute_features(spoil, texts)
     with pytest.raises(ValueError, match=r"features_fn gave shape \(49, 8\) for 50 texts"):
-        fit(features_fn=lambda texts: _letter_counts(texts[1:]))
+        compute_features(lambda texts: _letter_counts(texts[1:]), texts)
     with pytest.raises(ValueError, match="weights must be at least 0"):
-        fit(target_weights=np.full(50, -1.0))
+        _fitted(texts, targets, RIDGE, np.full(50, -1.0))
     with pytest.raises(ValueError, match="no ridge head has a finite validation error"):
-        fit(targets=targets * np.nan)
+        _fitted(texts, targets * np.nan, RIDGE)

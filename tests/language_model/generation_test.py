@@ -1,4 +1,4 @@
-"""Budget and script around any text generator."""
+"""Stop strings, scripts and settings of a text generator."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import pytest
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.language_model.generation import (
-    BudgetedGenerator,
-    BudgetExhausted,
     SamplingSettings,
     ScriptedGenerator,
     cut_at_stop,
 )
-from tests.language_model.counting_generator import SAMPLING, Counting, prompts
+from tests.language_model.counting_generator import SAMPLING, prompts
 
 
 def test_the_first_stop_string_cuts():
@@ -32,18 +30,6 @@ def test_a_script_follows_prompt_seed_and_row_only():
     assert again[0] == first[0]
     assert other[0] != first[0]
     assert first[0].text.split()[1] != first[1].text.split()[1]
-
-
-def test_the_budget_counts_generations_and_refuses_before_asking():
-    inner = Counting("model@1")
-    budgeted = BudgetedGenerator(inner, 3)
-    budgeted.generate(prompts("a", "b"), SAMPLING, 0)
-    with pytest.raises(BudgetExhausted, match="2 more generations after 2 .* budget of 3"):
-        budgeted.generate(prompts("c", "d"), SAMPLING, 0)
-    assert budgeted.num_calls == 2
-    budgeted.generate(prompts("e"), SAMPLING, 0)
-    assert budgeted.num_calls == 3
-    assert inner.calls == [["a", "b"], ["e"]]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from eagle_jax.data.prompts import COMPACT, DETAILED, parse_blocks
 from eagle_jax.language_model.generation import SamplingSettings, ScriptedGenerator
 from eagle_jax.real.annotators import (
     Question,
-    expected_error_rate,
     rate_questions,
     simulated_answers,
 )
@@ -57,17 +56,7 @@ def test_the_simulated_annotator_errs_as_often_as_bradley_and_terry(temperature)
         preferred = simulated_answers(np.full(20_000, gap), temperature, rng)
         errors = np.sum(preferred == (gap > 0))  # the second is preferred although gap > 0, or v.v.
         rate = 1 / (1 + np.exp(abs(gap) / temperature))
-        assert expected_error_rate(np.array([gap]), temperature) == pytest.approx(rate)
         assert scipy.stats.binomtest(int(errors), 20_000, rate).pvalue > 1e-3
-
-
-def test_the_error_rate_of_a_mixture_is_the_mean_over_its_gaps():
-    # sigmoid(-ln 3) = 1/4, sigmoid(0) = 1/2, sigmoid(-ln 9) = 1/10.
-    gaps = np.log([3.0, 1.0, 1 / 9])
-    assert expected_error_rate(gaps, 1.0) == pytest.approx((0.25 + 0.5 + 0.1) / 3)
-    assert expected_error_rate(-2 * gaps, 2.0) == pytest.approx((0.25 + 0.5 + 0.1) / 3)
-    closer = expected_error_rate(gaps / 2, 1.0)
-    assert expected_error_rate(gaps, 1.0) < closer < 0.5
 
 
 def test_the_order_of_a_pair_does_not_matter_to_the_simulated_annotator():
@@ -83,7 +72,6 @@ def test_the_order_of_a_pair_does_not_matter_to_the_simulated_annotator():
 def test_huge_gaps_are_no_overflow():
     gaps = np.array([1e9, -1e9])
     assert simulated_answers(gaps, 1e-6, np.random.default_rng(0)).tolist() == [0, 1]
-    assert expected_error_rate(gaps, 1e-6) == 0.0
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, np.nan, np.inf])
@@ -95,8 +83,6 @@ def test_a_temperature_that_is_none_is_refused(temperature):
 def test_a_gap_that_is_not_finite_is_named():
     with pytest.raises(ValueError, match="pair 1: .* must be finite, got nan"):
         simulated_answers(np.array([0.0, np.nan]), 1.0, np.random.default_rng(0))
-    with pytest.raises(ValueError, match="no gaps"):
-        expected_error_rate(np.array([]), 1.0)
 
 
 @pytest.mark.parametrize("book", [COMPACT, DETAILED], ids=["compact", "detailed"])

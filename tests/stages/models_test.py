@@ -15,7 +15,8 @@ from eagle_jax.base.settings import to_settings
 from eagle_jax.data.sources import load_catalogue
 from eagle_jax.data.splits import split_catalogue
 from eagle_jax.eagle.settings import EagleExperiment
-from eagle_jax.embeddings.domain_encoder import encoder_quality, fit_domain_encoder
+from eagle_jax.embeddings.domain_encoder import DomainEncoder, compute_features, encoder_quality
+from eagle_jax.embeddings.regression_head import fit_head
 from eagle_jax.embeddings.sentences.encoder import SentenceEncoder
 from eagle_jax.embeddings.wals import fit_wals
 from eagle_jax.language_model.sampling.local import LocalFeatures, LocalGenerator
@@ -65,14 +66,12 @@ def test_mini_lm_tells_more_of_held_out_films_than_the_small_decoder(eagle_data,
     )
 
     def quality(name: str):
-        encoder = fit_domain_encoder(
-            load_features(name, 32),
-            [catalogue.descriptions[row] for row in known],
-            targets[known],
-            experiment.domain_encoder,
-            jax.random.key(0),
-            target_weights=counts[known],
+        features_fn = load_features(name, 32)
+        features = compute_features(features_fn, [catalogue.descriptions[row] for row in known])
+        fit = fit_head(
+            features, targets[known], counts[known], experiment.domain_encoder, jax.random.key(0)
         )
+        encoder = DomainEncoder(features_fn, fit)
         embedded = encoder([catalogue.descriptions[row] for row in test])
         return encoder_quality(embedded, targets[test], users)
 

@@ -126,13 +126,11 @@ class EmbeddingLM:
         self,
         prompts: Sequence[EmbeddedPrompt],
         completions: Sequence[str | Sequence[int]],
-        prompt_loss_weight: float = 0.0,
     ) -> EmbeddedBatch:
         """`encode_embedded` for this model; UserError for a row beyond its positions."""
         batch = encode_embedded(
             self.model.tokenizer, self.widths, prompts, completions,
             length_multiple=self.length_multiple, slot_multiple=self.slot_multiple,
-            prompt_loss_weight=prompt_loss_weight,
         )  # fmt: skip
         lengths, limit = batch.mask.sum(axis=1), self.model.config.max_position_embeddings
         if (lengths > limit).any():

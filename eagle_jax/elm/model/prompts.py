@@ -49,11 +49,10 @@ def encode_embedded(
     *,
     length_multiple: int,
     slot_multiple: int,
-    prompt_loss_weight: float = 0.0,
 ) -> EmbeddedBatch:
     """Prompts and completions (texts, or the token ids that were sampled) as one batch.
 
-    A completion's tokens count 1 as targets, a prompt's `prompt_loss_weight`, placeholders never.
+    A completion's tokens count 1 as targets, a prompt's not at all.
     T and S are multiples: prompts with few and many embeddings share a shape. widths: d by kind.
     Raises UserError that names the prompt.
     """
@@ -74,12 +73,11 @@ def encode_embedded(
     slots = np.full(tokens.shape, -1, np.int32)
     vectors = {k: np.zeros((len(rows), num_slots, widths[k]), np.float32) for k in kinds}
     for row, (prompt_ids, _) in enumerate(rows):
-        weights[row, : len(prompt_ids)] *= prompt_loss_weight
+        weights[row, : len(prompt_ids)] = 0.0
         for number, kind in enumerate(kinds):
             own = found[row][kind]
             places = [place for place, i in enumerate(prompt_ids) if ids.get(i) == kind]
             slots[row, places] = number * num_slots + np.arange(len(places))
-            weights[row, places] = 0.0
             vectors[kind][row, : len(own)] = np.reshape(own, (len(own), widths[kind]))
     return EmbeddedBatch(tokens, mask, weights, vectors, slots)
 

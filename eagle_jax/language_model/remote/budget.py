@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import threading
 
-from eagle_jax.language_model.generation import BudgetExhausted
+from eagle_jax.base.errors import UserError
+
+
+class BudgetExhausted(UserError):
+    """The next call would ask for more than was granted; it was not made."""
 
 
 class CallBudget:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eagle_jax.embeddings.rank_correlation import spearman
-from eagle_jax.real.annotators import NEITHER, Answers
+from eagle_jax.real.annotators import Answers
 from eagle_jax.real.training.losses import PairValues, implicit_rewards
 
 STABILITY_PERCENTS = (5, 25, 50, 75, 95)
@@ -56,21 +56,6 @@ def reward_metrics(policy: PairValues, reference: PairValues, beta: float) -> di
         "rewards/margin": float((chosen - rejected).mean()),
         "rewards/accuracy": float(np.heaviside(chosen - rejected, 0.5).mean()),
     }
-
-
-def label_error_rate(preferred: np.ndarray, true_gaps: np.ndarray) -> float | None:
-    """Share of labels against the true preference; a true gap of 0 counts one half.
-
-    Args:
-      preferred: [N], 0 first, 1 second, -1 no label: left out. None if all are.
-      true_gaps: [N], true utility of the first response minus that of the second.
-    """
-    _require_finite(true_gaps, "true gap of pair")
-    preferred, gaps = np.asarray(preferred), np.asarray(true_gaps, np.float64)
-    is_labelled = preferred != NEITHER
-    # heaviside(gap) is how right it is to prefer the first.
-    errors = np.abs(preferred - (1.0 - np.heaviside(gaps, 0.5)))[is_labelled]
-    return float(errors.mean()) if is_labelled.any() else None
 
 
 def utility_win_rate(ours: np.ndarray, theirs: np.ndarray) -> WinRate:

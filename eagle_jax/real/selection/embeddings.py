@@ -43,8 +43,7 @@ def make_embed_fn(
         model = load_model(settings.model, models.dtype, experiment.mesh)
     return DecoderEmbeddings(
         model=model, pooling=settings.pooling, with_prompt=settings.with_prompt,
-        is_normalized=False, max_tokens=experiment.training.max_tokens,
-        batch_size=models.batch_size,
+        max_tokens=experiment.training.max_tokens, batch_size=models.batch_size,
     )  # fmt: skip
 
 

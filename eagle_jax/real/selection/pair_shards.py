@@ -16,7 +16,6 @@ from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.data.embedding_files import EmbeddingFiles
 from eagle_jax.language_model.sharding import fetch
 from eagle_jax.real.selection.pair_selection import SelectedPairs, select_within
 
@@ -30,24 +29,6 @@ class Shard(NamedTuple):
     embeddings: np.ndarray
     is_valid: np.ndarray | None = None
     implicit_rewards: np.ndarray | None = None
-
-
-def file_shards(
-    files: EmbeddingFiles, is_valid: np.ndarray | None, rows_per_shard: int
-) -> Iterator[Shard]:
-    """The shards of `.npy` files [N, K, D]; is_valid [N, K], memory-mapped or not, None: all.
-
-    Raises UserError where is_valid has another shape than the files.
-    """
-    shape = (files.num_problems, files.num_candidates)
-    if is_valid is not None and is_valid.shape != shape:
-        raise UserError(
-            f"is_valid has shape {list(is_valid.shape)}, but the embeddings are of {shape[0]} "
-            f"prompts with {shape[1]} responses"
-        )
-    for first in range(0, files.num_problems, rows_per_shard):
-        last = min(first + rows_per_shard, files.num_problems)
-        yield Shard(files.read(first, last), None if is_valid is None else is_valid[first:last])
 
 
 def select_shards(

@@ -38,7 +38,6 @@ class DecoderEmbeddings:
         beginning token, is read and not pooled: it is the same for every response. A decoder's
         first state ("cls") has seen nothing of what follows it, so that it is refused.
     with_prompt: the prompt is read before the response; its tokens are not pooled either.
-    is_normalized: embeddings have length 1.
     max_tokens: of prompt and response, at most the model's positions. A response beyond them loses
         its end, a prompt its beginning, each counted in a warning.
     batch_size: the most responses computed at once.
@@ -47,7 +46,6 @@ class DecoderEmbeddings:
     model: LanguageModel
     pooling: str
     with_prompt: bool
-    is_normalized: bool
     max_tokens: int
     batch_size: int
 
@@ -67,8 +65,7 @@ class DecoderEmbeddings:
     def name(self) -> str:
         """The model, a digest of its weights and all that decides the embeddings."""
         read = "prompt and response" if self.with_prompt else "response"
-        length = ", normalized" if self.is_normalized else ""
-        return f"{identity(self.model)} {self.pooling} of {read}, {self.max_tokens} tokens{length}"
+        return f"{identity(self.model)} {self.pooling} of {read}, {self.max_tokens} tokens"
 
     def with_params(self, params: Params) -> DecoderEmbeddings:
         """The same embeddings under other parameters; nothing is compiled again."""
@@ -87,7 +84,7 @@ class DecoderEmbeddings:
             with on_mesh_of(self.model.params):
                 states = _pooled_states(self.model.config, self.model.params, tokens, mask, weights)
             embeddings[rows] = fetch(states)[: len(rows)]
-        return _normalized(embeddings) if self.is_normalized else embeddings
+        return embeddings
 
     def _encode(self, prompts, responses) -> tuple[list[list[int]], list[int]]:
         """The ids that are read, and where the response begins in them."""
@@ -135,12 +132,6 @@ def _pooled_states(
     """tokens, mask, weights [B, T] -> float32 [B, D]: weighted sums of the last hidden states."""
     states = forward(config, params, tokens, mask).hidden_states[-1].astype(jnp.float32)
     return jnp.einsum("btd,bt->bd", states, weights)
-
-
-def _normalized(embeddings: np.ndarray) -> np.ndarray:
-    """Rows of length 1; zeros stay zero."""
-    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    return embeddings / np.where(norms > 0.0, norms, 1.0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

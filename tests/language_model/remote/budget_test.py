@@ -6,8 +6,7 @@ import threading
 
 import pytest
 
-from eagle_jax.language_model.generation import BudgetExhausted
-from eagle_jax.language_model.remote.budget import CallBudget
+from eagle_jax.language_model.remote.budget import BudgetExhausted, CallBudget
 
 
 def in_thread(action) -> tuple[threading.Thread, list]:

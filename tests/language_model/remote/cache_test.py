@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from eagle_jax.language_model.generation import BudgetedGenerator, Generation, SamplingSettings
+from eagle_jax.language_model.generation import Generation, SamplingSettings
 from eagle_jax.language_model.remote.cache import (
     ANSWERED,
     CACHED,
@@ -69,12 +69,12 @@ def test_nothing_is_made_before_the_first_use(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_cache_in_front_of_a_budget_spends_nothing_on_hits(tmp_path):
-    budgeted = BudgetedGenerator(Counting("model@1"), 2)
-    cached = CachedGenerator(budgeted, tmp_path / "g.sqlite")
+def test_hits_ask_for_nothing(tmp_path):
+    inner = Counting("model@1")
+    cached = CachedGenerator(inner, tmp_path / "g.sqlite")
     for _ in range(3):
         cached.generate(prompts("a", "b"), SAMPLING, 0)
-    assert budgeted.num_calls == 2
+    assert inner.calls == [["a", "b"]]
 
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.seeds import derive_seed
-from eagle_jax.language_model.generation import BudgetExhausted, Generation
+from eagle_jax.language_model.generation import Generation
+from eagle_jax.language_model.remote.budget import BudgetExhausted
 from eagle_jax.language_model.remote.settings import RemotePrices
 from tests.language_model.remote.scripted_client import SAMPLING, echo, make, prompts, texts
 from tests.language_model.remote.scripted_server import RESETS, Reply, ScriptedServer, answer

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from eagle_jax.real.annotators import Answers, expected_error_rate, simulated_answers
+from eagle_jax.real.annotators import Answers
 from eagle_jax.real.evaluation.measures import (
     WinRate,
     easy_overlap,
-    label_error_rate,
     rater_win_rate,
     reward_metrics,
     stability_row,
@@ -77,25 +76,6 @@ def test_bad_rewards_are_refused():
     for beta in (0.0, -1.0, np.nan, np.inf):
         with pytest.raises(ValueError, match="beta must be above 0"):
             reward_metrics(fine, fine, beta)
-
-
-def test_label_errors_by_hand():
-    gaps = np.array([2.0, 2.0, -1.0, -1.0, 0.0, 5.0])
-    # Right, wrong, right, wrong, a tie (one half), no label.
-    assert label_error_rate(np.array([0, 1, 1, 0, 1, -1]), gaps) == pytest.approx(2.5 / 5)
-    assert label_error_rate(np.full(6, -1), gaps) is None
-    with pytest.raises(ValueError, match="true gap of pair 1 is inf"):
-        label_error_rate(np.zeros(2, int), np.array([0.0, np.inf]))
-
-
-def test_label_errors_of_the_simulated_annotator_are_the_expected_ones():
-    rng = np.random.default_rng(1)
-    gaps = np.concatenate([rng.normal(size=40_000), np.zeros(10_000)])
-    rate = label_error_rate(simulated_answers(gaps, 0.7, rng), gaps)
-    expected = expected_error_rate(gaps, 0.7)
-    # Ties add one half each without spread: the error of the others' mean is below 0.0025.
-    assert rate == pytest.approx(expected, abs=4 * 0.0025 * 0.8)
-    assert 0.2 < expected < 0.5
 
 
 def test_win_rates_count_ties_half():

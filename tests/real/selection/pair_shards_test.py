@@ -8,10 +8,9 @@ import pytest
 from jax.sharding import AxisType
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.data.embedding_files import EmbeddingFiles
 from eagle_jax.real.selection import pair_selection
 from eagle_jax.real.selection.pair_selection import SelectedPairs, select_within
-from eagle_jax.real.selection.pair_shards import Shard, file_shards, select_shards
+from eagle_jax.real.selection.pair_shards import Shard, select_shards
 
 NUM, RESPONSES = 50, 6
 
@@ -55,24 +54,6 @@ def test_the_division_changes_nothing(arrays, strategy):
     np.testing.assert_allclose(whole.similarity, alone.similarity, atol=1e-6)
 
 
-def test_files_are_streamed(arrays, tmp_path):
-    for number, start in enumerate((0, 20)):
-        np.save(tmp_path / f"{number}.npy", arrays[0][start : start + 20 + 10 * number])
-    np.save(tmp_path / "valid", arrays[1])
-    is_valid = np.load(tmp_path / "valid.npy", mmap_mode="r")
-    (tmp_path / "embeddings").mkdir()
-    for number in range(2):
-        (tmp_path / f"{number}.npy").rename(tmp_path / "embeddings" / f"{number}.npy")
-    files = EmbeddingFiles(tmp_path / "embeddings")
-    found = run("easy", file_shards(files, is_valid, 12))
-    assert [len(pairs.first) for pairs in found] == [12, 12, 12, 12, 2]
-    expected = joined(run("easy", divided(arrays[:2], [NUM])))
-    for mine, theirs in zip(joined(found), expected, strict=True):
-        np.testing.assert_array_equal(mine, theirs)
-    with pytest.raises(UserError, match="50 prompts with 6 responses"):
-        next(file_shards(files, is_valid[:, :3], 12))
-
-
 def test_on_a_mesh(arrays):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     found = joined(run("centroid", divided(arrays, [30, 20]), mesh=mesh))
@@ -81,6 +62,16 @@ def test_on_a_mesh(arrays):
     np.testing.assert_array_equal(found.second, alone.second)
     with pytest.raises(UserError, match="multiple of its 8 devices"):
         run("easy", divided(arrays, [NUM]), mesh=mesh, rows_per_program=12)
+
+
+def test_memory_mapped_arrays_are_as_good_as_arrays(arrays, tmp_path):
+    mapped = []
+    for name, array in zip(("embeddings", "is_valid"), arrays, strict=False):
+        np.save(tmp_path / name, array)
+        mapped.append(np.load(tmp_path / f"{name}.npy", mmap_mode="r"))
+    found = joined(run("easy", divided(mapped, [12, 38])))
+    for mine, theirs in zip(found, joined(run("easy", divided(arrays[:2], [NUM]))), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_half_precision_is_computed_in_float32(arrays):

@@ -44,10 +44,7 @@ def last_states(torch_model, ids):
 
 
 def embeddings_of(model, **changes):
-    settings = {
-        "pooling": "mean", "with_prompt": False, "is_normalized": False, "max_tokens": 64,
-        "batch_size": 2,
-    }  # fmt: skip
+    settings = {"pooling": "mean", "with_prompt": False, "max_tokens": 64, "batch_size": 2}
     return DecoderEmbeddings(model=model, **settings | changes)
 
 
@@ -80,12 +77,6 @@ def test_batches_change_nothing_and_shapes_are_few(model):
     found = embeddings_of(model, batch_size=8)([""] * 20, responses)
     np.testing.assert_allclose(found, one_by_one, atol=1e-5)
     assert response_embeddings._pooled_states._cache_size() == num_shapes + 2  # 8 x 32, 4 x 32
-
-
-def test_normalized_embeddings_have_length_one(model):
-    plain = embeddings_of(model)(PROMPTS, RESPONSES)
-    unit = embeddings_of(model, is_normalized=True)(PROMPTS, RESPONSES)
-    np.testing.assert_allclose(unit, plain / np.linalg.norm(plain, axis=1)[:, None], rtol=1e-5)
 
 
 def test_other_parameters_give_other_embeddings_and_no_compilation(model):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from eagle_jax.design.design_problem import GOptimalSettings
-from eagle_jax.design.kept_subset import subset_factor
+from eagle_jax.design.kept_subset import top_k_subset
 from eagle_jax.design.reference_distribution import ReferenceDistributionSettings, choose
 from eagle_jax.reports.statistics import BootstrapSettings
 from eagle_jax.studies.design_study.measures import (
@@ -125,8 +125,8 @@ def test_factor_is_that_of_the_design_package():
         ours = measure_subsets(_problem(rows), subset[None], _TOLERANCE)["factor"][0]
         weights = np.zeros(30, np.float32)
         weights[subset] = 1.0 / num_kept
-        theirs = subset_factor(jnp.float32(rows), weights, settings=_SOLVER)
-        np.testing.assert_allclose(theirs, ours, rtol=1e-4)
+        theirs = top_k_subset(jnp.float32(rows), weights, num_kept, settings=_SOLVER)
+        np.testing.assert_allclose(theirs.approximation_factor, ours, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("num_kept", "constant"), [(4, 1.0), (10, 1.0), (9, 1.5), (12, 1.5)])
