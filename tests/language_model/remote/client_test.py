@@ -198,7 +198,7 @@ def test_without_prices_the_cost_is_not_known(tmp_path):
 _KILLED = """
 import sys
 from pathlib import Path
-from tests.language_model.remote_client import SAMPLING, make, prompts
+from tests.language_model.remote.scripted_client import SAMPLING, make, prompts
 class Server:
     base_url = sys.argv[1]
 make(Server, Path(sys.argv[2]), concurrency=2).generate(prompts(*"abcdefghijkl"), SAMPLING, seed=1)
