@@ -43,7 +43,7 @@ QUOTED = {
 
 _BLOCK = re.compile(r"(<!-- run: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _HEADING = re.compile(r"(#+) (.*)")
-_IMAGE = re.compile(r"!\[[^\]]*\]\([^)]*\)\n*")
+_IMAGE = re.compile(r"!\[[^\]]*\]\([^)]*\)(?:\n.+)*\n*")  # and its caption
 
 
 def section(report: str, heading: str) -> str:

@@ -7,7 +7,6 @@ model wrote becomes a tag, a link, emphasis, a heading, an item of a list or a c
 from __future__ import annotations
 
 import dataclasses
-import html
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
@@ -17,8 +16,8 @@ from markupsafe import Markup
 
 LEFT, RIGHT = "---", "---:"
 _SPECIAL = re.compile(r"([\\`*_\[\]#|~!$])")
-# At the start of a line: what begins an item of a list or underlines a heading.
-_AT_START = re.compile(r"^(\d*)([-+.)=])(?=[-=\s]|$)")
+# At the start of a line: what begins an item of a list or a quote, or underlines a heading.
+_AT_START = re.compile(r"^(\d*)([-+.)=](?=[-=\s]|$)|>)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +55,8 @@ def to_markdown(value: Any) -> Markup:
     elif _is_interval(value):
         return format_interval(value)
     escaped = _SPECIAL.sub(r"\\\1", " ".join(str(value).split()))
-    return Markup(html.escape(_AT_START.sub(r"\1\\\2", escaped), quote=False))
+    escaped = _AT_START.sub(r"\1\\\2", escaped)
+    return Markup(escaped.replace("&", "&amp;").replace("<", "&lt;"))
 
 
 def tell_number(value: Any) -> str:

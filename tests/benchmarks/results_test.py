@@ -19,6 +19,7 @@ REPORT = """# A run
 ## Results
 
 ![a picture.](report_a.png)
+Its caption.
 
 ### A table
 

@@ -38,7 +38,7 @@ TEXTS = (
     "[x](http://a.example)", "![x](http://a.example/x.png)", "<http://a.example>", "[x]: y", "[x]",
     "<img src=http://a.example/x.png>", "**bold** __bold__", "*em* _em_", "~~gone~~", "`code`",
     "```", "~~~", "# no heading", "- no item", "+ no item", "* no item", "1. no item", "2) no item",
-    "---", "===", "> no quote", "a | b", r"a \| b", "|", "\\", r"\*", "$x$", "<", "-", "1.",
+    "---", "===", "> no quote", ">no", "a | b", r"a \| b", "|", "\\", r"\*", "$x$", "<", "-", "1.",
     "two\nlines\n\nand a third", "ends with [x]", "-1.5", "1.5",
 )  # fmt: skip
 # A text at every place that a template may put one.
@@ -138,9 +138,9 @@ def test_page_needs_nothing_beside_it_and_nests(write, tmp_path):
     # The same in Markdown, its figure beside it.
     assert "![A line.](report_plot.png)\nUp *it* goes, 95 %." in text
     assert (tmp_path / "run/report_plot.png").read_bytes().startswith(b"\x89PNG")
-    assert text.startswith("# A &lt;run&gt; of ours\n\nx\n\n## One\n\n")
+    assert text.startswith("# A &lt;run> of ours\n\nx\n\n## One\n\n")
     assert "| design.kind | g\\_optimal |\n| design.num\\_kept | 10 |\n| seed | None |\n" in text
-    assert text.endswith("\n\n| Name | Value |\n| --- | --- |\n| commit | &lt;abc&gt; |\n")
+    assert text.endswith("\n\n| Name | Value |\n| --- | --- |\n| commit | &lt;abc> |\n")
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -17,6 +17,7 @@ from eagle_jax.base.atomic_files import write_atomically
 from eagle_jax.base.metrics import read_metrics
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.reports.figures import COLORS, STYLE, new_figure, to_png
+from eagle_jax.reports.markdown import LEFT, Column, bullets, table
 
 _QUANTILES = {"least": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "largest": 1.0}
 _TITLES = {
@@ -76,28 +77,27 @@ def _solved_columns(folder: Path) -> dict[str, np.ndarray]:
 
 def _page(summary: Mapping[str, Any], seconds: float, settings: Any, device: str) -> str:
     solved_in = f"{seconds:.1f} s on {device}, {summary['num_problems'] / seconds:.0f} a second"
-    lines = [
-        "# Designs of a catalogue",
-        "",
-        f"- problems: {summary['num_problems']}, solved: {summary['num_solved']} "
+    told = bullets([
+        f"problems: {summary['num_problems']}, solved: {summary['num_solved']} "
         f"(certificate at most {settings.design.max_approximation_factor:g})",
-        f"- unsolved: {summary['num_unsolved']}",
-        f"- with a nan or inf, left out: {summary['num_non_finite']}",
-        f"- {settings.num_kept} rows kept of each; they miss a direction in "
+        f"unsolved: {summary['num_unsolved']}",
+        f"with a nan or inf, left out: {summary['num_non_finite']}",
+        f"{settings.num_kept} rows kept of each; they miss a direction in "
         f"{summary['num_kept_misses_a_direction']}",
-        f"- reading and solving, compilation included: {solved_in}",
-        "",
-        "| of the solved | " + " | ".join(_QUANTILES) + " |",
-        "|---" * (len(_QUANTILES) + 1) + "|",
-        *(
-            f"| {_TITLES[name]} | " + " | ".join(f"{value:.6g}" for value in row.values()) + " |"
-            for name, row in summary["quantiles"].items()
-        ),
-        "",
-        "![histograms](histograms.png)",
-        "",
-    ]
-    return "\n".join(lines)
+        f"reading and solving, compilation included: {solved_in}",
+    ])  # fmt: skip
+    quantiles = table(
+        summary["quantiles"].items(),
+        [
+            Column("of the solved", lambda row: _TITLES[row[0]], LEFT),
+            *(
+                Column(label, lambda row, label=label: f"{row[1][label]:.6g}")
+                for label in _QUANTILES
+            ),
+        ],
+    )
+    picture = "![histograms](histograms.png)"
+    return f"# Designs of a catalogue\n\n{told}\n\n{quantiles}\n\n{picture}\n"
 
 
 def _histograms(columns: Mapping[str, np.ndarray]) -> Figure:

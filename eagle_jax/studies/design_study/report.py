@@ -10,24 +10,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eagle_jax.reports.markdown import share
-from eagle_jax.reports.pages import write_pages
+from eagle_jax.reports.markdown import LEFT, Column, format_interval, share
+from eagle_jax.reports.pages import Report, write_pages
+from eagle_jax.reports.verdicts import arrow
 from eagle_jax.studies.design_study import figures as design_study_figures
 from eagle_jax.studies.design_study.measures import ALL, EXCHANGE, RANDOM, TOP_K, subsample_rule
 from eagle_jax.studies.design_study.verdict import MEASURE_TITLES, Cell, has_utility, verdict
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StudyData:
-    """All that the report says; every field is JSON-able.
+class StudyData(Report):
+    """All that the report says.
 
     cells: of `design_study.study_problems`, each with "set" and "footing" beside.
     shown_num_candidates: K of tables and figures; shown_num_kept: k of those about exploration.
     sets: [{"name", "told"}]; left_out: why a set is missing.
     """
 
-    title: str
-    confidence: float
     rank: int
     num_draws: int
     shown_num_candidates: int
@@ -35,8 +34,6 @@ class StudyData:
     cells: Sequence[Cell]
     sets: Sequence[Mapping[str, str]]
     left_out: Sequence[str]
-    settings: Mapping[str, Any]
-    provenance: Mapping[str, Any]
 
 
 def write_study_report(folder: Path, data: StudyData) -> tuple[Path, Path]:
@@ -44,6 +41,7 @@ def write_study_report(folder: Path, data: StudyData) -> tuple[Path, Path]:
     shown = [c for c in data.cells if c["num_candidates"] == data.shown_num_candidates]
     explored = [c for c in shown if has_utility(c) and c["num_kept"] == data.shown_num_kept]
     constants = [row["subsample_factor"] for row in data.cells[0]["paper"]]
+    designed = [*map(subsample_rule, constants), TOP_K, EXCHANGE]
     drawn = {
         "acceptance": design_study_figures.acceptance_figure(data.cells),
         "leverage": design_study_figures.leverage_figure(shown),
@@ -52,18 +50,68 @@ def write_study_report(folder: Path, data: StudyData) -> tuple[Path, Path]:
     }
     context = {
         "data": data,
-        "level": f"{data.confidence:.0%}".replace("%", " %"),
-        "verdict": list(verdict(data.cells, rank=data.rank, num_draws=data.num_draws)),
+        "verdict": verdict(data.cells, rank=data.rank, num_draws=data.num_draws),
         "shown": shown,
         "explored": explored,
-        "constants": constants,
-        "factor_rules": [RANDOM, *map(subsample_rule, constants), TOP_K, EXCHANGE],
-        "explored_rules": [RANDOM, *map(subsample_rule, constants), TOP_K, EXCHANGE, ALL],
-        "measures": MEASURE_TITLES,
+        "acceptance_columns": _acceptance_columns(constants),
+        "factor_columns": _factor_columns([RANDOM, *designed]),
+        "explored_rules": [RANDOM, *designed, ALL],
+        "measure_columns": _measure_columns,
         "random": RANDOM,
     }
-    filters = {"share": share, "factor": factor_text}
-    return write_pages(folder, "studies/design_study/report", context, drawn, filters)
+    return write_pages(folder, "studies/design_study/report", context, drawn)
+
+
+def _acceptance_columns(constants: Sequence[float]) -> list[Column]:
+    def accepted(place: int) -> Column:
+        title = f"Accepted, C = {constants[place]:g}"
+        return Column(title, lambda cell: share(cell["paper"][place]["accepted"]))
+
+    return [
+        Column("Set", "set", LEFT),
+        Column("Rows", "footing", LEFT),
+        Column("n", "width"),
+        Column("K", "num_candidates"),
+        Column("k", "num_kept"),
+        Column("", lambda cell: "k ≤ n" if cell["num_kept"] <= cell["width"] else "k > n", LEFT),
+        *map(accepted, range(len(constants))),
+        Column("Over all K, C = 1", lambda cell: share(cell["paper"][0]["accepted_over_all"])),
+        Column(
+            "Smallest leverage / n",
+            lambda cell: f"{cell['largest_kept_leverage_over_n']['smallest']:.2f}",
+        ),
+        Column(
+            "Gave up, C = 1",
+            lambda cell: f"{cell['paper'][0]['num_given_up']} of {cell['num_problems']}",
+        ),
+    ]
+
+
+def _factor_columns(rules: Sequence[str]) -> list[Column]:
+    return [
+        Column("Set", "set", LEFT),
+        Column("Rows", "footing", LEFT),
+        Column("Rank", "rank"),
+        Column("K", "num_candidates"),
+        Column("k", "num_kept"),
+        *(Column(rule, lambda cell, rule=rule: factor_text(cell["rules"][rule])) for rule in rules),
+    ]
+
+
+def _measure_columns(cell: Cell) -> list[Column]:
+    """Of rules as rows: each measure with its interval, and an arrow where it is not random's."""
+
+    def told(rule: str, name: str) -> str:
+        own = cell["rules"][rule]
+        return format_interval(own["measures"][name]) + arrow(own["against_random"][name])
+
+    return [
+        Column("Rule", str, LEFT),
+        *(
+            Column(title, lambda rule, name=name: told(rule, name))
+            for name, title in MEASURE_TITLES.items()
+        ),
+    ]
 
 
 def factor_text(rule: Mapping[str, Any]) -> str:

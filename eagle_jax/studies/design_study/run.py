@@ -6,7 +6,6 @@ Everything random has its seed from the settings; groups of cells that are done 
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ import numpy as np
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import progress
-from eagle_jax.base.provenance import provenance
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder, WorkDirectory
 from eagle_jax.design.reference_distribution import DesignNotConvergedError
+from eagle_jax.reports.pages import shared_fields
 from eagle_jax.studies.design_study.measures import (
     SubsetStudySettings,
     make_problem,
@@ -93,7 +92,7 @@ def run_design_study(settings: DesignStudySettings, workdir: Path) -> Path:
         stage.write_json("cells.json", _study_all(settings, sets, stage))
         stage.finish()
     data = StudyData(
-        title=settings.title,
+        **shared_fields(settings),
         confidence=settings.study.bootstrap.confidence,
         num_draws=settings.study.num_draws,
         rank=settings.rank,
@@ -102,8 +101,6 @@ def run_design_study(settings: DesignStudySettings, workdir: Path) -> Path:
         cells=stage.read_json("cells.json"),
         sets=[{"name": found.name, "told": found.told} for found in sets],
         left_out=[said for name, said in _LEFT_OUT.items() if getattr(settings, name) is None],
-        settings=json.loads(json.dumps(dataclasses.asdict(settings))),
-        provenance=provenance(),
     )
     html, _ = write_study_report(root.root, data)
     return html

@@ -15,8 +15,10 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from eagle_jax.reports import figures
-from eagle_jax.reports.pages import write_pages
+from eagle_jax.reports.markdown import LEFT, Column, format_interval, table
+from eagle_jax.reports.pages import Report, write_pages
 from eagle_jax.reports.statistics import BootstrapSettings, Interval
+from eagle_jax.reports.verdicts import side
 from eagle_jax.studies.soft_attributes.measures import mean_gamma
 
 Cell = Mapping[str, Any]
@@ -24,24 +26,29 @@ _TAGGED = ("linear CAV", "ranking CAV")  # methods that need tags
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SoftAttributesReport:
-    """All that the report says; every field but bootstrap is JSON-able.
+class SoftAttributesReport(Report):
+    """All that the report says.
 
     embeddings: name -> width. attributes: {"attribute", "num_pairs", "num_named", "num_tagged",
     "num_tag_pairs", "tags"}. cells: as in `pipeline.soft_attribute_scores`. refused: embedding ->
-    method -> attribute -> why. facts: what was read and left out.
+    method -> attribute -> why. facts: what was read and left out. num_resamples, seed: of the
+    bootstrap.
     """
 
-    title: str
     embeddings: Mapping[str, int]
     attributes: Sequence[Mapping[str, Any]]
     cells: Sequence[Cell]
     refused: Mapping[str, Mapping[str, Mapping[str, str]]]
     facts: Sequence[str]
     min_positives: int
-    bootstrap: BootstrapSettings
-    settings: Mapping[str, Any]
-    provenance: Mapping[str, Any]
+    num_resamples: int
+    seed: int
+
+    @property
+    def bootstrap(self) -> BootstrapSettings:
+        return BootstrapSettings(
+            num_resamples=self.num_resamples, confidence=self.confidence, seed=self.seed
+        )
 
     @property
     def columns(self) -> dict[str, dict[str, Cell]]:
@@ -69,16 +76,41 @@ def column_title(method: str, embedding: str | None) -> str:
 def write_report(folder: Path, report: SoftAttributesReport) -> Path:
     """Writes report.html, report.md and its figure into `folder`, returns the path of the first."""
     means = mean_rows(report)
-    level = f"{report.bootstrap.confidence:.0%}".replace("%", " %")
     context = {
         "data": report,
-        "level": level,
-        "sentences": list(sentences(report)),
-        "means": means,
-        "columns": report.columns,
+        "sentences": sentences(report),
+        "means": table(means, _MEAN_COLUMNS),
+        "attributes": table(report.attributes, _attribute_columns(report)),
     }
-    drawn = {"means": means_figure(means, level)}
+    drawn = {"means": means_figure(means, report.level)}
     return write_pages(folder, "studies/soft_attributes/report", context, drawn)[0]
+
+
+_MEAN_COLUMNS = (
+    Column("Scoring", "title", LEFT),
+    Column("Gamma, common attributes", "common"),
+    Column("Gamma, all its attributes", "all"),
+    Column("Attributes", "num_attributes"),
+    Column("Above 0", "num_above_zero"),
+)
+
+
+def _attribute_columns(report: SoftAttributesReport) -> list[Column]:
+    def gamma(row: Mapping[str, Any], scored: Mapping[str, Cell]) -> dict[str, Any] | None:
+        cell = scored.get(row["attribute"])
+        return cell and {"mean": cell["gamma"], "low": cell["low"], "high": cell["high"]}
+
+    return [
+        Column("Attribute", "attribute", LEFT),
+        Column("Own name", "num_named"),
+        Column("Tagged", "num_tagged"),
+        Column("Pairs", "num_pairs"),
+        *(
+            Column(title, lambda row, scored=scored: gamma(row, scored))
+            for title, scored in report.columns.items()
+        ),
+        Column("Tags", lambda row: ", ".join(row["tags"]), LEFT),
+    ]
 
 
 def mean_rows(report: SoftAttributesReport) -> list[dict[str, Any]]:
@@ -158,14 +190,10 @@ def _difference(report: SoftAttributesReport, better: str, worse: str) -> Interv
 
 
 def _said(better: str, worse: str, difference: Interval) -> str:
-    verdict = "not told apart"
-    if difference.low > 0:
-        verdict = "above"
-    elif difference.high < 0:
-        verdict = "below"
+    verdict = {1: "above", -1: "below", 0: "not told apart"}[side(difference)]
     return (
-        f"{better} against {worse}: {verdict}, mean difference of gamma {difference.mean:+.3f} "
-        f"[{difference.low:+.3f}, {difference.high:+.3f}] over {difference.num_values} attributes."
+        f"{better} against {worse}: {verdict}, mean difference of gamma "
+        f"{format_interval(difference, signed=True)} over {difference.num_values} attributes."
     )
 
 

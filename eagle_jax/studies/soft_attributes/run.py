@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from eagle_jax.base.provenance import provenance
 from eagle_jax.base.work_directory import StageFolder, WorkDirectory
 from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.movielens import read_movielens
@@ -24,6 +22,7 @@ from eagle_jax.data.soft_attributes import read_soft_attributes
 from eagle_jax.data.sources import fingerprint
 from eagle_jax.embeddings.sentences.encoder import load_sentence_encoder
 from eagle_jax.embeddings.wals import WALSSettings, fit_wals, rating_embeddings
+from eagle_jax.reports.pages import shared_fields
 from eagle_jax.studies.soft_attributes.data import SoftAttributeData, gather
 from eagle_jax.studies.soft_attributes.report import SoftAttributesReport, write_report
 from eagle_jax.studies.soft_attributes.scores import (
@@ -81,7 +80,8 @@ def run_soft_attributes(experiment: SoftAttributesExperiment, workdir: Path) -> 
     if not gammas.is_complete():
         _score(experiment.scores, embeddings, data, gammas)
     report = SoftAttributesReport(
-        title=experiment.title,
+        **shared_fields(experiment),
+        **dataclasses.asdict(experiment.scores.bootstrap),
         embeddings={name: rows.shape[1] for name, rows in embeddings.items()},
         attributes=[
             {
@@ -104,9 +104,6 @@ def run_soft_attributes(experiment: SoftAttributesExperiment, workdir: Path) -> 
             f"nobody rated them: {data.num_unrated}"
         ],
         min_positives=experiment.scores.cav.min_positives,
-        bootstrap=experiment.scores.bootstrap,
-        settings=json.loads(json.dumps(dataclasses.asdict(experiment))),
-        provenance=provenance(),
     )  # fmt: skip
     return write_report(workdir, report)
 
