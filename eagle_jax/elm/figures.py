@@ -8,10 +8,16 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from eagle_jax.elm.verdict import PAPER_SCORES, SYSTEM_NAMES, Rows, find_cell
+from eagle_jax.elm.verdict import (
+    MEASURE_NAMES,
+    PAPER_MEASURES,
+    SYSTEM_NAMES,
+    Rows,
+    find_cell,
+    paper_score,
+)
 from eagle_jax.reports.figures import COLORS, MARKERS, STYLE, new_figure
 
-_PANELS = {"sc": ("semantic consistency", 0), "bc/spearman": ("behavioral consistency", 1)}
 _LINES = {
     "sc/point": "SC with the point", "sc/first": "with the first end",
     "sc/second": "with the second end", "sc/start": "with the start",
@@ -23,7 +29,7 @@ _COLUMNS = 3
 def task_figure(rows: Rows, tasks: Sequence[str]) -> Figure | None:
     """Each task's SC and BC by system, with intervals, and the paper's (x); None without any."""
     panels = [
-        measure for measure in _PANELS
+        measure for measure in PAPER_MEASURES
         if any(measure in row["cells"] for row in rows if row["group"] in tasks)
     ]  # fmt: skip
     if not panels:
@@ -32,7 +38,6 @@ def task_figure(rows: Rows, tasks: Sequence[str]) -> Figure | None:
     with matplotlib.rc_context(STYLE):
         figure, axes = new_figure(1, len(panels), width=7.4, height=1.0 + 0.27 * len(tasks))
         for axis, measure in zip(axes, panels, strict=True):
-            title, of_paper = _PANELS[measure]
             for place, task in enumerate(tasks):
                 for kind, system in enumerate(systems):
                     cell = find_cell(rows, task, system, measure)
@@ -42,13 +47,13 @@ def task_figure(rows: Rows, tasks: Sequence[str]) -> Figure | None:
                     color = COLORS[kind % 7]
                     axis.plot([cell["low"], cell["high"]], [at] * 2, color=color, lw=1.2)
                     axis.plot(cell["mean"], at, MARKERS[kind % 7], color=color, ms=3.5)
-                if task in PAPER_SCORES:
-                    axis.plot(PAPER_SCORES[task][of_paper], place, "x", color="#8a8a8a", ms=6)
+                if (score := paper_score((task,), measure)) is not None:
+                    axis.plot(score, place, "x", color="#8a8a8a", ms=6)
             axis.set_yticks(range(len(tasks)), [task.replace("_", " ") for task in tasks])
             axis.set_ylim(len(tasks) - 0.5, -0.5)
             axis.tick_params(axis="y", length=0)
             axis.grid(axis="x")
-            axis.set_title(title, fontsize=9)
+            axis.set_title(MEASURE_NAMES[measure], fontsize=9)
         for axis in axes[1:]:
             axis.set_yticklabels([])
         marks = [*((MARKERS[k % 7], COLORS[k % 7]) for k in range(len(systems))), ("x", "#8a8a8a")]

@@ -1,34 +1,27 @@
-"""The report of an ELM: report.html, which stands alone, and report.md.
+"""The report of an ELM: the scores of Tennenholtz et al. 2024 (ELM) beside what was found.
 
-It puts the scores of Tennenholtz et al. 2024 (ELM) beside what was found. Everything comes from
-`ElmReport`, plain JSON-able values, so that a report can be made again from the artifacts of a
-run; what a run does not have is left out and said. What language models wrote is untrusted: it is
-escaped, always.
+What a run does not have is left out and said.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from eagle_jax.base.provenance import provenance
-from eagle_jax.data.tasks import SEMANTIC
+from markupsafe import Markup
+
+from eagle_jax.data.tasks import BEHAVIORAL, SEMANTIC
 from eagle_jax.elm import figures as elm_figures
 from eagle_jax.elm.run import ElmRun
-from eagle_jax.elm.settings import ElmExperiment
 from eagle_jax.elm.space import Spaces
 from eagle_jax.elm.verdict import (
     ELM,
-    FAILS,
     FILM_MIXTURE,
-    HOLDS,
     MEASURE_NAMES,
-    MET,
-    MIN_SEEDS,
-    MISSED,
+    PAPER_MEASURES,
     PAPER_SCORES,
     PROFILE,
     SYSTEM_NAMES,
@@ -36,13 +29,15 @@ from eagle_jax.elm.verdict import (
     USER_MIXTURE,
     Rows,
     find_cell,
+    heading_of,
     judge_bar,
     paper_claims,
+    paper_score,
     summarize,
 )
 from eagle_jax.reports import figures
-from eagle_jax.reports.pages import write_pages
-from eagle_jax.reports.two_templates import flatten_settings
+from eagle_jax.reports.markdown import LEFT, Column, format_interval, table
+from eagle_jax.reports.pages import Report, refuse_non_finite, shared_fields, write_pages
 
 _MEANINGS = {
     "sc": "Cosine of the text, embedded again, with the embedding that was decoded; for two movies "
@@ -56,28 +51,59 @@ _MEANINGS = {
     "slots": "Share of what the text should say that the grammar's parser reads from it. The paper "
     "has no such measure.",
 }
-_OF_PAPER = {"sc": 0, "bc/spearman": 1}
-_LEFT_OUT = (
-    "Training from rewards (appendix H), and one stage of training against two (appendix D): they "
-    "have experiments of their own, rlaif and elm_toy.",
+_BAR = (
+    Column("Line", attrgetter("name"), LEFT),
+    Column("Value", lambda line: None if line.value is None else f"{line.value:.3f}"),
+    Column("Asked for", lambda line: f"at least {line.threshold:.2f}" if line.threshold else
+           "above 0"),
+    Column("Found", attrgetter("says"), LEFT),
+    Column("Verdict", attrgetter("verdict"), LEFT),
+)  # fmt: skip
+_CLAIMS = (
+    Column("Claim", attrgetter("claim"), LEFT),
+    Column("Source", attrgetter("source"), LEFT),
+    Column("Found here", lambda claim: "; ".join(claim.found) or "not measured in this run", LEFT),
+    Column("Verdict", attrgetter("verdict"), LEFT),
 )
-_NOT_REPRODUCED = (
-    "Human raters (table 2, columns 3 to 5): nobody was asked.",
-    "MovieLens with plots and reviews by PaLM 2, and its 24 tasks answered by it: films, users and "
-    "the teacher are those of MiniLens, a synthetic world whose grammar writes and reads texts.",
-    "PaLM 2-XS as the model and 320,000 steps: a MiniLens-LM and the steps in the settings.",
-    "PaLM 2-L and GPT 4 as text-only baselines (figure 3): here the model before it was given "
-    "embeddings, which reads titles. It was never shown an example before a question: that row is "
-    "the paper's form, not a fair chance.",
-    "One model for films and another for profiles: here one for both.",
-    "Amazon's products (appendix A, table 4): the six tasks are in the table of tasks, but this "
-    "run has no products.",
+_PRODUCTS = (
+    Column("Task", lambda name: _plain(name), LEFT),
+    Column("SC", lambda name: _of_paper((name,), "sc")),
+    Column("BC", lambda name: _of_paper((name,), "bc/spearman")),
+)
+_COMPARISONS = (
+    Column("Tasks", lambda row: _plain(row["group"]), LEFT),
+    Column("Measure", lambda row: MEASURE_NAMES.get(row["measure"], row["measure"]), LEFT),
+    Column("System", lambda row: SYSTEM_NAMES[row["system"]], LEFT),
+    Column("Against", lambda row: SYSTEM_NAMES[row["baseline"]], LEFT),
+    Column("Difference", lambda row: format_interval(row["difference"], signed=True)),
+    Column("Apart", lambda row: "yes" if row["separated"] else "no", LEFT),
+)
+_PLACES = (
+    Column("Path", "name", LEFT),
+    Column("Task", lambda row: _plain(row["task"]), LEFT),
+    Column("Place", "position"),
+    Column("Scores", lambda row: "; ".join(
+        f"{measure} {format_interval(cell)}" for measure, cell in row["cells"].items()
+    ), LEFT),
+    Column("Unreadable", lambda row: f"{row['num_malformed']} of {row['num_outputs']}"),
+)  # fmt: skip
+_MALFORMED = (
+    Column("Task", lambda row: _plain(row["group"]), LEFT),
+    Column("System", lambda row: SYSTEM_NAMES[row["system"]], LEFT),
+    Column("Outputs", "num_outputs"),
+    Column("Could not be read", lambda row: tell_malformed(row["malformed"]), LEFT),
+)
+_SAMPLES = (
+    Column("System", "system", LEFT),
+    Column("Seed", "seed"),
+    Column("Text", "text", LEFT),
+    Column("Scores", "scores", LEFT),
 )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ElmReport:
-    """All that the report says; every field is JSON-able. Empty: no such part.
+class ElmReport(Report):
+    """All that the report says; settings: of an `ElmExperiment`. Empty: no such part.
 
     consistency: {"groups": {group: [tasks]}, "rows", "comparisons"}, of `consistency_table`.
     curves: [{"name", "kind", "path", "how", "task", "tag", "chance", "rows", "texts"}], rows of
@@ -90,19 +116,12 @@ class ElmReport:
     facts: nested: what was read, written, malformed and left out, and what the space is.
     """
 
-    title: str
-    task: str  # a few sentences: catalogue, models, who wrote the targets
-    confidence: float
     consistency: Mapping[str, Any]
     curves: Sequence[Mapping[str, Any]]
     picture: Mapping[str, Any] | None
     samples: Sequence[Mapping[str, Any]]
     training: Sequence[Mapping[str, Any]]
     facts: Mapping[str, Any]
-    left_out: Sequence[str]  # parts that this run does not have, and why
-    not_reproduced: Sequence[str]
-    settings: Mapping[str, Any]
-    provenance: Mapping[str, Any]
 
 
 def report_elm(run: ElmRun) -> Path:
@@ -113,8 +132,7 @@ def report_elm(run: ElmRun) -> Path:
     facts["seconds"] = run.times.seconds()
     curves = results.read_json("curves.json")
     data = ElmReport(
-        title=experiment.title,
-        task=_task(experiment),
+        **shared_fields(experiment),
         confidence=experiment.evaluation.bootstrap.confidence,
         consistency=results.read_json("consistency.json"),
         curves=curves,
@@ -122,10 +140,6 @@ def report_elm(run: ElmRun) -> Path:
         samples=results.read_jsonl("samples.jsonl"),
         training=training,
         facts=facts,
-        left_out=_LEFT_OUT,
-        not_reproduced=_NOT_REPRODUCED,
-        settings=json.loads(json.dumps(dataclasses.asdict(experiment))),
-        provenance=provenance(),
     )
     return write_elm_report(root, data)[0]
 
@@ -140,16 +154,6 @@ def _picture(curves: list[dict[str, Any]], spaces: Spaces) -> dict[str, Any] | N
     return figures.embedding_picture(spaces.semantic, paths) if paths else None
 
 
-def _task(experiment: ElmExperiment) -> str:
-    catalogue = experiment.catalogue
-    return (
-        f"MiniLens with {catalogue.num_films} films and {catalogue.num_users} users. A film's "
-        "embedding is the mean of its texts' in a semantic space, a user's comes from ratings by "
-        f"matrix factorisation. {experiment.models.reader} learned to read them; the grammar of "
-        "MiniLens, which sees titles, wrote what it learned to say."
-    )
-
-
 def write_elm_report(folder: Path, data: ElmReport) -> tuple[Path, Path]:
     """Writes report.html and report.md with its figures into `folder`, returns the two paths.
 
@@ -158,12 +162,14 @@ def write_elm_report(folder: Path, data: ElmReport) -> tuple[Path, Path]:
     """
     _check(data)
     rows, tasks = data.consistency["rows"], _tasks(data.consistency)
+    by_kind = {
+        kind: [curve for curve in data.curves if curve["kind"] == kind]
+        for kind in (SEMANTIC, BEHAVIORAL)
+    }
     drawn = {
         "tasks": elm_figures.task_figure(rows, tasks),
-        "semantic": elm_figures.paths_figure([c for c in data.curves if c["kind"] == "semantic"]),
-        "behavioral": elm_figures.paths_figure(
-            [c for c in data.curves if c["kind"] == "behavioral"]
-        ),
+        "semantic": elm_figures.paths_figure(by_kind[SEMANTIC]),
+        "behavioral": elm_figures.paths_figure(by_kind[BEHAVIORAL]),
         "picture": figures.embedding_figure(data.picture) if data.picture else None,
         "training": elm_figures.training_figure(data.training),
     }
@@ -172,31 +178,34 @@ def write_elm_report(folder: Path, data: ElmReport) -> tuple[Path, Path]:
 
 def _context(data: ElmReport, tasks: Sequence[str]) -> dict[str, Any]:
     """What the page reads."""
-    rows = data.consistency["rows"]
-    bar = judge_bar(rows)
-    claims = paper_claims(rows, data.consistency["comparisons"], data.curves)
+    groups, rows = data.consistency["groups"], data.consistency["rows"]
+    compared = data.consistency["comparisons"]
+    # Of the tasks, the profile and the mixtures are groups of their own.
+    alone = set(tasks) - {PROFILE, FILM_MIXTURE, USER_MIXTURE}
+    answers = [row for row in rows if row["group"] in tasks]
+    places = [
+        row | {"name": curve["name"], "task": curve["task"]}
+        for curve in data.curves for row in curve["rows"]
+    ]  # fmt: skip
+    bar, claims = judge_bar(rows), paper_claims(rows, compared, data.curves)
+    names = [*(group for group in groups if group not in tasks), *tasks]
+    tables = {measure: _task_table(data.consistency, measure, names) for measure in MEASURE_NAMES}
     return {
         "data": data,
-        "level": f"{data.confidence:.0%}".replace("%", " %"),
-        "min_seeds": MIN_SEEDS,
-        "met": MET, "missed": MISSED, "holds": HOLDS, "fails": FAILS,
-        "summary": list(summarize(rows, bar, claims)),
-        "bar": bar,
-        "claims": claims,
-        "tables": _tables(data.consistency, tasks),
-        "amazon": {n: s for n, s in PAPER_SCORES.items() if n.startswith("amazon_")},
-        "comparisons": _comparisons(data.consistency, tasks),
-        "malformed": [
-            {**row, "system": SYSTEM_NAMES[row["system"]]}
-            for row in rows if row["group"] in tasks and row["malformed"]
+        "summary": summarize(rows, bar, claims),
+        "bar": table(bar, _BAR),
+        "claims": table(claims, _CLAIMS),
+        "tables": [
+            (heading_of(measure), _MEANINGS[measure], own)
+            for measure, own in tables.items() if own
         ],
-        "num_outputs": sum(row["num_outputs"] for row in rows if row["group"] in tasks),
-        "told": [
-            (curve["name"], list(zip(curve["rows"], curve["texts"], strict=True)))
-            for curve in data.curves if "texts" in curve
-        ],
-        "samples": _samples(data.samples),
-        "facts": list(flatten_settings(data.facts)),
+        "products": table([n for n in PAPER_SCORES if n.startswith("amazon_")], _PRODUCTS),
+        "comparisons": table([r for r in compared if r["group"] not in alone], _COMPARISONS),
+        "places": table(places, _PLACES),
+        "paths": [(curve["name"], _texts(curve)) for curve in data.curves if "texts" in curve],
+        "samples": sample_tables(data.samples, SYSTEM_NAMES.get),
+        "malformed": table([row for row in answers if row["malformed"]], _MALFORMED),
+        "num_outputs": sum(row["num_outputs"] for row in answers),
     }  # fmt: skip
 
 
@@ -205,88 +214,81 @@ def _tasks(consistency: Mapping[str, Any]) -> list[str]:
     return [group for group, tasks in consistency["groups"].items() if list(tasks) == [group]]
 
 
-def _tables(consistency: Mapping[str, Any], tasks: Sequence[str]) -> list[dict[str, Any]]:
-    """A table for each measure that was taken: groups first, then the tasks, the paper's beside."""
+def _task_table(consistency: Mapping[str, Any], measure: str, names: Sequence[str]) -> Markup:
+    """What was taken of a measure by group or task and system, the paper's beside."""
     rows = consistency["rows"]
-    groups = [group for group in consistency["groups"] if group not in tasks]
-    tables = []
-    for measure, heading in MEASURE_NAMES.items():
-        systems = [
-            system for system in SYSTEM_NAMES
-            if any(row["system"] == system and measure in row["cells"] for row in rows)
-        ]  # fmt: skip
-        lines = []
-        for name in [*groups, *tasks]:
-            cells = [find_cell(rows, name, system, measure) for system in systems]
-            if any(cells):
-                lines.append(
-                    {
-                        "name": name.replace("_", " "), "is_group": name in groups,
-                        "paper": _of_paper(consistency["groups"][name], measure), "cells": cells,
-                    }
-                )  # fmt: skip
-        if lines:
-            tables.append(
-                {
-                    "heading": heading[0].upper() + heading[1:], "meaning": _MEANINGS[measure],
-                    "has_paper": measure in _OF_PAPER, "lines": lines,
-                    "systems": [SYSTEM_NAMES[system] for system in systems],
-                }
-            )  # fmt: skip
-    return tables
-
-
-def _of_paper(tasks: Sequence[str], measure: str) -> float | None:
-    """The mean of the paper's scores; None where it has none for some task (user profiles)."""
-    if measure not in _OF_PAPER or not all(task in PAPER_SCORES for task in tasks):
-        return None
-    return sum(PAPER_SCORES[task][_OF_PAPER[measure]] for task in tasks) / len(tasks)
-
-
-def _comparisons(consistency: Mapping[str, Any], tasks: Sequence[str]) -> list[dict[str, Any]]:
-    """Those of whole groups, and of the profile and mixtures, each a group of its own."""
-    return [
-        {
-            **row, "group": row["group"].replace("_", " "),
-            "system": SYSTEM_NAMES[row["system"]], "baseline": SYSTEM_NAMES[row["baseline"]],
-            "measure": MEASURE_NAMES.get(row["measure"], row["measure"]),
-        }
-        for row in consistency["comparisons"]
-        if row["group"] not in tasks or row["group"] in (PROFILE, FILM_MIXTURE, USER_MIXTURE)
+    systems = [
+        system for system in SYSTEM_NAMES
+        if any(row["system"] == system and measure in row["cells"] for row in rows)
     ]  # fmt: skip
+    columns = [Column("Task", _plain, LEFT)]
+    if measure in PAPER_MEASURES:
+        columns.append(
+            Column("Paper's ELM", lambda name: _of_paper(consistency["groups"][name], measure))
+        )
+    columns += [
+        Column(SYSTEM_NAMES[system], lambda name, own=system: find_cell(rows, name, own, measure))
+        for system in systems
+    ]
+    measured = [name for name in names if any(find_cell(rows, name, s, measure) for s in systems)]
+    return table(measured, columns)
 
 
-def _samples(samples: Rows) -> list[dict[str, Any]]:
-    """What the systems wrote about the same thing, together."""
+def _of_paper(tasks: Sequence[str], measure: str) -> str | None:
+    score = paper_score(tasks, measure)
+    return None if score is None else f"{score:.2f}"
+
+
+def _texts(curve: Mapping[str, Any]) -> Markup:
+    """What was told along one path."""
+    rows = zip(curve["rows"], curve["texts"], strict=True)
+    columns = (
+        Column("Place", lambda row: row[0]["position"]),
+        Column("Text", lambda row: "could not be read" if row[1] is None else row[1], LEFT),
+    )
+    return table(rows, columns)
+
+
+def sample_tables(
+    samples: Rows, name_fn: Callable[[str], str]
+) -> Iterator[tuple[str, str, Markup]]:
+    """What the systems wrote about the same thing, together: (task, about what, table).
+
+    name_fn: what the page calls a system.
+    """
     by_subject: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for sample in samples:
         subject = sample["task"], tuple(sample["items"]), sample["user"]
         by_subject.setdefault(subject, []).append(sample)
-    return [
-        {
-            "task": task.replace("_", " "),
-            "about": str(user) if user is not None else " / ".join(items),
-            # The teacher's own text is the target.
-            "target": None if TEACHER in {row["system"] for row in own} else own[0]["target"],
-            "rows": [{**row, "system": SYSTEM_NAMES[row["system"]]} for row in own],
-        }
-        for (task, items, user), own in by_subject.items()
-    ]
+    for (task, items, user), answers in by_subject.items():
+        rows = [
+            {
+                "system": name_fn(answer["system"]),
+                "seed": answer["seed"],
+                "text": answer["text"] if answer["text"] is not None
+                else f"could not be read: {answer['malformed']}",
+                "scores": "; ".join(f"{name} {v:.3f}" for name, v in answer["scores"].items()),
+            }
+            for answer in answers
+        ]  # fmt: skip
+        if TEACHER not in {answer["system"] for answer in answers}:  # whose text is the target
+            target = {"system": "target", "seed": "", "text": answers[0]["target"], "scores": ""}
+            rows.insert(0, target)
+        yield _plain(task), " / ".join(items) if user is None else user, table(rows, _SAMPLES)
+
+
+def tell_malformed(reasons: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason}: {count}" for reason, count in reasons.items())
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _check(data: ElmReport) -> None:
+    for name in ("consistency", "curves", "samples", "training", "facts", "picture"):
+        refuse_non_finite(name, getattr(data, name))
     rows, comparisons = data.consistency["rows"], data.consistency["comparisons"]
-    parts = {
-        "rows": rows, "comparisons": comparisons, "curves": data.curves,
-        "samples": data.samples, "training": data.training, "facts": [data.facts],
-        "picture": [data.picture],
-    }  # fmt: skip
-    for name, part in parts.items():
-        for place, row in enumerate(part):
-            try:
-                json.dumps(row, allow_nan=False)
-            except ValueError as error:
-                raise ValueError(f"{name}[{place}]: {error}") from error
     for row in (*rows, *data.samples, *comparisons):
         for system in (row["system"], row.get("baseline", ELM)):
             if system not in SYSTEM_NAMES:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from eagle_jax.reports.pages import format_interval
+from eagle_jax.reports.markdown import format_interval
+from eagle_jax.reports.verdicts import FAILS, HOLDS, MIN_SEEDS, UNDECIDED
 
 SINGLE, TWO, PROFILE, SUMMARY = "single-movie tasks", "two-movie tasks", "user_profile", "summary"
 FILM_MIXTURE, USER_MIXTURE = "film_mixture", "user_mixture"
@@ -24,12 +25,11 @@ MEASURE_NAMES = {
     "sc": "semantic consistency", "bc/spearman": "behavioral consistency (Spearman)",
     "bc/ndcg": "behavioral consistency (NDCG)", "slots": "slots recovered",
 }  # fmt: skip
-HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not decided here"
 MET, MISSED = "met", "missed"
-MIN_SEEDS = 3
 MIN_SLOTS, MIN_PROFILE_SHARE = 0.85, 0.9
 
 # Table 2 (movies) and table 4 (products): test scores (SC by cosine, BC by Spearman's correlation).
+PAPER_MEASURES = "sc", "bc/spearman"
 PAPER_SCORES = {
     "summary": (0.91, 0.94), "positive_review": (0.94, 0.81), "negative_review": (0.93, 0.79),
     "neutral_review": (0.92, 0.76), "five_positive_characteristics": (0.91, 0.80),
@@ -244,8 +244,21 @@ def _order(rows: Rows, group: str, measure: str) -> Iterator[str]:
     known = sorted((s for s, c in cells.items() if c), key=lambda s: -cells[s]["mean"])
     if ELM in known and len(known) > 1:
         order = ", ".join(f"{SYSTEM_NAMES[s]} {format_interval(cells[s])}" for s in known)
-        name = MEASURE_NAMES[measure]
-        yield f"{name[0].upper()}{name[1:]}, {group.replace('_', ' ')}, highest first: {order}."
+        yield f"{heading_of(measure)}, {group.replace('_', ' ')}, highest first: {order}."
+
+
+def paper_score(tasks: Sequence[str], measure: str) -> float | None:
+    """The mean of the paper's scores; None where it has none for some task (user profiles)."""
+    if not all(task in PAPER_SCORES for task in tasks):
+        return None
+    place = PAPER_MEASURES.index(measure)
+    return sum(PAPER_SCORES[task][place] for task in tasks) / len(tasks)
+
+
+def heading_of(measure: str) -> str:
+    """The measure's name, its first letter large."""
+    name = MEASURE_NAMES[measure]
+    return name[0].upper() + name[1:]
 
 
 def find_cell(rows: Rows, group: str, system: str, measure: str) -> Cell | None:

@@ -6,21 +6,19 @@ import pytest
 
 from eagle_jax.data.tasks import TASKS
 from eagle_jax.elm.verdict import (
-    FAILS,
     FILM_MIXTURE,
-    HOLDS,
     MET,
     MISSED,
     PAPER_SCORES,
     PROFILE,
     SINGLE,
     TWO,
-    UNDECIDED,
     USER_MIXTURE,
     judge_bar,
     paper_claims,
     summarize,
 )
+from eagle_jax.reports.verdicts import FAILS, HOLDS, UNDECIDED
 from tests.elm.consistency_rows import all_rows, cell, comparison, curve, mixtures
 
 _CURVES = [

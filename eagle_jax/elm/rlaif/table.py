@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from eagle_jax.elm.evaluation.consistency_table import ConsistencyRecord, compare_consistency
-from eagle_jax.elm.verdict import FAILS, HOLDS, MIN_SEEDS, UNDECIDED
 from eagle_jax.reports.statistics import BootstrapSettings, t_interval
+from eagle_jax.reports.verdicts import FAILS, HOLDS, MIN_SEEDS, UNDECIDED
 
 
 def compare_to_start(

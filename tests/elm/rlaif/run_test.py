@@ -17,8 +17,8 @@ from eagle_jax.elm.rlaif import rewards as rlaif_rewards
 from eagle_jax.elm.rlaif.report import report_rlaif
 from eagle_jax.elm.rlaif.run import RlaifRun
 from eagle_jax.elm.rlaif.settings import RlaifExperiment
-from eagle_jax.elm.verdict import UNDECIDED
 from eagle_jax.language_model.generation import Generation
+from eagle_jax.reports.verdicts import UNDECIDED
 
 CONFIG = load_config("experiments/configs/rlaif_minilens.py:quick").to_dict()
 

@@ -7,8 +7,8 @@ import pytest
 
 from eagle_jax.elm.evaluation.consistency_table import ConsistencyRecord
 from eagle_jax.elm.rlaif.table import compare_to_start
-from eagle_jax.elm.verdict import FAILS, HOLDS, UNDECIDED
 from eagle_jax.reports.statistics import BootstrapSettings
+from eagle_jax.reports.verdicts import FAILS, HOLDS, UNDECIDED
 
 SETTINGS = BootstrapSettings(num_resamples=200, confidence=0.95, seed=0)
 FILMS = 20
