@@ -31,6 +31,7 @@ from eagle_jax.real.annotators import (
     simulated_answers,
 )
 from eagle_jax.real.settings import LabelSettings, RaterSettings
+from eagle_jax.reports.markdown import fact
 
 Label = tuple[int, int]  # (chosen, rejected), numbers of responses
 
@@ -109,12 +110,11 @@ class Labeller:
         malformed = sum((answers.malformed for answers in self._rated), Counter())
         num_pairs = sum(len(answers.agreed) for answers in self._rated)
         num_agreed = sum(int(answers.agreed.sum()) for answers in self._rated)
-        told = [
-            ("pairs rated", num_pairs, "each in both orders"),
-            ("pairs with a label", num_agreed, "both orders name the same response"),
+        return [
+            fact("pairs rated", num_pairs, "each in both orders"),
+            fact("pairs with a label", num_agreed, "both orders name the same response"),
+            *(fact(f"malformed: {reason}", n, "answers") for reason, n in malformed.items()),
         ]
-        told += [(f"malformed: {reason}", n, "answers") for reason, n in malformed.items()]
-        return [{"name": name, "value": value, "meaning": meaning} for name, value, meaning in told]
 
     def _labelled(self, place: Place, label: Label | None) -> LabelledPair:
         truth, scores = self._truth(place), self.examples[place.prompt_index].scores

@@ -1,77 +1,72 @@
-"""The report of a study of preference pairs: report.html, which stands alone, and report.md.
-
-It puts the claims of REAL (arXiv 2409.17169) beside what was found. Everything comes from
-`RealReport`, plain JSON-able values, so that a report can be made again from the artifacts of a
-run. Text written by language models is untrusted: it is escaped, always.
+"""The report of a study of preference pairs: the claims of REAL (arXiv 2409.17169) beside what was
+found. What a run does not have is left out and said.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from eagle_jax.real.evaluation import figures as preference_figures
+from markupsafe import Markup
+
+from eagle_jax.real.evaluation import figures
 from eagle_jax.real.evaluation.claims import (
     ACCURACY,
     CONTRARY_CLAIMS,
-    FAILS,
-    HOLDS,
-    MIN_SEEDS,
     REAL_CLAIMS,
     findings,
     saving_findings,
     savings,
-    signed,
     stability_finding,
     stability_table,
-    unsigned,
 )
-from eagle_jax.real.evaluation.table import BASELINE, SeedMean, paired_differences, seed_means
+from eagle_jax.real.evaluation.table import (
+    BASELINE,
+    RunRows,
+    SeedMean,
+    paired_differences,
+    seed_means,
+)
 from eagle_jax.real.evaluation.verdict import verdict
-from eagle_jax.reports.pages import write_pages
+from eagle_jax.real.settings import TEACHER
+from eagle_jax.reports.markdown import LEFT, Column, Measure, format_interval, table, used_measures
+from eagle_jax.reports.pages import Report, refuse_non_finite, write_pages
+from eagle_jax.reports.verdicts import arrow
 
-
-class Column(NamedTuple):
-    """A column of the tables: a metric of the runs."""
-
-    name: str
-    heading: str
-    meaning: str
-
-
-_TABLES = {
+_MEASURES = {
     "The labels": (
-        Column("label_error_rate", "Wrong labels", "share of labels against the true preference"),
-        Column("mean_similarity", "Similarity", "mean similarity of the labelled pairs"),
+        Measure("label_error_rate", "Wrong labels", "share of labels against the true preference"),
+        Measure("mean_similarity", "Similarity", "mean similarity of the labelled pairs"),
     ),
     "Held-out pairs, the same for all": (
-        Column("held_out/loss", "Loss", "mean loss"),
-        Column("held_out/rewards/margin", "Margin", "mean of r(chosen) − r(rejected), where "
-               "r = beta (log π − log π_ref)"),
-        Column(ACCURACY, "Accuracy", "share of pairs with r(chosen) above r(rejected)"),
-        Column("held_out/rewards/chosen", "r(chosen)", "mean reward of the chosen"),
-        Column("held_out/rewards/rejected", "r(rejected)", "mean reward of the rejected"),
+        Measure("held_out/loss", "Loss", "mean loss"),
+        Measure("held_out/rewards/margin", "Margin", "mean of r(chosen) − r(rejected), where "
+                "r = beta (log π − log π_ref)"),
+        Measure(ACCURACY, "Accuracy", "share of pairs with r(chosen) above r(rejected)"),
+        Measure("held_out/rewards/chosen", "r(chosen)", "mean reward of the chosen"),
+        Measure("held_out/rewards/rejected", "r(rejected)", "mean reward of the rejected"),
     ),
     "The pairs that were trained on": (
-        Column("train/loss", "Loss", "mean loss on the strategy's own pairs and labels, in the "
-               "last epoch, before each step"),
-        Column("train/rewards/margin", "Margin", "mean margin on them"),
-        Column("train/rewards/accuracy", "Accuracy", "share of them with a margin above 0"),
+        Measure("train/loss", "Loss", "mean loss on the strategy's own pairs and labels, in the "
+                "last epoch, before each step"),
+        Measure("train/rewards/margin", "Margin", "mean margin on them"),
+        Measure("train/rewards/accuracy", "Accuracy", "share of them with a margin above 0"),
     ),
     "What the policies write": (
-        Column("win_rate_true", "Wins, true utility", "share of prompts where the response has the "
-               "higher true utility, ties count one half"),
-        Column("win_rate_rater", "Wins, rater", "share of prompts where the rater prefers it in "
-               "both orders, contradictions count one half"),
-        Column("rater_agreement", "Rater's agreement", "share of prompts with the same answer in "
-               "both orders"),
-        Column("mean_true_utility", "True utility", "mean of the responses"),
-        Column("malformed_share", "Malformed", "share of responses that could not be read"),
+        Measure("win_rate_true", "Wins, true utility", "share of prompts where the response has "
+                "the higher true utility, ties count one half"),
+        Measure("win_rate_rater", "Wins, rater", "share of prompts where the rater prefers it in "
+                "both orders, contradictions count one half"),
+        Measure("rater_agreement", "Rater's agreement", "share of prompts with the same answer in "
+                "both orders"),
+        Measure("mean_true_utility", "True utility", "mean of the responses"),
+        Measure("malformed_share", "Malformed", "share of responses that could not be read"),
     ),
 }  # fmt: skip
+_ALL_MEASURES = [measure for measures in _MEASURES.values() for measure in measures]
 _DIFFERENCES = (
     "label_error_rate", "held_out/loss", "held_out/rewards/margin", ACCURACY, "win_rate_true",
     "win_rate_rater", "mean_true_utility",
@@ -79,13 +74,48 @@ _DIFFERENCES = (
 _BUDGET_PANELS = {ACCURACY: "accuracy, held-out pairs", "held_out/rewards/margin": "margin"}
 _JUDGES = {"win_rate_true": "wins by true utility", "win_rate_rater": "wins by the rater"}
 
+_STRATEGY, _LABELS = Column("Strategy", "strategy", LEFT), Column("Labels", "num_labels")
+_SEEDS, _PAIRS = Column("Seeds", "num_seeds"), Column("Pairs", "num_pairs")
+_SIMILARITY = Column("Mean similarity", "mean_similarity")
+_TRUE_GAP = Column("Mean gap in true utility", "mean_true_gap")
+_CLAIMS = (
+    Column("Claim", attrgetter("claim"), LEFT),
+    Column("Found here", lambda finding: "; ".join(finding.found) or "not measured in this run",
+           LEFT),
+    Column("Verdict", attrgetter("verdict"), LEFT),
+)  # fmt: skip
+_SELECTION = (
+    _STRATEGY, _PAIRS, _SIMILARITY, _TRUE_GAP, Column("Without a label", "num_invalid"),
+)  # fmt: skip
+_EMBEDDINGS = (
+    Column("Embedding", "embedding", LEFT),
+    Column("Metric", "metric", LEFT),
+    *(_STRATEGY, _PAIRS, _SIMILARITY, _TRUE_GAP),
+    Column("Wrong labels", "label_error_rate"),
+    Column("Shared", "overlap"),
+)
+_STABILITY = (
+    *(_STRATEGY, _SEEDS),
+    Column("Last step", "step"),
+    Column("Median at the start", "first_median"),
+    Column("Median at the end", "last_median"),
+    Column("Rank correlation with the start", lambda row: _mean(row, row["rank_correlation"])),
+    Column("Same easy pairs", lambda row: _mean(row, row["easy_overlap"])),
+)
+_SAMPLES = (
+    _STRATEGY,
+    Column("Response", "text", LEFT),
+    Column("True utility", "true_utility"),
+)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RealReport:
-    """All that the report says; every field is JSON-able. An empty sequence: no such part.
+class RealReport(Report):
+    """All that the report says; settings: of a `RealExperiment`. An empty sequence: no such part.
 
     In rows None stands for what a run does not have (a true utility, a rater); it is told as "–".
 
+    num_prompts: of "train", whose responses are labelled, and of "test", held out.
     runs: [{"strategy", "num_labels", "seed", "label_error_rate", "mean_similarity",
       "train": {"loss", "rewards/margin", "rewards/accuracy"}, "held_out": {"loss",
       "rewards/chosen", "rewards/rejected", "rewards/margin", "rewards/accuracy"},
@@ -103,52 +133,41 @@ class RealReport:
       "mean_true_gap", "label_error_rate", "overlap"}]: what is selected by other poolings,
       encoders and metrics, and the share of it that the selecting one selects too.
     samples: [{"prompt", "rows": [{"strategy", "text", "true_utility"}]}].
-    stages: [{"title", "facts": [{"name", "value", "meaning"}]}]: counts of what was read, what was
-      malformed or left out, and what it cost.
+    stages: [{"title", "facts"}]: counts of what was read, what was malformed or left out, and what
+      it cost, as of `reports.markdown.fact`.
     """
 
-    title: str
-    task: str  # a few sentences: prompts, policy, whose preference is the true one
-    labels: str  # a sentence or two: who or what gave the labels
-    opponent: str  # what win rates are against, e.g. "the supervised start"
-    rater: str | None  # a sentence: who rated; None: nobody did
-    confidence: float  # of all intervals, e.g. 0.95
-    claim_num_labels: int  # the number of labels at which the claims are judged
-    runs: Sequence[Mapping[str, Any]]
-    curves: Sequence[Mapping[str, Any]]
-    stability: Sequence[Mapping[str, Any]]
-    selection: Sequence[Mapping[str, Any]]
-    pairs: Sequence[Mapping[str, Any]]
-    embeddings: Sequence[Mapping[str, Any]]
-    samples: Sequence[Mapping[str, Any]]
-    stages: Sequence[Mapping[str, Any]]
-    left_out: Sequence[str]  # parts that this run does not have, and why
-    not_reproduced: Sequence[str]
-    settings: Mapping[str, Any]
-    provenance: Mapping[str, Any]
+    num_prompts: Mapping[str, int]
+    runs: RunRows
+    curves: RunRows
+    stability: RunRows
+    selection: RunRows
+    pairs: RunRows
+    embeddings: RunRows
+    samples: RunRows
+    stages: RunRows
+
+    @property
+    def num_labels(self) -> int:
+        """At which the claims are judged."""
+        return self.settings["num_labels"][-1]
 
 
 def write_real_report(folder: Path, data: RealReport) -> tuple[Path, Path]:
     """Writes report.html and report.md with its figures into `folder`, returns the two paths.
 
     Raises ValueError that names the cell for a number that is not finite, for two rows of the same
-    run, for runs without a partner to compare with, and when no run has `claim_num_labels`.
+    run, and for runs without a partner to compare with.
     """
-    if not any(run["num_labels"] == data.claim_num_labels for run in data.runs):
-        raise ValueError(
-            f"claim_num_labels: no run has {data.claim_num_labels} labels, the runs have "
-            f"{sorted({run['num_labels'] for run in data.runs})}"
-        )
     for name in ("curves", "stability", "selection", "pairs", "embeddings", "samples", "stages"):
-        _refuse_non_finite(name, getattr(data, name))
-    table = _table(seed_means(data.runs, "num_labels", data.confidence))
-    filters = {"cell": unsigned, "signed_cell": _signed_cell, "arrow": _arrow}
-    return write_pages(folder, "real/report", _context(data, table), _figures(data, table), filters)
+        refuse_non_finite(name, getattr(data, name))
+    results = _rows(seed_means(data.runs, "num_labels", data.confidence))
+    return write_pages(folder, "real/report", _context(data, results), _figures(data, results))
 
 
-def _context(data: RealReport, table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _context(data: RealReport, results: RunRows) -> dict[str, Any]:
     """What the page reads."""
-    at = {"num_labels": data.claim_num_labels, "confidence": data.confidence}
+    at = {"num_labels": data.num_labels, "confidence": data.confidence}
     saved = savings(data.runs, data.confidence)
     stability = stability_table(data.stability, data.confidence)
     real = [
@@ -157,59 +176,53 @@ def _context(data: RealReport, table: Sequence[Mapping[str, Any]]) -> dict[str, 
         *saving_findings(saved),
     ]
     contrary = findings(CONTRARY_CLAIMS, data.runs, **at)
-    differences = _differences(data)
+    differences = []
+    if any(run["strategy"] == BASELINE for run in data.runs):
+        differences = _rows(paired_differences(data.runs, "num_labels", data.confidence))
+    compared = used_measures([m for m in _ALL_MEASURES if m.name in _DIFFERENCES], differences)
+    differing = [_STRATEGY, _LABELS, *_columns(compared, _difference)]
     return {
         "data": data,
-        "level": f"{data.confidence:.0%}".replace("%", " %"),
-        "min_seeds": MIN_SEEDS,
-        "holds": HOLDS,
-        "fails": FAILS,
-        "summary": list(verdict(data.runs, data.pairs, real, contrary, **at)),
-        "claims": real,
-        "contrary": contrary,
-        "table": table,
-        "shown": _shown(table, data),
-        "tables": [
-            {"title": title, "columns": used}
-            for title, columns in _TABLES.items()
-            if (used := _used(columns, table))
-        ],
-        "differences": differences,
-        "shown_differences": _shown(differences, data),
-        "difference_columns": _used(
-            [c for columns in _TABLES.values() for c in columns if c.name in _DIFFERENCES],
-            differences,
-        ),
-        "saved": saved,
-        "stability": stability,
+        "teacher": TEACHER,
+        "summary": verdict(data.runs, data.pairs, real, contrary, **at),
+        "claims": table(real, _CLAIMS),
+        "contrary": table(contrary, _CLAIMS),
+        "results": _result_tables(_shown(results, data), results),
+        "differences": table(_shown(differences, data), differing),
+        "all_results": _result_tables(results, results),
+        "all_differences": table(differences, differing),
+        "has_more": len(results) > len(_shown(results, data)),
+        "saved": [f"{strategy}: {row.sentence}" for strategy, row in saved.items()],
+        "selection": table(data.selection, _SELECTION),
+        "embeddings": table(data.embeddings, _EMBEDDINGS),
+        "stability": table(stability, _STABILITY),
+        "samples": [(s["prompt"], table(s["rows"], _SAMPLES)) for s in data.samples],
     }
 
 
-def _figures(data: RealReport, table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _figures(data: RealReport, results: RunRows) -> dict[str, Any]:
     """Name -> figure, None where the run does not have its numbers."""
-    rows = [*table, *data.pairs, *data.stability]
+    rows = [*results, *data.pairs, *data.stability]
     strategies = list(dict.fromkeys(row["strategy"] for row in rows))
-    panels = _measured(_BUDGET_PANELS, table)
-    judged = _shown(table, data)
+    panels = _measured(_BUDGET_PANELS, results)
+    judged = _shown(results, data)
     judges = _measured(_JUDGES, judged)
-    drawing = preference_figures
     return {
-        "budget": drawing.budget_figure(table, strategies, panels) if panels else None,
-        "wins": drawing.win_figure(judged, strategies, judges) if judges else None,
-        "ambiguity": drawing.ambiguity_figure(data.pairs, strategies, data.confidence),
-        "training": drawing.training_figure(data.curves, strategies, data.claim_num_labels),
+        "budget": figures.budget_figure(results, strategies, panels) if panels else None,
+        "wins": figures.win_figure(judged, strategies, judges) if judges else None,
+        "ambiguity": figures.ambiguity_figure(data.pairs, strategies, data.confidence),
+        "training": figures.training_figure(data.curves, strategies, data.num_labels),
         "stability": (
-            drawing.stability_figure(data.stability, strategies) if data.stability else None
+            figures.stability_figure(data.stability, strategies) if data.stability else None
         ),
     }
 
 
-def _table(means: Mapping[tuple[str, int, str], SeedMean]) -> list[dict[str, Any]]:
+def _rows(means: Mapping[tuple[str, int, str], SeedMean]) -> list[dict[str, Any]]:
     """A row for each strategy and number of labels: {"strategy", "num_labels", "num_seeds",
     "cells": {metric: SeedMean or None}}, strategies in the order of their first run.
     """
     strategies = list(dict.fromkeys(cell.strategy for cell in means))
-    names = [column.name for columns in _TABLES.values() for column in columns]
     places = sorted(
         {(cell.strategy, cell.place) for cell in means},
         key=lambda place: (strategies.index(place[0]), place[1]),
@@ -219,51 +232,47 @@ def _table(means: Mapping[tuple[str, int, str], SeedMean]) -> list[dict[str, Any
             "strategy": strategy,
             "num_labels": place,
             "num_seeds": max(v.num_seeds for c, v in means.items() if c[:2] == (strategy, place)),
-            "cells": {name: means.get((strategy, place, name)) for name in names},
+            "cells": {m.name: means.get((strategy, place, m.name)) for m in _ALL_MEASURES},
         }
         for strategy, place in places
     ]
 
 
-def _differences(data: RealReport) -> list[dict[str, Any]]:
-    """Rows as in `_table`, of differences from random; empty without random."""
-    if not any(run["strategy"] == BASELINE for run in data.runs):
-        return []
-    return _table(paired_differences(data.runs, "num_labels", data.confidence))
+def _shown(rows: RunRows, data: RealReport) -> list[Mapping[str, Any]]:
+    return [row for row in rows if row["num_labels"] == data.num_labels]
 
 
-def _shown(table: Sequence[Mapping[str, Any]], data: RealReport) -> list[Mapping[str, Any]]:
-    return [row for row in table if row["num_labels"] == data.claim_num_labels]
+def _result_tables(
+    rows: RunRows, everything: RunRows
+) -> list[tuple[str, Markup, Sequence[Measure]]]:
+    """Title, table and measures of each group that has any in `everything`."""
+    used = {title: used_measures(measures, everything) for title, measures in _MEASURES.items()}
+    return [
+        (title, table(rows, [_STRATEGY, _LABELS, _SEEDS, *_columns(measures, _mean)]), measures)
+        for title, measures in used.items() if measures
+    ]  # fmt: skip
 
 
-def _used(columns: Sequence[Column], table: Sequence[Mapping[str, Any]]) -> list[Column]:
-    """Columns with a number in at least one row."""
-    names = _measured({column.name: "" for column in columns}, table)
-    return [column for column in columns if column.name in names]
+def _columns(
+    measures: Iterable[Measure], tell: Callable[[Mapping[str, Any], SeedMean | None], Markup]
+) -> list[Column]:
+    return [
+        Column(measure.heading, lambda row, name=measure.name: tell(row, row["cells"][name]))
+        for measure in measures
+    ]
 
 
-def _measured(titles: Mapping[str, str], table: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def _mean(row: Mapping[str, Any], value: SeedMean | None) -> Markup:
+    """With its number of seeds where others of the row have more."""
+    if value is None or value.num_seeds == row["num_seeds"]:
+        return format_interval(value)
+    return Markup(f"{format_interval(value)} (seeds: {value.num_seeds})")
+
+
+def _difference(row: Mapping[str, Any], value: SeedMean | None) -> Markup:
+    return Markup(format_interval(value, signed=True) + arrow(value))
+
+
+def _measured(titles: Mapping[str, str], rows: RunRows) -> dict[str, str]:
     """Those of `titles`, by name of the metric, that some row has."""
-    return {n: title for n, title in titles.items() if any(row["cells"][n] for row in table)}
-
-
-def _refuse_non_finite(where: str, value: Any) -> None:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            _refuse_non_finite(f"{where}, {key}", inner)
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        for place, inner in enumerate(value):
-            _refuse_non_finite(f"{where}[{place}]", inner)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{where}: {value} is not finite")
-
-
-def _signed_cell(difference: SeedMean) -> str:
-    return signed(difference) if difference.low is not None else f"{difference.mean:+.3f}"
-
-
-def _arrow(difference: SeedMean | None) -> str:
-    """Which way an interval leaves out 0."""
-    if difference is None or difference.low is None:
-        return ""
-    return " ↑" if difference.low > 0 else " ↓" if difference.high < 0 else ""
+    return {n: title for n, title in titles.items() if any(row["cells"][n] for row in rows)}

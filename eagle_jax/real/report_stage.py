@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,18 +9,15 @@ from typing import Any
 import numpy as np
 
 from eagle_jax.base.metrics import read_metrics
-from eagle_jax.base.provenance import provenance
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.real.labels import summarize_pairs
 from eagle_jax.real.report import RealReport, write_real_report
-from eagle_jax.real.settings import TEACHER, RealExperiment
+from eagle_jax.real.settings import RealExperiment
 from eagle_jax.real.task import Task
 from eagle_jax.real.training.runs import RunPlan, Start, stability_rows
+from eagle_jax.reports.markdown import fact
+from eagle_jax.reports.pages import shared_fields
 
-NOT_REPRODUCED = (
-    "The paper's scale: its policies are phi-1.5, pythia-2.8b and llama-2-7b.",
-    "Human annotators, and GPT-4 as the judge of win rates: nobody was asked.",
-)
 _CURVES = ("loss", "rewards/margin", "rewards/accuracy")
 
 
@@ -41,14 +36,9 @@ def make_real_report(
     }
     largest = [plan for plan in plans if plan.num_labels == experiment.num_labels[-1]]
     data = RealReport(
-        title=experiment.title,
-        task=_task(experiment, task),
-        labels=_labels(experiment),
-        opponent="the policy before any label" if experiment.supervised is None
-        else "the supervised start",
-        rater=_rater(experiment),
+        **shared_fields(experiment),
         confidence=experiment.evaluation.confidence,
-        claim_num_labels=experiment.num_labels[-1],
+        num_prompts={part: len(prompts) for part, prompts in task.prompts.items()},
         runs=[own[plan.stage_name].read_json("run.json") for plan in plans],
         curves=[_curve(plan, history[plan.stage_name]) for plan in largest],
         stability=[
@@ -68,67 +58,8 @@ def make_real_report(
         embeddings=_encoders(experiment, stages),
         samples=_samples(experiment, task, own, largest, start),
         stages=_facts(task, experiment.seeds, stages),
-        left_out=list(_left_out(experiment, task)),
-        not_reproduced=NOT_REPRODUCED,
-        settings=json.loads(json.dumps(dataclasses.asdict(experiment))),
-        provenance=provenance(),
     )  # fmt: skip
     return write_real_report(folder, data)
-
-
-def _task(experiment: RealExperiment, task: Task) -> str:
-    counts = (
-        f"{len(task.prompts['train'])} prompts to label responses of, "
-        f"{len(task.prompts['test'])} held out"
-    )
-    if experiment.minilens is not None:
-        told = (
-            "A user of MiniLens, told by a profile, asks for a film. The true preference is the "
-            "world's own affinity of the film for the user"
-        )
-    else:
-        told = (
-            f"Prompts and responses of {', '.join(Path(p).name for p in experiment.files.paths)}. "
-            "The true preference is what their labels or scores say"
-        )
-    scope = {
-        "within": "a pair of the responses to each prompt",
-        "across": "the prompts, each with one pair of responses",
-    }[experiment.selection.scope]
-    return (
-        f"{told}; {counts}. Strategies select {scope}, by the embedding "
-        f"{experiment.selection.embedding!r}. The policy is {experiment.models.policy}."
-    )
-
-
-def _labels(experiment: RealExperiment) -> str:
-    return {
-        "data": "The data's own labels or scores are the labels.",
-        "simulated": "A simulated annotator: prefers the better response with probability "
-        f"sigmoid(gap in true utility / {experiment.labels.temperature:g}), so that errors grow "
-        "as pairs become ambiguous.",
-        "rater": "A rater labels, asked in both orders; pairs on which it contradicts itself get "
-        "no label.",
-    }[experiment.labels.source]
-
-
-def _rater(experiment: RealExperiment) -> str | None:
-    if experiment.rater is None:
-        return None
-    if experiment.rater.model == TEACHER:
-        return (
-            "The grammar's teacher: it reads the user's profile and both films and counts the "
-            "values that the profile names; it knows nothing of the true utility. No people, no "
-            "language model."
-        )
-    return f"The language model {experiment.rater.model}. No people were asked."
-
-
-def _left_out(experiment: RealExperiment, task: Task):
-    if not task.has_utility:
-        yield "True utility of what policies write: only a synthetic world knows it."
-    if experiment.rater is None:
-        yield "Win rates by a rater: config.rater is None."
 
 
 def _curve(plan: RunPlan, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -199,17 +130,13 @@ def _facts(
     if task.facts:
         groups.append({"title": "What was read", "facts": task.facts})
     if written := stages["responses"].read_json("facts.json"):
-        facts = [
-            {"name": name, "value": count, "meaning": "of the responses that were generated"}
-            for name, count in written.items()
-        ]
+        meaning = "of the responses that were generated"
+        facts = [fact(name, count, meaning) for name, count in written.items()]
         groups.append({"title": "Responses", "facts": facts})
     if rated := stages[f"pairs_{seeds[0]}"].read_json("facts.json"):
         groups.append({"title": f"The rater's labels, seed {seeds[0]}", "facts": rated})
     if "supervised" in stages:
-        facts = [
-            {"name": name, "value": value, "meaning": "prompts with a completion"}
-            for name, value in stages["supervised"].read_json("facts.json").items()
-        ]
+        counts = stages["supervised"].read_json("facts.json").items()
+        facts = [fact(name, value, "prompts with a completion") for name, value in counts]
         groups.append({"title": "Supervised start", "facts": facts})
     return groups

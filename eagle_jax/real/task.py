@@ -26,6 +26,7 @@ from eagle_jax.data.prompts import Prompt
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
 from eagle_jax.language_model.generation import Generation, TextGenerator
 from eagle_jax.real.settings import GenerationSettings, MiniLensRequests, PreferenceFiles
+from eagle_jax.reports.markdown import fact
 
 PARTS = ("train", "test")
 _NUM_BAD_ROWS_TOLD = 20
@@ -97,19 +98,19 @@ def files_task(
             by_prompt.setdefault(prompt, []).append(own)
         reasons = Counter(row.reason.partition(":")[0] for row in report.bad_rows)
         facts += [
-            _fact(f"{report.file}: rows", report.num_rows, "without blank lines"),
-            _fact(f"{report.file}: prompts", report.num_examples, "with responses to choose from"),
+            fact(f"{report.file}: rows", report.num_rows, "without blank lines"),
+            fact(f"{report.file}: prompts", report.num_examples, "with responses to choose from"),
             *(
-                _fact(f"{report.file}: left out", count, reason)
+                fact(f"{report.file}: left out", count, reason)
                 for reason, count in sorted(reasons.items())
             ),
             *(
-                _fact(f"{report.file}: bad row", str(row), "one of the first")
+                fact(f"{report.file}: bad row", str(row), "one of the first")
                 for row in report.bad_rows[:_NUM_BAD_ROWS_TOLD]
             ),
         ]
     cut = f"prompts with more than {max_prompt_tokens} tokens, which lose their beginning"
-    facts.append(_fact("shortened prompts", num_cut, cut))
+    facts.append(fact("shortened prompts", num_cut, cut))
     rng = np.random.default_rng(derive_seed(seed, 0))
     order = rng.permutation(len(by_prompt))[: settings.max_prompts]
     num_test = max(1, round(settings.test_fraction * len(order)))
@@ -246,8 +247,3 @@ def _read_example(row: dict[str, Any]) -> PreferenceExample:
         for name in ("responses", "scores", "label")
     }
     return PreferenceExample(**{**row, **tuples})
-
-
-def _fact(name: str, value: Any, meaning: str) -> dict[str, Any]:
-    return {"name": name, "value": value, "meaning": meaning}
-

@@ -1,6 +1,6 @@
 """REAL's claims (arXiv 2409.17169), and contrary ones, each beside what was found.
 
-Other numbers give other verdicts. Rows are those of `real.report.RealReport`.
+Other numbers give other verdicts. RunRows are those of `RealReport`.
 """
 
 from __future__ import annotations
@@ -13,25 +13,23 @@ import numpy as np
 from eagle_jax.real.evaluation.table import (
     BASELINE,
     LabelsSaved,
+    RunRows,
     SeedMean,
     labels_saved,
     paired_differences,
     seed_means,
 )
-from eagle_jax.reports.markdown import share
+from eagle_jax.reports.markdown import format_interval, share
+from eagle_jax.reports.verdicts import FAILS, HOLDS, MIN_SEEDS, UNDECIDED, side
 
-HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not decided here"
 EASY, HARD, CENTROID = "easy", "hard", "centroid"
 SMALL_GAP, LARGE_GAP = "implicit_reward_gap_small", "implicit_reward_gap_large"
 ACCURACY = "held_out/rewards/accuracy"
 # Rank correlation with the start from which similarities count as stable: our threshold. REAL shows
 # distributions and names none.
 STABLE_CORRELATION = 0.9
-# Two win rates over a few prompts are often equal by chance: an interval without width.
-MIN_SEEDS = 3
 PAPER_SHARE_SAVED = 0.65  # REAL's "up to"
 
-Rows = Sequence[Mapping[str, Any]]
 
 
 class Claim(NamedTuple):
@@ -40,7 +38,7 @@ class Claim(NamedTuple):
     short: what the claim is about, in a word or two.
     """
 
-    told: str
+    sentence: str
     short: str
     metric: str
     direction: int
@@ -72,23 +70,23 @@ _OUTCOMES = (
 )
 REAL_CLAIMS = (
     *(
-        Claim(f"{strategy}: {told}", short, metric, direction, strategy, (BASELINE, HARD))
-        for told, short, metric, direction in (
+        Claim(f"{strategy}: {outcome}", short, metric, direction, strategy, (BASELINE, HARD))
+        for outcome, short, metric, direction in (
             *_OUTCOMES,
             ("fewer wrong labels", "wrong labels", "label_error_rate", -1),
         )
         for strategy in (EASY, CENTROID)
     ),
     *(
-        Claim(f"{CENTROID} is best of all: {told}", f"best of all in {short}", metric, direction,
+        Claim(f"{CENTROID} is best of all: {outcome}", f"best of all in {short}", metric, direction,
               CENTROID, (BASELINE, HARD, EASY))
-        for told, short, metric, direction in _WINS
+        for outcome, short, metric, direction in _WINS
     ),
 )  # fmt: skip
 CONTRARY_CLAIMS = tuple(
-    Claim(f"{SMALL_GAP}: {told}", short, metric, direction, SMALL_GAP,
+    Claim(f"{SMALL_GAP}: {outcome}", short, metric, direction, SMALL_GAP,
           (BASELINE, LARGE_GAP, EASY))
-    for told, short, metric, direction in (
+    for outcome, short, metric, direction in (
         ("better accuracy on held-out pairs", "accuracy", ACCURACY, 1),
         *_OUTCOMES,
     )
@@ -100,27 +98,22 @@ def judge(differences: Sequence[SeedMean | None], direction: int) -> str:
 
     None (not measured) and a difference over fewer than `MIN_SEEDS` decide nothing.
     """
-    sides = [_side(difference) * direction for difference in differences]
+    sides = [
+        direction * side(None if d is None or d.num_seeds < MIN_SEEDS else d) for d in differences
+    ]
     if -1 in sides:
         return FAILS
     return HOLDS if sides and set(sides) == {1} else UNDECIDED
 
 
-def _side(difference: SeedMean | None) -> int:
-    """1: the interval lies above 0; -1: below; 0: it does not leave it out, or decides nothing."""
-    if difference is None or difference.num_seeds < MIN_SEEDS:
-        return 0
-    return int(difference.low > 0) - int(difference.high < 0)
-
-
 def findings(
-    claims: Sequence[Claim], runs: Rows, num_labels: int, confidence: float
+    claims: Sequence[Claim], runs: RunRows, num_labels: int, confidence: float
 ) -> list[Finding]:
     """Each claim beside the differences that were measured, at one number of labels."""
     return [_finding(claim, runs, num_labels, confidence) for claim in claims]
 
 
-def _finding(claim: Claim, runs: Rows, num_labels: int, confidence: float) -> Finding:
+def _finding(claim: Claim, runs: RunRows, num_labels: int, confidence: float) -> Finding:
     differences = {
         other: difference(runs, claim.metric, claim.better, other, num_labels, confidence)
         for other in claim.worse
@@ -132,11 +125,11 @@ def _finding(claim: Claim, runs: Rows, num_labels: int, confidence: float) -> Fi
     if not any(differences.values()):
         found = []
     outcome = judge(list(differences.values()), claim.direction)
-    return Finding(claim.told, claim.better, claim.short, found, outcome)
+    return Finding(claim.sentence, claim.better, claim.short, found, outcome)
 
 
 def difference(
-    runs: Rows, metric: str, strategy: str, other: str, num_labels: int, confidence: float
+    runs: RunRows, metric: str, strategy: str, other: str, num_labels: int, confidence: float
 ) -> SeedMean | None:
     """Mean over seeds of strategy - other; None where one of both was not run or not measured."""
     own = [
@@ -151,20 +144,19 @@ def difference(
 
 def signed(value: SeedMean) -> str:
     """A difference with its interval, or the reason why it has none."""
-    if value.low is None:
-        return f"{value.mean:+.3f} (one seed, no interval)"
-    return f"{value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}]"
+    interval = format_interval(value, signed=True)
+    return f"{interval} (one seed, no interval)" if value.low is None else str(interval)
 
 
 class Saving(NamedTuple):
     """Differences are from random: of the share saved, of the accuracy at its largest budget."""
 
-    told: str
+    sentence: str
     share_difference: SeedMean | None
     accuracy_difference: SeedMean | None
 
 
-def savings(runs: Rows, confidence: float) -> dict[str, Saving]:
+def savings(runs: RunRows, confidence: float) -> dict[str, Saving]:
     """Labels saved by each strategy; empty without random or with fewer than two budgets.
 
     The control is random itself, whose own curve can reach its last value early by chance. A seed
@@ -184,7 +176,7 @@ def savings(runs: Rows, confidence: float) -> dict[str, Saving]:
     beyond = paired_differences(rows, "num_labels", confidence)
     return {
         strategy: Saving(
-            _told(what, largest),
+            _labels_needed(what, largest),
             beyond.get((strategy, largest, "share")),
             difference(runs, ACCURACY, strategy, BASELINE, largest, confidence),
         )
@@ -192,7 +184,7 @@ def savings(runs: Rows, confidence: float) -> dict[str, Saving]:
     }
 
 
-def _told(saved: LabelsSaved, largest: int) -> str:
+def _labels_needed(saved: LabelsSaved, largest: int) -> str:
     reached = sum(value is not None for value in saved.by_seed.values())
     if saved.num_needed is None:
         needed = f"not reached with {largest} labels"
@@ -216,11 +208,11 @@ def saving_findings(saved: Mapping[str, Saving]) -> list[Finding]:
         if strategy not in saved:
             rows.append(Finding(*claim, [], UNDECIDED))
             continue
-        told, more_saved, more_accurate = saved[strategy]
+        sentence, more_saved, more_accurate = saved[strategy]
         differences = {"share saved": more_saved, "accuracy at the end": more_accurate}
         found = [
-            f"{strategy}: {told}",
-            f"{BASELINE}, as control: {saved[BASELINE].told}",
+            f"{strategy}: {sentence}",
+            f"{BASELINE}, as control: {saved[BASELINE].sentence}",
             *(
                 f"{name}, {strategy} − {BASELINE}: {signed(d)}"
                 for name, d in differences.items()
@@ -232,7 +224,7 @@ def saving_findings(saved: Mapping[str, Saving]) -> list[Finding]:
     return rows
 
 
-def stability_table(stability: Rows, confidence: float) -> list[dict[str, Any]]:
+def stability_table(stability: RunRows, confidence: float) -> list[dict[str, Any]]:
     """What became of the similarities by the last checkpoint of each seed."""
     rows = []
     for strategy in dict.fromkeys(row["strategy"] for row in stability):
@@ -264,8 +256,8 @@ def stability_finding(table: Sequence[Mapping[str, Any]]) -> Finding:
     if not table:
         return Finding(*claim, [], UNDECIDED)
     found = [
-        f"{row['strategy']}, step {row['step']}: {unsigned(row['rank_correlation'])}, median "
-        f"similarity {row['first_median']:.3f} → {row['last_median']:.3f}"
+        f"{row['strategy']}, step {row['step']}: {format_interval(row['rank_correlation'])}, "
+        f"median similarity {row['first_median']:.3f} → {row['last_median']:.3f}"
         for row in table
     ]
     above = [
@@ -277,10 +269,3 @@ def stability_finding(table: Sequence[Mapping[str, Any]]) -> Finding:
         for c in (row["rank_correlation"] for row in table)
     ]
     return Finding(*claim, found, judge(above, 1))
-
-
-def unsigned(value: SeedMean) -> str:
-    """A mean with its interval, if it has one."""
-    if value.low is None:
-        return f"{value.mean:.3f}"
-    return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"

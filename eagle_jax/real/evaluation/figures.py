@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from eagle_jax.real.evaluation.claims import STABLE_CORRELATION
+from eagle_jax.real.evaluation.table import RunRows
 from eagle_jax.real.evaluation.verdict import judged_pairs, similarity_bins
 from eagle_jax.reports.figures import COLORS, MARKERS, STYLE, curves_figure, new_figure
 
@@ -21,10 +22,9 @@ _PAIRS_PER_BIN = 100  # fewer say little about a share
 _MAX_BINS = 8
 _MAX_POINTS = 200  # of a training curve: more only fill the page
 
-Rows = Sequence[Mapping[str, Any]]
 
 
-def budget_figure(table: Rows, strategies: Sequence[str], titles: Mapping[str, str]) -> Figure:
+def budget_figure(table: RunRows, strategies: Sequence[str], titles: Mapping[str, str]) -> Figure:
     """Mean and interval against the number of labels, a panel for each column of `titles`."""
     budgets = sorted({row["num_labels"] for row in table})
     with matplotlib.rc_context(STYLE):
@@ -64,7 +64,7 @@ def _interval_line(draw, at: float, cell: Any, kind: int, width: float) -> None:
         draw(at, cell.low, cell.high, color=COLORS[kind % 7], lw=width)
 
 
-def ambiguity_figure(pairs: Rows, strategies: Sequence[str], confidence: float) -> Figure | None:
+def ambiguity_figure(pairs: RunRows, strategies: Sequence[str], confidence: float) -> Figure | None:
     """Label errors, and the true gap, against similarity; None without a bin of enough pairs."""
     binned = {}
     for strategy in strategies:
@@ -96,7 +96,7 @@ def ambiguity_figure(pairs: Rows, strategies: Sequence[str], confidence: float) 
         return figure
 
 
-def training_figure(curves: Rows, strategies: Sequence[str], num_labels: int) -> Figure | None:
+def training_figure(curves: RunRows, strategies: Sequence[str], num_labels: int) -> Figure | None:
     """Means over seeds of the training metrics at one number of labels, a line for a strategy."""
     rows = []
     for strategy in strategies:
@@ -108,7 +108,7 @@ def training_figure(curves: Rows, strategies: Sequence[str], num_labels: int) ->
     return curves_figure(rows) if rows else None
 
 
-def _mean_curve(curves: Rows, name: str, common: Set[int]) -> dict[str, list[float]]:
+def _mean_curve(curves: RunRows, name: str, common: Set[int]) -> dict[str, list[float]]:
     """Mean of a metric over the seeds, at the steps that all have, smoothed to few points."""
     values = np.array(
         [
@@ -124,7 +124,7 @@ def _mean_curve(curves: Rows, name: str, common: Set[int]) -> dict[str, list[flo
     }
 
 
-def stability_figure(stability: Rows, strategies: Sequence[str]) -> Figure:
+def stability_figure(stability: RunRows, strategies: Sequence[str]) -> Figure:
     """Similarities at each checkpoint (bands), and their rank correlation with the start."""
     shown = [s for s in strategies if any(row["strategy"] == s for row in stability)]
     columns = min(3, len(shown) + 1)
@@ -157,7 +157,7 @@ def stability_figure(stability: Rows, strategies: Sequence[str]) -> Figure:
         return figure
 
 
-def _over_seeds(stability: Rows, strategy: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _over_seeds(stability: RunRows, strategy: str, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps that all seeds have, and the mean over seeds of `name` at each."""
     own = [row for row in stability if row["strategy"] == strategy]
     by_seed = [{r["step"] for r in own if r["seed"] == seed} for seed in {r["seed"] for r in own}]
@@ -166,7 +166,7 @@ def _over_seeds(stability: Rows, strategy: str, name: str) -> tuple[np.ndarray, 
     return np.array(steps), np.array(means)
 
 
-def _limits(stability: Rows) -> tuple[float, float]:
+def _limits(stability: RunRows) -> tuple[float, float]:
     """The same range for all panels, with some air."""
     low = min(row["quantiles"][0] for row in stability)
     high = max(row["quantiles"][4] for row in stability)
@@ -174,7 +174,7 @@ def _limits(stability: Rows) -> tuple[float, float]:
     return low - air, high + air
 
 
-def win_figure(table: Rows, strategies: Sequence[str], titles: Mapping[str, str]) -> Figure:
+def win_figure(table: RunRows, strategies: Sequence[str], titles: Mapping[str, str]) -> Figure:
     """Win rates and intervals, a panel for each judge (column -> title), a line for each row."""
     with matplotlib.rc_context(STYLE):
         figure, axes = new_figure(1, len(titles), width=7.4, height=1.0 + 0.3 * len(table))

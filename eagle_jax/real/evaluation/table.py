@@ -22,6 +22,7 @@ from eagle_jax.reports.statistics import t_interval
 BASELINE = "random"  # the strategy that the others are compared with
 
 Row = Mapping[str, Any]
+RunRows = Sequence[Row]
 Axis = Literal["num_labels", "step"]
 
 
@@ -56,7 +57,7 @@ class LabelsSaved:
     by_seed: Mapping[int, float | None]
 
 
-def seed_means(rows: Sequence[Row], axis: Axis, confidence: float) -> dict[Cell, SeedMean]:
+def seed_means(rows: RunRows, axis: Axis, confidence: float) -> dict[Cell, SeedMean]:
     """Mean over seeds of every metric of every strategy at every place, with Student's interval.
 
     A metric that some seeds do not have (None) is the mean of the others: see num_seeds. Raises
@@ -70,7 +71,7 @@ def seed_means(rows: Sequence[Row], axis: Axis, confidence: float) -> dict[Cell,
 
 
 def paired_differences(
-    rows: Sequence[Row], axis: Axis, confidence: float, baseline: str = BASELINE
+    rows: RunRows, axis: Axis, confidence: float, baseline: str = BASELINE
 ) -> dict[Cell, SeedMean]:
     """Mean over seeds of (strategy - baseline) at the same place and seed, with its interval.
 
@@ -117,7 +118,7 @@ def labels_to_reach(
     return float(np.interp(target, values[around], budgets[around]))
 
 
-def labels_saved(runs: Sequence[Row], metric: str) -> dict[str, LabelsSaved]:
+def labels_saved(runs: RunRows, metric: str) -> dict[str, LabelsSaved]:
     """Strategy -> what it needs for the value of `metric` that `random` has at its largest budget.
 
     The share saved is 1 - needed / that budget (REAL's "up to 65 %"). Random's own row is the
@@ -157,7 +158,7 @@ def _share(num_needed: float | None, largest: int) -> float | None:
     return None if num_needed is None else 1.0 - num_needed / largest
 
 
-def _by_cell(rows: Sequence[Row], axis: Axis) -> dict[Cell, dict[int, float]]:
+def _by_cell(rows: RunRows, axis: Axis) -> dict[Cell, dict[int, float]]:
     """Cell -> seed -> value."""
     values: dict[Cell, dict[int, float]] = defaultdict(dict)
     for row in rows:

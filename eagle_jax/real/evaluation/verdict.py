@@ -1,6 +1,6 @@
 """What a study of preference pairs says in short, in sentences made from its rows.
 
-Other numbers give other sentences. Rows are those of `real.report.RealReport`.
+Other numbers give other sentences. RunRows are those of `RealReport`.
 """
 
 from __future__ import annotations
@@ -11,29 +11,22 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from eagle_jax.real.evaluation.claims import (
-    ACCURACY,
-    FAILS,
-    HOLDS,
-    MIN_SEEDS,
-    UNDECIDED,
-    Finding,
-    Rows,
-)
-from eagle_jax.real.evaluation.table import BASELINE, seed_means
+from eagle_jax.real.evaluation.claims import ACCURACY, Finding
+from eagle_jax.real.evaluation.table import BASELINE, RunRows, seed_means
 from eagle_jax.reports.markdown import share
 from eagle_jax.reports.statistics import Interval, t_interval
+from eagle_jax.reports.verdicts import FAILS, HOLDS, MIN_SEEDS, UNDECIDED
 
 _MIN_PAIRS = 200  # of random's, to compare the most with the least similar quarter
 
 
 def verdict(
-    runs: Rows, pairs: Rows, real: Sequence[Finding], contrary: Sequence[Finding], *,
+    runs: RunRows, pairs: RunRows, real: Sequence[Finding], contrary: Sequence[Finding], *,
     num_labels: int, confidence: float,
 ) -> Iterator[str]:
     """What the numbers say: extent, claims, order of the strategies, wrong labels.
 
-    real, contrary: what `preference_claims` found, REAL's claims and those against them.
+    real, contrary: what `claims` found, REAL's claims and those against them.
     """
     means = {
         (cell.strategy, cell.metric): value
@@ -54,7 +47,7 @@ def verdict(
     yield from _tallies("the contrary paper", contrary)
 
 
-def _extent(runs: Rows, num_labels: int) -> str:
+def _extent(runs: RunRows, num_labels: int) -> str:
     strategies, budgets, seeds = (
         sorted({run[name] for run in runs}) for name in ("strategy", "num_labels", "seed")
     )
@@ -105,7 +98,7 @@ def _own_pairs(means: Mapping[tuple[str, str], Any]) -> Iterator[str]:
 
 
 def _wrong_labels(
-    means: Mapping[tuple[str, str], Any], pairs: Rows, confidence: float
+    means: Mapping[tuple[str, str], Any], pairs: RunRows, confidence: float
 ) -> Iterator[str]:
     """Does similarity tell which labels are wrong? By random's pairs, which show all pairs."""
     if _order(means, "label_error_rate"):
@@ -131,12 +124,12 @@ def _interval(value: Interval) -> str:
     return f"{share(value.mean)} [{share(value.low)}, {share(value.high)}]"
 
 
-def judged_pairs(pairs: Rows, strategy: str) -> Rows:
+def judged_pairs(pairs: RunRows, strategy: str) -> RunRows:
     """The strategy's pairs of which it is known whether the label is wrong."""
     return [p for p in pairs if p["strategy"] == strategy and p["is_error"] is not None]
 
 
-def similarity_bins(pairs: Rows, num_bins: int, confidence: float) -> list[dict[str, Any]]:
+def similarity_bins(pairs: RunRows, num_bins: int, confidence: float) -> list[dict[str, Any]]:
     """Pairs in order of similarity, in parts of equal size: mean similarity, wrong labels, gaps.
 
     "error": share of wrong labels with Wilson's interval, "gap": mean gap in true utility with

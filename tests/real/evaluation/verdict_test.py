@@ -6,10 +6,7 @@ import pytest
 
 from eagle_jax.real.evaluation.claims import (
     CONTRARY_CLAIMS,
-    FAILS,
-    HOLDS,
     REAL_CLAIMS,
-    UNDECIDED,
     findings,
     saving_findings,
     savings,
@@ -17,6 +14,7 @@ from eagle_jax.real.evaluation.claims import (
     stability_table,
 )
 from eagle_jax.real.evaluation.verdict import judged_pairs, similarity_bins, verdict
+from eagle_jax.reports.verdicts import FAILS, HOLDS, UNDECIDED
 
 _LEVELS = {"random": 0.5, "hard": 0.4, "easy": 0.7, "centroid": 0.7}
 
@@ -110,18 +108,18 @@ def _rising(accuracies, seeds=3):
 
 def test_labels_saved_beyond_what_random_saves_by_chance():
     saved = savings(_rising({"random": (0.5, 0.6), "easy": (0.6, 0.7)}), 0.95)
-    assert saved["easy"].told == "100 of 200 labels, 50 % saved; reached on 3 of 3 seeds"
-    assert saved["random"].told == "200 of 200 labels, 0 % saved; reached on 3 of 3 seeds"
+    assert saved["easy"].sentence == "100 of 200 labels, 50 % saved; reached on 3 of 3 seeds"
+    assert saved["random"].sentence == "200 of 200 labels, 0 % saved; reached on 3 of 3 seeds"
     easy, centroid = saving_findings(saved)
     assert easy.verdict == HOLDS
     assert "share saved, easy − random: +0.500 [+0.500, +0.500]" in easy.found
     assert centroid.found == [] and centroid.verdict == UNDECIDED
     # Random itself is at its last value with 100 labels: nobody saves more than it.
     flat = savings(_rising({"random": (0.6, 0.6), "easy": (0.6, 0.7)}), 0.95)
-    assert flat["random"].told.startswith("100 of 200 labels, 50 % saved")
+    assert flat["random"].sentence.startswith("100 of 200 labels, 50 % saved")
     assert saving_findings(flat)[0].verdict == UNDECIDED
     behind = savings(_rising({"random": (0.5, 0.6), "easy": (0.4, 0.5)}), 0.95)
-    assert behind["easy"].told == "not reached with 200 labels; reached on 0 of 3 seeds"
+    assert behind["easy"].sentence == "not reached with 200 labels; reached on 0 of 3 seeds"
     assert saving_findings(behind)[0].verdict == FAILS
     assert savings(_runs(_LEVELS), 0.95) == {}  # one number of labels
 
