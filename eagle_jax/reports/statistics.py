@@ -38,6 +38,10 @@ class Interval:
     num_values: int
     num_clusters: int
 
+    def as_cell(self) -> dict[str, float]:
+        """As the rows of tables hold it in JSON."""
+        return {"mean": self.mean, "low": self.low, "high": self.high}
+
 
 def bootstrap_interval(
     values: Sequence[float], settings: BootstrapSettings, *,

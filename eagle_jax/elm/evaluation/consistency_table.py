@@ -24,7 +24,6 @@ from eagle_jax.elm.evaluation.consistency import (
 )
 from eagle_jax.reports.statistics import (
     BootstrapSettings,
-    Interval,
     bootstrap_interval,
     paired_difference,
     separated,
@@ -70,7 +69,7 @@ def summarize_consistency(
             clusters = [record.entities[0] for record in own]
             reasons = Counter(record.malformed for record in own if record.malformed is not None)
             cells = {
-                measure: _cell(bootstrap_interval(values, settings, clusters=clusters))
+                measure: bootstrap_interval(values, settings, clusters=clusters).as_cell()
                 for measure, values in _columns(own, f"{group}, {system}").items()
             }
             rows.append(
@@ -122,9 +121,9 @@ def compare_consistency(
                         "system": names[0],
                         "baseline": names[1],
                         "measure": measure,
-                        "system_mean": _cell(ours),
-                        "baseline_mean": _cell(theirs),
-                        "difference": _cell(difference),
+                        "system_mean": ours.as_cell(),
+                        "baseline_mean": theirs.as_cell(),
+                        "difference": difference.as_cell(),
                         "separated": separated(ours, theirs),
                     }
                 )
@@ -197,16 +196,14 @@ def consistency_curve(
             "num_outputs": len(own),
             "num_malformed": sum(not is_readable(text) for text in own),
             "cells": {
-                name: _cell(bootstrap_interval(values[index], settings, clusters=clusters))
+                name: bootstrap_interval(
+                    values[index], settings, clusters=clusters
+                ).as_cell()
                 for name, values in scores.items()
             },
         }
         for index, (position, own) in enumerate(zip(positions, texts, strict=True))
     ]
-
-
-def _cell(interval: Interval) -> dict[str, float]:
-    return {"mean": interval.mean, "low": interval.low, "high": interval.high}
 
 
 def _embed_path(embed: EmbedFn, texts: Sequence[Sequence[str | None]], width: int) -> np.ndarray:

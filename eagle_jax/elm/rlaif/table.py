@@ -44,8 +44,7 @@ def compare_to_start(
         over_seeds = None
         if len(seeds) > 1:
             means = [row["difference"]["mean"] for row in by_seed]
-            student = t_interval(means, settings.confidence)
-            over_seeds = {"mean": student.mean, "low": student.low, "high": student.high}
+            over_seeds = t_interval(means, settings.confidence).as_cell()
         row = {
             "system": name, "difference": difference(records), "over_seeds": over_seeds,
             "by_seed": by_seed,

@@ -21,7 +21,6 @@ from eagle_jax.design.kept_subset import exchange_subset, top_k_subset
 from eagle_jax.design.reference_distribution import DesignNotConvergedError
 from eagle_jax.reports.statistics import (
     BootstrapSettings,
-    Interval,
     bootstrap_interval,
     paired_difference,
 )
@@ -274,8 +273,9 @@ def _summary(
         if name in measured[0]:
             means = [values[name].mean() for values in measured]
             random_means = [values[name].mean() for values in draws]
-            measures[name] = _row(bootstrap_interval(means, bootstrap))
-            against_random[name] = _row(paired_difference(means, random_means, bootstrap))
+            measures[name] = bootstrap_interval(means, bootstrap).as_cell()
+            difference = paired_difference(means, random_means, bootstrap)
+            against_random[name] = difference.as_cell()
     return {
         "median_factor": _finite(float(np.median(factors))),
         "worst_finite_factor": float(factors[is_finite].max()) if is_finite.any() else None,
@@ -284,10 +284,6 @@ def _summary(
         "measures": measures,
         "against_random": against_random,
     }
-
-
-def _row(interval: Interval) -> dict[str, float]:
-    return {"mean": interval.mean, "low": interval.low, "high": interval.high}
 
 
 def _finite(value: float) -> float | None:
