@@ -91,8 +91,10 @@ _MALFORMED = (
     Column("Task", lambda row: _plain(row["group"]), LEFT),
     Column("System", lambda row: SYSTEM_NAMES[row["system"]], LEFT),
     Column("Outputs", "num_outputs"),
-    Column("Could not be read", lambda row: tell_malformed(row["malformed"]), LEFT),
-)
+    Column("Could not be read", lambda row: ", ".join(
+        f"{reason}: {count}" for reason, count in row["malformed"].items()
+    ), LEFT),
+)  # fmt: skip
 _SAMPLES = (
     Column("System", "system", LEFT),
     Column("Seed", "seed"),
@@ -146,11 +148,11 @@ def report_elm(run: ElmRun) -> Path:
 
 def _picture(curves: list[dict[str, Any]], spaces: Spaces) -> dict[str, Any] | None:
     """The paths of films whose texts could be read, at least in part."""
-    told = {
+    texts = {
         curve["name"]: [text for text in curve["texts"] if text is not None]
         for curve in curves if curve["kind"] == SEMANTIC and "texts" in curve
     }  # fmt: skip
-    paths = {name: spaces.embed(texts) for name, texts in told.items() if texts}
+    paths = {name: spaces.embed(own) for name, own in texts.items() if own}
     return figures.embedding_picture(spaces.semantic, paths) if paths else None
 
 
@@ -275,10 +277,6 @@ def sample_tables(
             target = {"system": "target", "seed": "", "text": answers[0]["target"], "scores": ""}
             rows.insert(0, target)
         yield _plain(task), " / ".join(items) if user is None else user, table(rows, _SAMPLES)
-
-
-def tell_malformed(reasons: Mapping[str, int]) -> str:
-    return ", ".join(f"{reason}: {count}" for reason, count in reasons.items())
 
 
 def _plain(name: str) -> str:
