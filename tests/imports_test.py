@@ -41,8 +41,7 @@ UNUSED = {
     "nearest_item_texts": "the baseline of nearest items, for the consistency table",
     "rater_form": "the form for people, which the pages will show",
     **dict.fromkeys(
-        ("Measure", "fact", "facts_of", "measure_columns", "refuse_non_finite", "used_measures"),
-        "what the papers' reports are about to be made of",
+        ("facts_of", "measure_columns"), "what EAGLE's report is about to be made of"
     ),
 }
 
