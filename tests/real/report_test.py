@@ -28,22 +28,6 @@ def _run(strategy, num_labels, seed):
     }  # fmt: skip
 
 
-def _curve(strategy, seed):
-    steps = list(range(0, 30, 2 + seed))  # seeds share every sixth step
-    return {
-        "strategy": strategy, "num_labels": 200, "seed": seed, "step": steps,
-        "metrics": {"loss": [0.7 - 0.01 * s for s in steps]},
-    }  # fmt: skip
-
-
-def _stability(strategy, seed, step):
-    return {
-        "strategy": strategy, "seed": seed, "step": step,
-        "quantiles": [0.1, 0.2, 0.3 + step / 1e3, 0.4, 0.5],
-        "rank_correlation": 1.0 - step / 1e3, "easy_overlap": 0.875,
-    }  # fmt: skip
-
-
 _SETTINGS = {
     "minilens": None, "files": {"paths": ["/data/own.csv", "more.jsonl"]}, "supervised": None,
     "models": {"policy": "a-policy"}, "selection": {"scope": "across", "embedding": "mean"},
@@ -72,8 +56,16 @@ _FEW = RealReport(
 _WHOLE = dataclasses.replace(
     _FEW,
     runs=[_run(s, n, seed) for s in _LEVELS for n in (100, 200) for seed in _SEEDS],
-    curves=[_curve(s, seed) for s in _LEVELS for seed in _SEEDS],
-    stability=[_stability(s, i, step) for s in _LEVELS for i in _SEEDS for step in (0, 40)],
+    curves=[
+        {"strategy": s, "num_labels": 200, "seed": seed, "step": list(range(0, 30, 2 + seed)),
+         "metrics": {"loss": [0.5] * len(range(0, 30, 2 + seed))}}
+        for s in _LEVELS for seed in _SEEDS  # they share every sixth step
+    ],
+    stability=[
+        {"strategy": s, "seed": seed, "step": step, "rank_correlation": 1.0 - step / 1e3,
+         "quantiles": [0.1, 0.2, 0.3 + step / 1e3, 0.4, 0.5], "easy_overlap": 0.875}
+        for s in _LEVELS for seed in _SEEDS for step in (0, 40)
+    ],
     selection=[
         {"strategy": "easy", "num_pairs": 200, "mean_similarity": 0.3125, "mean_true_gap": None,
          "num_invalid": 7}
@@ -126,7 +118,11 @@ def test_tables_hold_the_numbers(text):
     assert "| bad rows | 3 |" in text and "of 200 labels" in text
 
 
-def test_the_page_says_how_the_run_was_made(text, tmp_path):
+def test_what_models_wrote_stays_text(text):
+    assert text.count(to_markdown(_EVIL)) == 3 and "<script" not in text
+
+
+def test_what_a_run_is_and_does_not_have_is_said(text, tmp_path):
     for sentence in (
         "A user of MiniLens, told by a profile, asks for a film.",
         "40 prompts to label responses of, 20 held out. Strategies select a pair of the responses "
@@ -140,19 +136,6 @@ def test_the_page_says_how_the_run_was_made(text, tmp_path):
         "Prompts and responses of own.csv, more.jsonl. The true preference is what",
         "Strategies select the prompts, each with one pair of responses",
         "The data's own labels or scores are the labels.",
-        "- Not part of this run: True utility", "- Not part of this run: Win rates by a rater",
-    ):  # fmt: skip
-        assert sentence in few and sentence not in text
-
-
-def test_what_models_wrote_stays_text(text):
-    assert text.count(to_markdown(_EVIL)) == 3 and "<script" not in text
-
-
-def test_a_run_on_other_peoples_data_has_fewer_parts(tmp_path):
-    text = _page(tmp_path, _FEW)
-    for sentence in (
-        "Fewer than 3 seeds decide nothing.",
         "What REAL claims of centroid was not measured in this run.",
         "No rater was asked in this run.",
         "labels saved cannot be told.",
@@ -160,25 +143,24 @@ def test_a_run_on_other_peoples_data_has_fewer_parts(tmp_path):
         "No training curves were recorded with 200 labels.",
         "Stability was not measured in this run.",
         "No responses were kept in this run.",
-    ):
-        assert sentence in text
-    assert "| holds |" not in text and "Wrong labels" not in text
-    assert "| easy | 200 | 1 | 0.280 | 0.720 |" in text and "All numbers of labels" not in text
+        "- Not part of this run: True utility", "- Not part of this run: Win rates by a rater",
+    ):  # fmt: skip
+        assert sentence in few and sentence not in text
+    assert "| holds |" not in few and "Wrong labels" not in few
+    assert "| easy | 200 | 1 | 0.280 | 0.720 |" in few and "All numbers of labels" not in few
     assert [path.name for path in tmp_path.glob("*.png")] == ["report_budget.png"]
 
 
-def _with(rows, place, **changes):
-    return [row | changes if i == place else row for i, row in enumerate(rows)]
-
-
 def test_a_number_that_is_not_finite_is_refused_by_name(tmp_path):
-    runs = [*_WHOLE.runs[:-1], _WHOLE.runs[-1] | {"held_out": {"loss": math.nan}}]
-    stability = _with(_WHOLE.stability, 1, quantiles=[0.1, 0.2, math.nan, 0.4, 0.5])
-    for changes, named in (
-        ({"runs": runs}, "strategy 'hard', num_labels 200, seed 1, metric 'held_out/loss'"),
-        ({"stability": stability}, r"stability\[1\], quantiles\[2\]: nan"),
-        ({"pairs": _with(_WHOLE.pairs, 3, true_gap=math.inf)}, r"pairs\[3\], true_gap: inf"),
-    ):
+    for name, change, named in (
+        ("runs", {"held_out": {"loss": math.nan}},
+         "strategy 'random', num_labels 100, seed 0, metric 'held_out/loss'"),
+        ("stability", {"quantiles": [0.1, 0.2, math.nan, 0.4, 0.5]},
+         r"stability\[0\], quantiles\[2\]: nan"),
+        ("pairs", {"true_gap": math.inf}, r"pairs\[0\], true_gap: inf"),
+    ):  # fmt: skip
+        first, *others = getattr(_WHOLE, name)
+        changed = {name: [first | change, *others]}
         with pytest.raises(ValueError, match=named):
-            write_real_report(tmp_path, dataclasses.replace(_WHOLE, **changes))
+            write_real_report(tmp_path, dataclasses.replace(_WHOLE, **changed))
     assert not list(tmp_path.iterdir())
