@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 
 from eagle_jax.base import command_line
 from eagle_jax.base.settings import to_settings
-from eagle_jax.base.work_directory import WorkDirectory
 from eagle_jax.elm.ask import ask_elm
 from eagle_jax.elm.report import report_elm
 from eagle_jax.elm.run import ElmRun
@@ -20,7 +19,7 @@ _ASK = flags.DEFINE_bool("ask", False, "Answer questions from the terminal when 
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
-    run = ElmRun(to_settings(ElmExperiment, config.to_dict()), WorkDirectory(workdir))
+    run = ElmRun(to_settings(ElmExperiment, config), workdir)
     run.run()
     print(f"report: {report_elm(run)}")
     if _ASK.value:
@@ -28,8 +27,4 @@ def main(config: ConfigDict, workdir: Path) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(
-        main,
-        default_config="experiments/configs/elm_minilens.py",
-        default_workdir="runs/elm_minilens",
-    )
+    command_line.run(main, config="elm_minilens")

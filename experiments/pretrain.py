@@ -20,8 +20,4 @@ def main(config: ConfigDict, workdir: Path) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(
-        main,
-        default_config="experiments/configs/pretrain_minilens.py",
-        default_workdir="runs/pretrain_minilens",
-    )
+    command_line.run(main, config="pretrain_minilens")

@@ -12,6 +12,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from eagle_jax.base.command_line import load_config
+from eagle_jax.base.schema import SCHEMA
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "experiments" / "configs").glob("[!_]*.py"))
@@ -34,6 +35,11 @@ def test_config_loads_and_is_locked(path):
 
 
 @each_config
+def test_config_carries_the_schema_of_now(path):
+    assert f"\nSCHEMA = {SCHEMA}\n" in path.read_text()
+
+
+@each_config
 def test_docstring_has_every_heading_with_something_after_it(path):
     text = ast.get_docstring(ast.parse(path.read_text())) or ""
     for heading in HEADINGS:
@@ -52,5 +58,6 @@ def test_command_in_the_docstring_runs_this_config(path):
     for name in re.findall(r"--config=(\S+?\.py)", text):
         assert (ROOT / name).is_file(), f"{path.name} names {name}, which is not there"
     own = path.relative_to(ROOT).as_posix()
-    is_default = any(own in (ROOT / f"{m.replace('.', '/')}.py").read_text() for m in modules)
+    doorways = [(ROOT / f"{module.replace('.', '/')}.py").read_text() for module in modules]
+    is_default = any(f'config="{path.stem}"' in text for text in doorways)
     assert is_default or f"--config={own}" in text, f"{path.name}: its command runs another config"

@@ -1,4 +1,4 @@
-"""From the command line to `main(config, workdir)`, and from an error to one line.
+"""From the command line to an experiment in a work directory, and from an error to one line.
 
     python -m experiments.eagle --config=<file.py[:argument]> --workdir=<folder> --config.a.b=value
 
@@ -14,23 +14,39 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from eagle_jax.base import schema
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.processes import join_others
+from eagle_jax.base.settings import to_settings
 
+T = TypeVar("T")
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
 _CONFIG = re.compile(r"--?config(?:=(.*))?$")
+_SCHEMA = re.compile(r"^SCHEMA = (\d+)", re.MULTILINE)
 
 
-def run(
-    main: Callable[[ConfigDict, Path], None], *, default_config: str, default_workdir: str
-) -> None:
-    """Parses the flags, calls `main(config, workdir)` with a locked config, and exits."""
+def main(settings: type[T], experiment: Callable[[T, Path], Path], *, config: str) -> None:
+    """A whole program: `run` of an experiment, of which the path of its report is told."""
+
+    def call(values: ConfigDict, workdir: Path) -> None:
+        print(f"report: {experiment(to_settings(settings, values), workdir)}")
+
+    run(call, config=config)
+
+
+def run(action: Callable[[ConfigDict, Path], None], *, config: str) -> None:
+    """Parses the flags, calls `action(config, workdir)` with a locked config, and exits.
+
+    Without flags it is the config of experiments/configs/<config>.py in runs/<config>.
+    """
+    default_config = f"experiments/configs/{config}.py"
     flags.DEFINE_string(
-        "workdir", default_workdir, "Folder of this run; the same command resumes in it."
+        "workdir", f"runs/{config}", "Folder of this run; the same command resumes in it."
     )
     flags.DEFINE_bool(
         "distributed",
@@ -49,7 +65,7 @@ def run(
     def start(config: ConfigDict, workdir: Path) -> None:
         if flags.FLAGS.distributed:
             join_others()
-        main(config, workdir)
+        action(config, workdir)
 
     app.run(call, flags_parser=parse)
 
@@ -68,9 +84,16 @@ def with_one_line_errors(action: Callable[[], None]) -> None:
 
 def load_config(path: str) -> ConfigDict:
     """The locked config of `file.py` or `file.py:argument`; raises `UserError` without it."""
-    file = path.split(":", 1)[0]
-    if not Path(file).is_file():
+    file = Path(path.split(":", 1)[0])
+    if not file.is_file():
         raise UserError(f"--config={path}: there is no file {file}")
+    told = _SCHEMA.search(file.read_text(encoding="utf-8"))
+    version = int(told[1]) if told else schema.FIRST
+    if version != schema.SCHEMA:
+        raise UserError(
+            f"--config={path}: {file} {schema.distance_to(version)}. "
+            f"Bring it up to date and write SCHEMA = {schema.SCHEMA} in it"
+        )
     values = flags.FlagValues()
     try:
         config_flags.DEFINE_config_file("config", path, flag_values=values, sys_argv=[])

@@ -2,8 +2,8 @@
 
 A stage's folder holds `SETTINGS.json` (what it was begun with), its files, `parts/` (pieces of a
 long computation) and, once done, `MANIFEST.json`: the size and SHA-256 of every file, the settings,
-their digest and what made them. The digest covers the settings and the digests of the stages that
-this one read from, so a change anywhere upstream shows.
+their digest, their schema and what made them. The digest covers the settings and the digests of the
+stages that this one read from, so a change anywhere upstream shows.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from eagle_jax.base import schema
 from eagle_jax.base.atomic_files import (
     PARTIAL,
     checksums,
@@ -33,33 +34,34 @@ from eagle_jax.base.provenance import provenance
 
 _SETTINGS = "SETTINGS.json"
 _MANIFEST = "MANIFEST.json"
-
-
-class WorkDirectory:
-    """The folder of one experiment; nothing is created before a stage writes."""
-
-    def __init__(self, root: Path):
-        self.root = Path(root)
-
-    def stage(
-        self, name: str, settings: Mapping[str, Any], depends_on: Sequence[StageFolder] = ()
-    ) -> StageFolder:
-        """The folder `<root>/<name>` of a stage with these settings."""
-        return StageFolder(self.root / name, settings, depends_on)
+_SCHEMA = "schema"
 
 
 class StageFolder:
-    """The artifacts of one stage; see the module's docstring for the layout."""
+    """The artifacts of one stage; see the module's docstring for the layout.
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], depends_on: Sequence[StageFolder]):
+    Nothing is created before something is written. Raises `StaleArtifactError` for a folder of a
+    schema that cannot be gone on from (see `schema`).
+    """
+
+    def __init__(
+        self, path: Path, settings: Mapping[str, Any], depends_on: Sequence[StageFolder] = ()
+    ):
         self.path = path
         self.name = path.name
+        self._schema = from_primary(f"look at the schema of {path}", self._found_schema)
         self._inputs = {
-            "settings": _as_json(settings),
+            "settings": schema.settings_of(self._schema, path, _as_json(settings)),
             "depends_on": {stage.name: stage.digest for stage in depends_on},
         }
         self.digest = _digest(self._inputs)
         self._settings_match = False
+
+    def _found_schema(self) -> int:
+        """That of what is there; of a folder to be begun the one of now."""
+        if not (self.path / _SETTINGS).exists():
+            return schema.SCHEMA
+        return self._read_object(_SETTINGS, ("settings", "depends_on")).get(_SCHEMA, schema.FIRST)
 
     def is_complete(self) -> bool:
         """True when the stage is done and every file is as it was written.
@@ -90,7 +92,10 @@ class StageFolder:
         if not (self.path / _SETTINGS).exists():
             with report_disk_full(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path / _SETTINGS, lambda file: file.write(_pretty(self._inputs)))
+            # Folders of the first version do not name it: there was none yet.
+            named = {} if self._schema == schema.FIRST else {_SCHEMA: self._schema}
+            settings = _pretty(named | self._inputs)
+            write_atomically(self.path / _SETTINGS, lambda file: file.write(settings))
 
     def finish(self) -> None:
         """Writes the manifest, last of all: from now on the stage is complete."""
@@ -100,6 +105,7 @@ class StageFolder:
         self._begin()
         remove_partial(self.path)
         manifest = {
+            _SCHEMA: self._schema,
             **self._inputs,
             "digest": self.digest,
             "provenance": provenance(),
@@ -205,7 +211,7 @@ class StageFolder:
                 )
             return
         found = self._read_object(_SETTINGS, ("settings", "depends_on"))
-        if _digest(found) == self.digest:
+        if _digest({key: found[key] for key in self._inputs}) == self.digest:
             self._settings_match = True
             return
         differing = list(_differences(found["settings"], self._inputs["settings"], ""))

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from eagle_jax.base.processes import from_primary
 from eagle_jax.base.seeds import derive_seed
-from eagle_jax.base.stage_times import StageTimes, write_summary
-from eagle_jax.base.work_directory import StageFolder, WorkDirectory
 from eagle_jax.data.prompts import PROMPT_BOOKS
 from eagle_jax.data.sources import fingerprint, load_catalogue
 from eagle_jax.data.splits import split_catalogue
@@ -37,45 +31,40 @@ from eagle_jax.eagle.report_stage import make_report
 from eagle_jax.eagle.settings import EagleExperiment
 from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN, Scorer
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
-from eagle_jax.language_model.remote.cache import GenerationCache
-from eagle_jax.language_model.remote.client import RemoteGenerator
-from eagle_jax.language_model.sampling.local import LocalGenerator, identity
-from eagle_jax.language_model.sharding import MeshSettings
+from eagle_jax.language_model.sampling.local import identity
 from eagle_jax.stages.catalogue import run_catalogue_stage
-from eagle_jax.stages.models import REMOTE, load_features, load_model
+from eagle_jax.stages.models import load_features, load_model
+from eagle_jax.stages.run import Run
 from eagle_jax.stages.supervised import run_reference_stage
-
-_GENERATIONS, _USAGE = "generations.sqlite", "remote_usage.json"
 
 
 def run_eagle(experiment: EagleExperiment, workdir: Path) -> Path:
     """Runs what is not done yet and returns the path of report.html."""
-    return _Run(experiment, WorkDirectory(workdir)).run()
+    return _EagleRun(experiment, workdir).run()
 
 
 def run_to_candidates(
     experiment: EagleExperiment, workdir: Path
 ) -> tuple[list[CandidateSet], Scorer]:
     """Stages 1 to 4 only: the candidates of each anchor, and the training encoder's scorer."""
-    run = _Run(experiment, WorkDirectory(workdir))
+    run = _EagleRun(experiment, workdir)
     run.prepare_world()
     return run.propose_candidates(), run.scorers[TRAIN]
 
 
-class _Run:
-    """One experiment in one work directory: names of stages, what each one reads, and timing."""
+class _EagleRun(Run):
+    """The stages of one experiment: their names and what each one reads."""
 
-    def __init__(self, experiment: EagleExperiment, workdir: WorkDirectory):
+    def __init__(self, experiment: EagleExperiment, workdir: Path):
+        super().__init__(
+            workdir,
+            {"prompts": experiment.prompts, "experiment_seed": experiment.seed},
+            models=experiment.models,
+            mesh=experiment.mesh,
+            remote=experiment.remote_models(),
+        )
         self.experiment = experiment
-        self.workdir = workdir
-        self.stages: dict[str, StageFolder] = {}
-        self.times = StageTimes(workdir.root)
         self.book = PROMPT_BOOKS[experiment.prompts]
-        cache = GenerationCache(workdir.root / _GENERATIONS)
-        self.remote = {
-            name: RemoteGenerator(experiment.remote[name.removeprefix(REMOTE)], cache)
-            for name in experiment.remote_models()
-        }
 
     def run(self) -> Path:
         self.prepare_world()
@@ -97,8 +86,8 @@ class _Run:
         elms = {} if self.experiment.elm_baseline is None else self._elm_writers()
         self._evaluate(Contestants(references, agents, preference_agents, calls, elms))
         html, _ = make_report(
-            self.workdir.root, self.experiment, self.stages, self.scorers[TRAIN],
-            self.times.seconds(), from_primary("sum what remote models took", self._usage),
+            self.workdir, self.experiment, self.stages, self.scorers[TRAIN], self.seconds(),
+            self.usage(),
         )  # fmt: skip
         return html
 
@@ -107,7 +96,7 @@ class _Run:
         settings = self.experiment
         self.catalogue, load_report = load_catalogue(settings.catalogue)
         self.split = split_catalogue(self.catalogue, settings.split)
-        with self._stage(
+        with self.stage(
             "catalogue", data=fingerprint(self.catalogue), split=settings.split, wals=settings.wals
         ) as stage:
             seed = derive_seed(settings.seed, 1)
@@ -122,7 +111,7 @@ class _Run:
             )
             for name, model in models.items()
         }
-        with self._stage(
+        with self.stage(
             "encoders",
             "catalogue",
             heads=heads,
@@ -132,8 +121,8 @@ class _Run:
                 stage, self.catalogue, self.split, self.wals, features, heads, settings.utility,
                 derive_seed(settings.seed, 2),
             )  # fmt: skip
-        writer = self._generator(settings.models.generator)
-        with self._stage(
+        writer = self.generator(settings.models.generator)
+        with self.stage(
             "profiles", "encoders", profiles=settings.profiles, model=writer.name
         ) as stage:
             self.profiles = run_profile_stage(
@@ -147,13 +136,13 @@ class _Run:
         settings = self.experiment
         self.environment = self._environment(settings.models.environment)
         context = ProposalContext(
-            self._generator(settings.models.generator),
+            self.generator(settings.models.generator),
             self.book,
             self.catalogue.entity_format,
             settings.candidates.sampling,
             [self.profiles[int(user)] for user in self.split.users["train"]],
         )
-        with self._stage(
+        with self.stage(
             "candidates", "profiles", candidates=settings.candidates, utility=settings.utility,
             environment=settings.environment, generator=context.generator.name,
             environment_model=self.environment.generator.name,
@@ -167,7 +156,7 @@ class _Run:
         """Stage 5: which candidates each kind of reference distribution keeps."""
         settings = self.experiment
         self.candidates = usable_sets(proposed, settings.design.num_kept)
-        with self._stage("design", "candidates", design=settings.design) as stage:
+        with self.stage("design", "candidates", design=settings.design) as stage:
             self.kept = run_design_stage(
                 stage, self.candidates, self.scorers[TRAIN], settings.design,
                 derive_seed(settings.seed, 5),
@@ -184,9 +173,9 @@ class _Run:
             self.catalogue, self.book, self.profiles, self.candidates, self.kept[kind]
         )
         policy, training = self.experiment.models.policy, self.experiment.policy_training
-        with self._stage(
+        with self.stage(
             f"reference_{kind}", "design", kind=kind, reference=settings,
-            policy=self._generator(policy, dtype=training.dtype).name, policy_training=training,
+            policy=self.generator(policy, dtype=training.dtype).name, policy_training=training,
         ) as stage:  # fmt: skip
             seed = derive_seed(self.experiment.seed, 6)
             return run_reference_stage(
@@ -210,7 +199,7 @@ class _Run:
         name = f"agent_{kind}_{seed}"
         if preference is not None:
             name, shared = f"preference_{name}", shared | {"preference_agent": preference}
-        with self._stage(name, f"reference_{kind}", seed=seed, **shared) as stage:
+        with self.stage(name, f"reference_{kind}", seed=seed, **shared) as stage:
             own = derive_seed(self.experiment.seed, 7, seed)
             return run_agent_stage(
                 stage, reference, self.experiment.models.policy, self.experiment.mesh,
@@ -223,7 +212,7 @@ class _Run:
         base = load_model(settings.decoder.reader, mesh=experiment.mesh)
         embeddings, decoders = np.asarray(self.wals.item_embeddings), {}
         for own in settings.seeds:
-            with self._stage(
+            with self.stage(
                 f"elm_{own}", "encoders", decoder=settings.decoder, seed=own, reader=identity(base)
             ) as stage:
                 decoders[own] = run_elm_decoder_stage(
@@ -233,7 +222,7 @@ class _Run:
                 )  # fmt: skip
         of_seeds = [f"elm_{own}" for own in decoders]
         bootstrap = experiment.evaluation.bootstrap
-        with self._stage(
+        with self.stage(
             "elm_search", "profiles", *of_seeds, search=settings.search,
             utility=experiment.utility, bootstrap=bootstrap,
         ) as stage:  # fmt: skip
@@ -248,55 +237,25 @@ class _Run:
         other = settings.evaluation.transfer_environment
         transfer = None if other is None else self._environment(other)
         asked = settings.evaluation.rater is not None
-        rater = self._generator(settings.models.rater) if asked else None
+        rater = self.generator(settings.models.rater) if asked else None
         evaluation = Evaluation(
             self.episodes, self.scorers, settings.models, settings.agent.training,
             settings.evaluation, transfer, rater, derive_seed(settings.seed, 8),
         )  # fmt: skip
         of_policies = ("agent_", "preference_agent_", "reference_", "elm_search")
         before = [name for name in self.stages if name.startswith(of_policies)]
-        with self._stage(
+        with self.stage(
             "evaluation", *before, evaluation=settings.evaluation,
             rater=None if rater is None else rater.name,
             transfer=None if transfer is None else transfer.generator.name,
         ) as stage:  # fmt: skip
             run_evaluation_stage(stage, evaluation, contestants)
 
-    def _generator(
-        self, name: str, *, dtype: str | None = None, mesh: MeshSettings | None = None
-    ) -> LocalGenerator | RemoteGenerator:
-        """The text generator that a model makes, in the dtype and on the mesh of most models or
-        in others."""
-        if name in self.remote:
-            return self.remote[name]
-        models = self.experiment.models
-        model = load_model(name, dtype or models.dtype, mesh or self.experiment.mesh)
-        return LocalGenerator(model, models.batch_size, models.length_multiple)
-
     def _environment(self, name: str) -> LLMEnvironment:
         """The environment that a model plays."""
         return LLMEnvironment(
-            generator=self._generator(name, mesh=self.experiment.environment_mesh),
+            generator=self.generator(name, mesh=self.experiment.environment_mesh),
             book=self.book,
             entity_format=self.catalogue.entity_format,
             sampling=self.experiment.environment,
         )
-
-    @contextlib.contextmanager
-    def _stage(self, name: str, *depends_on: str, **settings) -> Iterator[StageFolder]:
-        """The stage's folder; its time is added up over interrupted runs."""
-        depends = [self.stages[other] for other in depends_on]
-        settings |= {"prompts": self.experiment.prompts, "experiment_seed": self.experiment.seed}
-        stage = self.workdir.stage(name, settings, depends)
-        self.stages[name] = stage
-        done = stage.is_complete()
-        try:
-            with self.times.measured(name, stage):
-                yield stage
-        finally:
-            if self.remote and not done and self.workdir.root.exists():
-                write_summary(self.workdir.root / _USAGE, self._usage())
-
-    def _usage(self) -> list[dict[str, Any]]:
-        """What each remote model took, over all runs of this work directory."""
-        return [{"name": name, **generator.usage()} for name, generator in self.remote.items()]

@@ -19,7 +19,7 @@ from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.remote.settings import RemoteSettings
 from eagle_jax.language_model.sharding import MeshSettings
 from eagle_jax.reports.statistics import BootstrapSettings
-from eagle_jax.stages.models import REMOTE
+from eagle_jax.stages.models import REMOTE, remote_models
 from eagle_jax.stages.policy_models import PolicyTrainingSettings
 from eagle_jax.stages.supervised import ReferenceStageSettings
 
@@ -166,18 +166,14 @@ class EagleExperiment:
         for role in ("policy", "features", "held_out_features"):
             if getattr(self.models, role).startswith(REMOTE):
                 raise ValueError(f"models.{role}: its weights are needed here, so not a remote one")
-        for name in self.remote_models():
-            if name.removeprefix(REMOTE) not in self.remote:
-                raise ValueError(
-                    f"{name!r} is not in the table remote, which has: {', '.join(self.remote)}"
-                )
+        self.remote_models()  # raises where one is not in the table
 
-    def remote_models(self) -> list[str]:
-        """The names `remote/<name>` that play a role, each once."""
+    def remote_models(self) -> dict[str, RemoteSettings]:
+        """The endpoints of the names `remote/<name>` that play a role."""
         names = [
             self.models.environment,
             self.models.generator,
             self.models.rater if self.evaluation.rater is not None else None,
             self.evaluation.transfer_environment,
         ]
-        return [name for name in dict.fromkeys(names) if name and name.startswith(REMOTE)]
+        return remote_models(names, self.remote)

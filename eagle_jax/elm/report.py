@@ -128,10 +128,10 @@ class ElmReport(Report):
 
 def report_elm(run: ElmRun) -> Path:
     """Writes report.html and report.md of a finished run, returns the path of the first."""
-    results, root, experiment = run.stages["results"], run.workdir.root, run.experiment
+    results, root, experiment = run.stages["results"], run.workdir, run.experiment
     facts: dict[str, Any] = dict(results.read_json("facts.json"))
     training = facts.pop("training")
-    facts["seconds"] = run.times.seconds()
+    facts["seconds"] = run.seconds()
     curves = results.read_json("curves.json")
     data = ElmReport(
         **shared_fields(experiment),

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.seeds import derive_seed
-from eagle_jax.base.stage_times import StageTimes
-from eagle_jax.base.work_directory import StageFolder, WorkDirectory
 from eagle_jax.data.minilens.world import make_catalogue
 from eagle_jax.data.sources import fingerprint
 from eagle_jax.data.splits import split_catalogue
@@ -32,6 +29,7 @@ from eagle_jax.elm.verdict import CHANCE, ELM, FILM_MIXTURE, USER_MIXTURE
 from eagle_jax.language_model.sampling.local import LocalGenerator
 from eagle_jax.stages.catalogue import run_catalogue_stage
 from eagle_jax.stages.models import load_features, load_model
+from eagle_jax.stages.run import Run
 
 _CACHE = "teacher.sqlite"
 GROUPS = {
@@ -41,14 +39,12 @@ GROUPS = {
 }
 
 
-class ElmRun:
-    """One experiment in one work directory: what each stage reads, and timing."""
+class ElmRun(Run):
+    """The stages of one experiment: their names and what each one reads."""
 
-    def __init__(self, experiment: ElmExperiment, workdir: WorkDirectory):
+    def __init__(self, experiment: ElmExperiment, workdir: Path):
+        super().__init__(workdir, {"experiment_seed": experiment.seed})
         self.experiment = experiment
-        self.workdir = workdir
-        self.stages: dict[str, StageFolder] = {}
-        self.times = StageTimes(workdir.root)
         self.catalogue = make_catalogue(experiment.catalogue)
         self.split = split_catalogue(self.catalogue, experiment.split)
 
@@ -68,7 +64,7 @@ class ElmRun:
     def train(self, seed: int) -> EmbeddingLM:
         """Stage 4, for one seed."""
         settings = self.experiment
-        with self._stage(
+        with self.stage(
             f"elm_{seed}", "examples", elm=settings.elm, models=settings.models,
             reader=self._reader().name, seed=seed,
         ) as stage:  # fmt: skip
@@ -80,7 +76,7 @@ class ElmRun:
 
     def _write(self, rows: Sequence[Row], use: int) -> list[Row]:
         """Every row with the teacher's answer."""
-        seed, cache = derive_seed(self.experiment.seed, 9, use), self.workdir.root / _CACHE
+        seed, cache = derive_seed(self.experiment.seed, 9, use), self.workdir / _CACHE
         targets = ask_teacher(self.catalogue, rows, self.experiment.teacher, seed, cache)
         if targets.left_out:
             raise UserError(
@@ -92,7 +88,7 @@ class ElmRun:
     def _prepare_spaces(self) -> Spaces:
         """Stages 1 and 2: behavioral embeddings from ratings, semantic ones from texts."""
         settings = self.experiment
-        with self._stage(
+        with self.stage(
             "catalogue", data=fingerprint(self.catalogue), split=settings.split, wals=settings.wals
         ) as stage:
             seed = derive_seed(settings.seed, 1)
@@ -100,7 +96,7 @@ class ElmRun:
                 stage, self.catalogue, {}, self.split, settings.wals, seed
             )
         features = load_features(settings.models.features, settings.models.batch_size)
-        with self._stage(
+        with self.stage(
             "space", "catalogue", space=settings.space, features=features.name,
             teacher=grammar_teacher().name, asked=settings.teacher,
         ) as stage:  # fmt: skip
@@ -112,14 +108,14 @@ class ElmRun:
     def _write_examples(self) -> dict[str, list[Row]]:
         """Stage 3: examples of every task with the teacher's answers."""
         settings, evaluation = self.experiment, self.experiment.evaluation
-        with self._stage(
+        with self.stage(
             "examples", "space", examples=settings.examples,
             held_out=[evaluation.per_movie_task, evaluation.profiles], asked=settings.teacher,
         ) as stage:  # fmt: skip
             return run_example_stage(
                 stage, self.catalogue, self.split, self.spaces.neighbors, settings.examples,
                 evaluation, settings.teacher, derive_seed(settings.seed, 3),
-                self.workdir.root / _CACHE,
+                self.workdir / _CACHE,
             )  # fmt: skip
 
     @property
@@ -139,9 +135,7 @@ class ElmRun:
     def _answer(self) -> list[Answers]:
         """Stage 5: what every system writes for the held-out examples."""
         evaluation = self.experiment.evaluation
-        with self._stage(
-            "answers", *self._of_elms(), sampling=evaluation.sampling
-        ) as stage:
+        with self.stage("answers", *self._of_elms(), sampling=evaluation.sampling) as stage:
             answers = answer_all(
                 stage, self.examples["test"], self.catalogue, self.split, self.spaces, self.elms,
                 self._reader(), self._shown(), self._write, evaluation,
@@ -154,7 +148,7 @@ class ElmRun:
     def _walk(self) -> list[dict[str, Any]]:
         """Stage 6: films and users that do not exist."""
         evaluation = self.experiment.evaluation
-        with self._stage(
+        with self.stage(
             "paths", *self._of_elms()[:1], curves=evaluation.curves, sampling=evaluation.sampling,
             bootstrap=evaluation.bootstrap,
         ) as stage:  # fmt: skip
@@ -170,7 +164,7 @@ class ElmRun:
     def _mix(self) -> list[ConsistencyRecord]:
         """Stage 7: the middles of the same paths, by the ELMs and by models told with words."""
         evaluation = self.experiment.evaluation
-        with self._stage(
+        with self.stage(
             "mixtures", *self._of_elms(), curves=evaluation.curves, sampling=evaluation.sampling
         ) as stage:
             records = score_mixtures(
@@ -196,7 +190,7 @@ class ElmRun:
     ) -> Path:
         """Stage 8: scores and what else a report tells."""
         evaluation = self.experiment.evaluation
-        with self._stage("results", "answers", "paths", "mixtures", evaluation=evaluation) as stage:
+        with self.stage("results", "answers", "paths", "mixtures", evaluation=evaluation) as stage:
             if not stage.is_complete():
                 rows = self.examples["test"]
                 records = [
@@ -244,13 +238,3 @@ class ElmRun:
                 "features": self.spaces.features.name, "teacher": grammar_teacher().name,
             },
         }  # fmt: skip
-
-    @contextlib.contextmanager
-    def _stage(self, name: str, *depends_on: str, **settings) -> Iterator[StageFolder]:
-        """The stage's folder; its time is added up over interrupted runs."""
-        depends = [self.stages[other] for other in depends_on]
-        settings |= {"experiment_seed": self.experiment.seed}
-        stage = self.workdir.stage(name, settings, depends)
-        self.stages[name] = stage
-        with self.times.measured(name, stage):
-            yield stage

@@ -8,14 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from eagle_jax.base.seeds import derive_seed
-from eagle_jax.base.work_directory import StageFolder, WorkDirectory
+from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.minilens.requests import answer_compare
 from eagle_jax.data.preferences.examples import PreferenceExample
 from eagle_jax.data.prompts import PROMPT_BOOKS
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.generation import ScriptedGenerator, TextGenerator
-from eagle_jax.language_model.remote.cache import GenerationCache
-from eagle_jax.language_model.remote.client import RemoteGenerator
 from eagle_jax.language_model.sampling.local import LocalGenerator
 from eagle_jax.real.labels import LabelledPair, Labeller, training_pairs
 from eagle_jax.real.report_stage import make_real_report
@@ -32,23 +30,28 @@ from eagle_jax.real.training.runs import (
     run_start_stage,
     train_policy,
 )
-from eagle_jax.stages.models import REMOTE, load_model
+from eagle_jax.stages.models import load_model
+from eagle_jax.stages.run import Run
 from eagle_jax.stages.supervised import run_reference_stage
-
-_GENERATIONS = "generations.sqlite"
 
 
 def run_real(experiment: RealExperiment, workdir: Path) -> Path:
     """Runs what is not done yet and returns the path of report.html."""
-    return _Run(experiment, WorkDirectory(workdir)).run()
+    return _RealRun(experiment, workdir).run()
 
 
-class _Run:
-    """One experiment in one work directory: names of stages and what each one reads."""
+class _RealRun(Run):
+    """The stages of one experiment: their names and what each one reads."""
 
-    def __init__(self, experiment: RealExperiment, workdir: WorkDirectory):
-        self.experiment, self.workdir = experiment, workdir
-        self.stages: dict[str, StageFolder] = {}
+    def __init__(self, experiment: RealExperiment, workdir: Path):
+        super().__init__(
+            workdir,
+            {"prompts": experiment.prompts, "experiment_seed": experiment.seed},
+            models=experiment.models,
+            mesh=experiment.mesh,
+            remote=experiment.remote_models(),
+        )
+        self.experiment = experiment
         self.book = PROMPT_BOOKS[experiment.prompts]
 
     def run(self) -> Path:
@@ -68,16 +71,16 @@ class _Run:
         self._embed()
         rater = None if experiment.rater is None else self._generator(experiment.rater.model)
         self.held_out = HeldOut(experiment, self.task, self.examples["test"], rater, self.book)
-        stage = self._stage(
+        with self.stage(
             "start", "responses", evaluation=experiment.evaluation, training=experiment.training
-        )
-        self.start = run_start_stage(stage, self.held_out, self.policy)
+        ) as stage:
+            self.start = run_start_stage(stage, self.held_out, self.policy)
         self.stability = stability_pairs(experiment, self.policy, self.examples["test"])
         plans = [plan for seed in experiment.seeds for plan in self._plans(seed)]
         for plan in plans:
             self._train(plan)
         html, _ = make_real_report(
-            self.workdir.root, experiment, self.task, self.stages, plans, self.start
+            self.workdir, experiment, self.task, self.stages, plans, self.start
         )
         return html
 
@@ -91,29 +94,29 @@ class _Run:
             self.task, self.experiment.minilens, base.tokenizer,
             self.experiment.training.max_tokens, seed,
         )  # fmt: skip
-        stage = self._stage(
+        with self.stage(
             "supervised", model=self._generator(self.experiment.models.policy).name,
             supervised=settings, policy_training=self.experiment.policy_training,
-        )  # fmt: skip
-        return run_reference_stage(
-            stage, self.experiment.models.policy, self.experiment.mesh, pairs, settings,
-            self.experiment.policy_training, seed,
-        )  # fmt: skip
+        ) as stage:  # fmt: skip
+            return run_reference_stage(
+                stage, self.experiment.models.policy, self.experiment.mesh, pairs, settings,
+                self.experiment.policy_training, seed,
+            )  # fmt: skip
 
     def _responses(self) -> dict[str, list[PreferenceExample]]:
         """Stage 2: K responses to each prompt."""
         settings = self.experiment.generation
         generator = None if settings is None else self._generator(settings.generator)
-        stage = self._stage(
+        with self.stage(
             "responses",
             *self.stages,
             source=self.experiment.minilens or self.experiment.files,
             generation=settings,
             generator=None if generator is None else generator.name,
             max_prompt_tokens=self.experiment.training.max_prompt_tokens,
-        )
-        seed = derive_seed(self.experiment.seed, 2)
-        return run_responses_stage(stage, self.task, generator, settings, seed)
+        ) as stage:
+            seed = derive_seed(self.experiment.seed, 2)
+            return run_responses_stage(stage, self.task, generator, settings, seed)
 
     def _embed(self) -> None:
         """Stage 3: what each response is to the selection."""
@@ -122,20 +125,17 @@ class _Run:
             name: make_embed_fn(own, self.policy, self.experiment)
             for name, own in settings.items()
         }
-        stage = self._stage(
+        with self.stage(
             "embeddings", "responses", embeddings=settings,
             models={name: embed_fn.name for name, embed_fn in embed_fns.items()},
-        )  # fmt: skip
-        self.embeddings = run_embeddings_stage(stage, self.examples["train"], embed_fns, settings)
+        ) as stage:  # fmt: skip
+            self.embeddings = run_embeddings_stage(
+                stage, self.examples["train"], embed_fns, settings
+            )
 
     def _plans(self, seed: int) -> list[RunPlan]:
         """Stage 4, for one seed: labelled pairs, and the runs that they are for."""
         experiment = self.experiment
-        stage = self._stage(
-            f"pairs_{seed}", "embeddings", seed=seed, selection=experiment.selection,
-            labels=experiment.labels, rater=self.held_out.rater_name, training=experiment.training,
-            num_labels=experiment.num_labels[-1],
-        )  # fmt: skip
         own_seed = derive_seed(experiment.seed, 3, seed)
         choosers = {
             name: PairChooser(embeddings, experiment.selection, own_seed)
@@ -145,9 +145,15 @@ class _Run:
             self.examples["train"], experiment.labels, experiment.rater, self.held_out.rater,
             self.book, own_seed,
         )  # fmt: skip
-        chosen = run_selection_stage(
-            stage, choosers, labeller, experiment.num_labels[-1], self._rewards_after(stage, seed)
-        )
+        with self.stage(
+            f"pairs_{seed}", "embeddings", seed=seed, selection=experiment.selection,
+            labels=experiment.labels, rater=self.held_out.rater_name, training=experiment.training,
+            num_labels=experiment.num_labels[-1],
+        ) as stage:  # fmt: skip
+            rewards = self._rewards_after(stage, seed)
+            chosen = run_selection_stage(
+                stage, choosers, labeller, experiment.num_labels[-1], rewards
+            )
         return [
             RunPlan(strategy=name, num_labels=count, seed=seed, pairs=pairs[:count])
             for name, pairs in chosen.items()
@@ -185,29 +191,22 @@ class _Run:
     def _train(self, plan: RunPlan) -> None:
         """Stage 5, for one run."""
         experiment = self.experiment
-        stage = self._stage(
+        with self.stage(
             plan.stage_name, f"pairs_{plan.seed}", "start", **plan.place,
             training=experiment.training, policy_training=experiment.policy_training,
             evaluation=experiment.evaluation,
-        )  # fmt: skip
-        run_policy_stage(
-            stage, plan, self.policy, self.examples["train"], self.held_out, self.start,
-            self.stability,
-        )  # fmt: skip
+        ) as stage:  # fmt: skip
+            run_policy_stage(
+                stage, plan, self.policy, self.examples["train"], self.held_out, self.start,
+                self.stability,
+            )  # fmt: skip
 
     def _generator(self, name: str) -> TextGenerator:
-        """The text generator that a name stands for."""
-        experiment, models = self.experiment, self.experiment.models
+        """The text generator that a name stands for: the scripted teacher, the policy after
+        stage 1, or a model as `Run` finds it."""
+        models = self.experiment.models
         if name == TEACHER:
             return ScriptedGenerator(answer_compare, TEACHER)
-        if name in experiment.remote_models():
-            cache = GenerationCache(self.workdir.root / _GENERATIONS)
-            return RemoteGenerator(experiment.remote[name.removeprefix(REMOTE)], cache)
-        model = self.policy if name == POLICY else load_model(name, models.dtype, experiment.mesh)
-        return LocalGenerator(model, models.batch_size, models.length_multiple)
-
-    def _stage(self, name: str, *depends_on: str, **settings) -> StageFolder:
-        settings |= {"prompts": self.experiment.prompts, "experiment_seed": self.experiment.seed}
-        depends = [self.stages[other] for other in depends_on]
-        self.stages[name] = self.workdir.stage(name, settings, depends)
-        return self.stages[name]
+        if name == POLICY:
+            return LocalGenerator(self.policy, models.batch_size, models.length_multiple)
+        return self.generator(name)

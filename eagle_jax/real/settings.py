@@ -10,7 +10,7 @@ from eagle_jax.language_model.remote.settings import RemoteSettings
 from eagle_jax.language_model.sharding import MeshSettings
 from eagle_jax.real.selection.pair_selection import GAP_STRATEGIES, METRICS, STRATEGIES
 from eagle_jax.real.training.step import PreferenceSettings
-from eagle_jax.stages.models import REMOTE
+from eagle_jax.stages.models import remote_models
 from eagle_jax.stages.policy_models import PolicyTrainingSettings
 from eagle_jax.stages.supervised import ReferenceStageSettings
 
@@ -200,14 +200,12 @@ class RealExperiment:
                 f"selection.num_warmup_labels must be in (0, {self.num_labels[0]}), the smallest "
                 f"of num_labels, got {self.selection.num_warmup_labels}"
             )
-        for name in self.remote_models():
-            if name.removeprefix(REMOTE) not in self.remote:
-                raise ValueError(f"{name!r} is not in the table remote: {', '.join(self.remote)}")
+        self.remote_models()  # raises where one is not in the table
 
-    def remote_models(self) -> list[str]:
-        """The names `remote/<name>` that play a role, each once."""
+    def remote_models(self) -> dict[str, RemoteSettings]:
+        """The endpoints of the names `remote/<name>` that play a role."""
         names = [
             None if self.generation is None else self.generation.generator,
             None if self.rater is None else self.rater.model,
         ]
-        return [name for name in dict.fromkeys(names) if name and name.startswith(REMOTE)]
+        return remote_models(names, self.remote)

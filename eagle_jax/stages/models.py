@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from eagle_jax.base.errors import UserError
@@ -12,9 +13,11 @@ from eagle_jax.embeddings.sentences.encoder import (
     load_sentence_encoder,
 )
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel, load_language_model
+from eagle_jax.language_model.remote.settings import RemoteSettings
 from eagle_jax.language_model.sampling.local import LocalFeatures
 from eagle_jax.language_model.sharding import MeshSettings, make_mesh
 
+REMOTE = "remote/"  # what the names of remote models begin with
 _MINILENS_LM = Path(__file__).parents[1] / "data" / "minilens" / "models"
 
 
@@ -55,4 +58,13 @@ def load_features(
     return LocalFeatures(load_model(name, dtype, mesh), batch_size)
 
 
-REMOTE = "remote/"  # what the names of remote models begin with
+def remote_models(
+    names: Iterable[str | None], table: Mapping[str, RemoteSettings]
+) -> dict[str, RemoteSettings]:
+    """Those of the models' names that begin with `remote/`, with their endpoints in the table;
+    raises `ValueError`."""
+    asked = [name for name in dict.fromkeys(names) if name and name.startswith(REMOTE)]
+    for name in asked:
+        if name.removeprefix(REMOTE) not in table:
+            raise ValueError(f"{name!r} is not in the table remote, which has: {', '.join(table)}")
+    return {name: table[name.removeprefix(REMOTE)] for name in asked}

@@ -11,7 +11,7 @@ import numpy as np
 
 from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.provenance import provenance
-from eagle_jax.base.work_directory import WorkDirectory
+from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.minilens import corpus, grammar, task_corpus
 from eagle_jax.data.minilens.task_teacher import share_recovered
 from eagle_jax.data.prompts import MalformedText, parse_completion, render_blocks
@@ -24,6 +24,7 @@ from eagle_jax.language_model.decoder.transformer import init_params
 from eagle_jax.language_model.generation import SamplingSettings, TextGenerator
 from eagle_jax.language_model.sampling.local import LocalGenerator
 from eagle_jax.learning.supervised import Batch, NextTokenSettings, encode_pairs, train_next_token
+from eagle_jax.stages.run import Run
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,9 +57,13 @@ _QUALITY_SEED = 10_000_019  # far from the training seeds, which are step number
 
 def pretrain(name: str, settings: PretrainingSettings, workdir: Path) -> dict[str, float]:
     """Trains the role `name` into `<workdir>/<name>/model` (Hugging Face layout and card.json)."""
-    stage = WorkDirectory(workdir).stage(name, dataclasses.asdict(settings))
-    if stage.is_complete():
+    with Run(workdir).stage(name, **dataclasses.asdict(settings)) as stage:
+        if not stage.is_complete():
+            _train(stage, settings)
         return stage.read_json("model/card.json")["quality"]
+
+
+def _train(stage: StageFolder, settings: PretrainingSettings) -> None:
     stage.begin()
     folder = stage.path / "model"
     write_word_tokenizer(_vocabulary(settings), folder)
@@ -91,9 +96,9 @@ def pretrain(name: str, settings: PretrainingSettings, workdir: Path) -> dict[st
         settings.training,
         Checkpoints(stage.path / "checkpoints", digest=stage.digest, max_to_keep=1),
         stage.path / "metrics",
-        f"pretraining {name}",
+        f"pretraining {stage.name}",
     )
-    model = LanguageModel(name=name, config=config, params=params, tokenizer=tokenizer)
+    model = LanguageModel(name=stage.name, config=config, params=params, tokenizer=tokenizer)
     save_language_model(model, folder, "bfloat16")
     quality = measure_quality(
         LocalGenerator(model, batch_size=128, length_multiple=32), settings, _QUALITY_SEED
@@ -103,7 +108,6 @@ def pretrain(name: str, settings: PretrainingSettings, workdir: Path) -> dict[st
         {"settings": dataclasses.asdict(settings), "quality": quality, "made_by": provenance()},
     )
     stage.finish()
-    return quality
 
 
 def _vocabulary(settings: PretrainingSettings) -> list[str]:

@@ -15,6 +15,8 @@ Expect: 100,000 of 100,000 solved to 1.0001, in 3 to 6 iterations; the 24 kept r
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+SCHEMA = 1
+
 
 def get_config(variant: str = "default") -> ConfigDict:
     """`variant`: default, or quick (1,000 smaller problems: for tests)."""

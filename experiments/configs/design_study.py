@@ -24,6 +24,8 @@ from ml_collections import ConfigDict
 
 from experiments.configs import eagle_minilens, eagle_movielens
 
+SCHEMA = 1
+
 
 def get_config(variant: str = "default") -> ConfigDict:
     """`variant`: default, or quick (small, without MovieLens: for tests)."""

@@ -12,6 +12,8 @@ Expect: U 0.74 [0.69, 0.79] for EAGLE, 0.49 [0.44, 0.54] for its reference polic
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+SCHEMA = 1
+
 
 def get_config(variant: str = "default") -> ConfigDict:
     """`variant`: default, or quick (small, one seed: for tests)."""

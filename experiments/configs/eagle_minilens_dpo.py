@@ -17,6 +17,8 @@ from ml_collections import ConfigDict
 
 from experiments.configs import eagle_minilens
 
+SCHEMA = 1
+
 
 def get_config(variant: str = "default") -> ConfigDict:
     """`variant`: default, or quick (small, one seed: for tests)."""

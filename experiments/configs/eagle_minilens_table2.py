@@ -18,6 +18,8 @@ from ml_collections import ConfigDict
 
 from experiments.configs import eagle_minilens
 
+SCHEMA = 1
+
 
 def get_config() -> ConfigDict:
     config = eagle_minilens.get_config()

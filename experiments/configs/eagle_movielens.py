@@ -35,6 +35,8 @@ from ml_collections import ConfigDict
 
 from experiments.configs import eagle_minilens
 
+SCHEMA = 1
+
 
 def get_config(features: str = "") -> ConfigDict:
     """`features`: the folder of the sentence encoder (or of a decoder); none: all-MiniLM-L6-v2."""

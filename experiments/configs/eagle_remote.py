@@ -22,6 +22,8 @@ from ml_collections import ConfigDict
 
 from experiments.configs import eagle_movielens
 
+SCHEMA = 1
+
 # What differs between endpoints. Prices change: look them up and set them, in any currency.
 _ENDPOINTS = {
     "vllm": {

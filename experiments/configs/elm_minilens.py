@@ -19,6 +19,8 @@ Expect: three ELMs, means and 95 % intervals over held-out films or users. SC of
 
 from ml_collections import ConfigDict
 
+SCHEMA = 1
+
 
 def get_config(variant: str = "default") -> ConfigDict:
     """`variant`: default, quick (small: for tests)."""

@@ -22,6 +22,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+SCHEMA = 1
+
 
 def get_config(variant: str = "default") -> ConfigDict:
     """`variant`: default (MiniLens-LM), tinystories, or quick (for tests)."""

@@ -25,6 +25,8 @@ from ml_collections.config_dict import placeholder
 
 from experiments.configs import real_minilens
 
+SCHEMA = 1
+
 
 def get_config(variant: str = "states") -> ConfigDict:
     """`variant`: what selects, the policy's own mean-pooled `states` or a `sentence_encoder`."""

@@ -23,6 +23,8 @@ from ml_collections import ConfigDict
 
 from experiments.configs import elm_minilens
 
+SCHEMA = 1
+
 
 def get_config(variant: str = "default") -> ConfigDict:
     """`variant`: default; bc (the reward is that of user profiles); quick (small: for tests)."""

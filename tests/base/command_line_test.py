@@ -52,13 +52,16 @@ def main(config, workdir):
         sys.stdin.read()
     print(json.dumps([config.to_dict(), config.is_locked, str(workdir)]))
 
-command_line.run(main, default_config="config.py", default_workdir="runs/x")
+command_line.run(main, config="x")
 """
 
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "config.py").write_text(CONFIG)
+    (tmp_path / "experiments" / "configs").mkdir(parents=True)
+    for default in ("config.py", "experiments/configs/x.py"):
+        (tmp_path / default).write_text(CONFIG)
+    (tmp_path / "new.py").write_text(f"SCHEMA = 99\n{CONFIG}")
     (tmp_path / "program.py").write_text(PROGRAM)
     return tmp_path
 
@@ -124,6 +127,7 @@ def test_overrides_and_the_config_argument_reach_main(folder):
         (["--config.clip=perhaps"], "expected bool, the config file has False"),
         (["--config.rl=5"], "expected a group of keys"),
         (["--config=gone.py"], "--config=gone.py: there is no file gone.py"),
+        (["--config=new.py"], "new.py is of schema 99, which a later program wrote"),
         (["--config", "gone.py"], "--config=gone.py: there is no file gone.py"),
         (["--config=config.py:huge"], "'huge': allowed are small, large"),
         (["--config.steps"], "Missing value for flag --config.steps"),

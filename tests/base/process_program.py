@@ -19,7 +19,7 @@ from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import MetricsWriter, read_metrics
 from eagle_jax.base.processes import from_primary, is_primary, join_others
-from eagle_jax.base.work_directory import WorkDirectory
+from eagle_jax.base.work_directory import StageFolder
 
 
 def rows_on(shape: tuple[int, int]) -> NamedSharding:
@@ -66,7 +66,7 @@ def main(folder: Path) -> None:
     seen["failed"] = told_by(lambda: from_primary("fail", fail))
     seen["long"] = len(from_primary("long", lambda: "x" * 5000))
 
-    stage = WorkDirectory(folder / "run").stage("first", {"size": 3})
+    stage = StageFolder(folder / "run" / "first", {"size": 3})
     seen["complete_before"] = stage.is_complete()
     seen["chunks"] = [stage.chunk(index, lambda index=index: [index, calls]) for index in range(2)]
     stage.write_arrays("arrays.npz", {"rows": np.arange(3)})
@@ -77,7 +77,7 @@ def main(folder: Path) -> None:
     stage.finish()
     seen["complete_after"] = stage.is_complete()
     seen["arrays"] = stage.read_arrays("arrays.npz")["rows"].tolist()
-    other = WorkDirectory(folder / "run").stage("first", {"size": 4})
+    other = StageFolder(folder / "run" / "first", {"size": 4})
     seen["stale"] = told_by(other.is_complete)
 
     checkpoints = Checkpoints(folder / "from_one", digest="abc", max_to_keep=1)

@@ -16,7 +16,7 @@ import pytest
 from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.processes import from_primary, is_primary, join_others
-from eagle_jax.base.work_directory import WorkDirectory
+from eagle_jax.base.work_directory import StageFolder
 from tests.base.process_program import make_state, template_on
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +85,7 @@ def test_a_stage_is_that_of_the_primary(seen):
         assert [row["loss"] for row in process["metrics"]] == [0.0, 0.5]
     # What the second process computed itself was [0, []] and [1, []].
     assert first["chunks"] == second["chunks"] == [[0, [1]], [1, [1]]]
-    stage = WorkDirectory(folder / "run").stage("first", {"size": 3})
+    stage = StageFolder(folder / "run" / "first", {"size": 3})
     assert stage.is_complete()
     assert stage.chunk(1, lambda: pytest.fail("kept")) == [1, [1]]
     assert first["stale"][0] == "StaleArtifactError" and "size: 3 there, 4 now" in first["stale"][1]

@@ -13,13 +13,13 @@ import pytest
 
 from eagle_jax.base.atomic_files import checksums
 from eagle_jax.base.errors import CorruptArtifactError, StaleArtifactError
-from eagle_jax.base.work_directory import WorkDirectory
+from eagle_jax.base.work_directory import StageFolder
 
 SETTINGS = {"design": {"rank": 3, "tolerance": 1e-3}, "seeds": (0, 1)}
 
 
 def make_stage(root, settings=SETTINGS, depends_on=()):
-    return WorkDirectory(root).stage("design", settings, depends_on)
+    return StageFolder(root / "design", settings, depends_on)
 
 
 def finished_stage(root):
@@ -100,8 +100,9 @@ def test_other_settings_are_refused_by_name_and_nothing_changes(tmp_path, finish
 
 
 def test_a_change_upstream_shows_downstream(tmp_path):
-    work = WorkDirectory(tmp_path)
-    make = lambda rank: work.stage("b", {}, [work.stage("a", {"rank": rank})])  # noqa: E731
+    def make(rank):
+        return StageFolder(tmp_path / "b", {}, [StageFolder(tmp_path / "a", {"rank": rank})])
+
     assert make(1).digest == make(1).digest != make(2).digest
     make(1).write_json("x.json", 1)
     with pytest.raises(StaleArtifactError, match="the stage 'a' that it reads differs"):
@@ -182,8 +183,9 @@ def test_a_corrupt_chunk_is_refused_and_kept(tmp_path):
 # Forks before JAX is used: every child is one run of the command, killed at its n-th system call.
 PROGRAM = """
 import os, signal, sys
+from pathlib import Path
 import numpy as np
-from eagle_jax.base.work_directory import WorkDirectory
+from eagle_jax.base.work_directory import StageFolder
 
 def dying(call, kill_at, calls):
     def run(*arguments):
@@ -197,7 +199,7 @@ def run(root, kill_at):
     calls = []
     os.replace = dying(os.replace, kill_at, calls)
     os.fsync = dying(os.fsync, kill_at, calls)
-    stage = WorkDirectory(root).stage("walk", {"length": 3})
+    stage = StageFolder(Path(root) / "walk", {"length": 3})
     if not stage.is_complete():
         parts = [stage.chunk(i, lambda: np.random.default_rng(i).normal(size=2).tolist())
                  for i in range(3)]
@@ -225,7 +227,7 @@ def test_kill_at_every_write_then_the_same_command_gives_the_same_bytes(tmp_path
     killed = f"{-signal.SIGKILL} 0"
     assert done.stdout.splitlines() == ["0 0"] + [killed] * 21 + ["0 0"]
     for kill_at in range(23):
-        stage = WorkDirectory(tmp_path / str(kill_at)).stage("walk", {"length": 3})
+        stage = StageFolder(tmp_path / str(kill_at) / "walk", {"length": 3})
         assert stage.is_complete()
         found = checksums(stage.path)
         del found["MANIFEST.json"]  # tells the time it was made

@@ -39,7 +39,7 @@ def test_settings_that_do_not_fit_are_refused(group, change, said):
 @pytest.mark.parametrize("variant", ["vllm", "gemini", "openai"])
 def test_the_page_of_remote_models_has_settings_that_fit(variant):
     experiment = to_settings(EagleExperiment, eagle_remote.get_config(variant))
-    assert experiment.remote_models() == [f"remote/{variant}"]
+    assert list(experiment.remote_models()) == [f"remote/{variant}"]
     config = eagle_remote.get_config(variant).to_dict()
     config["evaluation"]["transfer_environment"] = "remote/other"
     with pytest.raises(SettingsError, match=f"'remote/other' is not in .*, which has: {variant}"):
@@ -57,4 +57,4 @@ def test_a_model_whose_weights_are_needed_is_not_remote(role):
 def test_a_rater_that_is_not_asked_needs_no_endpoint():
     config = eagle_minilens.get_config("quick").to_dict()
     config["models"]["rater"] = "remote/nobody"
-    assert to_settings(EagleExperiment, config).remote_models() == []
+    assert to_settings(EagleExperiment, config).remote_models() == {}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.work_directory import WorkDirectory
+from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue, Entity, RatingTable
 from eagle_jax.data.minilens import grammar
 from eagle_jax.data.minilens.world import MiniLensSettings, make_catalogue
@@ -320,7 +320,7 @@ class TestCandidates:
                 generator=ScriptedGenerator(rewrite_by_grammar), book=COMPACT,
                 entity_format=MOVIE, sampling=SAMPLING,
             )  # fmt: skip
-            stage = WorkDirectory(tmp_path / str(seed)).stage("candidates", {})
+            stage = StageFolder(tmp_path / str(seed) / "candidates", {})
             sets = run_candidate_stage(
                 stage, catalogue, split, profiles, context, environment, scorer,
                 self.SETTINGS, seed,
@@ -497,7 +497,7 @@ def test_eagle_is_compared_with_what_it_has_to_beat():
 
 class TestToldEpisodes:
     def told(self, tmp_path, rows, count):
-        stage = WorkDirectory(tmp_path).stage("evaluation", {})
+        stage = StageFolder(tmp_path / "evaluation", {})
         records = [
             {"row": row, "scores": {"train": [{"utility": 1.0}, {"utility": 1.0 + gain}]}}
             for row, gain in rows

@@ -13,7 +13,6 @@ import pytest
 from eagle_jax.base.command_line import load_config
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.settings import to_settings
-from eagle_jax.base.work_directory import WorkDirectory
 from eagle_jax.data.tasks import BEHAVIORAL, SEMANTIC
 from eagle_jax.elm import train_stage as elm_stage
 from eagle_jax.elm.ask import ask_elm, explorer_of
@@ -53,9 +52,9 @@ def done(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(elm_stage, "train_elm", _stop)
         with pytest.raises(KeyboardInterrupt):
-            ElmRun(tiny(), WorkDirectory(workdir)).run()
+            ElmRun(tiny(), workdir).run()
         patch.setattr(elm_stage, "train_elm", real)
-        run = ElmRun(tiny(), WorkDirectory(workdir))
+        run = ElmRun(tiny(), workdir)
         results = run.run()
     return run, results
 
@@ -121,7 +120,7 @@ def test_batches_depend_on_the_step_only_and_hold_about_as_many_tokens(done):
 def test_a_finished_run_is_not_computed_again(done, monkeypatch):
     run, results = done
     monkeypatch.setattr(elm_stage, "train_elm", _stop)
-    assert ElmRun(tiny(), WorkDirectory(run.workdir.root)).run() == results
+    assert ElmRun(tiny(), run.workdir).run() == results
 
 
 def test_a_finished_run_is_reported(done):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.work_directory import WorkDirectory
+from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.preferences.examples import PreferenceExample, PreferencePair
 from eagle_jax.data.prompts import COMPACT, Prompt
 from eagle_jax.language_model.generation import SamplingSettings, ScriptedGenerator
@@ -57,7 +57,7 @@ def responses(tmp_path, task: Task, texts: dict[str, list[str]], count: int):
         generator="remote/x", num_train_responses=count, num_test_responses=count,
         sampling=SAMPLING, prompts_per_chunk=2,
     )  # fmt: skip
-    stage = WorkDirectory(tmp_path).stage("responses", {})
+    stage = StageFolder(tmp_path / "responses", {})
     made = run_responses_stage(stage, task, ScriptedGenerator(write), settings, 0)
     again = run_responses_stage(stage, task, None, settings, 0)  # complete: nobody is asked
     assert made == again

@@ -59,9 +59,9 @@ def report_rlaif(run: RlaifRun) -> Path:
             for (name, seed), file in metrics.items()
         ],
         samples=results.read_jsonl("samples.jsonl"),
-        facts={"start": run.start.name, "seconds": run.times.seconds()},
+        facts={"start": run.start.name, "seconds": run.seconds()},
     )
-    return write_rlaif_report(run.workdir.root, data)
+    return write_rlaif_report(run.workdir, data)
 
 
 def write_rlaif_report(folder: Path, data: RlaifReport) -> Path:

@@ -17,7 +17,6 @@ import numpy as np
 
 from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.seeds import derive_seed
-from eagle_jax.base.work_directory import WorkDirectory
 from eagle_jax.data.task_examples import Row
 from eagle_jax.elm.evaluation.answers import Answers, sample_rows, score
 from eagle_jax.elm.evaluation.consistency import read_outputs
@@ -43,9 +42,9 @@ class _Asked:
 
 
 class RlaifRun(ElmRun):
-    """One experiment in one work directory, beside the stages of its supervised start."""
+    """The stages of one experiment, beside those of its supervised start."""
 
-    def __init__(self, rlaif: RlaifExperiment, workdir: WorkDirectory):
+    def __init__(self, rlaif: RlaifExperiment, workdir: Path):
         super().__init__(rlaif.start, workdir)
         self.rlaif = rlaif
 
@@ -65,7 +64,7 @@ class RlaifRun(ElmRun):
     def _reinforce(self, name: str, seed: int) -> EmbeddingLM:
         """One training, from the supervised ELM."""
         settings = self.rlaif
-        with self._stage(
+        with self.stage(
             self.training_stage(name, seed), self._of_elms()[0],
             training=settings.trainings[name], reward=settings.reward, tasks=settings.tasks,
             malformed_reward=settings.malformed_reward, seed=seed,
@@ -112,7 +111,7 @@ class RlaifRun(ElmRun):
     def _ask_all(self) -> list[dict[str, Any]]:
         """What the start and every trained ELM write: [{"asked", "texts", "reasons", "kl"}]."""
         evaluation = self.rlaif.evaluation
-        with self._stage(
+        with self.stage(
             "rlaif_answers", *(self.training_stage(*policy) for policy in self.policies),
             num_entities=evaluation.num_entities, temperatures=evaluation.other_temperatures,
         ) as stage:  # fmt: skip
@@ -148,7 +147,7 @@ class RlaifRun(ElmRun):
     def _compare(self, answers: Sequence[dict[str, Any]]) -> Path:
         """Scores, differences to the start, and samples."""
         evaluation = self.rlaif.evaluation
-        with self._stage(
+        with self.stage(
             "rlaif_results", "rlaif_answers", evaluation=evaluation, tasks=self.rlaif.tasks
         ) as stage:
             if not stage.is_complete():

@@ -25,9 +25,10 @@ import numpy as np
 from eagle_jax.base.atomic_files import write_atomically
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import MetricsWriter, progress
-from eagle_jax.base.work_directory import StageFolder, WorkDirectory
+from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.embedding_files import EmbeddingFiles
 from eagle_jax.design.g_optimal import GOptimalSettings
+from eagle_jax.stages.run import Run
 from eagle_jax.studies.catalogue_designs.parallel import CatalogueDesigns, make_designer
 from eagle_jax.studies.catalogue_designs.report import summarize, write_report
 from eagle_jax.studies.catalogue_designs.synthetic import (
@@ -68,16 +69,19 @@ def run_catalogue_designs(experiment: CatalogueDesignsExperiment, workdir: Path)
 
     Raises `UserError` when the input or the work directory is not as it has to be.
     """
-    work_directory = WorkDirectory(workdir)
+    run = Run(workdir)
     given = {
         "design": experiment.design,
         "num_kept": experiment.num_kept,
         "problems_per_chunk": experiment.problems_per_chunk,
     }
-    depends_on = []
     if experiment.next_embeddings is None:
-        depends_on.append(_run_synthetic_stage(work_directory, experiment.synthetic))
-        files = EmbeddingFiles(depends_on[0].path / _EMBEDDINGS)
+        with run.stage("catalogue", **dataclasses.asdict(experiment.synthetic)) as stage:
+            if not stage.is_complete():
+                stage.begin()
+                write_synthetic_embeddings(stage.path / _EMBEDDINGS, experiment.synthetic)
+                stage.finish()
+        files = EmbeddingFiles(stage.path / _EMBEDDINGS)
     else:
         files = EmbeddingFiles(Path(experiment.next_embeddings))
         given["next_embeddings"] = files.checksums()
@@ -86,25 +90,14 @@ def run_catalogue_designs(experiment: CatalogueDesignsExperiment, workdir: Path)
             f"num_kept is {experiment.num_kept}, but a problem has only {files.num_candidates} "
             "candidates"
         )
-    stage = work_directory.stage("designs", given, depends_on)
-    if not stage.is_complete():
-        designer = make_designer(
-            experiment.design, experiment.num_kept, experiment.problems_per_chunk,
-            jax.devices(), experiment.num_threads or os.cpu_count(),
-        )  # fmt: skip
-        _run_design_stage(stage, files, experiment.problems_per_chunk, designer)
+    with run.stage("designs", *run.stages, **given) as stage:
+        if not stage.is_complete():
+            designer = make_designer(
+                experiment.design, experiment.num_kept, experiment.problems_per_chunk,
+                jax.devices(), experiment.num_threads or os.cpu_count(),
+            )  # fmt: skip
+            _run_design_stage(stage, files, experiment.problems_per_chunk, designer)
     return write_report(workdir, stage, experiment)
-
-
-def _run_synthetic_stage(
-    work_directory: WorkDirectory, settings: SyntheticEmbeddings
-) -> StageFolder:
-    stage = work_directory.stage("catalogue", dataclasses.asdict(settings))
-    if not stage.is_complete():
-        stage.begin()
-        write_synthetic_embeddings(stage.path / _EMBEDDINGS, settings)
-        stage.finish()
-    return stage
 
 
 def _run_design_stage(

@@ -14,9 +14,10 @@ import numpy as np
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
-from eagle_jax.base.work_directory import StageFolder, WorkDirectory
+from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.design.reference_distribution import DesignNotConvergedError
 from eagle_jax.reports.pages import shared_fields
+from eagle_jax.stages.run import Run
 from eagle_jax.studies.design_study.measures import (
     SubsetStudySettings,
     make_problem,
@@ -78,19 +79,15 @@ class DesignStudySettings:
 
 def run_design_study(settings: DesignStudySettings, workdir: Path) -> Path:
     """Runs what is not done yet and returns the path of report.html."""
-    root = WorkDirectory(workdir)
-    sets, depends_on = _make_sets(settings, root)
-    stage = root.stage(
-        "subsets",
-        {
-            "seed": settings.seed, "rank": settings.rank, "sizes": settings.sizes,
-            "study": settings.study, "synthetic": settings.synthetic,
-        },
-        depends_on,
-    )  # fmt: skip
-    if not stage.is_complete():
-        stage.write_json("cells.json", _study_all(settings, sets, stage))
-        stage.finish()
+    run = Run(workdir)
+    sets = _make_sets(settings, run)
+    with run.stage(
+        "subsets", *run.stages, seed=settings.seed, rank=settings.rank, sizes=settings.sizes,
+        study=settings.study, synthetic=settings.synthetic,
+    ) as stage:  # fmt: skip
+        if not stage.is_complete():
+            stage.write_json("cells.json", _study_all(settings, sets, stage))
+            stage.finish()
     data = StudyData(
         **shared_fields(settings),
         confidence=settings.study.bootstrap.confidence,
@@ -102,27 +99,24 @@ def run_design_study(settings: DesignStudySettings, workdir: Path) -> Path:
         sets=[{"name": found.name, "told": found.told} for found in sets],
         left_out=[said for name, said in _LEFT_OUT.items() if getattr(settings, name) is None],
     )
-    html, _ = write_study_report(root.root, data)
+    html, _ = write_study_report(workdir, data)
     return html
 
 
-def _make_sets(
-    settings: DesignStudySettings, root: WorkDirectory
-) -> tuple[list[EmbeddingSet], list[StageFolder]]:
-    """All sets, and the stages that those from data come from."""
+def _make_sets(settings: DesignStudySettings, run: Run) -> list[EmbeddingSet]:
+    """All sets; those from data have a stage of the run each."""
     sizes = settings.sizes
     sets = list(synthetic_sets(settings.synthetic, sizes, derive_seed(settings.seed, 0)))
-    from_data = []
     if settings.minilens is not None:
         seed = derive_seed(settings.seed, 1)
-        from_data.append(minilens_set(settings.minilens, sizes, root, seed))
+        sets.append(minilens_set(settings.minilens, sizes, run, seed))
     if settings.movielens is not None:
         seed = derive_seed(settings.seed, 2)
-        from_data += [
-            movielens_set(settings.movielens, sizes, root, seed, width)
+        sets += [
+            movielens_set(settings.movielens, sizes, run, seed, width)
             for width in settings.movielens.widths
         ]
-    return sets + [found for _, found in from_data], [stage for stage, _ in from_data]
+    return sets
 
 
 def _study_all(

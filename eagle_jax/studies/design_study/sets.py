@@ -15,12 +15,14 @@ import numpy as np
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.seeds import derive_seed
-from eagle_jax.base.work_directory import StageFolder, WorkDirectory
+from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.sources import CatalogueSettings, fingerprint, load_catalogue
 from eagle_jax.eagle.run import run_to_candidates
 from eagle_jax.eagle.settings import EagleExperiment
 from eagle_jax.embeddings.utility import UtilitySettings, content_gap_utility
 from eagle_jax.embeddings.wals import WALSSettings, fit_wals
+from eagle_jax.stages.run import Run
 from eagle_jax.studies.design_study.measures import CHANGES, EMBEDDINGS
 
 _ROWS_AT_ONCE = 1024  # utilities are computed so many rows at a time
@@ -117,17 +119,17 @@ def synthetic_sets(
 
 
 def minilens_set(
-    chosen: MiniLensSettings, sizes: SetSizes, root: WorkDirectory, seed: int
-) -> tuple[StageFolder, EmbeddingSet]:
+    chosen: MiniLensSettings, sizes: SetSizes, run: Run, seed: int
+) -> EmbeddingSet:
     """Next embeddings of an EAGLE run's candidates, each anchor's in random order."""
     read = {name: getattr(chosen.experiment, name) for name in _UP_TO_CANDIDATES}
-    stage = root.stage(
-        "minilens_rows",
-        {"experiment": read, "eagle_workdir": chosen.eagle_workdir, "sizes": sizes, "seed": seed,
-         "num_candidates": max(chosen.num_candidates)},
-    )  # fmt: skip
-    if not stage.is_complete():
-        _write_minilens_rows(stage, chosen, sizes, root, seed)
+    with run.stage(
+        "minilens_rows", experiment=read, eagle_workdir=chosen.eagle_workdir, sizes=sizes,
+        seed=seed, num_candidates=max(chosen.num_candidates),
+    ) as stage:  # fmt: skip
+        if not stage.is_complete():
+            workdir = Path(chosen.eagle_workdir or run.workdir / "minilens")
+            _write_minilens_rows(stage, chosen, sizes, workdir, seed)
     facts = stage.read_json("facts.json")
     arrays = stage.read_arrays("rows.npz")
     told = (
@@ -137,16 +139,13 @@ def minilens_set(
         f"{max(chosen.num_candidates)} well-formed candidates)."
     )
     name = f"MiniLens, n = {arrays['next_embeddings'].shape[2]}"
-    return stage, EmbeddingSet(
-        name, chosen.num_candidates, (EMBEDDINGS, CHANGES), **arrays, told=told
-    )
+    return EmbeddingSet(name, chosen.num_candidates, (EMBEDDINGS, CHANGES), **arrays, told=told)
 
 
 def _write_minilens_rows(
-    stage: StageFolder, chosen: MiniLensSettings, sizes: SetSizes, root: WorkDirectory, seed: int
+    stage: StageFolder, chosen: MiniLensSettings, sizes: SetSizes, workdir: Path, seed: int
 ) -> None:
-    workdir = chosen.eagle_workdir or root.root / "minilens"
-    found, scorer = run_to_candidates(chosen.experiment, Path(workdir))
+    found, scorer = run_to_candidates(chosen.experiment, workdir)
     needed = max(chosen.num_candidates)
     usable = [row for row in found if row.is_valid.sum() >= needed]
     if len(usable) < 2:
@@ -175,41 +174,17 @@ def _write_minilens_rows(
 
 
 def movielens_set(
-    chosen: MovieLensSettings, sizes: SetSizes, root: WorkDirectory, seed: int, width: int
-) -> tuple[StageFolder, EmbeddingSet]:
+    chosen: MovieLensSettings, sizes: SetSizes, run: Run, seed: int, width: int
+) -> EmbeddingSet:
     """Films' WALS embeddings: random anchors, each with its nearest films, nearest first."""
     catalogue, _ = load_catalogue(chosen.catalogue)
-    stage = root.stage(
-        f"movielens_rows_{width}",
-        {"data": fingerprint(catalogue), "wals": chosen.wals, "utility": chosen.utility,
-         "width": width, "min_ratings": chosen.min_ratings, "seed": seed,
-         "num_candidates": max(chosen.num_candidates), "sizes": sizes},
-    )  # fmt: skip
-    if not stage.is_complete():
-        wals_settings = dataclasses.replace(chosen.wals, dim=width)
-        wals = jax.device_get(fit_wals(catalogue.ratings, wals_settings, jax.random.key(seed)))
-        counts = np.bincount(catalogue.ratings.item_index, minlength=catalogue.ratings.num_items)
-        films = wals.item_embeddings[counts >= chosen.min_ratings]
-        needed = max(chosen.num_candidates)
-        if len(films) <= max(needed, sizes.num_problems):
-            raise UserError(
-                f"config.movielens: {len(films)} films have {chosen.min_ratings} ratings, more "
-                f"than {max(needed, sizes.num_problems)} are needed: lower min_ratings"
-            )
-        rng = np.random.default_rng(seed)
-        picked = rng.choice(len(films), sizes.num_problems, replace=False)
-        anchors = films[picked]
-        distances = np.linalg.norm(films[None] - anchors[:, None], axis=2)
-        distances[np.arange(len(picked)), picked] = np.inf  # not its own neighbour
-        rows = films[np.argsort(distances, axis=1, kind="stable")[:, :needed]]
-        gains = _gains(
-            rows, anchors, wals.user_embeddings, films, chosen.utility, sizes.num_users, rng
-        )
-        stage.write_arrays(
-            "rows.npz", {"anchor_embeddings": anchors, "next_embeddings": rows, "gains": gains}
-        )
-        stage.write_json("facts.json", {"num_films": len(films)})
-        stage.finish()
+    with run.stage(
+        f"movielens_rows_{width}", data=fingerprint(catalogue), wals=chosen.wals,
+        utility=chosen.utility, width=width, min_ratings=chosen.min_ratings, seed=seed,
+        num_candidates=max(chosen.num_candidates), sizes=sizes,
+    ) as stage:  # fmt: skip
+        if not stage.is_complete():
+            _write_movielens_rows(stage, catalogue, chosen, sizes, seed, width)
     num_films = stage.read_json("facts.json")["num_films"]
     told = (
         f"WALS embeddings of the {num_films} films of {catalogue.name} with a text and at least "
@@ -217,10 +192,44 @@ def movielens_set(
         "embeddings of its nearest films stand for next embeddings. These are not edits by a "
         "language model; without one they are the only real embeddings next to an anchor."
     )
-    return stage, EmbeddingSet(
+    return EmbeddingSet(
         f"MovieLens, n = {width}", chosen.num_candidates, (EMBEDDINGS, CHANGES),
         **stage.read_arrays("rows.npz"), told=told,
     )  # fmt: skip
+
+
+def _write_movielens_rows(
+    stage: StageFolder,
+    catalogue: Catalogue,
+    chosen: MovieLensSettings,
+    sizes: SetSizes,
+    seed: int,
+    width: int,
+) -> None:
+    wals_settings = dataclasses.replace(chosen.wals, dim=width)
+    wals = jax.device_get(fit_wals(catalogue.ratings, wals_settings, jax.random.key(seed)))
+    counts = np.bincount(catalogue.ratings.item_index, minlength=catalogue.ratings.num_items)
+    films = wals.item_embeddings[counts >= chosen.min_ratings]
+    needed = max(chosen.num_candidates)
+    if len(films) <= max(needed, sizes.num_problems):
+        raise UserError(
+            f"config.movielens: {len(films)} films have {chosen.min_ratings} ratings, more "
+            f"than {max(needed, sizes.num_problems)} are needed: lower min_ratings"
+        )
+    rng = np.random.default_rng(seed)
+    picked = rng.choice(len(films), sizes.num_problems, replace=False)
+    anchors = films[picked]
+    distances = np.linalg.norm(films[None] - anchors[:, None], axis=2)
+    distances[np.arange(len(picked)), picked] = np.inf  # not its own neighbour
+    rows = films[np.argsort(distances, axis=1, kind="stable")[:, :needed]]
+    gains = _gains(
+        rows, anchors, wals.user_embeddings, films, chosen.utility, sizes.num_users, rng
+    )
+    stage.write_arrays(
+        "rows.npz", {"anchor_embeddings": anchors, "next_embeddings": rows, "gains": gains}
+    )
+    stage.write_json("facts.json", {"num_films": len(films)})
+    stage.finish()
 
 
 def _gains(

@@ -19,7 +19,7 @@ import numpy as np
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import read_metrics
 from eagle_jax.base.seeds import derive_seed
-from eagle_jax.base.work_directory import StageFolder, WorkDirectory
+from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.prompts import Prompt
 from eagle_jax.data.tasks import PLACEHOLDERS, SEMANTIC
 from eagle_jax.elm.model.adapter import AdapterSettings, unchanged_input
@@ -36,6 +36,7 @@ from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.learning.supervised import NextTokenSettings
 from eagle_jax.reports.pages import shared_fields
 from eagle_jax.stages.models import load_model
+from eagle_jax.stages.run import Run
 from eagle_jax.studies.elm_toy.report import ToyData, write_toy_report
 
 _VECTORS = np.eye(2, dtype=np.float32)
@@ -76,11 +77,10 @@ class ElmToySettings:
 
 def run_elm_toy(settings: ElmToySettings, workdir: Path) -> Path:
     """Trains what is not trained yet and returns the path of report.html."""
-    root = WorkDirectory(workdir)
-    stage = root.stage("runs", dataclasses.asdict(settings))
-    if not stage.is_complete():
-        stage.write_json("runs.json", _train_all(settings, stage))
-        stage.finish()
+    with Run(workdir).stage("runs", **dataclasses.asdict(settings)) as stage:
+        if not stage.is_complete():
+            stage.write_json("runs.json", _train_all(settings, stage))
+            stage.finish()
     data = ToyData(
         **shared_fields(settings),
         model=settings.model,
@@ -89,7 +89,7 @@ def run_elm_toy(settings: ElmToySettings, workdir: Path) -> Path:
         adapter_steps=settings.adapter_steps,
         runs=stage.read_json("runs.json"),
     )
-    return write_toy_report(root.root, data)
+    return write_toy_report(workdir, data)
 
 
 def _train_all(settings: ElmToySettings, stage: StageFolder) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from eagle_jax.base.work_directory import StageFolder, WorkDirectory
+from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.movielens import read_movielens
 from eagle_jax.data.prompts import parse_blocks
@@ -23,6 +23,7 @@ from eagle_jax.data.sources import fingerprint
 from eagle_jax.embeddings.sentences.encoder import load_sentence_encoder
 from eagle_jax.embeddings.wals import WALSSettings, fit_wals, rating_embeddings
 from eagle_jax.reports.pages import shared_fields
+from eagle_jax.stages.run import Run
 from eagle_jax.studies.soft_attributes.data import SoftAttributeData, gather
 from eagle_jax.studies.soft_attributes.report import SoftAttributesReport, write_report
 from eagle_jax.studies.soft_attributes.scores import (
@@ -65,20 +66,16 @@ def run_soft_attributes(experiment: SoftAttributesExperiment, workdir: Path) -> 
         catalogue, orderings, experiment.related_tags,
         lower_per_positive=experiment.lower_per_positive, seed=experiment.seed,
     )  # fmt: skip
-    work_directory = WorkDirectory(workdir)
-    embeddings, stages = _embed(experiment, catalogue, data, work_directory)
-    gammas = work_directory.stage(
-        "gammas",
-        {
-            "scores": experiment.scores, "related_tags": experiment.related_tags,
-            "lower_per_positive": experiment.lower_per_positive, "seed": experiment.seed,
-            "orderings": hashlib.sha256(Path(experiment.orderings).read_bytes()).hexdigest(),
-            "tags": hashlib.sha256(repr(catalogue.tags).encode()).hexdigest(),
-        },
-        stages,
-    )  # fmt: skip
-    if not gammas.is_complete():
-        _score(experiment.scores, embeddings, data, gammas)
+    run = Run(workdir)
+    embeddings = _embed(experiment, catalogue, data, run)
+    with run.stage(
+        "gammas", *run.stages, scores=experiment.scores, related_tags=experiment.related_tags,
+        lower_per_positive=experiment.lower_per_positive, seed=experiment.seed,
+        orderings=hashlib.sha256(Path(experiment.orderings).read_bytes()).hexdigest(),
+        tags=hashlib.sha256(repr(catalogue.tags).encode()).hexdigest(),
+    ) as gammas:  # fmt: skip
+        if not gammas.is_complete():
+            _score(experiment.scores, embeddings, data, gammas)
     report = SoftAttributesReport(
         **shared_fields(experiment),
         **dataclasses.asdict(experiment.scores.bootstrap),
@@ -109,37 +106,33 @@ def run_soft_attributes(experiment: SoftAttributesExperiment, workdir: Path) -> 
 
 
 def _embed(
-    experiment: SoftAttributesExperiment, catalogue: Catalogue, data: SoftAttributeData,
-    work_directory: WorkDirectory,
-) -> tuple[dict[str, np.ndarray], list[StageFolder]]:
-    """The two embeddings of the films of `data`, and the stages they come from."""
+    experiment: SoftAttributesExperiment, catalogue: Catalogue, data: SoftAttributeData, run: Run
+) -> dict[str, np.ndarray]:
+    """The two embeddings of the films of `data`, a stage of the run each."""
     source = {"catalogue": fingerprint(catalogue), "seed": experiment.seed}
-    wals = work_directory.stage("wals", source | {"wals": experiment.wals})
-    if not wals.is_complete():
-        output = fit_wals(catalogue.ratings, experiment.wals, jax.random.key(experiment.seed))
-        users, items = rating_embeddings(output)
-        wals.write_arrays("embeddings.npz", {"users": users, "items": items})
-        wals.finish()
+    with run.stage("wals", **source, wals=experiment.wals) as wals:
+        if not wals.is_complete():
+            output = fit_wals(catalogue.ratings, experiment.wals, jax.random.key(experiment.seed))
+            users, items = rating_embeddings(output)
+            wals.write_arrays("embeddings.npz", {"users": users, "items": items})
+            wals.finish()
     encoder = load_sentence_encoder(
         experiment.encoder, batch_size=experiment.encoder_batch_size
     )
     items = hashlib.sha256(data.items.tobytes()).hexdigest()
-    sentences = work_directory.stage(
-        "sentences", source | {"encoder": encoder.name, "items": items}
-    )
-    if not sentences.is_complete():
-        names = catalogue.entity_format.blocks
-        plots = [
-            parse_blocks(catalogue.entities[item].description, names, may_be_empty=True)["PLOT"]
-            for item in data.items
-        ]
-        sentences.write_arrays("embeddings.npz", {"items": encoder(plots)})
-        sentences.finish()
-    embeddings = {
+    with run.stage("sentences", **source, encoder=encoder.name, items=items) as sentences:
+        if not sentences.is_complete():
+            names = catalogue.entity_format.blocks
+            plots = [
+                parse_blocks(catalogue.entities[item].description, names, may_be_empty=True)["PLOT"]
+                for item in data.items
+            ]
+            sentences.write_arrays("embeddings.npz", {"items": encoder(plots)})
+            sentences.finish()
+    return {
         BEHAVIORAL: wals.read_arrays("embeddings.npz")["items"][data.items],
         SEMANTIC: sentences.read_arrays("embeddings.npz")["items"],
     }
-    return embeddings, [wals, sentences]
 
 
 def _score(

@@ -11,7 +11,6 @@ import pytest
 from eagle_jax.base.command_line import load_config
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.settings import to_settings
-from eagle_jax.base.work_directory import WorkDirectory
 from eagle_jax.data.catalogue import RatingTable
 from eagle_jax.elm.rlaif import rewards as rlaif_rewards
 from eagle_jax.elm.rlaif.report import report_rlaif
@@ -56,14 +55,14 @@ class Stopped(Exception):
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     """A run that nothing stopped."""
-    run = RlaifRun(tiny(), WorkDirectory(tmp_path_factory.mktemp("rlaif")))
+    run = RlaifRun(tiny(), tmp_path_factory.mktemp("rlaif"))
     return run, run.run()
 
 
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(done, tmp_path, monkeypatch):
     whole, results = done
     for name in ("catalogue", "space", "examples", "elm_0"):
-        (tmp_path / name).symlink_to(whole.workdir.root / name)
+        (tmp_path / name).symlink_to(whole.workdir / name)
     real, calls = rlaif_rewards.semantic_consistency, 0
 
     def stopping(*arguments):
@@ -75,11 +74,11 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(done, tmp_path, monkeyp
 
     monkeypatch.setattr(rlaif_rewards, "semantic_consistency", stopping)
     with pytest.raises(Stopped):
-        RlaifRun(tiny(), WorkDirectory(tmp_path)).run()
+        RlaifRun(tiny(), tmp_path).run()
     assert (tmp_path / "reinforce_0" / "MANIFEST.json").exists()
     saved = [path.name for path in (tmp_path / "reinforce_1" / "checkpoints").glob("step_*")]
     assert saved == ["step_00000001"]
-    again = RlaifRun(tiny(), WorkDirectory(tmp_path)).run()
+    again = RlaifRun(tiny(), tmp_path).run()
     for file in ("tables.json", "samples.jsonl"):
         assert (again / file).read_bytes() == (results / file).read_bytes()
 
@@ -120,8 +119,8 @@ def test_a_finished_run_is_reported(done):
 def test_profiles_are_rewarded_by_how_they_rank_films(done, tmp_path):
     run, _ = done
     for name in ("catalogue", "space", "examples", "elm_0"):
-        (tmp_path / name).symlink_to(run.workdir.root / name)
-    results = RlaifRun(tiny("bc/ndcg"), WorkDirectory(tmp_path)).run()
+        (tmp_path / name).symlink_to(run.workdir / name)
+    results = RlaifRun(tiny("bc/ndcg"), tmp_path).run()
     first = json.loads((results / "tables.json").read_text())[0]
     assert set(first["rows"][0]["cells"]) == {"slots", "bc/ndcg", "bc/spearman"}
     assert first["comparisons"][0]["system"] == "reinforce"

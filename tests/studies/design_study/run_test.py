@@ -10,7 +10,7 @@ import pytest
 
 from eagle_jax.base.errors import StaleArtifactError, UserError
 from eagle_jax.base.settings import SettingsError, to_settings
-from eagle_jax.base.work_directory import WorkDirectory
+from eagle_jax.stages.run import Run
 from eagle_jax.studies.design_study import run as design_study
 from eagle_jax.studies.design_study.measures import CHANGES, EMBEDDINGS, EXCHANGE, RANDOM
 from eagle_jax.studies.design_study.run import DesignStudySettings, run_design_study
@@ -22,7 +22,6 @@ from eagle_jax.studies.design_study.sets import (
     synthetic_sets,
 )
 from eagle_jax.studies.design_study.verdict import verdict
-from experiments import design_study as doorway
 from experiments.configs import design_study as shipped
 from experiments.configs import eagle_movielens
 
@@ -60,7 +59,7 @@ def _settings(config, workdir=""):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    doorway.main(_config(), folder)
+    run_design_study(_settings(_config()), folder)
     return folder
 
 
@@ -226,19 +225,19 @@ def movielens(tmp_path):
 
 
 def test_movielens_candidates_are_the_nearest_films(movielens, tmp_path):
-    root = WorkDirectory(tmp_path / "run")
-    stage, found = movielens_set(movielens, _SIZES, root, 0, 4)
-    assert stage.is_complete() and found.name == "MovieLens, n = 4"
+    run = Run(tmp_path / "run")
+    found = movielens_set(movielens, _SIZES, run, 0, 4)
+    assert run.stages["movielens_rows_4"].is_complete() and found.name == "MovieLens, n = 4"
     assert "39 films" in found.told and "not edits by a language model" in found.told
     assert found.next_embeddings.shape == (3, 20, 4) and found.gains.shape == (3, 2, 20)
     distances = np.linalg.norm(found.next_embeddings - found.anchor_embeddings[:, None], axis=2)
     assert (np.diff(distances, axis=1) >= 0).all() and (distances > 0).all()
-    _, again = movielens_set(movielens, _SIZES, root, 0, 4)
+    again = movielens_set(movielens, _SIZES, run, 0, 4)
     np.testing.assert_array_equal(again.next_embeddings, found.next_embeddings)
 
 
 def test_movielens_with_too_few_films_says_so(movielens, tmp_path):
     with pytest.raises(UserError, match="39 films have 5 ratings, more than 50 are needed"):
         movielens_set(
-            movielens, SetSizes(num_problems=50, num_users=2), WorkDirectory(tmp_path / "r"), 0, 4
+            movielens, SetSizes(num_problems=50, num_users=2), Run(tmp_path / "r"), 0, 4
         )

@@ -38,7 +38,7 @@ def test_it_learns_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     report = elm_toy.run_elm_toy(settings, workdir)
     assert asked == [("one stage", 0.02, 0), *[("two stages", 0.02, 0)] * 2]
     assert "one stage" in report.read_text()
-    runs = elm_toy.WorkDirectory(workdir).stage("runs", dataclasses.asdict(settings))
+    runs = elm_toy.StageFolder(workdir / "runs", dataclasses.asdict(settings))
     curves = {run["training"]: run["curve"] for run in runs.read_json("runs.json")}
     assert [point["step"] for point in curves["one stage"]] == [0, 8, 16, 24]
     assert [point["step"] for point in curves["two stages"]] == [0, 8, 16, 24]

@@ -14,7 +14,7 @@ import pytest
 from eagle_jax.base.command_line import load_config
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.settings import to_settings
-from eagle_jax.base.work_directory import WorkDirectory
+from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue, Entity, RatingTable
 from eagle_jax.data.prompts import MOVIE
 from eagle_jax.data.soft_attributes import Ordering
@@ -144,7 +144,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
     def stop(*_):
         raise KeyboardInterrupt
 
-    stage = WorkDirectory(tmp_path).stage("gammas", {"scores": settings})
+    stage = StageFolder(tmp_path / "gammas", {"scores": settings})
     rows = {"made up": embeddings[data.items]}
     monkeypatch.setattr(soft_attributes, "score_embedding", stop)
     with pytest.raises(KeyboardInterrupt):

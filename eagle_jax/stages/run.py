@@ -1,0 +1,120 @@
+"""A run of an experiment: stages by name in one work directory, their times, its text generators.
+
+Beside the stages lie `times.json` (stage -> seconds of wall-clock time, over all runs of the work
+directory), and where remote models play a role their answers (`generations.sqlite`) and what they
+took (`remote_usage.json`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from eagle_jax.base.atomic_files import replace_atomically
+from eagle_jax.base.errors import CorruptArtifactError, DiskFullError
+from eagle_jax.base.processes import from_primary, is_primary
+from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.language_model.remote.cache import GenerationCache
+from eagle_jax.language_model.remote.client import RemoteGenerator
+from eagle_jax.language_model.remote.settings import RemoteSettings
+from eagle_jax.language_model.sampling.local import LocalGenerator
+from eagle_jax.language_model.sharding import MeshSettings
+from eagle_jax.stages.models import load_model
+
+_TIMES, _USAGE, _GENERATIONS = "times.json", "remote_usage.json", "generations.sqlite"
+
+
+class ModelSettings(Protocol):
+    """How models are loaded and run here: as in `load_model` and `LocalGenerator`."""
+
+    dtype: str
+    batch_size: int
+    length_multiple: int
+
+
+class Run:
+    """One experiment in one work directory.
+
+    shared: settings that every stage's folder tells after its own.
+    models, mesh: of generators, where there are any; remote: name -> endpoint of remote ones.
+    """
+
+    def __init__(
+        self,
+        workdir: Path,
+        shared: Mapping[str, Any] | None = None,
+        *,
+        models: ModelSettings | None = None,
+        mesh: MeshSettings | None = None,
+        remote: Mapping[str, RemoteSettings] | None = None,
+    ):
+        self.workdir = workdir
+        self.stages: dict[str, StageFolder] = {}
+        self._shared = dict(shared or {})
+        self._models, self._mesh = models, mesh
+        cache = GenerationCache(workdir / _GENERATIONS)
+        self._remote = {
+            name: RemoteGenerator(settings, cache) for name, settings in (remote or {}).items()
+        }
+
+    @contextlib.contextmanager
+    def stage(self, name: str, /, *depends_on: str, **settings: Any) -> Iterator[StageFolder]:
+        """The folder of a stage with these settings that reads the stages `depends_on`.
+
+        What happens within counts as the stage's time, also where it fails, but not where the stage
+        was complete before.
+        """
+        depends = [self.stages[other] for other in depends_on]
+        stage = StageFolder(self.workdir / name, settings | self._shared, depends)
+        self.stages[name] = stage
+        done, started = stage.is_complete(), time.monotonic()
+        try:
+            yield stage
+        finally:
+            if not done and self.workdir.exists():
+                times = self.seconds()
+                times[name] = round(times.get(name, 0.0) + time.monotonic() - started, 1)
+                _write_summary(self.workdir / _TIMES, times)
+                if self._remote:
+                    _write_summary(self.workdir / _USAGE, self._usage())
+
+    def seconds(self) -> dict[str, float]:
+        """Stage -> seconds; raises `CorruptArtifactError` where the file cannot be read."""
+        path = self.workdir / _TIMES
+        if not path.exists():
+            return {}
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CorruptArtifactError(f"{path}: cannot be read: {error}; remove it") from error
+
+    def usage(self) -> list[dict[str, Any]]:
+        """What each remote model took, over all runs of this work directory."""
+        return from_primary("sum what remote models took", self._usage)
+
+    def _usage(self) -> list[dict[str, Any]]:
+        return [{"name": name, **generator.usage()} for name, generator in self._remote.items()]
+
+    def generator(
+        self, name: str, *, dtype: str | None = None, mesh: MeshSettings | None = None
+    ) -> LocalGenerator | RemoteGenerator:
+        """The text generator that a model makes, in the dtype and on the mesh of most models or
+        in others."""
+        if name in self._remote:
+            return self._remote[name]
+        model = load_model(name, dtype or self._models.dtype, mesh or self._mesh)
+        return LocalGenerator(model, self._models.batch_size, self._models.length_multiple)
+
+
+def _write_summary(path: Path, value: Any) -> None:
+    """A small JSON file beside the stages, by the first process."""
+    if not is_primary():
+        return
+    text = json.dumps(value, indent=1) + "\n"
+    with contextlib.suppress(DiskFullError):  # the stage's own error says it better
+        # Not `write_atomically`: this process may be the only one that failed.
+        replace_atomically(path, lambda stream: stream.write(text.encode()))
