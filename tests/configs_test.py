@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
 import json
 import re
@@ -46,6 +47,13 @@ def test_docstring_has_every_heading_with_something_after_it(path):
         said = re.search(rf"^{heading}[ \t]*\n?[ \t]*(\S.*)", text, re.MULTILINE)
         assert said, f"{path.name}: its docstring lacks {heading!r}"
         assert not said[1].startswith(HEADINGS), f"{path.name}: nothing is said after {heading!r}"
+
+
+@pytest.mark.parametrize("path", (ROOT / "experiments").glob("[!_]*.py"), ids=lambda p: p.stem)
+def test_every_doorway_opens_and_has_a_config(path):
+    importlib.import_module(f"experiments.{path.stem}")
+    (config,) = re.findall(r'config="(\w+)"', path.read_text())
+    assert config in {path.stem for path in CONFIGS}
 
 
 @each_config

@@ -49,6 +49,3 @@ def test_policies_are_updates_of_one_model_and_whole_models(eagle, finished, tmp
     assert np.abs(last - reference).max() > 1e-4
     for stage in POLICY_STAGES:
         assert checkpoint_bytes(workdir / stage) < 0.3 * checkpoint_bytes(finished.workdir / stage)
-
-    code, _, stderr = eagle.run(workdir)
-    assert code == 2 and "policy_training" in stderr  # made with other settings

@@ -1,4 +1,4 @@
-"""ELM's pipeline: what is drawn, what is scored, and a run that goes on where it was stopped."""
+"""ELM's pipeline: what is drawn, what is scored, and what is made of a run."""
 
 from __future__ import annotations
 
@@ -47,20 +47,8 @@ def tiny() -> ElmExperiment:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """A run that was stopped before its training, and went on."""
-    workdir, real = tmp_path_factory.mktemp("elm"), elm_stage.train_elm
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(elm_stage, "train_elm", _stop)
-        with pytest.raises(KeyboardInterrupt):
-            ElmRun(tiny(), workdir).run()
-        patch.setattr(elm_stage, "train_elm", real)
-        run = ElmRun(tiny(), workdir)
-        results = run.run()
-    return run, results
-
-
-def _stop(*arguments, **settings):
-    raise KeyboardInterrupt
+    run = ElmRun(tiny(), tmp_path_factory.mktemp("elm"))
+    return run, run.run()
 
 
 def test_every_task_is_scored_for_every_system(done):
@@ -115,12 +103,6 @@ def test_batches_depend_on_the_step_only_and_hold_about_as_many_tokens(done):
     (first,), (again,), (other,) = draw(5), draw(5), draw(6)
     np.testing.assert_array_equal(first.tokens, again.tokens)
     assert first.tokens.shape == (10, 96) and (first.tokens != other.tokens).any()
-
-
-def test_a_finished_run_is_not_computed_again(done, monkeypatch):
-    run, results = done
-    monkeypatch.setattr(elm_stage, "train_elm", _stop)
-    assert ElmRun(tiny(), run.workdir).run() == results
 
 
 def test_a_finished_run_is_reported(done):

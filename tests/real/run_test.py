@@ -1,10 +1,9 @@
-"""The tiny REAL experiment from its command line: artifacts, their arithmetic, kills, faults."""
+"""The tiny REAL experiment from its command line: artifacts, their arithmetic, faults."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import signal
 
 import numpy as np
 import pytest
@@ -14,13 +13,6 @@ from eagle_jax.base.settings import SettingsError, to_settings
 from eagle_jax.real.settings import RealExperiment
 
 CONFIG = "experiments/configs/real_minilens.py:quick"
-# Where the run is killed: between responses, in the warm-up, in a policy's training.
-KILLS = (
-    ("after", "responses/parts/00000.json"),
-    ("before", "pairs_0/pairs.json"),
-    ("after", "policy_easy_8_0/checkpoints/step_00000001"),
-    ("before", "policy_random_12_0/run.json"),
-)
 
 
 def read(workdir, name):
@@ -121,21 +113,6 @@ def test_rewards_are_those_of_the_saved_models_under_transformers(finished_real)
     assert held_out["rewards/accuracy"] == pytest.approx(np.mean(np.array(margins) > 0), abs=0.06)
     losses = np.log1p(np.exp(-np.array(margins)))
     assert held_out["loss"] == pytest.approx(losses.mean(), abs=2e-4)
-
-
-def test_a_run_killed_in_its_stages_ends_with_the_same_results(real, finished_real, tmp_path):
-    workdir = finished_real.copy(tmp_path / "run", without=[
-        path.name for path in finished_real.workdir.iterdir()
-        if path.is_dir() and path.name != "supervised"
-    ])  # fmt: skip
-    for moment, target in KILLS:
-        code, _, stderr = real.run(workdir, watch=[moment, target])
-        assert code == -signal.SIGKILL, f"{moment} {target}: {stderr}"
-        assert (workdir / target).exists() == (moment == "after")
-    code, _, stderr = real.run(workdir)
-    assert code == 0, stderr
-    assert "policy_random_12_0/metrics/metrics.jsonl" in finished_real.results()
-    finished_real.assert_same_results(workdir)
 
 
 def test_files_of_your_own_are_selected_across_prompts(real, tmp_path):

@@ -1,11 +1,10 @@
-"""Designs of a catalogue: the real command killed and resumed, streams against arrays, errors."""
+"""Designs of a catalogue: the real command, streams against arrays, errors."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
-import signal
 import subprocess
 import sys
 import weakref
@@ -29,84 +28,23 @@ from eagle_jax.studies.catalogue_designs.run import (
 
 ROOT = Path(__file__).parents[3]
 CONFIG = "experiments/configs/catalogue_designs.py:quick"
-# The command under watch of its renames, as watched_run.py does it for experiments.eagle.
-PROGRAM = """
-import os, runpy, sys
-from pathlib import Path
-from watched_run import watch
-mode, what, workdir = sys.argv[1:4]
-watch(mode, what, Path(os.path.abspath(workdir)))
-sys.argv = ["designs", *sys.argv[4:]]
-runpy.run_module("experiments.designs", run_name="__main__", alter_sys=True)
-"""
-KILLS = (
-    ("before", "catalogue/next_embeddings.npy"),
-    ("before", "designs/parts/00000003.npz"),
-    ("before", "designs/kept_rows.npy"),
-    ("after", "designs/summary.json"),
-)
 
 
-@pytest.fixture(scope="module")
-def command(tmp_path_factory):
-    """Runs the quick experiment in a process of its own; returns its exit code and stderr."""
-    cache = tmp_path_factory.mktemp("compilation_cache")
-
-    def run(workdir, mode="log", what=os.devnull, *overrides):
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "JAX_COMPILATION_CACHE_DIR": str(cache),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        }
-        environment.pop("XLA_FLAGS", None)  # the tests' eight devices; a user has one
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, mode, str(what), str(workdir),
-             f"--config={CONFIG}", f"--workdir={workdir}", *overrides],
-            cwd=ROOT, env=environment, capture_output=True, text=True,
-        )  # fmt: skip
-        return done.returncode, done.stderr
-
-    return run
-
-
-def results(workdir: Path) -> dict[str, object]:
-    """Every file of the stages, apart from times and from what made them."""
-    found = {}
-    for path in workdir.rglob("*"):
-        name = path.relative_to(workdir).as_posix()
-        if path.is_dir() or "/" not in name or "tensorboard" in name or "MANIFEST" in name:
-            continue
-        found[name] = path.read_bytes()
-        if path.name == "metrics.jsonl":
-            rows = map(json.loads, path.read_text().splitlines())
-            found[name] = [
-                {key: value for key, value in row.items() if not key.startswith("time/")}
-                for row in rows
-            ]
-    return found
-
-
-def test_a_run_killed_again_and_again_ends_with_the_same_files(command, tmp_path):
-    code, stderr = command(tmp_path / "whole", "log", os.devnull, "--config.num_threads=2")
-    assert code == 0, stderr
-    for mode, target in KILLS:
-        code, stderr = command(tmp_path / "killed", mode, target, "--config.num_threads=1")
-        assert code == -signal.SIGKILL, f"{mode} {target}: {stderr}"
-        assert (tmp_path / "killed" / target).exists() == (mode == "after")
-    code, stderr = command(tmp_path / "killed")
-    assert code == 0, stderr
-    whole, killed = results(tmp_path / "whole"), results(tmp_path / "killed")
-    fields = {f"designs/{field}.npy" for field in CatalogueDesigns._fields}
-    assert fields | {"catalogue/next_embeddings.npy", "designs/summary.json"} <= set(whole)
-    assert len(whole["designs/metrics/metrics.jsonl"]) == 8
-    assert whole.keys() == killed.keys()
-    assert [name for name in whole if whole[name] != killed[name]] == []
-    for name in ("report.md", "histograms.png"):
-        assert (tmp_path / "killed" / name).stat().st_size > 0
-    page = (tmp_path / "killed" / "report.md").read_text()
-    assert "problems: 1000, solved: 1000" in page
+def test_the_quick_experiment_from_its_command_line(tmp_path):
+    command = [sys.executable, "-m", "experiments.designs", f"--config={CONFIG}"]
+    one_device = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run(
+        [*command, f"--workdir={tmp_path}"],
+        cwd=ROOT, env=one_device, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout == f"report: {tmp_path / 'report.md'}\n"
+    assert "problems: 1000, solved: 1000" in (tmp_path / "report.md").read_text()
+    assert (tmp_path / "histograms.png").stat().st_size > 0
+    made = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert {f"designs/{field}.npy" for field in CatalogueDesigns._fields} <= made
+    assert {"catalogue/next_embeddings.npy", "designs/summary.json", "times.json"} <= made
+    rows = (tmp_path / "designs" / "metrics" / "metrics.jsonl").read_text().splitlines()
+    assert len(rows) == 8
 
 
 def draw(num_problems, seed=0):
@@ -177,7 +115,7 @@ def test_a_finished_run_is_not_solved_again(shards, tmp_path, monkeypatch):
         run_catalogue_designs(settings, tmp_path / "run")
 
 
-def test_a_damaged_part_is_told_when_the_run_goes_on(shards, tmp_path, monkeypatch):
+def test_a_damaged_part_is_told_and_whole_ones_are_gone_on_from(shards, tmp_path, monkeypatch):
     class Stopped(Exception):
         pass
 
@@ -193,6 +131,12 @@ def test_a_damaged_part_is_told_when_the_run_goes_on(shards, tmp_path, monkeypat
     part.write_bytes(content)
     with pytest.raises(CorruptArtifactError, match=r"parts/00000001\.npz: cannot be used: .*CRC"):
         run_catalogue_designs(experiment(shards), tmp_path / "run")
+    content[300] ^= 1
+    part.write_bytes(content)
+    monkeypatch.undo()
+    monkeypatch.setattr(catalogue_designs, "make_designer", lambda *_: None)
+    run_catalogue_designs(experiment(shards), tmp_path / "run")
+    assert json.loads((tmp_path / "run/designs/summary.json").read_text())["num_solved"] == 19
 
 
 def test_what_cannot_be_solved_at_all_is_refused_before_anything_is_written(shards, tmp_path):

@@ -1,9 +1,8 @@
-"""The study from its shipped config to its page: made, resumed, read from an EAGLE run, refused."""
+"""The study from its shipped config to its page: made, read from an EAGLE run, refused."""
 
 from __future__ import annotations
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from eagle_jax.base.errors import StaleArtifactError, UserError
 from eagle_jax.base.settings import SettingsError, to_settings
 from eagle_jax.stages.run import Run
-from eagle_jax.studies.design_study import run as design_study
 from eagle_jax.studies.design_study.measures import CHANGES, EMBEDDINGS, EXCHANGE, RANDOM
 from eagle_jax.studies.design_study.run import DesignStudySettings, run_design_study
 from eagle_jax.studies.design_study.sets import (
@@ -102,27 +100,6 @@ def test_report_holds_the_numbers_of_the_study(finished, cells):
     assert f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]" in text
     assert "MovieLens: config.movielens is None" in plain
     assert (finished / "report.html").read_text(encoding="utf-8").count("<svg") == 4
-
-
-def test_interrupted_study_resumes_where_it_was(finished, tmp_path, monkeypatch):
-    folder = tmp_path / "resumed"
-    shutil.copytree(finished, folder)
-    shutil.rmtree(folder / "subsets")
-    whole, calls = design_study._study_group, []
-
-    def stopping(settings, index, *group):
-        calls.append(index)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return whole(settings, index, *group)
-
-    monkeypatch.setattr(design_study, "_study_group", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        run_design_study(_settings(_config()), folder)
-    run_design_study(_settings(_config()), folder)
-    assert calls == [0, 1, 2, 3, 3, 4, 5]
-    again = (folder / "subsets" / "cells.json").read_bytes()
-    assert again == (finished / "subsets" / "cells.json").read_bytes()
 
 
 def test_candidates_of_an_eagle_run_are_read_not_made(finished, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Tags and orderings as arrays, the cells, resuming and the report, on made-up films.
+"""Tags and orderings as arrays, the cells and the report, on made-up films.
 
 The made-up concept is the first coordinate of every film: raters order by it, users tag by it.
 """
@@ -88,9 +88,12 @@ def settings():
 
 
 @pytest.fixture(scope="module")
-def cells(embeddings, data, settings):
-    found, refused = scores.score_embedding("made up", embeddings[data.items], data, settings)
-    return scores.score_without_embedding(data, settings) + found, {"made up": refused}
+def cells(embeddings, data, settings, tmp_path_factory):
+    """What the stage of the scores writes."""
+    stage = StageFolder(tmp_path_factory.mktemp("run") / "gammas", {"scores": settings})
+    soft_attributes._score(settings, {"made up": embeddings[data.items]}, data, stage)
+    assert stage.is_complete()
+    return stage.read_json("cells.json"), stage.read_json("refused.json")
 
 
 def test_tags_become_labels_and_pairs_within_users(embeddings, catalogue, data):
@@ -136,28 +139,6 @@ def test_cavs_find_the_concept_and_only_where_there_is_one(cells):
     assert scores.LINEAR not in dull and max(dull.values()) < 0.3
     for method in (scores.LINEAR, scores.RANKING):
         assert refused["made up"][method]["dull"].startswith("0 rows have it")
-
-
-def test_an_interrupted_run_goes_on_where_it_was(
-    tmp_path, embeddings, data, settings, cells, monkeypatch
-):
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    stage = StageFolder(tmp_path / "gammas", {"scores": settings})
-    rows = {"made up": embeddings[data.items]}
-    monkeypatch.setattr(soft_attributes, "score_embedding", stop)
-    with pytest.raises(KeyboardInterrupt):
-        soft_attributes._score(settings, rows, data, stage)
-    monkeypatch.setattr(soft_attributes, "score_embedding", lambda *_: cells_of_embedding(cells))
-    monkeypatch.setattr(soft_attributes, "score_without_embedding", stop)
-    soft_attributes._score(settings, rows, data, stage)
-    assert stage.is_complete() and stage.read_json("cells.json") == cells[0]
-
-
-def cells_of_embedding(cells):
-    found, refused = cells
-    return [cell for cell in found if cell["embedding"]], refused["made up"]
 
 
 def test_report_says_the_numbers(tmp_path, data, settings, cells):

@@ -1,0 +1,121 @@
+"""What an older version wrote is read, gone on from, or refused in one sentence and left alone.
+
+`made_by_d862271` holds two stages of that commit, before there were versions: `numbers` is done,
+`sums` reads it and has one of two parts.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eagle_jax.base import schema
+from eagle_jax.base.atomic_files import checksums
+from eagle_jax.base.command_line import load_config
+from eagle_jax.base.errors import StaleArtifactError, UserError
+from eagle_jax.base.work_directory import StageFolder
+
+OLD = Path(__file__).with_name("made_by_d862271")
+SENTENCE = "size is called width"
+
+
+@pytest.fixture
+def old(tmp_path):
+    return Path(shutil.copytree(OLD, tmp_path / "old"))
+
+
+@pytest.fixture
+def renamed(monkeypatch):
+    """A second version, in which the setting `size` of the stage `numbers` is called `width`."""
+
+    def before(stage, settings):
+        names = {"width": "size"} if stage == "numbers" else {}
+        return {names.get(name, name): value for name, value in settings.items()}
+
+    monkeypatch.setattr(schema, "SCHEMA", 2)
+    monkeypatch.setitem(schema.CHANGES, 2, schema.Change(SENTENCE, before))
+
+
+def stages(root, **settings):
+    numbers = StageFolder(root / "numbers", {**settings, "experiment_seed": 0})
+    return numbers, StageFolder(root / "sums", {"of": "numbers", "experiment_seed": 0}, [numbers])
+
+
+def assert_is_gone_on_from(root, numbers, sums):
+    manifest = json.loads((OLD / "numbers" / "MANIFEST.json").read_text())
+    assert numbers.digest == manifest["digest"]  # which checkpoints are saved under, too
+    assert numbers.is_complete()
+    np.testing.assert_array_equal(numbers.read_arrays("numbers.npz")["numbers"], [0, 1, 2])
+    assert not sums.is_complete()
+    assert [sums.chunk(index, lambda: {"sum": 3}) for index in (0, 1)] == [{"sum": 1}, {"sum": 3}]
+    sums.finish()
+    assert json.loads((root / "sums" / "MANIFEST.json").read_text())["schema"] == 1
+    for stage in ("numbers", "sums"):
+        kept = (root / stage / "SETTINGS.json").read_bytes()
+        assert kept == (OLD / stage / "SETTINGS.json").read_bytes()
+
+
+def test_what_carries_no_version_is_of_the_first(old):
+    assert_is_gone_on_from(old, *stages(old, size=3))
+
+
+def test_settings_that_have_other_names_now_are_told_by_the_old_ones(old, renamed):
+    assert_is_gone_on_from(old, *stages(old, width=3))
+    with pytest.raises(StaleArtifactError, match="size: 3 there, 4 now"):
+        stages(old, width=4)[0].is_complete()
+
+
+def test_a_stage_made_anew_is_of_the_version_of_now(old, renamed):
+    shutil.rmtree(old / "numbers")
+    numbers, _ = stages(old, width=3)
+    numbers.write_json("value.json", 1)
+    told = json.loads((old / "numbers" / "SETTINGS.json").read_text())
+    assert told["schema"] == 2 and told["settings"]["width"] == 3
+    numbers.finish()
+    again, sums = stages(old, width=3)
+    assert again.is_complete()
+    with pytest.raises(StaleArtifactError, match="the stage 'numbers' that it reads differs"):
+        sums.is_complete()
+
+
+def test_a_change_without_a_way_back_is_refused_in_a_sentence(old, monkeypatch):
+    monkeypatch.setattr(schema, "SCHEMA", 3)
+    changes = {
+        2: schema.Change(SENTENCE, lambda stage, settings: settings),
+        3: schema.Change("numbers are float", None),
+    }
+    monkeypatch.setattr(schema, "CHANGES", changes)
+    before = checksums(old)
+    with pytest.raises(StaleArtifactError) as refused:
+        stages(old, width=3)
+    assert str(refused.value) == (
+        f"{old / 'numbers'} is of schema 1, now it is 3: {SENTENCE}; numbers are float. "
+        "Remove it to make it anew, or choose another work directory"
+    )
+    assert checksums(old) == before
+
+
+def test_what_a_later_program_wrote_is_refused(old):
+    path = old / "numbers" / "SETTINGS.json"
+    path.write_text(json.dumps({"schema": 2, **json.loads(path.read_text())}))
+    with pytest.raises(StaleArtifactError, match="is of schema 2, which a later program wrote"):
+        stages(old, size=3)
+
+
+def test_a_config_of_another_version_is_refused_with_what_changed(tmp_path, renamed):
+    body = "from ml_collections import ConfigDict\ndef get_config():\n    return ConfigDict()\n"
+    config = tmp_path / "config.py"
+    for first_line in ("", "SCHEMA = 1\n"):
+        config.write_text(first_line + body)
+        with pytest.raises(UserError) as refused:
+            load_config(str(config))
+        assert str(refused.value) == (
+            f"--config={config}: {config} is of schema 1, now it is 2: {SENTENCE}. "
+            "Bring it up to date and write SCHEMA = 2 in it"
+        )
+    config.write_text("SCHEMA = 2\n" + body)
+    assert load_config(str(config)).is_locked
