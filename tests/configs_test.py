@@ -49,7 +49,9 @@ def test_docstring_has_every_heading_with_something_after_it(path):
         assert not said[1].startswith(HEADINGS), f"{path.name}: nothing is said after {heading!r}"
 
 
-@pytest.mark.parametrize("path", (ROOT / "experiments").glob("[!_]*.py"), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments").glob("[!_]*.py")), ids=lambda path: path.stem
+)
 def test_every_doorway_opens_and_has_a_config(path):
     importlib.import_module(f"experiments.{path.stem}")
     (config,) = re.findall(r'config="(\w+)"', path.read_text())
