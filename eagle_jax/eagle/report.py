@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eagle_jax.eagle.evaluation.rows import EAGLE, ELM, REFERENCE, Row
 from eagle_jax.eagle.evaluation.table import (
     HELD_OUT_COLUMNS,
     RATER_COLUMNS,
@@ -27,16 +28,16 @@ from eagle_jax.reports.pages import format_interval, write_pages
 ENCODER_TITLES = {TRAIN: "training encoder", HELD_OUT: "held-out encoder"}
 
 # Tennenholtz et al., Embedding-Aligned Language Models, NeurIPS 2024 (arXiv 2406.00024), the table
-# of reference policies on the strong test environment: row -> (U, its error, raters' shares).
+# of reference policies on the strong test environment: U, its error, raters' shares.
 PAPER_SOURCE = "Tennenholtz et al., NeurIPS 2024, arXiv 2406.00024"
 PAPER_TABLE = {
-    "ELM decoder": (0.57, None, 0.31, 0.37, 0.52),
-    "reference policy, uniform": (0.49, 0.02, 0.59, 0.62, 0.44),
-    "reference policy, best_next_step": (0.58, 0.02, 0.62, 0.60, 0.34),
-    "reference policy, g_optimal": (0.51, 0.02, 0.51, 0.67, 0.45),
-    "EAGLE, uniform": (0.65, 0.03, 0.69, 0.64, 0.43),
-    "EAGLE, best_next_step": (0.69, 0.04, 0.71, 0.69, 0.25),
-    "EAGLE, g_optimal": (0.74, 0.03, 0.76, 0.74, 0.47),
+    Row(system=ELM): (0.57, None, 0.31, 0.37, 0.52),
+    Row(system=REFERENCE, kind="uniform"): (0.49, 0.02, 0.59, 0.62, 0.44),
+    Row(system=REFERENCE, kind="best_next_step"): (0.58, 0.02, 0.62, 0.60, 0.34),
+    Row(system=REFERENCE, kind="g_optimal"): (0.51, 0.02, 0.51, 0.67, 0.45),
+    Row(system=EAGLE, kind="uniform"): (0.65, 0.03, 0.69, 0.64, 0.43),
+    Row(system=EAGLE, kind="best_next_step"): (0.69, 0.04, 0.71, 0.69, 0.25),
+    Row(system=EAGLE, kind="g_optimal"): (0.74, 0.03, 0.76, 0.74, 0.47),
 }
 
 # Of the table of the ELM decoder's sweep: heading -> cell.
@@ -54,7 +55,7 @@ _TOKEN = re.compile(r"#(?:BEGIN|END)_[A-Z_]+|[^\s#]+|#")
 class ReportData:
     """All that a report says; every field is JSON-able.
 
-    Rows of the table that the paper has too are recognised by the names in `PAPER_TABLE`.
+    Rows of the table that the paper has too are those of `PAPER_TABLE`.
     """
 
     title: str
@@ -144,7 +145,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         ],
         "comparisons": [{**c, "verdict": _verdict(c)} for c in data.comparisons],
         "paper": [
-            {"row": row, "values": values, "ours": cells.get(row)}
+            {"row": row.title, "values": values, "ours": cells.get(row.title)}
             for row, values in PAPER_TABLE.items()
         ],
         "paper_columns": [

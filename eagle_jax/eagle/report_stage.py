@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from eagle_jax.base.metrics import read_metrics
 from eagle_jax.base.provenance import provenance
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.eagle.elm_baseline.facts import SEARCH, elm_facts, sweep
-from eagle_jax.eagle.evaluation.rows import DPO, EAGLE
+from eagle_jax.eagle.evaluation.rows import DPO, EAGLE, HOME, Row
 from eagle_jax.eagle.report import ReportData, write_report
 from eagle_jax.eagle.settings import EagleExperiment
 from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN, Scorer
@@ -46,7 +47,8 @@ def make_report(
     reachable = evaluation.read_json("reachable.json")
     for row in table:
         row["cells"]["train/reachable_share"] = reachable.get("share", {}).get(row["row"])
-    told = _told_episodes(evaluation, experiment.evaluation.num_told_episodes)
+    kind = (*experiment.evaluation.extra_kinds, *experiment.design.kinds)[0]
+    told = _told_episodes(evaluation, kind, experiment.evaluation.num_told_episodes)
     data = ReportData(
         title=experiment.title,
         confidence=experiment.evaluation.bootstrap.confidence,
@@ -86,28 +88,28 @@ def _rater(experiment: EagleExperiment) -> str:
 
 def _curves(experiment: EagleExperiment, stages: Mapping[str, StageFolder]) -> list[dict[str, Any]]:
     """A DPO agent's rounds stand where REINFORCE has taken as many actions."""
-    curves = []
-    for name, stage in stages.items():
-        agent = name.removeprefix(_PREFERENCE)
-        if not agent.startswith("agent_"):
+    curves, training = [], experiment.agent.training
+    runs = itertools.product(experiment.design.kinds, experiment.agent.seeds, (EAGLE, DPO))
+    for kind, seed, system in runs:
+        name = f"{_PREFERENCE if system == DPO else ''}agent_{kind}_{seed}"
+        if name not in stages:
             continue
-        kind, seed = agent.removeprefix("agent_").rsplit("_", 1)
-        rows, row = read_metrics(stage.path / "metrics" / "metrics.jsonl"), f"{EAGLE}{kind}"
-        if agent != name:
-            training, row = experiment.agent.training, f"{DPO}{kind}"
+        rows = read_metrics(stages[name].path / "metrics" / "metrics.jsonl")
+        if system == DPO:
             rounds = experiment.preference_agent.num_rounds(training)
             rows = [r | {"step": r["step"] * training.num_iterations / rounds} for r in rows]
-        curves.append(learning_curve(row, int(seed), rows, _CURVES))
+        curves.append(learning_curve(Row(system=system, kind=kind).title, seed, rows, _CURVES))
     return curves
 
 
-def _told_episodes(evaluation: StageFolder, count: int) -> list[dict[str, Any]]:
+def _told_episodes(evaluation: StageFolder, kind: str, count: int) -> list[dict[str, Any]]:
     """Episodes at the quantiles of EAGLE's gain, from its best to its worst: no cherry-picking."""
+    wanted = (EAGLE, kind, HOME)
     episodes = [
         record
         for record in evaluation.read_jsonl("records.jsonl")
-        if record["row"] == "EAGLE, g_optimal"
-    ] or [r for r in evaluation.read_jsonl("records.jsonl") if r["row"].startswith("EAGLE")]
+        if (record["system"], record["kind"], record["environment"]) == wanted
+    ]
     path = [record["scores"][TRAIN] for record in episodes]
     gains = np.array([scores[-1]["utility"] - scores[0]["utility"] for scores in path])
     order = np.argsort(-gains, kind="stable")

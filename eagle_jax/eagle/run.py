@@ -19,7 +19,15 @@ from eagle_jax.eagle.elm_baseline.search import ElmWriter, run_elm_search_stage
 from eagle_jax.eagle.encoder_stage import run_encoder_stage
 from eagle_jax.eagle.environment import LLMEnvironment
 from eagle_jax.eagle.episodes import Episodes
-from eagle_jax.eagle.evaluation.rows import Contestants, Evaluation, run_evaluation_stage
+from eagle_jax.eagle.evaluation.rows import (
+    DPO,
+    EAGLE,
+    ELM,
+    REFERENCE,
+    Contestants,
+    Evaluation,
+    run_evaluation_stage,
+)
 from eagle_jax.eagle.policy_stages import (
     reference_pairs,
     run_agent_stage,
@@ -69,22 +77,24 @@ class _EagleRun(Run):
     def run(self) -> Path:
         self.prepare_world()
         self._design(self.propose_candidates())
-        references, agents, calls = {}, defaultdict(dict), {}
-        preference, preference_agents = self.experiment.preference_agent, defaultdict(dict)
+        references, agents, preference_agents = {}, defaultdict(dict), defaultdict(dict)
+        preference, calls = self.experiment.preference_agent, {}
         for kind in self.experiment.design.kinds:
-            references[kind] = self._reference(kind)
+            reference = self._reference(kind)
+            references[kind] = dict.fromkeys(self.experiment.evaluation.seeds, reference)
             for seed in self.experiment.agent.seeds:
-                agents[kind][seed] = self._agent(kind, seed, references[kind], None)
+                agents[kind][seed] = self._agent(kind, seed, reference, None)
                 if preference is not None:
-                    own = self._agent(kind, seed, references[kind], preference)
-                    preference_agents[kind][seed] = own
+                    agent = self._agent(kind, seed, reference, preference)
+                    preference_agents[kind][seed] = agent
             spent = [
                 self.stages[f"agent_{kind}_{seed}"].read_json("facts.json")["environment_calls"]
                 for seed in self.experiment.agent.seeds
             ]
             calls[kind] = sum(spent) / max(len(spent), 1)
-        elms = {} if self.experiment.elm_baseline is None else self._elm_writers()
-        self._evaluate(Contestants(references, agents, preference_agents, calls, elms))
+        policies = {REFERENCE: references, EAGLE: agents, DPO: preference_agents}
+        writers = {} if self.experiment.elm_baseline is None else {ELM: self._elm_writers()}
+        self._evaluate(Contestants(policies, writers, calls))
         html, _ = make_report(
             self.workdir, self.experiment, self.stages, self.scorers[TRAIN], self.seconds(),
             self.usage(),

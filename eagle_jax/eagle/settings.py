@@ -93,7 +93,8 @@ class EvaluationSettings:
         calls as one episode), `all_calls` (the agent's training calls as well).
     transfer_environment: another environment for the same policies (`minilens/<name>`, a folder
         or `remote/<name>`); None: no such rows.
-    extra_kinds: the kinds of reference policy that get best-of-N and transfer rows.
+    extra_kinds: the kinds of reference policy that get best-of-N and transfer rows, and whose
+        agents are compared with those of the other kinds; episodes of the first one are told.
     num_reachable: starts for which the best reachable utility is searched, 0: none.
     rater: how the rater model answers its form about every new text; None: no rater columns.
     """

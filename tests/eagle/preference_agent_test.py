@@ -8,7 +8,17 @@ import pytest
 
 from eagle_jax.base.command_line import load_config
 from eagle_jax.base.settings import SettingsError, to_settings
-from eagle_jax.eagle.evaluation.rows import TRANSFER, comparison_pairs
+from eagle_jax.eagle.evaluation.rows import (
+    ANCHOR,
+    BEST_OF_N,
+    DPO,
+    EAGLE,
+    HOME,
+    REFERENCE,
+    TRANSFER,
+    Row,
+    comparison_pairs,
+)
 from eagle_jax.eagle.settings import EagleExperiment
 
 CONFIG = "experiments/configs/eagle_minilens_dpo.py:quick"
@@ -54,14 +64,21 @@ def test_dpo_agents_get_a_stage_a_row_and_comparisons(eagle, finished, tmp_path)
 
 
 def test_dpo_is_compared_with_its_anchor_its_reference_and_eagle():
-    kinds = ("uniform", "g_optimal", f"g_optimal{TRANSFER}")
-    rows = ["anchor", "best of 5 x 1 steps (test_calls), g_optimal"]
-    rows += [f"{start}, {kind}" for start in ("reference policy", "EAGLE", "DPO") for kind in kinds]
-    pairs = [pair for pair in comparison_pairs(rows) if pair[0].startswith("DPO")]
+    anchor = Row(system=ANCHOR, environment=None)
+    of_kinds = [
+        {
+            system: Row(system=system, kind=kind, environment=environment)
+            for system in (REFERENCE, EAGLE, DPO)
+        }
+        for kind, environment in (("uniform", HOME), ("g_optimal", HOME), ("g_optimal", TRANSFER))
+    ]
+    rows = [anchor, Row(system=BEST_OF_N, kind="g_optimal", budget="all_calls")]
+    rows += [row for of_kind in of_kinds for row in of_kind.values()]
+    pairs = [pair for pair in comparison_pairs(rows, ["g_optimal"]) if pair[0].system == DPO]
     assert pairs == [
-        (f"DPO, {kind}", other)
-        for kind in kinds
-        for other in ("anchor", f"reference policy, {kind}", f"EAGLE, {kind}")
+        (of_kind[DPO], other)
+        for of_kind in of_kinds
+        for other in (anchor, of_kind[REFERENCE], of_kind[EAGLE])
     ]
 
 

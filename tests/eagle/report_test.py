@@ -38,7 +38,7 @@ def _record(row, gain, pair, seed):
     utilities = np.linspace(first, last if steps else first, 1 + len(steps)).tolist()
     path = tuple({"utility": u, "user_term": u, "neighbor_distance_term": 0.5} for u in utilities)
     return EpisodeRecord(
-        row=row, seed=seed, entity_index=pair, user_index=0, anchor=_ANCHOR, profile=_EVIL,
+        seed=seed, entity_index=pair, user_index=0, anchor=_ANCHOR, profile=_EVIL,
         steps=steps, scores={"train": path, "held_out": path}, distance=gain,
         num_steps=len(steps), environment_calls=2 if steps else 0,
         malformed={"action:length": 1} if steps else {},
@@ -64,7 +64,7 @@ def data():
             _BOOTSTRAP,
         ),
         malformed=malformed_counts(records, {row: {"missing_block": 2} for row in records}),
-        episodes=[records["EAGLE, uniform"][0].to_json()],
+        episodes=[{"row": "EAGLE, uniform"} | records["EAGLE, uniform"][0].to_json()],
         curves=[report.learning_curve("EAGLE, uniform", s, metrics, ["kl", "val"]) for s in (0, 1)],
         embedding_picture=figures.embedding_picture(
             rng.normal(size=(30, 4)), {"A": rng.normal(size=(4, 4)), "B": rng.normal(size=(2, 4))}

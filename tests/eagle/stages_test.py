@@ -20,7 +20,16 @@ from eagle_jax.eagle.candidate_stage import CandidateSet, run_candidate_stage
 from eagle_jax.eagle.candidates import CandidateSettings, ProposalContext
 from eagle_jax.eagle.environment import EpisodeState, LLMEnvironment
 from eagle_jax.eagle.episodes import Episodes
-from eagle_jax.eagle.evaluation.rows import TRANSFER, comparison_pairs
+from eagle_jax.eagle.evaluation.rows import (
+    ANCHOR,
+    BEST_OF_N,
+    EAGLE,
+    ELM,
+    REFERENCE,
+    TRANSFER,
+    Row,
+    comparison_pairs,
+)
 from eagle_jax.eagle.policy_stages import reference_pairs, usable_sets
 from eagle_jax.eagle.profile_stage import rated_titles
 from eagle_jax.eagle.report_stage import _told_episodes
@@ -469,56 +478,72 @@ class TestEpisodes:
 
 
 def test_eagle_is_compared_with_what_it_has_to_beat():
+    best_of = {"budget": "test_calls", "best_of": 5, "horizon": 1}
     rows = [
+        Row(system=ANCHOR, environment=None),
+        Row(system=REFERENCE, kind="uniform"),
+        Row(system=EAGLE, kind="uniform"),
+        Row(system=REFERENCE, kind="g_optimal"),
+        Row(system=EAGLE, kind="g_optimal"),
+        Row(system=REFERENCE, kind="g_optimal", environment=TRANSFER),
+        Row(system=EAGLE, kind="g_optimal", environment=TRANSFER),
+        Row(system=BEST_OF_N, kind="g_optimal", **best_of),
+    ]
+    assert [row.title for row in rows] == [
         "anchor",
         "reference policy, uniform",
         "EAGLE, uniform",
         "reference policy, g_optimal",
         "EAGLE, g_optimal",
-        f"reference policy, g_optimal{TRANSFER}",
-        f"EAGLE, g_optimal{TRANSFER}",
+        "reference policy, g_optimal, other environment",
+        "EAGLE, g_optimal, other environment",
         "best of 5 x 1 steps (test_calls), g_optimal",
     ]
-    pairs = comparison_pairs(rows)
-    assert sorted(pairs) == sorted(
+    pairs = comparison_pairs(rows, ["g_optimal"])
+    assert len(pairs) == 8 and set(pairs) == set(
         [
             (rows[2], rows[0]), (rows[2], rows[1]),
             (rows[4], rows[0]), (rows[4], rows[3]), (rows[4], rows[7]), (rows[4], rows[2]),
             (rows[6], rows[0]), (rows[6], rows[5]),
         ]
     )  # fmt: skip
-    assert comparison_pairs(["anchor", "reference policy, uniform"]) == []
-    beside = comparison_pairs([*rows, "ELM decoder"])  # which calls no environment, so no other one
-    assert sorted(set(beside) - set(pairs)) == [
-        ("EAGLE, g_optimal", "ELM decoder"), ("EAGLE, uniform", "ELM decoder"),
-        ("ELM decoder", "anchor"),
-    ]  # fmt: skip
+    assert comparison_pairs(rows[:2], ["uniform"]) == []
+    # Whichever kinds are the extra ones are compared with the others.
+    other = set(comparison_pairs(rows, ["uniform"]))
+    assert other ^ set(pairs) == {(rows[4], rows[2]), (rows[2], rows[4])}
+    elm = Row(system=ELM)  # calls no environment, so no other one
+    assert elm.title == "ELM decoder"
+    beside = comparison_pairs([*rows, elm], ["g_optimal"])
+    assert set(beside) - set(pairs) == {(rows[4], elm), (rows[2], elm), (elm, rows[0])}
 
 
 class TestToldEpisodes:
-    def told(self, tmp_path, rows, count):
+    def told(self, tmp_path, rows, kind, count):
         stage = StageFolder(tmp_path / "evaluation", {})
         records = [
-            {"row": row, "scores": {"train": [{"utility": 1.0}, {"utility": 1.0 + gain}]}}
+            dataclasses.asdict(row)
+            | {"scores": {"train": [{"utility": 1.0}, {"utility": 1.0 + gain}]}}
             for row, gain in rows
         ]
         stage.write_jsonl("records.jsonl", records)
         return [
-            (record["row"], round(record["scores"]["train"][-1]["utility"] - 1.0, 6))
-            for record in _told_episodes(stage, count)
+            round(record["scores"]["train"][-1]["utility"] - 1.0, 6)
+            for record in _told_episodes(stage, kind, count)
         ]
 
     def test_the_best_the_worst_and_what_lies_between(self, tmp_path):
         gains = [0.3, -1.0, 2.0, 0.5, 1.1]
-        rows = [("anchor", 9.0), ("EAGLE, uniform", 8.0), *(("EAGLE, g_optimal", g) for g in gains)]
-        told = self.told(tmp_path, rows, 3)
-        assert told == [("EAGLE, g_optimal", gain) for gain in (2.0, 0.5, -1.0)]
-        assert [gain for _, gain in self.told(tmp_path, rows, 5)] == [2.0, 1.1, 0.5, 0.3, -1.0]
-
-    def test_another_kind_is_told_where_g_optimal_was_not_run(self, tmp_path):
-        rows = [("anchor", 9.0), ("reference policy, uniform", 7.0), ("EAGLE, uniform", 0.2),
-                ("EAGLE, uniform", 0.4)]  # fmt: skip
-        assert self.told(tmp_path, rows, 2) == [("EAGLE, uniform", 0.4), ("EAGLE, uniform", 0.2)]
+        uniform, g_optimal = (Row(system=EAGLE, kind=kind) for kind in ("uniform", "g_optimal"))
+        elsewhere = dataclasses.replace(g_optimal, environment=TRANSFER)
+        rows = [
+            (Row(system=ANCHOR, environment=None), 9.0),
+            (Row(system=REFERENCE, kind="g_optimal"), 7.0),
+            (uniform, 0.2), (elsewhere, 6.0), (uniform, 0.4),
+            *((g_optimal, gain) for gain in gains),
+        ]  # fmt: skip
+        assert self.told(tmp_path, rows, "g_optimal", 3) == [2.0, 0.5, -1.0]
+        assert self.told(tmp_path, rows, "g_optimal", 5) == [2.0, 1.1, 0.5, 0.3, -1.0]
+        assert self.told(tmp_path, rows, "uniform", 2) == [0.4, 0.2]
 
 
 @pytest.mark.parametrize("name", ["minilens/nobody", "minilens/", "minilens", "no/such/folder"])

@@ -194,7 +194,6 @@ def _sweep(
         found = search.find(starts, centers, metrics, radius, derive_seed(seed, 1))
         anchors = [start.description for start in starts]
         records = evaluate_texts(
-            f"{metric}, {radius:g}",
             starts,
             decoder.steps(found.points, anchors, derive_seed(seed, 2)),
             seed=seed,

@@ -32,7 +32,6 @@ Score = Mapping[str, float]  # of one text, under one encoder: "utility" and the
 class EpisodeRecord:
     """From an anchor to the text that counts: the last of `steps`, or the anchor without any."""
 
-    row: str
     seed: int
     entity_index: int
     user_index: int
@@ -88,18 +87,16 @@ def equal_call_episodes(
 
 
 def evaluate_anchor(
-    row: str,
     starts: Sequence[Start],
     seed: int,
     score_fns: Mapping[str, ScoreFn],
     embed_fn: EmbedFn,
 ) -> list[EpisodeRecord]:
     """No change at all: what every other row has to beat."""
-    return _records(row, seed, starts, [[()] for _ in starts], _keep_last, score_fns, embed_fn)
+    return _records(seed, starts, [[()] for _ in starts], _keep_last, score_fns, embed_fn)
 
 
 def evaluate_texts(
-    row: str,
     starts: Sequence[Start],
     texts: Sequence[Step],
     seed: int,
@@ -108,11 +105,10 @@ def evaluate_texts(
 ) -> list[EpisodeRecord]:
     """One text per start that no action led to: one step and no environment call."""
     episodes = [[(text,)] for text in texts]
-    return _records(row, seed, starts, episodes, _keep_last, score_fns, embed_fn)
+    return _records(seed, starts, episodes, _keep_last, score_fns, embed_fn)
 
 
 def evaluate_policy(
-    row: str,
     policy_fn: PolicyFn,
     environment: LLMEnvironment,
     starts: Sequence[Start],
@@ -124,11 +120,10 @@ def evaluate_policy(
 ) -> list[EpisodeRecord]:
     """One episode of `horizon` steps per start; the last text counts, whatever it is worth."""
     episodes = _episodes(policy_fn, environment, starts, horizon, seed, batch_size)
-    return _records(row, seed, starts, [[e] for e in episodes], _keep_last, score_fns, embed_fn)
+    return _records(seed, starts, [[e] for e in episodes], _keep_last, score_fns, embed_fn)
 
 
 def evaluate_best_of_n(
-    row: str,
     policy_fn: PolicyFn,
     environment: LLMEnvironment,
     starts: Sequence[Start],
@@ -149,7 +144,7 @@ def evaluate_best_of_n(
     repeated = [start for start in starts for _ in range(num_episodes)]
     flat = _episodes(policy_fn, environment, repeated, horizon, seed, batch_size)
     grouped = [flat[i : i + num_episodes] for i in range(0, len(flat), num_episodes)]
-    return _records(row, seed, starts, grouped, _keep_best, score_fns, embed_fn)
+    return _records(seed, starts, grouped, _keep_best, score_fns, embed_fn)
 
 
 def _episodes(policy_fn, environment, starts, horizon, seed, batch_size) -> list[tuple[Step, ...]]:
@@ -172,7 +167,7 @@ def _keep_best(utilities: Sequence[Sequence[float]]) -> tuple[int, int]:
     return max(places, key=lambda place: (utilities[place[0]][place[1]], -place[1]))
 
 
-def _records(row, seed, starts, episodes, keep, score_fns, embed_fn) -> list[EpisodeRecord]:
+def _records(seed, starts, episodes, keep, score_fns, embed_fn) -> list[EpisodeRecord]:
     """Scores all texts under the training encoder, and those on the kept paths under the others."""
     users = [start.user_index for start in starts]
     texts = [
@@ -181,7 +176,7 @@ def _records(row, seed, starts, episodes, keep, score_fns, embed_fn) -> list[Epi
     ]
     flat_users = [user for user, of_start in zip(users, texts, strict=True) for _ in of_start]
     flat_scores = _score_paths(
-        row, TRAIN, score_fns[TRAIN], [path for of_start in texts for path in of_start], flat_users
+        TRAIN, score_fns[TRAIN], [path for of_start in texts for path in of_start], flat_users
     )
     paths, kept = [], []
     remaining = iter(flat_scores)
@@ -192,7 +187,7 @@ def _records(row, seed, starts, episodes, keep, score_fns, embed_fn) -> list[Epi
         paths.append(of_texts[episode][: step + 1])
     for name in score_fns:
         if name != TRAIN:
-            scored = _score_paths(row, name, score_fns[name], paths, users)
+            scored = _score_paths(name, score_fns[name], paths, users)
             for (_, scores), path_scores in zip(kept, scored, strict=True):
                 scores[name] = path_scores
     distances = np.linalg.norm(
@@ -201,15 +196,14 @@ def _records(row, seed, starts, episodes, keep, score_fns, embed_fn) -> list[Epi
         axis=1,
     )
     return [
-        _record(row, seed, start, *parts, float(distance), of_start)
+        _record(seed, start, *parts, float(distance), of_start)
         for start, parts, distance, of_start in zip(starts, kept, distances, episodes, strict=True)
     ]
 
 
-def _record(row, seed, start, steps, scores, distance, all_episodes) -> EpisodeRecord:
+def _record(seed, start, steps, scores, distance, all_episodes) -> EpisodeRecord:
     taken = [step for episode in all_episodes for step in episode]
     return EpisodeRecord(
-        row=row,
         seed=seed,
         entity_index=start.entity_index,
         user_index=start.user_index,
@@ -225,7 +219,7 @@ def _record(row, seed, start, steps, scores, distance, all_episodes) -> EpisodeR
     )
 
 
-def _score_paths(row, encoder, score_fn, paths, users) -> list[tuple[Score, ...]]:
+def _score_paths(encoder, score_fn, paths, users) -> list[tuple[Score, ...]]:
     """Scores of every text of every path; a (text, user) that occurs twice is scored once."""
     places: dict[tuple[str, int], int] = {}
     for path, user in zip(paths, users, strict=True):
@@ -240,8 +234,8 @@ def _score_paths(row, encoder, score_fn, paths, users) -> list[tuple[Score, ...]
     for (text, user), score in zip(places, scores, strict=True):
         if not all(map(math.isfinite, score.values())):
             raise ValueError(
-                f"row {row!r}, encoder {encoder!r}, user {user}: the utility terms are {score} "
-                f"for {text[:200]!r}; finite numbers were expected: check the encoder"
+                f"encoder {encoder!r}, user {user}: the utility terms are {score} for "
+                f"{text[:200]!r}; finite numbers were expected: check the encoder"
             )
     return [
         tuple(scores[places[text, user]] for text in path)

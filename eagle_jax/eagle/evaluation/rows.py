@@ -34,28 +34,60 @@ from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.generation import TextGenerator
 from eagle_jax.language_model.sampling.local import LocalGenerator
 
-ANCHOR = "anchor"
-ELM = "ELM decoder"
-EAGLE, DPO = "EAGLE, ", "DPO, "  # what begins the names of agents' rows
-TRANSFER = ", other environment"  # what ends the names of rows that the agent did not train in
+# Who wrote the texts of a row: nobody, models as policies, best-of-N with a reference policy, ELM.
+ANCHOR, REFERENCE, EAGLE, DPO = "anchor", "reference policy", "EAGLE", "DPO"
+BEST_OF_N, ELM = "best of N", "ELM decoder"
+HOME, TRANSFER = "home", "other environment"  # the one that agents were trained in, and another
+
+# Whose rows a row is compared with, where kind and environment are its own or there are none. What
+# is added here and to the contestants of a run is a row, and what EAGLE has to beat.
+COMPARED = {
+    ELM: (ANCHOR,),
+    EAGLE: (ANCHOR, REFERENCE, BEST_OF_N, ELM),
+    DPO: (ANCHOR, REFERENCE, EAGLE),
+}
 
 # (starts, seed) -> their texts; the anchor where malformed.
 WriterFn = Callable[[Sequence[Start], int], list[Step]]
+PlayFn = Callable[[], list[EpisodeRecord]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """What a row of the table is about.
+
+    kind: of the reference policy behind it. environment: where its texts belong; None: anywhere.
+    budget: of best-of-N, which takes the best of `best_of` episodes of `horizon` steps.
+    """
+
+    system: str
+    kind: str | None = None
+    environment: str | None = HOME
+    budget: str | None = None
+    best_of: int | None = None
+    horizon: int | None = None
+
+    @property
+    def title(self) -> str:
+        """What people see."""
+        name = self.system
+        if self.budget is not None:
+            name = f"best of {self.best_of} x {self.horizon} steps ({self.budget})"
+        place = self.environment if self.environment == TRANSFER else None
+        return ", ".join(part for part in (name, self.kind, place) if part)
 
 
 @dataclasses.dataclass(frozen=True)
 class Contestants:
-    """References by kind, agents by kind and seed, and what their training cost.
+    """Who is evaluated, and what the agents' training cost.
 
-    agents: by REINFORCE, preference_agents: by DPO, if there are any. elm_writers: ELM as the
-    baseline, by seed, if it is asked for.
+    policies: system -> kind of reference policy (None: of none) -> seed -> model. writers: of texts
+    without an environment, system -> seed -> function.
     """
 
-    references: Mapping[str, LanguageModel]
-    agents: Mapping[str, Mapping[int, LanguageModel]]
-    preference_agents: Mapping[str, Mapping[int, LanguageModel]]
+    policies: Mapping[str, Mapping[str | None, Mapping[int, LanguageModel]]]
+    writers: Mapping[str, Mapping[int, WriterFn]]
     training_calls: Mapping[str, float]  # environment calls per agent, mean over seeds
-    elm_writers: Mapping[int, WriterFn]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,74 +108,66 @@ class Evaluation:
         rng = np.random.default_rng(derive_seed(self.seed, 0))
         return self.episodes.draw_starts("test", rng, self.settings.num_starts)
 
-    def rows(
-        self, contestants: Contestants
-    ) -> dict[str, dict[int, Callable[[], list[EpisodeRecord]]]]:
-        """Row name -> seed -> how to get its records; names as in the paper's table."""
-        starts, seeds = self.starts(), self.settings.seeds
+    def rows(self, contestants: Contestants) -> dict[Row, dict[int, PlayFn]]:
+        """Row -> seed -> how to get its records."""
+        starts = self.starts()
         shared = {
             "score_fns": {name: scorer.score for name, scorer in self.scorers.items()},
             "embed_fn": self.scorers[TRAIN].embed,
             "starts": starts,
         }
-        played = {"batch_size": self.models.batch_size, **shared}
-        home = self.episodes.environment
-
-        def policy_row(row: str, models: Mapping[int, LanguageModel], environment: LLMEnvironment):
-            return {
-                seed: lambda seed=seed, model=model: evaluate_policy(
-                    row,
-                    self._policy(model),
-                    environment,
-                    horizon=self.agent.horizon,
-                    seed=derive_seed(self.seed, 1, seed),
-                    **played,
-                )
-                for seed, model in models.items()
-            }
-
-        def best_of_row(row: str, model: LanguageModel, horizon: int, count: int):
-            return {
-                seed: lambda seed=seed: evaluate_best_of_n(
-                    row,
-                    self._policy(model),
-                    home,
-                    horizon=horizon,
-                    num_episodes=count,
-                    seed=derive_seed(self.seed, 2, seed),
-                    **played,
-                )
-                for seed in seeds
-            }
-
-        rows = {ANCHOR: {0: lambda: evaluate_anchor(ANCHOR, seed=0, **shared)}}
-        if contestants.elm_writers:
-            rows[ELM] = {
+        rows: dict[Row, dict[int, PlayFn]] = {
+            Row(system=ANCHOR, environment=None): {0: lambda: evaluate_anchor(seed=0, **shared)}
+        }
+        for system, writers in contestants.writers.items():
+            rows[Row(system=system)] = {
                 seed: lambda seed=seed, write=write: evaluate_texts(
-                    ELM, texts=write(starts, derive_seed(self.seed, 4, seed)), seed=seed, **shared
+                    texts=write(starts, derive_seed(self.seed, 4, seed)), seed=seed, **shared
                 )
-                for seed, write in contestants.elm_writers.items()
+                for seed, write in writers.items()
             }
-        environments = {"": home}
+        environments = {HOME: self.episodes.environment}
         if self.transfer_environment is not None:
             environments[TRANSFER] = self.transfer_environment
-        for suffix, environment in environments.items():
-            for kind, reference in contestants.references.items():
-                if suffix and kind not in self.settings.extra_kinds:
-                    continue
-                row, own = f"reference policy, {kind}{suffix}", dict.fromkeys(seeds, reference)
-                rows[row] = policy_row(row, own, environment)
-                row = f"{EAGLE}{kind}{suffix}"
-                rows[row] = policy_row(row, contestants.agents[kind], environment)
-                if kind in contestants.preference_agents:
-                    row = f"{DPO}{kind}{suffix}"
-                    rows[row] = policy_row(row, contestants.preference_agents[kind], environment)
+        kinds = dict.fromkeys(kind for models in contestants.policies.values() for kind in models)
+        for place, environment in environments.items():
+            for kind in kinds if place == HOME else self.settings.extra_kinds:
+                for system, models in contestants.policies.items():
+                    if kind in models:
+                        rows[Row(system=system, kind=kind, environment=place)] = self._played(
+                            evaluate_policy, models[kind], environment, 1,
+                            horizon=self.agent.horizon, **shared,
+                        )  # fmt: skip
         for kind in self.settings.extra_kinds:
             for budget in self.settings.best_of_n:
                 horizon, count = self._budget(budget, contestants.training_calls[kind])
-                row = f"best of {count} x {horizon} steps ({budget}), {kind}"
-                rows[row] = best_of_row(row, contestants.references[kind], horizon, count)
+                row = Row(
+                    system=BEST_OF_N, kind=kind, budget=budget, best_of=count, horizon=horizon
+                )
+                rows[row] = self._played(
+                    evaluate_best_of_n, contestants.policies[REFERENCE][kind], environments[HOME],
+                    2, horizon=horizon, num_episodes=count, **shared,
+                )  # fmt: skip
         return rows
+
+    def _played(
+        self,
+        evaluate: Callable[..., list[EpisodeRecord]],
+        models: Mapping[int, LanguageModel],
+        environment: LLMEnvironment,
+        part: int,
+        **arguments: Any,
+    ) -> dict[int, PlayFn]:
+        return {
+            seed: lambda seed=seed, model=model: evaluate(
+                self._policy(model),
+                environment,
+                seed=derive_seed(self.seed, part, seed),
+                batch_size=self.models.batch_size,
+                **arguments,
+            )
+            for seed, model in models.items()
+        }
 
     def rated(
         self, records: Sequence[EpisodeRecord], seed: int
@@ -161,10 +185,9 @@ class Evaluation:
             self.settings.rater,
             derive_seed(self.seed, 3, seed),
         )
-        told = [None if score is None else dataclasses.asdict(score) for score in scores]
         rated = [
-            dataclasses.replace(record, rater=score)
-            for record, score in zip(records, told, strict=True)
+            dataclasses.replace(record, rater=score and dataclasses.asdict(score))
+            for record, score in zip(records, scores, strict=True)
         ]
         return rated, malformed
 
@@ -191,33 +214,42 @@ class Evaluation:
 def run_evaluation_stage(
     stage: StageFolder, evaluation: Evaluation, contestants: Contestants
 ) -> None:
-    """Plays all rows; writes records.jsonl, table.json, comparisons.json, malformed.json."""
+    """Plays all rows; writes records.jsonl and table.json, whose lines hold the fields of their row
+    and its title as `row`; and comparisons.json, malformed.json and reachable.json by titles."""
     if stage.is_complete():
         return
     rows = evaluation.rows(contestants)
-    jobs = [(row, seed, play) for row, seeds in rows.items() for seed, play in seeds.items()]
+    titles = {row.title: row for row in rows}
+    jobs = [(row.title, seed, play) for row, of in rows.items() for seed, play in of.items()]
     chunks = [
         stage.chunk(index, lambda seed=seed, play=play: _chunk(evaluation, seed, play))
         for index, (_, seed, play) in enumerate(progress(jobs, len(jobs), "evaluation", "row"))
     ]
-    records: dict[str, list[EpisodeRecord]] = {row: [] for row in rows}
-    malformed_answers: dict[str, Counter[str]] = {row: Counter() for row in rows}
-    for (row, seed, _), chunk in zip(jobs, chunks, strict=True):
+    records: dict[str, list[EpisodeRecord]] = {title: [] for title in titles}
+    malformed_answers: dict[str, Counter[str]] = {title: Counter() for title in titles}
+    for (title, seed, _), chunk in zip(jobs, chunks, strict=True):
         # The seed of a record is the row's own, so that tables can average seeds inside a pair.
-        own = [EpisodeRecord.from_json(value | {"seed": seed}) for value in chunk["records"]]
-        records[row] += own
-        malformed_answers[row].update(chunk["malformed_answers"])
+        records[title] += [
+            EpisodeRecord.from_json(value | {"seed": seed}) for value in chunk["records"]
+        ]
+        malformed_answers[title].update(chunk["malformed_answers"])
     bootstrap = evaluation.settings.bootstrap
     oracle = evaluation.episodes.catalogue.oracle
+    fields = {title: dataclasses.asdict(row) for title, row in titles.items()}
     table = summarize(records, bootstrap, oracle=oracle)
-    stage.write_json("table.json", table)
+    stage.write_json("table.json", [fields[line["row"]] | line for line in table])
     stage.write_json("reachable.json", _reachable(stage, evaluation, records, len(jobs)))
-    stage.write_json(
-        "comparisons.json", compare(records, comparison_pairs(list(rows)), bootstrap)
-    )
+    pairs = comparison_pairs(list(rows), evaluation.settings.extra_kinds)
+    pairs = [(row.title, other.title) for row, other in pairs]
+    stage.write_json("comparisons.json", compare(records, pairs, bootstrap))
     stage.write_json("malformed.json", malformed_counts(records, malformed_answers))
     stage.write_jsonl(
-        "records.jsonl", (record.to_json() for of_row in records.values() for record in of_row)
+        "records.jsonl",
+        (
+            {"row": title} | fields[title] | record.to_json()
+            for title, of_row in records.items()
+            for record in of_row
+        ),
     )
     stage.finish()
 
@@ -268,23 +300,22 @@ def _reachable(
     }
 
 
-def comparison_pairs(rows: Sequence[str]) -> list[tuple[str, str]]:
-    """EAGLE against its anchor, its own reference, best-of-N and ELM; g_optimal against the others;
-    DPO against its anchor, its own reference and EAGLE; ELM against its anchor."""
-    pairs = [(ELM, ANCHOR)] if ELM in rows else []
+def comparison_pairs(rows: Sequence[Row], extra_kinds: Sequence[str]) -> list[tuple[Row, Row]]:
+    """Who is compared with whom (`COMPARED`); EAGLE's extra kinds with its other ones too."""
+    pairs = []
     for row in rows:
-        if not row.startswith((EAGLE, DPO)):
-            continue
-        kind = row.removeprefix(EAGLE).removeprefix(DPO)
-        pairs += [(row, ANCHOR), (row, f"reference policy, {kind}")]
-        if row.startswith(DPO):
-            pairs.append((row, f"{EAGLE}{kind}"))
-            continue
-        pairs += [(row, other) for other in rows if other.startswith("best of ")
-                  and other.endswith(f", {kind}")]  # fmt: skip
-        if ELM in rows and not row.endswith(TRANSFER):
-            pairs.append((row, ELM))
-        if kind == "g_optimal":
-            others = [r for r in rows if r.startswith(EAGLE) and not r.endswith(TRANSFER)]
-            pairs += [(row, other) for other in others if other != row]
+        for system in COMPARED.get(row.system, ()):
+            pairs += [
+                (row, other)
+                for other in rows
+                if other.system == system
+                and other.kind in (None, row.kind)
+                and other.environment in (None, row.environment)
+            ]
+        if row.system == EAGLE and row.environment == HOME and row.kind in extra_kinds:
+            pairs += [
+                (row, other)
+                for other in rows
+                if (other.system, other.environment) == (EAGLE, HOME) and other != row
+            ]
     return pairs

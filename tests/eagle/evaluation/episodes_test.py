@@ -91,7 +91,7 @@ def random_policy(states, seed):
 def test_a_policys_record_by_hand():
     environment = make_environment()
     records = evaluate_policy(
-        "p", scripted("4", "x", "9", "2"), environment, STARTS, 4, 0, SCORES, embed, 2
+        scripted("4", "x", "9", "2"), environment, STARTS, 4, 0, SCORES, embed, 2
     )
     assert [record.pair for record in records] == [(i, 10 + i) for i in range(5)]
     record = records[3]  # starts at 1 + 3 for user 13
@@ -116,7 +116,7 @@ def test_a_policys_record_by_hand():
 
 
 def test_anchor_is_its_own_final_text():
-    for record in evaluate_anchor("anchor", STARTS, 0, SCORES, embed):
+    for record in evaluate_anchor(STARTS, 0, SCORES, embed):
         assert record.steps == () and record.final_text == record.anchor
         assert (record.distance, record.environment_calls, record.num_steps) == (0.0, 0, 0)
         assert len(record.scores["train"]) == len(record.scores["held_out"]) == 1
@@ -130,7 +130,7 @@ def test_texts_that_nobody_rewrote_cost_no_call_and_malformed_ones_are_counted()
     texts.append(
         Step(action=None, description=STARTS[4].description, malformed="decoder:length")
     )
-    records = evaluate_texts("texts", STARTS, texts, 0, SCORES, embed)
+    records = evaluate_texts(STARTS, texts, 0, SCORES, embed)
     assert [r.environment_calls for r in records] == [0] * 5 and records[0].num_steps == 1
     assert [r.scores["train"][-1]["utility"] for r in records] == [-5, -5, -5, -5, 5 - 14]
     assert [r.distance for r in records] == [4, 4, 4, 4, 0]
@@ -141,24 +141,24 @@ def test_texts_that_nobody_rewrote_cost_no_call_and_malformed_ones_are_counted()
 def test_best_of_n_keeps_the_best_text_seen_on_the_way():
     environment = make_environment()
     arguments = (environment, STARTS[:1], 4, 2, 0, SCORES, embed, 3)
-    (record,) = evaluate_best_of_n("b", scripted("4", "2", "-5", "1"), *arguments)
+    (record,) = evaluate_best_of_n(scripted("4", "2", "-5", "1"), *arguments)
     assert [step.action for step in record.steps] == ["4", "2"]
     assert record.scores["train"][-1]["utility"] == 1 + 0 + 4 + 2 - 10
     assert len(record.scores["held_out"]) == 3
     assert (record.num_steps, record.environment_calls) == (8, 8)
-    (record,) = evaluate_best_of_n("b", scripted("-1", "x", "0", "1"), *arguments)
+    (record,) = evaluate_best_of_n(scripted("-1", "x", "0", "1"), *arguments)
     assert record.steps == () and record.malformed == {"action:length": 2}
 
 
 def test_best_of_n_is_never_below_the_anchor_nor_below_the_policys_own_last_text():
-    runs = {n: evaluate_best_of_n("b", random_policy, make_environment(), STARTS, 3, n, 7,
+    runs = {n: evaluate_best_of_n(random_policy, make_environment(), STARTS, 3, n, 7,
                                   SCORES, embed, 4) for n in (1, 16)}  # fmt: skip
     for records in runs.values():
         for record in records:
             assert record.scores["train"][-1]["utility"] >= record.scores["train"][0]["utility"]
     best = {n: np.mean([r.scores["train"][-1]["utility"] for r in rs]) for n, rs in runs.items()}
     assert best[16] > best[1]
-    last = evaluate_policy("p", random_policy, make_environment(), STARTS, 3, 7, SCORES, embed, 4)
+    last = evaluate_policy(random_policy, make_environment(), STARTS, 3, 7, SCORES, embed, 4)
     for policy, kept in zip(last, runs[1], strict=True):  # the same episodes, for N = 1
         assert kept.scores["train"][-1]["utility"] >= policy.scores["train"][-1]["utility"]
         assert all(step in policy.steps for step in kept.steps)
@@ -166,7 +166,7 @@ def test_best_of_n_is_never_below_the_anchor_nor_below_the_policys_own_last_text
 
 def test_same_seed_same_records_and_another_seed_others():
     first, again, other = (
-        evaluate_policy("p", random_policy, make_environment(), STARTS, 3, seed, SCORES, embed, 2)
+        evaluate_policy(random_policy, make_environment(), STARTS, 3, seed, SCORES, embed, 2)
         for seed in (3, 3, 4)
     )
     assert first == again and first != other
@@ -175,7 +175,7 @@ def test_same_seed_same_records_and_another_seed_others():
 def test_records_survive_json():
     environment = make_environment()
     records = evaluate_policy(
-        "p", scripted("4", "x"), environment, STARTS, 2, 0, SCORES, embed, 9
+        scripted("4", "x"), environment, STARTS, 2, 0, SCORES, embed, 9
     )
     rows = json.loads(json.dumps([record.to_json() for record in records]))
     assert [EpisodeRecord.from_json(row) for row in rows] == records
@@ -189,7 +189,7 @@ def test_a_text_is_scored_once_for_each_user():
         return score(texts, users)
 
     policy_fn, scores = scripted("x", "x", "4"), {"train": counting}
-    evaluate_policy("p", policy_fn, make_environment(), STARTS, 3, 0, scores, embed, 9)
+    evaluate_policy(policy_fn, make_environment(), STARTS, 3, 0, scores, embed, 9)
     assert len(asked) == len(set(asked)) == 2 * len(STARTS)
 
 
@@ -197,7 +197,7 @@ def test_a_creators_term_is_told_where_there_is_one():
     def with_creators(texts, users):
         return score(texts, users)._replace(creator_term=np.full(len(texts), 0.25))
 
-    (record, *_) = evaluate_anchor("anchor", STARTS, 0, {"train": with_creators}, embed)
+    (record, *_) = evaluate_anchor(STARTS, 0, {"train": with_creators}, embed)
     assert record.scores["train"][0]["creator_term"] == 0.25
     assert list(record.scores["train"][0]) == ["utility", *TERMS]
 
@@ -206,8 +206,8 @@ def test_a_utility_that_is_not_finite_is_refused():
     def broken(texts, users):
         return score(texts, users)._replace(user_term=np.full(len(texts), math.nan))
 
-    with pytest.raises(ValueError, match="row 'anchor', encoder 'held_out', user 10"):
-        evaluate_anchor("anchor", STARTS, 0, {"train": score, "held_out": broken}, embed)
+    with pytest.raises(ValueError, match="encoder 'held_out', user 10"):
+        evaluate_anchor(STARTS, 0, {"train": score, "held_out": broken}, embed)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def record(anchor, *texts):
     zero = {"utility": 0.0, "user_term": 0.0, "neighbor_distance_term": 0.0}
     notes = [render_blocks({"NOTE": text}) for text in (anchor, *texts)]
     return EpisodeRecord(
-        row="r", seed=0, entity_index=0, user_index=0, anchor=notes[0], profile="likes sums",
+        seed=0, entity_index=0, user_index=0, anchor=notes[0], profile="likes sums",
         steps=tuple(Step(action="x", description=note, malformed=None) for note in notes[1:]),
         scores={"train": (zero,) * len(notes)}, distance=0.0, num_steps=len(texts),
         environment_calls=len(texts), malformed={}, rater=None,

@@ -15,7 +15,7 @@ from eagle_jax.reports.statistics import BootstrapSettings, bootstrap_interval
 BOOTSTRAP = BootstrapSettings(num_resamples=500, confidence=0.95, seed=0)
 
 
-def record(row, pair, anchor, final, held_out=(0.0, 0.0), seed=0, steps=2, **changes):
+def record(pair, anchor, final, held_out=(0.0, 0.0), seed=0, steps=2, **changes):
     def path(first, last):
         values = [first, *([0.0] * (steps - 1)), last] if steps else [first]
         return tuple(
@@ -23,7 +23,7 @@ def record(row, pair, anchor, final, held_out=(0.0, 0.0), seed=0, steps=2, **cha
         )
 
     base = EpisodeRecord(
-        row=row, seed=seed, entity_index=pair, user_index=pair, anchor="a", profile="p",
+        seed=seed, entity_index=pair, user_index=pair, anchor="a", profile="p",
         steps=tuple(Step(action="b", description="b", malformed=None) for _ in range(steps)),
         scores={"train": path(anchor, final), "held_out": path(*held_out)},
         distance=1.0, num_steps=steps, environment_calls=steps, malformed={}, rater=None,
@@ -37,8 +37,8 @@ def means(row):
 
 def test_a_row_by_hand():
     records = [
-        record("r", 0, 1.0, 3.0, held_out=(1.0, 0.5)),
-        record("r", 1, 2.0, 1.0, held_out=(1.0, 2.0), malformed={"action:length": 1}),
+        record(0, 1.0, 3.0, held_out=(1.0, 0.5)),
+        record(1, 2.0, 1.0, held_out=(1.0, 2.0), malformed={"action:length": 1}),
     ]
     (row,) = summarize({"r": records}, BOOTSTRAP, best_reachable={(0, 0): 4.0, (1, 1): 4.0})
     assert (row["num_episodes"], row["num_pairs"], row["num_seeds"]) == (2, 2, 1)
@@ -60,7 +60,7 @@ def test_a_row_by_hand():
 
 def test_pairs_are_the_unit_and_seeds_are_averaged_inside():
     records = [
-        record("r", pair, 0.0, pair + seed, seed=seed) for pair in range(6) for seed in (0, 2)
+        record(pair, 0.0, pair + seed, seed=seed) for pair in range(6) for seed in (0, 2)
     ]
     (row,) = summarize({"r": records}, BOOTSTRAP)
     assert (row["num_pairs"], row["num_seeds"]) == (6, 2)
@@ -71,7 +71,7 @@ def test_pairs_are_the_unit_and_seeds_are_averaged_inside():
 
 
 def test_an_anchor_has_no_steps_to_measure():
-    records = [record("anchor", pair, 1.0, 1.0, steps=0) for pair in (0, 1)]
+    records = [record(pair, 1.0, 1.0, steps=0) for pair in (0, 1)]
     (row,) = summarize({"anchor": records}, BOOTSTRAP)
     got = means(row)
     assert got["well_formed_share"] is None
@@ -96,7 +96,7 @@ def test_edits_are_judged_where_the_world_can_read():
         Step(action="c", description="?", malformed=None),  # not followed, and nothing kept
         Step(action="d", description="d", malformed=None),  # starts from what cannot be read
     )
-    first = record("r", 0, 0.0, 1.0, steps=4)
+    first = record(0, 0.0, 1.0, steps=4)
     records = [
         dataclasses.replace(first, steps=steps),
         dataclasses.replace(first, entity_index=1, steps=(*steps[:3], steps[2])),
@@ -109,7 +109,7 @@ def test_edits_are_judged_where_the_world_can_read():
 
 
 def test_reachable_share_needs_every_pair_and_finite_numbers():
-    records = {"r": [record("r", pair, 1.0, 2.0) for pair in (0, 1)]}
+    records = {"r": [record(pair, 1.0, 2.0) for pair in (0, 1)]}
     with pytest.raises(ValueError, match=r"row 'r'.*\(1, 1\)"):
         summarize(records, BOOTSTRAP, best_reachable={(0, 0): 3.0})
     with pytest.raises(ValueError, match="row 'r'.*not finite"):
@@ -119,7 +119,7 @@ def test_reachable_share_needs_every_pair_and_finite_numbers():
 
 
 def test_nan_is_refused_with_row_and_column():
-    records = {"r": [record("r", 0, 1.0, 2.0), record("r", 1, 1.0, 2.0, distance=math.nan)]}
+    records = {"r": [record(0, 1.0, 2.0), record(1, 1.0, 2.0, distance=math.nan)]}
     with pytest.raises(ValueError, match="row 'r', column 'distance'"):
         summarize(records, BOOTSTRAP)
 
@@ -127,10 +127,10 @@ def test_nan_is_refused_with_row_and_column():
 def test_comparisons_pair_the_starts_and_say_what_is_separated():
     offsets = [0.0, 10.0, 20.0, 30.0]
     records = {
-        "high": [record("high", i, 0.0, 100.0 + x) for i, x in enumerate(offsets)],
-        "low": [record("low", i, 0.0, x) for i, x in enumerate(offsets)],
+        "high": [record(i, 0.0, 100.0 + x) for i, x in enumerate(offsets)],
+        "low": [record(i, 0.0, x) for i, x in enumerate(offsets)],
         # one more than "low" at every start: surely higher, though the rows' intervals overlap
-        "near": [record("near", i, 0.0, x + 1.0) for i, x in reversed(list(enumerate(offsets)))],
+        "near": [record(i, 0.0, x + 1.0) for i, x in reversed(list(enumerate(offsets)))],
     }
     rows = compare(records, [("high", "low"), ("near", "low"), ("low", "near")], BOOTSTRAP)
     train = [row for row in rows if row["encoder"] == "train"]
@@ -146,7 +146,7 @@ def test_comparisons_pair_the_starts_and_say_what_is_separated():
 
 def test_comparisons_use_the_intervals_of_the_table():
     records = {
-        name: [record(name, i, 0.0, scale * i) for i in (4, 2, 0, 1, 3)]
+        name: [record(i, 0.0, scale * i) for i in (4, 2, 0, 1, 3)]
         for name, scale in (("a", 1.0), ("b", 2.0))
     }
     table = {row["row"]: row["cells"]["train/utility"] for row in summarize(records, BOOTSTRAP)}
@@ -157,8 +157,8 @@ def test_comparisons_use_the_intervals_of_the_table():
 def test_malformed_outputs_are_counted_by_kind():
     records = {
         "r": [
-            record("r", 0, 0.0, 1.0, malformed={"action:length": 2}),
-            record("r", 1, 0.0, 1.0, malformed={"action:length": 1, "environment:length": 1}),
+            record(0, 0.0, 1.0, malformed={"action:length": 2}),
+            record(1, 0.0, 1.0, malformed={"action:length": 1, "environment:length": 1}),
         ]
     }
     assert malformed_counts(records, {"r": {}}) == {
@@ -177,11 +177,11 @@ def rating(user, rater, distance, consistency=1.0):
 
 def test_rater_columns_are_means_over_what_was_rated():
     records = [
-        record("r", 0, 0.0, 1.0, seed=0, rater=rating(1.0, 0.0, 0.25)),
-        record("r", 0, 0.0, 1.0, seed=1, rater=rating(0.0, 0.0, 0.75, 0.5)),
-        record("r", 1, 0.0, 1.0, seed=0, rater=rating(1.0, 1.0, 0.5)),
-        record("r", 1, 0.0, 1.0, seed=1),  # not rated: no 0, the pair's other seed speaks
-        record("r", 2, 0.0, 1.0),
+        record(0, 0.0, 1.0, seed=0, rater=rating(1.0, 0.0, 0.25)),
+        record(0, 0.0, 1.0, seed=1, rater=rating(0.0, 0.0, 0.75, 0.5)),
+        record(1, 0.0, 1.0, seed=0, rater=rating(1.0, 1.0, 0.5)),
+        record(1, 0.0, 1.0, seed=1),  # not rated: no 0, the pair's other seed speaks
+        record(2, 0.0, 1.0),
     ]
     (row,) = summarize({"r": records}, BOOTSTRAP)
     got = means(row)
@@ -195,7 +195,7 @@ def test_rater_columns_are_means_over_what_was_rated():
 
 
 def test_one_rated_pair_out_of_many_has_no_interval():
-    records = [record("r", 0, 0.0, 1.0, rater=rating(1.0, 1.0, 1.0)), record("r", 1, 0.0, 1.0)]
+    records = [record(0, 0.0, 1.0, rater=rating(1.0, 1.0, 1.0)), record(1, 0.0, 1.0)]
     (row,) = summarize({"r": records}, BOOTSTRAP)
     assert row["cells"]["rater/user_utility"] is None
     assert row["cells"]["train/utility"] is not None
@@ -206,8 +206,8 @@ def test_one_rated_pair_out_of_many_has_no_interval():
 def test_malformed_answers_are_no_malformed_steps():
     records = {
         "r": [
-            record("r", 0, 0.0, 1.0, rater=rating(1.0, 1.0, 1.0), malformed={"action:length": 1}),
-            record("r", 1, 0.0, 1.0),
+            record(0, 0.0, 1.0, rater=rating(1.0, 1.0, 1.0), malformed={"action:length": 1}),
+            record(1, 0.0, 1.0),
         ]
     }
     counts = malformed_counts(records, {"r": {"length": 1, "not_a_choice": 2}})
