@@ -65,7 +65,7 @@ def data():
         ),
         malformed=malformed_counts(records, {row: {"missing_block": 2} for row in records}),
         episodes=[{"row": "EAGLE, uniform"} | records["EAGLE, uniform"][0].to_json()],
-        curves=[report.learning_curve("EAGLE, uniform", s, metrics, ["kl", "val"]) for s in (0, 1)],
+        curves=[figures.learning_curve("EAGLE, uniform", s, metrics, ["kl", "val"]) for s in (0, 1)],
         embedding_picture=figures.embedding_picture(
             rng.normal(size=(30, 4)), {"A": rng.normal(size=(4, 4)), "B": rng.normal(size=(2, 4))}
         ),
@@ -265,10 +265,10 @@ def test_changed_words_are_marked():
 
 def test_learning_curve_keeps_the_steps_where_a_metric_was_written():
     rows = [{"step": 1, "kl": 0.1}, {"step": 2, "kl": 0.2, "val": 3.0}]
-    curve = report.learning_curve("EAGLE", 0, rows, ["val", "kl"])
+    curve = figures.learning_curve("EAGLE", 0, rows, ["val", "kl"])
     assert curve["metrics"]["val"] == {"step": [2], "value": [3.0]}
     with pytest.raises(ValueError, match="'loss'.*never written"):
-        report.learning_curve("EAGLE", 0, rows, ["loss"])
+        figures.learning_curve("EAGLE", 0, rows, ["loss"])
 
 
 def test_picture_shows_the_two_directions_of_largest_variance():
