@@ -6,6 +6,7 @@ leading directions of their own span. Axis letters: K candidates, k kept, d doma
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -17,8 +18,6 @@ from eagle_jax.design.float64_batches import in_float64
 from eagle_jax.design.g_optimal import g_optimal_design
 from eagle_jax.design.kept_subset import approximation_factor, exchange_subset
 from eagle_jax.design.next_embeddings import project_changes
-
-KINDS = ("uniform", "random_subset", "best_next_step", "g_optimal", "g_optimal_subsample")
 
 
 class DesignNotConvergedError(ValueError):
@@ -86,21 +85,8 @@ def choose(
     settings: ReferenceDistributionSettings,
     key: jax.Array,
 ) -> Chosen:
-    """Choose the reference distribution over one entity's candidates (EAGLE, section 4.3).
-
-    - `uniform`: all valid candidates.
-    - `random_subset`: num_kept of them at random (the control the paper lacks).
-    - `best_next_step`: the num_best candidates of best next-step utility ("optimistic").
-    - `g_optimal`: the solver's design q on the projected changes; kept are num_kept candidates by
-      Fedorov exchange on log det, not the largest weights of q (kept factor of 100 Gaussian
-      changes, r = 8, k = 10: 1.6 against 2.0 in the median of 200 problems, 2.2 against 26 in the
-      worst). approximation_factor certifies q; kept_approximation_factor says what equal weights
-      on the kept candidates reach.
-    - `g_optimal_subsample`: the paper's rule: num_kept at random until
-      max over the drawn a of z_a' Sigma^+ z_a <= C d, Sigma = mean over the drawn z z', on the z_a
-      themselves. That maximum is never below rank Sigma and never above num_kept: with
-      num_kept <= C d every draw passes, and with C = 1 and an invertible Sigma only a draw
-      on which all leverages are equal does.
+    """Choose the reference distribution over one entity's candidates (EAGLE, section 4.3), as the
+    kind's function in `KINDS` says.
 
     Args:
       kind: one of KINDS.
@@ -123,18 +109,19 @@ def choose(
     changes, kept_energy = _project(
         next_embeddings, anchor_embedding, is_valid, rank=settings.rank
     )
-    is_kept, num_draws, accepted = _keep(
-        kind, changes, next_embeddings, next_utilities, is_valid, num_kept, settings, key
-    )
-    kept_weights = (is_kept / np.sum(is_kept)).astype(changes.dtype)
-    kept_factor, rank = _judge(changes, kept_weights, settings=settings.solver)
-    weights, factor = kept_weights, kept_factor
+    candidates = Candidates(changes, next_embeddings, next_utilities, is_valid)
+    indices, num_draws, accepted = KINDS[kind].keep(candidates, num_kept, settings, key)
+    is_kept = np.zeros(len(is_valid), bool)
+    is_kept[np.asarray(indices)] = True
+    weights = (is_kept / np.sum(is_kept)).astype(changes.dtype)
+    kept_factor, rank = _judge(changes, weights, settings=settings.solver)
+    factor, solve = kept_factor, KINDS[kind].design
     # Where nothing moves the solver spreads its weight over every row, valid or not.
-    if kind == "g_optimal" and rank > 0:
-        weights, factor = _solve(changes, settings.solver)
+    if solve is not None and rank > 0:
+        weights, factor = solve(changes, settings.solver)
     return Chosen(
         np.flatnonzero(is_kept), np.asarray(weights), float(factor), float(kept_factor), int(rank),
-        float(kept_energy), num_draws, accepted,
+        float(kept_energy), int(num_draws), bool(accepted),
     )
 
 
@@ -142,14 +129,14 @@ def _check_arguments(
     kind, next_embeddings, anchor_embedding, next_utilities, is_valid, num_kept, settings
 ):
     if kind not in KINDS:
-        raise ValueError(f"unknown reference distribution {kind!r}, expected one of {KINDS}")
+        raise ValueError(f"unknown reference distribution {kind!r}, expected one of {tuple(KINDS)}")
     is_valid = np.asarray(is_valid)
     if next_utilities.shape != is_valid.shape or is_valid.shape != next_embeddings.shape[:1]:
         raise ValueError(
             "next_embeddings [K, d], next_utilities [K] and is_valid [K] must have the same K, got"
             f" {next_embeddings.shape}, {next_utilities.shape}, {is_valid.shape}"
         )
-    needed = settings.num_best if kind == "best_next_step" else num_kept
+    needed = KINDS[kind].num_needed(num_kept, settings)
     if is_valid.sum() < needed:
         raise ValueError(f"{kind} keeps {needed} candidates, only {is_valid.sum()} are valid")
     if num_kept < settings.rank:
@@ -174,25 +161,64 @@ def _project(next_embeddings, anchor_embedding, is_valid, rank):
     return project_changes(next_embeddings, anchor_embedding, rank)
 
 
-def _keep(kind, changes, next_embeddings, next_utilities, is_valid, num_kept, settings, key):
-    """is_kept [K] bool NumPy, num_draws, accepted."""
-    if kind == "uniform":
-        return np.array(is_valid, bool), 0, True
-    if kind == "g_optimal":
-        kept = exchange_subset(changes, num_kept, settings=settings.solver, is_valid=is_valid)
-        return np.asarray(kept.counts) > 0, 0, True
-    num_draws, accepted = 0, True
-    if kind == "best_next_step":
-        indices = _best(next_utilities, is_valid, num_best=settings.num_best)
-    elif kind == "random_subset":
-        indices, num_draws = _draw_subset(key, is_valid, num_kept=num_kept), 1
-    else:
-        indices, num_draws, accepted = _draw_until_accepted(
-            key, next_embeddings, is_valid, num_kept=num_kept, settings=settings
-        )
-    is_kept = np.zeros(len(next_embeddings), bool)
-    is_kept[np.asarray(indices)] = True
-    return is_kept, int(num_draws), bool(accepted)
+class Candidates(NamedTuple):
+    """One entity's candidates as a kind sees them; rows that are not valid change nothing, and hold
+    anything but in `changes`."""
+
+    changes: jax.Array  # [K, r], projected
+    next_embeddings: jax.Array  # [K, d]
+    next_utilities: jax.Array  # [K]
+    is_valid: jax.Array  # [K]
+
+
+class Kind(NamedTuple):
+    """keep: (candidates, num_kept, settings, key) -> indices, num_draws, accepted; design: (rows,
+    solver's settings) -> q [K] and its approximation factor, where q is not equal weights on what
+    is kept. num_needed: (num_kept, settings) -> candidates that have to be valid."""
+
+    keep: Callable[[Candidates, int, ReferenceDistributionSettings, jax.Array], tuple]
+    design: Callable[[jax.Array, GOptimalSettings], tuple[jax.Array, jax.Array]] | None = None
+    num_needed: Callable[[int, ReferenceDistributionSettings], int] = lambda num_kept, _: num_kept
+
+
+def _uniform(candidates, num_kept, settings, key):
+    """All valid candidates."""
+    return np.flatnonzero(candidates.is_valid), 0, True
+
+
+def _random_subset(candidates, num_kept, settings, key):
+    """num_kept of them at random (the control the paper lacks)."""
+    return _draw_subset(key, candidates.is_valid, num_kept=num_kept), 1, True
+
+
+def _best_next_step(candidates, num_kept, settings, key):
+    """The num_best candidates of best next-step utility ("optimistic")."""
+    utilities, is_valid = candidates.next_utilities, candidates.is_valid
+    return _best(utilities, is_valid, num_best=settings.num_best), 0, True
+
+
+def _g_optimal(candidates, num_kept, settings, key):
+    """num_kept candidates by Fedorov exchange on log det, beside the solver's design q.
+
+    Not the largest weights of q (kept factor of 100 Gaussian changes, r = 8, k = 10: 1.6 against
+    2.0 in the median of 200 problems, 2.2 against 26 in the worst). approximation_factor certifies
+    q; kept_approximation_factor says what equal weights on the kept candidates reach.
+    """
+    kept = exchange_subset(
+        candidates.changes, num_kept, settings=settings.solver, is_valid=candidates.is_valid
+    )
+    return np.flatnonzero(np.asarray(kept.counts) > 0), 0, True
+
+
+def _g_optimal_subsample(candidates, num_kept, settings, key):
+    """The paper's rule: num_kept at random until max over the drawn a of z_a' Sigma^+ z_a <= C d,
+    Sigma = mean over the drawn z z', on the z_a themselves.
+
+    That maximum is never below rank Sigma and never above num_kept: with num_kept <= C d every
+    draw passes, and with C = 1 and an invertible Sigma only one on which all leverages are equal.
+    """
+    rows, is_valid = candidates.next_embeddings, candidates.is_valid
+    return _draw_until_accepted(key, rows, is_valid, num_kept=num_kept, settings=settings)
 
 
 def _solve(changes, settings):
@@ -259,3 +285,13 @@ def _variance_among(rows, rank_tolerance):
     left, singular_values, _ = jnp.linalg.svd(rows, full_matrices=False)
     is_direction = (singular_values > rank_tolerance * singular_values[0]) & (singular_values > 0)
     return rows.shape[0] * jnp.sum(jnp.where(is_direction[None, :], jnp.square(left), 0.0), axis=1)
+
+
+# What is added here can be asked for by its name in design.kinds.
+KINDS = {
+    "uniform": Kind(_uniform),
+    "random_subset": Kind(_random_subset),
+    "best_next_step": Kind(_best_next_step, num_needed=lambda _, settings: settings.num_best),
+    "g_optimal": Kind(_g_optimal, design=_solve),
+    "g_optimal_subsample": Kind(_g_optimal_subsample),
+}

@@ -237,7 +237,7 @@ def _design_facts(candidates: StageFolder, design: StageFolder) -> list[dict[str
                     f"median over entities, {meaning}; inf: a direction of change is missed",
                 )
             )
-        if kind == "g_optimal_subsample":
+        if any(row["num_draws"] for row in chosen):
             share = np.mean([row["accepted"] for row in chosen])
             rows.append(_fact(f"{kind}: accepted", float(share), "share of entities"))
     return rows

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from eagle_jax.base.errors import UserError
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.data.preferences.examples import (
     PreferenceExample,
@@ -23,14 +22,18 @@ from eagle_jax.data.preferences.examples import (
 from eagle_jax.data.prompts import PromptBook
 from eagle_jax.language_model.generation import TextGenerator
 from eagle_jax.real.annotators import (
+    ANNOTATORS,
     FIRST,
     NEITHER,
+    SECOND,
+    Annotator,
     Answers,
+    LabelSettings,
+    Pair,
     Question,
     rate_questions,
-    simulated_answers,
 )
-from eagle_jax.real.settings import LabelSettings, RaterSettings
+from eagle_jax.real.settings import RaterSettings
 from eagle_jax.reports.markdown import fact
 
 Label = tuple[int, int]  # (chosen, rejected), numbers of responses
@@ -72,36 +75,34 @@ class Labeller:
     def __init__(
         self,
         examples: Sequence[PreferenceExample],
+        annotator: Annotator,
         settings: LabelSettings,
         rater: RaterSettings | None,
         generator: TextGenerator | None,  # the rater's
         book: PromptBook,
         seed: int,
     ):
-        self.examples, self.settings, self.seed = examples, settings, seed
+        self.examples, self.annotator = examples, annotator
+        self.settings, self.seed = settings, seed
         self.rater, self.generator, self.book = rater, generator, book
         self._rated: list[Answers] = []
 
     def label(self, places: Sequence[Place]) -> list[LabelledPair]:
         """The pairs with the annotator's labels."""
-        if self.settings.source == "data":
-            return self.judge(places)
-        if self.settings.source == "simulated":
-            answers = [self._simulated(place) for place in places]
-        else:
-            answers = self._asked(places)
-        labels = [
-            None if answer == NEITHER else _as_label(place, answer == FIRST)
-            for place, answer in zip(places, answers, strict=True)
-        ]
-        return list(map(self._labelled, places, labels))
+        return self._labelled(places, self.annotator)
 
     def judge(self, places: Sequence[Place]) -> list[LabelledPair]:
         """The pairs with the labels that the data itself has, which are right by definition."""
-        return [
-            dataclasses.replace(self._labelled(place, self._truth(place)), is_error=None)
-            for place in places
-        ]
+        return self._labelled(places, ANNOTATORS["data"])
+
+    def ask(self, questions: Sequence[Question]) -> Answers:
+        """What the rater says, in both orders."""
+        seed = derive_seed(self.seed, len(self._rated))
+        answers = rate_questions(
+            questions, self.generator, self.book, self.rater.sampling, seed
+        )
+        self._rated.append(answers)
+        return answers
 
     def facts(self) -> list[dict[str, Any]]:
         """What a rater's answers were worth; nothing where none was asked."""
@@ -116,46 +117,36 @@ class Labeller:
             *(fact(f"malformed: {reason}", n, "answers") for reason, n in malformed.items()),
         ]
 
-    def _labelled(self, place: Place, label: Label | None) -> LabelledPair:
-        truth, scores = self._truth(place), self.examples[place.prompt_index].scores
-        return LabelledPair(
-            **place._asdict(),
-            label=label,
-            true_gap=None if scores is None else abs(scores[place.first] - scores[place.second]),
-            is_error=None if label is None or truth is None else label != truth,
-        )
-
-    def _truth(self, place: Place) -> Label | None:
-        return known_label(self.examples[place.prompt_index], place.first, place.second)
-
-    def _simulated(self, place: Place) -> int:
-        example = self.examples[place.prompt_index]
-        if example.scores is None:
-            raise UserError(
-                "labels.source is simulated, which needs scores, but a prompt has none: choose "
-                f"data or rater ({example.prompt[:80]!r})"
+    def _labelled(self, places: Sequence[Place], annotator: Annotator) -> list[LabelledPair]:
+        pairs = [self._pair(place) for place in places]
+        labelled = []
+        answers = annotator.label(pairs, self)
+        for place, pair, answer in zip(places, pairs, answers, strict=True):
+            is_known = answer != NEITHER and pair.better != NEITHER
+            labelled.append(
+                LabelledPair(
+                    **place._asdict(),
+                    label=_as_label(place, int(answer)),
+                    true_gap=None if pair.scores is None else abs(pair.scores[0] - pair.scores[1]),
+                    is_error=bool(answer != pair.better) if annotator.errs and is_known else None,
+                )
             )
-        gap = example.scores[place.first] - example.scores[place.second]
-        rng = np.random.default_rng([self.seed, *place[:3]])
-        return int(simulated_answers(np.array([gap]), self.settings.temperature, rng)[0])
+        return labelled
 
-    def _asked(self, places: Sequence[Place]) -> np.ndarray:
-        questions = []
-        for place in places:
-            example = self.examples[place.prompt_index]
-            responses = (example.responses[place.first], example.responses[place.second])
-            questions.append(Question(example.prompt, *responses))
-        seed = derive_seed(self.seed, len(self._rated))
-        answers = rate_questions(
-            questions, self.generator, self.book, self.rater.sampling, seed
+    def _pair(self, place: Place) -> Pair:
+        example, responses = self.examples[place.prompt_index], (place.first, place.second)
+        known, scores = known_label(example, *responses), example.scores
+        return Pair(
+            Question(example.prompt, *(example.responses[k] for k in responses)),
+            (place.prompt_index, *responses),
+            None if scores is None else tuple(scores[k] for k in responses),
+            NEITHER if known is None else responses.index(known[0]),
         )
-        self._rated.append(answers)
-        return answers.preferred
 
 
-def _as_label(place: Place, first_is_better: bool) -> Label:
+def _as_label(place: Place, answer: int) -> Label | None:
     pair = (place.first, place.second)
-    return pair if first_is_better else pair[::-1]
+    return {FIRST: pair, SECOND: pair[::-1], NEITHER: None}[answer]
 
 
 def training_pairs(

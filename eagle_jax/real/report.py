@@ -12,6 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from eagle_jax.real.annotators import ANNOTATORS
 from eagle_jax.real.evaluation import figures
 from eagle_jax.real.evaluation.claims import (
     ACCURACY,
@@ -181,8 +182,10 @@ def _context(data: RealReport, results: RunRows) -> dict[str, Any]:
         differences = _rows(paired_differences(data.runs, "num_labels", data.confidence))
     compared = used_measures([m for m in _ALL_MEASURES if m.name in _DIFFERENCES], differences)
     differing = [_STRATEGY, _LABELS, *_columns(compared, _difference)]
+    labels = data.settings["labels"]
     return {
         "data": data,
+        "labels": ANNOTATORS[labels["source"]].sentence(labels),
         "teacher": TEACHER,
         "summary": verdict(data.runs, data.pairs, real, contrary, **at),
         "claims": table(real, _CLAIMS),

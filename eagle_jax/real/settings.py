@@ -8,6 +8,7 @@ from typing import Literal
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.remote.settings import RemoteSettings
 from eagle_jax.language_model.sharding import MeshSettings
+from eagle_jax.real.annotators import ANNOTATORS, LabelSettings
 from eagle_jax.real.selection.pair_selection import GAP_STRATEGIES, METRICS, STRATEGIES
 from eagle_jax.real.training.step import PreferenceSettings
 from eagle_jax.stages.models import remote_models
@@ -118,15 +119,6 @@ class SelectionSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LabelSettings:
-    """Who labels: `data` (labels or scores of the files, true utilities of MiniLens), `simulated`
-    (errs on these with Bradley and Terry's probability at `temperature`) or `rater`."""
-
-    source: Literal["data", "simulated", "rater"]
-    temperature: float
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class RaterSettings:
     """Who compares texts: `minilens/teacher`, `minilens/<role>`, a folder, or `remote/<name>`."""
 
@@ -184,8 +176,8 @@ class RealExperiment:
             raise ValueError(f"source is {self.source}, but {self.source} is None")
         if self.source == "minilens" and self.generation is None:
             raise ValueError("generation: MiniLens' requests have no responses yet, got None")
-        if self.labels.source == "rater" and self.rater is None:
-            raise ValueError("labels.source is rater, but rater is None")
+        if ANNOTATORS[self.labels.source].asks and self.rater is None:
+            raise ValueError(f"labels.source is {self.labels.source}, but rater is None")
         if self.selection.embedding not in self.embeddings:
             raise ValueError(
                 f"selection.embedding {self.selection.embedding!r} is none of "

@@ -65,7 +65,9 @@ def data():
         ),
         malformed=malformed_counts(records, {row: {"missing_block": 2} for row in records}),
         episodes=[{"row": "EAGLE, uniform"} | records["EAGLE, uniform"][0].to_json()],
-        curves=[figures.learning_curve("EAGLE, uniform", s, metrics, ["kl", "val"]) for s in (0, 1)],
+        curves=[
+            figures.learning_curve("EAGLE, uniform", s, metrics, ["kl", "val"]) for s in (0, 1)
+        ],
         embedding_picture=figures.embedding_picture(
             rng.normal(size=(30, 4)), {"A": rng.normal(size=(4, 4)), "B": rng.normal(size=(2, 4))}
         ),

@@ -12,11 +12,10 @@ from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.preferences.examples import PreferenceExample, PreferencePair
 from eagle_jax.data.prompts import COMPACT, Prompt
 from eagle_jax.language_model.generation import SamplingSettings, ScriptedGenerator
-from eagle_jax.real.annotators import simulated_answers
+from eagle_jax.real.annotators import ANNOTATORS, LabelSettings, simulated_answers
 from eagle_jax.real.labels import Labeller, Place, training_pairs
 from eagle_jax.real.settings import (
     GenerationSettings,
-    LabelSettings,
     MiniLensRequests,
     PreferenceFiles,
     RaterSettings,
@@ -118,9 +117,8 @@ def test_the_same_prompt_is_never_in_both_parts_and_long_ones_keep_their_end(tmp
 
 def labeller(examples, source: str, generator=None) -> Labeller:
     rater = RaterSettings(model="remote/x", sampling=SAMPLING)
-    return Labeller(
-        examples, LabelSettings(source=source, temperature=0.5), rater, generator, COMPACT, 7
-    )
+    settings = LabelSettings(source=source, temperature=0.5)
+    return Labeller(examples, ANNOTATORS[source], settings, rater, generator, COMPACT, 7)
 
 
 EXAMPLES = [
@@ -166,3 +164,17 @@ def test_a_rater_that_contradicts_itself_gives_no_label_and_is_told():
     assert [pair.label for pair in pairs] == [(1, 0), None]
     facts = {fact["name"]: fact["value"] for fact in rater.facts()}
     assert facts == {"pairs rated": 2, "pairs with a label": 1}
+    # The data's labels are right by definition; a rater's can be wrong, where the truth is known.
+    assert [pair.is_error for pair in pairs] == [False, None]
+    assert [pair.is_error for pair in rater.judge(PLACES)] == [None, None]
+    assert len(rater.facts()) == len(facts)  # nobody was asked
+
+
+def test_the_report_says_who_labels_in_the_annotators_own_words():
+    settings = {"source": "simulated", "temperature": 0.5}
+    assert ANNOTATORS["simulated"].sentence(settings) == (
+        "A simulated annotator: prefers the better response with probability sigmoid(gap in true "
+        "utility / 0.5), so that errors grow as pairs become ambiguous."
+    )
+    with pytest.raises(ValueError, match="source 'nobody' is none of data, simulated, rater"):
+        LabelSettings(source="nobody", temperature=0.5)

@@ -174,10 +174,10 @@ def run_selection_stage(
             {name: list(map(dataclasses.asdict, pairs[name])) for name in settings.strategies},
         )
         # A rater's answers cost something: what is not trained on is not asked about.
-        told = labeller.judge if labeller.settings.source == "rater" else labeller.label
+        label_fn = labeller.judge if labeller.annotator.asks else labeller.label
         stage.write_json("encoders.json", [
             {"embedding": name, "metric": own.embeddings.metric, "strategy": strategy,
-             "overlap": _overlap(places, pairs[strategy]), **summarize_pairs(told(places))}
+             "overlap": _overlap(places, pairs[strategy]), **summarize_pairs(label_fn(places))}
             for name, own in choosers.items() for strategy in plain
             for places in [own.choose(strategy, count, None)]
         ])  # fmt: skip
