@@ -6,8 +6,8 @@ Axis letters: `R` ratings, `N` entities, `U` users.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -87,3 +87,16 @@ class Catalogue:
     @property
     def descriptions(self) -> Sequence[str]:
         return [entity.description for entity in self.entities]
+
+
+class Source(NamedTuple):
+    """Where a catalogue can come from: the class of its settings, and what reads it: the catalogue
+    and what its loading found (bad rows among it), JSON-able."""
+
+    settings: type
+    read: Callable[[Any], tuple[Catalogue, dict[str, Any]]]
+
+
+# By the names that config.catalogue.source may have. A module of this folder that reads a catalogue
+# adds itself; nothing else has to know it.
+SOURCES: dict[str, Source] = {}

@@ -5,10 +5,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.data.catalogue import Catalogue, Entity, RatingTable
+from eagle_jax.data.catalogue import SOURCES, Catalogue, Entity, RatingTable, Source
 from eagle_jax.data.prompts import MOVIE, render_blocks
 from eagle_jax.data.ratings import read_ratings, restrict_items
 from eagle_jax.data.rows import BadRow, bad_row, read_rows, summarize_bad_rows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MovieLensFiles:
+    """A folder in MovieLens' own layout, and a CSV with columns movieId and overview."""
+
+    folder: str
+    texts_file: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,3 +140,11 @@ def _read_tags(
         else:
             tags.append((user_of[user], item_of[film], " ".join(tag.split())))
     return tuple(tags), num_without_text
+
+
+def _read(settings: MovieLensFiles) -> tuple[Catalogue, dict]:
+    catalogue, report = read_movielens(Path(settings.folder), Path(settings.texts_file))
+    return catalogue, dataclasses.asdict(report)
+
+
+SOURCES.update(movielens=Source(MovieLensFiles, _read))

@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from pathlib import Path
-from typing import Any, Literal
+import importlib
+import pkgutil
+from typing import Any
 
 import numpy as np
 
+from eagle_jax import data
 from eagle_jax.base.errors import UserError
-from eagle_jax.data.catalogue import Catalogue
-from eagle_jax.data.minilens.world import MiniLensSettings, make_catalogue
-from eagle_jax.data.movielens import read_movielens
+from eagle_jax.data.catalogue import SOURCES, Catalogue
+
+for _module in pkgutil.walk_packages(data.__path__, f"{data.__name__}."):
+    importlib.import_module(_module.name)  # which adds its source, if it has one
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MovieLensFiles:
-    """A folder in MovieLens' own layout, and a CSV with columns movieId and overview."""
-
-    folder: str
-    texts_file: str
+def _check(settings: CatalogueSettings) -> None:
+    if settings.source not in SOURCES:
+        raise ValueError(f"source {settings.source!r} is none of {', '.join(sorted(SOURCES))}")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CatalogueSettings:
-    """Where the entities and ratings come from; the settings of the other source are None."""
-
-    source: Literal["minilens", "movielens"]
-    minilens: MiniLensSettings | None
-    movielens: MovieLensFiles | None
+# The name of a source, and the settings of each; those of the others are None, or left out.
+CatalogueSettings = dataclasses.make_dataclass(
+    "CatalogueSettings",
+    [("source", str), *((name, SOURCES[name].settings | None, None) for name in sorted(SOURCES))],
+    namespace={"__post_init__": _check},
+    frozen=True,
+    kw_only=True,
+)
 
 
 def load_catalogue(settings: CatalogueSettings) -> tuple[Catalogue, dict[str, Any]]:
@@ -37,12 +38,7 @@ def load_catalogue(settings: CatalogueSettings) -> tuple[Catalogue, dict[str, An
     chosen = getattr(settings, settings.source)
     if chosen is None:
         raise UserError(f"config.catalogue.{settings.source}: needed by source {settings.source!r}")
-    if settings.source == "minilens":
-        return make_catalogue(settings.minilens), {}
-    catalogue, report = read_movielens(
-        Path(settings.movielens.folder), Path(settings.movielens.texts_file)
-    )
-    return catalogue, dataclasses.asdict(report)
+    return SOURCES[settings.source].read(chosen)
 
 
 def fingerprint(catalogue: Catalogue) -> str:

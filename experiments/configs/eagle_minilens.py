@@ -47,7 +47,6 @@ def _world(config: ConfigDict) -> None:
             "selection_strength": 0.5,  # users watch what they like
         }
     )
-    config.catalogue.movielens = None
     config.split = ConfigDict(
         {
             "seed": 0,

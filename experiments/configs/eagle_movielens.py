@@ -44,13 +44,10 @@ def get_config(features: str = "") -> ConfigDict:
     data = Path(os.environ.get("EAGLE_DATA", "data"))
     with config.unlocked():
         config.title = "EAGLE on MovieLens"
-        config.catalogue.source = "movielens"
-        config.catalogue.minilens = None
+        folder = data / "ml-latest-small"
+        config.catalogue = ConfigDict({"source": "movielens"})
         config.catalogue.movielens = ConfigDict(
-            {
-                "folder": str(data / "ml-latest-small"),
-                "texts_file": str(data / "ml-latest-small" / "texts.csv"),
-            }
+            {"folder": str(folder), "texts_file": str(folder / "texts.csv")}
         )
         config.wals.regularization = 1.4
         config.wals.regularization_scaling = 0.5  # chosen on the split of tests/embeddings
