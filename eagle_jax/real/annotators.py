@@ -1,15 +1,14 @@
 """Who says which of two responses is better: a simulated annotator, and a language model as rater.
 
-An annotator is a function, and a row of `ANNOTATORS`. Axis letter: N questions.
+Labels that the data itself has are read in `data/preferences.py`. Axis letter: N questions.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit
@@ -152,81 +151,3 @@ def _choice(generation: Generation) -> int:
     if answer not in ("a", "b", "A", "B"):
         raise MalformedText("not_a_choice", f"expected a or b, found {answer[:80]!r}")
     return FIRST if answer in "aA" else SECOND
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LabelSettings:
-    """Who labels: a name of `ANNOTATORS`; temperature: of the simulated one, in utility."""
-
-    source: str
-    temperature: float
-
-    def __post_init__(self):
-        if self.source not in ANNOTATORS:
-            raise ValueError(f"source {self.source!r} is none of {', '.join(ANNOTATORS)}")
-
-
-class Pair(NamedTuple):
-    """What is to be labelled: the texts, the place of their examples, and what the data knows of
-    the first and the second: scores if it has some, and the better one (-1: it does not say)."""
-
-    question: Question
-    place: tuple[int, int, int]
-    scores: tuple[float, float] | None
-    better: int
-
-
-class Desk(Protocol):
-    """What an annotator works with; `ask` asks a rater, and counts."""
-
-    settings: LabelSettings
-    seed: int
-
-    def ask(self, questions: Sequence[Question]) -> Answers: ...
-
-
-class Annotator(NamedTuple):
-    """label: (pairs, desk) -> 0 first, 1 second, -1 no label; its docstring, filled in with the
-    settings, is what the report says. errs: its labels are not the truth by definition. asks: a
-    rater, whose answers cost something."""
-
-    label: Callable[[Sequence[Pair], Desk], Sequence[int]]
-    errs: bool
-    asks: bool
-
-    def sentence(self, settings: Mapping[str, Any]) -> str:
-        """Who labelled, for the report; by settings as of `LabelSettings`."""
-        return " ".join(self.label.__doc__.split()).format(**settings)
-
-
-def _data(pairs, desk):
-    """The data's own labels or scores are the labels."""
-    return [pair.better for pair in pairs]
-
-
-def _simulated(pairs, desk):
-    """A simulated annotator: prefers the better response with probability sigmoid(gap in true
-    utility / {temperature:g}), so that errors grow as pairs become ambiguous."""
-    answers = []
-    for pair in pairs:
-        if pair.scores is None:
-            raise UserError(
-                "labels.source is simulated, which needs scores, but a prompt has none: choose "
-                f"data or rater ({pair.question.prompt[:80]!r})"
-            )
-        gap = np.array([pair.scores[0] - pair.scores[1]])
-        rng = np.random.default_rng([desk.seed, *pair.place])  # the same pair, the same answer
-        answers.append(int(simulated_answers(gap, desk.settings.temperature, rng)[0]))
-    return answers
-
-
-def _rater(pairs, desk):
-    """A rater labels, asked in both orders; pairs on which it contradicts itself get no label."""
-    return desk.ask([pair.question for pair in pairs]).preferred
-
-
-ANNOTATORS = {
-    "data": Annotator(_data, errs=False, asks=False),
-    "simulated": Annotator(_simulated, errs=True, asks=False),
-    "rater": Annotator(_rater, errs=True, asks=True),
-}

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from eagle_jax.base.errors import UserError
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.data.preferences.examples import (
     PreferenceExample,
@@ -20,20 +21,15 @@ from eagle_jax.data.preferences.examples import (
     labelled_pair,
 )
 from eagle_jax.data.prompts import PromptBook
-from eagle_jax.language_model.generation import TextGenerator
+from eagle_jax.language_model.generation import SamplingSettings, TextGenerator
 from eagle_jax.real.annotators import (
-    ANNOTATORS,
     FIRST,
     NEITHER,
-    SECOND,
-    Annotator,
     Answers,
-    LabelSettings,
-    Pair,
     Question,
     rate_questions,
+    simulated_answers,
 )
-from eagle_jax.real.settings import RaterSettings
 from eagle_jax.reports.markdown import fact
 
 Label = tuple[int, int]  # (chosen, rejected), numbers of responses
@@ -66,6 +62,18 @@ class LabelledPair:
     is_error: bool | None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelSettings:
+    """Who labels: a name of `ANNOTATORS`; temperature: of the simulated one, in utility."""
+
+    source: str
+    temperature: float
+
+    def __post_init__(self):
+        if self.source not in ANNOTATORS:
+            raise ValueError(f"source {self.source!r} is none of {', '.join(ANNOTATORS)}")
+
+
 class Labeller:
     """Labels pairs of the training responses, for one seed; counts what a rater said.
 
@@ -77,14 +85,14 @@ class Labeller:
         examples: Sequence[PreferenceExample],
         annotator: Annotator,
         settings: LabelSettings,
-        rater: RaterSettings | None,
-        generator: TextGenerator | None,  # the rater's
+        generator: TextGenerator | None,  # the rater
+        sampling: SamplingSettings | None,  # of its answers
         book: PromptBook,
         seed: int,
     ):
         self.examples, self.annotator = examples, annotator
         self.settings, self.seed = settings, seed
-        self.rater, self.generator, self.book = rater, generator, book
+        self.generator, self.sampling, self.book = generator, sampling, book
         self._rated: list[Answers] = []
 
     def label(self, places: Sequence[Place]) -> list[LabelledPair]:
@@ -95,12 +103,19 @@ class Labeller:
         """The pairs with the labels that the data itself has, which are right by definition."""
         return self._labelled(places, ANNOTATORS["data"])
 
-    def ask(self, questions: Sequence[Question]) -> Answers:
+    def truth(self, place: Place) -> Label | None:
+        """What the data says."""
+        return known_label(self.examples[place.prompt_index], place.first, place.second)
+
+    def ask(self, places: Sequence[Place]) -> Answers:
         """What the rater says, in both orders."""
+        questions = []
+        for place in places:
+            example = self.examples[place.prompt_index]
+            responses = (example.responses[place.first], example.responses[place.second])
+            questions.append(Question(example.prompt, *responses))
         seed = derive_seed(self.seed, len(self._rated))
-        answers = rate_questions(
-            questions, self.generator, self.book, self.rater.sampling, seed
-        )
+        answers = rate_questions(questions, self.generator, self.book, self.sampling, seed)
         self._rated.append(answers)
         return answers
 
@@ -118,35 +133,75 @@ class Labeller:
         ]
 
     def _labelled(self, places: Sequence[Place], annotator: Annotator) -> list[LabelledPair]:
-        pairs = [self._pair(place) for place in places]
         labelled = []
-        answers = annotator.label(pairs, self)
-        for place, pair, answer in zip(places, pairs, answers, strict=True):
-            is_known = answer != NEITHER and pair.better != NEITHER
+        for place, label in zip(places, annotator.label(self, places), strict=True):
+            truth, scores = self.truth(place), self.examples[place.prompt_index].scores
+            can_err = annotator.errs and label is not None and truth is not None
             labelled.append(
                 LabelledPair(
                     **place._asdict(),
-                    label=_as_label(place, int(answer)),
-                    true_gap=None if pair.scores is None else abs(pair.scores[0] - pair.scores[1]),
-                    is_error=bool(answer != pair.better) if annotator.errs and is_known else None,
+                    label=label,
+                    true_gap=scores and abs(scores[place.first] - scores[place.second]),
+                    is_error=label != truth if can_err else None,
                 )
             )
         return labelled
 
-    def _pair(self, place: Place) -> Pair:
-        example, responses = self.examples[place.prompt_index], (place.first, place.second)
-        known, scores = known_label(example, *responses), example.scores
-        return Pair(
-            Question(example.prompt, *(example.responses[k] for k in responses)),
-            (place.prompt_index, *responses),
-            None if scores is None else tuple(scores[k] for k in responses),
-            NEITHER if known is None else responses.index(known[0]),
-        )
+
+def _as_labels(places: Sequence[Place], answers: Sequence[int]) -> list[Label | None]:
+    pairs = [(place.first, place.second) for place in places]
+    return [
+        None if answer == NEITHER else pair if answer == FIRST else pair[::-1]
+        for pair, answer in zip(pairs, answers, strict=True)
+    ]
 
 
-def _as_label(place: Place, answer: int) -> Label | None:
-    pair = (place.first, place.second)
-    return {FIRST: pair, SECOND: pair[::-1], NEITHER: None}[answer]
+class Annotator(NamedTuple):
+    """label: (labeller, pairs) -> labels, None without one; its docstring, filled in with the
+    settings, is what the report says. errs: its labels are not the truth by definition. asks: a
+    rater, whose answers cost something."""
+
+    label: Callable[[Labeller, Sequence[Place]], list[Label | None]]
+    errs: bool
+    asks: bool
+
+    def sentence(self, settings: Mapping[str, Any]) -> str:
+        """Who labelled, for the report; by settings as of `LabelSettings`."""
+        return " ".join(self.label.__doc__.split()).format(**settings)
+
+
+def _data(labeller: Labeller, places: Sequence[Place]) -> list[Label | None]:
+    """The data's own labels or scores are the labels."""
+    return [labeller.truth(place) for place in places]
+
+
+def _simulated(labeller: Labeller, places: Sequence[Place]) -> list[Label | None]:
+    """A simulated annotator: prefers the better response with probability sigmoid(gap in true
+    utility / {temperature:g}), so that errors grow as pairs become ambiguous."""
+    answers = []
+    for place in places:
+        example = labeller.examples[place.prompt_index]
+        if example.scores is None:
+            raise UserError(
+                "labels.source is simulated, which needs scores, but a prompt has none: choose "
+                f"data or rater ({example.prompt[:80]!r})"
+            )
+        gap = np.array([example.scores[place.first] - example.scores[place.second]])
+        rng = np.random.default_rng([labeller.seed, *place[:3]])
+        answers += simulated_answers(gap, labeller.settings.temperature, rng).tolist()
+    return _as_labels(places, answers)
+
+
+def _rater(labeller: Labeller, places: Sequence[Place]) -> list[Label | None]:
+    """A rater labels, asked in both orders; pairs on which it contradicts itself get no label."""
+    return _as_labels(places, labeller.ask(places).preferred)
+
+
+ANNOTATORS = {
+    "data": Annotator(_data, errs=False, asks=False),
+    "simulated": Annotator(_simulated, errs=True, asks=False),
+    "rater": Annotator(_rater, errs=True, asks=True),
+}
 
 
 def training_pairs(

@@ -12,7 +12,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from eagle_jax.real.annotators import ANNOTATORS
 from eagle_jax.real.evaluation import figures
 from eagle_jax.real.evaluation.claims import (
     ACCURACY,
@@ -32,6 +31,7 @@ from eagle_jax.real.evaluation.table import (
     seed_means,
 )
 from eagle_jax.real.evaluation.verdict import verdict
+from eagle_jax.real.labels import ANNOTATORS
 from eagle_jax.real.settings import TEACHER
 from eagle_jax.reports.markdown import LEFT, Column, Measure, format_interval, table, used_measures
 from eagle_jax.reports.pages import Report, refuse_non_finite, write_pages

@@ -15,8 +15,7 @@ from eagle_jax.data.prompts import PROMPT_BOOKS
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.generation import ScriptedGenerator, TextGenerator
 from eagle_jax.language_model.sampling.local import LocalGenerator
-from eagle_jax.real.annotators import ANNOTATORS
-from eagle_jax.real.labels import LabelledPair, Labeller, training_pairs
+from eagle_jax.real.labels import ANNOTATORS, LabelledPair, Labeller, training_pairs
 from eagle_jax.real.report_stage import make_real_report
 from eagle_jax.real.selection.embeddings import make_embed_fn, stability_pairs
 from eagle_jax.real.selection.stage import PairChooser, run_embeddings_stage, run_selection_stage
@@ -144,7 +143,8 @@ class _RealRun(Run):
         }
         labeller = Labeller(
             self.examples["train"], ANNOTATORS[experiment.labels.source], experiment.labels,
-            experiment.rater, self.held_out.rater, self.book, own_seed,
+            self.held_out.rater, experiment.rater and experiment.rater.sampling, self.book,
+            own_seed,
         )  # fmt: skip
         with self.stage(
             f"pairs_{seed}", "embeddings", seed=seed, selection=experiment.selection,

@@ -8,7 +8,7 @@ from typing import Literal
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.remote.settings import RemoteSettings
 from eagle_jax.language_model.sharding import MeshSettings
-from eagle_jax.real.annotators import ANNOTATORS, LabelSettings
+from eagle_jax.real.labels import ANNOTATORS, LabelSettings
 from eagle_jax.real.selection.pair_selection import GAP_STRATEGIES, METRICS, STRATEGIES
 from eagle_jax.real.training.step import PreferenceSettings
 from eagle_jax.stages.models import remote_models

@@ -478,7 +478,6 @@ class TestEpisodes:
 
 
 def test_eagle_is_compared_with_what_it_has_to_beat():
-    best_of = {"budget": "test_calls", "best_of": 5, "horizon": 1}
     rows = [
         Row(system=ANCHOR, environment=None),
         Row(system=REFERENCE, kind="uniform"),
@@ -487,7 +486,7 @@ def test_eagle_is_compared_with_what_it_has_to_beat():
         Row(system=EAGLE, kind="g_optimal"),
         Row(system=REFERENCE, kind="g_optimal", environment=TRANSFER),
         Row(system=EAGLE, kind="g_optimal", environment=TRANSFER),
-        Row(system=BEST_OF_N, kind="g_optimal", **best_of),
+        Row(system=BEST_OF_N, kind="g_optimal", budget="5 x 1 steps (test_calls)"),
     ]
     assert [row.title for row in rows] == [
         "anchor",

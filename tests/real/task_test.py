@@ -12,13 +12,18 @@ from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.preferences.examples import PreferenceExample, PreferencePair
 from eagle_jax.data.prompts import COMPACT, Prompt
 from eagle_jax.language_model.generation import SamplingSettings, ScriptedGenerator
-from eagle_jax.real.annotators import ANNOTATORS, LabelSettings, simulated_answers
-from eagle_jax.real.labels import Labeller, Place, training_pairs
+from eagle_jax.real.annotators import simulated_answers
+from eagle_jax.real.labels import (
+    ANNOTATORS,
+    Labeller,
+    LabelSettings,
+    Place,
+    training_pairs,
+)
 from eagle_jax.real.settings import (
     GenerationSettings,
     MiniLensRequests,
     PreferenceFiles,
-    RaterSettings,
 )
 from eagle_jax.real.task import (
     Task,
@@ -116,9 +121,8 @@ def test_the_same_prompt_is_never_in_both_parts_and_long_ones_keep_their_end(tmp
 
 
 def labeller(examples, source: str, generator=None) -> Labeller:
-    rater = RaterSettings(model="remote/x", sampling=SAMPLING)
     settings = LabelSettings(source=source, temperature=0.5)
-    return Labeller(examples, ANNOTATORS[source], settings, rater, generator, COMPACT, 7)
+    return Labeller(examples, ANNOTATORS[source], settings, generator, SAMPLING, COMPACT, 7)
 
 
 EXAMPLES = [

@@ -36,7 +36,7 @@ from eagle_jax.language_model.sampling.local import LocalGenerator
 
 # Who wrote the texts of a row: nobody, models as policies, best-of-N with a reference policy, ELM.
 ANCHOR, REFERENCE, EAGLE, DPO = "anchor", "reference policy", "EAGLE", "DPO"
-BEST_OF_N, ELM = "best of N", "ELM decoder"
+BEST_OF_N, ELM = "best of", "ELM decoder"
 HOME, TRANSFER = "home", "other environment"  # the one that agents were trained in, and another
 
 # Whose rows a row is compared with, where kind and environment are its own or there are none. What
@@ -57,22 +57,18 @@ class Row:
     """What a row of the table is about.
 
     kind: of the reference policy behind it. environment: where its texts belong; None: anywhere.
-    budget: of best-of-N, which takes the best of `best_of` episodes of `horizon` steps.
+    budget: of best-of-N, in words.
     """
 
     system: str
     kind: str | None = None
     environment: str | None = HOME
     budget: str | None = None
-    best_of: int | None = None
-    horizon: int | None = None
 
     @property
     def title(self) -> str:
         """What people see."""
-        name = self.system
-        if self.budget is not None:
-            name = f"best of {self.best_of} x {self.horizon} steps ({self.budget})"
+        name = self.system if self.budget is None else f"{self.system} {self.budget}"
         place = self.environment if self.environment == TRANSFER else None
         return ", ".join(part for part in (name, self.kind, place) if part)
 
@@ -141,10 +137,8 @@ class Evaluation:
         for kind in self.settings.extra_kinds:
             for budget in self.settings.best_of_n:
                 horizon, count = self._budget(budget, contestants.training_calls[kind])
-                row = Row(
-                    system=BEST_OF_N, kind=kind, budget=budget, best_of=count, horizon=horizon
-                )
-                rows[row] = self._played(
+                words = f"{count} x {horizon} steps ({budget})"
+                rows[Row(system=BEST_OF_N, kind=kind, budget=words)] = self._played(
                     evaluate_best_of_n, contestants.policies[REFERENCE][kind], environments[HOME],
                     2, horizon=horizon, num_episodes=count, **shared,
                 )  # fmt: skip
