@@ -24,6 +24,7 @@ from eagle_jax.embeddings.regression_head import DomainEncoderSettings, fit_head
 from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN, Scorer
 from eagle_jax.embeddings.utility import UtilitySettings
 from eagle_jax.embeddings.wals import WALSOutput
+from eagle_jax.reports.markdown import fact
 
 
 def run_encoder_stage(
@@ -83,3 +84,25 @@ def _fit(
         for part, rows in (("known", known), ("held_out", split.entities["test"]))
     }
     return encoder, embeddings, quality | {"num_known_texts": len(known)}
+
+
+def encoder_facts(stage: StageFolder) -> list[dict[str, Any]]:
+    """What the finished stage says of itself."""
+    rows = []
+    facts = stage.read_json("facts.json")
+    for encoder, title in ((TRAIN, "training encoder"), (HELD_OUT, "held-out encoder")):
+        quality = facts[encoder]["held_out"]
+        rows += [
+            fact(
+                f"{title}: relative error",
+                quality["relative_error"],
+                "||E_D(text) - z|| / ||z|| on anchors that it was not fitted to",
+            ),
+            fact(f"{title}: R squared", quality["r_squared"], "share of variance explained there"),
+            fact(
+                f"{title}: rank correlation",
+                quality["rank_correlation"],
+                "Spearman of <z_u, E_D(text)> with <z_u, z>, mean over users",
+            ),
+        ]
+    return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,6 +28,7 @@ from eagle_jax.embeddings.scorer import Scorer
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.sharding import MeshSettings
 from eagle_jax.learning.loop import AgentResult
+from eagle_jax.reports.markdown import fact
 from eagle_jax.stages.models import load_model, model_folder
 from eagle_jax.stages.policy_models import (
     PolicyTrainingSettings,
@@ -183,3 +185,33 @@ def _train_agent(
         return train_eagle(policy, mode, own, settings.training, **run)
     own = PreferenceTask(**task, embed_fn=episodes.embed)
     return train_preference_agent(policy, mode, own, preference, settings.training, **run)
+
+
+def design_facts(candidates: StageFolder, design: StageFolder) -> list[dict[str, Any]]:
+    """What both finished stages say of themselves."""
+    rows = [
+        fact(f"candidates: {name}", count, "count over all entities")
+        for name, count in candidates.read_json("facts.json").items()
+    ]
+    by_kind = design.read_json("chosen.json")
+    left_out = len(candidates.read_jsonl("candidates.jsonl")) - len(next(iter(by_kind.values())))
+    rows.append(
+        fact("entities left out", left_out, "too few of their candidates were well-formed")
+    )
+    for kind, chosen in by_kind.items():
+        for name, meaning in (
+            ("approximation_factor", "of q; 1 is the optimum"),
+            ("kept_approximation_factor", "of equal weights on the kept candidates"),
+        ):
+            factors = [np.inf if row[name] is None else row[name] for row in chosen]
+            rows.append(
+                fact(
+                    f"{kind}: {name}",
+                    float(np.median(factors)),
+                    f"median over entities, {meaning}; inf: a direction of change is missed",
+                )
+            )
+        if any(row["num_draws"] for row in chosen):
+            share = np.mean([row["accepted"] for row in chosen])
+            rows.append(fact(f"{kind}: accepted", float(share), "share of entities"))
+    return rows

@@ -21,6 +21,7 @@ from eagle_jax.eagle.user_profiles import write_profiles
 from eagle_jax.embeddings.domain_encoder import FeaturesFn, compute_features
 from eagle_jax.embeddings.regression_head import DomainEncoderSettings, apply_head, fit_head
 from eagle_jax.language_model.generation import TextGenerator
+from eagle_jax.reports.markdown import fact
 
 
 def rated_titles(
@@ -105,3 +106,19 @@ def check_profiles(
         "nearest_neighbor_distance": float(distances[:, 1].mean()),
         "passed": bool(errors.mean() < distances[:, 1].mean()),
     }
+
+
+def profile_facts(stage: StageFolder) -> list[dict[str, Any]]:
+    """What the finished stage says of itself."""
+    facts = stage.read_json("facts.json")
+    return [
+        fact(
+            "profile to user embedding, held-out error",
+            facts["held_out_error"],
+            "L2; has to be below the next number for profiles to say who the user is: "
+            + ("it is" if facts["passed"] else "it is not"),
+        ),
+        fact("distance of nearest users", facts["nearest_neighbor_distance"], "mean, L2"),
+        fact("error of the mean user", facts["error_of_the_mean"], "L2; knowing nothing"),
+        fact("malformed profiles", sum(facts["malformed"].values()), "asked for again"),
+    ]

@@ -1,228 +1,206 @@
 """The report of a run: report.html, which needs nothing beside it, and report.md with its figures.
 
-Everything comes from `ReportData`, plain JSON-able values, so a report can be made again from the
-artifacts of a run. Text written by language models is untrusted: it is escaped, always.
+Everything comes from `EagleReport`, so a report can be made again from the artifacts of a run.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eagle_jax.eagle.evaluation.rows import EAGLE, ELM, REFERENCE, Row
-from eagle_jax.eagle.evaluation.table import (
-    HELD_OUT_COLUMNS,
-    RATER_COLUMNS,
-    TEXT_COLUMNS,
-    TRAIN_COLUMNS,
-)
-from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN
+import numpy as np
+
+from eagle_jax.base.metrics import read_metrics
+from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.eagle.dpo.training import pair_facts
+from eagle_jax.eagle.elm_baseline.facts import SEARCH, elm_facts, sweep
+from eagle_jax.eagle.encoder_stage import encoder_facts
+from eagle_jax.eagle.evaluation import report_tables
+from eagle_jax.eagle.evaluation.reachable import reachable_facts
+from eagle_jax.eagle.evaluation.rows import DPO, EAGLE, HOME, Row
+from eagle_jax.eagle.evaluation.story import story
+from eagle_jax.eagle.evaluation.table import RATER_MEASURES
+from eagle_jax.eagle.policy_stages import design_facts
+from eagle_jax.eagle.profile_stage import profile_facts
+from eagle_jax.eagle.settings import EagleExperiment
+from eagle_jax.embeddings.scorer import TRAIN, Scorer
 from eagle_jax.reports import figures
-from eagle_jax.reports.pages import format_interval, write_pages
+from eagle_jax.reports.figures import embedding_picture, learning_curve
+from eagle_jax.reports.markdown import fact, used_measures
+from eagle_jax.reports.pages import Report, refuse_non_finite, shared_fields, write_pages
+from eagle_jax.stages.catalogue import catalogue_facts
 
-ENCODER_TITLES = {TRAIN: "training encoder", HELD_OUT: "held-out encoder"}
-
-# Tennenholtz et al., Embedding-Aligned Language Models, NeurIPS 2024 (arXiv 2406.00024), the table
-# of reference policies on the strong test environment: U, its error, raters' shares.
-PAPER_SOURCE = "Tennenholtz et al., NeurIPS 2024, arXiv 2406.00024"
-PAPER_TABLE = {
-    Row(system=ELM): (0.57, None, 0.31, 0.37, 0.52),
-    Row(system=REFERENCE, kind="uniform"): (0.49, 0.02, 0.59, 0.62, 0.44),
-    Row(system=REFERENCE, kind="best_next_step"): (0.58, 0.02, 0.62, 0.60, 0.34),
-    Row(system=REFERENCE, kind="g_optimal"): (0.51, 0.02, 0.51, 0.67, 0.45),
-    Row(system=EAGLE, kind="uniform"): (0.65, 0.03, 0.69, 0.64, 0.43),
-    Row(system=EAGLE, kind="best_next_step"): (0.69, 0.04, 0.71, 0.69, 0.25),
-    Row(system=EAGLE, kind="g_optimal"): (0.74, 0.03, 0.76, 0.74, 0.47),
-}
-
-# Of the table of the ELM decoder's sweep: heading -> cell.
-SWEEP_COLUMNS = {
-    "U of the text": "train/utility",
-    "Held-out U": "held_out/utility",
-    "Distance": "distance",
-    "Well-formed": "well_formed_share",
-}
-
-_TOKEN = re.compile(r"#(?:BEGIN|END)_[A-Z_]+|[^\s#]+|#")
+WITHOUT_ELM = "The ELM decoder as a baseline (the first row of the paper's table)."
+NOT_REPRODUCED = (
+    "Human raters: no people were asked.",
+    "The paper's scale: its policy has 3 billion parameters, its catalogue 62 thousand films.",
+    WITHOUT_ELM,
+    "Macro actions, the combined action space and the Amazon catalogue.",
+)
+_CURVES = ("validation/reward", "gain", "policy/kl", "malformed_actions")
+_PREFERENCE = "preference_"  # what the names of stages of DPO agents begin with
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ReportData:
-    """All that a report says; every field is JSON-able.
+class EagleReport(Report):
+    """All that a report says."""
 
-    Rows of the table that the paper has too are those of `PAPER_TABLE`.
-    """
-
-    title: str
-    confidence: float  # of all intervals, e.g. 0.95
-    table: Sequence[Mapping[str, Any]]  # content_gap_table.summarize
-    comparisons: Sequence[Mapping[str, Any]]  # content_gap_table.compare
-    malformed: Mapping[str, Mapping[str, Any]]  # content_gap_table.malformed_counts
+    table: Sequence[Mapping[str, Any]]  # evaluation.table.summarize
+    comparisons: Sequence[Mapping[str, Any]]  # evaluation.table.compare
+    malformed: Mapping[str, Mapping[str, Any]]  # evaluation.table.malformed_counts
     episodes: Sequence[Mapping[str, Any]]  # EpisodeRecord.to_json, the ones to be told
-    # [{"row", "seed", "metrics": {name: {"step": [...], "value": [...]}}}], see learning_curve
-    curves: Sequence[Mapping[str, Any]]
-    embedding_picture: Mapping[str, Any]  # figures.embedding_picture
+    curves: Sequence[Mapping[str, Any]]  # of `figures.learning_curve`
+    embedding_picture: Mapping[str, Any]  # of `figures.embedding_picture`
     # [{"title", "facts": [{"name", "value", "meaning"}]}], one group for each stage
     stages: Sequence[Mapping[str, Any]]
     rater: str  # a sentence or two: who answered the rater form
     remote: Sequence[Mapping[str, Any]]  # RemoteGenerator.usage and a name, for each remote model
-    # content_gap_table.summarize with metric, radius, length, point_utility and chosen: the ELM
+    # evaluation.table.summarize with metric, radius, length, point_utility and chosen: the ELM
     # decoder on validation pairs; empty without one
     decoder_sweep: Sequence[Mapping[str, Any]]
     not_reproduced: Sequence[str]
-    settings: Mapping[str, Any]
-    provenance: Mapping[str, Any]
 
 
+def make_report(
+    folder: Path,
+    experiment: EagleExperiment,
+    stages: Mapping[str, StageFolder],
+    scorer: Scorer,
+    seconds: Mapping[str, float],
+    remote: Sequence[Mapping[str, Any]],
+) -> tuple[Path, Path]:
+    """Writes the report of finished stages, by name, into `folder`; `remote` is the usage of remote
+    models."""
+    evaluation = stages["evaluation"]
+    table = evaluation.read_json("table.json")
+    reachable = evaluation.read_json("reachable.json")
+    for row in table:
+        row["cells"]["train/reachable_share"] = reachable.get("share", {}).get(row["row"])
+    kind = (*experiment.evaluation.extra_kinds, *experiment.design.kinds)[0]
+    told = _told_episodes(evaluation, kind, experiment.evaluation.num_told_episodes)
+    data = EagleReport(
+        **shared_fields(experiment),
+        confidence=experiment.evaluation.bootstrap.confidence,
+        table=table,
+        comparisons=evaluation.read_json("comparisons.json"),
+        malformed=evaluation.read_json("malformed.json"),
+        episodes=told,
+        curves=_curves(experiment, stages),
+        embedding_picture=_picture(scorer, told),
+        stages=_stage_facts(stages, reachable, seconds),
+        rater=_rater(experiment),
+        remote=remote,
+        decoder_sweep=sweep(stages),
+        not_reproduced=[
+            line for line in NOT_REPRODUCED if line != WITHOUT_ELM or SEARCH not in stages
+        ],
+    )
+    return write_report(folder, data)
 
 
-def write_report(folder: Path, data: ReportData) -> tuple[Path, Path]:
+def write_report(folder: Path, data: EagleReport) -> tuple[Path, Path]:
     """Writes report.html and report.md with its figures into `folder`, returns the two paths.
 
     Raises ValueError naming row and column if the table holds a number that is not finite.
     """
-    _refuse_non_finite(data.table)
+    for row in data.table:
+        refuse_non_finite(f"row {row['row']!r}", row["cells"])
     drawn = {
-        "utility": figures.utility_figure(data.table, _encoders(data)),
+        "utility": figures.utility_figure(data.table, report_tables.encoders_of(data.table)),
         "curves": figures.curves_figure(data.curves) if data.curves else None,
         "embedding": figures.embedding_figure(data.embedding_picture),
     }
-    return write_pages(folder, "eagle/report", _context(data), drawn)
-
-
-def changed_words(before: str, after: str) -> list[tuple[str, str]]:
-    """`after` as (kind, text) pieces: "same", "new", "gone" (only in `before`), or "label".
-
-    A label is a block's opening marker, told in words; closing markers are left out.
-    """
-    old, new = _TOKEN.findall(before), _TOKEN.findall(after)
-    pieces: list[tuple[str, str]] = []
-    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
-    for operation, i, i_end, j, j_end in matcher.get_opcodes():
-        if operation == "equal":
-            pieces += _pieces("same", new[j:j_end])
-        else:
-            pieces += _pieces("gone", old[i:i_end]) + _pieces("new", new[j:j_end])
-    return pieces
-
-
-def _pieces(kind: str, words: Sequence[str]) -> list[tuple[str, str]]:
-    pieces, run = [], []
-    for word in [*words, "#END_"]:
-        if not word.startswith(("#BEGIN_", "#END_")):
-            run.append(word)
-            continue
-        if run:
-            pieces.append((kind, " ".join(run)))
-            run = []
-        if word.startswith("#BEGIN_") and kind != "gone":
-            label = word.removeprefix("#BEGIN_").replace("_", " ").capitalize()
-            pieces.append(("label", label))
-    return pieces
-
-
-def _context(data: ReportData) -> dict[str, Any]:
-    """What both templates read."""
-    tables = [("Does it steer? Scored by the training encoder", TRAIN_COLUMNS, TRAIN)]
-    if HELD_OUT in _encoders(data):
-        tables.append(("The same texts under the held-out encoder", HELD_OUT_COLUMNS, HELD_OUT))
-    tables.append(("What became of the texts, and what it cost", TEXT_COLUMNS, "text"))
-    rated = _used(RATER_COLUMNS, data.table)
-    if rated:
-        tables.append(("What a rater says, blind to which text is new", RATER_COLUMNS, "rater"))
-    cells = {row["row"]: row["cells"] for row in data.table}
-    return {
+    rated = bool(used_measures(RATER_MEASURES, data.table))
+    context = {
         "data": data,
-        "level": f"{data.confidence:.0%}".replace("%", " %"),
-        "tables": [
-            {"title": title, "columns": _used(columns, data.table), "name": name}
-            for title, columns, name in tables
-        ],
-        "comparisons": [{**c, "verdict": _verdict(c)} for c in data.comparisons],
-        "paper": [
-            {"row": row.title, "values": values, "ours": cells.get(row.title)}
-            for row, values in PAPER_TABLE.items()
-        ],
-        "paper_columns": [
-            ("Ours: U", "train/utility"),
-            ("Gain over anchor", "train/gain"),
-            *(
-                (f"Ours: {column.heading.lower()}", column.name)
-                for column in rated
-                if column.name != "rater/consistency"
-            ),
-        ],
-        "paper_source": PAPER_SOURCE,
-        "sweep_columns": SWEEP_COLUMNS,
-        "encoder_titles": ENCODER_TITLES,
-        "episodes": [_story(episode) for episode in data.episodes],
-        "rated": bool(rated),
-        "reasons": sorted({reason for row in data.malformed.values() for reason in row["reasons"]}),
-        
-        
-        "summary": list(_summary(data)),
+        "summary": report_tables.compared_sentences(data.comparisons),
+        "tables": report_tables.result_tables(data.table),
+        "comparisons": report_tables.comparison_table(data.comparisons),
+        "paper": report_tables.paper_table(data.table),
+        "sweep": report_tables.sweep_table(data.decoder_sweep),
+        "episodes": [story(episode) for episode in data.episodes],
+        "rated": rated,
+        "malformed": report_tables.malformed_table(data.malformed, rated),
+        "remote": report_tables.remote_table(data.remote),
     }
+    return write_pages(folder, "eagle/report", context, drawn)
 
 
-def _encoders(data: ReportData) -> dict[str, str]:
-    """Encoders that the table has utilities for -> their titles."""
-    return {
-        encoder: title
-        for encoder, title in ENCODER_TITLES.items()
-        if any(row["cells"][f"{encoder}/utility"] for row in data.table)
-    }
+def _rater(experiment: EagleExperiment) -> str:
+    """Who answered the rater form, and what it has in common with the encoders."""
+    models = experiment.models
+    if experiment.evaluation.rater is None:
+        return "Here nobody answers it."
+    told = f"Here the language model {models.rater} does: it "
+    if models.rater in (models.features, models.held_out_features):
+        told += "is also behind an encoder"
+    else:
+        told += "shares nothing with the encoders"
+    if experiment.catalogue.source == "minilens" and models.rater.startswith("minilens/"):
+        told += ", but it is small and was pretrained on the same world"
+    return f"{told}. No people were asked."
 
 
-def _used(columns, table):
-    """Columns with a number in at least one row."""
-    return [c for c in columns if any(row["cells"][c.name] is not None for row in table)]
+def _curves(experiment: EagleExperiment, stages: Mapping[str, StageFolder]) -> list[dict[str, Any]]:
+    """A DPO agent's rounds stand where REINFORCE has taken as many actions."""
+    curves, training = [], experiment.agent.training
+    runs = itertools.product(experiment.design.kinds, experiment.agent.seeds, (EAGLE, DPO))
+    for kind, seed, system in runs:
+        name = f"{_PREFERENCE if system == DPO else ''}agent_{kind}_{seed}"
+        if name not in stages:
+            continue
+        rows = read_metrics(stages[name].path / "metrics" / "metrics.jsonl")
+        if system == DPO:
+            rounds = experiment.preference_agent.num_rounds(training)
+            rows = [r | {"step": r["step"] * training.num_iterations / rounds} for r in rows]
+        curves.append(learning_curve(Row(system=system, kind=kind).title, seed, rows, _CURVES))
+    return curves
 
 
-def _verdict(comparison: Mapping[str, Any]) -> str:
-    """What the intervals of a comparison allow one to say."""
-    difference = comparison["difference"]
-    if comparison["separated"]:
-        return "higher, intervals separated"
-    if difference["low"] > 0:
-        return "higher start by start, intervals overlap"
-    if difference["high"] < 0:
-        return "lower"
-    return "no difference shown"
+def _told_episodes(evaluation: StageFolder, kind: str, count: int) -> list[dict[str, Any]]:
+    """Episodes at the quantiles of EAGLE's gain, from its best to its worst: no cherry-picking."""
+    wanted = (EAGLE, kind, HOME)
+    episodes = [
+        record
+        for record in evaluation.read_jsonl("records.jsonl")
+        if (record["system"], record["kind"], record["environment"]) == wanted
+    ]
+    path = [record["scores"][TRAIN] for record in episodes]
+    gains = np.array([scores[-1]["utility"] - scores[0]["utility"] for scores in path])
+    order = np.argsort(-gains, kind="stable")
+    places = np.linspace(0, len(order) - 1, count).round().astype(int)
+    return [episodes[order[place]] for place in places]
 
 
-def _summary(data: ReportData) -> Iterator[str]:
-    """One sentence for each compared pair of rows: both encoders' verdicts."""
-    pairs = dict.fromkeys((c["row"], c["baseline"]) for c in data.comparisons)
-    for row, baseline in pairs:
-        parts = [
-            f"{ENCODER_TITLES[c['encoder']]}: {_verdict(c)}, "
-            f"{format_interval(c['difference'], signed=True)}"
-            for c in data.comparisons
-            if (c["row"], c["baseline"]) == (row, baseline)
-        ]
-        yield f"{row} against {baseline}. {'; '.join(parts).capitalize()}."
+def _picture(scorer: Scorer, told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    trajectories = {}
+    for number, episode in enumerate(told, start=1):
+        texts = [episode["anchor"], *(step["description"] for step in episode["steps"])]
+        trajectories[f"episode {number}"] = scorer.embed(texts)
+    return embedding_picture(scorer.catalogue_embeddings, trajectories)
 
 
-def _story(episode: Mapping[str, Any]) -> dict[str, Any]:
-    """An episode with the words that each step changed and the utilities after it."""
-    before, steps = episode["anchor"], []
-    for place, step in enumerate(episode["steps"], start=1):
-        utilities = {encoder: path[place]["utility"] for encoder, path in episode["scores"].items()}
-        words = changed_words(before, step["description"])
-        steps.append({**step, "words": words, "utilities": utilities})
-        before = step["description"]
-    first = {encoder: path[0]["utility"] for encoder, path in episode["scores"].items()}
-    words = changed_words(episode["anchor"], episode["anchor"])
-    return {**episode, "steps": steps, "anchor_words": words, "anchor_utilities": first}
-
-
-def _refuse_non_finite(table: Sequence[Mapping[str, Any]]) -> None:
-    for row in table:
-        for name, cell in row["cells"].items():
-            if cell is not None and not all(map(math.isfinite, cell.values())):
-                raise ValueError(f"row {row['row']!r}, column {name!r}: {cell} is not finite")
+def _stage_facts(
+    stages: Mapping[str, StageFolder], reachable: Mapping[str, Any], seconds: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """What each stage found out about itself, with the meaning of every number."""
+    groups = {
+        "Ratings and behavioural embeddings": catalogue_facts(stages["catalogue"]),
+        "Domain encoders": encoder_facts(stages["encoders"]),
+        "User profiles": profile_facts(stages["profiles"]),
+        "Candidate actions and design": design_facts(stages["candidates"], stages["design"]),
+        "Pairs of the DPO agents": pair_facts(
+            row
+            for name, stage in stages.items() if name.startswith(_PREFERENCE)
+            for row in read_metrics(stage.path / "metrics" / "metrics.jsonl")
+        ),
+        "The ELM decoder": elm_facts(stages) if SEARCH in stages else [],
+        "What could be reached": reachable_facts(reachable),
+        "Time of each stage (all runs of this work directory)": [
+            fact(name, f"{value:.0f} s", "wall-clock time") for name, value in seconds.items()
+        ],
+    }  # fmt: skip
+    return [{"title": title, "facts": facts} for title, facts in groups.items() if facts]

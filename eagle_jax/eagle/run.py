@@ -35,7 +35,7 @@ from eagle_jax.eagle.policy_stages import (
     usable_sets,
 )
 from eagle_jax.eagle.profile_stage import run_profile_stage
-from eagle_jax.eagle.report_stage import make_report
+from eagle_jax.eagle.report import make_report
 from eagle_jax.eagle.settings import EagleExperiment
 from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN, Scorer
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel

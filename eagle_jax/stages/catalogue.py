@@ -17,6 +17,7 @@ from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.splits import Split
 from eagle_jax.embeddings.rank_correlation import within_user_spearman
 from eagle_jax.embeddings.wals import WALSOutput, WALSSettings, fit_wals, predict_ratings
+from eagle_jax.reports.markdown import fact, facts_of
 
 
 def run_catalogue_stage(
@@ -66,3 +67,24 @@ def wals_facts(
         "objective_first": float(objective[0]),
         "objective_last": float(objective[-1]),
     }
+
+
+def catalogue_facts(stage: StageFolder) -> list[dict[str, Any]]:
+    """What the finished stage says of itself."""
+    meanings = {
+        "num_entities": "entities of the catalogue",
+        "num_users": "users",
+        "num_training_ratings": "ratings that the embeddings were fitted to",
+        "num_held_out_ratings": "ratings they were not",
+        "held_out_rmse": "root mean squared error in stars on the held-out ratings",
+        "baseline_rmse": "the same of mean plus user and item bias alone",
+        "rank_correlation_within_users": "Spearman, predicted and held-out ratings of a user",
+        "num_users_ranked": "users with at least five held-out ratings that are not all equal",
+        "objective_first": "WALS objective at the start",
+        "objective_last": "and at the end; it never rises",
+    }
+    rows = facts_of(stage.read_json("facts.json"), meanings)
+    bad = stage.read_json("load_report.json").get("bad_rows")
+    if bad is not None:
+        rows.append(fact("bad rows", len(bad), "rows of the input files that were left out"))
+    return rows

@@ -32,7 +32,7 @@ from eagle_jax.eagle.evaluation.rows import (
 )
 from eagle_jax.eagle.policy_stages import reference_pairs, usable_sets
 from eagle_jax.eagle.profile_stage import rated_titles
-from eagle_jax.eagle.report_stage import _told_episodes
+from eagle_jax.eagle.report import _told_episodes
 from eagle_jax.eagle.settings import CandidateStageSettings
 from eagle_jax.embeddings.domain_encoder import DomainEncoder
 from eagle_jax.embeddings.regression_head import HeadFit, RegressionHead

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +51,7 @@ from eagle_jax.learning.loop import AgentResult, run_training
 from eagle_jax.learning.policy_batch import PolicyBatch
 from eagle_jax.learning.trainable import TrainingMode, join, split
 from eagle_jax.real.training.losses import implicit_rewards
+from eagle_jax.reports.markdown import fact, facts_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -208,3 +210,24 @@ class _Trainer:
                     sums[name] = sums.get(name, 0.0) + float(value) * len(rows)
         total = len(places) * self.settings.num_epochs
         return state, {name: value / total for name, value in sums.items()}
+
+
+def pair_facts(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Sums and means over the rounds of all agents; none without agents. rows: of their metrics."""
+    rows = [row for row in rows if "pairs" in row]  # not the validation before the first round
+    if not rows:
+        return []
+    meanings = {
+        "pairs": "trained on: two samples of one choice, the one of higher utility chosen",
+        "pairs/ties": "choices that gave none: the two selected samples have the same utility",
+        "pairs/without_choice": "choices that gave none: fewer than two distinct samples",
+        "pairs/repeated_samples": "samples left out: the text or the actions of one before",
+        "pairs/unusable_samples": "samples left out: no similarity can be computed",
+    }
+    facts = facts_of({name: sum(row[name] for row in rows) for name in meanings}, meanings)
+    trained = [row for row in rows if row["pairs"]]
+    if trained:
+        accuracy = float(np.mean([row["rewards/accuracy"] for row in trained]))
+        told = "share of pairs with the higher implicit reward on the chosen side, mean over rounds"
+        facts.append(fact("rewards/accuracy", accuracy, told))
+    return facts

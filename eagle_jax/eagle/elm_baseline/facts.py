@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.reports.markdown import fact, facts_of
 
 SEARCH, DECODERS = "elm_search", "elm_"  # the stage, and what the names of the decoders' begin with
 _DECODER_MEANINGS = {
@@ -47,6 +48,9 @@ def elm_facts(stages: Mapping[str, StageFolder]) -> list[dict[str, Any]]:
     names = [name for name in stages if name.startswith(DECODERS) and name != SEARCH]
     decoders = [stages[name].read_json("facts.json") for name in names]
     search = stages[SEARCH].read_json("facts.json")
+    means = {
+        name: float(np.mean([facts[name] for facts in decoders])) for name in _DECODER_MEANINGS
+    }
     malformed = sum(sum(facts["malformed"].values()) for facts in decoders)
     calls = "of a decoder for one text of the table's row"
     per_text = 1
@@ -54,16 +58,9 @@ def elm_facts(stages: Mapping[str, StageFolder]) -> list[dict[str, Any]]:
         calls += ", and one for each center, whose metric follows its text"
         per_text += search["num_centers_of_a_pair"]
     return [
-        _fact("decoders", len(decoders), "one for each seed; what follows are means over them"),
-        *(
-            _fact(name, float(np.mean([facts[name] for facts in decoders])), meaning)
-            for name, meaning in _DECODER_MEANINGS.items()
-        ),
-        _fact("malformed", malformed, "texts of validation entities, over all decoders"),
-        *(_fact(name, search[name], meaning) for name, meaning in _SEARCH_MEANINGS.items()),
-        _fact("decoder calls", per_text, calls),
+        fact("decoders", len(decoders), "one for each seed; what follows are means over them"),
+        *facts_of(means, _DECODER_MEANINGS),
+        fact("malformed", malformed, "texts of validation entities, over all decoders"),
+        *facts_of(search, _SEARCH_MEANINGS),
+        fact("decoder calls", per_text, calls),
     ]
-
-
-def _fact(name: str, value: Any, meaning: str) -> dict[str, Any]:
-    return {"name": name, "value": value, "meaning": meaning}

@@ -5,12 +5,14 @@ Axis letters: `B` starts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from eagle_jax.data.catalogue import EditOracle
 from eagle_jax.embeddings.utility import UtilityTerms
+from eagle_jax.reports.markdown import fact
 
 
 def best_reachable_utility(
@@ -54,3 +56,14 @@ def best_reachable_utility(
             beams[i] = [edits[i][j] for j in order]
             best[i] = max(best[i], utilities.max(initial=-np.inf))
     return best
+
+
+def reachable_facts(reachable: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Of reachable.json, which is empty where no world edits its own texts."""
+    if not reachable:
+        return []
+    meaning = (
+        f"mean over {reachable['num_starts']} starts of the best text that a beam search over the "
+        "world's own edits finds: the yardstick of the column 'share of reachable'"
+    )
+    return [fact("best reachable utility", reachable["best_utility"], meaning)]

@@ -5,7 +5,6 @@ The unit of resampling is the (anchor, user) pair; seeds of the same pair are av
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from eagle_jax.data.prompts import MalformedText
 from eagle_jax.eagle.evaluation.episodes import EpisodeRecord
 from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN
 from eagle_jax.embeddings.utility import TERMS
+from eagle_jax.reports.markdown import Measure
 from eagle_jax.reports.statistics import (
     BootstrapSettings,
     Interval,
@@ -25,22 +25,13 @@ from eagle_jax.reports.statistics import (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """A column of the table: its key, its heading, and one sentence on what its numbers mean."""
-
-    name: str
-    heading: str
-    meaning: str
-
-
-def _encoder_columns(encoder: str) -> tuple[Column, ...]:
+def _encoder_measures(encoder: str) -> tuple[Measure, ...]:
     return (
-        Column(f"{encoder}/utility", "U", "Utility of the final text: higher is better."),
-        *(Column(f"{encoder}/{name}", t.heading, t.meaning) for name, t in TERMS.items()),
-        Column(f"{encoder}/gain", "Gain", "U of the final text minus U of its anchor."),
-        Column(f"{encoder}/improved_share", "Improved", "Share of episodes with a gain above 0."),
-        Column(
+        Measure(f"{encoder}/utility", "U", "Utility of the final text: higher is better."),
+        *(Measure(f"{encoder}/{name}", t.heading, t.meaning) for name, t in TERMS.items()),
+        Measure(f"{encoder}/gain", "Gain", "U of the final text minus U of its anchor."),
+        Measure(f"{encoder}/improved_share", "Improved", "Share of episodes with a gain above 0."),
+        Measure(
             f"{encoder}/gain_if_better",
             "Gain if better",
             "Gain when the anchor is kept wherever the training encoder rates the text no higher.",
@@ -48,47 +39,53 @@ def _encoder_columns(encoder: str) -> tuple[Column, ...]:
     )
 
 
-TRAIN_COLUMNS = (
-    *_encoder_columns(TRAIN),
-    Column(
+TRAIN_MEASURES = (
+    *_encoder_measures(TRAIN),
+    Measure(
         "train/reachable_share",
         "Share of reachable",
         "Mean gain divided by the mean of the best gains that a search over edits finds.",
     ),
 )
-HELD_OUT_COLUMNS = _encoder_columns(HELD_OUT)
-TEXT_COLUMNS = (
-    Column("distance", "Distance", "How far the final text's embedding is from its anchor's."),
-    Column("well_formed_share", "Well-formed", "Share of steps in which nothing was malformed."),
-    Column("readable_share", "Readable", "Share of final texts that the world's grammar can read."),
-    Column("followed_share", "Followed", "Share of edits that did all that the action says."),
-    Column("kept_share", "Rest kept", "Share of the facts not named by the action left unchanged."),
-    Column("environment_calls", "Calls", "Environment calls per episode, at test time."),
+HELD_OUT_MEASURES = _encoder_measures(HELD_OUT)
+TEXT_MEASURES = (
+    Measure("distance", "Distance", "How far the final text's embedding is from its anchor's."),
+    Measure("well_formed_share", "Well-formed", "Share of steps in which nothing was malformed."),
+    Measure(
+        "readable_share", "Readable",
+        "Share of final texts that the world's grammar can read.",
+    ),  # fmt: skip
+    Measure("followed_share", "Followed", "Share of edits that did all that the action says."),
+    Measure(
+        "kept_share", "Rest kept",
+        "Share of the facts not named by the action left unchanged.",
+    ),  # fmt: skip
+    Measure("environment_calls", "Calls", "Environment calls per episode, at test time."),
 )
-RATER_COLUMNS = (
-    Column(
+RATER_MEASURES = (
+    Measure(
         "rater/user_utility",
         "User utility",
         "Share of forms in which the rater says that the user would prefer the new text to its "
         "anchor (question 1); a text that equals its anchor gets no form.",
     ),
-    Column(
+    Measure(
         "rater/rater_utility",
         "Rater utility",
         "Share of forms in which the rater prefers the new text (question 8).",
     ),
-    Column(
+    Measure(
         "rater/distance_score",
         "Rated distance",
         "How different the rater finds the two texts (question 5), from 0 to 1.",
     ),
-    Column(
+    Measure(
         "rater/consistency",
         "Consistency",
         "How far the rater's own questions 2, 3 and 4 agree with question 1: 0.5 is chance.",
     ),
 )
-COLUMNS = (*TRAIN_COLUMNS, *HELD_OUT_COLUMNS, *TEXT_COLUMNS, *RATER_COLUMNS)
+MEASURES = (*TRAIN_MEASURES, *HELD_OUT_MEASURES, *TEXT_MEASURES, *RATER_MEASURES)
 
 
 def summarize(
@@ -111,7 +108,7 @@ def summarize(
         values = [_values(record, yardstick, oracle) for record in of_row]
         num_pairs = len({record.pair for record in of_row})
         cells = {}
-        for column in COLUMNS:
+        for column in MEASURES:
             present = [
                 (value[column.name], record.pair)
                 for value, record in zip(values, of_row, strict=True)

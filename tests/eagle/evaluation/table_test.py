@@ -9,7 +9,7 @@ from eagle_jax.data.catalogue import EditOutcome
 from eagle_jax.data.prompts import MalformedText
 from eagle_jax.eagle.environment import Step
 from eagle_jax.eagle.evaluation.episodes import EpisodeRecord
-from eagle_jax.eagle.evaluation.table import COLUMNS, compare, malformed_counts, summarize
+from eagle_jax.eagle.evaluation.table import MEASURES, compare, malformed_counts, summarize
 from eagle_jax.reports.statistics import BootstrapSettings, bootstrap_interval
 
 BOOTSTRAP = BootstrapSettings(num_resamples=500, confidence=0.95, seed=0)
@@ -55,7 +55,7 @@ def test_a_row_by_hand():
     assert got["well_formed_share"] == 0.75  # (1 + 1/2) / 2
     assert got["environment_calls"] == 2.0
     assert got["followed_share"] is None  # no oracle
-    assert set(row["cells"]) == {column.name for column in COLUMNS}
+    assert set(row["cells"]) == {measure.name for measure in MEASURES}
 
 
 def test_pairs_are_the_unit_and_seeds_are_averaged_inside():

@@ -1,0 +1,201 @@
+"""The tables of EAGLE's report, and what their intervals allow one to say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from eagle_jax.eagle.evaluation.rows import EAGLE, ELM, REFERENCE, Row
+from eagle_jax.eagle.evaluation.table import (
+    HELD_OUT_MEASURES,
+    RATER_MEASURES,
+    TEXT_MEASURES,
+    TRAIN_MEASURES,
+)
+from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN
+from eagle_jax.reports.markdown import (
+    LEFT,
+    Column,
+    bullets,
+    format_interval,
+    measure_columns,
+    table,
+    used_measures,
+)
+from eagle_jax.reports.verdicts import side
+
+TableRows = Sequence[Mapping[str, Any]]
+
+ENCODER_TITLES = {TRAIN: "training encoder", HELD_OUT: "held-out encoder"}
+
+# Tennenholtz et al., Embedding-Aligned Language Models, NeurIPS 2024 (arXiv 2406.00024), the table
+# of reference policies on the strong test environment: U, its error, raters' shares.
+PAPER_TABLE = {
+    Row(system=ELM): (0.57, None, 0.31, 0.37, 0.52),
+    Row(system=REFERENCE, kind="uniform"): (0.49, 0.02, 0.59, 0.62, 0.44),
+    Row(system=REFERENCE, kind="best_next_step"): (0.58, 0.02, 0.62, 0.60, 0.34),
+    Row(system=REFERENCE, kind="g_optimal"): (0.51, 0.02, 0.51, 0.67, 0.45),
+    Row(system=EAGLE, kind="uniform"): (0.65, 0.03, 0.69, 0.64, 0.43),
+    Row(system=EAGLE, kind="best_next_step"): (0.69, 0.04, 0.71, 0.69, 0.25),
+    Row(system=EAGLE, kind="g_optimal"): (0.74, 0.03, 0.76, 0.74, 0.47),
+}
+
+
+def encoders_of(rows: TableRows) -> dict[str, str]:
+    """Encoders that the table has utilities for -> their titles."""
+    return {
+        encoder: title
+        for encoder, title in ENCODER_TITLES.items()
+        if any(row["cells"][f"{encoder}/utility"] for row in rows)
+    }
+
+
+def result_tables(rows: TableRows) -> Iterator[dict[str, Any]]:
+    """{"title", "table", "meanings"} of each group of measures that was taken."""
+    columns = [
+        Column("Row", "row", LEFT), Column("Episodes", "num_episodes"),
+        Column("Pairs", "num_pairs"), Column("Seeds", "num_seeds"),
+    ]  # fmt: skip
+    for title, measures in (
+        ("Does it steer? Scored by the training encoder", TRAIN_MEASURES),
+        ("The same texts under the held-out encoder", HELD_OUT_MEASURES),
+        ("What became of the texts, and what it cost", TEXT_MEASURES),
+        ("What a rater says, blind to which text is new", RATER_MEASURES),
+    ):
+        used = used_measures(measures, rows)
+        if used:
+            yield {
+                "title": title,
+                "table": table(rows, columns + measure_columns(used, rows)),
+                "meanings": bullets(f"{m.heading}: {m.meaning}" for m in used),
+            }
+        columns = columns[:1]
+
+
+def comparison_table(comparisons: TableRows) -> Markup:
+    return table(
+        comparisons,
+        (
+            Column("Row", "row", LEFT),
+            Column("Against", "baseline", LEFT),
+            Column("Scored by", lambda c: ENCODER_TITLES[c["encoder"]], LEFT),
+            Column("Difference in U", lambda c: format_interval(c["difference"], signed=True)),
+            Column("Verdict", _verdict, LEFT),
+        ),
+    )
+
+
+def _verdict(comparison: Mapping[str, Any]) -> str:
+    """What the intervals of a comparison allow one to say."""
+    if comparison["separated"]:
+        return "higher, intervals separated"
+    higher = "higher start by start, intervals overlap"
+    return {1: higher, -1: "lower", 0: "no difference shown"}[side(comparison["difference"])]
+
+
+def compared_sentences(comparisons: TableRows) -> Iterator[str]:
+    """One sentence for each compared pair of rows: both encoders' verdicts."""
+    pairs = dict.fromkeys((c["row"], c["baseline"]) for c in comparisons)
+    for row, baseline in pairs:
+        parts = [
+            f"{ENCODER_TITLES[c['encoder']]}: {_verdict(c)}, "
+            f"{format_interval(c['difference'], signed=True)}"
+            for c in comparisons
+            if (c["row"], c["baseline"]) == (row, baseline)
+        ]
+        yield f"{row} against {baseline}. {'; '.join(parts).capitalize()}."
+
+
+def paper_table(rows: TableRows) -> Markup:
+    """The paper's rows, and beside each what this run has under its title."""
+    cells = {row["row"]: row["cells"] for row in rows}
+
+    def ours(name: str, heading: str) -> Column:
+        return Column(heading, lambda line: cells.get(line[0].title, {}).get(name))
+
+    def utility(line: tuple[Row, tuple[float | None, ...]]) -> str:
+        mean, error, *_ = line[1]
+        return f"{mean:.2f}" if error is None else f"{mean:.2f} ± {error:.2f}"
+
+    shares = enumerate(("User utility", "Rater utility", "Distance"), start=2)
+    rated = used_measures(RATER_MEASURES, rows)
+    return table(
+        PAPER_TABLE.items(),
+        (
+            Column("Row", lambda line: line[0].title, LEFT),
+            Column("Paper: U", utility),
+            *(Column(name, lambda line, at=at: f"{line[1][at]:.2f}") for at, name in shares),
+            ours("train/utility", "Ours: U"),
+            ours("train/gain", "Gain over anchor"),
+            *(
+                ours(measure.name, f"Ours: {measure.heading.lower()}")
+                for measure in rated
+                if measure.name != "rater/consistency"
+            ),
+        ),
+    )
+
+
+def sweep_table(rows: TableRows) -> Markup:
+    """The ELM decoder on validation pairs, by metric and radius."""
+    cells = {
+        "U of the text": "train/utility",
+        "Held-out U": "held_out/utility",
+        "Distance": "distance",
+        "Well-formed": "well_formed_share",
+    }
+    return table(
+        rows,
+        (
+            Column("Metric", "metric", LEFT),
+            Column("Radius", "radius"),
+            Column("Length", lambda row: f"{row['length']:.3f}"),
+            Column("U of the point", lambda row: f"{row['point_utility']:.3f}"),
+            *(
+                Column(heading, lambda row, name=name: row["cells"][name])
+                for heading, name in cells.items()
+            ),
+            Column("Chosen", lambda row: "yes" if row["chosen"] else "", LEFT),
+        ),
+    )
+
+
+def malformed_table(malformed: Mapping[str, Mapping[str, Any]], with_forms: bool) -> Markup:
+    reasons = sorted({reason for counts in malformed.values() for reason in counts["reasons"]})
+    return table(
+        malformed.items(),
+        [
+            Column("Row", lambda line: line[0], LEFT),
+            Column("Steps", lambda line: line[1]["num_steps"]),
+            *([Column("Rater forms", lambda line: line[1]["num_forms"])] if with_forms else []),
+            *(
+                Column(reason, lambda line, reason=reason: line[1]["reasons"].get(reason, 0))
+                for reason in reasons or ["Malformed"]
+            ),
+        ],
+    )
+
+
+def remote_table(models: TableRows) -> Markup:
+    """What each remote model took, `RemoteGenerator.usage`; a dash where no prices are set."""
+
+    def failed(model: Mapping[str, Any]) -> str:
+        counts = (f"{reason}: {count}" for reason, count in model["failed"].items())
+        return ", ".join(counts) or "none"
+
+    return table(
+        models,
+        (
+            Column("Model", lambda m: f"{m['name']}: {m['model']} at {m['base_url']}", LEFT),
+            Column("Requests", "num_requests"),
+            Column("Answered", "num_answered"),
+            Column("Failed", failed, LEFT),
+            Column("From the cache", "num_cached"),
+            Column("Prompt tokens", "prompt_tokens"),
+            Column("Completion tokens", "completion_tokens"),
+            Column("Requests without a count of tokens", "num_uncounted"),
+            Column("Cost", "cost"),
+        ),
+    )
