@@ -29,7 +29,7 @@ from eagle_jax.eagle.settings import EagleExperiment
 from eagle_jax.embeddings.scorer import TRAIN, Scorer
 from eagle_jax.reports import figures
 from eagle_jax.reports.figures import embedding_picture, learning_curve
-from eagle_jax.reports.markdown import fact, used_measures
+from eagle_jax.reports.markdown import fact, table, used_measures
 from eagle_jax.reports.pages import Report, refuse_non_finite, shared_fields, write_pages
 from eagle_jax.stages.catalogue import catalogue_facts
 
@@ -75,16 +75,16 @@ def make_report(
     """Writes the report of finished stages, by name, into `folder`; `remote` is the usage of remote
     models."""
     evaluation = stages["evaluation"]
-    table = evaluation.read_json("table.json")
+    rows = evaluation.read_json("table.json")
     reachable = evaluation.read_json("reachable.json")
-    for row in table:
+    for row in rows:
         row["cells"]["train/reachable_share"] = reachable.get("share", {}).get(row["row"])
     kind = (*experiment.evaluation.extra_kinds, *experiment.design.kinds)[0]
     told = _told_episodes(evaluation, kind, experiment.evaluation.num_told_episodes)
     data = EagleReport(
         **shared_fields(experiment),
         confidence=experiment.evaluation.bootstrap.confidence,
-        table=table,
+        table=rows,
         comparisons=evaluation.read_json("comparisons.json"),
         malformed=evaluation.read_json("malformed.json"),
         episodes=told,
@@ -118,13 +118,15 @@ def write_report(folder: Path, data: EagleReport) -> tuple[Path, Path]:
         "data": data,
         "summary": report_tables.compared_sentences(data.comparisons),
         "tables": report_tables.result_tables(data.table),
-        "comparisons": report_tables.comparison_table(data.comparisons),
+        "comparisons": table(data.comparisons, report_tables.COMPARISON_COLUMNS),
         "paper": report_tables.paper_table(data.table),
-        "sweep": report_tables.sweep_table(data.decoder_sweep),
+        "sweep": table(data.decoder_sweep, report_tables.SWEEP_COLUMNS),
         "episodes": [story(episode) for episode in data.episodes],
         "rated": rated,
-        "malformed": report_tables.malformed_table(data.malformed, rated),
-        "remote": report_tables.remote_table(data.remote),
+        "malformed": table(
+            data.malformed.items(), report_tables.malformed_columns(data.malformed, rated)
+        ),
+        "remote": table(data.remote, report_tables.REMOTE_COLUMNS),
     }
     return write_pages(folder, "eagle/report", context, drawn)
 

@@ -22,15 +22,20 @@ _AT_START = re.compile(r"^(\d*)([-+.)=](?=[-=\s]|$)|>)")
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A column of a table: its title, how its cell is read from a row (or the key of it there), and
-    on which side it stands; texts stand on the left."""
+    """A column of a table: its title, how its cell is read from a row, and on which side it stands
+    (texts on the left).
+
+    cell: the row's key, a format string that the row fills in ("{hits} of {total}"), or a function.
+    """
 
     title: str
     cell: str | Callable[[Any], Any]
     side: str = RIGHT
 
     def read(self, row: Any) -> Any:
-        return row[self.cell] if isinstance(self.cell, str) else self.cell(row)
+        if not isinstance(self.cell, str):
+            return self.cell(row)
+        return self.cell.format_map(row) if "{" in self.cell else row[self.cell]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -176,14 +176,15 @@ def test_tables_have_the_columns_that_were_declared():
     measures = Measure("u", "U", "Utility."), Measure("v", "V", "Never measured.")
     columns = [Column("Row", "name", LEFT), *measure_columns(measures, rows)]
     columns.append(Column("Count", lambda row: row.get("count", 0.123456)))
+    columns.append(Column("Formatted", "{name} in {cells[v]}", LEFT))
     assert table(rows, columns).splitlines() == [
-        "| Row | U | Count |",
-        "| --- | ---: | ---: |",
-        r"| a \| b | 0.500 [-0.250, 1.000] | 0.1235 |",
-        "| c | – | 3 |",
+        "| Row | U | Count | Formatted |",
+        "| --- | ---: | ---: | --- |",
+        r"| a \| b | 0.500 [-0.250, 1.000] | 0.1235 | a \| b in None |",
+        "| c | – | 3 | c in None |",
     ]
     html = render_html(table(rows, columns), "t", {})
-    assert '<th scope="row">a | b</th>' in html and html.count('scope="col"') == 3
+    assert '<th scope="row">a | b</th>' in html and html.count('scope="col"') == 4
     assert '<td style="text-align:right">–</td>' in html
     assert Page(html).tags.count("tr") == 3
     assert table([], columns) == "" and fact_table([]) == "" and value_table({}) == ""

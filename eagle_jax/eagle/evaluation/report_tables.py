@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from markupsafe import Markup
@@ -74,25 +75,21 @@ def result_tables(rows: TableRows) -> Iterator[dict[str, Any]]:
         columns = columns[:1]
 
 
-def comparison_table(comparisons: TableRows) -> Markup:
-    return table(
-        comparisons,
-        (
-            Column("Row", "row", LEFT),
-            Column("Against", "baseline", LEFT),
-            Column("Scored by", lambda c: ENCODER_TITLES[c["encoder"]], LEFT),
-            Column("Difference in U", lambda c: format_interval(c["difference"], signed=True)),
-            Column("Verdict", _verdict, LEFT),
-        ),
-    )
-
-
 def _verdict(comparison: Mapping[str, Any]) -> str:
     """What the intervals of a comparison allow one to say."""
     if comparison["separated"]:
         return "higher, intervals separated"
     higher = "higher start by start, intervals overlap"
     return {1: higher, -1: "lower", 0: "no difference shown"}[side(comparison["difference"])]
+
+
+COMPARISON_COLUMNS = (
+    Column("Row", "row", LEFT),
+    Column("Against", "baseline", LEFT),
+    Column("Scored by", lambda c: ENCODER_TITLES[c["encoder"]], LEFT),
+    Column("Difference in U", lambda c: format_interval(c["difference"], signed=True)),
+    Column("Verdict", _verdict, LEFT),
+)
 
 
 def compared_sentences(comparisons: TableRows) -> Iterator[str]:
@@ -138,64 +135,45 @@ def paper_table(rows: TableRows) -> Markup:
     )
 
 
-def sweep_table(rows: TableRows) -> Markup:
-    """The ELM decoder on validation pairs, by metric and radius."""
-    cells = {
-        "U of the text": "train/utility",
-        "Held-out U": "held_out/utility",
-        "Distance": "distance",
-        "Well-formed": "well_formed_share",
-    }
-    return table(
-        rows,
-        (
-            Column("Metric", "metric", LEFT),
-            Column("Radius", "radius"),
-            Column("Length", lambda row: f"{row['length']:.3f}"),
-            Column("U of the point", lambda row: f"{row['point_utility']:.3f}"),
-            *(
-                Column(heading, lambda row, name=name: row["cells"][name])
-                for heading, name in cells.items()
-            ),
-            Column("Chosen", lambda row: "yes" if row["chosen"] else "", LEFT),
-        ),
-    )
+SWEEP_COLUMNS = (  # the ELM decoder on validation pairs, by metric and radius
+    Column("Metric", "metric", LEFT),
+    Column("Radius", "radius"),
+    Column("Length", "{length:.3f}"),
+    Column("U of the point", "{point_utility:.3f}"),
+    Column("U of the text", lambda row: row["cells"]["train/utility"]),
+    Column("Held-out U", lambda row: row["cells"]["held_out/utility"]),
+    Column("Distance", lambda row: row["cells"]["distance"]),
+    Column("Well-formed", lambda row: row["cells"]["well_formed_share"]),
+    Column("Chosen", lambda row: "yes" if row["chosen"] else "", LEFT),
+)
 
 
-def malformed_table(malformed: Mapping[str, Mapping[str, Any]], with_forms: bool) -> Markup:
+def malformed_columns(malformed: Mapping[str, Mapping[str, Any]], rated: bool) -> list[Column]:
+    """Of (row, its counts) pairs: steps, forms if there was a rater, and failures by reason."""
     reasons = sorted({reason for counts in malformed.values() for reason in counts["reasons"]})
-    return table(
-        malformed.items(),
-        [
-            Column("Row", lambda line: line[0], LEFT),
-            Column("Steps", lambda line: line[1]["num_steps"]),
-            *([Column("Rater forms", lambda line: line[1]["num_forms"])] if with_forms else []),
-            *(
-                Column(reason, lambda line, reason=reason: line[1]["reasons"].get(reason, 0))
-                for reason in reasons or ["Malformed"]
-            ),
-        ],
-    )
-
-
-def remote_table(models: TableRows) -> Markup:
-    """What each remote model took, `RemoteGenerator.usage`; a dash where no prices are set."""
-
-    def failed(model: Mapping[str, Any]) -> str:
-        counts = (f"{reason}: {count}" for reason, count in model["failed"].items())
-        return ", ".join(counts) or "none"
-
-    return table(
-        models,
-        (
-            Column("Model", lambda m: f"{m['name']}: {m['model']} at {m['base_url']}", LEFT),
-            Column("Requests", "num_requests"),
-            Column("Answered", "num_answered"),
-            Column("Failed", failed, LEFT),
-            Column("From the cache", "num_cached"),
-            Column("Prompt tokens", "prompt_tokens"),
-            Column("Completion tokens", "completion_tokens"),
-            Column("Requests without a count of tokens", "num_uncounted"),
-            Column("Cost", "cost"),
+    return [
+        Column("Row", itemgetter(0), LEFT),
+        Column("Steps", lambda line: line[1]["num_steps"]),
+        *([Column("Rater forms", lambda line: line[1]["num_forms"])] if rated else []),
+        *(
+            Column(reason, lambda line, reason=reason: line[1]["reasons"].get(reason, 0))
+            for reason in reasons or ["Malformed"]
         ),
-    )
+    ]
+
+
+def _failed(model: Mapping[str, Any]) -> str:
+    return ", ".join(f"{reason}: {count}" for reason, count in model["failed"].items()) or "none"
+
+
+REMOTE_COLUMNS = (  # what each remote model took, `RemoteGenerator.usage`
+    Column("Model", "{name}: {model} at {base_url}", LEFT),
+    Column("Requests", "num_requests"),
+    Column("Answered", "num_answered"),
+    Column("Failed", _failed, LEFT),
+    Column("From the cache", "num_cached"),
+    Column("Prompt tokens", "prompt_tokens"),
+    Column("Completion tokens", "completion_tokens"),
+    Column("Requests without a count of tokens", "num_uncounted"),
+    Column("Cost", "cost"),
+)

@@ -63,10 +63,6 @@ def write_study_report(folder: Path, data: StudyData) -> tuple[Path, Path]:
 
 
 def _acceptance_columns(constants: Sequence[float]) -> list[Column]:
-    def accepted(place: int) -> Column:
-        title = f"Accepted, C = {constants[place]:g}"
-        return Column(title, lambda cell: share(cell["paper"][place]["accepted"]))
-
     return [
         Column("Set", "set", LEFT),
         Column("Rows", "footing", LEFT),
@@ -74,16 +70,13 @@ def _acceptance_columns(constants: Sequence[float]) -> list[Column]:
         Column("K", "num_candidates"),
         Column("k", "num_kept"),
         Column("", lambda cell: "k ≤ n" if cell["num_kept"] <= cell["width"] else "k > n", LEFT),
-        *map(accepted, range(len(constants))),
+        *(
+            Column(f"Accepted, C = {c:g}", lambda cell, at=at: share(cell["paper"][at]["accepted"]))
+            for at, c in enumerate(constants)
+        ),
         Column("Over all K, C = 1", lambda cell: share(cell["paper"][0]["accepted_over_all"])),
-        Column(
-            "Smallest leverage / n",
-            lambda cell: f"{cell['largest_kept_leverage_over_n']['smallest']:.2f}",
-        ),
-        Column(
-            "Gave up, C = 1",
-            lambda cell: f"{cell['paper'][0]['num_given_up']} of {cell['num_problems']}",
-        ),
+        Column("Smallest leverage / n", "{largest_kept_leverage_over_n[smallest]:.2f}"),
+        Column("Gave up, C = 1", "{paper[0][num_given_up]} of {num_problems}"),
     ]
 
 
