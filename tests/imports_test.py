@@ -40,9 +40,6 @@ UNUSED = {
     "merge_lora": "a merged checkpoint is what other programs read",
     "nearest_item_texts": "the baseline of nearest items, for the consistency table",
     "rater_form": "the form for people, which the pages will show",
-    **dict.fromkeys(
-        ("facts_of", "measure_columns"), "what EAGLE's report is about to be made of"
-    ),
 }
 
 

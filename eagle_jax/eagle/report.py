@@ -141,7 +141,7 @@ def _rater(experiment: EagleExperiment) -> str:
         told += "is also behind an encoder"
     else:
         told += "shares nothing with the encoders"
-    if experiment.catalogue.source == "minilens" and models.rater.startswith("minilens/"):
+    if models.rater.startswith(f"{experiment.catalogue.source}/"):
         told += ", but it is small and was pretrained on the same world"
     return f"{told}. No people were asked."
 

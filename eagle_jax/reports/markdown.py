@@ -55,18 +55,13 @@ def to_markdown(value: Any) -> Markup:
         return value
     if value is None:
         return Markup("–")
-    if isinstance(value, float):
-        value = tell_number(value)
-    elif _is_interval(value):
+    if _is_interval(value):
         return format_interval(value)
+    if isinstance(value, float):
+        value = f"{value:.4g}"
     escaped = _SPECIAL.sub(r"\\\1", " ".join(str(value).split()))
     escaped = _AT_START.sub(r"\1\\\2", escaped)
     return Markup(escaped.replace("&", "&amp;").replace("<", "&lt;"))
-
-
-def tell_number(value: Any) -> str:
-    """A few digits for a float, anything else as it is."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def format_interval(cell: Any, signed: bool = False) -> Markup:

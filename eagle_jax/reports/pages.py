@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,7 @@ from matplotlib.figure import Figure
 from eagle_jax.base.atomic_files import write_atomically
 from eagle_jax.base.provenance import provenance
 from eagle_jax.reports import figures, markdown
-from eagle_jax.reports.markdown import format_interval
-from eagle_jax.reports.two_templates import write_both
-from eagle_jax.reports.verdicts import MIN_SEEDS, arrow
+from eagle_jax.reports.verdicts import MIN_SEEDS
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -55,22 +53,16 @@ def shared_fields(experiment: Any) -> dict[str, Any]:
 
 
 def write_pages(
-    folder: Path,
-    name: str,
-    context: Mapping[str, Any],
-    drawn: Mapping[str, Figure | None],
-    filters: Mapping[str, Callable[..., Any]] | None = None,
+    folder: Path, name: str, context: Mapping[str, Any], drawn: Mapping[str, Figure | None]
 ) -> tuple[Path, Path]:
     """Writes report.html and report.md into `folder`, returns their paths.
 
     name: of the package's template <name>.md. context: what it reads; its "data" is the `Report`.
     drawn: figures by the name that the template knows them by; None: this run has no such one.
     """
-    if (_PACKAGE / f"{name}.html").exists():
-        return write_both(folder, name, context, drawn, filters)
     drawn = {f"report_{n}.png": (n, figure) for n, figure in drawn.items() if figure is not None}
     names = {n: Markup(file_name) for file_name, (n, _) in drawn.items()}
-    template = _environment(filters or {}).get_template("reports/report.md")
+    template = _environment().get_template("reports/report.md")
     text = template.render(**context, template=f"{name}.md", figures=names)
     text = re.sub(r"\n{3,}", "\n\n", text) + "\n"
     svgs = {file_name: figures.to_inline_svg(figure, n) for file_name, (n, figure) in drawn.items()}
@@ -83,7 +75,7 @@ def write_pages(
     return folder / "report.html", folder / "report.md"
 
 
-def _environment(filters: Mapping[str, Callable[..., Any]]) -> jinja2.Environment:
+def _environment() -> jinja2.Environment:
     """Markdown templates of the package: whatever they print goes through `to_markdown`."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_PACKAGE),
@@ -93,12 +85,10 @@ def _environment(filters: Mapping[str, Callable[..., Any]]) -> jinja2.Environmen
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shared = {
-        "md": markdown.to_markdown, "interval": format_interval, "number": markdown.tell_number,
-        "share": markdown.share, "arrow": arrow, "bullets": markdown.bullets,
-        "facts": markdown.fact_table, "values": markdown.value_table, "table": markdown.table,
+    environment.filters |= {
+        "bullets": markdown.bullets, "facts": markdown.fact_table, "table": markdown.table,
+        "values": markdown.value_table,
     }  # fmt: skip
-    environment.filters |= {**shared, **filters}
     environment.globals["min_seeds"] = MIN_SEEDS
     return environment
 
