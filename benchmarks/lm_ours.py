@@ -85,8 +85,7 @@ def sft(*, folder, batch, length, steps, learning_rate, weight_decay):
 
 
 def reinforce(
-    *, folder, batch, prompt_length, action_length, steps, learning_rate, kl_coefficient,
-    kl_estimator,
+    *, folder, batch, prompt_length, action_length, steps, learning_rate, kl_coefficient
 ):
     """Steps of REINFORCE with KL to the checkpoint, on one batch of episodes of one action."""
     config, params = read_checkpoint(folder)
@@ -97,7 +96,6 @@ def reinforce(
         discount=1.0,
         gae_lambda=1.0,
         kl_coefficient=kl_coefficient,
-        kl_estimator=kl_estimator,
         policy_learning_rate=learning_rate,
         # The baseline stays the mean reward, as in the peers; it is computed all the same.
         value_learning_rate=0.0,

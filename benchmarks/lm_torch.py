@@ -93,19 +93,14 @@ def sft(*, folder, batch, length, steps, learning_rate, weight_decay):
     return run
 
 
-def _token_log_probs(logits, tokens, temperature: float):
-    return torch.log_softmax(logits / temperature, -1).gather(-1, tokens[..., None])[..., 0]
-
-
 def reinforce(
-    *, folder, batch, prompt_length, action_length, steps, learning_rate, kl_coefficient,
-    kl_estimator,
+    *, folder, batch, prompt_length, action_length, steps, learning_rate, kl_coefficient
 ):
     """The step of `lm_ours.reinforce` as TRL's GRPOTrainer goes about one.
 
     Policy and reference with `logits_to_keep` = the action's tokens, the reference without
-    gradients, advantages standardised over the batch. `token` is the estimate that TRL has;
-    `exact` is over the vocabulary.
+    gradients, advantages standardised over the batch; the divergence is exact, where TRL
+    estimates it from the drawn tokens.
     """
     policy, reference = _read(folder).train(), _read(folder).eval()
     optimizer = _adamw(policy, learning_rate, 0.0, 0.999)
@@ -130,12 +125,8 @@ def reinforce(
             reference_logits = logits_of(reference)
         log_policy = torch.log_softmax(logits_of(policy), -1)
         drawn = log_policy.gather(-1, actions[..., None])[..., 0]
-        if kl_estimator == "exact":
-            log_reference = torch.log_softmax(reference_logits, -1)
-            divergence = (log_policy.exp() * (log_policy - log_reference)).sum(-1)
-        else:
-            log_ratio = _token_log_probs(reference_logits, actions, 1.0) - drawn
-            divergence = torch.expm1(log_ratio) - log_ratio
+        log_reference = torch.log_softmax(reference_logits, -1)
+        divergence = (log_policy.exp() * (log_policy - log_reference)).sum(-1)
         kl = (divergence * action_mask).sum(1).mean()
         loss = -(advantages * (drawn * action_mask).sum(1)).mean()
         (loss + kl_coefficient * kl).backward()

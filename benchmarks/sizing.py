@@ -95,7 +95,7 @@ EPISODES, HORIZON = 32, 5
 POLICY_TOKENS, ENVIRONMENT_TOKENS = (512, 64), (768, 256)
 SETTINGS = EagleSettings(
     num_iterations=1, episodes_per_iteration=EPISODES, horizon=HORIZON, discount=1.0,
-    gae_lambda=0.9, kl_coefficient=0.1, kl_estimator="exact", policy_learning_rate=1e-5,
+    gae_lambda=0.9, kl_coefficient=0.1, policy_learning_rate=1e-5,
     value_learning_rate=1e-3, value_hidden=(64,), value_updates=20, max_gradient_norm=1.0,
     normalize_advantages=True, minibatch_size=EPISODES, validate_every=1, checkpoint_every=1,
     policy=SamplingSettings(temperature=0.5, top_k=0, top_p=1.0, max_new_tokens=POLICY_TOKENS[1]),

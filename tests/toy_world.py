@@ -140,10 +140,10 @@ def make_settings():
     def make(**changes):
         settings = EagleSettings(
             num_iterations=24, episodes_per_iteration=32, horizon=3, discount=1.0,
-            gae_lambda=0.95, kl_coefficient=0.02, kl_estimator="exact",
-            policy_learning_rate=3e-3, value_learning_rate=1e-2, value_hidden=(16,),
-            value_updates=4, max_gradient_norm=1.0, normalize_advantages=True,
-            minibatch_size=48, validate_every=8, checkpoint_every=6,
+            gae_lambda=0.95, kl_coefficient=0.02, policy_learning_rate=3e-3,
+            value_learning_rate=1e-2, value_hidden=(16,), value_updates=4,
+            max_gradient_norm=1.0, normalize_advantages=True, minibatch_size=48,
+            validate_every=8, checkpoint_every=6,
             policy=SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=4),
         )  # fmt: skip
         return dataclasses.replace(settings, **changes)

@@ -61,22 +61,6 @@ def reinforce_loss(log_probs: jax.Array, advantages: jax.Array) -> jax.Array:
     return -jnp.mean(jax.lax.stop_gradient(advantages) * log_probs)
 
 
-def token_kl(
-    policy_log_probs: jax.Array, reference_log_probs: jax.Array, mask: jax.Array
-) -> jax.Array:
-    """Estimate of KL(policy || reference) of each action from its sampled tokens.
-
-    sum over tokens of  ratio - 1 - log ratio,  ratio = p_reference / p_policy (Schulman's "k3"):
-    unbiased where the policy sampled the tokens, never negative. A number to watch: its gradient
-    is not that of the divergence; train on `exact_kl`.
-
-    [B, T], [B, T], [B, T] -> [B].
-    """
-    chex.assert_equal_shape([policy_log_probs, reference_log_probs, mask])
-    log_ratio = jnp.where(mask, reference_log_probs - policy_log_probs, 0.0)
-    return jnp.sum(jnp.expm1(log_ratio) - log_ratio, axis=1)
-
-
 def exact_kl(
     policy_logits: jax.Array, reference_logits: jax.Array, mask: jax.Array, temperature: float
 ) -> jax.Array:

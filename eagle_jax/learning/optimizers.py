@@ -13,9 +13,9 @@ OptimizerName = Literal["adamw", "rmsprop"]
 def make_optimizer(
     learning_rate: optax.ScalarOrSchedule,
     *,
-    max_gradient_norm: float | None,
-    weight_decay: float,
-    second_moment_decay: float,
+    max_gradient_norm: float | None = None,
+    weight_decay: float = 0.0,
+    second_moment_decay: float = 0.999,
     name: OptimizerName = "adamw",
 ) -> optax.GradientTransformation:
     """Adam (Kingma & Ba 2015) with decoupled decay (Loshchilov & Hutter 2019, AdamW); or RMSprop.

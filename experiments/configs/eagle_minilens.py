@@ -186,7 +186,6 @@ def _training(config: ConfigDict) -> None:
                 "discount": 1.0,
                 "gae_lambda": 0.6,  # OPEN; the value network sees U of the text, so short sums do
                 "kl_coefficient": 0.1,
-                "kl_estimator": "exact",
                 "policy_learning_rate": 5e-4,  # paper: 1e-5 for 3.25B parameters
                 "value_learning_rate": 3e-3,
                 "value_hidden": (64,),  # OPEN

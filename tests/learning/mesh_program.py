@@ -67,7 +67,7 @@ NEXT_TOKEN = NextTokenSettings(
 )  # fmt: skip
 EAGLE = EagleSettings(
     num_iterations=1, episodes_per_iteration=8, horizon=2, discount=1.0, gae_lambda=0.9,
-    kl_coefficient=0.1, kl_estimator="exact", policy_learning_rate=1e-3,
+    kl_coefficient=0.1, policy_learning_rate=1e-3,
     value_learning_rate=1e-2, value_hidden=(8,), value_updates=2, max_gradient_norm=1.0,
     normalize_advantages=True, minibatch_size=8, validate_every=1, checkpoint_every=1,
     policy=SamplingSettings(temperature=0.7, top_k=0, top_p=1.0, max_new_tokens=4),

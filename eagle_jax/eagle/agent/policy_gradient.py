@@ -21,14 +21,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from eagle_jax.eagle.agent.state import AgentState, EagleSettings, policy_optimizer, value_optimizer
+from eagle_jax.eagle.agent.state import AgentState, EagleSettings, policy_optimizer
 from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.sharding import constrain_tree
 from eagle_jax.learning import losses
 from eagle_jax.learning.policy_batch import PolicyBatch, action_logits
 from eagle_jax.learning.trainable import join
-from eagle_jax.learning.value import apply_value, deviation, update_statistics
+from eagle_jax.learning.value import fit, observe, predict, standardize
 
 
 class Experience(NamedTuple):
@@ -52,36 +52,29 @@ def update(
 
     The state is donated.
     """
-    num_episodes, horizon, num_features = experience.features.shape
-    chex.assert_shape(experience.rewards, (num_episodes,))
+    features, rewards = experience.features, experience.rewards
+    num_episodes, horizon, _ = features.shape
+    chex.assert_shape(rewards, (num_episodes,))
     chex.assert_axis_dimension(experience.batch.tokens, 0, num_episodes * horizon)
-    features = experience.features.reshape(-1, num_features)
-    feature_statistics = update_statistics(state.feature_statistics, features)
-    # With this iteration's returns in it the untrained baseline is already their mean.
-    return_statistics = update_statistics(state.return_statistics, experience.rewards)
-
-    scaled = (features - feature_statistics.mean[None]) / deviation(feature_statistics)[None]
-    step_share = jnp.tile(jnp.arange(horizon) / horizon, num_episodes)
-    inputs = jnp.concatenate([scaled, step_share[:, None]], axis=1)
-    center, scale = return_statistics.mean, deviation(return_statistics)
-    values = (center + scale * apply_value(state.value_params, inputs)).reshape(-1, horizon)
-
-    rewards = jnp.zeros_like(values).at[:, -1].set(experience.rewards)
+    value = observe(state.value, features, rewards)
+    values = predict(value, features)
     advantages, returns = losses.generalized_advantage(
-        rewards, jnp.pad(values, ((0, 0), (0, 1))), settings.discount, settings.gae_lambda
+        jnp.zeros_like(values).at[:, -1].set(rewards),
+        jnp.pad(values, ((0, 0), (0, 1))),
+        settings.discount,
+        settings.gae_lambda,
     )
     weights = advantages.reshape(-1)
     if settings.normalize_advantages:
-        weights = (weights - jnp.mean(weights)) / (jnp.std(weights) + 1e-8)
+        size = jnp.maximum(jnp.max(jnp.abs(rewards)), jnp.max(jnp.abs(values)))
+        weights = standardize(weights, size)
     gradients, metrics = policy_gradient(
         config, settings, frozen, state.trainable, reference, experience.batch, weights
     )
     updates, optimizer_state = policy_optimizer(settings).update(gradients, state.optimizer_state)
-    value_params, value_optimizer_state, value_loss = _fit_value(
-        settings, state, inputs, (returns.reshape(-1) - center) / scale
-    )
+    value, value_loss = fit(value, settings, features, returns)
     future = settings.discount ** jnp.arange(horizon - 1, -1, -1)
-    realised = experience.rewards[:, None] * future[None]
+    realised = rewards[:, None] * future[None]
     metrics |= {
         "policy/gradient_norm": optax.tree.norm(gradients),
         "value/loss": value_loss,
@@ -92,10 +85,7 @@ def update(
         step=state.step + 1,
         trainable=constrain_tree(optax.apply_updates(state.trainable, updates)),
         optimizer_state=constrain_tree(optimizer_state),
-        value_params=value_params,
-        value_optimizer_state=value_optimizer_state,
-        feature_statistics=feature_statistics,
-        return_statistics=return_statistics,
+        value=value,
     )
     return new_state, metrics
 
@@ -156,11 +146,7 @@ def _loss_parts(config, settings, params, reference_params, batch, advantages):
         return jnp.sum(jnp.where(drawn, values, 0.0), axis=-1)
 
     token_log_probs = of_tokens(log_probs)
-    if settings.kl_estimator == "exact":
-        divergence = losses.exact_kl(logits, reference_logits, mask, temperature)
-    else:
-        reference_log_probs = of_tokens(jax.nn.log_softmax(reference_logits / temperature))
-        divergence = losses.token_kl(token_log_probs, reference_log_probs, mask)
+    divergence = losses.exact_kl(logits, reference_logits, mask, temperature)
     entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
     return {
         "policy/loss": losses.reinforce_loss(
@@ -170,20 +156,3 @@ def _loss_parts(config, settings, params, reference_params, batch, advantages):
         "policy/entropy": jnp.mean(jnp.sum(jnp.where(mask, entropy, 0.0), axis=1)),
         "policy/action_tokens": jnp.mean(jnp.sum(mask, axis=1, dtype=jnp.float32)),
     }
-
-
-def _fit_value(settings, state, inputs, targets):
-    """`value_updates` steps on standardised targets [B]; the loss is that before the first one."""
-
-    def objective(params):
-        return losses.value_loss(apply_value(params, inputs), targets)
-
-    def step(carry, _):
-        params, optimizer_state = carry
-        loss, gradients = jax.value_and_grad(objective)(params)
-        updates, optimizer_state = value_optimizer(settings).update(gradients, optimizer_state)
-        return (optax.apply_updates(params, updates), optimizer_state), loss
-
-    carry = (state.value_params, state.value_optimizer_state)
-    carry, value_losses = jax.lax.scan(step, carry, length=settings.value_updates)
-    return *carry, value_losses[0]

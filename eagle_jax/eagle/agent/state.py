@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,18 +12,15 @@ import optax
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.learning.optimizers import make_optimizer
-from eagle_jax.learning.value import RunningStatistics, init_value, no_statistics
+from eagle_jax.learning.value import ValueSettings, ValueState, init_value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EagleSettings:
+class EagleSettings(ValueSettings):
     """REINFORCE with a learned baseline, GAE and KL to the reference policy.
 
     policy: sampling of actions; its temperature is the policy's everywhere (log-probs, KL).
-    kl_estimator: `exact` over the vocabulary at every action token, or from the sampled `token`s
-        (`losses.token_kl`; sampled by the policy, its gradient is that of KL(reference || policy)).
     minibatch_size: actions whose gradient is computed at a time; changes memory, not the result.
-    value_updates: gradient steps of the value network in an iteration.
     validate_every, checkpoint_every: iterations; the last one always does both.
     """
 
@@ -33,11 +30,7 @@ class EagleSettings:
     discount: float
     gae_lambda: float
     kl_coefficient: float
-    kl_estimator: Literal["exact", "token"]
     policy_learning_rate: float
-    value_learning_rate: float
-    value_hidden: tuple[int, ...]
-    value_updates: int
     max_gradient_norm: float
     normalize_advantages: bool
     minibatch_size: int
@@ -64,29 +57,13 @@ class AgentState(NamedTuple):
     step: jax.Array  # iterations done, []
     trainable: Params  # of the policy
     optimizer_state: optax.OptState
-    value_params: list[dict]
-    value_optimizer_state: optax.OptState
-    feature_statistics: RunningStatistics  # of the value network's features, [F]
-    return_statistics: RunningStatistics  # of the episodes' returns, []
+    value: ValueState
 
 
 def policy_optimizer(settings: EagleSettings) -> optax.GradientTransformation:
     """Adam on the gradient clipped by its global norm."""
     return make_optimizer(
-        settings.policy_learning_rate,
-        max_gradient_norm=settings.max_gradient_norm,
-        weight_decay=0.0,
-        second_moment_decay=0.999,
-    )
-
-
-def value_optimizer(settings: EagleSettings) -> optax.GradientTransformation:
-    """Adam; the targets are standardised, so that one learning rate suits any utility."""
-    return make_optimizer(
-        settings.value_learning_rate,
-        max_gradient_norm=None,
-        weight_decay=0.0,
-        second_moment_decay=0.999,
+        settings.policy_learning_rate, max_gradient_norm=settings.max_gradient_norm
     )
 
 
@@ -97,13 +74,9 @@ def init_agent(
     the trainable part. The key is consumed."""
     # A copy: the first update donates its state, and the reference is needed to the end.
     trainable = jax.tree.map(jnp.copy, reference)
-    value_params = init_value(key, num_features + 1, settings.value_hidden)
     return AgentState(
         step=jnp.zeros((), jnp.int32),
         trainable=trainable,
         optimizer_state=policy_optimizer(settings).init(trainable),
-        value_params=value_params,
-        value_optimizer_state=value_optimizer(settings).init(value_params),
-        feature_statistics=no_statistics((num_features,)),
-        return_statistics=no_statistics(()),
+        value=init_value(key, num_features, settings),
     )

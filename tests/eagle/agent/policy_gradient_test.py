@@ -82,8 +82,23 @@ def test_first_update_follows_the_rewards_less_their_mean(toy, played, make_sett
     np.testing.assert_allclose(metrics["value/explained_variance"], 0.0, atol=1e-5)
     np.testing.assert_allclose(metrics["value/loss"], 0.5, rtol=1e-5)
     assert int(state.step) == 1
-    np.testing.assert_allclose(state.return_statistics.mean, 3.0)
-    np.testing.assert_allclose(state.feature_statistics.mean, features.mean((0, 1)), atol=1e-6)
+    np.testing.assert_allclose(state.value.returns.mean, 3.0)
+    np.testing.assert_allclose(state.value.features.mean, features.mean((0, 1)), atol=1e-6)
+
+
+@pytest.mark.parametrize("reward", [0.7312345, -7.3e5, 1e-6, 0.0])
+def test_equal_rewards_are_no_signal(toy, played, make_settings, reward):
+    """TRL's advantages, (r - mean) / (std + 1e-4) in float64, are 0: nothing is to be learned."""
+    settings = make_settings(horizon=2, gae_lambda=0.6, kl_coefficient=0.0, policy=SAMPLING)
+    batch = jax.tree.map(lambda rows: np.concatenate([rows] * 5 + [rows[:2]]), played[2])
+    features = np.random.default_rng(0).normal(size=(16, 2, 5)).astype(np.float32)
+    experience = Experience(batch, features, np.full(16, reward, np.float32))
+    params = toy.model.params
+    state = init_agent(params, 5, settings, jax.random.key(0))
+    for _ in range(3):  # the mean of all returns so far is as constant
+        state, metrics = update(toy.model.config, settings, {}, params, state, experience)
+        assert metrics["policy/gradient_norm"] < 1e-6
+        assert metrics["value/loss"] < 1e-6
 
 
 def test_value_network_learns_to_predict_the_reward(toy, played, make_settings):
