@@ -165,4 +165,4 @@ def played(toy):
     states = [step.states[i] for i in episodes for step in steps]
     generations = [step.generations[i] for i in episodes for step in steps]
     prompts = state_prompts(toy.book, toy.entity_format, states)
-    return prompts, generations, encode_policy_batch(toy.model.tokenizer, prompts, generations, 4)
+    return prompts, generations, encode_policy_batch(toy.model.tokenizer, generations, 4)

@@ -12,7 +12,6 @@ from eagle_jax.eagle.environment import EpisodeState
 from eagle_jax.eagle.rollout import PolicyFn
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
 from eagle_jax.language_model.generation import Generation, SamplingSettings, TextGenerator
-from eagle_jax.language_model.prompt_tokens import prompt_token_ids
 from eagle_jax.learning.policy_batch import PolicyBatch, pack_actions
 
 
@@ -40,26 +39,21 @@ def make_policy_fn(
 
 
 def encode_policy_batch(
-    tokenizer: Tokenizer,
-    prompts: Sequence[Prompt],
-    generations: Sequence[Generation],
-    num_action_tokens: int,
+    tokenizer: Tokenizer, generations: Sequence[Generation], num_action_tokens: int
 ) -> PolicyBatch:
-    """The batch for teacher forcing; P is up to an eighth more than needed, to compile seldom.
+    """Actions behind the prompts to which they were written, for teacher forcing; P is up to an
+    eighth more than needed, to compile seldom.
 
     Raises `ValueError` where a generation has no token ids (a remote model cannot be trained here)
     or more than N of them.
     """
-    prompt_ids = [
-        prompt_token_ids(tokenizer, prompt, generation.num_cut_tokens)
-        for prompt, generation in zip(prompts, generations, strict=True)
-    ]
     for row, generation in enumerate(generations):
-        if generation.token_ids is None:
+        if generation.token_ids is None or generation.prompt_token_ids is None:
             raise ValueError("the policy's generations have no token ids: it must be a local model")
         length = len(generation.token_ids)
         if length > num_action_tokens:
             raise ValueError(f"action {row} has {length} tokens, room is for {num_action_tokens}")
+    prompt_ids = [generation.prompt_token_ids for generation in generations]
     longest = max(map(len, prompt_ids))
     multiple = 1 << max(3, (longest - 1).bit_length() - 4)  # an eighth of the power of two below
     action_ids = [generation.token_ids for generation in generations]

@@ -44,14 +44,15 @@ class Generation:
     """text without the stop string; token_ids and log_probs (stop token included) where known.
 
     stop_reason is "stop" (a stop string or the model's end token), "length" or, of a server that
-    held a text back, "content_filter".
+    held a text back, "content_filter". prompt_token_ids: what a model in memory read, its prompt as
+    it was cut; numbers from the vocabulary's size on stand for vectors.
     """
 
     text: str
     token_ids: tuple[int, ...] | None
     log_probs: tuple[float, ...] | None
     stop_reason: str
-    num_cut_tokens: int = 0
+    prompt_token_ids: tuple[int, ...] | None = None
 
 
 class TextGenerator(Protocol):

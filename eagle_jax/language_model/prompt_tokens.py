@@ -13,23 +13,17 @@ class PromptTooLongError(UserError):
     """Prompt and new tokens do not fit the positions that the model was made for."""
 
 
-def prompt_token_ids(tokenizer: Tokenizer, prompt: Prompt, num_cut_tokens: int) -> list[int]:
-    """Ids of the prompt without num_cut_tokens of them, as the generator cut it."""
-    ids = tokenizer.encode_prompt(prompt.text)
-    if num_cut_tokens:
-        cut = set(cut_positions(tokenizer, prompt, num_cut_tokens))
-        ids = [token_id for position, token_id in enumerate(ids) if position not in cut]
-    return ids
-
-
-def cut_positions(tokenizer: Tokenizer, prompt: Prompt, count: int) -> list[int]:
-    """The positions of `count` tokens to leave out, one by one from the end of the longest block.
+def cut_tokens(
+    tokenizer: Tokenizer, prompt: Prompt, ids: Sequence[int], count: int
+) -> list[int]:
+    """The prompt's ids without `count` of them, which go one by one from the end of the longest
+    block.
 
     Only whole tokens inside of the blocks that the prompt's task lets be cut. Raises
     PromptTooLongError that says how many there are, if these are too few.
     """
     if count == 0:
-        return []
+        return list(ids)
     offsets = tokenizer.prompt_offsets(prompt.text)
     blocks = [
         [position for position, (first, end) in enumerate(offsets) if start <= first < end <= stop]
@@ -42,7 +36,8 @@ def cut_positions(tokenizer: Tokenizer, prompt: Prompt, count: int) -> list[int]
             f"{count} tokens too many, of which {available} may be cut"
             + (f" (blocks {names})" if names else ": its task names no block that may be cut")
         )
-    return [max(blocks, key=len).pop() for _ in range(count)]
+    cut = {max(blocks, key=len).pop() for _ in range(count)}
+    return [token_id for position, token_id in enumerate(ids) if position not in cut]
 
 
 def splice_placeholders(

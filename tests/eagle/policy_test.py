@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from eagle_jax.eagle.policy import encode_policy_batch
-from eagle_jax.language_model.generation import Generation
+from eagle_jax.language_model.generation import SamplingSettings
+from eagle_jax.language_model.sampling.local import LocalGenerator
 from eagle_jax.learning.policy_batch import action_logits
 
 TEMPERATURE = 0.7  # of the episodes that `played` gives
@@ -60,19 +61,22 @@ def test_no_gradient_reaches_what_comes_after_the_action(toy, played):
 
 
 def test_remote_and_overlong_generations_are_refused(toy, played):
-    prompts, _, _ = played
     for token_ids, message in ((None, "token ids"), ((1,) * 5, "5 tokens, room is for 4")):
-        generation = Generation(text="", token_ids=token_ids, log_probs=None, stop_reason="stop")
+        generation = dataclasses.replace(played[1][0], token_ids=token_ids)
         with pytest.raises(ValueError, match=message):
-            encode_policy_batch(toy.model.tokenizer, prompts[:1], [generation], 4)
+            encode_policy_batch(toy.model.tokenizer, [generation], 4)
 
 
 def test_a_prompt_that_was_cut_is_cut_where_it_is_trained_on(toy, played):
     prompts, generations, batch = played
-    cut = dataclasses.replace(generations[0], num_cut_tokens=2)
-    again = encode_policy_batch(toy.model.tokenizer, prompts[:1], [cut], 4)
-    whole, kept = (b.tokens[0][b.mask[0]].tolist() for b in (batch, again))
+    encode = toy.model.tokenizer.encode
+    positions = len(encode(prompts[0].text)) + 4 - 2  # two fewer than there should be
+    config = dataclasses.replace(toy.model.config, max_position_embeddings=positions)
+    generator = LocalGenerator(dataclasses.replace(toy.model, config=config), 8, 32)
+    sampling = SamplingSettings(temperature=0.7, top_k=0, top_p=1.0, max_new_tokens=4)
+    cut = generator.generate(prompts[:1], sampling, 0)
+    again = encode_policy_batch(toy.model.tokenizer, cut, 4)
+    kept = again.tokens[0][again.mask[0]].tolist()
     # NOTE is the longest block: its last two words go.
-    place = len(toy.model.tokenizer.encode(prompts[0].text.split("#END_NOTE")[0])) - 2
-    assert len(kept) == len(whole) - 2
-    assert kept == whole[:place] + whole[place + 2 :]
+    whole, place = encode(prompts[0].text), len(encode(prompts[0].text.split("#END_NOTE")[0])) - 2
+    assert kept == [*whole[:place], *whole[place + 2 :], *cut[0].token_ids]

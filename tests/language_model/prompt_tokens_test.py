@@ -12,8 +12,7 @@ from eagle_jax.language_model.checkpoints.chat_template import ChatTemplate
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
 from eagle_jax.language_model.prompt_tokens import (
     PromptTooLongError,
-    cut_positions,
-    prompt_token_ids,
+    cut_tokens,
     splice_placeholders,
 )
 
@@ -56,33 +55,35 @@ def test_the_end_of_the_block_goes_and_all_else_stays(backend):
     whole = tokenizer.encode(PROFILE.text)
     before, after = PROFILE.text.split("liked film 0", 1)[0], " #END_LIKED #BEGIN_DISLIKED"
     for count in (1, 5, 9):
-        ids = prompt_token_ids(tokenizer, PROFILE, count)
+        ids = cut_tokens(tokenizer, PROFILE, whole, count)
         assert len(ids) == len(whole) - count
         text = tokenizer.decode(ids)
         assert text.startswith(before + "liked film 0")
         start = text.index(after)
         assert PROFILE.text.startswith(text[:start])
         assert PROFILE.text.endswith(text[start:])
-    assert prompt_token_ids(tokenizer, PROFILE, 0) == whole
+    assert cut_tokens(tokenizer, PROFILE, whole, 0) == whole
 
 
 def test_the_longest_block_is_cut_until_another_is_as_long():
     backend = tokenizers.Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     prompt = policy_prompt(COMPACT, MOVIE, FILM, "one two three four five six")
-    text = prompt.text.split()
-    dropped = [text[at] for at in cut_positions(make_tokenizer(backend), prompt, 6)]
+    words = prompt.text.split()
     # A profile of six words, a plot of four.
-    assert dropped == ["six", "five", "returns", "four", "thief", "three"]
+    for count, word in enumerate(["six", "five", "returns", "four", "thief", "three"], start=1):
+        words.remove(word)
+        assert cut_tokens(make_tokenizer(backend), prompt, prompt.text.split(), count) == words
 
 
 def test_blocks_are_found_inside_a_chat_template_that_strips(backend, tmp_path):
     template = "[TURN] {{ messages[0]['content'] | trim }} [ANSWER]"
     chat = make_tokenizer(backend, ChatTemplate(tmp_path, {"default": template}, {}))
     prompt = Prompt("  " + PROFILE.text, PROFILE.stop, PROFILE.opening, PROFILE.may_be_cut)
-    ids = prompt_token_ids(chat, prompt, 4)
+    whole = chat.encode_prompt(prompt.text)
+    ids = cut_tokens(chat, prompt, whole, 4)
     text = backend.decode(ids, skip_special_tokens=False)
-    assert len(ids) == len(chat.encode_prompt(prompt.text)) - 4
+    assert len(ids) == len(whole) - 4
     assert text.startswith("[TURN] " + PROFILE.text[:60])
     assert text.endswith(
         " #END_LIKED #BEGIN_DISLIKED poor film #END_DISLIKED #BEGIN_USER_PROFILE [ANSWER]"
@@ -91,12 +92,13 @@ def test_blocks_are_found_inside_a_chat_template_that_strips(backend, tmp_path):
 
 def test_what_cannot_be_cut_is_an_error_that_counts(backend):
     tokenizer = make_tokenizer(backend)
+    ids = tokenizer.encode_prompt(PROFILE.text)
     with pytest.raises(
         PromptTooLongError, match=r"500 tokens too many, of which \d+ may be cut .*LI"
     ):
-        prompt_token_ids(tokenizer, PROFILE, 500)
+        cut_tokens(tokenizer, PROFILE, ids, 500)
     with pytest.raises(PromptTooLongError, match="of which 0 may be cut: its task names no block"):
-        prompt_token_ids(tokenizer, Prompt(PROFILE.text, (), "x"), 1)
+        cut_tokens(tokenizer, Prompt(PROFILE.text, (), "x"), ids, 1)
 
 
 def test_placeholders_and_embeddings_are_counted():

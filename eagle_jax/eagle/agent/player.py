@@ -17,7 +17,7 @@ from eagle_jax.base.metrics import check_finite
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.eagle.agent.state import EagleSettings
 from eagle_jax.eagle.environment import EpisodeState, LLMEnvironment, Start
-from eagle_jax.eagle.policy import encode_policy_batch, make_policy_fn, state_prompts
+from eagle_jax.eagle.policy import encode_policy_batch, make_policy_fn
 from eagle_jax.eagle.rollout import Transitions, rollout
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.decoder.transformer import Params
@@ -100,17 +100,10 @@ class Player:
         check_finite(step, values)
         return values | {"time/validation": time.perf_counter() - started}
 
-    def encode(
-        self, states: Sequence[EpisodeState], generations: Sequence[Generation]
-    ) -> PolicyBatch:
-        """Actions after the prompts of the states in which they were written."""
-        environment = self.task.environment
-        return encode_policy_batch(
-            self.reference.tokenizer,
-            state_prompts(environment.book, environment.entity_format, states),
-            generations,
-            self.settings.policy.max_new_tokens,
-        )
+    def encode(self, generations: Sequence[Generation]) -> PolicyBatch:
+        """Actions behind the prompts of the states in which they were written."""
+        limit = self.settings.policy.max_new_tokens
+        return encode_policy_batch(self.reference.tokenizer, generations, limit)
 
 
 def call_metrics(played: Sequence[Transitions]) -> dict[str, float]:

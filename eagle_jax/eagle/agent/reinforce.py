@@ -106,7 +106,7 @@ class _Trainer:
         check_finite(step, values | {"value features": features.sum()})
         scored = time.perf_counter()
         written = by_episode(step.generations for step in steps)
-        experience = Experience(player.encode(visited, written), features, rewards)
+        experience = Experience(player.encode(written), features, rewards)
         with on_mesh_of(self.reference_trainable):
             state, metrics = update(
                 player.reference.config,

@@ -127,7 +127,7 @@ class _Trainer:
         )
         played = time.perf_counter()
         values, _ = self.player.score(samples.first, samples.final)
-        actions = self.player.encode(samples.states, samples.generations)
+        actions = self.player.encode(samples.generations)
         reference = self._reference_log_probs(actions)
         # What was sampled has the policy's log-probs with it.
         policy = np.array([sum(made.log_probs) for made in samples.generations], np.float32)

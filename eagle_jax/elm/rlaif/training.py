@@ -24,7 +24,7 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import check_finite
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.elm.model.embedding_lm import EmbeddingLM
-from eagle_jax.elm.model.prompts import EmbeddedPrompt
+from eagle_jax.elm.model.prompts import EmbeddedBatch, EmbeddedPrompt
 from eagle_jax.elm.rlaif.state import RlaifSettings, RlaifState, init_rlaif
 from eagle_jax.elm.rlaif.update import update
 from eagle_jax.language_model.decoder.transformer import Params
@@ -107,7 +107,7 @@ class _Trainer:
         values, rewards = self._score(rows, generations)
         check_finite(step, values)
         scored = time.perf_counter()
-        batch = self.elm.encode(prompts, [made.token_ids for made in generations])
+        batch = self._encode(prompts, generations)
         with on_mesh_of(self.pretrained):
             state, metrics = update(
                 self.elm.model.config,
@@ -147,15 +147,22 @@ class _Trainer:
         params = join(trainable, self.frozen)
         model = dataclasses.replace(self.elm.model, config=config, params=params)
         acting = dataclasses.replace(self.elm, model=model)
-        generations = acting.generate(prompts, self.settings.sampling, seed)
+        return acting.generate(prompts, self.settings.sampling, seed)
+
+    def _encode(
+        self, prompts: Sequence[EmbeddedPrompt], generations: Sequence[Generation]
+    ) -> EmbeddedBatch:
+        """The texts behind their prompts."""
+        batch = self.elm.encode(prompts, [made.token_ids for made in generations])
         for row, made in enumerate(generations):
-            if made.num_cut_tokens:
+            read = len(made.prompt_token_ids) + len(made.token_ids)
+            if num_cut := int(batch.mask[row].sum()) - read:
                 raise UserError(
-                    f"prompt {row} was cut by {made.num_cut_tokens} tokens to fit the positions of "
+                    f"prompt {row} was cut by {num_cut} tokens to fit the positions of "
                     f"{self.elm.model.name}: RLAIF learns from whole prompts, shorten them or "
                     "max_new_tokens"
                 )
-        return generations
+        return batch
 
     def _score(
         self, rows: Sequence[Any], generations: Sequence[Generation]

@@ -130,11 +130,10 @@ def _insert(connection: sqlite3.Connection, generations: Mapping[str, Generation
 
 def read_generation(fields: Mapping[str, Any]) -> Generation:
     """The generation whose `dataclasses.asdict` went through JSON."""
-    tuples = {
-        name: None if fields[name] is None else tuple(fields[name])
-        for name in ("token_ids", "log_probs")
-    }
-    return Generation(**{**fields, **tuples})
+    names = ("token_ids", "log_probs", "prompt_token_ids")
+    # Older files lack the prompt's ids, and count what was cut from it.
+    tuples = {name: None if fields.get(name) is None else tuple(fields[name]) for name in names}
+    return Generation(text=fields["text"], stop_reason=fields["stop_reason"], **tuples)
 
 
 class CachedGenerator:

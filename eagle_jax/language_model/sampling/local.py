@@ -30,7 +30,7 @@ from eagle_jax.language_model.generation import (
 )
 from eagle_jax.language_model.prompt_tokens import (
     PromptTooLongError,
-    cut_positions,
+    cut_tokens,
     splice_placeholders,
 )
 from eagle_jax.language_model.sampling.batch import sample_batch
@@ -126,7 +126,7 @@ class LocalGenerator:
         sampling: SamplingSettings,
         seed: int,
     ) -> list[Generation]:
-        ids, num_cut = self._cut(prompts, ids, sampling.max_new_tokens)
+        ids = self._cut(prompts, ids, sampling.max_new_tokens)
         generations: dict[int, Generation] = {}
         by_stop: dict[tuple[str, ...], list[int]] = {}
         for row, prompt in enumerate(prompts):
@@ -142,14 +142,14 @@ class LocalGenerator:
                     if self.model.tokenizer.chat_template is not None:
                         text = without_opening(text, prompts[row].opening)
                     generations[row] = dataclasses.replace(
-                        made, text=text, num_cut_tokens=num_cut[row]
+                        made, text=text, prompt_token_ids=tuple(ids[row])
                     )
         return [generations[row] for row in range(len(prompts))]
 
     def _cut(
         self, prompts: Sequence[Prompt], ids: list[list[int]], max_new_tokens: int
-    ) -> tuple[list[list[int]], list[int]]:
-        """Ids that leave room for the new tokens, and how many were cut from each prompt."""
+    ) -> list[list[int]]:
+        """Ids that leave room for the new tokens."""
         limit = self.model.config.max_position_embeddings
         kept, num_cut = [], []
         for row, (prompt, row_ids) in enumerate(zip(prompts, ids, strict=True)):
@@ -157,13 +157,12 @@ class LocalGenerator:
                 raise UserError(f"prompt {row} has no tokens; there is nothing to continue")
             num_cut.append(max(0, len(row_ids) + max_new_tokens - limit))
             try:
-                cut = set(cut_positions(self.model.tokenizer, prompt, num_cut[-1]))
+                kept.append(cut_tokens(self.model.tokenizer, prompt, row_ids, num_cut[-1]))
             except PromptTooLongError as error:
                 raise PromptTooLongError(
                     f"prompt {row} has {len(row_ids)} tokens; with {max_new_tokens} new tokens it "
                     f"exceeds the {limit} positions of {self.model.name}: {error}"
                 ) from error
-            kept.append([token for place, token in enumerate(row_ids) if place not in cut])
         if sum(num_cut):
             logging.warning(
                 "%d of %d prompts are too long for the %d positions of %s with %d new tokens: "
@@ -171,7 +170,7 @@ class LocalGenerator:
                 np.count_nonzero(num_cut), len(prompts), limit, self.model.name, max_new_tokens,
                 sum(num_cut),
             )  # fmt: skip
-        return kept, num_cut
+        return kept
 
     def _sample(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import sqlite3
 import threading
 
@@ -77,6 +79,16 @@ def test_hits_ask_for_nothing(tmp_path):
     assert inner.calls == [["a", "b"]]
 
 
+
+
+def test_an_older_file_is_read(tmp_path):
+    cache = GenerationCache(tmp_path / "g.sqlite")
+    cache.write({"a": made("one")})
+    value = {"text": "old", "token_ids": [1], "log_probs": None, "stop_reason": "stop"}
+    with sqlite3.connect(tmp_path / "g.sqlite") as connection:
+        row = json.dumps(value | {"num_cut_tokens": 2})
+        connection.execute("UPDATE generations SET value = ?", (row,))
+    assert cache.look_up(["a"]) == [dataclasses.replace(made("old"), token_ids=(1,))]
 
 
 def made(text):
