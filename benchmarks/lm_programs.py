@@ -22,6 +22,7 @@ from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_h
 from eagle_jax.language_model.decoder.attention import KeyValue, attend
 from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import forward, init_params
+from eagle_jax.language_model.log_probs import LastStates
 from eagle_jax.language_model.sampling.sampling import sample
 from eagle_jax.learning.losses import next_token_loss
 from eagle_jax.learning.supervised import Batch, init_training, next_token_optimizer, train_step
@@ -197,8 +198,11 @@ def _piece_programs(config, batch, length):
     tokens = jnp.asarray(lm_inputs.token_ids(0, batch, length, config.vocab_size))
 
     def loss(hidden, table):
-        logits = (hidden @ table.T).reshape(batch, length, -1)
-        return next_token_loss(logits, tokens, jnp.ones(tokens.shape))
+        def unembed(states):
+            return (states.reshape(-1, width) @ table.T).reshape(batch, length, -1)
+
+        read = LastStates(hidden.reshape(batch, length, width), unembed)
+        return next_token_loss(read, tokens, jnp.ones(tokens.shape))
 
     head = hidden, random(config.vocab_size, width)
     flops = 6.0 * num_tokens * width * config.vocab_size

@@ -19,8 +19,9 @@ from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
 from eagle_jax.language_model.checkpoints.tokenizer import load_tokenizer
 from eagle_jax.language_model.checkpoints.word_tokenizer import write_word_tokenizer
-from eagle_jax.language_model.decoder.transformer import forward, init_params
+from eagle_jax.language_model.decoder.transformer import init_params
 from eagle_jax.language_model.generation import Generation, SamplingSettings
+from eagle_jax.language_model.log_probs import read_text
 from eagle_jax.language_model.sampling.local import LocalGenerator
 from eagle_jax.learning.losses import next_token_loss
 
@@ -85,8 +86,7 @@ def _reference_params(config, tokenizer):
     @jax.jit
     def train_step(params, optimizer_state):
         def loss_fn(params):
-            logits = forward(config, params, tokens, mask).logits
-            return next_token_loss(logits, tokens, is_target)
+            return next_token_loss(read_text(config, params, tokens, mask), tokens, is_target)
 
         updates, optimizer_state = optimizer.update(jax.grad(loss_fn)(params), optimizer_state)
         return optax.apply_updates(params, updates), optimizer_state

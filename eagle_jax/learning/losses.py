@@ -2,15 +2,16 @@
 
 Pure functions. A mask is 1 (True) where a token belongs to the action. Means are over the batch,
 sums over the tokens of an action, so that `kl_coefficient` weighs the divergence of whole actions:
-    loss = reinforce_loss(...) + kl_coefficient * mean(exact_kl(...))
+    loss = reinforce_loss(...) + kl_coefficient * mean(sum_over_action(KL of the tokens))
 
-Axis letters: B batch (of actions; an episode of H steps contributes H), H horizon, T tokens,
-V vocabulary.
+Axis letters: B batch (of actions; an episode of H steps contributes H), H horizon, T tokens.
 """
 
 import chex
 import jax
 import jax.numpy as jnp
+
+from eagle_jax.language_model.log_probs import LastStates, score_tokens
 
 
 def generalized_advantage(
@@ -44,11 +45,11 @@ def generalized_advantage(
     return advantages, advantages + values[:, :-1]
 
 
-def action_log_probs(token_log_probs: jax.Array, mask: jax.Array) -> jax.Array:
-    """log pi(action | state) = sum over the action's tokens of log p: [B, T], [B, T] -> [B]."""
-    chex.assert_equal_shape([token_log_probs, mask])
+def sum_over_action(of_tokens: jax.Array, mask: jax.Array) -> jax.Array:
+    """Of log p it is log pi(action | state): [B, T], [B, T] -> [B]."""
+    chex.assert_equal_shape([of_tokens, mask])
     # where, not a product: what lies outside the mask may be -inf.
-    return jnp.sum(jnp.where(mask, token_log_probs, 0.0), axis=1)
+    return jnp.sum(jnp.where(mask, of_tokens, 0.0), axis=1)
 
 
 def reinforce_loss(log_probs: jax.Array, advantages: jax.Array) -> jax.Array:
@@ -61,55 +62,24 @@ def reinforce_loss(log_probs: jax.Array, advantages: jax.Array) -> jax.Array:
     return -jnp.mean(jax.lax.stop_gradient(advantages) * log_probs)
 
 
-def exact_kl(
-    policy_logits: jax.Array, reference_logits: jax.Array, mask: jax.Array, temperature: float
-) -> jax.Array:
-    """KL(policy || reference) of each action, exact over the vocabulary, summed over its tokens.
-
-    sum_t sum_v p_t(v) (log p_t(v) - log p_ref,t(v)), p = softmax(logits / temperature). The prefix
-    is the sampled one: its expectation over the policy's actions is the divergence of the
-    whole actions. The temperature is that of sampling, else this regularises another policy than
-    the one that acts. No gradient through the reference. Logits must be finite.
-
-    Args:
-      policy_logits, reference_logits: [B, T, V], of the token at t (already shifted).
-      mask: [B, T].
-
-    Returns:
-      [B], nats.
-    """
-    chex.assert_rank([policy_logits, reference_logits], 3)
-    chex.assert_equal_shape([policy_logits, reference_logits])
-    chex.assert_shape(mask, policy_logits.shape[:2])
-    log_policy = jax.nn.log_softmax(policy_logits / temperature)
-    log_reference = jax.nn.log_softmax(jax.lax.stop_gradient(reference_logits) / temperature)
-    divergence = jnp.sum(jnp.exp(log_policy) * (log_policy - log_reference), axis=-1)
-    return jnp.sum(jnp.where(mask, divergence, 0.0), axis=1)
-
-
 def value_loss(values: jax.Array, returns: jax.Array) -> jax.Array:
     """mean (V - return)^2 / 2, no gradient through the returns. Same shapes -> []."""
     chex.assert_equal_shape([values, returns])
     return 0.5 * jnp.mean(jnp.square(values - jax.lax.stop_gradient(returns)))
 
 
-def next_token_loss(logits: jax.Array, tokens: jax.Array, loss_weights: jax.Array) -> jax.Array:
+def next_token_loss(read: LastStates, tokens: jax.Array, loss_weights: jax.Array) -> jax.Array:
     """Weighted mean negative log-likelihood, nats, of tokens given what precedes them.
 
     Args:
-      logits: [B, T, V]; logits[:, t] predict tokens[:, t + 1].
+      read: of the tokens; its state at t predicts tokens[:, t + 1].
       tokens: [B, T] int.
       loss_weights: [B, T], how much each token counts as a target (a mask, or weights;
         loss_weights[:, 0] is not used). The mean is over the whole batch; 0 when all are 0.
     """
-    chex.assert_rank(logits, 3)
-    chex.assert_shape([tokens, loss_weights], logits.shape[:2])
-    # Padded, not sliced: logits[:, :-1] would be a copy, and its gradient another one.
+    chex.assert_equal_shape([tokens, loss_weights])
+    # Padded, not sliced: states[:, :-1] would be a copy, and its gradient another one.
     after = ((0, 0), (0, 1))  # nothing follows the last token
-    targets = jnp.pad(tokens[:, 1:], after)
-    weights = jnp.pad(loss_weights[:, 1:], after).astype(logits.dtype)
-    # A masked sum, not a gather: its gradient is no scatter.
-    vocab = jax.lax.broadcasted_iota(targets.dtype, logits.shape, 2)
-    chosen = jnp.sum(jnp.where(vocab == targets[..., None], logits, 0.0), axis=-1)
-    total = jnp.sum(weights * (jax.nn.logsumexp(logits, axis=-1) - chosen))
-    return total / jnp.where(jnp.sum(weights) > 0, jnp.sum(weights), 1.0)
+    log_probs = score_tokens(read, jnp.pad(tokens[:, 1:], after)).log_probs
+    weights = jnp.pad(loss_weights[:, 1:], after).astype(log_probs.dtype)
+    return -jnp.sum(weights * log_probs) / jnp.where(jnp.sum(weights) > 0, jnp.sum(weights), 1.0)

@@ -1,10 +1,11 @@
-"""The policy language model: from episode states to actions, and to the arrays it is trained on.
+"""Prompts and actions (or responses) as the arrays on which a policy is trained, and their scores.
 
-Axis letters: `B` actions, `P` prompt tokens, `N` action tokens, `V` vocabulary.
+Axis letters: `B` actions, `P` prompt tokens, `N` action tokens.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ import numpy as np
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
 from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params, bind, causal_mask, token_positions
+from eagle_jax.language_model.log_probs import LastStates, TokenScores, score_tokens
+from eagle_jax.learning.losses import sum_over_action
 
 
 class PolicyBatch(NamedTuple):
@@ -26,12 +29,6 @@ class PolicyBatch(NamedTuple):
     tokens: np.ndarray
     mask: np.ndarray
     action_mask: np.ndarray
-
-
-
-
-
-
 
 
 def pack_actions(
@@ -51,14 +48,36 @@ def pack_actions(
     )
 
 
-def action_logits(config: DecoderConfig, params: Params, batch: PolicyBatch) -> jax.Array:
-    """Logits [B, N, V] of the action's tokens given all before them.
+def score_actions(
+    config: DecoderConfig,
+    params: Params,
+    batch: PolicyBatch,
+    temperature: jax.Array | float,
+    reference: Params | None = None,
+) -> TokenScores:
+    """Scores [B, N] of the actions' tokens given all before them, stop token included; the
+    divergence is from the policy with the parameters `reference`.
 
     The last layer and the logits are computed at these positions only: a prompt is many times
     longer than its action.
     """
-    decoder = bind(config, params)
-    first = batch.tokens.shape[1] - batch.action_mask.shape[1] - 1
-    positions, allowed = token_positions(batch.mask), causal_mask(batch.mask)
-    states = decoder(decoder.embed(batch.tokens), positions, allowed, first=first)
-    return decoder.logits(states.last[:, :-1])
+
+    def read(params: Params) -> LastStates:
+        decoder = bind(config, params)
+        first = batch.tokens.shape[1] - batch.action_mask.shape[1] - 1
+        positions, allowed = token_positions(batch.mask), causal_mask(batch.mask)
+        states = decoder(decoder.embed(batch.tokens), positions, allowed, first=first)
+        return LastStates(states.last[:, :-1], decoder.logits)
+
+    tokens = batch.tokens[:, -batch.action_mask.shape[1] :]
+    other = None if reference is None else read(jax.lax.stop_gradient(reference))
+    return score_tokens(read(params), tokens, temperature, other)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def action_log_probs(
+    config: DecoderConfig, params: Params, batch: PolicyBatch, temperature: jax.Array | float
+) -> jax.Array:
+    """log pi(action | prompt) [B], pi = softmax(logits / temperature): sums over its tokens."""
+    scores = score_actions(config, params, batch, temperature)
+    return sum_over_action(scores.log_probs, batch.action_mask)

@@ -19,7 +19,8 @@ from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.metrics import MetricsWriter, check_finite, progress
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
 from eagle_jax.language_model.decoder.config import DecoderConfig
-from eagle_jax.language_model.decoder.transformer import Params, forward
+from eagle_jax.language_model.decoder.transformer import Params
+from eagle_jax.language_model.log_probs import LastStates, read_text
 from eagle_jax.language_model.sharding import constrain_tree, on_mesh_of
 from eagle_jax.learning.losses import next_token_loss
 from eagle_jax.learning.optimizers import make_optimizer, warmup_cosine
@@ -95,17 +96,17 @@ def init_training(trainable: Params, settings: NextTokenSettings) -> NextTokenSt
         return NextTokenState(trainable, optimizer_state, jnp.zeros((), jnp.int32))
 
 
-# (config, params, batch) -> logits [B, T, V]; a batch has at least tokens, mask and loss_weights.
-LogitsFn = Callable[[DecoderConfig, Params, Any], jax.Array]
+# (config, params, batch) -> last states; a batch has at least tokens, mask and loss_weights.
+ReadFn = Callable[[DecoderConfig, Params, Any], LastStates]
 
 
-def text_logits(config: DecoderConfig, params: Params, batch: Batch) -> jax.Array:
-    """Logits [B, T, V] of a decoder that reads nothing but tokens."""
-    return forward(config, params, batch.tokens, batch.mask).logits
+def read_batch(config: DecoderConfig, params: Params, batch: Batch) -> LastStates:
+    """By a decoder that reads nothing but tokens."""
+    return read_text(config, params, batch.tokens, batch.mask)
 
 
 @functools.partial(
-    jax.jit, static_argnames=("config", "settings", "logits_fn"), donate_argnames="state"
+    jax.jit, static_argnames=("config", "settings", "read_fn"), donate_argnames="state"
 )
 def train_step(
     config: DecoderConfig,
@@ -113,7 +114,7 @@ def train_step(
     frozen: Params,
     state: NextTokenState,
     batches: tuple[Batch, ...],
-    logits_fn: LogitsFn = text_logits,
+    read_fn: ReadFn = read_batch,
 ) -> tuple[NextTokenState, dict[str, jax.Array]]:
     """One optimiser step on the union of `batches`, which may differ in shape: texts of different
     length are mixed in a step without padding all to the longest. The state is donated."""
@@ -123,7 +124,7 @@ def train_step(
         params = join(trainable, frozen)
         losses = [
             weight
-            * next_token_loss(logits_fn(config, params, batch), batch.tokens, batch.loss_weights)
+            * next_token_loss(read_fn(config, params, batch), batch.tokens, batch.loss_weights)
             for weight, batch in zip(weights, batches, strict=True)
         ]
         return sum(losses) / sum(weights)
@@ -146,7 +147,7 @@ def train_next_token(
     checkpoints: Checkpoints,
     metrics_folder,
     description: str,
-    logits_fn: LogitsFn = text_logits,
+    read_fn: ReadFn = read_batch,
     measure: Callable[[Params], Mapping[str, Any]] | None = None,
 ) -> Params:
     """Trains from the last checkpoint, or from `params`; `draw_batches(step)` depends on step only.
@@ -165,7 +166,7 @@ def train_next_token(
         for step in progress(remaining, len(remaining), description, "step"):
             with on_mesh_of(params):
                 state, values = train_step(
-                    config, settings, frozen, state, draw_batches(step), logits_fn
+                    config, settings, frozen, state, draw_batches(step), read_fn
                 )
             done = step + 1
             unchecked.append((done, values))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 
 from eagle_jax.eagle.policy import encode_policy_batch
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.sampling.local import LocalGenerator
-from eagle_jax.learning.policy_batch import action_logits
+from eagle_jax.learning.policy_batch import score_actions
 
 TEMPERATURE = 0.7  # of the episodes that `played` gives
 
@@ -40,24 +39,19 @@ def test_prompts_end_where_actions_begin(toy, played):
 
 def test_teacher_forced_log_probs_equal_the_sampled_ones(toy, played):
     _, generations, batch = played
-    logits = action_logits(toy.model.config, toy.model.params, batch)
-    log_probs = jax.nn.log_softmax(logits / TEMPERATURE)
-    for row, generation in enumerate(generations):
-        for position, (token, expected) in enumerate(
-            zip(generation.token_ids, generation.log_probs, strict=True)
-        ):
-            np.testing.assert_allclose(log_probs[row, position, token], expected, atol=1e-4)
+    scores = score_actions(toy.model.config, toy.model.params, batch, TEMPERATURE)
+    sampled = np.concatenate([generation.log_probs for generation in generations])
+    np.testing.assert_allclose(scores.log_probs[batch.action_mask], sampled, atol=1e-4)
 
 
 def test_no_gradient_reaches_what_comes_after_the_action(toy, played):
-    """Tokens of padding, left and right, move no action's logits."""
+    """Tokens of padding, left and right, move no action's scores."""
     _, _, batch = played
     other = batch._replace(tokens=np.where(batch.mask, batch.tokens, 5).astype(np.int32))
     config, params = toy.model.config, toy.model.params
-    logits, changed = action_logits(config, params, batch), action_logits(config, params, other)
-    np.testing.assert_array_equal(
-        np.asarray(logits)[batch.action_mask], np.asarray(changed)[batch.action_mask]
-    )
+    scores, changed = (score_actions(config, params, rows, 1.0) for rows in (batch, other))
+    for one, of_other in zip(scores[:2], changed[:2], strict=True):
+        np.testing.assert_array_equal(one[batch.action_mask], of_other[batch.action_mask])
 
 
 def test_remote_and_overlong_generations_are_refused(toy, played):

@@ -18,7 +18,6 @@ from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_h
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer, load_tokenizer
 from eagle_jax.language_model.checkpoints.word_tokenizer import write_word_tokenizer
 from eagle_jax.language_model.decoder.transformer import init_params
-from eagle_jax.language_model.sampling.sampling import token_log_probs
 from eagle_jax.learning.supervised import (
     NextTokenSettings,
     encode_pairs,
@@ -27,6 +26,7 @@ from eagle_jax.learning.supervised import (
     train_next_token,
     train_step,
 )
+from tests.language_model.forced import token_log_probs
 
 WORDS = ["one", "two", "three", "four", "five", "six", ".", "#BEGIN_ACTION", "#END_ACTION"]
 NUM_STEPS = 12

@@ -12,7 +12,8 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from eagle_jax.language_model.decoder.config import LoRA
-from eagle_jax.language_model.decoder.transformer import SoftEmbeddings, forward, init_params
+from eagle_jax.language_model.decoder.transformer import SoftEmbeddings, init_params
+from eagle_jax.language_model.log_probs import read_text
 from eagle_jax.learning.losses import next_token_loss
 from eagle_jax.learning.optimizers import make_optimizer
 from eagle_jax.learning.trainable import TrainableError, join, split
@@ -69,8 +70,8 @@ def test_only_the_adapter_moves_and_it_learns():
             params = join(trainable, frozen)
             vectors = (embeddings @ params["adapter"]["kernel"])[:, None].repeat(3, axis=1)
             soft = SoftEmbeddings(vectors, is_soft)
-            output = forward(config, params["decoder"], tokens, np.ones((3, 3), bool), soft)
-            return next_token_loss(output.logits, tokens, np.ones((3, 3), np.float32))
+            read = read_text(config, params["decoder"], tokens, jnp.ones((3, 3), bool), soft)
+            return next_token_loss(read, tokens, np.ones((3, 3), np.float32))
 
         loss, gradients = jax.value_and_grad(loss_fn)(trainable)
         updates, optimizer_state = optimizer.update(gradients, optimizer_state, trainable)

@@ -26,7 +26,7 @@ from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.sharding import constrain_tree
 from eagle_jax.learning import losses
-from eagle_jax.learning.policy_batch import PolicyBatch, action_logits
+from eagle_jax.learning.policy_batch import PolicyBatch, score_actions
 from eagle_jax.learning.trainable import join
 from eagle_jax.learning.value import fit, observe, predict, standardize
 
@@ -134,25 +134,14 @@ def policy_gradient(
 
 def _loss_parts(config, settings, params, reference_params, batch, advantages):
     """Means over the batch: the two losses; entropy and number of tokens of an action."""
-    temperature, mask = settings.policy.temperature, batch.action_mask
-    logits = action_logits(config, params, batch)
-    reference_logits = action_logits(config, jax.lax.stop_gradient(reference_params), batch)
-    log_probs = jax.nn.log_softmax(logits / temperature)
-    tokens = batch.tokens[:, -mask.shape[1] :]
-    # A masked sum, not a gather: its gradient is no scatter, which is slow on CPU.
-    drawn = jax.nn.one_hot(tokens, logits.shape[-1], dtype=bool)
-
-    def of_tokens(values):
-        return jnp.sum(jnp.where(drawn, values, 0.0), axis=-1)
-
-    token_log_probs = of_tokens(log_probs)
-    divergence = losses.exact_kl(logits, reference_logits, mask, temperature)
-    entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+    mask = batch.action_mask
+    scores = score_actions(config, params, batch, settings.policy.temperature, reference_params)
+    log_probs, entropy, divergence = (
+        losses.sum_over_action(of_tokens, mask) for of_tokens in scores
+    )
     return {
-        "policy/loss": losses.reinforce_loss(
-            losses.action_log_probs(token_log_probs, mask), advantages
-        ),
+        "policy/loss": losses.reinforce_loss(log_probs, advantages),
         "policy/kl": jnp.mean(divergence),
-        "policy/entropy": jnp.mean(jnp.sum(jnp.where(mask, entropy, 0.0), axis=1)),
+        "policy/entropy": jnp.mean(entropy),
         "policy/action_tokens": jnp.mean(jnp.sum(mask, axis=1, dtype=jnp.float32)),
     }

@@ -39,7 +39,6 @@ from eagle_jax.eagle.dpo.update import (
     PairBatch,
     PreferenceAgentSettings,
     PreferenceAgentState,
-    log_probs,
     pair_optimizer,
     update,
 )
@@ -48,7 +47,7 @@ from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.sharding import fetch, on_mesh_of
 from eagle_jax.learning.loop import AgentResult, run_training
-from eagle_jax.learning.policy_batch import PolicyBatch
+from eagle_jax.learning.policy_batch import PolicyBatch, action_log_probs
 from eagle_jax.learning.trainable import TrainingMode, join, split
 from eagle_jax.real.training.losses import implicit_rewards
 from eagle_jax.reports.markdown import fact, facts_of
@@ -159,7 +158,8 @@ class _Trainer:
             for first in range(0, count, size):
                 rows = np.arange(first, first + size) % count  # the last ones again: one shape
                 part = jax.tree.map(lambda leaf, rows=rows: leaf[rows], actions)
-                parts.append(fetch(log_probs(config, params, part, agent.policy.temperature)))
+                scores = action_log_probs(config, params, part, agent.policy.temperature)
+                parts.append(fetch(scores))
         return np.concatenate(parts)[:count]
 
     def _pairs(self, step: int, samples: Samples, rewards: np.ndarray) -> RankedPairs:

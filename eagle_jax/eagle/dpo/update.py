@@ -23,9 +23,8 @@ from eagle_jax.eagle.agent.state import EagleSettings
 from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.sharding import constrain_tree
-from eagle_jax.learning.losses import action_log_probs
 from eagle_jax.learning.optimizers import make_optimizer
-from eagle_jax.learning.policy_batch import PolicyBatch, action_logits
+from eagle_jax.learning.policy_batch import PolicyBatch, action_log_probs
 from eagle_jax.learning.trainable import join
 from eagle_jax.real.training.losses import PairValues, dpo_loss, reward_margins, reward_metrics
 
@@ -126,7 +125,7 @@ def update(
     weights = batch.weights / jnp.sum(batch.weights)
 
     def loss_fn(trainable):
-        of_actions = log_probs(config, join(trainable, frozen), batch.actions, temperature)
+        of_actions = action_log_probs(config, join(trainable, frozen), batch.actions, temperature)
         policy = PairValues(*jnp.sum(of_actions.reshape(len(weights), 2, -1), axis=2).T)
         margins = reward_margins(policy, reference, settings.beta)
         loss = jnp.sum(weights * dpo_loss(margins, 0.0))
@@ -138,19 +137,3 @@ def update(
     metrics["policy/gradient_norm"] = optax.tree.norm(gradients)
     trainable = constrain_tree(optax.apply_updates(state.trainable, updates))
     return PreferenceAgentState(trainable, constrain_tree(optimizer_state)), metrics
-
-
-@functools.partial(jax.jit, static_argnames="config")
-def log_probs(
-    config: DecoderConfig, params: Params, actions: PolicyBatch, temperature: float
-) -> jax.Array:
-    """log pi(action | state) [A], pi = softmax(logits / temperature): that of the policy that acts.
-
-    Of tokens, stop token included.
-    """
-    logits = jax.nn.log_softmax(action_logits(config, params, actions) / temperature)
-    tokens = actions.tokens[:, -actions.action_mask.shape[1] :]
-    # A masked sum, not a gather: its gradient is no scatter, which is slow on CPU.
-    drawn = jax.nn.one_hot(tokens, logits.shape[-1], dtype=bool)
-    of_tokens = jnp.sum(jnp.where(drawn, logits, 0.0), axis=-1)
-    return action_log_probs(of_tokens, actions.action_mask)

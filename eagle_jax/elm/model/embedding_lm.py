@@ -36,8 +36,9 @@ from eagle_jax.elm.model.prompts import (
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.checkpoints.placeholders import with_placeholders
 from eagle_jax.language_model.decoder.config import DecoderConfig
-from eagle_jax.language_model.decoder.transformer import Params, SoftEmbeddings, forward
+from eagle_jax.language_model.decoder.transformer import Params, SoftEmbeddings
 from eagle_jax.language_model.generation import Generation, SamplingSettings
+from eagle_jax.language_model.log_probs import LastStates, following_log_probs, read_text
 from eagle_jax.language_model.sampling.local import LocalGenerator
 from eagle_jax.language_model.sharding import constrain, fetch, mesh_of, on_mesh_of, tree_shardings
 
@@ -65,10 +66,16 @@ def soft_embeddings(params: Params, batch: EmbeddedBatch) -> SoftEmbeddings:
     return SoftEmbeddings(constrain(spread, "BTD"), batch.slots >= 0)
 
 
+def read_embedded(config: DecoderConfig, params: Params, batch: EmbeddedBatch) -> LastStates:
+    """What the decoder makes of words and vectors."""
+    soft = soft_embeddings(params, batch)
+    return read_text(config, decoder_params(params), batch.tokens, batch.mask, soft)
+
+
 def embedded_logits(config: DecoderConfig, params: Params, batch: EmbeddedBatch) -> jax.Array:
     """Logits [B, T, V] of the token that follows, under jit or not."""
-    soft = soft_embeddings(params, batch)
-    return forward(config, decoder_params(params), batch.tokens, batch.mask, soft).logits
+    read = read_embedded(config, params, batch)
+    return read.unembed(read.states)
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -76,11 +83,7 @@ def embedded_token_log_probs(
     config: DecoderConfig, params: Params, batch: EmbeddedBatch
 ) -> jax.Array:
     """log p(tokens[:, 1:] | what stands before) [B, T - 1] at temperature 1, 0 at padding."""
-    log_probs = jax.nn.log_softmax(embedded_logits(config, params, batch)[:, :-1])
-    # A masked sum, not a gather: its gradient is no scatter, slow on CPU.
-    vocab = jax.lax.broadcasted_iota(batch.tokens.dtype, log_probs.shape, 2)
-    chosen = jnp.sum(jnp.where(vocab == batch.tokens[:, 1:, None], log_probs, 0.0), axis=-1)
-    return jnp.where(batch.mask[:, 1:] & batch.mask[:, :-1], chosen, 0.0)
+    return following_log_probs(read_embedded(config, params, batch), batch.tokens, batch.mask)
 
 
 _embed_vectors = jax.jit(embed_vectors, static_argnames="kind")

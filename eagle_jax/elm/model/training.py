@@ -14,7 +14,7 @@ import jax
 
 from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.errors import UserError
-from eagle_jax.elm.model.embedding_lm import EmbeddedBatch, EmbeddingLM, embedded_logits
+from eagle_jax.elm.model.embedding_lm import EmbeddedBatch, EmbeddingLM, read_embedded
 from eagle_jax.language_model.decoder.config import LoRA
 from eagle_jax.language_model.decoder.lora import add_lora
 from eagle_jax.language_model.decoder.transformer import Params
@@ -73,7 +73,7 @@ def train_elm(
             Checkpoints(Path(checkpoint_folder) / stage, digest=digest, max_to_keep=1),
             Path(metrics_folder) / stage,
             f"{description}, {stage}",
-            embedded_logits,
+            read_embedded,
             measure,
         )
         return elm.with_params(params)

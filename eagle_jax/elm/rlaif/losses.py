@@ -21,7 +21,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from eagle_jax.learning.losses import exact_kl, reinforce_loss
+from eagle_jax.language_model.log_probs import kl_divergence
+from eagle_jax.learning.losses import reinforce_loss
 
 
 def token_divergence(log_policy: jax.Array, log_reference: jax.Array, mask: jax.Array) -> jax.Array:
@@ -29,8 +30,7 @@ def token_divergence(log_policy: jax.Array, log_reference: jax.Array, mask: jax.
 
     0 outside of the mask; no gradient through the reference.
     """
-    policy, reference = (x.reshape(-1, 1, x.shape[-1]) for x in (log_policy, log_reference))
-    return exact_kl(policy, reference, mask.reshape(-1, 1), 1.0).reshape(mask.shape)
+    return jnp.where(mask, kl_divergence(log_policy, log_reference), 0.0)
 
 
 def returns_to_go(
@@ -146,4 +146,4 @@ def distillation_loss(log_policy: jax.Array, log_optimal: jax.Array, mask: jax.A
 
     No gradient through mu*.
     """
-    return jnp.mean(exact_kl(log_policy, log_optimal, mask, 1.0))
+    return jnp.mean(jnp.sum(token_divergence(log_policy, log_optimal, mask), axis=1))

@@ -20,12 +20,13 @@ import jax.numpy as jnp
 import optax
 
 from eagle_jax.elm.model.adapter import apply_adapter
-from eagle_jax.elm.model.embedding_lm import decoder_params, soft_embeddings
+from eagle_jax.elm.model.embedding_lm import read_embedded
 from eagle_jax.elm.model.prompts import EmbeddedBatch
 from eagle_jax.elm.rlaif import losses
 from eagle_jax.elm.rlaif.state import RlaifSettings, RlaifState, head_optimizer, policy_optimizer
 from eagle_jax.language_model.decoder.config import DecoderConfig
-from eagle_jax.language_model.decoder.transformer import Params, forward
+from eagle_jax.language_model.decoder.transformer import Params
+from eagle_jax.language_model.log_probs import pick_tokens, scaled_log_softmax
 from eagle_jax.language_model.sharding import constrain_tree
 from eagle_jax.learning.trainable import join
 from eagle_jax.learning.value import deviation, update_statistics
@@ -34,18 +35,14 @@ from eagle_jax.learning.value import deviation, update_statistics
 class _Texts(NamedTuple):
     """What is the same while networks and policy are fitted: features [B, T, D + 1] of the states,
     log-probs of the pretrained ELM and their excess over the expected one [B, T, V], the tokens
-    drawn [B, T, V], mask [B, T], rewards."""
+    drawn and mask [B, T], rewards."""
 
     features: jax.Array
     log_reference: jax.Array
     excess: jax.Array
-    drawn: jax.Array
+    tokens: jax.Array
     mask: jax.Array
     rewards: jax.Array
-
-    def of_drawn(self, values: jax.Array) -> jax.Array:
-        """[B, T, V] -> [B, T]; a masked sum, not a gather: its gradient is no scatter."""
-        return jnp.sum(jnp.where(self.drawn, values, 0.0), axis=-1)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "settings"), donate_argnames="state")
@@ -68,10 +65,9 @@ def update(
     states, log_reference = jax.lax.stop_gradient(
         _read(config, join(pretrained, frozen), batch, temperature)
     )
-    drawn = jax.nn.one_hot(batch.tokens[:, 1:], config.vocab_size, dtype=bool)
-    mask = batch.loss_weights[:, 1:] > 0
-    features, excess = state_features(states, log_reference, drawn, mask)
-    texts = _Texts(features, log_reference, excess, drawn, mask, rewards)
+    tokens, mask = batch.tokens[:, 1:], batch.loss_weights[:, 1:] > 0
+    features, excess = state_features(states, log_reference, tokens, mask)
+    texts = _Texts(features, log_reference, excess, tokens, mask, rewards)
     # With this iteration's rewards in it the untrained baseline is already their mean.
     statistics = update_statistics(state.reward_statistics, rewards)
 
@@ -106,14 +102,13 @@ def update(
 
 def _read(config, params, batch, temperature):
     """Last hidden states [B, T, D] and log-probs [B, T, V] of the token that follows."""
-    soft = soft_embeddings(params, batch)
-    output = forward(config, decoder_params(params), batch.tokens, batch.mask, soft)
-    log_probs = jax.nn.log_softmax(output.logits[:, :-1] / temperature)
-    return output.hidden_states[-1][:, :-1].astype(jnp.float32), log_probs
+    read = read_embedded(config, params, batch)
+    log_probs = scaled_log_softmax(read.unembed(read.states)[:, :-1], temperature)
+    return read.states[:, :-1].astype(jnp.float32), log_probs
 
 
 def state_features(
-    states: jax.Array, log_reference: jax.Array, drawn: jax.Array, mask: jax.Array
+    states: jax.Array, log_reference: jax.Array, tokens: jax.Array, mask: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """What the networks read of s_n: the hidden state, and sum_{m < n} e_m(a_m) of the tokens so
     far, [B, T, D + 1]; e_n(a) = log p_pre(a | s_n) - E_pre[log p_pre(. | s_n)], [B, T, V].
@@ -122,7 +117,7 @@ def state_features(
     """
     expected = jnp.sum(jnp.exp(log_reference) * log_reference, axis=-1, keepdims=True)
     excess = log_reference - expected
-    of_drawn = jnp.where(mask, jnp.sum(jnp.where(drawn, excess, 0.0), axis=-1), 0.0)
+    of_drawn = jnp.where(mask, pick_tokens(excess, tokens), 0.0)
     so_far = jnp.cumsum(of_drawn, axis=1) - of_drawn
     return jnp.concatenate([states, so_far[..., None]], axis=-1), excess
 
@@ -147,7 +142,7 @@ def _policy_loss(settings, log_policy, values, texts):
         divergence = losses.token_divergence(log_policy, log_reference, mask)
         returns = losses.returns_to_go(texts.rewards, divergence, mask, alpha)
         return losses.regularized_reinforce_loss(
-            texts.of_drawn(log_policy), divergence, returns, values["value"], mask, alpha
+            pick_tokens(log_policy, texts.tokens), divergence, returns, values["value"], mask, alpha
         )
     if settings.method == "soft_actor_critic":
         return losses.actor_loss(log_policy, log_reference, values["critic"], mask, alpha)
@@ -170,7 +165,7 @@ def _head_losses(settings, own, target, log_policy, texts):
         next_values = losses.optimal_values(log_reference, target["critic"], alpha)
         of_value = {}
     targets = losses.bellman_targets(next_values, texts.rewards, mask)
-    residual = losses.bellman_residual(texts.of_drawn(own["critic"]), targets, mask)
+    residual = losses.bellman_residual(pick_tokens(own["critic"], texts.tokens), targets, mask)
     return of_value | {"critic": residual}
 
 

@@ -21,10 +21,9 @@ from eagle_jax.language_model.decoder.transformer import (
     SoftEmbeddings,
     bind,
     causal_mask,
-    forward,
     token_positions,
 )
-from eagle_jax.language_model.sampling.token_drawing import Drawing, draw, scaled_log_softmax
+from eagle_jax.language_model.sampling.token_drawing import Drawing, draw
 
 
 class SampleOutput(NamedTuple):
@@ -245,23 +244,3 @@ def _record(
         lengths=state.lengths + ~state.done,
         done=state.done | is_stop,
     )
-
-
-@functools.partial(jax.jit, static_argnames="config")
-def token_log_probs(
-    config: DecoderConfig,
-    params: Params,
-    tokens: jax.Array,
-    mask: jax.Array,
-    temperature: jax.Array,
-) -> jax.Array:
-    """Teacher forcing: log p(tokens[:, 1:] | what stands before) [B, T - 1], 0 at padding.
-
-    The same scaled distribution as `sample` reports, so the two agree on sampled text.
-    """
-    logits = forward(config, params, tokens, mask).logits[:, :-1]
-    log_probs = scaled_log_softmax(logits, temperature)
-    # A masked sum, not a gather: its gradient is no scatter, slow on CPU.
-    vocab = jax.lax.broadcasted_iota(tokens.dtype, log_probs.shape, log_probs.ndim - 1)
-    chosen = jnp.sum(jnp.where(vocab == tokens[:, 1:, None], log_probs, 0.0), axis=-1)
-    return jnp.where(mask[:, 1:] & mask[:, :-1], chosen, 0.0)

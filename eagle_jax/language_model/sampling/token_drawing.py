@@ -10,6 +10,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from eagle_jax.language_model.log_probs import scaled_log_softmax
+
 _INFINITY_BITS = 0x7F800000  # of float32; the bits of numbers >= 0 are ordered as the numbers
 
 
@@ -23,11 +25,6 @@ class Drawing(NamedTuple):
     top_k: jax.Array
     top_p: jax.Array
     stop_token_ids: jax.Array
-
-
-def scaled_log_softmax(logits: jax.Array, temperature: jax.Array) -> jax.Array:
-    """log softmax(logits / temperature); temperature 0 means greedy, reported at temperature 1."""
-    return jax.nn.log_softmax(logits / jnp.where(temperature > 0, temperature, 1.0), axis=-1)
 
 
 def keep_top_k(log_probs: jax.Array, top_k: jax.Array) -> jax.Array:

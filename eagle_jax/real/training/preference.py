@@ -28,13 +28,12 @@ from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.sharding import fetch, on_mesh_of
-from eagle_jax.learning.policy_batch import PolicyBatch, pack_actions
+from eagle_jax.learning.policy_batch import PolicyBatch, action_log_probs, pack_actions
 from eagle_jax.learning.trainable import TrainingMode, join, split
 from eagle_jax.real.training.step import (
     PreferenceBatch,
     PreferenceSettings,
     init_preference,
-    response_log_probs,
     train_step,
 )
 
@@ -65,7 +64,7 @@ def encode_responses(
     max_prompt_tokens: int,
     max_tokens: int,
 ) -> PolicyBatch:
-    """Left-padded prompts followed by right-padded responses, for `response_log_probs`.
+    """Left-padded prompts followed by right-padded responses, for `action_log_probs`.
 
     `ending` is written right behind every response and counts as part of it; None: the tokenizer's
     end token. A longer prompt keeps its end (and a beginning token), a longer response its
@@ -145,7 +144,7 @@ def _log_probs(model: LanguageModel, rows: Sequence[_Row], batch_size: int) -> n
         padding = [_Row([], [])] * (batch_size - len(chosen))
         batch = _pack(model.tokenizer, [*(rows[i] for i in chosen), *padding])
         with on_mesh_of(model.params):
-            values = response_log_probs(model.config, model.params, batch)
+            values = action_log_probs(model.config, model.params, batch, 1.0)
         log_probs[chosen] = fetch(values)[: len(chosen)]
     return log_probs
 

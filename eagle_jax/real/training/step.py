@@ -20,7 +20,7 @@ from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.sharding import constrain_tree, on_mesh_of
 from eagle_jax.learning.optimizers import OptimizerName, make_optimizer, warmup_cosine
-from eagle_jax.learning.policy_batch import PolicyBatch, action_logits
+from eagle_jax.learning.policy_batch import PolicyBatch, action_log_probs
 from eagle_jax.learning.trainable import join
 from eagle_jax.real.training.losses import (
     PairValues,
@@ -111,18 +111,6 @@ class PreferenceState(NamedTuple):
     optimizer_state: optax.OptState
     step: jax.Array
     label_errors: jax.Array | None  # of EM, [R]: last known probability that a label is wrong
-
-
-@functools.partial(jax.jit, static_argnames="config")
-def response_log_probs(config: DecoderConfig, params: Params, batch: PolicyBatch) -> jax.Array:
-    """log pi(response | prompt): sums of log p over the response's tokens, nats. [B]."""
-    logits = action_logits(config, params, batch)
-    tokens = batch.tokens[:, -logits.shape[1] :]
-    # A masked sum, not a gather: its gradient is no scatter.
-    vocab = jax.lax.broadcasted_iota(tokens.dtype, logits.shape, 2)
-    written = jnp.sum(jnp.where(vocab == tokens[..., None], logits, 0.0), axis=-1)
-    token_log_probs = written - jax.nn.logsumexp(logits, axis=-1)
-    return jnp.sum(jnp.where(batch.action_mask, token_log_probs, 0.0), axis=1)
 
 
 def pair_losses(
@@ -240,7 +228,7 @@ def train_step(
 
 def _log_probs_of_pairs(config, params, responses) -> PairValues:
     rows = jax.tree.map(lambda a: a.reshape(-1, a.shape[-1]), responses)
-    return _sides(response_log_probs(config, params, rows).reshape(-1, 2))
+    return _sides(action_log_probs(config, params, rows, 1.0).reshape(-1, 2))
 
 
 def _sides(values: jax.Array) -> PairValues:

@@ -14,7 +14,7 @@ import pytest
 from eagle_jax.eagle.agent.policy_gradient import Experience, policy_gradient, update
 from eagle_jax.eagle.agent.state import init_agent
 from eagle_jax.language_model.generation import SamplingSettings
-from eagle_jax.language_model.sampling.sampling import token_log_probs
+from tests.language_model.forced import token_log_probs
 
 SAMPLING = SamplingSettings(temperature=0.7, top_k=0, top_p=1.0, max_new_tokens=4)
 

@@ -14,10 +14,10 @@ from eagle_jax.eagle.dpo.update import (
     PairBatch,
     PreferenceAgentSettings,
     PreferenceAgentState,
-    log_probs,
     pair_optimizer,
     update,
 )
+from eagle_jax.learning.policy_batch import action_log_probs
 
 TEMPERATURE = 0.7  # at which `played` was sampled
 SETTINGS = PreferenceAgentSettings(
@@ -30,7 +30,7 @@ SETTINGS = PreferenceAgentSettings(
 @pytest.fixture(scope="module")
 def reference(toy, played):
     _, _, actions = played
-    return np.asarray(log_probs(toy.model.config, toy.model.params, actions, TEMPERATURE))
+    return np.asarray(action_log_probs(toy.model.config, toy.model.params, actions, TEMPERATURE))
 
 
 def step(toy, rows, reference_log_probs, weights, actions):
@@ -61,7 +61,7 @@ def test_a_step_from_the_reference_raises_the_chosen_and_lowers_the_rejected(
     assert metrics["loss"] == pytest.approx(np.log(2), rel=1e-5)
     assert metrics["rewards/margin"] == pytest.approx(0, abs=1e-5)
     assert metrics["policy/gradient_norm"] > 0
-    after = np.asarray(log_probs(toy.model.config, state.trainable, actions, TEMPERATURE))
+    after = np.asarray(action_log_probs(toy.model.config, state.trainable, actions, TEMPERATURE))
     change = (after - reference)[rows[..., 0]]
     assert (change[:, 0] - change[:, 1]).mean() > 0.01
     assert change[:, 0].mean() > 0 > change[:, 1].mean()

@@ -15,6 +15,7 @@ from eagle_jax.language_model.checkpoints.peft_adapters import load_peft_adapter
 from eagle_jax.language_model.decoder.config import LoRA
 from eagle_jax.language_model.decoder.lora import LORA_LEAVES, LoRAError, add_lora, merge_lora
 from eagle_jax.language_model.decoder.transformer import forward, init_params
+from eagle_jax.language_model.log_probs import read_text
 from eagle_jax.language_model.sharding import MeshSettings, make_mesh, tree_shardings
 from eagle_jax.learning.losses import next_token_loss
 from tests.language_model.small_checkpoints import config_of
@@ -42,8 +43,8 @@ def randomised(params):
 
 
 def loss(config, params):
-    logits = forward(config, params, TOKENS, MASK).logits
-    return next_token_loss(logits, TOKENS, MASK.astype(np.float32))
+    read = read_text(config, params, TOKENS, MASK)
+    return next_token_loss(read, TOKENS, MASK.astype(np.float32))
 
 
 def test_updates_stand_beside_the_same_arrays_and_change_nothing_yet():

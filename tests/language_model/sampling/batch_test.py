@@ -15,9 +15,9 @@ from eagle_jax.language_model.decoder.transformer import init_params
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.sampling import batch as batch_sampling
 from eagle_jax.language_model.sampling.batch import sample_batch
-from eagle_jax.language_model.sampling.sampling import token_log_probs
 from eagle_jax.language_model.sampling.shared_prefixes import split_prompts
 from eagle_jax.language_model.sharding import MeshSettings, make_mesh, tree_shardings
+from tests.language_model.forced import token_log_probs
 from tests.language_model.small_checkpoints import config_of
 
 SAMPLING = SamplingSettings(temperature=0.8, top_k=0, top_p=0.95, max_new_tokens=9)

@@ -25,8 +25,8 @@ from eagle_jax.language_model.sampling.local import (
 from eagle_jax.language_model.sampling.sampling import (
     continue_sampling,
     read_prompts,
-    token_log_probs,
 )
+from tests.language_model.forced import token_log_probs
 
 SAMPLING = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=12)
 

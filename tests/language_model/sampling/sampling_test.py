@@ -18,9 +18,9 @@ from eagle_jax.language_model.sampling.sampling import (
     sample,
     sampled,
     start_sampling,
-    token_log_probs,
 )
 from eagle_jax.language_model.sampling.token_drawing import Drawing
+from tests.language_model.forced import token_log_probs
 
 CONFIG = decoder_config_from_hf(
     {

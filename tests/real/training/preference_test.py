@@ -121,7 +121,7 @@ def whole(train):
 def watched(monkeypatch):
     """The batches of the steps, which are not computed: there is no gradient, nothing changes."""
     calls = SimpleNamespace(batches=[], reference=[], num_steps=set())
-    response_log_probs = preference.response_log_probs
+    action_log_probs = preference.action_log_probs
 
     def step(config, settings, num_steps, frozen, state, batch):
         calls.batches.append(batch)
@@ -130,10 +130,10 @@ def watched(monkeypatch):
 
     def reference(*arguments):
         calls.reference.append(len(calls.batches))
-        return response_log_probs(*arguments)
+        return action_log_probs(*arguments)
 
     monkeypatch.setattr(preference, "train_step", step)
-    monkeypatch.setattr(preference, "response_log_probs", reference)
+    monkeypatch.setattr(preference, "action_log_probs", reference)
     return calls
 
 
