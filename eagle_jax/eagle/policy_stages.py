@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
@@ -36,6 +35,7 @@ from eagle_jax.stages.policy_models import (
     load_policy,
     save_policy,
 )
+from eagle_jax.stages.supervised import training_records
 
 
 def usable_sets(candidate_sets: Sequence[CandidateSet], num_kept: int) -> list[CandidateSet]:
@@ -173,12 +173,7 @@ def _train_agent(
             "validation", rng, settings.num_validation_starts
         ),
     }
-    run = {
-        "seed": seed,
-        "checkpoints": Checkpoints(stage.path / "checkpoints", digest=stage.digest, max_to_keep=1),
-        "metrics_folder": stage.path / "metrics",
-        "description": stage.name,
-    }
+    run = {"records": training_records(stage), "seed": seed}
     policy, mode = for_training(reference, policy_training), policy_training.mode
     if preference is None:
         own = EagleTask(**task, value_features_fn=episodes.value_features)

@@ -13,9 +13,7 @@ class PromptTooLongError(UserError):
     """Prompt and new tokens do not fit the positions that the model was made for."""
 
 
-def cut_tokens(
-    tokenizer: Tokenizer, prompt: Prompt, ids: Sequence[int], count: int
-) -> list[int]:
+def cut_tokens(tokenizer: Tokenizer, prompt: Prompt, ids: Sequence[int], count: int) -> list[int]:
     """The prompt's ids without `count` of them, which go one by one from the end of the longest
     block.
 

@@ -1,17 +1,97 @@
-"""The loop of every training with validation: it keeps the best parameters, logs and resumes."""
+"""The loop of every training: it goes on from the last checkpoint, checks, logs and saves.
+
+What else is wanted now and then (measures, probes, validation) is a hook.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import jax
 
 from eagle_jax.base.checkpointing import Checkpoints
-from eagle_jax.base.metrics import MetricsWriter, progress, read_metrics
+from eagle_jax.base.metrics import MetricsWriter, check_finite, progress, read_metrics
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.learning.trainable import join
 
 State = TypeVar("State")
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """Where a training leaves its checkpoints and metrics.jsonl; its name on screen."""
+
+    checkpoints: Checkpoints
+    metrics_folder: Path
+    description: str
+
+    def history(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl, those of earlier runs included."""
+        return read_metrics(Path(self.metrics_folder) / "metrics.jsonl")
+
+
+@dataclasses.dataclass(frozen=True)
+class Hook(Generic[State]):
+    """run(step, state) -> values for the step's row: every `every` steps and after the last one,
+    before the first where at_start. What it keeps of the state it must copy."""
+
+    every: int
+    run: Callable[[int, State], Mapping[str, Any]]
+    at_start: bool = False
+
+
+def train(
+    state: State,
+    iterate: Callable[[int, State], tuple[State, dict[str, Any]]],
+    hooks: Sequence[Hook[State]],
+    records: Records,
+    *,
+    num_steps: int,
+    log_every: int,
+    checkpoint_every: int,
+    unit: str,
+) -> State:
+    """The state after the steps 1 to num_steps, from the last checkpoint on if there is one.
+
+    `iterate` gives metrics [], and may donate its state. The last step is always logged and saved.
+    Raises `NonFiniteError` with the first step one of whose metrics is not finite; nothing that
+    came of it is saved.
+    """
+    restored = records.checkpoints.restore_latest(state)
+    start, state = restored if restored else (0, state)
+    with MetricsWriter(records.metrics_folder, start if restored else None) as metrics:
+        at_start = [hook for hook in hooks if hook.at_start and not restored]
+        if at_start:
+            metrics.write(0, _values(at_start, 0, state))
+        remaining, unchecked = range(start + 1, num_steps + 1), []
+        for step in progress(remaining, len(remaining), records.description, unit):
+
+            def is_due(every: int, step: int = step) -> bool:
+                return step % every == 0 or step == num_steps
+
+            state, values = iterate(step, state)
+            unchecked.append((step, values))
+            due = [hook for hook in hooks if is_due(hook.every)]
+            if due or is_due(log_every) or is_due(checkpoint_every):
+                # Not after each step, for which the device would have to wait; before each save,
+                # so that no checkpoint holds what came of a NaN.
+                for earlier, of_step in jax.device_get(unchecked):
+                    check_finite(earlier, of_step)
+                unchecked.clear()
+            row = dict(values) if is_due(log_every) else {}
+            row |= _values(due, step, state)
+            if row:
+                metrics.write(step, row)
+            if is_due(checkpoint_every):
+                records.checkpoints.save(step, state)
+    return state
+
+
+def _values(hooks: Sequence[Hook[State]], step: int, state: State) -> dict[str, Any]:
+    return {name: value for hook in hooks for name, value in hook.run(step, state).items()}
 
 
 class AgentResult(NamedTuple):
@@ -26,40 +106,32 @@ class AgentResult(NamedTuple):
     history: list[dict[str, Any]]
 
 
-def run_training(
+def train_agent(
     state: State,
-    iterate: Callable[[int, State], tuple[State, dict[str, float]]],
+    iterate: Callable[[int, State], tuple[State, dict[str, Any]]],
     validate: Callable[[int, Params], dict[str, float]],
     frozen: Params,
+    records: Records,
     *,
     num_iterations: int,
     validate_every: int,
     checkpoint_every: int,
-    checkpoints: Checkpoints,
-    metrics_folder: Path,
-    description: str,
 ) -> AgentResult:
-    """Iterates from the last checkpoint, or from `state`, whose field `trainable` is validated.
+    """`train` by iterations that are all logged; keeps the best of the state's field `trainable`.
 
-    The last iteration is always validated and saved. `iterate` may donate its state.
+    The policy is validated before the first iteration as well.
     """
-    restored = checkpoints.restore_latest(state)
-    start, state = restored if restored else (0, state)
-    with MetricsWriter(metrics_folder, resume_step=start if restored else None) as metrics:
-        if not restored:
-            values = validate(0, state.trainable)
-            metrics.write(0, values)
-            checkpoints.save_best(0, state.trainable, values["validation/reward"])
-        remaining = range(start + 1, num_iterations + 1)
-        for step in progress(remaining, len(remaining), description, "iteration"):
-            last = step == num_iterations
-            state, values = iterate(step, state)
-            if last or step % validate_every == 0:
-                values |= validate(step, state.trainable)
-                checkpoints.save_best(step, state.trainable, values["validation/reward"])
-            metrics.write(step, values)
-            if last or step % checkpoint_every == 0:
-                checkpoints.save(step, state)
-    best_step, best = checkpoints.restore_best(state.trainable)
-    history = read_metrics(Path(metrics_folder) / "metrics.jsonl")
-    return AgentResult(join(state.trainable, frozen), join(best, frozen), best_step, history)
+
+    def run(step: int, state: State) -> dict[str, float]:
+        values = validate(step, state.trainable)
+        records.checkpoints.save_best(step, state.trainable, values["validation/reward"])
+        return values
+
+    state = train(
+        state, iterate, [Hook(validate_every, run, at_start=True)], records,
+        num_steps=num_iterations, log_every=1, checkpoint_every=checkpoint_every, unit="iteration",
+    )  # fmt: skip
+    best_step, best = records.checkpoints.restore_best(state.trainable)
+    return AgentResult(
+        join(state.trainable, frozen), join(best, frozen), best_step, records.history()
+    )

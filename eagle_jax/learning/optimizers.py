@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import jax
 import optax
 
+from eagle_jax.language_model.decoder.transformer import Params
+from eagle_jax.language_model.sharding import constrain_tree
+
+State = TypeVar("State")
 OptimizerName = Literal["adamw", "rmsprop"]
 
 
@@ -37,6 +41,17 @@ def make_optimizer(
     if max_gradient_norm is None:
         return optimizer
     return optax.chain(optax.clip_by_global_norm(max_gradient_norm), optimizer)
+
+
+def apply_gradients(
+    optimizer: optax.GradientTransformation, gradients: Params, state: State
+) -> State:
+    """The state with `trainable` and `optimizer_state` after a step, laid out as before it."""
+    updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.trainable)
+    return state._replace(
+        trainable=constrain_tree(optax.apply_updates(state.trainable, updates)),
+        optimizer_state=constrain_tree(optimizer_state),
+    )
 
 
 def _matrices(params):

@@ -15,15 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from eagle_jax.base.checkpointing import Checkpoints
-from eagle_jax.base.metrics import MetricsWriter, check_finite, progress
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
 from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.log_probs import LastStates, read_text
 from eagle_jax.language_model.sharding import constrain_tree, on_mesh_of
+from eagle_jax.learning.loop import Hook, Records, train
 from eagle_jax.learning.losses import next_token_loss
-from eagle_jax.learning.optimizers import make_optimizer, warmup_cosine
+from eagle_jax.learning.optimizers import apply_gradients, make_optimizer, warmup_cosine
 from eagle_jax.learning.trainable import TrainingMode, join, split
 
 
@@ -130,12 +129,9 @@ def train_step(
         return sum(losses) / sum(weights)
 
     loss, gradients = constrain_tree(jax.value_and_grad(loss_fn)(state.trainable))
-    updates, optimizer_state = next_token_optimizer(settings).update(
-        gradients, state.optimizer_state, state.trainable
-    )
-    trainable = constrain_tree(optax.apply_updates(state.trainable, updates))
+    state = apply_gradients(next_token_optimizer(settings), gradients, state)
     metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
-    return NextTokenState(trainable, constrain_tree(optimizer_state), state.step + 1), metrics
+    return state._replace(step=state.step + 1), metrics
 
 
 def train_next_token(
@@ -144,46 +140,35 @@ def train_next_token(
     mode: TrainingMode,
     draw_batches: Callable[[int], tuple[Batch, ...]],
     settings: NextTokenSettings,
-    checkpoints: Checkpoints,
-    metrics_folder,
-    description: str,
+    records: Records,
     read_fn: ReadFn = read_batch,
     measure: Callable[[Params], Mapping[str, Any]] | None = None,
 ) -> Params:
-    """Trains from the last checkpoint, or from `params`; `draw_batches(step)` depends on step only.
+    """Trains from the last checkpoint, or from `params`; `draw_batches(step)`, step from 0 on,
+    depends on step only.
 
     What `mode` freezes are the same arrays in the parameters that come back. What `measure` finds
     in all parameters is logged beside the loss. Raises `NonFiniteError` with the first step where
     the loss or its gradient is not finite.
     """
     trainable, frozen = split(params, mode)
-    state = init_training(trainable, settings)
-    restored = checkpoints.restore_latest(state)
-    start, state = restored if restored else (0, state)
-    with MetricsWriter(metrics_folder, resume_step=start) as metrics:
-        remaining = range(start, settings.num_steps)
-        unchecked = []
-        for step in progress(remaining, len(remaining), description, "step"):
-            with on_mesh_of(params):
-                state, values = train_step(
-                    config, settings, frozen, state, draw_batches(step), read_fn
-                )
-            done = step + 1
-            unchecked.append((done, values))
-            is_logged, is_saved = (
-                done % every == 0 or done == settings.num_steps
-                for every in (settings.log_every, settings.checkpoint_every)
-            )
-            if is_logged or is_saved:
-                # Not after each step, for which the device would have to wait; before each save,
-                # so that no checkpoint holds what came of a NaN.
-                for earlier, of_step in jax.device_get(unchecked):
-                    check_finite(earlier, of_step)
-                unchecked.clear()
-            if is_logged:
-                with on_mesh_of(params):
-                    measured = measure(join(state.trainable, frozen)) if measure else {}
-                metrics.write(done, values | measured)
-            if is_saved:
-                checkpoints.save(done, state)
+
+    def iterate(step: int, state: NextTokenState) -> tuple[NextTokenState, dict[str, jax.Array]]:
+        with on_mesh_of(params):
+            return train_step(config, settings, frozen, state, draw_batches(step - 1), read_fn)
+
+    def measured(step: int, state: NextTokenState) -> Mapping[str, Any]:
+        with on_mesh_of(params):
+            return measure(join(state.trainable, frozen))
+
+    state = train(
+        init_training(trainable, settings),
+        iterate,
+        [Hook(settings.log_every, measured)] if measure else [],
+        records,
+        num_steps=settings.num_steps,
+        log_every=settings.log_every,
+        checkpoint_every=settings.checkpoint_every,
+        unit="step",
+    )
     return join(state.trainable, frozen)

@@ -12,6 +12,7 @@ from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.sharding import MeshSettings
+from eagle_jax.learning.loop import Records
 from eagle_jax.learning.supervised import Batch, NextTokenSettings, encode_pairs, train_next_token
 from eagle_jax.stages.models import load_model, model_folder
 from eagle_jax.stages.policy_models import (
@@ -31,6 +32,12 @@ class ReferenceStageSettings:
 
     batch_size: int
     training: NextTokenSettings
+
+
+def training_records(stage: StageFolder) -> Records:
+    """Checkpoints and metrics of the one training of a stage, in its folder."""
+    checkpoints = Checkpoints(stage.path / "checkpoints", digest=stage.digest, max_to_keep=1)
+    return Records(checkpoints, stage.path / "metrics", stage.name)
 
 
 def run_reference_stage(
@@ -62,9 +69,7 @@ def run_reference_stage(
             policy_training.mode,
             draw_batches,
             settings.training,
-            Checkpoints(stage.path / "checkpoints", digest=stage.digest, max_to_keep=1),
-            stage.path / "metrics",
-            stage.name,
+            training_records(stage),
         )
         trained = dataclasses.replace(model, name=stage.name, params=params)
         save_policy(trained, stage.path / "model", model_folder(pretrained))

@@ -9,7 +9,6 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.provenance import provenance
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.minilens import corpus, grammar, task_corpus
@@ -25,6 +24,7 @@ from eagle_jax.language_model.generation import SamplingSettings, TextGenerator
 from eagle_jax.language_model.sampling.local import LocalGenerator
 from eagle_jax.learning.supervised import Batch, NextTokenSettings, encode_pairs, train_next_token
 from eagle_jax.stages.run import Run
+from eagle_jax.stages.supervised import training_records
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,9 +94,7 @@ def _train(stage: StageFolder, settings: PretrainingSettings) -> None:
         "full",
         draw_batches,
         settings.training,
-        Checkpoints(stage.path / "checkpoints", digest=stage.digest, max_to_keep=1),
-        stage.path / "metrics",
-        f"pretraining {stage.name}",
+        dataclasses.replace(training_records(stage), description=f"pretraining {stage.name}"),
     )
     model = LanguageModel(name=stage.name, config=config, params=params, tokenizer=tokenizer)
     save_language_model(model, folder, "bfloat16")

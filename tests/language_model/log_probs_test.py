@@ -69,8 +69,12 @@ class TestKL:
             return exact_kl(policy, reference, mask, 0.5).sum()
 
         jax.test_util.check_grads(
-            lambda logits: total(logits, reference), (policy,), order=1, modes=["rev"],
-            atol=2e-2, rtol=2e-2,
+            lambda logits: total(logits, reference),
+            (policy,),
+            order=1,
+            modes=["rev"],
+            atol=2e-2,
+            rtol=2e-2,
         )
         np.testing.assert_array_equal(jax.grad(total, argnums=1)(policy, reference), 0.0)
         masked = np.asarray(jax.grad(total)(policy, reference))[~np.asarray(mask)]

@@ -19,6 +19,7 @@ from eagle_jax.eagle.agent.state import init_agent
 from eagle_jax.language_model.decoder.config import LoRA
 from eagle_jax.language_model.decoder.lora import LORA_LEAVES, add_lora
 from eagle_jax.language_model.decoder.transformer import init_params
+from eagle_jax.learning.loop import Records
 from eagle_jax.learning.policy_batch import PolicyBatch
 from eagle_jax.learning.supervised import (
     Batch,
@@ -87,9 +88,8 @@ def test_a_frozen_bfloat16_model_learns_by_float32_updates_and_resumes(tmp_path)
 
     def train(name, draw_batches=draw_batches):
         checkpoints = Checkpoints(tmp_path / name / "ckpt", digest="d", max_to_keep=1)
-        return train_next_token(
-            config, params, "lora", draw_batches, SETTINGS, checkpoints, tmp_path / name, "test"
-        )
+        records = Records(checkpoints, tmp_path / name, "test")
+        return train_next_token(config, params, "lora", draw_batches, SETTINGS, records)
 
     trained = train("whole")
     rows = read_metrics(tmp_path / "whole/metrics.jsonl")

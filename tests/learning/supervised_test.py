@@ -18,6 +18,7 @@ from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_h
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer, load_tokenizer
 from eagle_jax.language_model.checkpoints.word_tokenizer import write_word_tokenizer
 from eagle_jax.language_model.decoder.transformer import init_params
+from eagle_jax.learning.loop import Records
 from eagle_jax.learning.supervised import (
     NextTokenSettings,
     encode_pairs,
@@ -100,9 +101,11 @@ def train(config, params, tokenizer, tmp_path):
             "full",
             draw_batches,
             settings,
-            Checkpoints(tmp_path / name / "ckpt", digest="d", max_to_keep=2),
-            tmp_path / name,
-            "test",
+            Records(
+                Checkpoints(tmp_path / name / "ckpt", digest="d", max_to_keep=2),
+                tmp_path / name,
+                "test",
+            ),
         )
 
     return run

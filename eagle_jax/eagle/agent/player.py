@@ -44,8 +44,6 @@ class AgentTask:
     validation_starts: Sequence[Start]
 
 
-
-
 @dataclasses.dataclass(frozen=True)
 class Player:
     """The policy in its task; `trainable` of its methods are the parameters that act.
@@ -121,5 +119,3 @@ def call_metrics(played: Sequence[Transitions]) -> dict[str, float]:
 def by_episode(steps: Iterable[Sequence[Any]]) -> list:
     """Lists over episodes, one for each step -> one list, episode by episode."""
     return [entry for episode in zip(*steps, strict=True) for entry in episode]
-
-

@@ -26,6 +26,7 @@ from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.sharding import constrain_tree
 from eagle_jax.learning import losses
+from eagle_jax.learning.optimizers import apply_gradients
 from eagle_jax.learning.policy_batch import PolicyBatch, score_actions
 from eagle_jax.learning.trainable import join
 from eagle_jax.learning.value import fit, observe, predict, standardize
@@ -71,7 +72,7 @@ def update(
     gradients, metrics = policy_gradient(
         config, settings, frozen, state.trainable, reference, experience.batch, weights
     )
-    updates, optimizer_state = policy_optimizer(settings).update(gradients, state.optimizer_state)
+    state = apply_gradients(policy_optimizer(settings), gradients, state)
     value, value_loss = fit(value, settings, features, returns)
     future = settings.discount ** jnp.arange(horizon - 1, -1, -1)
     realised = rewards[:, None] * future[None]
@@ -81,13 +82,7 @@ def update(
         "value/explained_variance": 1.0
         - jnp.var(realised - values) / jnp.maximum(jnp.var(realised), 1e-12),
     }
-    new_state = AgentState(
-        step=state.step + 1,
-        trainable=constrain_tree(optax.apply_updates(state.trainable, updates)),
-        optimizer_state=constrain_tree(optimizer_state),
-        value=value,
-    )
-    return new_state, metrics
+    return state._replace(step=state.step + 1, value=value), metrics
 
 
 def policy_gradient(

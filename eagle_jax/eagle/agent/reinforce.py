@@ -10,12 +10,10 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import jax
 import numpy as np
 
-from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.metrics import check_finite
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.eagle.agent.player import AgentTask, Player, by_episode, call_metrics
@@ -25,7 +23,7 @@ from eagle_jax.eagle.environment import EpisodeState
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.sharding import on_mesh_of
-from eagle_jax.learning.loop import AgentResult, run_training
+from eagle_jax.learning.loop import AgentResult, Records, train_agent
 from eagle_jax.learning.trainable import TrainingMode, split
 
 
@@ -43,10 +41,8 @@ def train_eagle(
     task: EagleTask,
     settings: EagleSettings,
     *,
+    records: Records,
     seed: int,
-    checkpoints: Checkpoints,
-    metrics_folder: Path,
-    description: str,
 ) -> AgentResult:
     """Trains the policy from the last checkpoint, or from the reference policy.
 
@@ -61,17 +57,15 @@ def train_eagle(
     key = jax.random.key(derive_seed(seed, 0, 0))
     with on_mesh_of(trainable):
         state = init_agent(trainable, num_features, settings, key)
-    return run_training(
+    return train_agent(
         state,
         trainer.iterate,
         lambda step, acting: player.validate(step, acting, seed),
         frozen,
+        records,
         num_iterations=settings.num_iterations,
         validate_every=settings.validate_every,
         checkpoint_every=settings.checkpoint_every,
-        checkpoints=checkpoints,
-        metrics_folder=metrics_folder,
-        description=description,
     )
 
 
@@ -116,9 +110,7 @@ class _Trainer:
                 state,
                 experience,
             )
-        values |= {name: float(value) for name, value in metrics.items()}
-        check_finite(step, values)
-        values |= {
+        values |= {name: float(value) for name, value in metrics.items()} | {
             "time/rollout": played - started,
             "time/score": scored - played,
             "time/update": time.perf_counter() - scored,

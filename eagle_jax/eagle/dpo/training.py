@@ -15,14 +15,12 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.metrics import check_finite
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.eagle.agent.player import AgentTask, Player
@@ -46,7 +44,7 @@ from eagle_jax.eagle.environment import EpisodeState
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.sharding import fetch, on_mesh_of
-from eagle_jax.learning.loop import AgentResult, run_training
+from eagle_jax.learning.loop import AgentResult, Records, train_agent
 from eagle_jax.learning.policy_batch import PolicyBatch, action_log_probs
 from eagle_jax.learning.trainable import TrainingMode, join, split
 from eagle_jax.real.training.losses import implicit_rewards
@@ -67,10 +65,8 @@ def train_preference_agent(
     settings: PreferenceAgentSettings,
     agent: EagleSettings,
     *,
+    records: Records,
     seed: int,
-    checkpoints: Checkpoints,
-    metrics_folder: Path,
-    description: str,
 ) -> AgentResult:
     """Trains the policy from the last checkpoint, or from the reference policy; steps are rounds.
 
@@ -85,17 +81,15 @@ def train_preference_agent(
         # A copy: the first update donates its state, and the reference is needed to the end.
         acting = jax.tree.map(jnp.copy, trainable)
         state = PreferenceAgentState(acting, pair_optimizer(settings).init(acting))
-    return run_training(
+    return train_agent(
         state,
         trainer.iterate,
         lambda step, acting: player.validate(step, acting, seed),
         frozen,
+        records,
         num_iterations=settings.num_rounds(agent),
         validate_every=settings.validate_every,
         checkpoint_every=settings.checkpoint_every,
-        checkpoints=checkpoints,
-        metrics_folder=metrics_folder,
-        description=description,
     )
 
 
@@ -140,9 +134,7 @@ class _Trainer:
         check_finite(step, values)
         scored = time.perf_counter()
         state, metrics = self._fit(state, actions, reference, pairs, rng)
-        values |= metrics
-        check_finite(step, values)
-        values |= {
+        values |= metrics | {
             "time/rollout": played - started,
             "time/score": scored - played,
             "time/update": time.perf_counter() - scored,

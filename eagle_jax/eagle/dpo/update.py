@@ -23,7 +23,7 @@ from eagle_jax.eagle.agent.state import EagleSettings
 from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.sharding import constrain_tree
-from eagle_jax.learning.optimizers import make_optimizer
+from eagle_jax.learning.optimizers import apply_gradients, make_optimizer
 from eagle_jax.learning.policy_batch import PolicyBatch, action_log_probs
 from eagle_jax.learning.trainable import join
 from eagle_jax.real.training.losses import PairValues, dpo_loss, reward_margins, reward_metrics
@@ -103,12 +103,7 @@ class PairBatch(NamedTuple):
 
 def pair_optimizer(settings: PreferenceAgentSettings) -> optax.GradientTransformation:
     """Adam on the gradient clipped by its global norm, as for REINFORCE."""
-    return make_optimizer(
-        settings.learning_rate,
-        max_gradient_norm=settings.max_gradient_norm,
-        weight_decay=0.0,
-        second_moment_decay=0.999,
-    )
+    return make_optimizer(settings.learning_rate, max_gradient_norm=settings.max_gradient_norm)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "settings"), donate_argnames="state")
@@ -133,7 +128,5 @@ def update(
 
     gradients, metrics = jax.grad(loss_fn, has_aux=True)(state.trainable)
     gradients = constrain_tree(gradients)
-    updates, optimizer_state = pair_optimizer(settings).update(gradients, state.optimizer_state)
     metrics["policy/gradient_norm"] = optax.tree.norm(gradients)
-    trainable = constrain_tree(optax.apply_updates(state.trainable, updates))
-    return PreferenceAgentState(trainable, constrain_tree(optimizer_state)), metrics
+    return apply_gradients(pair_optimizer(settings), gradients, state), metrics

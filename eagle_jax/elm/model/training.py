@@ -18,6 +18,7 @@ from eagle_jax.elm.model.embedding_lm import EmbeddedBatch, EmbeddingLM, read_em
 from eagle_jax.language_model.decoder.config import LoRA
 from eagle_jax.language_model.decoder.lora import add_lora
 from eagle_jax.language_model.decoder.transformer import Params
+from eagle_jax.learning.loop import Records
 from eagle_jax.learning.supervised import NextTokenSettings, train_next_token
 from eagle_jax.learning.trainable import TrainingMode
 
@@ -70,9 +71,11 @@ def train_elm(
             mode,
             lambda step: draw_batches(first + step),
             of_stage,
-            Checkpoints(Path(checkpoint_folder) / stage, digest=digest, max_to_keep=1),
-            Path(metrics_folder) / stage,
-            f"{description}, {stage}",
+            Records(
+                Checkpoints(Path(checkpoint_folder) / stage, digest=digest, max_to_keep=1),
+                Path(metrics_folder) / stage,
+                f"{description}, {stage}",
+            ),
             read_embedded,
             measure,
         )

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.data.task_examples import Row
 from eagle_jax.elm.evaluation.answers import Answers, sample_rows, score
@@ -30,6 +29,7 @@ from eagle_jax.elm.rlaif.training import RlaifTask, train_rlaif
 from eagle_jax.elm.run import ElmRun
 from eagle_jax.elm.train_stage import elm_prompts
 from eagle_jax.stages.models import load_model
+from eagle_jax.stages.supervised import training_records
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,13 +72,12 @@ class RlaifRun(ElmRun):
             if not stage.is_complete():
                 stage.begin()
                 result = train_rlaif(
-                    self.start, self.rewarded_task(), settings.trainings[name],
+                    self.start,
+                    self.rewarded_task(),
+                    settings.trainings[name],
+                    records=training_records(stage),
                     seed=derive_seed(self.experiment.seed, 7, seed),
-                    checkpoints=Checkpoints(
-                        stage.path / "checkpoints", digest=stage.digest, max_to_keep=1
-                    ),
-                    metrics_folder=stage.path / "metrics", description=stage.name,
-                )  # fmt: skip
+                )
                 save_embedding_lm(self.start.with_params(result.params), stage.path / "model")
                 stage.finish()
             return load_embedding_lm(

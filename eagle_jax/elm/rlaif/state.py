@@ -100,22 +100,12 @@ def policy_optimizer(settings: RlaifSettings) -> optax.GradientTransformation:
         [optax.constant_schedule(0.0), optax.constant_schedule(settings.policy_learning_rate)],
         [settings.warmup_iterations],
     )
-    return make_optimizer(
-        rate,
-        max_gradient_norm=settings.max_gradient_norm,
-        weight_decay=0.0,
-        second_moment_decay=0.999,
-    )
+    return make_optimizer(rate, max_gradient_norm=settings.max_gradient_norm)
 
 
 def head_optimizer(settings: RlaifSettings) -> optax.GradientTransformation:
     """Adam."""
-    return make_optimizer(
-        settings.head_learning_rate,
-        max_gradient_norm=None,
-        weight_decay=0.0,
-        second_moment_decay=0.999,
-    )
+    return make_optimizer(settings.head_learning_rate)
 
 
 def init_rlaif(

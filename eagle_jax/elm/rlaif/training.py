@@ -13,13 +13,11 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import check_finite
 from eagle_jax.base.seeds import derive_seed
@@ -30,7 +28,7 @@ from eagle_jax.elm.rlaif.update import update
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.generation import Generation
 from eagle_jax.language_model.sharding import on_mesh_of
-from eagle_jax.learning.loop import AgentResult, run_training
+from eagle_jax.learning.loop import AgentResult, Records, train_agent
 from eagle_jax.learning.trainable import join, split
 
 
@@ -55,10 +53,8 @@ def train_rlaif(
     task: RlaifTask,
     settings: RlaifSettings,
     *,
+    records: Records,
     seed: int,
-    checkpoints: Checkpoints,
-    metrics_folder: Path,
-    description: str,
 ) -> AgentResult:
     """Trains from the last checkpoint, or from `elm`, what `elm.trained` says is not its base's.
 
@@ -71,17 +67,15 @@ def train_rlaif(
     key = jax.random.key(derive_seed(seed, 0, 0))
     with on_mesh_of(trainable):
         state = init_rlaif(elm.model.config, trainable, settings, key)
-    return run_training(
+    return train_agent(
         state,
         trainer.iterate,
         trainer.validate,
         frozen,
+        records,
         num_iterations=settings.num_iterations,
         validate_every=settings.validate_every,
         checkpoint_every=settings.checkpoint_every,
-        checkpoints=checkpoints,
-        metrics_folder=metrics_folder,
-        description=description,
     )
 
 
@@ -118,9 +112,7 @@ class _Trainer:
                 batch,
                 rewards,
             )
-        values |= {name: float(value) for name, value in metrics.items()}
-        check_finite(step, values)
-        values |= {
+        values |= {name: float(value) for name, value in metrics.items()} | {
             "time/sample": sampled - started,
             "time/score": scored - sampled,
             "time/update": time.perf_counter() - scored,

@@ -28,6 +28,7 @@ from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.log_probs import pick_tokens, scaled_log_softmax
 from eagle_jax.language_model.sharding import constrain_tree
+from eagle_jax.learning.optimizers import apply_gradients
 from eagle_jax.learning.trainable import join
 from eagle_jax.learning.value import deviation, update_statistics
 
@@ -86,12 +87,9 @@ def update(
     gradients, (fitted, metrics) = jax.grad(policy_loss, has_aux=True)(state.trainable)
     heads, target_heads, head_optimizer_state = fitted
     gradients = constrain_tree(gradients)
-    updates, optimizer_state = policy_optimizer(settings).update(gradients, state.optimizer_state)
     metrics |= {"policy/gradient_norm": optax.tree.norm(gradients)}
-    new_state = RlaifState(
+    new_state = apply_gradients(policy_optimizer(settings), gradients, state)._replace(
         step=state.step + 1,
-        trainable=constrain_tree(optax.apply_updates(state.trainable, updates)),
-        optimizer_state=constrain_tree(optimizer_state),
         heads=heads,
         head_optimizer_state=head_optimizer_state,
         target_heads=target_heads,

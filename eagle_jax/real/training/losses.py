@@ -110,6 +110,4 @@ def reward_metrics(
         "logps/chosen": policy.chosen,
         "logps/rejected": policy.rejected,
     }
-    return {
-        name: jnp.sum(weights * values) / jnp.sum(weights) for name, values in of_pairs.items()
-    }
+    return {name: jnp.sum(weights * values) / jnp.sum(weights) for name, values in of_pairs.items()}

@@ -6,33 +6,28 @@ Axis letters: `B` responses, `P` prompt tokens, `N` response tokens.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from absl import logging
 
-from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.metrics import (
-    MetricsWriter,
-    NonFiniteError,
-    check_finite,
-    progress,
-    read_metrics,
-)
+from eagle_jax.base.metrics import NonFiniteError
 from eagle_jax.data.preferences.examples import PreferencePair
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.sharding import fetch, on_mesh_of
+from eagle_jax.learning.loop import Hook, Records, train
 from eagle_jax.learning.policy_batch import PolicyBatch, action_log_probs, pack_actions
 from eagle_jax.learning.trainable import TrainingMode, join, split
 from eagle_jax.real.training.step import (
     PreferenceBatch,
     PreferenceSettings,
+    PreferenceState,
     init_preference,
     train_step,
 )
@@ -161,10 +156,8 @@ def train_preference(
     ending: str | None,
     settings: PreferenceSettings,
     *,
+    records: Records,
     seed: int,
-    checkpoints: Checkpoints,
-    metrics_folder: Path,
-    description: str,
     probe: Probe | None,
 ) -> PreferenceResult:
     """Trains from the last checkpoint, or from `model`, which is the reference and is left alone.
@@ -181,40 +174,28 @@ def train_preference(
     num_steps = num_training_steps(len(pairs), settings)
     _check_run(model, pairs, settings, num_steps)
     trainable, frozen = split(model.params, mode)
-    state = init_preference(trainable, settings, len(pairs), num_steps)
-    restored = checkpoints.restore_latest(state)
-    start, state = restored if restored else (0, state)
-    with MetricsWriter(metrics_folder, resume_step=start if restored else None) as metrics:
-        if start == 0 and probe:
-            metrics.write(0, _probed(probe, 0, join(state.trainable, frozen)))
-        batches = _batches(model, pairs, ending, settings, seed, range(start, num_steps))
-        unchecked = []
-        for step, batch in progress(batches, num_steps - start, description, "step"):
-            with on_mesh_of(model.params):
-                state, values = train_step(
-                    model.config, settings, num_steps, frozen, state, batch
-                )
-            done = step + 1
-            unchecked.append((done, values))
-            is_logged, is_probed, is_saved = (
-                done % every == 0 or done == num_steps
-                for every in (settings.log_every, settings.probe_every, settings.checkpoint_every)
-            )
-            if is_logged or is_probed or is_saved:
-                # Not after each step, for which the device would have to wait; before each save,
-                # so that no checkpoint holds what came of a NaN.
-                for earlier, of_step in jax.device_get(unchecked):
-                    check_finite(earlier, of_step)
-                unchecked.clear()
-            row = dict(values) if is_logged else {}
-            if is_probed:
-                row |= _probed(probe, done, join(state.trainable, frozen))
-            if row:
-                metrics.write(done, row)
-            if is_saved:
-                checkpoints.save(done, state)
-    history = read_metrics(Path(metrics_folder) / "metrics.jsonl")
-    return PreferenceResult(params=join(state.trainable, frozen), history=history)
+    batches = _Batches(model, pairs, ending, settings, seed)
+
+    def iterate(step: int, state: PreferenceState) -> tuple[PreferenceState, dict[str, jax.Array]]:
+        batch = batches.of_step(step - 1)
+        with on_mesh_of(model.params):
+            return train_step(model.config, settings, num_steps, frozen, state, batch)
+
+    def probed(step: int, state: PreferenceState) -> dict[str, float]:
+        values = probe(step, join(state.trainable, frozen))
+        return {f"probe/{name}": value for name, value in values.items()}
+
+    state = train(
+        init_preference(trainable, settings, len(pairs), num_steps),
+        iterate,
+        [Hook(settings.probe_every, probed, at_start=True)] if probe else [],
+        records,
+        num_steps=num_steps,
+        log_every=settings.log_every,
+        checkpoint_every=settings.checkpoint_every,
+        unit="step",
+    )
+    return PreferenceResult(params=join(state.trainable, frozen), history=records.history())
 
 
 def _check_run(
@@ -238,35 +219,47 @@ def _check_run(
         )
 
 
-def _probed(probe: Probe | None, step: int, params: Params) -> dict[str, float]:
-    values = {} if probe is None else probe(step, params)
-    return {f"probe/{name}": value for name, value in values.items()}
+@dataclasses.dataclass(frozen=True)
+class _Batches:
+    """The pairs as arrays; what the reference says of all of them is computed before the first."""
 
+    model: LanguageModel
+    pairs: Sequence[PreferencePair]
+    ending: str | None
+    settings: PreferenceSettings
+    seed: int
 
-def _batches(
-    model: LanguageModel,
-    pairs: Sequence[PreferencePair],
-    ending: str | None,
-    settings: PreferenceSettings,
-    seed: int,
-    steps: range,
-) -> Iterator[tuple[int, PreferenceBatch]]:
-    """(step, its batch); what the reference says of all pairs is computed before the first."""
-    if not steps:
-        return
-    limits = (settings.max_prompt_tokens, settings.max_tokens)
-    prompts = [pair.prompt for pair in pairs for _ in range(2)]
-    texts = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
-    rows = _encode(model.tokenizer, prompts, texts, ending, *limits)
-    part = 2 * settings.batch_size // settings.accumulation
-    reference = _log_probs(model, rows, part).reshape(-1, 2)
-    _check_reference(reference, pairs)
-    per_epoch = -(-len(pairs) // settings.batch_size)
-    for step in steps:
-        epoch, place = divmod(step, per_epoch)
-        order = np.random.default_rng([seed, epoch]).permutation(len(pairs))
-        chosen = order[place * settings.batch_size :][: settings.batch_size]
-        yield step, _step_batch(model.tokenizer, rows, reference, chosen, settings.batch_size)
+    @functools.cached_property
+    def rows(self) -> list[_Row]:
+        """Chosen and rejected in turn."""
+        prompts = [pair.prompt for pair in self.pairs for _ in range(2)]
+        texts = [text for pair in self.pairs for text in (pair.chosen, pair.rejected)]
+        limits = (self.settings.max_prompt_tokens, self.settings.max_tokens)
+        return _encode(self.model.tokenizer, prompts, texts, self.ending, *limits)
+
+    @functools.cached_property
+    def reference(self) -> np.ndarray:
+        """Log-probs [R, 2]."""
+        part = 2 * self.settings.batch_size // self.settings.accumulation
+        log_probs = _log_probs(self.model, self.rows, part).reshape(-1, 2)
+        _check_reference(log_probs, self.pairs)
+        return log_probs
+
+    def of_step(self, step: int) -> PreferenceBatch:
+        """Step from 0 on; rows of padding follow where the pairs of an epoch are too few."""
+        size, num_pairs = self.settings.batch_size, len(self.pairs)
+        epoch, place = divmod(step, -(-num_pairs // size))
+        order = np.random.default_rng([self.seed, epoch]).permutation(num_pairs)
+        chosen = order[place * size :][:size]
+        missing = size - len(chosen)
+        sides = [self.rows[2 * pair + side] for pair in chosen for side in range(2)]
+        packed = _pack(self.model.tokenizer, [*sides, *[_Row([], [])] * (2 * missing)])
+        return PreferenceBatch(
+            responses=PolicyBatch(*(a.reshape(size, 2, -1) for a in packed)),
+            reference_log_probs=np.pad(self.reference[chosen], ((0, missing), (0, 0))),
+            pairs=np.pad(chosen, (0, missing), constant_values=num_pairs).astype(np.int32),
+            is_pair=np.arange(size) < len(chosen),
+        )
 
 
 def _check_reference(log_probs: np.ndarray, pairs: Sequence[PreferencePair]) -> None:
@@ -276,22 +269,3 @@ def _check_reference(log_probs: np.ndarray, pairs: Sequence[PreferencePair]) -> 
             f"{('chosen', 'rejected')[side]} response is {log_probs[pair, side]}; the model's "
             "parameters or this text are broken"
         )
-
-
-def _step_batch(
-    tokenizer: Tokenizer,
-    rows: Sequence[_Row],
-    reference: np.ndarray,
-    chosen: np.ndarray,
-    batch_size: int,
-) -> PreferenceBatch:
-    """Pairs `chosen`, and rows of padding up to `batch_size`."""
-    missing = batch_size - len(chosen)
-    sides = [rows[2 * pair + side] for pair in chosen for side in range(2)]
-    packed = _pack(tokenizer, [*sides, *[_Row([], [])] * (2 * missing)])
-    return PreferenceBatch(
-        responses=PolicyBatch(*(a.reshape(batch_size, 2, -1) for a in packed)),
-        reference_log_probs=np.pad(reference[chosen], ((0, missing), (0, 0))),
-        pairs=np.pad(chosen, (0, missing), constant_values=len(rows) // 2).astype(np.int32),
-        is_pair=np.arange(batch_size) < len(chosen),
-    )

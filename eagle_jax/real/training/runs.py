@@ -23,6 +23,7 @@ from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.generation import TextGenerator
 from eagle_jax.language_model.sampling.local import LocalGenerator
+from eagle_jax.learning.loop import Records
 from eagle_jax.real.annotators import Answers, Question, rate_questions
 from eagle_jax.real.evaluation.measures import (
     STABILITY_PERCENTS,
@@ -257,10 +258,12 @@ def train_policy(
         pairs,
         ending,
         experiment.training,
+        records=Records(
+            Checkpoints(folder / _CHECKPOINTS, digest=digest, max_to_keep=1),
+            folder / "metrics",
+            description,
+        ),
         seed=seed,
-        checkpoints=Checkpoints(folder / _CHECKPOINTS, digest=digest, max_to_keep=1),
-        metrics_folder=folder / "metrics",
-        description=description,
         probe=probe,
     )
     # Dozens of runs are trained: what they needed on the way would fill the disk.

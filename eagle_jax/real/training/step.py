@@ -19,7 +19,12 @@ import optax
 from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.sharding import constrain_tree, on_mesh_of
-from eagle_jax.learning.optimizers import OptimizerName, make_optimizer, warmup_cosine
+from eagle_jax.learning.optimizers import (
+    OptimizerName,
+    apply_gradients,
+    make_optimizer,
+    warmup_cosine,
+)
 from eagle_jax.learning.policy_batch import PolicyBatch, action_log_probs
 from eagle_jax.learning.trainable import join
 from eagle_jax.real.training.losses import (
@@ -192,9 +197,7 @@ def train_step(
         return jnp.sum(jnp.where(part.is_pair, losses, 0.0)) / num_pairs, policy
 
     def add(total, part):
-        (loss, policy), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
-            state.trainable, part
-        )
+        (loss, policy), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.trainable, part)
         return jax.tree.map(jnp.add, total, (loss, constrain_tree(gradients))), policy
 
     parts = jax.tree.map(lambda a: a.reshape(settings.accumulation, -1, *a.shape[1:]), batch)
@@ -203,9 +206,6 @@ def train_step(
     policy = jax.tree.map(jnp.ravel, policy)
     reference = _sides(batch.reference_log_probs)
 
-    updates, optimizer_state = preference_optimizer(settings, num_steps).update(
-        gradients, state.optimizer_state, state.trainable
-    )
     metrics = {
         "loss": loss,
         **reward_metrics(policy, reference, settings.beta, batch.is_pair.astype(jnp.float32)),
@@ -217,13 +217,8 @@ def train_step(
         errors = error_posterior(reward_margins(policy, reference, settings.beta), error_rate)
         label_errors = state.label_errors.at[batch.pairs].set(errors, mode="drop")
         metrics["em/error_rate"] = error_rate
-    new_state = PreferenceState(
-        trainable=constrain_tree(optax.apply_updates(state.trainable, updates)),
-        optimizer_state=constrain_tree(optimizer_state),
-        step=state.step + 1,
-        label_errors=label_errors,
-    )
-    return new_state, metrics
+    new_state = apply_gradients(preference_optimizer(settings, num_steps), gradients, state)
+    return new_state._replace(step=state.step + 1, label_errors=label_errors), metrics
 
 
 def _log_probs_of_pairs(config, params, responses) -> PairValues:

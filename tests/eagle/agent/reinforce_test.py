@@ -15,6 +15,7 @@ from eagle_jax.base.metrics import NonFiniteError, read_metrics
 from eagle_jax.eagle.agent.reinforce import EagleTask, train_eagle
 from eagle_jax.language_model.decoder.config import LoRA
 from eagle_jax.language_model.decoder.lora import add_lora
+from eagle_jax.learning.loop import Records
 
 GOAL = "wordc"
 LOW_RANK = LoRA(rank=2, alpha=4.0, targets="attention|feed_forward")
@@ -51,9 +52,9 @@ def train(toy, make_settings):
             task,
             make_settings(**changes),
             seed=seed,
-            checkpoints=Checkpoints(folder / "checkpoints", digest="d", max_to_keep=2),
-            metrics_folder=folder,
-            description="toy",
+            records=Records(
+                Checkpoints(folder / "checkpoints", digest="d", max_to_keep=2), folder, "toy"
+            ),
         )
 
     return run

@@ -13,6 +13,7 @@ from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.metrics import NonFiniteError, read_metrics
 from eagle_jax.eagle.dpo.training import PreferenceTask, train_preference_agent
 from eagle_jax.eagle.dpo.update import PreferenceAgentSettings
+from eagle_jax.learning.loop import Records
 
 GOAL = "wordc"
 # As many actions as the REINFORCE agent's 24 iterations of 32 episodes: 6 rounds of 32 x 4.
@@ -49,9 +50,9 @@ def train(toy, make_settings):
             dataclasses.replace(ACTION, **changes),
             make_settings(**(agent or {})),
             seed=0,
-            checkpoints=Checkpoints(folder / "checkpoints", digest="d", max_to_keep=2),
-            metrics_folder=folder,
-            description="toy",
+            records=Records(
+                Checkpoints(folder / "checkpoints", digest="d", max_to_keep=2), folder, "toy"
+            ),
         )
 
     return run

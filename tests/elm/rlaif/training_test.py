@@ -26,6 +26,7 @@ from eagle_jax.language_model.checkpoints.tokenizer import load_tokenizer
 from eagle_jax.language_model.checkpoints.word_tokenizer import write_word_tokenizer
 from eagle_jax.language_model.decoder.transformer import init_params
 from eagle_jax.language_model.generation import SamplingSettings
+from eagle_jax.learning.loop import Records
 from eagle_jax.learning.trainable import join, split
 
 SAMPLING = SamplingSettings(temperature=0.8, top_k=0, top_p=1.0, max_new_tokens=4)
@@ -93,8 +94,9 @@ def train(elm):
         start = dataclasses.replace(elm, trained=TRAINED[method])
         return train_rlaif(
             start, task, settings(method, **changes), seed=0,
-            checkpoints=Checkpoints(folder / "checkpoints", digest="d", max_to_keep=1),
-            metrics_folder=folder, description="toy",
+            records=Records(
+                Checkpoints(folder / "checkpoints", digest="d", max_to_keep=1), folder, "toy"
+            ),
         )  # fmt: skip
 
     return run

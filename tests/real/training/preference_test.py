@@ -24,6 +24,7 @@ from eagle_jax.language_model.decoder.config import LoRA
 from eagle_jax.language_model.decoder.lora import add_lora
 from eagle_jax.language_model.decoder.transformer import forward, init_params
 from eagle_jax.language_model.sharding import MeshSettings, fetch, make_mesh, tree_shardings
+from eagle_jax.learning.loop import Records
 from eagle_jax.learning.trainable import split
 from eagle_jax.real.training import preference
 from eagle_jax.real.training.preference import (
@@ -102,8 +103,10 @@ def train(model, tmp_path_factory):
         run.probed = []
         return train_preference(
             of, mode, PAIRS, ENDING, settings, seed=seed,
-            checkpoints=Checkpoints(run.folder / name / "ckpt", digest="d", max_to_keep=2),
-            metrics_folder=run.folder / name, description="test", probe=probe,
+            probe=probe, records=Records(
+                Checkpoints(run.folder / name / "ckpt", digest="d", max_to_keep=2),
+                run.folder / name, "test",
+            ),
         )  # fmt: skip
 
     run.folder = tmp_path_factory.mktemp("runs")
