@@ -6,9 +6,10 @@ What else is wanted now and then (measures, probes, validation) is a hook.
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 
@@ -33,20 +34,19 @@ class Records:
         return read_metrics(Path(self.metrics_folder) / "metrics.jsonl")
 
 
-@dataclasses.dataclass(frozen=True)
-class Hook(Generic[State]):
+class Hook(NamedTuple):
     """run(step, state) -> values for the step's row: every `every` steps and after the last one,
     before the first where at_start. What it keeps of the state it must copy."""
 
     every: int
-    run: Callable[[int, State], Mapping[str, Any]]
+    run: Callable[[int, Any], Mapping[str, Any]]
     at_start: bool = False
 
 
 def train(
     state: State,
     iterate: Callable[[int, State], tuple[State, dict[str, Any]]],
-    hooks: Sequence[Hook[State]],
+    hooks: Sequence[Hook],
     records: Records,
     *,
     num_steps: int,
@@ -90,7 +90,7 @@ def train(
     return state
 
 
-def _values(hooks: Sequence[Hook[State]], step: int, state: State) -> dict[str, Any]:
+def _values(hooks: Sequence[Hook], step: int, state: State) -> dict[str, Any]:
     return {name: value for hook in hooks for name, value in hook.run(step, state).items()}
 
 
@@ -109,7 +109,7 @@ class AgentResult(NamedTuple):
 def train_agent(
     state: State,
     iterate: Callable[[int, State], tuple[State, dict[str, Any]]],
-    validate: Callable[[int, Params], dict[str, float]],
+    validate: Callable[[Params], dict[str, float]],
     frozen: Params,
     records: Records,
     *,
@@ -119,11 +119,14 @@ def train_agent(
 ) -> AgentResult:
     """`train` by iterations that are all logged; keeps the best of the state's field `trainable`.
 
-    The policy is validated before the first iteration as well.
+    The policy is validated before the first iteration as well; its "reward" is what counts.
     """
 
     def run(step: int, state: State) -> dict[str, float]:
-        values = validate(step, state.trainable)
+        started = time.perf_counter()
+        values = {f"validation/{name}": v for name, v in validate(state.trainable).items()}
+        check_finite(step, values)
+        values["time/validation"] = time.perf_counter() - started
         records.checkpoints.save_best(step, state.trainable, values["validation/reward"])
         return values
 

@@ -50,22 +50,11 @@ def update_statistics(statistics: RunningStatistics, rows: jax.Array) -> Running
     )
 
 
-def _variance(statistics: RunningStatistics) -> tuple[jax.Array, jax.Array]:
-    """The variance, and whether it is nothing but rounding."""
+def deviation(statistics: RunningStatistics, of_constants: float = 1.0) -> jax.Array:
+    """Standard deviation; `of_constants` where nothing varies, so that one can divide by it."""
     variance = statistics.squared_deviations / jnp.maximum(statistics.count, 1.0)
-    return variance, variance <= jnp.square(_ROUNDING * statistics.mean)
-
-
-def deviation(statistics: RunningStatistics) -> jax.Array:
-    """Standard deviation; 1 where nothing varies, so that one can divide by it."""
-    variance, is_constant = _variance(statistics)
-    return jnp.where(is_constant, 1.0, jnp.sqrt(variance))
-
-
-def _standard(statistics: RunningStatistics, rows: jax.Array) -> jax.Array:
-    """(rows - mean) / deviation [B, ...]; 0 where nothing varies: rounding is nothing to learn."""
-    scaled = (rows - statistics.mean[None]) / deviation(statistics)[None]
-    return jnp.where(_variance(statistics)[1][None], 0.0, scaled)
+    is_constant = variance <= jnp.square(_ROUNDING * statistics.mean)
+    return jnp.where(is_constant, of_constants, jnp.sqrt(variance))
 
 
 def standardize(values: jax.Array, size: jax.Array) -> jax.Array:
@@ -75,7 +64,12 @@ def standardize(values: jax.Array, size: jax.Array) -> jax.Array:
     """
     spread = jnp.std(values)
     is_constant = spread <= _ROUNDING * size
-    return jnp.where(is_constant, 0.0, (values - jnp.mean(values)) / (spread + 1e-8))
+    return (values - jnp.mean(values)) / jnp.where(is_constant, jnp.inf, spread + 1e-8)
+
+
+def _standard(statistics: RunningStatistics, rows: jax.Array) -> jax.Array:
+    """(rows - mean) / deviation [B, ...]; 0 where nothing varies: rounding is nothing to learn."""
+    return (rows - statistics.mean[None]) / deviation(statistics, jnp.inf)[None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

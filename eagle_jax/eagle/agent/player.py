@@ -6,14 +6,12 @@ Episodes and their metrics, validation, and the loop that keeps the best paramet
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from eagle_jax.base.metrics import check_finite
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.eagle.agent.state import EagleSettings
 from eagle_jax.eagle.environment import EpisodeState, LLMEnvironment, Start
@@ -87,16 +85,12 @@ class Player:
         }
         return {name: float(value) for name, value in values.items()}, rewards
 
-    def validate(self, step: int, trainable: Params, seed: int) -> dict[str, float]:
+    def validate(self, trainable: Params, seed: int) -> dict[str, float]:
         """The same episodes' starts and seed every time, so that only the policy differs."""
-        started = time.perf_counter()
         states = self.task.environment.reset(self.task.validation_starts)
         played = self.play(trainable, states, self.settings.horizon, derive_seed(seed, 0, 1))
         values, _ = self.score(states, played[-1].next_states)
-        values |= call_metrics(played)
-        values = {f"validation/{name}": value for name, value in values.items()}
-        check_finite(step, values)
-        return values | {"time/validation": time.perf_counter() - started}
+        return values | call_metrics(played)
 
     def encode(self, generations: Sequence[Generation]) -> PolicyBatch:
         """Actions behind the prompts of the states in which they were written."""

@@ -60,7 +60,7 @@ def train_eagle(
     return train_agent(
         state,
         trainer.iterate,
-        lambda step, acting: player.validate(step, acting, seed),
+        lambda acting: player.validate(acting, seed),
         frozen,
         records,
         num_iterations=settings.num_iterations,
