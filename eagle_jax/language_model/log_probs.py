@@ -53,7 +53,8 @@ def read_text(
     soft: SoftEmbeddings | None = None,
 ) -> LastStates:
     """Of whole sequences tokens [B, T] with mask [B, T], padded left or right."""
-    decoder, mask = bind(config, params), mask.astype(bool)
+    decoder = bind(config, params)
+    mask = mask.astype(bool)
     states = decoder(decoder.embed(tokens, soft), token_positions(mask), causal_mask(mask))
     return LastStates(states.last, decoder.logits)
 

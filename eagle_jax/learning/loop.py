@@ -66,7 +66,8 @@ def train(
         at_start = [hook for hook in hooks if hook.at_start and not restored]
         if at_start:
             metrics.write(0, _values(at_start, 0, state))
-        remaining, unchecked = range(start + 1, num_steps + 1), []
+        remaining = range(start + 1, num_steps + 1)
+        unchecked = []
         for step in progress(remaining, len(remaining), records.description, unit):
 
             def is_due(every: int, step: int = step) -> bool:

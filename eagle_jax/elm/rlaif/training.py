@@ -121,8 +121,9 @@ class _Trainer:
 
     def validate(self, trainable: Params) -> dict[str, float]:
         """The same rows and seed every time, so that only the policy differs."""
-        rows, seed = self.task.validation_rows, derive_seed(self.seed, 0, 1)
-        return self._score(rows, self._write(trainable, self.task.prompt_fn(rows), seed))[0]
+        rows = self.task.validation_rows
+        prompts = self.task.prompt_fn(rows)
+        return self._score(rows, self._write(trainable, prompts, derive_seed(self.seed, 0, 1)))[0]
 
     def _write(
         self, trainable: Params, prompts: Sequence[EmbeddedPrompt], seed: int

@@ -66,7 +66,8 @@ def update(
     states, log_reference = jax.lax.stop_gradient(
         _read(config, join(pretrained, frozen), batch, temperature)
     )
-    tokens, mask = batch.tokens[:, 1:], batch.loss_weights[:, 1:] > 0
+    tokens = batch.tokens[:, 1:]
+    mask = batch.loss_weights[:, 1:] > 0
     features, excess = state_features(states, log_reference, tokens, mask)
     texts = _Texts(features, log_reference, excess, tokens, mask, rewards)
     # With this iteration's rewards in it the untrained baseline is already their mean.

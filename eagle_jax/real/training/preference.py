@@ -247,7 +247,8 @@ class _Batches:
 
     def of_step(self, step: int) -> PreferenceBatch:
         """Step from 0 on; rows of padding follow where the pairs of an epoch are too few."""
-        size, num_pairs = self.settings.batch_size, len(self.pairs)
+        size = self.settings.batch_size
+        num_pairs = len(self.pairs)
         epoch, place = divmod(step, -(-num_pairs // size))
         order = np.random.default_rng([self.seed, epoch]).permutation(num_pairs)
         chosen = order[place * size :][:size]
