@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 import scipy.special
 
 from eagle_jax.language_model import log_probs
-from eagle_jax.language_model.decoder.transformer import bind, forward, init_params
+from eagle_jax.language_model.decoder.transformer import forward, init_params
 from eagle_jax.language_model.log_probs import LastStates, read_text, score_tokens
+from eagle_jax.learning.losses import next_token_loss
 from tests.language_model.small_checkpoints import config_of
 
 
@@ -93,16 +95,24 @@ def test_log_probs_and_entropy_agree_with_scipy():
     assert scores.divergence is None
 
 
-@pytest.mark.parametrize("family", ["gemma2", "phi", "qwen3"])  # capped and tied, with bias, plain
-def test_states_are_unembedded_as_the_decoder_does(family):
+@pytest.mark.parametrize("family", ["gemma2", "phi", "qwen3"])  # capped and tied, with bias, tied
+def test_a_decoder_is_read_as_it_reads_itself_in_blocks_too(monkeypatch, family):
     config = config_of(family)
     params = init_params(config, jax.random.key(0))
     tokens = np.random.default_rng(0).integers(2, config.vocab_size, (2, 6))
     mask = np.arange(6)[None] < np.array([6, 4])[:, None]
-    read = read_text(config, params, jnp.asarray(tokens), jnp.asarray(mask))
-    expected = forward(config, params, tokens, mask).logits
-    np.testing.assert_allclose(read.unembed(read.states), expected, atol=1e-5)
-    assert read.unembed.__func__ is type(bind(config, params)).logits
+
+    def of_forward(params):
+        log_probs = jax.nn.log_softmax(forward(config, params, tokens, mask).logits)
+        return -jnp.take_along_axis(log_probs[:, :-1], tokens[:, 1:, None], axis=-1).mean()
+
+    def in_blocks(params):
+        return next_token_loss(read_text(config, params, tokens, mask), tokens, np.ones((2, 6)))
+
+    expected = jax.jit(jax.value_and_grad(of_forward))(params)
+    monkeypatch.setattr(log_probs, "_MANY", 2 * 2 * config.vocab_size)
+    found = jax.jit(jax.value_and_grad(in_blocks))(params)
+    chex.assert_trees_all_close(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [1, 3, 7])
