@@ -17,6 +17,7 @@ from eagle_jax.base.metrics import NonFiniteError, read_metrics
 from eagle_jax.data.prompts import Prompt
 from eagle_jax.elm.model.adapter import AdapterSettings, unchanged_input
 from eagle_jax.elm.model.embedding_lm import EmbeddedPrompt, embedded_logits, new_embedding_lm
+from eagle_jax.elm.rlaif import training
 from eagle_jax.elm.rlaif.state import HEADS, RlaifSettings, init_rlaif
 from eagle_jax.elm.rlaif.training import RlaifTask, train_rlaif
 from eagle_jax.elm.rlaif.update import state_features, update
@@ -221,6 +222,15 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train, whole, tmp_pa
 def test_rewards_must_be_one_for_each_text(train, tmp_path):
     with pytest.raises(UserError, match=r"rewards of 32 texts have the shape \(31,\)"):
         train(tmp_path, reward_fn=lambda rows, generations: np.zeros(31))
+
+
+def test_a_text_whose_prompt_was_cut_is_refused(elm):
+    prompts = prompts_of(np.ones((2, WIDTH)))
+    whole, made = elm.generate(prompts, SAMPLING, 0)
+    cut = dataclasses.replace(made, prompt_token_ids=made.prompt_token_ids[1:])
+    trainer = training._Trainer(elm, {}, {}, None, settings(), 0)
+    with pytest.raises(UserError, match="prompt 1 was cut by 1 tokens .* of tiny: RLAIF learns"):
+        trainer._encode(prompts, [whole, cut])
 
 
 def test_settings_are_checked():
