@@ -1,12 +1,9 @@
-"""A stage's folder: round trips, refusals, and the same bytes after a kill as without one."""
+"""A stage's folder: round trips and refusals; `tests/stages/run_test.py` kills runs of stages."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -178,62 +175,3 @@ def test_a_corrupt_chunk_is_refused_and_kept(tmp_path):
     with pytest.raises(CorruptArtifactError, match="00000.json: .*checksum"):
         stage.chunk(0, lambda: [1, 2])
     assert path.read_text() == changed
-
-
-# Forks before JAX is used: every child is one run of the command, killed at its n-th system call.
-PROGRAM = """
-import os, signal, sys
-from pathlib import Path
-import numpy as np
-from eagle_jax.base.work_directory import StageFolder
-
-def dying(call, kill_at, calls):
-    def run(*arguments):
-        calls.append(call)
-        if len(calls) == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return call(*arguments)
-    return run
-
-def run(root, kill_at):
-    calls = []
-    os.replace = dying(os.replace, kill_at, calls)
-    os.fsync = dying(os.fsync, kill_at, calls)
-    stage = StageFolder(Path(root) / "walk", {"length": 3})
-    if not stage.is_complete():
-        parts = [stage.chunk(i, lambda: np.random.default_rng(i).normal(size=2).tolist())
-                 for i in range(3)]
-        stage.write_arrays("walk.npz", {"walk": np.cumsum(parts, 0)})
-        stage.write_text("report.md", "done")
-        stage.finish()
-
-def in_a_child(root, kill_at):
-    child = os.fork()
-    if child == 0:
-        run(root, kill_at)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-for kill_at in range(int(sys.argv[2])):
-    root = f"{sys.argv[1]}/{kill_at}"
-    print(in_a_child(root, kill_at), in_a_child(root, 0))
-"""
-
-
-def test_kill_at_every_write_then_the_same_command_gives_the_same_bytes(tmp_path):
-    # Seven files, each with a flush, a rename and a flush of the folder: 21 calls, then none.
-    run = [sys.executable, "-c", PROGRAM, str(tmp_path), "23"]
-    done = subprocess.run(run, capture_output=True, text=True, check=True)
-    killed = f"{-signal.SIGKILL} 0"
-    assert done.stdout.splitlines() == ["0 0"] + [killed] * 21 + ["0 0"]
-    for kill_at in range(23):
-        stage = StageFolder(tmp_path / str(kill_at) / "walk", {"length": 3})
-        assert stage.is_complete()
-        found = checksums(stage.path)
-        del found["MANIFEST.json"]  # tells the time it was made
-        assert set(found) == {"SETTINGS.json", "walk.npz", "report.md"} | {
-            f"parts/0000{index}.json" for index in range(3)
-        }
-        if kill_at == 0:
-            uninterrupted = found
-        assert found == uninterrupted
