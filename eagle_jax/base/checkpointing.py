@@ -187,6 +187,7 @@ def _refuse_other_leaves(path: Path, found: Mapping[str, str], wanted: Mapping[s
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
             raise StaleArtifactError(
-                f"{path}: the state has {found.get(name, 'nothing')} at {name}, "
-                f"this program expects {wanted.get(name, 'nothing')}"
+                f"{path}: the state has {found.get(name, 'nothing')} at {name}, this "
+                f"program expects {wanted.get(name, 'nothing')}; remove {path.parent} to "
+                "train anew, or choose another work directory"
             )

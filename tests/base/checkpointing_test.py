@@ -96,7 +96,7 @@ def test_another_digest_or_another_shape_is_refused(tmp_path):
         with pytest.raises(StaleArtifactError, match="made with other settings"):
             use()
     with pytest.raises(
-        StaleArtifactError, match=r"has bfloat16\[5\] at .*'b'.*expects bfloat16\[6\]"
+        StaleArtifactError, match=r"has bfloat16\[5\] at .*'b'.*expects bfloat16\[6\]; remove "
     ):
         make(tmp_path).restore_latest(make_state(0, width=6))
     assert checksums(tmp_path) == before

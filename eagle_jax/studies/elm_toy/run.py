@@ -45,7 +45,7 @@ _TRAININGS = ("one stage", "two stages")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ElmToySettings:
-    """model: as in `pipeline/models.py`. texts: what the two vectors are to be told as.
+    """model: as in `stages/models.py`. texts: what the two vectors are to be told as.
 
     adapter_scales: of a fresh adapter's outputs, as multiples of the token embeddings' scale.
     adapter_steps: of the num_steps of two-stage training, those that move the adapter alone.
