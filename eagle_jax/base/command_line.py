@@ -88,12 +88,7 @@ def load_config(path: str) -> ConfigDict:
     if not file.is_file():
         raise UserError(f"--config={path}: there is no file {file}")
     told = _SCHEMA.search(file.read_text(encoding="utf-8"))
-    version = int(told[1]) if told else schema.FIRST
-    if version != schema.SCHEMA:
-        raise UserError(
-            f"--config={path}: {file} {schema.distance_to(version)}. "
-            f"Bring it up to date and write SCHEMA = {schema.SCHEMA} in it"
-        )
+    schema.check_config(int(told[1]) if told else schema.FIRST, f"--config={path}: {file}")
     values = flags.FlagValues()
     try:
         config_flags.DEFINE_config_file("config", path, flag_values=values, sys_argv=[])

@@ -2,7 +2,7 @@
 
 A change of settings or artifacts that old ones do not survive raises `SCHEMA` by one and stands in
 `CHANGES`. A stage's folder goes on under the version that it was begun under where all changes
-since then say how, and is refused otherwise. A config file (`SCHEMA = 1`) has to be of that of now.
+since then say how, and is refused otherwise; a config file (`SCHEMA = 1`) where none is about it.
 """
 
 from __future__ import annotations
@@ -11,43 +11,67 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eagle_jax.base.errors import StaleArtifactError
+from eagle_jax.base.errors import StaleArtifactError, UserError
 
-SCHEMA = 1
+SCHEMA = 2
 FIRST = 1  # of what carries no version: it was made before there were any
 
 
 class Change(NamedTuple):
     """From the version before to this one.
 
-    sentence: what changed and what a config file has to say now; without its full stop.
-    before: (a stage's name, its settings as JSON) -> those that the version before wrote, for a
-        stage whose artifacts are what they were; None: no stage of that version can be read.
+    sentence: what changed, and what a config file has to say now; without its full stop.
+    before: (a stage's name, its settings as JSON) -> those that the version before wrote; None for
+        a stage whose artifacts of before cannot be read.
+    is_of_configs: whether config files of before have to be changed.
     """
 
     sentence: str
-    before: Callable[[str, Any], Any] | None
+    before: Callable[[str, Any], Any]
+    is_of_configs: bool
 
 
-CHANGES: dict[int, Change] = {}  # version -> the change that made it
+CHANGES: dict[int, Change] = {  # version -> the change that made it
+    2: Change(
+        "rows of an evaluation carry their system, kind and environment",
+        lambda stage, settings: None if stage == "evaluation" else settings,
+        is_of_configs=False,
+    ),
+}
 
 
-def distance_to(version: int) -> str:
-    """What lies between a version and that of now, as "is of schema 1, ..."."""
-    if version > SCHEMA:
-        return f"is of schema {version}, which a later program wrote: this one knows {SCHEMA}"
-    changes = "; ".join(CHANGES[later].sentence for later in range(version + 1, SCHEMA + 1))
-    return f"is of schema {version}, now it is {SCHEMA}: {changes}"
+def oldest_alike(stage: str, settings: Any) -> int:
+    """The version of a stage begun now: the oldest that would have written it as it is."""
+    version = SCHEMA
+    while version > FIRST and CHANGES[version].before(stage, settings) == settings:
+        version -= 1
+    return version
 
 
 def settings_of(version: int, stage: Path, settings: Any) -> Any:
     """A stage's settings as `version` wrote them; raises `StaleArtifactError` where it cannot."""
-    later = range(SCHEMA, version, -1)
-    if version > SCHEMA or any(CHANGES[number].before is None for number in later):
+    for later in range(SCHEMA, version, -1):
+        if settings is not None:
+            settings = CHANGES[later].before(stage.name, settings)
+    if version > SCHEMA or settings is None:
         raise StaleArtifactError(
-            f"{stage} {distance_to(version)}. "
+            f"{stage} {_distance_to(version)}. "
             "Remove it to make it anew, or choose another work directory"
         )
-    for number in later:
-        settings = CHANGES[number].before(stage.name, settings)
     return settings
+
+
+def check_config(version: int, what: str) -> None:
+    """Raises `UserError` for a config file of another version whose keys may be others."""
+    since = range(version + 1, SCHEMA + 1)
+    if version > SCHEMA or any(CHANGES[later].is_of_configs for later in since):
+        raise UserError(
+            f"{what} {_distance_to(version)}. Bring it up to date and write SCHEMA = {SCHEMA} in it"
+        )
+
+
+def _distance_to(version: int) -> str:
+    if version > SCHEMA:
+        return f"is of schema {version}, which a later program wrote: this one knows {SCHEMA}"
+    changes = "; ".join(CHANGES[later].sentence for later in range(version + 1, SCHEMA + 1))
+    return f"is of schema {version}, now it is {SCHEMA}: {changes}"

@@ -49,18 +49,20 @@ class StageFolder:
     ):
         self.path = path
         self.name = path.name
-        self._schema = from_primary(f"look at the schema of {path}", self._found_schema)
+        settings = _as_json(settings)
+        found = from_primary(f"look at the schema of {path}", self._found_schema)
+        self._schema = found or schema.oldest_alike(self.name, settings)
         self._inputs = {
-            "settings": schema.settings_of(self._schema, path, _as_json(settings)),
+            "settings": schema.settings_of(self._schema, path, settings),
             "depends_on": {stage.name: stage.digest for stage in depends_on},
         }
         self.digest = _digest(self._inputs)
         self._settings_match = False
 
-    def _found_schema(self) -> int:
-        """That of what is there; of a folder to be begun the one of now."""
+    def _found_schema(self) -> int | None:
+        """That of what is there, None where there is nothing."""
         if not (self.path / _SETTINGS).exists():
-            return schema.SCHEMA
+            return None
         return self._read_object(_SETTINGS, ("settings", "depends_on")).get(_SCHEMA, schema.FIRST)
 
     def is_complete(self) -> bool:
@@ -92,7 +94,7 @@ class StageFolder:
         if not (self.path / _SETTINGS).exists():
             with report_disk_full(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
-            # Folders of the first version do not name it: there was none yet.
+            # The first version is not named: there was none yet.
             named = {} if self._schema == schema.FIRST else {_SCHEMA: self._schema}
             settings = _pretty(named | self._inputs)
             write_atomically(self.path / _SETTINGS, lambda file: file.write(settings))

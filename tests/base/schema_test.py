@@ -37,7 +37,7 @@ def renamed(monkeypatch):
         return {names.get(name, name): value for name, value in settings.items()}
 
     monkeypatch.setattr(schema, "SCHEMA", 2)
-    monkeypatch.setitem(schema.CHANGES, 2, schema.Change(SENTENCE, before))
+    monkeypatch.setattr(schema, "CHANGES", {2: schema.Change(SENTENCE, before, True)})
 
 
 def stages(root, **settings):
@@ -85,28 +85,52 @@ def test_a_stage_made_anew_is_of_the_version_of_now(old, renamed):
 def test_a_change_without_a_way_back_is_refused_in_a_sentence(old, monkeypatch):
     monkeypatch.setattr(schema, "SCHEMA", 3)
     changes = {
-        2: schema.Change(SENTENCE, lambda stage, settings: settings),
-        3: schema.Change("numbers are float", None),
+        2: schema.Change(SENTENCE, lambda stage, settings: settings, True),
+        3: schema.Change(
+            "numbers are float", lambda stage, given: None if stage == "numbers" else given, False
+        ),
     }
     monkeypatch.setattr(schema, "CHANGES", changes)
     before = checksums(old)
     with pytest.raises(StaleArtifactError) as refused:
-        stages(old, width=3)
+        stages(old, size=3)
     assert str(refused.value) == (
         f"{old / 'numbers'} is of schema 1, now it is 3: {SENTENCE}; numbers are float. "
         "Remove it to make it anew, or choose another work directory"
     )
     assert checksums(old) == before
+    # Made anew it is of now, what nothing changed about is of then, and both are gone on from.
+    shutil.rmtree(old / "numbers")
+    for stage in stages(old / "new", size=3):
+        stage.write_json("value.json", 1)
+    assert [stage.is_complete() for stage in stages(old / "new", size=3)] == [False, False]
+    told = [
+        json.loads((old / "new" / name / "SETTINGS.json").read_text()).get("schema")
+        for name in ("numbers", "sums")
+    ]
+    assert told == [3, None]
+
+
+def test_evaluations_whose_rows_have_no_fields_are_refused(tmp_path):
+    """Of the changes there were: all other stages of d862271 are read as they are."""
+    for name in ("evaluation", "candidates"):
+        shutil.copytree(OLD / "numbers", tmp_path / name)
+    settings = {"size": 3, "experiment_seed": 0}
+    assert StageFolder(tmp_path / "candidates", settings).is_complete()
+    with pytest.raises(StaleArtifactError, match="is of schema 1, now it is .*: rows of an eval"):
+        StageFolder(tmp_path / "evaluation", settings)
 
 
 def test_what_a_later_program_wrote_is_refused(old):
     path = old / "numbers" / "SETTINGS.json"
-    path.write_text(json.dumps({"schema": 2, **json.loads(path.read_text())}))
-    with pytest.raises(StaleArtifactError, match="is of schema 2, which a later program wrote"):
+    path.write_text(json.dumps({"schema": 99, **json.loads(path.read_text())}))
+    with pytest.raises(StaleArtifactError, match="is of schema 99, which a later program wrote"):
         stages(old, size=3)
 
 
-def test_a_config_of_another_version_is_refused_with_what_changed(tmp_path, renamed):
+def test_a_config_of_another_version_is_refused_with_what_changed(
+    tmp_path, renamed, monkeypatch
+):
     body = "from ml_collections import ConfigDict\ndef get_config():\n    return ConfigDict()\n"
     config = tmp_path / "config.py"
     for first_line in ("", "SCHEMA = 1\n"):
@@ -118,4 +142,7 @@ def test_a_config_of_another_version_is_refused_with_what_changed(tmp_path, rena
             "Bring it up to date and write SCHEMA = 2 in it"
         )
     config.write_text("SCHEMA = 2\n" + body)
+    assert load_config(str(config)).is_locked
+    config.write_text(body)
+    monkeypatch.setattr(schema, "CHANGES", {2: schema.CHANGES[2]._replace(is_of_configs=False)})
     assert load_config(str(config)).is_locked
