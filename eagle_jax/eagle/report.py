@@ -109,7 +109,9 @@ def write_report(folder: Path, data: EagleReport) -> tuple[Path, Path]:
     for row in data.table:
         refuse_non_finite(f"row {row['row']!r}", row["cells"])
     drawn = {
-        "utility": figures.utility_figure(data.table, report_tables.encoders_of(data.table)),
+        "utility": figures.interval_figure(
+            data.table, report_tables.utility_panels(data.table), "U", part=0
+        ),
         "curves": figures.curves_figure(data.curves) if data.curves else None,
         "embedding": figures.embedding_figure(data.embedding_picture),
     }

@@ -39,30 +39,30 @@ STYLE = {
 }
 
 
-def family(row: str) -> str:
-    """What kind of row it is: the part of its name before the first comma."""
-    return row.split(",")[0]
+def interval_figure(
+    rows: Sequence[Mapping[str, Any]], panels: Mapping[str, str], label: str, part: int
+) -> Figure:
+    """Mean and interval of every row, one panel for each of `panels` (name of the cell -> title).
 
-
-def utility_figure(table: Sequence[Mapping[str, Any]], encoders: Mapping[str, str]) -> Figure:
-    """Mean utility and interval of every row, one panel for each of `encoders` (key -> title)."""
+    label: of what is measured; part: which part of a row's name, between commas, tells its kind.
+    """
+    kinds = [row["row"].split(",")[part] for row in rows]
+    numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds))}
     with matplotlib.rc_context(STYLE):
-        figure, axes = new_figure(1, len(encoders), width=7.4, height=0.9 + 0.3 * len(table))
-        families = list(dict.fromkeys(family(row["row"]) for row in table))
-        for axis, (encoder, title) in zip(axes, encoders.items(), strict=True):
-            for place, row in enumerate(table):
-                cell = row["cells"][f"{encoder}/utility"]
+        figure, axes = new_figure(1, len(panels), width=7.4, height=0.9 + 0.3 * len(rows))
+        for axis, (name, title) in zip(axes, panels.items(), strict=True):
+            for place, (row, kind) in enumerate(zip(rows, kinds, strict=True)):
+                cell, number = row["cells"][name], numbers[kind] % len(COLORS)
                 if cell is None:
                     continue
-                kind = families.index(family(row["row"])) % len(COLORS)
-                axis.plot([cell["low"], cell["high"]], [place] * 2, color=COLORS[kind], lw=2)
-                axis.plot(cell["mean"], place, MARKERS[kind], color=COLORS[kind], ms=6)
-            axis.set_yticks(range(len(table)), [row["row"] for row in table])
-            axis.set_ylim(len(table) - 0.5, -0.5)
+                axis.plot([cell["low"], cell["high"]], [place] * 2, color=COLORS[number], lw=2)
+                axis.plot(cell["mean"], place, MARKERS[number], color=COLORS[number], ms=6)
+            axis.set_yticks(range(len(rows)), [row["row"] for row in rows])
+            axis.set_ylim(len(rows) - 0.5, -0.5)
             axis.tick_params(axis="y", length=0)
             axis.grid(axis="x")
             axis.set_title(title, fontsize=9)
-            axis.set_xlabel("U")
+            axis.set_xlabel(label)
         for axis in axes[1:]:
             axis.set_yticklabels([])
         return figure

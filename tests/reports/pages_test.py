@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -212,9 +211,3 @@ def test_a_number_that_is_not_finite_is_refused_by_its_place():
     refuse_non_finite("rows", [{"a": [1.0, {"b": "nan"}]}, None])
     with pytest.raises(ValueError, match=r"rows\[0\], a\[1\], b: inf is not finite"):
         refuse_non_finite("rows", [{"a": [1.0, {"b": float("inf")}]}])
-
-
-def test_a_report_is_made_again_from_json():
-    made = report(confidence=0.9)
-    assert Report(**json.loads(json.dumps(dataclasses.asdict(made)))) == made
-    assert made.level == "90 %"

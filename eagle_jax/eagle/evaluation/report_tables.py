@@ -44,13 +44,10 @@ PAPER_TABLE = {
 }
 
 
-def encoders_of(rows: TableRows) -> dict[str, str]:
-    """Encoders that the table has utilities for -> their titles."""
-    return {
-        encoder: title
-        for encoder, title in ENCODER_TITLES.items()
-        if any(row["cells"][f"{encoder}/utility"] for row in rows)
-    }
+def utility_panels(rows: TableRows) -> dict[str, str]:
+    """Name of U under each encoder that the table has numbers of -> the encoder's title."""
+    names = {f"{encoder}/utility": title for encoder, title in ENCODER_TITLES.items()}
+    return {n: title for n, title in names.items() if any(row["cells"][n] for row in rows)}
 
 
 def result_tables(rows: TableRows) -> Iterator[dict[str, Any]]:

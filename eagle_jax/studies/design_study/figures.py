@@ -11,7 +11,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from eagle_jax.reports.figures import COLORS, MARKERS, STYLE, family, new_figure
+from eagle_jax.reports.figures import COLORS, MARKERS, STYLE, new_figure
 from eagle_jax.studies.design_study.measures import ALL, EXCHANGE, RANDOM, TOP_K, subsample_rule
 
 Cell = Mapping[str, Any]
@@ -28,7 +28,7 @@ def acceptance_figure(cells: Sequence[Cell]) -> Figure:
         for place, (axis, constant) in enumerate(zip(axes, constants, strict=False)):
             axis.axvline(1.0, color="#8a8a8a", lw=1, ls="--")
             for kind, name in enumerate(families):
-                own = [c for c in cells if family(c["set"]) == name]
+                own = [c for c in cells if _family(c) == name]
                 axis.plot(
                     [c["num_kept"] / (constant * c["width"]) for c in own],
                     [c["paper"][place]["accepted"] for c in own],
@@ -56,7 +56,7 @@ def leverage_figure(cells: Sequence[Cell]) -> Figure:
         axis.axhline(1.0, color="#8a8a8a", lw=1, ls="--", label="n: what C = 1 allows")
         axis.plot(ratios, ratios, color="#8a8a8a", lw=1, ls=":", label="k: the largest possible")
         for kind, name in enumerate(_families(cells)):
-            own = [c for c in cells if family(c["set"]) == name]
+            own = [c for c in cells if _family(c) == name]
             # A little apart, so that sets at the same k / n do not hide each other.
             at = np.array([c["num_kept"] / c["width"] for c in own]) * 1.06 ** (kind - 1.5)
             ranges = [c["largest_kept_leverage_over_n"] for c in own]
@@ -86,7 +86,7 @@ def factor_figure(cells: Sequence[Cell]) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure, axes = new_figure(lines, columns, width=7.4, height=0.6 + 2.5 * lines)
         for axis, name in zip(axes, families, strict=False):
-            own = [c for c in cells if family(c["set"]) == name]
+            own = [c for c in cells if _family(c) == name]
             for kind, rule in enumerate(dict.fromkeys(rules)):
                 points = [
                     (c["num_kept"] / c["rank"] * 1.05 ** (kind - 2), median)
@@ -151,5 +151,10 @@ def _make_log(set_scale: Callable[[str], None], axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def _family(cell: Cell) -> str:
+    """What kind of set it is: the part of its name before the first comma."""
+    return cell["set"].split(",")[0]
+
+
 def _families(cells: Sequence[Cell]) -> list[str]:
-    return list(dict.fromkeys(family(c["set"]) for c in cells))
+    return list(dict.fromkeys(_family(c) for c in cells))

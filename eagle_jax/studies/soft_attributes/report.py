@@ -11,9 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-from matplotlib.figure import Figure
-
 from eagle_jax.reports import figures
 from eagle_jax.reports.markdown import LEFT, Column, format_interval, table
 from eagle_jax.reports.pages import Report, write_pages
@@ -82,14 +79,16 @@ def write_report(folder: Path, report: SoftAttributesReport) -> Path:
         "means": table(means, _MEAN_COLUMNS),
         "attributes": table(report.attributes, _attribute_columns(report)),
     }
-    drawn = {"means": means_figure(means, report.level)}
-    return write_pages(folder, "studies/soft_attributes/report", context, drawn)[0]
+    label = f"mean gamma with {report.level} interval"
+    figure = figures.interval_figure(means, {"common": ""}, label, part=-1)
+    figure.axes[0].axvline(0, color="#8a8a8a", lw=0.8)
+    return write_pages(folder, "studies/soft_attributes/report", context, {"means": figure})[0]
 
 
 _MEAN_COLUMNS = (
-    Column("Scoring", "title", LEFT),
-    Column("Gamma, common attributes", "common"),
-    Column("Gamma, all its attributes", "all"),
+    Column("Scoring", "row", LEFT),
+    Column("Gamma, common attributes", lambda row: row["cells"]["common"]),
+    Column("Gamma, all its attributes", lambda row: row["cells"]["all"]),
     Column("Attributes", "num_attributes"),
     Column("Above 0", "num_above_zero"),
 )
@@ -120,9 +119,11 @@ def mean_rows(report: SoftAttributesReport) -> list[dict[str, Any]]:
     for title, column in report.columns.items():
         gammas = [cell["gamma"] for cell in column.values()]
         rows.append({
-            "title": title,
-            "common": _mean([column[name]["gamma"] for name in common], report.bootstrap),
-            "all": _mean(gammas, report.bootstrap),
+            "row": title,
+            "cells": {
+                "common": _mean([column[name]["gamma"] for name in common], report.bootstrap),
+                "all": _mean(gammas, report.bootstrap),
+            },
             "num_attributes": len(gammas),
             "num_above_zero": sum(gamma > 0 for gamma in gammas),
         })  # fmt: skip
@@ -162,7 +163,7 @@ def sentences(report: SoftAttributesReport) -> Iterator[str]:
 
 def _what_limits(report: SoftAttributesReport) -> Iterator[str]:
     """Tags against the orderings as labels in one embedding, beside the raters themselves."""
-    common = {row["title"]: row["common"] for row in mean_rows(report) if row["common"]}
+    common = {row["row"]: row["cells"]["common"] for row in mean_rows(report)}
     for embedding in report.embeddings:
         means = [
             common.get(title) for title in (
@@ -195,24 +196,3 @@ def _said(better: str, worse: str, difference: Interval) -> str:
         f"{better} against {worse}: {verdict}, mean difference of gamma "
         f"{format_interval(difference, signed=True)} over {difference.num_values} attributes."
     )
-
-
-def means_figure(means: Sequence[Mapping[str, Any]], level: str) -> Figure:
-    """Mean gamma over the common attributes with its interval, a line for each column."""
-    with matplotlib.rc_context(figures.STYLE):
-        figure, (axis,) = figures.new_figure(1, 1, width=7.4, height=0.9 + 0.3 * len(means))
-        kinds = list(dict.fromkeys(row["title"].rpartition(", ")[2] for row in means))
-        for place, row in enumerate(means):
-            if row["common"] is None:
-                continue
-            kind = kinds.index(row["title"].rpartition(", ")[2]) % len(figures.COLORS)
-            color = figures.COLORS[kind]
-            axis.plot([row["common"]["low"], row["common"]["high"]], [place] * 2, color=color, lw=2)
-            axis.plot(row["common"]["mean"], place, figures.MARKERS[kind], color=color, ms=6)
-        axis.axvline(0, color="#8a8a8a", lw=0.8)
-        axis.set_yticks(range(len(means)), [row["title"] for row in means])
-        axis.set_ylim(len(means) - 0.5, -0.5)
-        axis.tick_params(axis="y", length=0)
-        axis.grid(axis="x")
-        axis.set_xlabel(f"mean gamma with {level} interval")
-        return figure

@@ -166,6 +166,6 @@ def test_report_says_the_numbers(tmp_path, data, settings, cells):
     assert f"{gamma:.3f} [{gamma:.3f}, {gamma:.3f}]" in line  # twice the same attribute
     assert "linear CAV, made up against random direction, made up: above" in text
     assert "2 of 3 attributes have 6 or more tagged films" in text
-    assert r"creepy \| &lt;b&gt; |" in text and not re.search(r"\bnan\b", text)
+    assert r"creepy \| &lt;b> |" in text and not re.search(r"\bnan\b", text)
     rows = [line for line in text.splitlines() if re.match(r"\| (dull|grim|scary) \|", line)]
     assert len(rows) == 3 and len({line.count("| ") for line in rows}) == 1
