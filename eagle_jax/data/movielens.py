@@ -5,18 +5,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from eagle_jax.base.errors import UserError
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.data.catalogue import SOURCES, Catalogue, Entity, RatingTable, Source
 from eagle_jax.data.prompts import MOVIE, render_blocks
 from eagle_jax.data.ratings import read_ratings, restrict_items
 from eagle_jax.data.rows import BadRow, bad_row, read_rows, summarize_bad_rows
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class MovieLensFiles:
-    """A folder in MovieLens' own layout, and a CSV with columns movieId and overview."""
+    """Files of MovieLens."""
 
-    folder: str
-    texts_file: str
+    folder: str = setting("A folder in MovieLens' own layout.")
+    texts_file: str = setting("A CSV with columns movieId and overview.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib
 import pkgutil
@@ -11,34 +10,34 @@ from typing import Any
 import numpy as np
 
 from eagle_jax import data
-from eagle_jax.base.errors import UserError
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.data.catalogue import SOURCES, Catalogue
 
 for _module in pkgutil.walk_packages(data.__path__, f"{data.__name__}."):
     importlib.import_module(_module.name)  # which adds its source, if it has one
 
 
-def _check(settings: CatalogueSettings) -> None:
-    if settings.source not in SOURCES:
-        raise ValueError(f"source {settings.source!r} is none of {', '.join(sorted(SOURCES))}")
+class _CatalogueSettings:
+    """Where the entities and ratings come from; the settings of other sources may be left out."""
+
+    source: str = setting("The name of one of the sources.")
+
+    def __post_init__(self):
+        if self.source not in SOURCES:
+            raise ValueError(f"source {self.source!r} is none of {', '.join(sorted(SOURCES))}")
+        if getattr(self, self.source) is None:
+            raise ValueError(f"{self.source}: needed by source {self.source!r}, got None")
 
 
-# The name of a source, and the settings of each; those of the others are None, or left out.
-CatalogueSettings = dataclasses.make_dataclass(
-    "CatalogueSettings",
-    [("source", str), *((name, SOURCES[name].settings | None, None) for name in sorted(SOURCES))],
-    namespace={"__post_init__": _check},
-    frozen=True,
-    kw_only=True,
-)
+for _name in sorted(SOURCES):
+    _CatalogueSettings.__annotations__[_name] = SOURCES[_name].settings | None
+    setattr(_CatalogueSettings, _name, setting("", default=None))
+CatalogueSettings = settings(_CatalogueSettings)
 
 
 def load_catalogue(settings: CatalogueSettings) -> tuple[Catalogue, dict[str, Any]]:
     """The catalogue and what its loading found (bad rows among it), JSON-able."""
-    chosen = getattr(settings, settings.source)
-    if chosen is None:
-        raise UserError(f"config.catalogue.{settings.source}: needed by source {settings.source!r}")
-    return SOURCES[settings.source].read(chosen)
+    return SOURCES[settings.source].read(getattr(settings, settings.source))
 
 
 def fingerprint(catalogue: Catalogue) -> str:

@@ -8,33 +8,29 @@ from collections.abc import Mapping
 import numpy as np
 
 from eagle_jax.base.errors import UserError
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.data.catalogue import Catalogue, RatingTable
 from eagle_jax.data.ratings import split_ratings
 
 PARTS = ("train", "validation", "test")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class SplitSettings:
-    """Held-out ratings of every user; held-out anchors and users; an anchor is an entity with at
-    least `min_anchor_ratings` ratings, a user of the episodes has at least `min_user_ratings`."""
+    """What is held out: ratings of every user, anchors and users."""
 
-    seed: int
-    rating_fraction: float
-    validation_fraction: float
-    test_fraction: float
-    min_anchor_ratings: int
-    min_user_ratings: int
+    seed: int = setting("Of what is held out.", at_least=0)
+    rating_fraction: float = setting("Of every user's ratings, held out.", at_least=0, at_most=1)
+    validation_fraction: float = setting("Of the anchors and of the users.", at_least=0, at_most=1)
+    test_fraction: float = setting("Of the anchors and of the users.", at_least=0, at_most=1)
+    min_anchor_ratings: int = setting("An anchor is an entity with so many.", at_least=0)
+    min_user_ratings: int = setting("A user of the episodes has so many.", at_least=0)
 
     def __post_init__(self):
         held_out = self.validation_fraction + self.test_fraction
-        if min(self.rating_fraction, self.validation_fraction, self.test_fraction) < 0 or (
-            max(self.rating_fraction, held_out) > 1
-        ):
+        if held_out > 1:
             raise ValueError(
-                "fractions must not be negative, and rating_fraction "
-                f"({self.rating_fraction}) and validation_fraction + test_fraction ({held_out}) "
-                "must not exceed 1"
+                f"validation_fraction + test_fraction must be at most 1, got {held_out}"
             )
 
 

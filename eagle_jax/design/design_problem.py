@@ -7,59 +7,46 @@ Axis letters: K candidates, d domain width, p = min(K, d, max_rank) coordinates,
 ridge, else R = K.
 """
 
-import dataclasses
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-METHODS = ("interior_point", "frank_wolfe", "multiplicative")
+from eagle_jax.base.settings import setting, settings
 
 # A Gram matrix in float64 resolves singular values down to about 1e-8 of the largest.
 SMALLEST_RANK_TOLERANCE = 1e-7
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class GOptimalSettings:
-    """How to solve, when to stop, and what counts as a direction.
+    """How to solve, when to stop, and what counts as a direction."""
 
-    method: one of METHODS.
-    max_approximation_factor: stop as soon as the certificate is at most this (> 1).
-    max_iterations: steps of the method at most; running out of them gives `converged` False. The
-        default is for interior_point; frank_wolfe needs thousands.
-    rank_tolerance: directions with a singular value of at most this fraction of the largest are
-        projected out; at least 1e-7.
-    max_rank: keep at most so many leading directions; None keeps all that pass rank_tolerance.
-    ridge: added to the diagonal of the information matrix, in the units of a squared row; 0 for
-        none. With a ridge no direction is dropped by rank_tolerance.
-    """
-
-    method: str = "interior_point"
-    max_approximation_factor: float = 1.0001
-    max_iterations: int = 50
-    rank_tolerance: float = 1e-6
-    max_rank: int | None = None
-    ridge: float = 0.0
+    method: Literal["interior_point", "frank_wolfe", "multiplicative"] = setting(
+        "The solver.", default="interior_point"
+    )
+    max_approximation_factor: float = setting(
+        "Stop as soon as the certificate is at most this; 1 is the optimum.", above=1,
+        default=1.0001,
+    )  # fmt: skip
+    max_iterations: int = setting(
+        "Then `converged` is False. interior_point takes about 5, frank_wolfe thousands.",
+        at_least=1, default=50,
+    )  # fmt: skip
+    rank_tolerance: float = setting(
+        "Directions with a singular value of at most this fraction of the largest are projected "
+        "out; with a ridge none is.", at_least=SMALLEST_RANK_TOLERANCE, below=1, default=1e-6,
+    )  # fmt: skip
+    max_rank: int | None = setting(
+        "So many leading directions at most; None: all that pass rank_tolerance.", at_least=1,
+        default=None,
+    )  # fmt: skip
+    ridge: float = setting(
+        "Added to the diagonal of the information matrix.", at_least=0, default=0.0,
+        unit="squared rows",
+    )  # fmt: skip
 
     def __post_init__(self):
-        if self.method not in METHODS:
-            raise ValueError(f"unknown method {self.method!r}, expected one of {METHODS}")
-        if not self.max_approximation_factor > 1.0:
-            raise ValueError(
-                f"max_approximation_factor must be above 1 (the optimum), got"
-                f" {self.max_approximation_factor}"
-            )
-        if self.max_iterations < 1:
-            raise ValueError(f"max_iterations must be at least 1, got {self.max_iterations}")
-        if not SMALLEST_RANK_TOLERANCE <= self.rank_tolerance < 1.0:
-            raise ValueError(
-                f"rank_tolerance must lie in [{SMALLEST_RANK_TOLERANCE}, 1), got"
-                f" {self.rank_tolerance}"
-            )
-        if self.max_rank is not None and self.max_rank < 1:
-            raise ValueError(f"max_rank must be at least 1 or None, got {self.max_rank}")
-        if not 0.0 <= self.ridge < float("inf"):
-            raise ValueError(f"ridge must be 0 or more and finite, got {self.ridge}")
         if self.ridge and self.method == "frank_wolfe":
             raise ValueError(
                 "frank_wolfe moves by rank-one updates, which a ridge does not allow: use"

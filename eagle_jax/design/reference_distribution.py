@@ -4,7 +4,6 @@ All kinds are judged on the same footing: the changes delta_a = z_a - z_anchor, 
 leading directions of their own span. Axis letters: K candidates, k kept, d domain width, r rank.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.design.design_problem import GOptimalSettings, prepare
 from eagle_jax.design.float64_batches import in_float64
 from eagle_jax.design.g_optimal import g_optimal_design
@@ -24,29 +24,17 @@ class DesignNotConvergedError(ValueError):
     """The solver ran out of iterations before the certificate was good enough."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class ReferenceDistributionSettings:
-    """What the kinds need beside the number of candidates to keep.
+    """What the kinds need beside the number of candidates to keep."""
 
-    rank: r, directions of change the design is about; at most num_kept.
-    num_best: candidates that `best_next_step` keeps (the paper: 1).
-    subsample_factor: C of `g_optimal_subsample` (the paper: 1).
-    max_draws: draws after which `g_optimal_subsample` gives up and keeps the last one.
-    solver: settings of the design.
-    """
-
-    rank: int
-    num_best: int
-    subsample_factor: float
-    max_draws: int
+    rank: int = setting("r, directions of change, at most num_kept.", at_least=1)
+    num_best: int = setting("Candidates that best_next_step keeps; the paper: 1.", at_least=1)
+    subsample_factor: float = setting("C of g_optimal_subsample; the paper: 1.", above=0)
+    max_draws: int = setting(
+        "After so many g_optimal_subsample gives up and keeps the last one.", at_least=1
+    )
     solver: GOptimalSettings
-
-    def __post_init__(self):
-        for name in ("rank", "num_best", "max_draws"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.subsample_factor > 0:
-            raise ValueError(f"subsample_factor must be above 0, got {self.subsample_factor}")
 
 
 class Chosen(NamedTuple):

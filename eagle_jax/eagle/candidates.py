@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from eagle_jax.base.seeds import derive_seed
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.data.prompts import (
     EntityFormat,
     MalformedText,
@@ -26,17 +27,13 @@ from eagle_jax.eagle.environment import LLMEnvironment, Step
 from eagle_jax.language_model.generation import SamplingSettings, TextGenerator, parse_generation
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class CandidateSettings:
-    """How many candidates an entity gets, and how often a malformed one is asked for again."""
+    """How many candidates an entity gets."""
 
-    num_generic: int
-    num_personalised: int
-    max_tries: int
-
-    def __post_init__(self):
-        if self.max_tries < 1:
-            raise ValueError(f"max_tries must be at least 1, got {self.max_tries}")
+    num_generic: int = setting("Asked for without a user.", at_least=0)
+    num_personalised: int = setting("Asked for with a user's profile.", at_least=0)
+    max_tries: int = setting("So often a malformed one is asked for at most.", at_least=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Literal
 
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.data.sources import CatalogueSettings
 from eagle_jax.data.splits import SplitSettings
 from eagle_jax.design.reference_distribution import KINDS, ReferenceDistributionSettings
@@ -24,51 +24,50 @@ from eagle_jax.stages.policy_models import PolicyTrainingSettings
 from eagle_jax.stages.supervised import ReferenceStageSettings
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class ModelSettings:
-    """Which model plays each role: `minilens/<name>` or a folder in Hugging Face layout;
-    environment, generator and rater may be `remote/<name>` of the experiment's table `remote`,
-    features and held_out_features a folder of sentence-transformers. dtype: of their parameters
-    and activations; the policy's is that of `PolicyTrainingSettings`."""
+    """Which model plays each role: `minilens/<name>` or a folder in Hugging Face layout."""
 
-    policy: str
-    environment: str
-    generator: str
-    rater: str
-    features: str
-    held_out_features: str
-    dtype: Literal["float32", "bfloat16"]
-    batch_size: int
-    length_multiple: int
-
+    policy: str = setting("What is trained.")
+    environment: str = setting("Who applies actions; may be remote/<name>.")
+    generator: str = setting("Who writes profiles and candidates; may be remote/<name>.")
+    rater: str = setting("Who answers the rater's form; may be remote/<name>.")
+    features: str = setting("Whose states texts are embedded by; may be a sentence encoder.")
+    held_out_features: str = setting("Those of the held-out scores; may be a sentence encoder.")
+    dtype: Literal["float32", "bfloat16"] = setting(
+        "Of their parameters and activations; the policy's is that of policy_training."
+    )
+    batch_size: int = setting("Texts of a forward pass.", at_least=1)
+    length_multiple: int = setting("Texts are padded to it.", at_least=1, unit="tokens")
 
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+
+@settings
 class ProfileSettings:
-    """What the profile writer sees and how often a malformed profile is asked for again."""
+    """How users' profiles are written."""
 
-    titles_per_side: int
-    max_tries: int
+    titles_per_side: int = setting("Titles liked and disliked that the writer sees.", at_least=1)
+    max_tries: int = setting("So often a malformed profile is asked for at most.", at_least=1)
     sampling: SamplingSettings
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class CandidateStageSettings:
     """Entities that get candidate actions."""
 
-    num_entities: int
+    num_entities: int = setting("Anchors of training.", at_least=1)
     candidates: CandidateSettings
     sampling: SamplingSettings
-    entities_per_chunk: int
+    entities_per_chunk: int = setting("Lost at most by an interruption.", at_least=1)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class DesignStageSettings:
-    """Kinds of reference distribution, and k, the candidates that each keeps per entity."""
+    """Reference distributions over the candidates."""
 
-    kinds: tuple[str, ...]
-    num_kept: int
+    kinds: tuple[str, ...] = setting("A reference policy of each.", distinct=True)
+    num_kept: int = setting("k, the candidates that each keeps per entity.", at_least=1)
     distribution: ReferenceDistributionSettings
 
 
@@ -76,81 +75,80 @@ class DesignStageSettings:
 
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class AgentStageSettings:
     """One agent for each kind of reference policy and each seed."""
 
-    seeds: tuple[int, ...]
-    num_validation_starts: int
+    seeds: tuple[int, ...] = setting("Of the agents.", at_least=0, distinct=True)
+    num_validation_starts: int = setting("Episodes of a validation.", at_least=1)
     training: EagleSettings
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class EvaluationSettings:
-    """Held-out episodes.
+    """Held-out episodes."""
 
-    best_of_n: budgets of best-of-N with the reference policy: `test_calls` (as many environment
-        calls as one episode), `all_calls` (the agent's training calls as well).
-    transfer_environment: another environment for the same policies (`minilens/<name>`, a folder
-        or `remote/<name>`); None: no such rows.
-    extra_kinds: the kinds of reference policy that get best-of-N and transfer rows, and whose
-        agents are compared with those of the other kinds; episodes of the first one are told.
-    num_reachable: starts for which the best reachable utility is searched, 0: none.
-    rater: how the rater model answers its form about every new text; None: no rater columns.
-    """
-
-    num_starts: int
-    seeds: tuple[int, ...]
-    best_of_n: tuple[Literal["test_calls", "all_calls"], ...]
-    transfer_environment: str | None
-    extra_kinds: tuple[str, ...]
-    num_reachable: int
-    beam_width: int
-    rater: SamplingSettings | None
+    num_starts: int = setting("Pairs of an anchor and a user.", at_least=2)
+    seeds: tuple[int, ...] = setting("Of the episodes.", at_least=0, distinct=True)
+    best_of_n: tuple[Literal["test_calls", "all_calls"], ...] = setting(
+        "Budgets of best-of-N with the reference policy: as many environment calls as one episode, "
+        "or the agent's training calls as well.", may_be_empty=True, distinct=True,
+    )  # fmt: skip
+    transfer_environment: str | None = setting(
+        "Another environment for the same policies (minilens/<name>, a folder or remote/<name>); "
+        "None: no such rows."
+    )
+    extra_kinds: tuple[str, ...] = setting(
+        "The kinds of reference policy that get best-of-N and transfer rows.",
+        may_be_empty=True, distinct=True,
+    )  # fmt: skip
+    num_reachable: int = setting(
+        "Starts for which the best reachable utility is searched, 0: none.", at_least=0
+    )
+    beam_width: int = setting("Texts that the search goes on from.", at_least=1)
+    rater: SamplingSettings | None = setting(
+        "How the rater answers its form about every new text; None: no rater columns."
+    )
     bootstrap: BootstrapSettings
-    num_told_episodes: int
+    num_told_episodes: int = setting("Episodes that the report tells.", at_least=0)
 
     def __post_init__(self):
         # An interval needs two values; said here, it is not said after an hour of episodes.
-        if self.num_starts < 2 or self.num_reachable == 1:
-            raise ValueError(
-                f"num_starts must be at least 2 (got {self.num_starts}), "
-                f"num_reachable 0 or at least 2 (got {self.num_reachable})"
-            )
+        if self.num_reachable == 1:
+            raise ValueError("num_reachable must be 0 or at least 2, got 1")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class EagleExperiment:
-    """Everything; a config file gives every field a value.
+    """Everything; a config file gives every field a value."""
 
-    mesh: where all decoders lie, but environments where environment_mesh says, if it says.
-    preference_agent: DPO agents beside the REINFORCE ones, of the same kinds, seeds and environment
-        calls; None: no such agents.
-    elm_baseline: ELM decoders, asked for the best point near an anchor; None: no such row.
-    """
-
-    title: str
-    seed: int
-    prompts: Literal["compact", "detailed"]
+    title: str = setting("Of the report.")
+    seed: int = setting("Of everything that has no seed of its own.", at_least=0)
+    prompts: Literal["compact", "detailed"] = setting("The book of prompts.")
     catalogue: CatalogueSettings
     split: SplitSettings
     models: ModelSettings
-    mesh: MeshSettings
-    environment_mesh: MeshSettings | None
-    remote: dict[str, RemoteSettings]
+    mesh: MeshSettings = setting("Where all decoders lie.")
+    environment_mesh: MeshSettings | None = setting("Where environments lie, if not in mesh.")
+    remote: dict[str, RemoteSettings] = setting("Models that are named remote/<name>.")
     wals: WALSSettings
-    domain_encoder: DomainEncoderSettings
-    held_out_domain_encoder: DomainEncoderSettings
+    domain_encoder: DomainEncoderSettings = setting("From texts' features to WALS embeddings.")
+    held_out_domain_encoder: DomainEncoderSettings = setting("The one of the held-out scores.")
     utility: UtilitySettings
-    environment: SamplingSettings
+    environment: SamplingSettings = setting("Of the environments' texts.")
     profiles: ProfileSettings
     candidates: CandidateStageSettings
     design: DesignStageSettings
     policy_training: PolicyTrainingSettings
     reference: ReferenceStageSettings
     agent: AgentStageSettings
-    preference_agent: PreferenceAgentSettings | None
-    elm_baseline: ElmBaselineSettings | None
+    preference_agent: PreferenceAgentSettings | None = setting(
+        "DPO agents beside the REINFORCE ones, of the same kinds, seeds and environment calls; "
+        "None: no such agents."
+    )
+    elm_baseline: ElmBaselineSettings | None = setting(
+        "ELM decoders, asked for the best point near an anchor; None: no such row."
+    )
     evaluation: EvaluationSettings
 
     def __post_init__(self):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Literal
 
 from eagle_jax.base.errors import UserError
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.data.minilens.world import MiniLensSettings
 from eagle_jax.data.splits import SplitSettings
 from eagle_jax.data.tasks import TASKS, find_task
@@ -28,112 +28,97 @@ PROFILE = "user_profile"
 CAVKind = Literal["linear", "ranking"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class ElmModelSettings:
-    """reader: the decoder that becomes the ELM; features: whose states texts are embedded by.
+    """Models, and the shapes of their batches."""
 
-    batch_size, length_multiple, slot_multiple: as in `EmbeddingLM`.
-    """
-
-    reader: str
-    features: str
-    batch_size: int
-    length_multiple: int
-    slot_multiple: int
+    reader: str = setting("The decoder that becomes the ELM.")
+    features: str = setting("The model by whose states texts are embedded.")
+    batch_size: int = setting("Prompts of a forward pass.", at_least=1)
+    length_multiple: int = setting("Prompts are padded to it.", at_least=1, unit="tokens")
+    slot_multiple: int = setting("A prompt's embeddings are padded to it.", at_least=1)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class ElmSpaceSettings:
-    """P, and what behavioral consistency is measured by.
+    """P, and what behavioral consistency is measured by."""
 
-    tasks: whose answers, beside the catalogue's text, a film's semantic embedding averages.
-    width, shrinkage: of `fit_text_projection`. heads: from texts' features to WALS embeddings.
-    """
-
-    tasks: tuple[str, ...]
-    width: int
-    shrinkage: float
-    heads: DomainEncoderSettings
+    tasks: tuple[str, ...] = setting(
+        "Whose answers, beside the catalogue's text, a film's semantic embedding averages."
+    )
+    width: int = setting("Of the semantic embeddings.", at_least=1)
+    shrinkage: float = setting("Of the covariance, in `fit_text_projection`.", at_least=0)
+    heads: DomainEncoderSettings = setting("From texts' features to WALS embeddings.")
 
     def __post_init__(self):
         if unknown := [name for name in self.tasks if name not in SINGLE_MOVIE]:
             raise UserError(f"space.tasks: {unknown[0]!r} is none of {', '.join(SINGLE_MOVIE)}")
-        if not self.tasks:
-            raise UserError("space.tasks: at least one, for two texts of each film")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class ElmExampleSettings:
-    """Training examples of each task about films, of the user profile, and k of "nearest"."""
+    """Training examples."""
 
-    per_movie_task: int
-    profiles: int
-    num_neighbors: int
+    per_movie_task: int = setting("Of each task about films.", at_least=1)
+    profiles: int = setting("Of the user profile.", at_least=1)
+    num_neighbors: int = setting('k of "nearest".', at_least=1)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class ElmStageSettings:
-    """adapter_hidden_width: of both adapters. tokens_per_batch: of each optimiser step."""
+    """The ELM's training."""
 
-    adapter_hidden_width: int
-    tokens_per_batch: int
+    adapter_hidden_width: int = setting("Of both adapters.", at_least=1)
+    tokens_per_batch: int = setting("Of each optimiser step.", at_least=1, unit="tokens")
     training: ElmTrainingSettings
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class ElmCurveSettings:
-    """Paths between num_paths pairs of films (task) and of users, at `alphas`.
+    """Paths between pairs of films and of users, and moves along concept activation vectors."""
 
-    tags: values whose concept activation vectors films and users are moved along, by `steps`
-    spreads, one vector of each kind. lower_per_positive: of ranking ones, films below each film
-    with the tag.
-    """
-
-    task: str
-    num_paths: int
-    how: tuple[How, ...]
-    alphas: tuple[float, ...]
-    tags: tuple[str, ...]
-    steps: tuple[float, ...]
-    cav_kinds: tuple[CAVKind, ...]
-    lower_per_positive: int
+    task: str = setting("Asked of the films on a path.")
+    num_paths: int = setting("Pairs of films and of users.", at_least=2)
+    how: tuple[How, ...] = setting("Paths between two embeddings.", distinct=True)
+    alphas: tuple[float, ...] = setting("Places on a path.", at_least=0, at_most=1, distinct=True)
+    tags: tuple[str, ...] = setting(
+        "Values along whose vectors films and users are moved.", distinct=True
+    )
+    steps: tuple[float, ...] = setting("How far they are moved.", unit="spreads", distinct=True)
+    cav_kinds: tuple[CAVKind, ...] = setting("One vector of each kind.", distinct=True)
+    lower_per_positive: int = setting(
+        "For ranking ones, films below each film with the tag.", at_least=1
+    )
     cavs: CAVSettings
 
     def __post_init__(self):
         find_task(self.task)
         if self.task not in SINGLE_MOVIE:
             raise UserError(f"curves.task: {self.task!r} is none of {', '.join(SINGLE_MOVIE)}")
-        if self.num_paths < 2:
-            raise UserError(f"curves.num_paths must be at least 2, got {self.num_paths}")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class ElmEvaluationSettings:
-    """How many held-out examples of each task, and how they are answered and scored."""
+    """Held-out examples, how they are answered and scored."""
 
-    per_movie_task: int
-    profiles: int
+    per_movie_task: int = setting("Of each task about films.", at_least=2)
+    profiles: int = setting("Of the user profile.", at_least=2)
     sampling: SamplingSettings
     bootstrap: BootstrapSettings
-    samples_per_task: int
+    samples_per_task: int = setting("Texts that the report shows.", at_least=0)
     curves: ElmCurveSettings
 
-    def __post_init__(self):
-        for name in ("per_movie_task", "profiles"):
-            if getattr(self, name) < 2:
-                raise UserError(f"evaluation.{name} must be at least 2, got {getattr(self, name)}")
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class ElmExperiment:
-    """Everything; a config file gives every field a value.
+    """Everything; a config file gives every field a value."""
 
-    elm_seeds: an ELM is trained for each and answers once; so does who is told titles.
-    """
-
-    title: str
-    seed: int
-    elm_seeds: tuple[int, ...]
+    title: str = setting("Of the report.")
+    seed: int = setting("Of everything that has no seed of its own.", at_least=0)
+    elm_seeds: tuple[int, ...] = setting(
+        "An ELM is trained for each and answers once; so does who is told titles.",
+        at_least=0, distinct=True,
+    )  # fmt: skip
     catalogue: MiniLensSettings
     split: SplitSettings
     wals: WALSSettings
@@ -143,7 +128,3 @@ class ElmExperiment:
     examples: ElmExampleSettings
     elm: ElmStageSettings
     evaluation: ElmEvaluationSettings
-
-    def __post_init__(self):
-        if not self.elm_seeds or len(set(self.elm_seeds)) < len(self.elm_seeds):
-            raise UserError(f"elm_seeds: at least one, none twice, got {self.elm_seeds}")

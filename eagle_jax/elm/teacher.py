@@ -7,7 +7,6 @@ interrupted asks for none of them twice.
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.data.prompts import MalformedText, Prompt
 from eagle_jax.data.tasks import ANSWER, find_task, teacher_prompt
 from eagle_jax.language_model.generation import SamplingSettings, TextGenerator, parse_generation
@@ -24,18 +24,13 @@ from eagle_jax.language_model.remote.cache import CachedGenerator
 Row = dict[str, Any]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class TeacherSettings:
-    """How the teacher is asked: `batch_size` prompts at a time, each `max_tries` times at most."""
+    """How the teacher is asked."""
 
     sampling: SamplingSettings
-    batch_size: int
-    max_tries: int
-
-    def __post_init__(self):
-        for name in ("batch_size", "max_tries"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+    batch_size: int = setting("Prompts at a time.", at_least=1)
+    max_tries: int = setting("So often each is asked at most.", at_least=1)
 
 
 class Targets(NamedTuple):

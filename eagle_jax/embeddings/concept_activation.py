@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from eagle_jax.base.errors import UserError
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.embeddings.concept_problems import (
     Comparisons,
     auc,
@@ -40,27 +41,20 @@ from eagle_jax.embeddings.concept_problems import (
 from eagle_jax.embeddings.logistic_newton import LogisticSolution
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class CAVSettings:
-    """penalties: tried, the best on held-out rows is taken; num_folds: of the rows.
+    """How concept activation vectors are fitted."""
 
-    min_positives: rows (or, for ranking, rows said to have more) below which a tag is refused.
-    tolerance: of |grad J| over its norm at 0; max_iterations: Newton steps.
-    """
-
-    penalties: tuple[float, ...]
-    num_folds: int
-    min_positives: int
-    tolerance: float
-    max_iterations: int
-    seed: int
+    penalties: tuple[float, ...] = setting("The best on held-out rows is taken.", above=0)
+    num_folds: int = setting("Of the rows.", at_least=2)
+    min_positives: int = setting(
+        "Rows (or, for ranking, rows said to have more) below which a tag is refused.", at_least=2
+    )
+    tolerance: float = setting("Of |grad J| over its norm at 0.", above=0)
+    max_iterations: int = setting("Newton steps.", at_least=1)
+    seed: int = setting("Of the folds.", at_least=0)
 
     def __post_init__(self):
-        if not self.penalties or min(self.penalties) <= 0:
-            raise ValueError(f"penalties must be positive, got {self.penalties}")
-        for name, least in (("num_folds", 2), ("min_positives", 2), ("max_iterations", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if self.min_positives < self.num_folds:
             raise ValueError(
                 f"min_positives is {self.min_positives}: with {self.num_folds} folds some would "

@@ -7,7 +7,6 @@ penalty * ||weights||^2, the penalty chosen on a validation split and the head r
 everything; "mlp" with AdamW, dropout, and early stopping on the validation split.
 """
 
-import dataclasses
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -16,23 +15,29 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from eagle_jax.base.settings import setting, settings
+
 Layers = tuple[tuple[jax.Array, jax.Array], ...]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class DomainEncoderSettings:
-    """`penalties` is for "ridge", what follows it is for "mlp"."""
+    """A head on frozen features; what follows `penalties` is for mlp."""
 
-    head: Literal["ridge", "mlp"]
-    validation_fraction: float
-    penalties: tuple[float, ...]  # candidates; features have unit variance, so 1e-3 to 100
-    hidden_width: int
-    dropout_rate: float  # of hidden units
-    learning_rate: float
-    weight_decay: float
-    batch_size: int
-    max_epochs: int
-    patience: int  # epochs without a better validation error before stopping
+    head: Literal["ridge", "mlp"] = setting("Affine, or with one hidden layer.")
+    validation_fraction: float = setting("Of the examples.", above=0, below=1)
+    penalties: tuple[float, ...] = setting(
+        "Ridge penalties to choose from; features have unit variance, so 1e-3 to 100.", above=0
+    )
+    hidden_width: int = setting("Hidden units.", at_least=1)
+    dropout_rate: float = setting("Of hidden units.", at_least=0, below=1)
+    learning_rate: float = setting("AdamW's.", above=0)
+    weight_decay: float = setting("AdamW's.", at_least=0)
+    batch_size: int = setting("Examples of an optimiser step.", at_least=1)
+    max_epochs: int = setting("Passes over the examples at most.", at_least=1)
+    patience: int = setting(
+        "Stop after so many without a better validation error.", at_least=0, unit="epochs"
+    )
 
 
 class RegressionHead(NamedTuple):
@@ -66,10 +71,10 @@ def fit_head(
 ) -> HeadFit:
     """Fit targets [N, d] to features [N, F] with weights [N]; the key is consumed.
 
-    Raises ValueError on settings outside their range, on weights that are negative or all zero, and
-    where the validation split or what it leaves is empty.
+    Raises ValueError on weights that are negative or all zero, and where the validation split or
+    what it leaves is empty.
     """
-    _check_settings(settings, len(features))
+    _check_size(settings, len(features))
     if np.any(np.asarray(weights) < 0) or not np.sum(weights) > 0:
         raise ValueError("weights must be at least 0, and one of them positive")
     split_key, training_key = jax.random.split(key)
@@ -93,21 +98,13 @@ def fit_head(
     return fit
 
 
-def _check_settings(settings: DomainEncoderSettings, num_examples: int) -> None:
-    if settings.head not in ("ridge", "mlp"):
-        raise ValueError(f"head is {settings.head!r}; allowed: ridge, mlp")
-    if not 0 < settings.validation_fraction < 1:
-        raise ValueError(
-            f"validation_fraction is {settings.validation_fraction}; it must be between 0 and 1"
-        )
+def _check_size(settings: DomainEncoderSettings, num_examples: int) -> None:
     num_validation = _num_validation(settings, num_examples)
     if not 0 < num_validation < num_examples:
         raise ValueError(
             f"{num_examples} examples are too few for validation_fraction "
             f"{settings.validation_fraction}: {num_validation} for validation"
         )
-    if settings.head == "ridge" and (not settings.penalties or min(settings.penalties) <= 0):
-        raise ValueError(f"penalties are {settings.penalties}; one at least, and all positive")
     if settings.head == "mlp" and settings.batch_size > num_examples - num_validation:
         raise ValueError(
             f"batch_size is {settings.batch_size}; only {num_examples - num_validation} examples "

@@ -3,7 +3,6 @@
 Axis letters: `B` batch, `N` catalogue, `d` domain width.
 """
 
-import dataclasses
 from collections import namedtuple
 from collections.abc import Callable
 from functools import partial
@@ -13,13 +12,15 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from eagle_jax.base.settings import setting, settings
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+
+@settings
 class UtilitySettings:
-    """lambda of the neighbour-distance term, and how many neighbours it sums over."""
+    """The terms of U."""
 
-    neighbor_weight: float
-    num_neighbors: int
+    neighbor_weight: float = setting("lambda of the neighbour-distance term.", at_least=0)
+    num_neighbors: int = setting("Catalogue entities that it sums over.", at_least=1)
 
 
 class UtilityInputs(NamedTuple):

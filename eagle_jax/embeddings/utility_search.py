@@ -5,7 +5,6 @@ Axis letters: `P` problems, `C` centers, `S` starts, `N` catalogue, `d` domain w
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -15,24 +14,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.embeddings.utility import UtilitySettings, content_gap_utility
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class UtilitySearchSettings:
-    """num_starts: random ones in each ball, beside the maximiser of the user's term.
-    num_steps: of the ascent from each; its steps shrink from 1 to last_step, in radii."""
+    """Projected ascent inside a ball."""
 
-    num_starts: int
-    num_steps: int
-    last_step: float
-
-    def __post_init__(self):
-        if self.num_starts < 0 or self.num_steps < 1 or not 0 < self.last_step < 1:
-            raise ValueError(
-                f"expected num_starts >= 0, num_steps >= 1 and 0 < last_step < 1, got "
-                f"{self.num_starts}, {self.num_steps} and {self.last_step}"
-            )
+    num_starts: int = setting(
+        "Random ones in each ball, beside the maximiser of the user's term.", at_least=0
+    )
+    num_steps: int = setting("Of the ascent from each start.", at_least=1)
+    last_step: float = setting("Steps shrink from 1 to it.", above=0, below=1, unit="radii")
 
 
 class FoundPoints(NamedTuple):

@@ -18,42 +18,44 @@ unknowns, solved together, so that each half step is the exact minimiser of J ov
 never increases. With `dim=0` what is left is the regularised global-plus-bias baseline.
 """
 
-import dataclasses
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.data.catalogue import RatingTable
 from eagle_jax.embeddings.rating_blocks import RatingBlocks, pack_ratings
 
-BIASES = ("none", "global", "user_item")
 
-
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=[
-        "observed_weight",
-        "unobserved_weight",
-        "regularization",
-        "regularization_scaling",
-        "bias_regularization",
-    ],
-    meta_fields=["dim", "num_iterations", "bias"],
-)
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class WALSSettings:
-    """Knobs of the objective above; the weights are traced, so a sweep over them compiles once."""
+    """Knobs of the objective of `embeddings/wals.py`."""
 
-    dim: int
-    num_iterations: int
-    bias: str  # one of BIASES
+    dim: int = setting("d; 0: biases alone.", at_least=0)
+    num_iterations: int = setting("Half steps of each side.", at_least=1)
+    bias: Literal["none", "global", "user_item"] = setting("What the embeddings do not explain.")
+    observed_weight: float = setting("Of a rating's squared error.", above=0)
+    unobserved_weight: float = setting("Of a pair that has none; 0: not at all.", at_least=0)
+    # A zero penalty leaves rows with fewer than d ratings without a unique solution.
+    regularization: float = setting("Of the embeddings' squares.", above=0)
+    regularization_scaling: float = setting("Exponent of a row's total weight.", at_least=0)
+    bias_regularization: float = setting("Of the biases' squares.", above=0)
+
+    def __post_init__(self):
+        if self.dim == 0 and self.bias != "user_item":
+            raise ValueError('dim is 0: nothing to fit unless bias is "user_item"')
+
+
+class _Weights(NamedTuple):
+    """Traced, so that a sweep over them compiles once."""
+
     observed_weight: float
-    unobserved_weight: float  # 0: plain alternating least squares
+    unobserved_weight: float
     regularization: float
-    regularization_scaling: float  # exponent of a row's total weight
+    regularization_scaling: float
     bias_regularization: float
 
 
@@ -78,10 +80,8 @@ class _Side(NamedTuple):
 def fit_wals(ratings: RatingTable, settings: WALSSettings, key: jax.Array) -> WALSOutput:
     """Minimise J (module docstring) by exact half steps, users first; the key is consumed.
 
-    Users and items without ratings get zeros (the minimiser). Raises ValueError on settings outside
-    their range and on an empty table.
+    Users and items without ratings get zeros (the minimiser). Raises ValueError on an empty table.
     """
-    _check_settings(settings)
     if len(ratings.rating) == 0:
         raise ValueError("fit_wals needs at least one rating; the table has none")
     row_width = settings.dim + (settings.bias == "user_item")
@@ -98,7 +98,9 @@ def fit_wals(ratings: RatingTable, settings: WALSSettings, key: jax.Array) -> WA
         item_blocks,
         initial_items,
         jnp.float32(global_bias),
-        settings,
+        _Weights(*(getattr(settings, name) for name in _Weights._fields)),
+        has_bias=settings.bias == "user_item",
+        num_iterations=settings.num_iterations,
         num_users=ratings.num_users,
     )
 
@@ -123,44 +125,32 @@ def rating_embeddings(output: WALSOutput) -> tuple[jax.Array, jax.Array]:
     return users, items
 
 
-def _check_settings(settings: WALSSettings) -> None:
-    if settings.bias not in BIASES:
-        raise ValueError(f"bias is {settings.bias!r}; allowed: {', '.join(BIASES)}")
-    for name, least in (("dim", 0), ("num_iterations", 1), ("unobserved_weight", 0)):
-        if getattr(settings, name) < least:
-            raise ValueError(f"{name} is {getattr(settings, name)}; it must be at least {least}")
-    # A zero penalty leaves rows with fewer than d ratings without a unique solution.
-    for name in ("observed_weight", "regularization", "bias_regularization"):
-        if getattr(settings, name) <= 0:
-            raise ValueError(f"{name} is {getattr(settings, name)}; it must be positive")
-    if settings.dim == 0 and settings.bias != "user_item":
-        raise ValueError('dim is 0: nothing to fit unless bias is "user_item"')
-
-
-@partial(jax.jit, static_argnames=("num_users",))
+@partial(jax.jit, static_argnames=("has_bias", "num_iterations", "num_users"))
 def _alternate(
     user_blocks: RatingBlocks,
     item_blocks: RatingBlocks,
     initial_items: jax.Array,
     global_bias: jax.Array,
-    settings: WALSSettings,
+    weights: _Weights,
     *,
+    has_bias: bool,
+    num_iterations: int,
     num_users: int,
 ) -> WALSOutput:
     """All iterations in one program, from item embeddings [N, d], zero users and zero biases."""
-    num_items = initial_items.shape[0]
-    users = _Side(jnp.zeros((num_users, settings.dim)), jnp.zeros(num_users))
+    num_items, dim = initial_items.shape
+    users = _Side(jnp.zeros((num_users, dim)), jnp.zeros(num_users))
     items = _Side(initial_items, jnp.zeros(num_items))
 
     def iteration(sides, _):
         users, items = sides
-        users = _half_step(user_blocks, items, num_users, global_bias, settings)
-        items = _half_step(item_blocks, users, num_items, global_bias, settings)
-        value = _objective(user_blocks, item_blocks, users, items, global_bias, settings)
+        users = _half_step(user_blocks, items, num_users, global_bias, weights, has_bias)
+        items = _half_step(item_blocks, users, num_items, global_bias, weights, has_bias)
+        value = _objective(user_blocks, item_blocks, users, items, global_bias, weights)
         return (users, items), value
 
-    before = _objective(user_blocks, item_blocks, users, items, global_bias, settings)
-    (users, items), after = jax.lax.scan(iteration, (users, items), length=settings.num_iterations)
+    before = _objective(user_blocks, item_blocks, users, items, global_bias, weights)
+    (users, items), after = jax.lax.scan(iteration, (users, items), length=num_iterations)
     objective = jnp.concatenate([before[None], after])
     return WALSOutput(
         users.embeddings, items.embeddings, users.bias, items.bias, global_bias, objective
@@ -172,7 +162,8 @@ def _half_step(
     other: _Side,
     num_rows: int,
     global_bias: jax.Array,
-    settings: WALSSettings,
+    weights: _Weights,
+    has_bias: bool,
 ) -> _Side:
     """argmin of J over one side given the other: one f x f positive definite system per row.
 
@@ -180,17 +171,17 @@ def _half_step(
     * (Z'Z - sum_rated z z') on the embedding's block: one Gram matrix Z'Z serves all rows.
     """
     d, num_columns = other.embeddings.shape[1], other.embeddings.shape[0]
-    features, penalty = other.embeddings, jnp.full(d, settings.regularization)
-    if settings.bias == "user_item":
+    features, penalty = other.embeddings, jnp.full(d, weights.regularization)
+    if has_bias:
         features = jnp.concatenate([features, jnp.ones((num_columns, 1))], axis=1)
-        penalty = jnp.append(penalty, settings.bias_regularization)
+        penalty = jnp.append(penalty, weights.bias_regularization)
     f = features.shape[1]
     is_embedding = jnp.arange(f) < d
     both = jnp.outer(is_embedding, is_embedding)
     gram = jnp.where(
-        both, settings.unobserved_weight * _product("nf,ng->fg", features, features), 0
+        both, weights.unobserved_weight * _product("nf,ng->fg", features, features), 0
     )
-    rated_weight = settings.observed_weight - jnp.where(both, settings.unobserved_weight, 0.0)
+    rated_weight = weights.observed_weight - jnp.where(both, weights.unobserved_weight, 0.0)
 
     def solve_block(block: RatingBlocks) -> jax.Array:
         x = features[block.column] * block.mask[..., None]
@@ -199,8 +190,8 @@ def _half_step(
             jax.ops.segment_sum, segment_ids=block.segment_row, num_segments=block.row.shape[0]
         )
         matrix = sums(_product("slf,slg->sfg", x, x)) * rated_weight[None] + gram[None]
-        vector = sums(_product("slf,sl->sf", x, target)) * settings.observed_weight
-        scale = _penalty_scale(block.count, num_columns, settings)
+        vector = sums(_product("slf,sl->sf", x, target)) * weights.observed_weight
+        scale = _penalty_scale(block.count, num_columns, weights)
         row_penalty = jnp.where(is_embedding[None], scale[:, None], 1.0) * penalty[None]
         matrix += row_penalty[:, :, None] * jnp.eye(f)[None]
         factor = jax.scipy.linalg.cho_factor(matrix, lower=True)
@@ -208,7 +199,7 @@ def _half_step(
 
     solved = jax.lax.map(solve_block, blocks)
     unknowns = jnp.zeros((num_rows, f)).at[blocks.row].set(solved, mode="drop")
-    bias = unknowns[:, d] if settings.bias == "user_item" else jnp.zeros(num_rows)
+    bias = unknowns[:, d] if has_bias else jnp.zeros(num_rows)
     return _Side(unknowns[:, :d], bias)
 
 
@@ -218,7 +209,7 @@ def _objective(
     users: _Side,
     items: _Side,
     global_bias: jax.Array,
-    settings: WALSSettings,
+    weights: _Weights,
 ) -> jax.Array:
     """J, with sum over unrated <z_u, z_i>^2 = <Z_u'Z_u, Z_i'Z_i> - the same over the rated."""
 
@@ -226,32 +217,32 @@ def _objective(
         row = block.row[block.segment_row]
         inner = _product("slf,sf->sl", items.embeddings[block.column], users.embeddings[row])
         predicted = global_bias + users.bias[row][:, None] + items.bias[block.column] + inner
-        squares = settings.observed_weight * (block.rating - predicted) ** 2
-        return jnp.sum(block.mask * (squares - settings.unobserved_weight * inner**2))
+        squares = weights.observed_weight * (block.rating - predicted) ** 2
+        return jnp.sum(block.mask * (squares - weights.unobserved_weight * inner**2))
 
     def penalty(blocks: RatingBlocks, side: _Side, num_columns: int) -> jax.Array:
         # Rows without ratings are in no block: their scale is that of a count of 0.
         count = jnp.zeros(side.bias.shape).at[blocks.row].set(blocks.count, mode="drop")
-        scale = _penalty_scale(count, num_columns, settings)
+        scale = _penalty_scale(count, num_columns, weights)
         squared_norm = jnp.sum(side.embeddings**2, axis=1)
-        return settings.regularization * jnp.sum(
+        return weights.regularization * jnp.sum(
             scale * squared_norm
-        ) + settings.bias_regularization * jnp.sum(side.bias**2)
+        ) + weights.bias_regularization * jnp.sum(side.bias**2)
 
     user_gram = _product("nf,ng->fg", users.embeddings, users.embeddings)
     item_gram = _product("nf,ng->fg", items.embeddings, items.embeddings)
     return (
         jnp.sum(jax.lax.map(rated_terms, user_blocks))
-        + settings.unobserved_weight * jnp.sum(user_gram * item_gram)
+        + weights.unobserved_weight * jnp.sum(user_gram * item_gram)
         + penalty(user_blocks, users, items.bias.shape[0])
         + penalty(item_blocks, items, users.bias.shape[0])
     )
 
 
-def _penalty_scale(count: jax.Array, num_columns: int, settings: WALSSettings) -> jax.Array:
+def _penalty_scale(count: jax.Array, num_columns: int, weights: _Weights) -> jax.Array:
     """(observed_weight * n + unobserved_weight * (columns - n)) ** regularization_scaling."""
-    total = settings.observed_weight * count + settings.unobserved_weight * (num_columns - count)
-    return jnp.where(total > 0, total, 1.0) ** settings.regularization_scaling
+    total = weights.observed_weight * count + weights.unobserved_weight * (num_columns - count)
+    return jnp.where(total > 0, total, 1.0) ** weights.regularization_scaling
 
 
 # float32 throughout: the default precision of a TPU's matrix unit would break monotonicity.

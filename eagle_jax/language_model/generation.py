@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from eagle_jax.base.errors import UserError
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.data.prompts import (
     MalformedText,
     Prompt,
@@ -19,24 +18,14 @@ from eagle_jax.data.prompts import (
 )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class SamplingSettings:
-    """temperature 0 is greedy; top_k 0 and top_p 1 keep the whole distribution."""
+    """How texts are drawn."""
 
-    temperature: float
-    top_k: int
-    top_p: float
-    max_new_tokens: int
-
-    def __post_init__(self):
-        if not 0 <= self.temperature < math.inf:
-            raise UserError(f"temperature must be 0 (greedy) or more, got {self.temperature}")
-        if self.top_k < 0:
-            raise UserError(f"top_k must be 0 (all tokens) or more, got {self.top_k}")
-        if not 0 < self.top_p <= 1:
-            raise UserError(f"top_p must be in (0, 1], got {self.top_p}")
-        if self.max_new_tokens < 1:
-            raise UserError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+    temperature: float = setting("Logits are divided by it; 0 is greedy.", at_least=0)
+    top_k: int = setting("Only so many of the likeliest tokens; 0: all.", at_least=0)
+    top_p: float = setting("Only the likeliest tokens of this sum; 1: all.", above=0, at_most=1)
+    max_new_tokens: int = setting("Where a text is cut.", at_least=1, unit="tokens")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

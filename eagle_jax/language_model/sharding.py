@@ -21,6 +21,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from eagle_jax.base.errors import UserError
+from eagle_jax.base.settings import setting, settings
 
 Tree = TypeVar("Tree")
 AXES = ("data", "fsdp", "tensor")
@@ -59,25 +60,23 @@ class MeshError(UserError):
     """A mesh does not fit the devices, or an array has no place on it."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class MeshSettings:
-    """Devices along each axis, one of them may be -1 (all that remain), from `first_device` on.
+    """Devices along each axis, one of them may be -1 (all that remain).
 
     Two models lie on disjoint slices when one begins where the other ends. Of several processes
     each gives an equal share to every mesh, so that all of them can read what is computed on it.
     """
 
-    data: int
-    fsdp: int
-    tensor: int
-    first_device: int
+    data: int = setting("Batches are split among so many.", at_least=-1)
+    fsdp: int = setting("Batches, parameters and optimiser state are split.", at_least=-1)
+    tensor: int = setting("Heads and hidden units are split among so many.", at_least=-1)
+    first_device: int = setting("Index of the mesh's first device.", at_least=0)
 
     def __post_init__(self):
         shape = (self.data, self.fsdp, self.tensor)
-        if shape.count(-1) > 1 or any(size < 1 and size != -1 for size in shape):
+        if shape.count(-1) > 1 or 0 in shape:
             raise ValueError(f"mesh {shape}: sizes are at least 1, and one of them may be -1")
-        if self.first_device < 0:
-            raise ValueError(f"mesh: first_device must not be negative, got {self.first_device}")
 
 
 def make_mesh(settings: MeshSettings) -> Mesh:

@@ -5,7 +5,6 @@ Axis letters: `B` batch, `T` tokens.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
 from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params
@@ -26,17 +26,17 @@ from eagle_jax.learning.optimizers import apply_gradients, make_optimizer, warmu
 from eagle_jax.learning.trainable import TrainingMode, join, split
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class NextTokenSettings:
     """AdamW, linear warm-up, cosine decay to a tenth."""
 
-    num_steps: int
-    learning_rate: float
-    warmup_steps: int
-    weight_decay: float
-    max_gradient_norm: float
-    checkpoint_every: int
-    log_every: int
+    num_steps: int = setting("Optimiser steps.", at_least=0)
+    learning_rate: float = setting("At the end of the warm-up.", above=0)
+    warmup_steps: int = setting("In which the learning rate rises from 0.", at_least=0)
+    weight_decay: float = setting("AdamW's, of matrices.", at_least=0)
+    max_gradient_norm: float = setting("Longer gradients are scaled down to it.", above=0)
+    checkpoint_every: int = setting("The last step always has one.", at_least=1, unit="steps")
+    log_every: int = setting("The last step always has a row.", at_least=1, unit="steps")
 
 
 class Batch(NamedTuple):

@@ -8,13 +8,13 @@ Axis letters: `E` episodes, `H` horizon, `F` features, `B` rows.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.learning.losses import value_loss
 from eagle_jax.learning.optimizers import make_optimizer
 
@@ -72,13 +72,15 @@ def _standard(statistics: RunningStatistics, rows: jax.Array) -> jax.Array:
     return (rows - statistics.mean[None]) / deviation(statistics, jnp.inf)[None]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class ValueSettings:
-    """value_hidden: widths of the hidden layers. value_updates: gradient steps of an iteration."""
+    """The value network and its training."""
 
-    value_hidden: tuple[int, ...]
-    value_learning_rate: float
-    value_updates: int
+    value_hidden: tuple[int, ...] = setting(
+        "Hidden units of each layer.", at_least=1, may_be_empty=True
+    )
+    value_learning_rate: float = setting("Adam's, of the value network.", above=0)
+    value_updates: int = setting("Gradient steps of that network in an iteration.", at_least=1)
 
 
 class ValueState(NamedTuple):

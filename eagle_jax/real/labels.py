@@ -14,6 +14,7 @@ import numpy as np
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.seeds import derive_seed
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.data.preferences.examples import (
     PreferenceExample,
     PreferencePair,
@@ -62,12 +63,12 @@ class LabelledPair:
     is_error: bool | None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class LabelSettings:
-    """Who labels: a name of `ANNOTATORS`; temperature: of the simulated one, in utility."""
+    """Who labels."""
 
-    source: str
-    temperature: float
+    source: str = setting("A name of `ANNOTATORS` in real/labels.py.")
+    temperature: float = setting("Of the simulated annotator.", above=0, unit="utility")
 
     def __post_init__(self):
         if self.source not in ANNOTATORS:

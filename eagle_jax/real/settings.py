@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Literal
 
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.remote.settings import RemoteSettings
 from eagle_jax.language_model.sharding import MeshSettings
 from eagle_jax.real.labels import ANNOTATORS, LabelSettings
-from eagle_jax.real.selection.pair_selection import GAP_STRATEGIES, METRICS, STRATEGIES
+from eagle_jax.real.selection.pair_selection import GAP_STRATEGIES, Strategy
 from eagle_jax.real.training.step import PreferenceSettings
 from eagle_jax.stages.models import remote_models
 from eagle_jax.stages.policy_models import PolicyTrainingSettings
@@ -19,95 +19,77 @@ POLICY = "policy"  # names the supervised start as a generator or as an encoder
 TEACHER = "minilens/teacher"  # names the grammar of MiniLens as a rater
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class MiniLensRequests:
-    """Users who are drawn afresh and ask for a film; the supervised start sees others.
+    """Users who are drawn afresh and ask for a film; the supervised start sees others."""
 
-    film_strength: how much the films that it sees are to their user's taste, among num_films.
-    """
-
-    num_train: int
-    num_test: int
-    num_supervised: int
-    num_films: int
-    film_strength: float
-    dialect: Literal["a", "b"]
+    num_train: int = setting("Users whose pairs of responses are labelled.", at_least=1)
+    num_test: int = setting("Held-out users.", at_least=2)
+    num_supervised: int = setting("Films that the supervised start sees.", at_least=0)
+    num_films: int = setting("Of which the users of these chose one each.", at_least=1)
+    film_strength: float = setting("In proportion to exp(film_strength * affinity).", at_least=0)
+    dialect: Literal["a", "b"] = setting("Of the two ways in which the grammar tells a film.")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class PreferenceFiles:
-    """Files of one format (`data.preference_files.FIELDS`); a share of all prompts is held out.
+    """Files of one format; a share of all prompts is held out."""
 
-    max_prompts: so many prompts drawn from all; None: all.
-    """
-
-    paths: tuple[str, ...]
-    file_format: str
-    test_fraction: float
-    max_prompts: int | None
-
-    def __post_init__(self):
-        if not 0 < self.test_fraction < 1:
-            raise ValueError(f"test_fraction must be in (0, 1), got {self.test_fraction}")
+    paths: tuple[str, ...] = setting("The files.", distinct=True)
+    file_format: str = setting("One of `FIELDS` in data/preferences/files.py.")
+    test_fraction: float = setting("Of the prompts, held out.", above=0, below=1)
+    max_prompts: int | None = setting("So many drawn from all; None: all.", at_least=1)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class RealModels:
-    """policy: `minilens/<role>` or a folder; what is trained has the dtype of policy_training.
-    dtype: of the other models."""
+    """Models, and the shapes of their batches."""
 
-    policy: str
-    dtype: Literal["float32", "bfloat16"]
-    batch_size: int
-    length_multiple: int
+    policy: str = setting("minilens/<role> or a folder.")
+    dtype: Literal["float32", "bfloat16"] = setting("Of the models that are not trained.")
+    batch_size: int = setting("Texts of a forward pass.", at_least=1)
+    length_multiple: int = setting("Texts are padded to it.", at_least=1, unit="tokens")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class GenerationSettings:
-    """Who writes K responses to each prompt: `policy` (the supervised start), a folder, or
-    `remote/<name>`."""
+    """Who writes K responses to each prompt."""
 
-    generator: str
-    num_train_responses: int
-    num_test_responses: int
+    generator: str = setting("policy (the supervised start), a folder, or remote/<name>.")
+    num_train_responses: int = setting("K of a prompt of training.", at_least=2)
+    num_test_responses: int = setting("K of a held-out prompt.", at_least=2)
     sampling: SamplingSettings
-    prompts_per_chunk: int
+    prompts_per_chunk: int = setting("Lost at most by an interruption.", at_least=1)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class EmbeddingSettings:
-    """What a response is to the selection: `policy` (states of the supervised start), a folder of
-    a decoder, or one of a sentence encoder, which pools as it was made to (pooling `own`)."""
+    """What a response is to the selection."""
 
-    model: str
-    pooling: Literal["mean", "last", "cls", "own"]
-    with_prompt: bool
-    metric: str
-
-    def __post_init__(self):
-        if self.metric not in METRICS:
-            raise ValueError(f"metric {self.metric!r} is none of {', '.join(METRICS)}")
+    model: str = setting(
+        "policy (states of the supervised start), a folder of a decoder, or one of a sentence "
+        "encoder."
+    )
+    pooling: Literal["mean", "last", "cls", "own"] = setting("own: as the encoder was made to.")
+    with_prompt: bool = setting("The prompt is read before the response.")
+    metric: Literal["cosine", "euclidean"] = setting("Of the distance between responses.")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class SelectionSettings:
-    """Which pairs are labelled.
+    """Which pairs are labelled."""
 
-    scope: `within`: one of the pairs of every prompt; `across`: which prompts, each with one pair.
-    embedding: the one that selects; the others are told in the report.
-    num_warmup_labels: of random pairs, from which implicit rewards are learned for the strategies
-        that need them; they count as labels of these strategies.
-    """
-
-    scope: Literal["within", "across"]
-    strategies: tuple[str, ...]
-    embedding: str
-    num_warmup_labels: int
+    scope: Literal["within", "across"] = setting(
+        "One of the pairs of every prompt, or which prompts, each with one pair."
+    )
+    strategies: tuple[Strategy, ...] = setting("Random is one of them.", distinct=True)
+    embedding: str = setting("The one that selects; the others are told in the report.")
+    num_warmup_labels: int = setting(
+        "Of random pairs, from which implicit rewards are learned for the strategies that need "
+        "them; they count as labels of these.", at_least=0,
+    )  # fmt: skip
 
     def __post_init__(self):
-        for name in self.strategies:
-            if name not in STRATEGIES:
-                raise ValueError(f"strategies: {name!r} is none of {', '.join(STRATEGIES)}")
         if "random" not in self.strategies:
             raise ValueError("strategies: random is missing, which the others are compared with")
         if self.scope == "across" and "centroid" in self.strategies:
@@ -118,57 +100,59 @@ class SelectionSettings:
         return any(name in GAP_STRATEGIES for name in self.strategies)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class RaterSettings:
-    """Who compares texts: `minilens/teacher`, `minilens/<role>`, a folder, or `remote/<name>`."""
+    """Who compares texts."""
 
-    model: str
+    model: str = setting("minilens/teacher, minilens/<role>, a folder, or remote/<name>.")
     sampling: SamplingSettings
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class RealEvaluation:
-    """sampling: of one response of every trained policy to every held-out prompt.
+    """What is measured on held-out prompts."""
 
-    num_stability_prompts: held-out prompts whose pairs of responses are followed over training.
-    num_told_prompts: prompts whose responses are told in the report.
-    """
+    sampling: SamplingSettings = setting(
+        "Of one response of every trained policy to every held-out prompt."
+    )
+    num_stability_prompts: int = setting(
+        "Prompts whose pairs of responses are followed over training.", at_least=1
+    )
+    num_told_prompts: int = setting("Prompts whose responses the report tells.", at_least=0)
+    confidence: float = setting("Of the intervals, e.g. 0.95.", above=0, below=1)
 
-    sampling: SamplingSettings
-    num_stability_prompts: int
-    num_told_prompts: int
-    confidence: float
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class RealExperiment:
-    """Everything; a config file gives every field a value.
+    """Everything; a config file gives every field a value."""
 
-    supervised: next-token prediction before anything else; None: the policy's model as it is.
-    generation: None: the responses of the files.
-    training: of each policy; num_labels: with so many labels, every seed and strategy.
-    rater: of labels, if they are its, and of the win rates; None: no such rates.
-    """
-
-    title: str
-    seed: int
-    prompts: Literal["compact", "detailed"]
-    source: Literal["minilens", "files"]
+    title: str = setting("Of the report.")
+    seed: int = setting("Of everything that has no seed of its own.", at_least=0)
+    prompts: Literal["compact", "detailed"] = setting("The book of prompts.")
+    source: Literal["minilens", "files"] = setting("Which one; the other may be None.")
     minilens: MiniLensRequests | None
     files: PreferenceFiles | None
     models: RealModels
-    mesh: MeshSettings
-    remote: dict[str, RemoteSettings]
+    mesh: MeshSettings = setting("Where all decoders lie.")
+    remote: dict[str, RemoteSettings] = setting("Models that are named remote/<name>.")
     policy_training: PolicyTrainingSettings
-    supervised: ReferenceStageSettings | None
-    generation: GenerationSettings | None
-    embeddings: dict[str, EmbeddingSettings]
+    supervised: ReferenceStageSettings | None = setting(
+        "Next-token prediction before anything else; None: the policy's model as it is."
+    )
+    generation: GenerationSettings | None = setting(
+        "Who writes the responses; None: they are those of the files."
+    )
+    embeddings: dict[str, EmbeddingSettings] = setting("What a response is to the selection.")
     selection: SelectionSettings
     labels: LabelSettings
-    training: PreferenceSettings
-    num_labels: tuple[int, ...]
-    seeds: tuple[int, ...]
-    rater: RaterSettings | None
+    training: PreferenceSettings = setting("Of each policy.")
+    num_labels: tuple[int, ...] = setting(
+        "With so many labels, every seed and strategy; increasing.", at_least=1, distinct=True
+    )
+    seeds: tuple[int, ...] = setting("Of the trainings.", at_least=0, distinct=True)
+    rater: RaterSettings | None = setting(
+        "Of labels, if they are its, and of the win rates; None: no such rates."
+    )
     evaluation: RealEvaluation
 
     def __post_init__(self):

@@ -9,23 +9,19 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 import scipy.stats
 
+from eagle_jax.base.settings import setting, settings
+
 # Resamples are drawn in blocks of at most this many entries, to bound the memory.
 _BLOCK_ENTRIES = 2_000_000
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class BootstrapSettings:
-    """num_resamples: R; confidence: of the interval, e.g. 0.95; seed: of the resampling."""
+    """Bootstrap intervals."""
 
-    num_resamples: int
-    confidence: float
-    seed: int
-
-    def __post_init__(self):
-        if self.num_resamples < 1:
-            raise ValueError(f"num_resamples must be at least 1, got {self.num_resamples}")
-        if not 0.0 < self.confidence < 1.0:
-            raise ValueError(f"confidence must lie in (0, 1), got {self.confidence}")
+    num_resamples: int = setting("R, resamples of each interval.", at_least=1)
+    confidence: float = setting("Of the interval, e.g. 0.95.", above=0, below=1)
+    seed: int = setting("Of the resampling.", at_least=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import Literal
 
 import jax
 
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.language_model.checkpoints.hf_checkpoints import (
     LanguageModel,
     load_language_model,
@@ -62,21 +63,19 @@ def load_policy(
     return dataclasses.replace(policy, name=folder.name)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class PolicyTrainingSettings:
-    """What of the policy's model is trained, for the reference policies and their agents.
+    """What of the policy's model is trained, for the reference policies and their agents."""
 
-    mode: all parameters (then they are float32), or low-rank updates beside the frozen ones.
-    dtype: of the policy's own parameters; the updates are float32.
-    lora: these updates, in mode "lora" only.
-    remat, scan_layers: as in `DecoderConfig`; both together save memory where layers are many.
-    """
-
-    mode: Literal["full", "lora"]
-    dtype: Literal["float32", "bfloat16"]
-    lora: LoRA
-    remat: bool
-    scan_layers: bool
+    mode: Literal["full", "lora"] = setting(
+        "All parameters (then they are float32), or low-rank updates beside the frozen ones."
+    )
+    dtype: Literal["float32", "bfloat16"] = setting(
+        "Of the policy's own parameters; the updates are float32."
+    )
+    lora: LoRA = setting("These updates, in mode lora only.")
+    remat: bool = setting("Layers are computed again in the backward pass, not kept.")
+    scan_layers: bool = setting("All layers are compiled as one.")
 
     def __post_init__(self):
         if self.mode == "full" and self.dtype != "float32":

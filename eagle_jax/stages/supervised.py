@@ -9,6 +9,7 @@ import numpy as np
 
 from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.seeds import derive_seed
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.sharding import MeshSettings
@@ -26,11 +27,11 @@ from eagle_jax.stages.policy_models import (
 _LENGTH_MULTIPLE = 32
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class ReferenceStageSettings:
     """Next-token prediction on the kept candidates."""
 
-    batch_size: int
+    batch_size: int = setting("Texts of an optimiser step.", at_least=1)
     training: NextTokenSettings
 
 

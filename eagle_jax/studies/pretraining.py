@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from eagle_jax.base.provenance import provenance
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.minilens import corpus, grammar, task_corpus
 from eagle_jax.data.minilens.task_teacher import share_recovered
@@ -27,23 +28,23 @@ from eagle_jax.stages.run import Run
 from eagle_jax.stages.supervised import training_records
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class PretrainingSettings:
     """One role: its dialect, size, share of each task, and training."""
 
-    dialect: str
-    seed: int
-    hidden_size: int
-    intermediate_size: int
-    num_layers: int
-    num_heads: int
-    max_position_embeddings: int
-    initializer_range: float
-    task_shares: dict[str, float]
-    tokens_per_batch: int
-    prompt_loss_weight: float
+    dialect: str = setting("Which of the grammar's two ways to tell a film it learns.")
+    seed: int = setting("Of parameters and examples.", at_least=0)
+    hidden_size: int = setting("Width of the residual stream.", at_least=1)
+    intermediate_size: int = setting("Hidden units of a feed-forward layer.", at_least=1)
+    num_layers: int = setting("Blocks of attention and feed-forward layer.", at_least=1)
+    num_heads: int = setting("Of attention; they divide hidden_size.", at_least=1)
+    max_position_embeddings: int = setting("The longest text.", at_least=1, unit="tokens")
+    initializer_range: float = setting("Standard deviation of fresh parameters.", above=0)
+    task_shares: dict[str, float] = setting("Of each task's batches.", at_least=0)
+    tokens_per_batch: int = setting("Of an optimiser step.", at_least=1, unit="tokens")
+    prompt_loss_weight: float = setting("Of the prompt's tokens; an answer's: 1.", at_least=0)
     training: NextTokenSettings
-    quality_examples: int
+    quality_examples: int = setting("Fresh ones, for the measured quality.", at_least=1)
 
 
 # Tokens of the longest example of each task, rounded up: one compilation per task.

@@ -13,6 +13,7 @@ import dataclasses
 
 import numpy as np
 
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.data.catalogue import SOURCES, Catalogue, Entity, RatingTable, Source
 from eagle_jax.data.minilens import grammar
 from eagle_jax.data.prompts import MOVIE
@@ -24,17 +25,19 @@ _SLOT_WEIGHTS = {
 WORLD_SEED = 2024  # the one world that the shipped language models know
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class MiniLensSettings:
     """How much of the world is seen, and how."""
 
-    seed: int
-    num_films: int
-    num_users: int
-    ratings_per_user: int  # median
-    rating_noise: float  # standard deviation, in stars
-    popularity_exponent: float  # 0: all films are equally visible
-    selection_strength: float  # how much users watch what they like, per unit of affinity
+    seed: int = setting("Of films, users and ratings.", at_least=0)
+    num_films: int = setting("Films in all.", at_least=1)
+    num_users: int = setting("Users in all.", at_least=1)
+    ratings_per_user: int = setting("The median.", at_least=1)
+    rating_noise: float = setting("Standard deviation.", at_least=0, unit="stars")
+    popularity_exponent: float = setting("0: all films are equally visible.", at_least=0)
+    selection_strength: float = setting(
+        "How much users watch what they like, per unit of affinity.", at_least=0
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,47 +2,42 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.learning.optimizers import make_optimizer
 from eagle_jax.learning.value import ValueSettings, ValueState, init_value
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class EagleSettings(ValueSettings):
-    """REINFORCE with a learned baseline, GAE and KL to the reference policy.
+    """REINFORCE with a learned baseline, GAE and KL to the reference policy."""
 
-    policy: sampling of actions; its temperature is the policy's everywhere (log-probs, KL).
-    minibatch_size: actions whose gradient is computed at a time; changes memory, not the result.
-    validate_every, checkpoint_every: iterations; the last one always does both.
-    """
-
-    num_iterations: int
-    episodes_per_iteration: int
-    horizon: int
-    discount: float
-    gae_lambda: float
-    kl_coefficient: float
-    policy_learning_rate: float
-    max_gradient_norm: float
-    normalize_advantages: bool
-    minibatch_size: int
-    policy: SamplingSettings
-    validate_every: int
-    checkpoint_every: int
+    num_iterations: int = setting("Updates of the policy.", at_least=0)
+    episodes_per_iteration: int = setting("Episodes played for each.", at_least=1)
+    horizon: int = setting("Actions of an episode.", at_least=1)
+    discount: float = setting("Of later rewards.", at_least=0, at_most=1)
+    gae_lambda: float = setting("0: one step and the value; 1: returns.", at_least=0, at_most=1)
+    kl_coefficient: float = setting("Price of a nat of KL.", at_least=0, unit="reward per nat")
+    policy_learning_rate: float = setting("Adam's; 0: the policy stays.", at_least=0)
+    max_gradient_norm: float = setting("Longer gradients are scaled down to it.", above=0)
+    normalize_advantages: bool = setting("To mean 0 and variance 1 over the iteration's actions.")
+    minibatch_size: int = setting(
+        "Actions whose gradient is computed at a time; changes memory, not the result.", at_least=1
+    )
+    policy: SamplingSettings = setting(
+        "Of actions; its temperature is the policy's everywhere (log-probabilities, KL)."
+    )
+    validate_every: int = setting("The last one always does.", at_least=1, unit="iterations")
+    checkpoint_every: int = setting("The last one always does.", at_least=1, unit="iterations")
 
     def __post_init__(self):
-        for name in ("episodes_per_iteration", "horizon", "minibatch_size", "value_updates",
-                     "validate_every", "checkpoint_every"):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.policy.temperature > 0:
             raise ValueError(
                 f"policy.temperature must be above 0, got {self.policy.temperature}: a greedy "

@@ -10,7 +10,6 @@ Axis letters: `B` pairs, `L` actions of a sample, `A` actions.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import Literal, NamedTuple
 
@@ -19,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.eagle.agent.state import EagleSettings
 from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params
@@ -26,47 +26,32 @@ from eagle_jax.language_model.sharding import constrain_tree
 from eagle_jax.learning.optimizers import apply_gradients, make_optimizer
 from eagle_jax.learning.policy_batch import PolicyBatch, action_log_probs
 from eagle_jax.learning.trainable import join
+from eagle_jax.real.selection.pair_selection import Strategy
 from eagle_jax.real.training.losses import PairValues, dpo_loss, reward_margins, reward_metrics
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class PreferenceAgentSettings:
-    """DPO on pairs of EAGLE's own samples; horizon, sampling and budget are the REINFORCE agent's.
+    """DPO on pairs of EAGLE's own samples.
 
-    unit: what is chosen between. `action`: at every state of an episode K actions, each applied by
-        the environment; one of them, drawn at random, leads on. `final_text`: K whole episodes of
-        each start.
-    strategy, metric: of `pair_selection.select_within`.
-    num_samples: K. starts_per_round: episodes' starts of a round.
-    num_epochs: passes over a round's pairs, batch_size: pairs of a gradient step.
-    validate_every, checkpoint_every: rounds; the last one always does both.
+    Horizon, sampling and budget are the REINFORCE agent's.
     """
 
-    unit: Literal["action", "final_text"]
-    strategy: Literal[
-        "easy", "hard", "centroid", "random",
-        "implicit_reward_gap_small", "implicit_reward_gap_large",
-    ]  # fmt: skip
-    metric: Literal["cosine", "euclidean"]
-    num_samples: int
-    starts_per_round: int
-    beta: float
-    num_epochs: int
-    batch_size: int
-    learning_rate: float
-    max_gradient_norm: float
-    validate_every: int
-    checkpoint_every: int
-
-    def __post_init__(self):
-        for name in ("starts_per_round", "num_epochs", "batch_size", "validate_every",
-                     "checkpoint_every"):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.num_samples < 2:
-            raise ValueError(f"num_samples must be at least 2, got {self.num_samples}")
-        if not self.beta > 0:
-            raise ValueError(f"beta must be above 0, got {self.beta}")
+    unit: Literal["action", "final_text"] = setting(
+        "What is chosen between: K actions at every state of an episode, each applied by the "
+        "environment, of which one, drawn at random, leads on; or K whole episodes of each start."
+    )
+    strategy: Strategy = setting("Of `pair_selection.select_within`.")
+    metric: Literal["cosine", "euclidean"] = setting("Of the embeddings of what samples lead to.")
+    num_samples: int = setting("K.", at_least=2)
+    starts_per_round: int = setting("Episodes' starts of a round.", at_least=1)
+    beta: float = setting("Of the implicit reward.", above=0)
+    num_epochs: int = setting("Passes over a round's pairs.", at_least=1)
+    batch_size: int = setting("Pairs of a gradient step.", at_least=1)
+    learning_rate: float = setting("Adam's.", above=0)
+    max_gradient_norm: float = setting("Longer gradients are scaled down to it.", above=0)
+    validate_every: int = setting("The last one always does.", at_least=1, unit="rounds")
+    checkpoint_every: int = setting("The last one always does.", at_least=1, unit="rounds")
 
     def num_rounds(self, agent: EagleSettings) -> int:
         """Rounds that take as many actions as the REINFORCE agent: equal environment calls.

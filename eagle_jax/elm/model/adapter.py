@@ -6,7 +6,6 @@ Axes: N embeddings, d domain width, M hidden width, D model width.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from eagle_jax.base.errors import UserError
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.language_model.decoder.transformer import Params
 
 _GELU_POWER = 0.42513  # E[gelu(x)^2] of x ~ N(0, 1)
@@ -24,17 +24,12 @@ class EmbeddingError(UserError):
     """A domain embedding cannot be read: its width is wrong, it is zero, NaN or infinite."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class AdapterSettings:
-    """One adapter: d, and the width between its two layers."""
+    """One adapter."""
 
-    input_width: int
-    hidden_width: int
-
-    def __post_init__(self):
-        for name in ("input_width", "hidden_width"):
-            if getattr(self, name) < 1:
-                raise UserError(f"adapter: {name} must be at least 1, got {getattr(self, name)}")
+    input_width: int = setting("d, of the domain embeddings.", at_least=1)
+    hidden_width: int = setting("Between its two layers.", at_least=1)
 
 
 def init_adapter(

@@ -14,6 +14,7 @@ import jax
 
 from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.errors import UserError
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.elm.model.embedding_lm import EmbeddedBatch, EmbeddingLM, read_embedded
 from eagle_jax.language_model.decoder.config import LoRA
 from eagle_jax.language_model.decoder.lora import add_lora
@@ -25,21 +26,16 @@ from eagle_jax.learning.trainable import TrainingMode
 STAGES = ("stage1", "stage2")  # folders of checkpoints and metrics
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class ElmTrainingSettings:
-    """stage1 trains the adapters alone, stage2 everything or low-rank updates (and the adapters).
+    """An optimiser of its own for each stage; a stage of 0 steps is left out."""
 
-    An optimiser of its own for each stage; a stage of 0 steps is left out.
-    """
-
-    stage1: NextTokenSettings
-    stage2: NextTokenSettings
-    mode2: Literal["full", "lora"]
-    lora: LoRA | None
+    stage1: NextTokenSettings = setting("Trains the adapters alone.")
+    stage2: NextTokenSettings = setting("Trains the decoder as mode2 says, and the adapters.")
+    mode2: Literal["full", "lora"] = setting("Everything, or low-rank updates.")
+    lora: LoRA | None = setting("These updates, for mode2 lora only.")
 
     def __post_init__(self):
-        if self.mode2 not in ("full", "lora"):
-            raise UserError(f"mode2 must be full or lora, got {self.mode2!r}")
         if (self.mode2 == "lora") != (self.lora is not None):
             raise UserError(f"mode2 {self.mode2!r}: lora is to be given for mode2 'lora' only")
 

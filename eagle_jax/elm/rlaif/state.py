@@ -6,8 +6,6 @@ perceptrons on what the pretrained ELM makes of s_n (`rlaif_update`).
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from typing import Literal, NamedTuple
 
 import jax
@@ -15,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from eagle_jax.base.errors import UserError
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.elm.model.adapter import AdapterSettings, init_adapter
 from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params
@@ -30,55 +29,44 @@ HEADS = {
 }
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class RlaifSettings:
-    """Reinforcement learning of an ELM's texts.
+    """Reinforcement learning of an ELM's texts."""
 
-    method: `reinforce` (equation 1), `soft_actor_critic` (2 to 4) or `value_distillation` (5 to 8).
-    kl_coefficient: alpha, the price of a nat of KL to the pretrained ELM in units of the reward.
-    head_width, head_learning_rate: of the value and critic networks; head_updates: their gradient
-        steps in an iteration. target_rate: share of the networks that their targets take over
-        after each of these steps (1: targets are the networks themselves).
-    warmup_iterations: in the first ones the networks learn and the policy stays.
-    sampling: its temperature is the policy's and the pretrained ELM's everywhere.
-    validate_every, checkpoint_every: iterations; the last one always does both.
-    """
-
-    method: Literal["reinforce", "soft_actor_critic", "value_distillation"]
-    num_iterations: int
-    texts_per_iteration: int
-    kl_coefficient: float
-    policy_learning_rate: float
-    max_gradient_norm: float
-    head_width: int
-    head_learning_rate: float
-    head_updates: int
-    target_rate: float
-    warmup_iterations: int
-    sampling: SamplingSettings
-    validate_every: int
-    checkpoint_every: int
+    method: Literal["reinforce", "soft_actor_critic", "value_distillation"] = setting(
+        "Equation 1, 2 to 4, or 5 to 8."
+    )
+    num_iterations: int = setting("Updates of the policy, warm-up included.", at_least=0)
+    texts_per_iteration: int = setting("Texts drawn for each.", at_least=1)
+    kl_coefficient: float = setting(
+        "alpha, the price of a nat of KL to the pretrained ELM.", above=0, unit="reward per nat"
+    )
+    policy_learning_rate: float = setting("AdamW's, of the policy.", above=0)
+    max_gradient_norm: float = setting("Longer gradients are scaled down to it.", above=0)
+    head_width: int = setting("Hidden units of the value and critic networks.", at_least=1)
+    head_learning_rate: float = setting("Of these networks.", above=0)
+    head_updates: int = setting("Their gradient steps in an iteration.", at_least=1)
+    target_rate: float = setting(
+        "Share of the networks that their targets take over after each of these steps.",
+        above=0, at_most=1,
+    )  # fmt: skip
+    warmup_iterations: int = setting(
+        "The first ones, in which the networks learn and the policy stays.", at_least=0
+    )
+    sampling: SamplingSettings = setting(
+        "Its temperature is the policy's and the pretrained ELM's everywhere."
+    )
+    validate_every: int = setting("The last one always does.", at_least=1, unit="iterations")
+    checkpoint_every: int = setting("The last one always does.", at_least=1, unit="iterations")
 
     def __post_init__(self):
-        def require(name: str, is_right: bool, wanted: str) -> None:
-            if not is_right:
-                raise UserError(f"{name} must be {wanted}, got {getattr(self, name)!r}")
-
-        require("method", self.method in HEADS, f"one of {', '.join(HEADS)}")
-        for name in ("texts_per_iteration", "head_width", "head_updates", "validate_every",
-                     "checkpoint_every"):  # fmt: skip
-            require(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("num_iterations", "warmup_iterations"):
-            require(name, getattr(self, name) >= 0, "at least 0")
-        for name in ("kl_coefficient", "policy_learning_rate", "max_gradient_norm",
-                     "head_learning_rate"):  # fmt: skip
-            value = getattr(self, name)
-            require(name, math.isfinite(value) and value > 0, "a finite number above 0")
-        require("target_rate", 0 < self.target_rate <= 1, "above 0 and at most 1")
         draw = self.sampling
-        is_whole = draw.temperature > 0 and draw.top_k == 0 and draw.top_p == 1.0
-        # The losses' expectations are over all tokens.
-        require("sampling", is_whole, "of the whole distribution: temperature above 0, no top_k/p")
+        if draw.temperature == 0 or draw.top_k != 0 or draw.top_p != 1.0:
+            # The losses' expectations are over all tokens.
+            raise UserError(
+                "sampling must be of the whole distribution: temperature above 0, no top_k/p, got "
+                f"{draw}"
+            )
 
 
 class RlaifState(NamedTuple):

@@ -7,6 +7,7 @@ import re
 from typing import Literal
 
 from eagle_jax.base.errors import UserError
+from eagle_jax.base.settings import setting, settings
 
 
 class UnsupportedModelError(UserError):
@@ -129,21 +130,17 @@ class Rope:
     original_max_position_embeddings: int = 0
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class LoRA:
-    """Low-rank updates x @ down @ up * alpha / rank of linear layers (Hu et al. 2021).
+    """Low-rank updates x @ down @ up * alpha / rank of linear layers (Hu et al. 2021)."""
 
-    `targets` is a regular expression found in the path of a linear layer, such as
-    "layers/0/attention/query".
-    """
-
-    rank: int
-    alpha: float
-    targets: str
+    rank: int = setting("Columns of down, rows of up.", at_least=1)
+    alpha: float = setting("The update's scale is alpha / rank.", above=0)
+    targets: str = setting(
+        "A regular expression found in the path of a linear layer: layers/0/attention/query."
+    )
 
     def __post_init__(self):
-        if self.rank < 1:
-            raise ValueError(f"LoRA rank must be at least 1, got {self.rank}")
         try:
             re.compile(self.targets)
         except re.error as error:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import urllib.parse
 from typing import Any, Literal
+
+from eagle_jax.base.settings import setting, settings
 
 # Fields that the prompt and the sampling settings say, or that change what an answer is.
 _NOT_TO_CHANGE = {
@@ -13,46 +14,51 @@ _NOT_TO_CHANGE = {
 }  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class RemoteBudget:
     """What one run of a program may ask for; None: no limit."""
 
-    max_requests: int | None
-    max_tokens: int | None  # of prompts and completions
+    max_requests: int | None = setting("Requests, retries among them.", at_least=0)
+    max_tokens: int | None = setting(
+        "Of prompts and completions.", at_least=0, at_most=2**53, unit="tokens"
+    )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class RemotePrices:
     """Per million tokens, in any currency; None: not known."""
 
-    prompt: float | None
-    completion: float | None
+    prompt: float | None = setting("Of what is sent.", at_least=0, unit="per million tokens")
+    completion: float | None = setting("Of the answer.", at_least=0, unit="per million tokens")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class RemoteSettings:
-    """A model behind an endpoint.
+    """A model behind an endpoint."""
 
-    api_key_variable: the environment variable that holds the key; None: no key is sent.
-    api: "chat" sends the prompt as the user's turn, "completion" as text to go on from.
-    max_tokens_field: what the endpoint calls the limit of new tokens.
-    request_fields: more fields of every request; None takes one of ours away.
-    max_tries: requests for one row before the run gives up.
-    backoff_seconds: the wait before the second try, doubled for each further one.
-    max_wait_seconds: the longest wait; a server that asks for more ends the run.
-    """
-
-    base_url: str
-    model: str
-    api_key_variable: str | None
-    api: Literal["chat", "completion"]
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"]
-    request_fields: dict[str, Any]
-    concurrency: int
-    timeout_seconds: float
-    max_tries: int
-    backoff_seconds: float
-    max_wait_seconds: float
+    base_url: str = setting("Like https://host/v1.")
+    model: str = setting("The endpoint's name of it.")
+    api_key_variable: str | None = setting(
+        "The environment variable that holds the key; None: no key is sent."
+    )
+    api: Literal["chat", "completion"] = setting(
+        "chat sends the prompt as the user's turn, completion as text to go on from."
+    )
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = setting(
+        "What the endpoint calls the limit of new tokens."
+    )
+    request_fields: dict[str, Any] = setting(
+        "More fields of every request; None takes one of ours away."
+    )
+    concurrency: int = setting("Requests at a time.", at_least=1)
+    timeout_seconds: float = setting("The longest wait for one answer.", above=0, unit="s")
+    max_tries: int = setting("Requests for one row before the run gives up.", at_least=1)
+    backoff_seconds: float = setting(
+        "The wait before the second try, doubled for each further one.", at_least=0, unit="s"
+    )
+    max_wait_seconds: float = setting(
+        "The longest wait; a server that asks for more ends the run.", at_least=0, unit="s"
+    )
     budget: RemoteBudget
     prices: RemotePrices
 
@@ -72,7 +78,5 @@ class RemoteSettings:
             )
         if wrong := sorted(_NOT_TO_CHANGE & self.request_fields.keys()):
             raise ValueError(f"request_fields must not change {', '.join(wrong)}")
-        if min(self.concurrency, self.max_tries) < 1 or self.timeout_seconds <= 0:
-            raise ValueError("concurrency, max_tries and timeout_seconds must be positive")
-        if not 0 <= self.backoff_seconds <= self.max_wait_seconds:
-            raise ValueError("backoff_seconds must be in [0, max_wait_seconds]")
+        if self.backoff_seconds > self.max_wait_seconds:
+            raise ValueError("backoff_seconds must be at most max_wait_seconds")

@@ -12,6 +12,7 @@ Axis letters: N prompts, K responses of each, D width of an embedding.
 from __future__ import annotations
 
 import functools
+import typing
 from typing import Literal, NamedTuple
 
 import chex
@@ -22,8 +23,11 @@ import numpy as np
 from eagle_jax.base.errors import UserError
 from eagle_jax.real.selection.two_means import two_means
 
-GAP_STRATEGIES = ("implicit_reward_gap_small", "implicit_reward_gap_large")
-STRATEGIES = ("easy", "hard", "centroid", "random", *GAP_STRATEGIES)
+Strategy = Literal[
+    "easy", "hard", "centroid", "random", "implicit_reward_gap_small", "implicit_reward_gap_large",
+]  # fmt: skip
+STRATEGIES = typing.get_args(Strategy)
+GAP_STRATEGIES = STRATEGIES[-2:]
 METRICS = ("cosine", "euclidean")
 # Of the largest squared distance between two responses: distances to a centre that differ less.
 _TIE = 1e-5

@@ -6,9 +6,7 @@ tokens, `N` response tokens, `V` vocabulary, `R` all pairs.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import math
 from typing import Literal, NamedTuple
 
 import jax
@@ -16,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.sharding import constrain_tree, on_mesh_of
@@ -40,60 +39,52 @@ from eagle_jax.real.training.losses import (
 _SECOND_MOMENT_DECAY = {"adamw": 0.999, "rmsprop": 0.99}  # PyTorch's, and so TRL's and REAL's
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class PreferenceSettings:
-    """Preference optimisation with linear warm-up and a cosine down to a tenth.
+    """Preference optimisation with linear warm-up and a cosine down to a tenth."""
 
-    loss: `dpo` (conservative with label_smoothing above 0), `ipo`, or `em`, which estimates the
-        share of wrong labels, from initial_error_rate on (`preference_losses`).
-    batch_size: pairs of an optimiser step. accumulation: parts that it is computed in; changes
-        memory, not the result.
-    max_prompt_tokens: longer prompts lose their beginning. max_tokens: of prompt and response;
-        longer responses lose their end.
-    log_every, checkpoint_every, probe_every: steps; the last one always does all three.
-    """
-
-    loss: Literal["dpo", "ipo", "em"]
-    beta: float
-    label_smoothing: float
-    initial_error_rate: float
-    batch_size: int
-    accumulation: int
-    num_epochs: int
-    optimizer: OptimizerName
-    learning_rate: float
-    warmup_steps: int
-    weight_decay: float
-    max_gradient_norm: float
-    max_prompt_tokens: int
-    max_tokens: int
-    log_every: int
-    checkpoint_every: int
-    probe_every: int
+    loss: Literal["dpo", "ipo", "em"] = setting(
+        "dpo (conservative with label_smoothing), ipo, or em, which estimates wrong labels' share."
+    )
+    beta: float = setting("Of the implicit reward.", above=0)
+    label_smoothing: float = setting("Of dpo: share of wrong labels.", at_least=0, below=0.5)
+    initial_error_rate: float = setting("Of em: where its share begins.", at_least=0, below=0.5)
+    batch_size: int = setting("Pairs of an optimiser step.", at_least=1)
+    accumulation: int = setting(
+        "Parts that a step is computed in; changes memory, not the result.", at_least=1
+    )
+    num_epochs: int = setting("Passes over the pairs.", at_least=1)
+    optimizer: OptimizerName = setting("The paper: rmsprop.")
+    learning_rate: float = setting("At the end of the warm-up.", above=0)
+    warmup_steps: int = setting("In which the learning rate rises from 0.", at_least=0)
+    weight_decay: float = setting("Of matrices.", at_least=0)
+    max_gradient_norm: float = setting("Longer gradients are scaled down to it.", above=0)
+    max_prompt_tokens: int = setting(
+        "Longer prompts lose their beginning.", at_least=1, unit="tokens"
+    )
+    max_tokens: int = setting(
+        "Of prompt and response; longer responses lose their end.", at_least=1, unit="tokens"
+    )
+    log_every: int = setting("The last one always has a row.", at_least=1, unit="steps")
+    checkpoint_every: int = setting("The last one always has one.", at_least=1, unit="steps")
+    probe_every: int = setting("The last one always has one.", at_least=1, unit="steps")
 
     def __post_init__(self):
-        def require(name: str, is_right: bool, wanted: str) -> None:
-            if not is_right:
-                raise ValueError(f"{name} must be {wanted}, got {getattr(self, name)!r}")
-
-        require("loss", self.loss in ("dpo", "ipo", "em"), "dpo, ipo or em")
-        require("optimizer", self.optimizer in _SECOND_MOMENT_DECAY, "adamw or rmsprop")
-        for name in ("beta", "learning_rate", "max_gradient_norm"):
-            value = getattr(self, name)
-            require(name, math.isfinite(value) and value > 0, "a finite number above 0")
-        for name in ("label_smoothing", "initial_error_rate"):
-            require(name, 0.0 <= getattr(self, name) < 0.5, "at least 0 and below 0.5")
-        is_plain = self.loss == "dpo" or self.label_smoothing == 0.0
-        require("label_smoothing", is_plain, f"0 where loss is {self.loss!r} and not 'dpo'")
-        require("weight_decay", 0.0 <= self.weight_decay < math.inf, "a finite number, not below 0")
-        require("warmup_steps", self.warmup_steps >= 0, "at least 0")
-        for name in ("batch_size", "accumulation", "num_epochs", "max_prompt_tokens", "log_every",
-                     "checkpoint_every", "probe_every"):  # fmt: skip
-            require(name, getattr(self, name) >= 1, "at least 1")
-        divides = self.batch_size % self.accumulation == 0
-        require("accumulation", divides, f"a divisor of batch_size {self.batch_size}")
-        has_room = self.max_tokens > self.max_prompt_tokens
-        require("max_tokens", has_room, f"above max_prompt_tokens {self.max_prompt_tokens}")
+        if self.loss != "dpo" and self.label_smoothing:
+            raise ValueError(
+                f"label_smoothing must be 0 where loss is {self.loss!r} and not 'dpo', got "
+                f"{self.label_smoothing}"
+            )
+        if self.batch_size % self.accumulation:
+            raise ValueError(
+                f"accumulation must be a divisor of batch_size {self.batch_size}, got "
+                f"{self.accumulation}"
+            )
+        if self.max_tokens <= self.max_prompt_tokens:
+            raise ValueError(
+                f"max_tokens must be above max_prompt_tokens {self.max_prompt_tokens}, got "
+                f"{self.max_tokens}"
+            )
 
 
 class PreferenceBatch(NamedTuple):

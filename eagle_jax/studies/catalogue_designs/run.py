@@ -25,6 +25,7 @@ import numpy as np
 from eagle_jax.base.atomic_files import write_atomically
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import MetricsWriter, progress
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.embedding_files import EmbeddingFiles
 from eagle_jax.design.g_optimal import GOptimalSettings
@@ -40,28 +41,22 @@ _SUMMARY = "summary.json"
 _EMBEDDINGS = "next_embeddings.npy"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class CatalogueDesignsExperiment:
-    """What is solved, how, and in which pieces.
+    """What is solved, how, and in which pieces."""
 
-    next_embeddings: a `.npy` file [N, K, d] or a folder of them; None: `synthetic` ones are made.
-    num_kept: rows that the exchange keeps of every problem.
-    problems_per_chunk: what is in memory at a time, and lost at most by an interruption.
-    num_threads: on a single CPU device; None for one per core.
-    """
-
-    next_embeddings: str | None
+    next_embeddings: str | None = setting(
+        "A .npy file [N, K, d] or a folder of them; None: synthetic ones are made."
+    )
     synthetic: SyntheticEmbeddings
     design: GOptimalSettings
-    num_kept: int
-    problems_per_chunk: int
-    num_threads: int | None
-
-    def __post_init__(self):
-        for name in ("num_kept", "problems_per_chunk", "num_threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+    num_kept: int = setting("Rows that the exchange keeps of every problem.", at_least=1)
+    problems_per_chunk: int = setting(
+        "What is in memory at a time, and lost at most by an interruption.", at_least=1
+    )
+    num_threads: int | None = setting(
+        "On a single CPU device; None: one per core.", at_least=1
+    )
 
 
 def run_catalogue_designs(experiment: CatalogueDesignsExperiment, workdir: Path) -> Path:

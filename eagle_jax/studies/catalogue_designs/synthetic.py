@@ -8,7 +8,6 @@ Axis letters: N problems, n problems of one block, K candidates, d domain width.
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,33 +15,27 @@ import numpy as np
 
 from eagle_jax.base.atomic_files import write_atomically
 from eagle_jax.base.metrics import progress
+from eagle_jax.base.settings import setting, settings
 
 _PROBLEMS_PER_BLOCK = 1024
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class SyntheticEmbeddings:
-    """Size of the catalogue, and its shape.
+    """Size of the catalogue, and its shape."""
 
-    num_clusters: of each problem's candidates, around centres of their own.
-    cluster_spread: standard deviation inside a cluster, in units of that between centres.
-    spectrum_exponent: the i-th direction has standard deviation i ** -exponent.
-    mean_length: of what all embeddings of the catalogue have in common.
-    """
-
-    seed: int
-    num_problems: int
-    num_candidates: int
-    width: int
-    num_clusters: int
-    cluster_spread: float
-    spectrum_exponent: float
-    mean_length: float
-
-    def __post_init__(self):
-        for name in ("num_problems", "num_candidates", "width", "num_clusters"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+    seed: int = setting("Of the embeddings.", at_least=0)
+    num_problems: int = setting("N.", at_least=1)
+    num_candidates: int = setting("K of each problem.", at_least=1)
+    width: int = setting("d.", at_least=1)
+    num_clusters: int = setting(
+        "Of each problem's candidates, around centres of their own.", at_least=1
+    )
+    cluster_spread: float = setting(
+        "Standard deviation inside a cluster, in units of that between centres.", at_least=0
+    )
+    spectrum_exponent: float = setting("The i-th direction has standard deviation i ** -exponent.")
+    mean_length: float = setting("Of what all embeddings have in common.", at_least=0)
 
 
 def write_synthetic_embeddings(path: Path, settings: SyntheticEmbeddings) -> None:

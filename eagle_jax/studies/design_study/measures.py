@@ -7,7 +7,6 @@ domain width, r directions of change, S users.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.design.design_problem import GOptimalSettings
 from eagle_jax.design.g_optimal import g_optimal_design
 from eagle_jax.design.kept_subset import exchange_subset, top_k_subset
@@ -38,26 +38,25 @@ def subsample_rule(subsample_factor: float) -> str:
     return f"g_optimal_subsample, C = {subsample_factor:g}"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class SubsetStudySettings:
-    """subset_sizes: k; subsample_factors: C of the paper's rule, 1 first; num_draws: D of each
-    problem, after which the paper's rule gives up."""
+    """Subsets of the candidates, by several rules."""
 
-    subset_sizes: tuple[int, ...]
-    subsample_factors: tuple[float, ...]
-    num_draws: int
+    subset_sizes: tuple[int, ...] = setting("k.", at_least=2, distinct=True)
+    subsample_factors: tuple[float, ...] = setting(
+        "C of the paper's rule, 1 first.", above=0, distinct=True
+    )
+    num_draws: int = setting(
+        "D of each problem, after which the paper's rule gives up.", at_least=1
+    )
     solver: GOptimalSettings
     bootstrap: BootstrapSettings
 
     def __post_init__(self):
-        if not self.subset_sizes or min(self.subset_sizes) < 2:
-            raise ValueError(f"subset_sizes must all be at least 2, got {self.subset_sizes}")
-        if self.subsample_factors[:1] != (1.0,):
+        if self.subsample_factors[0] != 1.0:
             raise ValueError(
                 f"subsample_factors must begin with 1, the paper's, got {self.subsample_factors}"
             )
-        if self.num_draws < 1:
-            raise ValueError(f"num_draws must be at least 1, got {self.num_draws}")
 
 
 class Problem(NamedTuple):

@@ -5,7 +5,6 @@ Everything random has its seed from the settings; groups of cells that are done 
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.design.reference_distribution import DesignNotConvergedError
 from eagle_jax.reports.pages import shared_fields
@@ -42,16 +42,15 @@ _LEFT_OUT = {
 }
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class DesignStudySettings:
-    """rank: r, directions of change; shown_num_candidates: K of the report's tables and figures;
-    shown_num_kept: k of those about exploration."""
+    """Rules for keeping k of K candidates, on three kinds of embeddings."""
 
-    title: str
-    seed: int
-    rank: int
-    shown_num_candidates: int
-    shown_num_kept: int
+    title: str = setting("Of the report.")
+    seed: int = setting("Of everything that has no seed of its own.", at_least=0)
+    rank: int = setting("r, directions of change.", at_least=1)
+    shown_num_candidates: int = setting("K of the report's tables and figures.", at_least=1)
+    shown_num_kept: int = setting("k of those about exploration.", at_least=1)
     sizes: SetSizes
     study: SubsetStudySettings
     synthetic: SyntheticSettings

@@ -15,6 +15,7 @@ import numpy as np
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.seeds import derive_seed
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.sources import CatalogueSettings, fingerprint, load_catalogue
@@ -33,52 +34,48 @@ _UP_TO_CANDIDATES = (
 )  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class SetSizes:
-    """num_problems: P anchors of each set; num_users: S, for whom a candidate's utility is told."""
+    """How large every set of problems is."""
 
-    num_problems: int
-    num_users: int
-
-    def __post_init__(self):
-        if self.num_problems < 2:
-            raise ValueError(f"an interval needs two problems, num_problems is {self.num_problems}")
-        if self.num_users < 1:
-            raise ValueError(f"num_users must be at least 1, got {self.num_users}")
+    num_problems: int = setting("P anchors of each set; an interval needs two.", at_least=2)
+    num_users: int = setting("S, for whom a candidate's utility is told.", at_least=1)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class SyntheticSettings:
-    """Isotropic: standard normal rows. Clustered: num_clusters standard normal centres, each row
-    one of them plus cluster_spread times standard normal noise. The anchor is the origin."""
+    """Standard normal rows, and clustered ones; the anchor is the origin."""
 
-    widths: tuple[int, ...]
-    num_candidates: tuple[int, ...]
-    num_clusters: int
-    cluster_spread: float
+    widths: tuple[int, ...] = setting("n.", at_least=1, distinct=True)
+    num_candidates: tuple[int, ...] = setting("K.", at_least=1, distinct=True)
+    num_clusters: int = setting("Standard normal centres of the clustered rows.", at_least=1)
+    cluster_spread: float = setting(
+        "A row is a centre plus so many times standard normal noise.", at_least=0
+    )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class MiniLensSettings:
-    """An EAGLE experiment's candidates; eagle_workdir: a work directory of it (its finished stages
-    are read, not made again), empty: a folder in the study's own."""
+    """An EAGLE experiment's candidates."""
 
     experiment: EagleExperiment
-    eagle_workdir: str
-    num_candidates: tuple[int, ...]
+    eagle_workdir: str = setting(
+        "A work directory of it (its finished stages are read, not made again), empty: a folder in "
+        "the study's own."
+    )
+    num_candidates: tuple[int, ...] = setting("K.", at_least=1, distinct=True)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class MovieLensSettings:
-    """Films with at least min_ratings ratings, in WALS embeddings of each of `widths` directions
-    (wals.dim is replaced by each); next embeddings are those of the nearest films."""
+    """Films in WALS embeddings; next embeddings are those of the nearest films."""
 
     catalogue: CatalogueSettings
     wals: WALSSettings
     utility: UtilitySettings
-    widths: tuple[int, ...]
-    num_candidates: tuple[int, ...]
-    min_ratings: int
+    widths: tuple[int, ...] = setting("wals.dim is replaced by each.", at_least=1, distinct=True)
+    num_candidates: tuple[int, ...] = setting("K.", at_least=1, distinct=True)
+    min_ratings: int = setting("Films with fewer are left out.", at_least=0)
 
 
 class EmbeddingSet(NamedTuple):

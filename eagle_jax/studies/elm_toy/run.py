@@ -19,6 +19,7 @@ import numpy as np
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import read_metrics
 from eagle_jax.base.seeds import derive_seed
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.prompts import Prompt
 from eagle_jax.data.tasks import PLACEHOLDERS, SEMANTIC
@@ -43,32 +44,33 @@ _VECTORS = np.eye(2, dtype=np.float32)
 _TRAININGS = ("one stage", "two stages")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class ElmToySettings:
-    """model: as in `stages/models.py`. texts: what the two vectors are to be told as.
+    """Two vectors that an ELM is to tell as two texts."""
 
-    adapter_scales: of a fresh adapter's outputs, as multiples of the token embeddings' scale.
-    adapter_steps: of the num_steps of two-stage training, those that move the adapter alone.
-    """
-
-    title: str
-    seed: int
-    model: str
-    texts: tuple[str, str]
-    num_seeds: int
-    learning_rates: tuple[float, ...]
-    adapter_scales: tuple[float, ...]
-    num_steps: int
-    adapter_steps: int
-    warmup_steps: int
-    weight_decay: float
-    max_gradient_norm: float
-    batch_size: int
-    adapter_hidden_width: int
-    log_every: int
+    title: str = setting("Of the report.")
+    seed: int = setting("Of everything.", at_least=0)
+    model: str = setting("minilens/<role> or a folder.")
+    texts: tuple[str, str] = setting("What the two vectors are to be told as.")
+    num_seeds: int = setting("Adapters and orders of batches.", at_least=1)
+    learning_rates: tuple[float, ...] = setting("Of both stages.", above=0, distinct=True)
+    adapter_scales: tuple[float, ...] = setting(
+        "Of a fresh adapter's outputs, as multiples of the token embeddings' scale.",
+        above=0, distinct=True,
+    )  # fmt: skip
+    num_steps: int = setting("Optimiser steps.", at_least=2)
+    adapter_steps: int = setting(
+        "Of the num_steps of two-stage training, those that move the adapter alone.", at_least=1
+    )
+    warmup_steps: int = setting("Of each stage.", at_least=0)
+    weight_decay: float = setting("AdamW's, of matrices.", at_least=0)
+    max_gradient_norm: float = setting("Longer gradients are scaled down to it.", above=0)
+    batch_size: int = setting("Examples of an optimiser step.", at_least=1)
+    adapter_hidden_width: int = setting("Between the adapter's two layers.", at_least=1)
+    log_every: int = setting("The last step always has a row.", at_least=1, unit="steps")
 
     def __post_init__(self):
-        if not 0 < self.adapter_steps < self.num_steps:
+        if self.adapter_steps >= self.num_steps:
             raise UserError(
                 f"adapter_steps must lie between 0 and num_steps ({self.num_steps}), got "
                 f"{self.adapter_steps}"

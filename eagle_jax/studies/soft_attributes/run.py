@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.movielens import read_movielens
@@ -35,24 +36,25 @@ from eagle_jax.studies.soft_attributes.scores import (
 BEHAVIORAL, SEMANTIC = "WALS", "sentences"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class SoftAttributesExperiment:
-    """movielens: folder of ratings, films and tags; orderings: the raters' file.
+    """Concept activation vectors, judged by raters' orderings."""
 
-    related_tags: attribute -> tags that are taken for it besides its own name.
-    """
-
-    title: str
-    movielens: str
-    texts_file: str
-    orderings: str
-    encoder: str  # folder of a sentence encoder
-    encoder_batch_size: int
+    title: str = setting("Of the report.")
+    movielens: str = setting("Folder of ratings, films and tags.")
+    texts_file: str = setting("A CSV with columns movieId and overview.")
+    orderings: str = setting("The raters' file.")
+    encoder: str = setting("Folder of a sentence encoder.")
+    encoder_batch_size: int = setting("Texts of a forward pass.", at_least=1)
     wals: WALSSettings
-    related_tags: Mapping[str, tuple[str, ...]]
-    lower_per_positive: int
+    related_tags: Mapping[str, tuple[str, ...]] = setting(
+        "Attribute -> tags that are taken for it besides its own name."
+    )
+    lower_per_positive: int = setting(
+        "For the ranking CAV: films of other tags of the same user.", at_least=1
+    )
     scores: ScoreSettings
-    seed: int
+    seed: int = setting("Of WALS and of the films drawn.", at_least=0)
 
 
 def run_soft_attributes(experiment: SoftAttributesExperiment, workdir: Path) -> Path:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.embeddings.concept_activation import (
     CAVSettings,
     Comparisons,
@@ -36,20 +37,21 @@ OTHER_RATERS = "other raters"
 Cell = dict[str, Any]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class ScoreSettings:
-    """How scores are fitted and judged.
-
-    reference_penalties: of CAVs trained on the orderings; that of an attribute is the best for the
-    others. rater_folds: parts of the raters, each scored by what the others say.
-    """
+    """How scores are fitted and judged."""
 
     cav: CAVSettings
-    reference_penalties: tuple[float, ...]
-    rater_folds: int
-    num_random: int
+    reference_penalties: tuple[float, ...] = setting(
+        "Of CAVs trained on the orderings; that of an attribute is the best for the others.",
+        above=0, distinct=True,
+    )  # fmt: skip
+    rater_folds: int = setting(
+        "Parts of the raters, each scored by what the others say.", at_least=2
+    )
+    num_random: int = setting("Random directions beside the CAVs.", at_least=1)
     bootstrap: BootstrapSettings
-    seed: int
+    seed: int = setting("Of folds and random directions.", at_least=0)
 
 
 def score_without_embedding(data: SoftAttributeData, settings: ScoreSettings) -> list[Cell]:
