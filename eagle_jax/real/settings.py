@@ -167,8 +167,8 @@ class RealExperiment:
                 f"selection.embedding {self.selection.embedding!r} is none of "
                 f"{', '.join(self.embeddings)}"
             )
-        if not self.seeds or list(self.num_labels) != sorted(set(self.num_labels)):
-            raise ValueError("seeds must not be empty, and num_labels must increase")
+        if list(self.num_labels) != sorted(self.num_labels):
+            raise ValueError(f"num_labels must increase, got {self.num_labels}")
         if self.selection.needs_warmup and (
             not 0 < self.selection.num_warmup_labels < self.num_labels[0]
         ):

@@ -167,7 +167,7 @@ def test_a_search_that_float64_contradicts_is_an_error(search):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("radii", (), "expected radii"), ("radii", (-1.0,), "expected radii"),
+        ("radii", (), "search.radii: at least one"), ("radii", (-1.0,), "must be at least 0"),
         ("ridge", 0.0, "ridge must be positive"), ("num_pairs", 1, "num_pairs must be"),
         ("metrics", ("cosine",), "config.elm_baseline.search.metrics"),
     ],

@@ -12,7 +12,7 @@ from experiments.configs import eagle_minilens, eagle_remote
 @pytest.mark.parametrize(
     ("group", "change", "said"),
     [
-        ("design", {"kinds": ("g_optimum",)}, r"design\.kinds: 'g_optimum' is none of uniform, "),
+        ("design", {"kinds": ("g_optimum",)}, r"design\.kinds\[0\]: expected one of 'uniform', "),
         (
             "evaluation",
             {"extra_kinds": ("g_optimal", "uniform")},
@@ -24,8 +24,8 @@ from experiments.configs import eagle_minilens, eagle_remote
             r"best_of_n\[0\]: expected one of 'test_calls', 'all_calls', got 'test_call'",
         ),
         ("policy_training", {"dtype": "bfloat16"}, "mode full trains all .* needs float32"),
-        ("evaluation", {"num_reachable": 1}, r"num_reachable 0 or at least 2 \(got 1\)"),
-        ("evaluation", {"num_starts": 1}, r"num_starts must be at least 2 \(got 1\)"),
+        ("evaluation", {"num_reachable": 1}, "num_reachable must be 0 or at least 2, got 1"),
+        ("evaluation", {"num_starts": 1}, "evaluation.num_starts must be at least 2, got 1"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(group, change, said):

@@ -174,18 +174,17 @@ def test_quality_by_hand():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"head": "linear"}, "head is 'linear'; allowed: ridge, mlp"),
-        ({"validation_fraction": 0.0}, "validation_fraction is 0.0"),
+        ({"head": "linear"}, "head: expected one of 'ridge', 'mlp', got 'linear'"),
+        ({"validation_fraction": 0.0}, "validation_fraction must be above 0 and below 1"),
         ({"validation_fraction": 0.001}, "500 examples are too few .* 0 for validation"),
-        ({"penalties": (1.0, 0.0)}, "penalties are"),
+        ({"penalties": (1.0, 0.0)}, r"penalties\[1\] must be above 0"),
         ({"head": "mlp", "batch_size": 401}, "batch_size is 401; only 400 examples"),
     ],
 )
 def test_settings_out_of_range_are_refused(change, message):
     texts = _texts(3)
-    settings = dataclasses.replace(RIDGE, **change)
     with pytest.raises(ValueError, match=message):
-        _fitted(texts, np.ones((500, 2)), settings)
+        _fitted(texts, np.ones((500, 2)), dataclasses.replace(RIDGE, **change))
 
 
 def test_bad_features_targets_and_weights_are_refused():

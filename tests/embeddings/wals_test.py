@@ -203,15 +203,14 @@ def test_a_sweep_over_weights_compiles_once():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bias": "item"}, "bias is 'item'; allowed: none, global, user_item"),
-        ({"regularization": 0.0}, "regularization is 0.0; it must be positive"),
-        ({"unobserved_weight": -1.0}, "unobserved_weight is -1.0; it must be at least 0"),
+        ({"bias": "item"}, "bias: expected one of 'none', 'global', 'user_item', got 'item'"),
+        ({"regularization": 0.0}, "regularization must be above 0, got 0.0"),
         ({"dim": 0, "bias": "global"}, "dim is 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        fit_wals(_table(0), dataclasses.replace(SETTINGS, **change), jax.random.key(0))
+        dataclasses.replace(SETTINGS, **change)
 
 
 def test_held_out_error_on_movielens_beats_the_biases(eagle_data):

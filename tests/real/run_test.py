@@ -169,9 +169,9 @@ def test_more_labels_than_prompts_are_one_line(real, finished_real, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"training.beta": 0.0}, "config.training: beta must be a finite number above 0, got 0.0"),
+        ({"training.beta": 0.0}, "config.training.beta must be above 0, got 0.0"),
         ({"selection.strategies": ("easy",)}, "random is missing"),
-        ({"selection.strategies": ("random", "medium")}, "'medium' is none of"),
+        ({"selection.strategies": ("random", "medium")}, "strategies[1]: expected one of 'easy'"),
         ({"selection.scope": "across"}, "centroid selects within a prompt"),
         ({"selection.embedding": "other"}, "selection.embedding 'other' is none of mean_states"),
         ({"labels.source": "rater", "rater": None}, "labels.source is rater, but rater is None"),

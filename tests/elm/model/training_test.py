@@ -168,5 +168,5 @@ def test_settings_that_contradict_each_other_are_refused():
         dataclasses.replace(FULL, mode2="lora")
     with pytest.raises(UserError, match="mode2 'full': lora is to be given"):
         dataclasses.replace(LOW_RANK, mode2="full")
-    with pytest.raises(UserError, match="mode2 must be full or lora, got 'adapter'"):
+    with pytest.raises(UserError, match="mode2: expected one of 'full', 'lora', got 'adapter'"):
         dataclasses.replace(FULL, mode2="adapter")

@@ -133,7 +133,7 @@ def test_settings_name_what_is_wrong():
     experiment = tiny()
     for changes, message in (
         ({"tasks": ("user_profile",)}, "'user_profile' has no reward 'sc'"),
-        ({"seeds": (0, 0)}, "seeds: at least one, none twice"),
+        ({"seeds": (0, 0)}, "seeds: none twice, got"),
         ({"trainings": {}}, "trainings: at least one"),
     ):
         with pytest.raises(UserError, match=message):

@@ -21,7 +21,7 @@ SETTINGS = PreferenceSettings(
     [
         ("beta", 0.0), ("beta", -0.1), ("beta", float("nan")), ("beta", float("inf")),
         ("label_smoothing", -0.1), ("label_smoothing", 0.5), ("label_smoothing", float("nan")),
-        ("initial_error_rate", 0.5), ("loss", "dopo"), ("optimizer", "sgd"), ("accumulation", 3),
+        ("initial_error_rate", 0.5), ("accumulation", 3),
         ("batch_size", 0), ("learning_rate", 0.0), ("warmup_steps", -1), ("weight_decay", -1.0),
         ("max_gradient_norm", float("nan")), ("max_tokens", 8),
     ],

@@ -144,7 +144,7 @@ def test_too_few_usable_anchors_are_an_error(finished, tmp_path):
 @pytest.mark.parametrize(
     ("group", "change", "said"),
     [
-        ("sizes", {"num_problems": 1}, "needs two problems, num_problems is 1"),
+        ("sizes", {"num_problems": 1}, "sizes.num_problems must be at least 2, got 1"),
         ("synthetic", {"num_candidates": (30,)}, r"shown_num_candidates \(20\) must be one of"),
         ("study", {"subset_sizes": (5, 12, 20)}, r"\(5, 12, 20\) must all be below every"),
         ("study", {"subset_sizes": (5,)}, r"shown_num_kept \(12\) must be one of"),
