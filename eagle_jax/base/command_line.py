@@ -22,7 +22,7 @@ from ml_collections import ConfigDict, config_flags
 from eagle_jax.base import schema
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.processes import join_others
-from eagle_jax.base.settings import to_settings
+from eagle_jax.base.settings import SettingsError, to_settings
 
 T = TypeVar("T")
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
@@ -65,7 +65,11 @@ def run(action: Callable[[ConfigDict, Path], None], *, config: str) -> None:
     def start(config: ConfigDict, workdir: Path) -> None:
         if flags.FLAGS.distributed:
             join_others()
-        action(config, workdir)
+        try:
+            action(config, workdir)
+        except SettingsError as error:
+            path = _config_path(sys.argv, default_config)
+            raise UserError(f"--config={path}: {error}") from error
 
     app.run(call, flags_parser=parse)
 
@@ -87,14 +91,19 @@ def load_config(path: str) -> ConfigDict:
     file = Path(path.split(":", 1)[0])
     if not file.is_file():
         raise UserError(f"--config={path}: there is no file {file}")
-    told = _SCHEMA.search(file.read_text(encoding="utf-8"))
+    told = _SCHEMA.search(file.read_text(encoding="utf-8", errors="replace"))
     schema.check_config(int(told[1]) if told else schema.FIRST, f"--config={path}: {file}")
     values = flags.FlagValues()
     try:
         config_flags.DEFINE_config_file("config", path, flag_values=values, sys_argv=[])
+        values([""])
     except flags.IllegalFlagValueError as error:  # get_config raised; its traceback is the message
         raise UserError(f"--config={path}: {str(error).strip().splitlines()[-1]}") from error
-    values([""])
+    except (Exception, SystemExit) as error:  # whatever else the file does when it is run
+        raise UserError(f"--config={path}: {type(error).__name__}: {error}") from error
+    if not isinstance(values.config, ConfigDict):
+        kind = type(values.config).__name__
+        raise UserError(f"--config={path}: get_config must return a ConfigDict, got a {kind}")
     return values.config
 
 

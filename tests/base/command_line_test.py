@@ -35,11 +35,14 @@ PROGRAM = """
 import json, logging, os, sys
 from eagle_jax.base import command_line
 from eagle_jax.base.errors import UserError
+from eagle_jax.base.settings import SettingsError
 
 def main(config, workdir):
     action = config.name
     if action == "user_error":
         raise UserError("this is wrong,\\n  and two lines long")
+    if action == "settings":
+        raise SettingsError(f"config.steps: expected str, got {config.steps}")
     if action == "bug":
         raise ValueError("a mistake of the programmer")
     if action == "folder":
@@ -147,6 +150,34 @@ def test_every_mistake_is_one_line_with_code_2_and_nothing_is_written(folder, ar
     assert lines[0].startswith("program.py: ")
     assert re.search(said, lines[0]), lines[0]
     assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("", "has no attribute 'get_config'"),
+        ("def get_config(:", "SyntaxError: invalid syntax"),
+        ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
+        ("import sys; sys.exit('not today')", "SystemExit: not today"),
+        ("get_config = {'seed': 0}", "'dict' object is not callable"),
+        ("def get_config(size): return size", "missing 1 required positional argument: 'size'"),
+        ("def get_config(): raise RuntimeError('no GPU')", "RuntimeError: no GPU"),
+        ("def get_config(): return {'seed': 0}", "must return a ConfigDict, got a dict"),
+        ("def get_config(): return '\0'", "null bytes"),
+        ("def get_config(): return 1".encode("utf-16"), "null bytes"),
+    ],
+)
+def test_a_faulty_config_file_is_named_with_its_fault(folder, source, said):
+    path = folder / "faulty.py"
+    path.write_bytes(source if isinstance(source, bytes) else source.encode())
+    with pytest.raises(UserError, match=f"^--config={path}: .*{said}"):
+        load_config(str(path))
+
+
+def test_settings_that_are_refused_name_the_config_file(folder):
+    code, _, stderr = run(folder, "--config.name=settings", "--workdir=new")
+    assert (code, stderr) == (2, "program.py: --config=config.py: config.steps: expected str, got 3\n")
+    assert not (folder / "new").exists()
 
 
 def test_a_bug_keeps_its_traceback(folder):

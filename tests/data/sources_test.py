@@ -2,7 +2,6 @@
 
 import pytest
 
-from eagle_jax.base.errors import UserError
 from eagle_jax.base.settings import SettingsError, to_settings
 from eagle_jax.data.catalogue import SOURCES
 from eagle_jax.data.sources import CatalogueSettings, fingerprint, load_catalogue
@@ -32,5 +31,5 @@ def test_a_source_that_is_not_there_or_has_no_settings_is_refused():
         settings(source="goodreads")
     with pytest.raises(SettingsError, match="catalogue: unknown setting 'goodreads'"):
         settings(goodreads={})
-    with pytest.raises(UserError, match="catalogue.minilens: needed by source 'minilens'"):
-        load_catalogue(settings())
+    with pytest.raises(SettingsError, match="catalogue: minilens: needed by source 'minilens'"):
+        settings()
