@@ -39,6 +39,10 @@ UNUSED = {
     "encode_responses": "what training packs batch by batch, whole: compared with TRL",
     "merge_lora": "a merged checkpoint is what other programs read",
     "nearest_item_texts": "the baseline of nearest items, for the consistency table",
+    **dict.fromkeys(
+        ("DescribedSetting", "_group_in", "described_settings", "settings_page"),
+        "the reference of settings, for the documentation and --help",
+    ),
     "rater_form": "the form for people, which the pages will show",
 }
 

@@ -1,0 +1,106 @@
+"""The settings of all experiments: each has a sentence, none takes a number without sense."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from eagle_jax.base.settings import SettingsError, to_settings
+from eagle_jax.base.settings_reference import described_settings, settings_page
+from eagle_jax.eagle.settings import EagleExperiment
+from eagle_jax.elm.rlaif.settings import RlaifExperiment
+from eagle_jax.elm.settings import ElmExperiment
+from eagle_jax.real.settings import RealExperiment
+from eagle_jax.studies.catalogue_designs.run import CatalogueDesignsExperiment
+from eagle_jax.studies.design_study.run import DesignStudySettings
+from eagle_jax.studies.elm_toy.run import ElmToySettings
+from eagle_jax.studies.pretraining import PretrainingSettings
+from eagle_jax.studies.soft_attributes.run import SoftAttributesExperiment
+from experiments.configs import (
+    catalogue_designs,
+    design_study,
+    eagle_minilens_dpo,
+    eagle_minilens_elm,
+    eagle_remote,
+    elm_minilens,
+    elm_toy,
+    pretrain_minilens,
+    real_minilens,
+    rlaif_minilens,
+    soft_attributes,
+)
+
+CONFIGS = {
+    "eagle, dpo": (EagleExperiment, eagle_minilens_dpo.get_config("quick")),
+    "eagle, elm": (EagleExperiment, eagle_minilens_elm.get_config("quick")),
+    "eagle, remote": (EagleExperiment, eagle_remote.get_config("vllm")),
+    "elm": (ElmExperiment, elm_minilens.get_config()),
+    "rlaif": (RlaifExperiment, rlaif_minilens.get_config()),
+    "real": (RealExperiment, real_minilens.get_config()),
+    "pretrain": (PretrainingSettings, pretrain_minilens.get_config().policy),
+    "elm_toy": (ElmToySettings, elm_toy.get_config()),
+    "soft_attributes": (SoftAttributesExperiment, soft_attributes.get_config()),
+    "design_study": (DesignStudySettings, design_study.get_config("quick")),
+    "designs": (CatalogueDesignsExperiment, catalogue_designs.get_config()),
+}
+EXPERIMENTS = dict(CONFIGS.values())
+# Where -1 makes sense: all devices that remain; a reward; films moved against a tag; directions
+# that grow.
+MAY_BE_NEGATIVE = {
+    ("mesh", "data"), ("mesh", "fsdp"), ("mesh", "tensor"), ("malformed_reward",),
+    ("curves", "steps", 0), ("synthetic", "spectrum_exponent"),
+}  # fmt: skip
+
+
+def _numbers(value: Any, path: tuple = ()) -> Iterator[tuple[tuple, float]]:
+    """Every number of a config, with the keys that lead to it; of a list the first item."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _numbers(item, (*path, name))
+    elif isinstance(value, tuple) and value:
+        yield from _numbers(value[0], (*path, 0))
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield path, value
+
+
+def _with(config: Any, path: tuple, value: Any) -> Any:
+    """A copy of the config with another value there."""
+    if not path:
+        return value
+    copied = list(config) if isinstance(config, tuple) else copy.copy(config)
+    copied[path[0]] = _with(config[path[0]], path[1:], value)
+    return copied
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_no_number_is_out_of_all_sense(name):
+    experiment, config = CONFIGS[name]
+    config = config.to_dict()
+    to_settings(experiment, config)  # fits as it is
+    numbers = list(_numbers(config))
+    assert len(numbers) > 8
+    for path, given in numbers:
+        extremes = [-1, -(2**63), 2**63] if isinstance(given, int) else [-1.0, math.nan, math.inf]
+        if any(path[-len(end) :] == end for end in MAY_BE_NEGATIVE):
+            extremes = extremes[1:]
+        key = "config" + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path)
+        for value in extremes:
+            if "request_fields" in path:
+                continue
+            with pytest.raises(SettingsError) as refused:
+                to_settings(experiment, _with(config, path, value))
+                pytest.fail(f"{key}={value} is taken")
+            assert str(refused.value).startswith(f"{key} must be "), refused.value
+            assert str(refused.value).endswith(f", got {value!r}")
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda cls: cls.__name__)
+def test_every_setting_has_a_sentence(experiment):
+    rows = list(described_settings(experiment))
+    assert [row.key for row in rows if not row.sentence.endswith(".")] == []
+    assert len({row.key for row in rows}) == len(rows) > 10
+    assert settings_page("Settings", experiment).count("\n| `") == len(rows)
