@@ -175,7 +175,9 @@ def test_a_faulty_config_file_is_named_with_its_fault(folder, source, said):
 
 
 def test_settings_that_are_refused_name_the_config_file(folder):
-    code, _, stderr = run(folder, "--config.name=settings", "--workdir=new")
+    code, _, stderr = run(
+        folder, "--config=config.py", "--config.name=settings", "--workdir=new"
+    )
     assert code == 2
     assert stderr == "program.py: --config=config.py: config.steps: expected str, got 3\n"
     assert not (folder / "new").exists()

@@ -12,7 +12,7 @@ from experiments.configs import eagle_minilens, eagle_remote
 @pytest.mark.parametrize(
     ("group", "change", "said"),
     [
-        ("design", {"kinds": ("g_optimum",)}, r"design\.kinds\[0\]: expected one of 'uniform', "),
+        ("design", {"kinds": ("g_optimum",)}, r"design\.kinds: 'g_optimum' is none of uniform, "),
         (
             "evaluation",
             {"extra_kinds": ("g_optimal", "uniform")},
