@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from eagle_jax.base.errors import StaleArtifactError, UserError
+from eagle_jax.base.errors import UserError
 from eagle_jax.base.settings import SettingsError, to_settings
 from eagle_jax.stages.run import Run
 from eagle_jax.studies.design_study.measures import CHANGES, EMBEDDINGS, EXCHANGE, RANDOM
@@ -113,14 +113,6 @@ def test_candidates_of_an_eagle_run_are_read_not_made(finished, tmp_path, capsys
     )
     for name, array in first.items():
         np.testing.assert_array_equal(second[name], array)
-
-
-def test_another_study_in_the_same_folder_is_refused(finished):
-    config = _config()
-    with config.unlocked():
-        config.study.num_draws = 21
-    with pytest.raises(StaleArtifactError, match=r"study\.num_draws: 20 there, 21 now"):
-        run_design_study(_settings(config), finished)
 
 
 def test_settings_after_the_candidates_make_nothing_stale(finished):
