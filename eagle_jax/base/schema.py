@@ -2,7 +2,7 @@
 
 A change of settings or artifacts that old ones do not survive raises `SCHEMA` by one and stands in
 `CHANGES`. A stage's folder goes on under the version that it was begun under where all changes
-since then say how, and is refused otherwise; a config file (`SCHEMA = 1`) where none is about it.
+since then say how, and is refused otherwise; a config file (`SCHEMA = 3`) where none is about it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from eagle_jax.base.errors import StaleArtifactError, UserError
 
-SCHEMA = 2
+SCHEMA = 3
 FIRST = 1  # of what carries no version: it was made before there were any
 
 
@@ -31,11 +31,20 @@ class Change(NamedTuple):
     is_of_configs: bool
 
 
+def _with_exact_kl(settings: Any) -> Any:
+    return settings | {"training": settings.get("training", {}) | {"kl_estimator": "exact"}}
+
+
 CHANGES: dict[int, Change] = {  # version -> the change that made it
     2: Change(
         "rows of an evaluation carry their system, kind and environment",
         lambda stage, settings: None if stage == "evaluation" else settings,
         is_of_configs=False,
+    ),
+    3: Change(
+        "agent.training.kl_estimator is gone, and is what `exact` was",
+        lambda stage, settings: _with_exact_kl(settings) if "agent_" in stage else settings,
+        is_of_configs=False,  # one that has the key is refused by its name
     ),
 }
 

@@ -15,7 +15,7 @@ Expect: 100,000 of 100,000 solved to 1.0001, in 3 to 6 iterations; the 24 kept r
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-SCHEMA = 1
+SCHEMA = 3
 
 
 def get_config(variant: str = "default") -> ConfigDict:

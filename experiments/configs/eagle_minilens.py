@@ -12,7 +12,7 @@ Expect: U 0.74 [0.69, 0.79] for EAGLE, 0.49 [0.44, 0.54] for its reference polic
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-SCHEMA = 1
+SCHEMA = 3
 
 
 def get_config(variant: str = "default") -> ConfigDict:

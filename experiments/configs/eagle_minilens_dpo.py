@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from experiments.configs import eagle_minilens
 
-SCHEMA = 1
+SCHEMA = 3
 
 
 def get_config(variant: str = "default") -> ConfigDict:

@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from experiments.configs import eagle_movielens
 
-SCHEMA = 1
+SCHEMA = 3
 
 # What differs between endpoints. Prices change: look them up and set them, in any currency.
 _ENDPOINTS = {

@@ -19,7 +19,7 @@ Expect: three ELMs, means and 95 % intervals over held-out films or users. SC of
 
 from ml_collections import ConfigDict
 
-SCHEMA = 1
+SCHEMA = 3
 
 
 def get_config(variant: str = "default") -> ConfigDict:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-SCHEMA = 1
+SCHEMA = 3
 
 
 def get_config(variant: str = "default") -> ConfigDict:

@@ -15,7 +15,7 @@ Expect: the environments follow the instruction in at least 90 % of fresh films,
 
 from ml_collections import ConfigDict
 
-SCHEMA = 1
+SCHEMA = 3
 
 _ROLES = ("environment_a", "environment_b", "generator", "policy", "reader")
 

@@ -25,7 +25,7 @@ from ml_collections.config_dict import placeholder
 
 from experiments.configs import real_minilens
 
-SCHEMA = 1
+SCHEMA = 3
 
 
 def get_config(variant: str = "states") -> ConfigDict:

@@ -14,7 +14,7 @@ Expect: wrong labels 0.157 [0.135, 0.179] for easy, 0.224 [0.194, 0.254] for ran
 
 from ml_collections import ConfigDict
 
-SCHEMA = 1
+SCHEMA = 3
 
 
 def get_config(variant: str = "default") -> ConfigDict:

@@ -34,7 +34,7 @@ from ml_collections import ConfigDict
 
 from experiments.configs.eagle_movielens import get_config as eagle_movielens
 
-SCHEMA = 1
+SCHEMA = 3
 
 # Written from the list of tags alone, before any gamma was seen. An attribute that is not here has
 # no tag that says nearly the same.

@@ -119,6 +119,9 @@ def test_evaluations_whose_rows_have_no_fields_are_refused(tmp_path):
     assert StageFolder(tmp_path / "candidates", settings).is_complete()
     with pytest.raises(StaleArtifactError, match="is of schema 1, now it is .*: rows of an eval"):
         StageFolder(tmp_path / "evaluation", settings)
+    with_kl = {"seed": 0, "training": {"horizon": 5, "kl_estimator": "exact"}}
+    without = {"seed": 0, "training": {"horizon": 5}}
+    assert schema.settings_of(1, Path("agent_g_optimal_0"), without) == with_kl
 
 
 def test_what_a_later_program_wrote_is_refused(old):
