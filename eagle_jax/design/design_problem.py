@@ -95,7 +95,7 @@ class DesignProblem(NamedTuple):
     is_support: jax.Array
 
 
-class Evaluation(NamedTuple):
+class DesignEvaluation(NamedTuple):
     """What a design of weights u >= 0, not necessarily of sum 1, is worth.
 
     half_rows: [R, p], Y with Y Y' = A M(u)^-1 A', A the rows and below them the ridge rows.
@@ -109,12 +109,25 @@ class Evaluation(NamedTuple):
 
 
 class Solution(NamedTuple):
-    """Where a method stopped: weights u [K] and their evaluation, step [] int32, errors [steps]."""
+    """Where a method stands: weights u [K], their evaluation, step [] int32, errors [steps]."""
 
     weights: jax.Array
-    evaluation: Evaluation
+    evaluation: DesignEvaluation
     step: jax.Array
     errors: jax.Array
+
+    def goes_on(self, factor: float) -> jax.Array:
+        """[] bool: a step is left, and the certificate is not broken (nan) and not good enough."""
+        return (self.step < len(self.errors)) & (self.evaluation.factor > factor)
+
+    def moved(
+        self, weights: jax.Array, evaluation: DesignEvaluation, num_steps: jax.Array | int = 1
+    ) -> "Solution":
+        """After so many steps to other weights; the error is that of the last of them."""
+        step = self.step + num_steps
+        place = jnp.minimum(step, len(self.errors)) - 1
+        errors = self.errors.at[place].set(evaluation.factor - 1.0)
+        return Solution(weights, evaluation, step, errors)
 
 
 def first_duplicate(rows: jax.Array) -> jax.Array:
@@ -138,6 +151,8 @@ def prepare(rows: jax.Array, settings: GOptimalSettings) -> DesignProblem:
     Whitened means that the uniform design over the support has information matrix I / its size. A
     Gram matrix that is provably of full rank under the tolerance is whitened by its Cholesky
     factor; any other by its eigenvectors, which cost five times as much.
+    Columns are brought to about one size before rank_tolerance is asked, so that their units decide
+    nothing (but with max_rank or a ridge, whose directions depend on the units).
     """
     num_rows, width = rows.shape
     # A common scale changes nothing and keeps squares of very large or small entries finite.
@@ -147,6 +162,9 @@ def prepare(rows: jax.Array, settings: GOptimalSettings) -> DesignProblem:
     duplicate_of = first_duplicate(rows)
     is_first = duplicate_of == jnp.arange(num_rows, dtype=jnp.int32)
     distinct = jnp.where(is_first[:, None], rows, 0.0)
+    is_support = is_first & jnp.any(rows != 0, axis=1)
+    if settings.max_rank is None and not settings.ridge:
+        distinct, rows = (_with_columns_alike(array, rows) for array in (distinct, rows))
     is_wide = width > num_rows
     gram = distinct @ distinct.T if is_wide else distinct.T @ distinct
     num_coordinates = min(settings.max_rank or len(gram), len(gram))
@@ -174,7 +192,6 @@ def prepare(rows: jax.Array, settings: GOptimalSettings) -> DesignProblem:
         coordinates, is_direction = jax.lax.cond(
             is_full_rank, cholesky_coordinates, spectral_coordinates
         )
-    is_support = is_first & jnp.any(rows != 0, axis=1)
     ridge_rows = jnp.sqrt(settings.ridge) / scale * jnp.eye(num_coordinates)
     return DesignProblem(
         rows=coordinates,
@@ -183,6 +200,14 @@ def prepare(rows: jax.Array, settings: GOptimalSettings) -> DesignProblem:
         rank=jnp.sum(is_direction, dtype=jnp.int32),
         is_support=jnp.where(jnp.any(is_support), is_support, True),
     )
+
+
+def _with_columns_alike(array, rows):
+    """Columns [K, d] over the power of two nearest to the largest entry in those of rows: exact."""
+    largest = jnp.max(jnp.abs(rows), axis=0) * jnp.sqrt(2.0)  # nearest: the one below the product
+    exponent_bits = jax.lax.bitcast_convert_type(largest, jnp.int64) & (0x7FF << 52)
+    power = jax.lax.bitcast_convert_type(exponent_bits, largest.dtype)
+    return array / jnp.where(power > 0, power, 1.0)[None, :]
 
 
 def _cholesky_whitening(gram, rank_tolerance):
@@ -222,7 +247,13 @@ def start_weights(problem: DesignProblem) -> jax.Array:
     return scores / jnp.sum(scores)
 
 
-def evaluate(problem: DesignProblem, weights: jax.Array) -> Evaluation:
+def start(problem: DesignProblem, weights: jax.Array, settings: GOptimalSettings) -> Solution:
+    """Weights [K] > 0 on a spanning set of rows, before the first step."""
+    errors = jnp.full(settings.max_iterations, jnp.nan)
+    return Solution(weights, evaluate(problem, weights), jnp.int32(0), errors)
+
+
+def evaluate(problem: DesignProblem, weights: jax.Array) -> DesignEvaluation:
     """The certificate of weights u [K] >= 0, from the rows, in their dtype.
 
     M(u) = sum_a u_a z_a z_a' + sum(u) ridge I, so that a common factor of u cancels.
@@ -233,7 +264,7 @@ def evaluate(problem: DesignProblem, weights: jax.Array) -> Evaluation:
     num_rows = weights.shape[0]
     variance = (leverage[:num_rows] + jnp.sum(leverage[num_rows:])) * total
     rank = jnp.maximum(problem.rank, 1)
-    return Evaluation(
+    return DesignEvaluation(
         half_rows, variance, jnp.where(problem.rank > 0, jnp.max(variance) / rank, 1.0)
     )
 

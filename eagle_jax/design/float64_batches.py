@@ -29,7 +29,7 @@ def in_float64(*static_argnames: str):
                 return leaf.astype(jnp.int32 if is_integer else dtype)
 
             with jax.default_matmul_precision("highest"):
-                output = function(rows.astype(jnp.float64), *args, **kwargs)
+                output = function(_as_float64(rows), *args, **kwargs)
             return jax.tree.map(lambda leaf: leaf if leaf.dtype == bool else back(leaf), output)
 
         @functools.wraps(function)
@@ -41,6 +41,15 @@ def in_float64(*static_argnames: str):
         return computed_in_float64
 
     return decorate
+
+
+def _as_float64(rows):
+    """Rows in float64; float32's numbers below 1.2e-38 as well, which hardware reads as zeros."""
+    if rows.dtype == jnp.float64:
+        return rows
+    bits = jax.lax.bitcast_convert_type(rows.astype(jnp.float32), jnp.int32)
+    subnormal = jnp.sign(bits) * (bits & 0x7FFFFF).astype(jnp.float64) * 2.0**-149
+    return jnp.where((bits & 0x7F800000) == 0, subnormal, rows.astype(jnp.float64))
 
 
 def over_problems(solve, rows: jax.Array, *per_problem: jax.Array):

@@ -18,10 +18,10 @@ import jax.numpy as jnp
 
 from eagle_jax.design.design_problem import (
     DesignProblem,
-    Evaluation,
     GOptimalSettings,
     Solution,
     evaluate,
+    start,
     start_weights,
 )
 
@@ -36,11 +36,8 @@ _FIXED = 1e30
 
 
 class _State(NamedTuple):
-    weights: jax.Array  # [K] u
+    solution: Solution
     slack: jax.Array  # [K] s
-    evaluation: Evaluation
-    step: jax.Array  # []
-    errors: jax.Array  # [max_iterations]
     is_stalled: jax.Array  # []
 
 
@@ -50,13 +47,11 @@ def solve(problem: DesignProblem, settings: GOptimalSettings) -> Solution:
     state = _start(problem, settings)
     for dtype, stop in ((jnp.float32, max(target, 1.0 + _FLOAT32_GAP)), (jnp.float64, target)):
         state = jax.lax.while_loop(
-            lambda state, stop=stop: (state.step < settings.max_iterations)
-            & (state.evaluation.factor > stop)
-            & ~state.is_stalled,
+            lambda state, stop=stop: state.solution.goes_on(stop) & ~state.is_stalled,
             functools.partial(_newton_step, problem, dtype),
             state._replace(is_stalled=jnp.bool_(False)),
         )
-    return Solution(state.weights, state.evaluation, state.step, state.errors)
+    return state.solution
 
 
 def _start(problem, settings):
@@ -71,11 +66,10 @@ def _start(problem, settings):
         variance = evaluate(in_float32, weights.astype(jnp.float32)).variance
         weights = jnp.where(problem.rank > 0, weights * variance.astype(weights.dtype), weights)
         weights = weights / jnp.sum(weights)
-    evaluation = evaluate(problem, weights)
+    solution = start(problem, weights, settings)
     # A multiplicative step keeps the sum at 1, up to rounding.
-    slack = jnp.maximum(rank - evaluation.variance, _START_SLACK * rank)
-    errors = jnp.full(settings.max_iterations, jnp.nan)
-    return _State(weights, slack, evaluation, jnp.int32(0), errors, jnp.bool_(False))
+    slack = jnp.maximum(rank - solution.evaluation.variance, _START_SLACK * rank)
+    return _State(solution, slack, jnp.bool_(False))
 
 
 def _newton_matrix(problem, evaluation, ratio, dtype):
@@ -96,15 +90,15 @@ def _longest_step(values, direction):
 
 
 def _newton_step(problem: DesignProblem, dtype, state: _State) -> _State:
-    weights, slack = state.weights, state.slack
+    weights, evaluation, slack = state.solution.weights, state.solution.evaluation, state.slack
     is_free = weights > 0
     safe_weights = jnp.where(is_free, weights, 1.0)
     rank = jnp.maximum(problem.rank, 1)
-    raw_variance = state.evaluation.variance / jnp.sum(weights)
+    raw_variance = evaluation.variance / jnp.sum(weights)
     residual = jnp.where(is_free, rank - raw_variance - slack, 0.0)
     ratio = jnp.where(is_free, slack / safe_weights, _FIXED)
     factor = jax.lax.linalg.cholesky(
-        _newton_matrix(problem, state.evaluation, ratio, dtype), symmetrize_input=False
+        _newton_matrix(problem, evaluation, ratio, dtype), symmetrize_input=False
     )
 
     def direction(complementarity):
@@ -140,15 +134,14 @@ def _accept(problem, dtype, state, weights, slack):
     The certificate may grow for a step on the way. In float32 such a step may be rounding as well:
     the better arithmetic takes over.
     """
-    evaluation = evaluate(problem, weights)
+    evaluation, before = evaluate(problem, weights), state.solution
     is_finite = jnp.isfinite(evaluation.factor)
     is_stalled = ~is_finite
     if dtype == jnp.float32:
-        is_stalled |= evaluation.factor >= state.evaluation.factor
-    kept = jax.tree.map(
+        is_stalled |= evaluation.factor >= before.evaluation.factor
+    weights, slack, evaluation = jax.tree.map(
         lambda new, old: jnp.where(is_finite, new, old),
         (weights, slack, evaluation),
-        (state.weights, state.slack, state.evaluation),
+        (before.weights, state.slack, before.evaluation),
     )
-    errors = state.errors.at[state.step].set(kept[2].factor - 1.0)
-    return _State(*kept, state.step + 1, errors, is_stalled)
+    return _State(before.moved(weights, evaluation), slack, is_stalled)

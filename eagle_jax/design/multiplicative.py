@@ -8,26 +8,17 @@ reach a factor of 1.05, thousands 1.001; rows that cannot be in the support are 
 Axis letters: K candidates.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
 from eagle_jax.design.design_problem import (
     DesignProblem,
-    Evaluation,
     GOptimalSettings,
     Solution,
     evaluate,
+    start,
     start_weights,
 )
-
-
-class _State(NamedTuple):
-    weights: jax.Array  # [K]
-    evaluation: Evaluation
-    step: jax.Array  # []
-    errors: jax.Array  # [max_iterations]
 
 
 def support_bound(factor: jax.Array, rank: jax.Array) -> jax.Array:
@@ -46,24 +37,16 @@ def solve(problem: DesignProblem, settings: GOptimalSettings) -> Solution:
     """Multiplicative steps from the leverage scores until the certificate is good enough."""
     rank = jnp.maximum(problem.rank, 1)
 
-    def step(state: _State) -> _State:
+    def step(state: Solution) -> Solution:
         weights = state.weights * state.evaluation.variance / rank
         if not settings.ridge:  # the bound is for designs of vectors
             is_possible = state.evaluation.variance >= support_bound(state.evaluation.factor, rank)
             weights = jnp.where(is_possible, weights, 0.0)
         weights = weights / jnp.sum(weights)
-        evaluation = evaluate(problem, weights)
-        errors = state.errors.at[state.step].set(evaluation.factor - 1.0)
-        return _State(weights, evaluation, state.step + 1, errors)
+        return state.moved(weights, evaluate(problem, weights))
 
-    weights = start_weights(problem)
-    state = jax.lax.while_loop(
-        lambda state: (state.step < settings.max_iterations)
-        & (state.evaluation.factor > settings.max_approximation_factor),
+    return jax.lax.while_loop(
+        lambda state: state.goes_on(settings.max_approximation_factor),
         step,
-        _State(
-            weights, evaluate(problem, weights), jnp.int32(0),
-            jnp.full(settings.max_iterations, jnp.nan),
-        ),
+        start(problem, start_weights(problem), settings),
     )
-    return Solution(state.weights, state.evaluation, state.step, state.errors)

@@ -9,17 +9,16 @@ Axis letters: K candidates, p coordinates, W rows of the working set.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from eagle_jax.design.design_problem import (
     DesignProblem,
-    Evaluation,
     GOptimalSettings,
     Solution,
     evaluate,
+    start,
     start_weights,
 )
 from eagle_jax.design.float64_batches import first_argmax
@@ -46,14 +45,6 @@ def spanning_rows(problem: DesignProblem) -> jax.Array:
         jnp.int32(0), jnp.int32(num_coordinates), add, (distinct, jnp.zeros(num_rows, bool))
     )
     return is_chosen
-
-
-class _State(NamedTuple):
-    weights: jax.Array  # [K]
-    evaluation: Evaluation  # of all rows
-    step: jax.Array  # [] of all rounds
-    errors: jax.Array  # [max_iterations]
-    is_stalled: jax.Array  # []
 
 
 def size(num_rows: int, num_coordinates: int) -> int:
@@ -90,23 +81,10 @@ def solve(
             settings,
         )
         weights = jnp.zeros_like(state.weights).at[working].set(solution.weights)
-        evaluation = evaluate(problem, weights)
-        step = state.step + jnp.maximum(solution.step, 1)
-        errors = state.errors.at[jnp.minimum(step, settings.max_iterations) - 1].set(
-            evaluation.factor - 1.0
-        )
-        is_stalled = ~jnp.isfinite(evaluation.factor)
-        return _State(weights, evaluation, step, errors, is_stalled)
+        return state.moved(weights, evaluate(problem, weights), jnp.maximum(solution.step, 1))
 
-    weights = start_weights(problem)
-    state = jax.lax.while_loop(
-        lambda state: (state.step < settings.max_iterations)
-        & (state.evaluation.factor > settings.max_approximation_factor)
-        & ~state.is_stalled,
+    return jax.lax.while_loop(
+        lambda state: state.goes_on(settings.max_approximation_factor),
         round_on_largest,
-        _State(
-            weights, evaluate(problem, weights), jnp.int32(0),
-            jnp.full(settings.max_iterations, jnp.nan), jnp.bool_(False),
-        ),
+        start(problem, start_weights(problem), settings),
     )
-    return Solution(state.weights, state.evaluation, state.step, state.errors)

@@ -82,12 +82,14 @@ def test_the_rank_is_that_of_numpy(shape, log_condition):
     left = np.linalg.qr(rng.normal(size=(shape[0], min(shape))))[0]
     right = np.linalg.qr(rng.normal(size=(shape[1], min(shape))))[0]
     rows = (left * singular_values) @ right.T
+    alike = rows / np.abs(rows).max()
+    alike /= 2.0 ** np.round(np.log2(np.abs(alike).max(axis=0)))  # columns alike, as documented
     with jax.enable_x64(True):
         for tolerance in (3e-2, 3e-4, 3e-6):
             design = g_optimal_design(rows, GOptimalSettings(rank_tolerance=tolerance))
-            assert design.rank == np.linalg.matrix_rank(rows, rtol=tolerance)
+            assert design.rank == np.linalg.matrix_rank(alike, rtol=tolerance)
             assert design.converged
-            assert true_factor(rows, design.design_weights, tolerance) <= 1.00011
+            assert true_factor(alike, design.design_weights, tolerance) <= 1.00011
 
 
 @each_method
@@ -109,9 +111,10 @@ def test_both_ways_to_whiten_make_the_uniform_design_round():
     rows = gaussian(15, 30, 6).astype(np.float64)
     rows[7] = rows[3]  # of the two only the first is in the design
     is_first = np.arange(30) != 7
+    mixing = np.linalg.qr(gaussian(16, 6, 6))[0]  # small directions, but no small columns
     with jax.enable_x64(True):
-        for scale, expected in ((np.ones(6), 6), (np.logspace(0, -8, 6), 4)):
-            problem = prepare(rows * scale, GOptimalSettings())
+        for scale, expected in ((np.ones(6), 6), (np.logspace(0, -4, 6), 4)):
+            problem = prepare((rows * scale) @ mixing, GOptimalSettings(rank_tolerance=1.6e-3))
             assert problem.rank == expected
             np.testing.assert_array_equal(problem.is_support, is_first)
             white = np.asarray(problem.rows)
@@ -157,3 +160,24 @@ def test_not_finite_is_not_converged(bad, method):
     design = g_optimal_design(rows, METHODS[method])
     assert not design.converged and design.rank == 0
     assert np.isnan(design.design_weights).all() and np.isnan(design.prediction_variance).all()
+
+
+@each_method
+def test_the_units_of_a_column_change_nothing(method):
+    rows = gaussian(21, 40, 4)
+    given = g_optimal_design(rows, METHODS[method])
+    scaled = g_optimal_design(rows * np.float32([1e-7, 1.0, 1e9, 2.0**-60]), METHODS[method])
+    assert given.rank == scaled.rank == 4 and scaled.converged
+    np.testing.assert_allclose(scaled.design_weights, given.design_weights, atol=0.02)
+    assert true_factor(rows, scaled.design_weights) <= scaled.approximation_factor * (1 + 1e-5)
+
+
+@each_method
+def test_numbers_that_hardware_reads_as_zeros_count(method):
+    """A quarter of the entries and more are below 1.18e-38, the least normal float32."""
+    rows = gaussian(22, 40, 4) * np.float32(1e-38)
+    assert 0.25 < (np.abs(rows.astype(np.float64)) < np.finfo(np.float32).tiny).mean() < 1
+    design = g_optimal_design(rows, METHODS[method])
+    assert design.rank == 4 and design.converged
+    factor = true_factor(rows.astype(np.float64) * 1e38, design.design_weights)
+    np.testing.assert_allclose(factor, design.approximation_factor, rtol=1e-5)
