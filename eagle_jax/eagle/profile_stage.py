@@ -19,7 +19,11 @@ from eagle_jax.data.splits import Split
 from eagle_jax.eagle.settings import ProfileSettings
 from eagle_jax.eagle.user_profiles import write_profiles
 from eagle_jax.embeddings.domain_encoder import FeaturesFn, compute_features
-from eagle_jax.embeddings.regression_head import DomainEncoderSettings, apply_head, fit_head
+from eagle_jax.embeddings.regression_head import (
+    DomainEncoderSettings,
+    apply_regression_head,
+    fit_head,
+)
 from eagle_jax.language_model.generation import TextGenerator
 from eagle_jax.reports.markdown import fact
 
@@ -96,7 +100,7 @@ def check_profiles(
         jax.random.key(seed),
     )
     held_out_features = compute_features(features_fn, [profiles[user] for user in held_out])
-    predicted = np.asarray(apply_head(fit.head, held_out_features))
+    predicted = np.asarray(apply_regression_head(fit.head, held_out_features))
     errors = np.linalg.norm(predicted - user_embeddings[held_out], axis=1)
     mean = user_embeddings[known].mean(axis=0)
     distances, _ = KDTree(user_embeddings).query(user_embeddings, k=2)  # the first is oneself

@@ -20,7 +20,7 @@ from eagle_jax.eagle.elm_baseline.facts import SEARCH, elm_facts, sweep
 from eagle_jax.eagle.encoder_stage import encoder_facts
 from eagle_jax.eagle.evaluation import report_tables
 from eagle_jax.eagle.evaluation.reachable import reachable_facts
-from eagle_jax.eagle.evaluation.rows import DPO, EAGLE, HOME, Row
+from eagle_jax.eagle.evaluation.rows import DPO, EAGLE, HOME, EvalRow
 from eagle_jax.eagle.evaluation.story import story
 from eagle_jax.eagle.evaluation.table import RATER_MEASURES
 from eagle_jax.eagle.policy_stages import design_facts
@@ -160,7 +160,7 @@ def _curves(experiment: EagleExperiment, stages: Mapping[str, StageFolder]) -> l
         if system == DPO:
             rounds = experiment.preference_agent.num_rounds(training)
             rows = [r | {"step": r["step"] * training.num_iterations / rounds} for r in rows]
-        curves.append(learning_curve(Row(system=system, kind=kind).title, seed, rows, _CURVES))
+        curves.append(learning_curve(EvalRow(system=system, kind=kind).title, seed, rows, _CURVES))
     return curves
 
 

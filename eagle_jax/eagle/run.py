@@ -22,7 +22,7 @@ from eagle_jax.eagle.episodes import Episodes
 from eagle_jax.eagle.evaluation.rows import (
     DPO,
     EAGLE,
-    ELM,
+    ELM_DECODER,
     REFERENCE,
     Contestants,
     Evaluation,
@@ -93,7 +93,7 @@ class _EagleRun(Run):
             ]
             calls[kind] = sum(spent) / max(len(spent), 1)
         policies = {REFERENCE: references, EAGLE: agents, DPO: preference_agents}
-        writers = {} if self.experiment.elm_baseline is None else {ELM: self._elm_writers()}
+        writers = {} if self.experiment.elm_baseline is None else {ELM_DECODER: self._elm_writers()}
         self._evaluate(Contestants(policies, writers, calls))
         html, _ = make_report(
             self.workdir, self.experiment, self.stages, self.scorers[TRAIN], self.seconds(),

@@ -103,12 +103,12 @@ class Point(NamedTuple):
     amount: float = 0.0
 
 
-class Question(NamedTuple):
+class DialogueQuestion(NamedTuple):
     task: Task
     points: tuple[Point, ...]
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """text: None if it could not be read, for the reason `malformed`.
 
     cosines: of the text with each item's vector, SC where there is one; bc: NDCG with the ratings
@@ -122,7 +122,7 @@ class Answer(NamedTuple):
     nearest: tuple[tuple[str, float], ...]
 
 
-def parse_question(line: str) -> Question:
+def parse_question(line: str) -> DialogueQuestion:
     """`task: point` or `task: point ; point`, points as in `_USAGE`.
 
     Raises UserError that says what is wrong, with similar names for an unknown task.
@@ -136,7 +136,7 @@ def parse_question(line: str) -> Question:
     if len(texts) != len(task.slots):
         kinds = " ; ".join(_KIND_NAMES[kind] for kind in task.slots)
         raise UserError(f"{task.name} is about {kinds}: expected '{task.name}: {kinds}'")
-    return Question(task, tuple(_parse_point(text) for text in texts))
+    return DialogueQuestion(task, tuple(_parse_point(text) for text in texts))
 
 
 def _parse_point(text: str) -> Point:
@@ -196,7 +196,7 @@ def locate(explorer: Explorer, kind: str, point: Point) -> np.ndarray:
     return vector
 
 
-def answer(explorer: Explorer, question: Question, seed: int) -> Answer:
+def answer(explorer: Explorer, question: DialogueQuestion, seed: int) -> Reply:
     """What the ELM writes, and how consistent that is with what it was asked about."""
     task = question.task
     vectors = [
@@ -207,11 +207,11 @@ def answer(explorer: Explorer, question: Question, seed: int) -> Answer:
     outputs = read_outputs(explorer.elm.generate([prompt], explorer.sampling, seed))
     (text,), (reason,) = outputs
     if reason is not None:
-        return Answer(None, reason, (), None, ())
+        return Reply(None, reason, (), None, ())
     ranker = explorer.of_profiles if task.describes_user else explorer.of_items
     made = embed_outputs(ranker.embed, [text], ranker.items.shape[1])
     if np.isnan(made).all():
-        return Answer(None, "empty", (), None, ())
+        return Reply(None, "empty", (), None, ())
     targets = [vector for kind, vector in vectors if kind == SEMANTIC]
     cosines = tuple(float(cosine_consistency(made, target[None])[0]) for target in targets)
     bc = None
@@ -221,10 +221,10 @@ def answer(explorer: Explorer, question: Question, seed: int) -> Answer:
     similarity = directions(ranker.items, "item")[0] @ directions(made, "answer")[0][0]
     best = np.argsort(-similarity, kind="stable")[:_NUM_NEAREST]
     titles = explorer.spaces[SEMANTIC].titles
-    return Answer(text, None, cosines, bc, tuple((titles[i], float(similarity[i])) for i in best))
+    return Reply(text, None, cosines, bc, tuple((titles[i], float(similarity[i])) for i in best))
 
 
-def tell_answer(given: Answer) -> list[str]:
+def tell_answer(given: Reply) -> list[str]:
     """Lines for the terminal."""
     if given.text is None:
         return [f"(no answer that can be read: {given.malformed})"]

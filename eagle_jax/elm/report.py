@@ -16,6 +16,7 @@ from markupsafe import Markup
 from eagle_jax.data.tasks import BEHAVIORAL, SEMANTIC
 from eagle_jax.elm import figures as elm_figures
 from eagle_jax.elm.run import ElmRun
+from eagle_jax.elm.settings import PROFILE
 from eagle_jax.elm.space import Spaces
 from eagle_jax.elm.verdict import (
     ELM,
@@ -23,7 +24,6 @@ from eagle_jax.elm.verdict import (
     MEASURE_NAMES,
     PAPER_MEASURES,
     PAPER_SCORES,
-    PROFILE,
     SYSTEM_NAMES,
     TEACHER,
     USER_MIXTURE,
@@ -33,7 +33,7 @@ from eagle_jax.elm.verdict import (
     judge_bar,
     paper_claims,
     paper_score,
-    summarize,
+    summarize_elm,
 )
 from eagle_jax.reports import figures
 from eagle_jax.reports.markdown import LEFT, Column, format_interval, table
@@ -194,7 +194,7 @@ def _context(data: ElmReport, tasks: Sequence[str]) -> dict[str, Any]:
     tables = {measure: _task_table(data.consistency, measure, names) for measure in MEASURE_NAMES}
     return {
         "data": data,
-        "summary": summarize(rows, bar, claims),
+        "summary": summarize_elm(rows, bar, claims),
         "bar": table(bar, _BAR),
         "claims": table(claims, _CLAIMS),
         "tables": [

@@ -12,7 +12,13 @@ from eagle_jax.data.minilens.world import make_catalogue
 from eagle_jax.data.sources import fingerprint
 from eagle_jax.data.splits import split_catalogue
 from eagle_jax.data.task_examples import Row
-from eagle_jax.elm.evaluation.answers import Answers, answer_all, sample_rows, score, score_chance
+from eagle_jax.elm.evaluation.answers import (
+    SystemTexts,
+    answer_all,
+    sample_rows,
+    score,
+    score_chance,
+)
 from eagle_jax.elm.evaluation.consistency_table import (
     ConsistencyRecord,
     compare_consistency,
@@ -132,7 +138,7 @@ class ElmRun(Run):
         models = self.experiment.models
         return LocalGenerator(load_model(models.reader), models.batch_size, models.length_multiple)
 
-    def _answer(self) -> list[Answers]:
+    def _answer(self) -> list[SystemTexts]:
         """Stage 5: what every system writes for the held-out examples."""
         evaluation = self.experiment.evaluation
         with self.stage("answers", *self._of_elms(), sampling=evaluation.sampling) as stage:
@@ -184,7 +190,7 @@ class ElmRun(Run):
 
     def _report(
         self,
-        answers: list[Answers],
+        answers: list[SystemTexts],
         mixtures: list[ConsistencyRecord],
         curves: list[dict[str, Any]],
     ) -> Path:

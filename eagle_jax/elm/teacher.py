@@ -10,18 +10,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.settings import setting, settings
 from eagle_jax.data.prompts import MalformedText, Prompt
+from eagle_jax.data.task_examples import Row
 from eagle_jax.data.tasks import ANSWER, find_task, teacher_prompt
 from eagle_jax.language_model.generation import SamplingSettings, TextGenerator, parse_generation
 from eagle_jax.language_model.remote.cache import CachedGenerator
-
-Row = dict[str, Any]
 
 
 @settings

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from eagle_jax.elm.settings import PROFILE
 from eagle_jax.reports.markdown import format_interval
 from eagle_jax.reports.verdicts import FAILS, HOLDS, MIN_SEEDS, UNDECIDED
 
-SINGLE, TWO, PROFILE, SUMMARY = "single-movie tasks", "two-movie tasks", "user_profile", "summary"
+SINGLE, TWO, SUMMARY = "single-movie tasks", "two-movie tasks", "summary"
 FILM_MIXTURE, USER_MIXTURE = "film_mixture", "user_mixture"
 ELM, TEACHER, NEAREST, TEXT_ONLY = "elm", "teacher", "nearest", "text_only"
 TEXT_ONLY_EXAMPLE, CHANCE = "text_only_example", "chance"
@@ -46,7 +47,7 @@ PAPER_SCORES = {
 }  # fmt: skip
 
 Rows = Sequence[Mapping[str, Any]]
-Cell = Mapping[str, float]
+ElmCell = Mapping[str, float]
 
 
 class Judged(NamedTuple):
@@ -62,7 +63,7 @@ class Judged(NamedTuple):
     says: str
 
 
-class Claim(NamedTuple):
+class ElmClaim(NamedTuple):
     """found: what was measured, a line each; empty where it was not."""
 
     claim: str
@@ -126,7 +127,7 @@ def _judge(
     return Judged(name, value, threshold, MET if is_met else MISSED, said)
 
 
-def paper_claims(rows: Rows, comparisons: Rows, curves: Rows) -> list[Claim]:
+def paper_claims(rows: Rows, comparisons: Rows, curves: Rows) -> list[ElmClaim]:
     """What sections 4 and appendix F say of ELM, beside what was found here."""
     return [
         _compare_groups(rows),
@@ -146,16 +147,16 @@ def paper_claims(rows: Rows, comparisons: Rows, curves: Rows) -> list[Claim]:
     ]  # fmt: skip
 
 
-def _compare_groups(rows: Rows) -> Claim:
+def _compare_groups(rows: Rows) -> ElmClaim:
     claim = "Two-movie tasks are done worse than single-movie tasks", "section 4, table 2"
     one, two = (find_cell(rows, group, ELM, "sc") for group in (SINGLE, TWO))
     if one is None or two is None:
-        return Claim(*claim, (), UNDECIDED)
+        return ElmClaim(*claim, (), UNDECIDED)
     found = f"{SINGLE}, ELM {format_interval(one)} against {TWO}, ELM {format_interval(two)}"
-    return Claim(*claim, (found,), _way(one, two))
+    return ElmClaim(*claim, (found,), _way(one, two))
 
 
-def _compare_mixtures(comparisons: Rows) -> Claim:
+def _compare_mixtures(comparisons: Rows) -> ElmClaim:
     """On the same mixtures the ELM is higher; differences are paired by mixture."""
     found, ways = [], []
     for row in comparisons:
@@ -169,12 +170,12 @@ def _compare_mixtures(comparisons: Rows) -> Claim:
             f"{format_interval(row['difference'], signed=True)}"
         )
     claim = "Of mixtures, text-only models are less consistent than ELM"
-    return Claim(claim, "section 4, figure 3", tuple(found), _of_all(ways))
+    return ElmClaim(claim, "section 4, figure 3", tuple(found), _of_all(ways))
 
 
 def _follow(
     curves: Rows, claim: str, source: str, which: tuple[str, str, str], choose: Any
-) -> Claim:
+) -> ElmClaim:
     """The claim: on each curve the first of the two places that `choose` names is higher."""
     kind, path, measure = which
     found, ways = [], []
@@ -188,7 +189,7 @@ def _follow(
         ways.append(_way(*(row["cells"][measure] for row in places)))
         values = [f"{format_interval(p['cells'][measure])} at {p['position']:g}" for p in places]
         found.append(f"{curve['name']}: {', '.join(values)}")
-    return Claim(claim, source, tuple(found), _of_all(ways))
+    return ElmClaim(claim, source, tuple(found), _of_all(ways))
 
 
 def _ends_and_middle(points: Rows) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -204,7 +205,7 @@ def _start_and_end(points: Rows) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     )
 
 
-def _way(higher: Cell, lower: Cell) -> str:
+def _way(higher: ElmCell, lower: ElmCell) -> str:
     if higher["low"] > lower["high"]:
         return HOLDS
     return FAILS if higher["high"] < lower["low"] else UNDECIDED
@@ -216,7 +217,7 @@ def _of_all(ways: Sequence[str]) -> str:
     return decided.pop() if len(decided) == 1 else UNDECIDED
 
 
-def summarize(rows: Rows, bar: Sequence[Judged], claims: Sequence[Claim]) -> Iterator[str]:
+def summarize_elm(rows: Rows, bar: Sequence[Judged], claims: Sequence[ElmClaim]) -> Iterator[str]:
     """The report's first sentences: extent, bar, who is above whom, claims."""
     own = [row for row in rows if row["system"] == ELM and row["group"] in (SINGLE, TWO, PROFILE)]
     if own:
@@ -261,7 +262,7 @@ def heading_of(measure: str) -> str:
     return name[0].upper() + name[1:]
 
 
-def find_cell(rows: Rows, group: str, system: str, measure: str) -> Cell | None:
+def find_cell(rows: Rows, group: str, system: str, measure: str) -> ElmCell | None:
     """{"mean", "low", "high"}, None where the run has no such number."""
     row = _row(rows, group, system)
     return None if row is None else row["cells"].get(measure)

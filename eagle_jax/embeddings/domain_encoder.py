@@ -16,7 +16,7 @@ from eagle_jax.embeddings.rank_correlation import spearman
 from eagle_jax.embeddings.regression_head import (
     HeadFit,
     RegressionHead,
-    apply_head,
+    apply_regression_head,
 )
 
 FeaturesFn = Callable[[Sequence[str]], np.ndarray]
@@ -46,7 +46,7 @@ class DomainEncoder:
         """Features [N, F] -> [N, d], for callers that keep the features of their texts."""
         padded = np.pad(features, ((0, -len(features) % _HEAD_ROWS), (0, 0)))
         pieces = [
-            np.asarray(apply_head(self._fit.head, padded[start : start + _HEAD_ROWS]))
+            np.asarray(apply_regression_head(self._fit.head, padded[start : start + _HEAD_ROWS]))
             for start in range(0, len(padded), _HEAD_ROWS)
         ]
         return np.concatenate(pieces)[: len(features)]

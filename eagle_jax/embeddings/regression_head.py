@@ -56,7 +56,7 @@ class HeadFit(NamedTuple):
 
 
 @jax.jit
-def apply_head(head: RegressionHead, features: jax.Array) -> jax.Array:
+def apply_regression_head(head: RegressionHead, features: jax.Array) -> jax.Array:
     """Features [B, F] -> embeddings [B, d]."""
     standardized = (features - head.feature_mean[None]) / head.feature_scale[None]
     return _apply_layers(head.layers, standardized)
@@ -137,7 +137,7 @@ def _moments(values: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Arra
 def _error(head: RegressionHead, data: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
     """sum_n w_n ||y_n - h(x_n)||^2 / sum_n w_n ||y_n - mean||^2."""
     features, targets, weights = data
-    residual = _weighted_mean((targets - apply_head(head, features)) ** 2, weights)
+    residual = _weighted_mean((targets - apply_regression_head(head, features)) ** 2, weights)
     mean = _weighted_mean(targets, weights)
     return jnp.sum(residual) / jnp.sum(_weighted_mean((targets - mean[None]) ** 2, weights))
 

@@ -32,7 +32,7 @@ from eagle_jax.real.evaluation.table import (
 )
 from eagle_jax.real.evaluation.verdict import verdict
 from eagle_jax.real.labels import ANNOTATORS
-from eagle_jax.real.settings import TEACHER
+from eagle_jax.real.settings import GRAMMAR_RATER
 from eagle_jax.reports.markdown import LEFT, Column, Measure, format_interval, table, used_measures
 from eagle_jax.reports.pages import Report, refuse_non_finite, write_pages
 from eagle_jax.reports.verdicts import arrow
@@ -186,7 +186,7 @@ def _context(data: RealReport, results: RunRows) -> dict[str, Any]:
     return {
         "data": data,
         "labels": ANNOTATORS[labels["source"]].sentence(labels),
-        "teacher": TEACHER,
+        "teacher": GRAMMAR_RATER,
         "summary": verdict(data.runs, data.pairs, real, contrary, **at),
         "claims": table(real, _CLAIMS),
         "contrary": table(contrary, _CLAIMS),
@@ -214,7 +214,7 @@ def _figures(data: RealReport, results: RunRows) -> dict[str, Any]:
         "budget": figures.budget_figure(results, strategies, panels) if panels else None,
         "wins": figures.win_figure(judged, strategies, judges) if judges else None,
         "ambiguity": figures.ambiguity_figure(data.pairs, strategies, data.confidence),
-        "training": figures.training_figure(data.curves, strategies, data.num_labels),
+        "training": figures.runs_figure(data.curves, strategies, data.num_labels),
         "stability": (
             figures.stability_figure(data.stability, strategies) if data.stability else None
         ),

@@ -13,8 +13,8 @@ from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.real.labels import summarize_pairs
 from eagle_jax.real.report import RealReport, write_real_report
 from eagle_jax.real.settings import RealExperiment
-from eagle_jax.real.task import Task
-from eagle_jax.real.training.runs import RunPlan, Start, stability_rows
+from eagle_jax.real.task import RealTask
+from eagle_jax.real.training.runs import RunPlan, StartMeasures, stability_rows
 from eagle_jax.reports.markdown import fact
 from eagle_jax.reports.pages import shared_fields
 
@@ -24,10 +24,10 @@ _CURVES = ("loss", "rewards/margin", "rewards/accuracy")
 def make_real_report(
     folder: Path,
     experiment: RealExperiment,
-    task: Task,
+    task: RealTask,
     stages: Mapping[str, StageFolder],
     plans: Sequence[RunPlan],
-    start: Start,
+    start: StartMeasures,
 ) -> tuple[Path, Path]:
     """Writes report.html and report.md into `folder`; `stages` are the finished ones by name."""
     own = {plan.stage_name: stages[plan.stage_name] for plan in plans}
@@ -93,10 +93,10 @@ def _encoders(
 
 def _samples(
     experiment: RealExperiment,
-    task: Task,
+    task: RealTask,
     stages: Mapping[str, StageFolder],
     plans: Sequence[RunPlan],
-    start: Start,
+    start: StartMeasures,
 ) -> list[dict[str, Any]]:
     """Responses of the first seed to evenly spaced held-out prompts."""
     texts = {"before any label": start.texts}
@@ -124,7 +124,7 @@ def _samples(
 
 
 def _facts(
-    task: Task, seeds: Sequence[int], stages: Mapping[str, StageFolder]
+    task: RealTask, seeds: Sequence[int], stages: Mapping[str, StageFolder]
 ) -> list[dict[str, Any]]:
     groups = []
     if task.facts:

@@ -19,7 +19,7 @@ from eagle_jax.real.labels import ANNOTATORS, LabelledPair, Labeller, training_p
 from eagle_jax.real.report_stage import make_real_report
 from eagle_jax.real.selection.embeddings import make_embed_fn, stability_pairs
 from eagle_jax.real.selection.stage import PairChooser, run_embeddings_stage, run_selection_stage
-from eagle_jax.real.settings import POLICY, TEACHER, RealExperiment
+from eagle_jax.real.settings import GRAMMAR_RATER, POLICY, RealExperiment
 from eagle_jax.real.task import files_task, minilens_task, run_responses_stage, supervised_pairs
 from eagle_jax.real.training.losses import implicit_rewards
 from eagle_jax.real.training.preference import log_probs_of
@@ -206,8 +206,8 @@ class _RealRun(Run):
         """The text generator that a name stands for: the scripted teacher, the policy after
         stage 1, or a model as `Run` finds it."""
         models = self.experiment.models
-        if name == TEACHER:
-            return ScriptedGenerator(answer_compare, TEACHER)
+        if name == GRAMMAR_RATER:
+            return ScriptedGenerator(answer_compare, GRAMMAR_RATER)
         if name == POLICY:
             return LocalGenerator(self.policy, models.batch_size, models.length_multiple)
         return self.generator(name)

@@ -16,7 +16,7 @@ from eagle_jax.stages.policy_models import PolicyTrainingSettings
 from eagle_jax.stages.supervised import ReferenceStageSettings
 
 POLICY = "policy"  # names the supervised start as a generator or as an encoder
-TEACHER = "minilens/teacher"  # names the grammar of MiniLens as a rater
+GRAMMAR_RATER = "minilens/teacher"  # names the grammar of MiniLens as a rater
 
 
 @settings

@@ -14,7 +14,7 @@ from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.minilens.requests import (
-    Request,
+    ProfileRequest,
     draw_requests,
     malformed_responses,
     supervised_examples,
@@ -28,13 +28,13 @@ from eagle_jax.language_model.generation import Generation, TextGenerator
 from eagle_jax.real.settings import GenerationSettings, MiniLensRequests, PreferenceFiles
 from eagle_jax.reports.markdown import fact
 
-PARTS = ("train", "test")
+TWO_PARTS = ("train", "test")
 _NUM_BAD_ROWS_TOLD = 20
 _TEST_SEED, _TRAIN_SEED = 1, 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class RealTask:
     """What policies are asked, by part, and what is known of right answers.
 
     ending: what ends a response; None: the tokenizer's end token.
@@ -44,7 +44,7 @@ class Task:
 
     prompts: dict[str, list[Prompt]]
     ending: str | None
-    requests: dict[str, Request]
+    requests: dict[str, ProfileRequest]
     examples: dict[str, list[PreferenceExample]]
     facts: list[dict[str, Any]]
 
@@ -63,7 +63,7 @@ class Task:
         return not response.strip()
 
 
-def minilens_task(settings: MiniLensRequests, seed: int) -> Task:
+def minilens_task(settings: MiniLensRequests, seed: int) -> RealTask:
     """Users who ask for a film; train and test ask under disjoint seeds."""
     requests = {
         part: draw_requests(count, derive_seed(seed, own_seed))
@@ -72,8 +72,8 @@ def minilens_task(settings: MiniLensRequests, seed: int) -> Task:
             ("test", settings.num_test, _TEST_SEED),
         )
     }
-    everyone = [request for part in PARTS for request in requests[part]]
-    return Task(
+    everyone = [request for part in TWO_PARTS for request in requests[part]]
+    return RealTask(
         prompts={part: [request.prompt for request in own] for part, own in requests.items()},
         ending=f" {everyone[0].prompt.stop[0]}",
         requests={request.prompt.text: request for request in everyone},
@@ -84,7 +84,7 @@ def minilens_task(settings: MiniLensRequests, seed: int) -> Task:
 
 def files_task(
     settings: PreferenceFiles, tokenizer: Tokenizer, max_prompt_tokens: int, seed: int
-) -> Task:
+) -> RealTask:
     """Prompts of files, without their beginnings where they have more tokens than a policy is to
     read; the same prompt is never in both parts."""
     by_prompt: dict[str, list[PreferenceExample]] = {}
@@ -116,8 +116,8 @@ def files_task(
     num_test = max(1, round(settings.test_fraction * len(order)))
     texts = list(by_prompt)
     parts = {"test": order[:num_test], "train": order[num_test:]}
-    examples = {part: [e for i in parts[part] for e in by_prompt[texts[i]]] for part in PARTS}
-    return Task(
+    examples = {part: [e for i in parts[part] for e in by_prompt[texts[i]]] for part in TWO_PARTS}
+    return RealTask(
         prompts={
             part: [Prompt(example.prompt, (), "") for example in own]
             for part, own in examples.items()
@@ -135,7 +135,7 @@ def _end_of(tokenizer: Tokenizer, prompt: str, max_tokens: int) -> str:
 
 
 def supervised_pairs(
-    task: Task, settings: MiniLensRequests | None, tokenizer: Tokenizer, limit: int, seed: int
+    task: RealTask, settings: MiniLensRequests | None, tokenizer: Tokenizer, limit: int, seed: int
 ) -> list[tuple[str, str]]:
     """Prompts and completions that the supervised start learns: films that users would watch, or
     the responses that files prefer; of these, those with at most `limit` tokens."""
@@ -161,7 +161,7 @@ def _preferred(example: PreferenceExample) -> str:
 
 def run_responses_stage(
     stage: StageFolder,
-    task: Task,
+    task: RealTask,
     generator: TextGenerator | None,
     settings: GenerationSettings | None,
     seed: int,
@@ -173,7 +173,7 @@ def run_responses_stage(
     """
     if not stage.is_complete():
         facts: Counter[str] = Counter()
-        for place, part in enumerate(PARTS):
+        for place, part in enumerate(TWO_PARTS):
             if settings is None:
                 examples = task.examples[part]
             else:
@@ -182,12 +182,12 @@ def run_responses_stage(
             stage.write_jsonl(f"{part}.jsonl", map(dataclasses.asdict, examples))
         stage.write_json("facts.json", dict(facts))
         stage.finish()
-    return {part: list(map(_read_example, stage.read_jsonl(f"{part}.jsonl"))) for part in PARTS}
+    return {part: list(map(_read_example, stage.read_jsonl(f"{part}.jsonl"))) for part in TWO_PARTS}
 
 
 def _write_responses(
     stage: StageFolder,
-    task: Task,
+    task: RealTask,
     part: str,
     generator: TextGenerator,
     settings: GenerationSettings,
@@ -220,7 +220,7 @@ def _response(generation: Generation) -> dict[str, Any]:
 
 
 def _examples(
-    task: Task, part: str, written: Sequence[Sequence[dict[str, Any]]], facts: Counter[str]
+    task: RealTask, part: str, written: Sequence[Sequence[dict[str, Any]]], facts: Counter[str]
 ) -> Iterator[PreferenceExample]:
     for prompt, rows in zip(task.prompts[part], written, strict=True):
         facts["responses"] += len(rows)

@@ -28,7 +28,7 @@ from eagle_jax.stages.models import load_model
 _TIMES, _USAGE, _GENERATIONS = "times.json", "remote_usage.json", "generations.sqlite"
 
 
-class ModelSettings(Protocol):
+class RunModels(Protocol):
     """How models are loaded and run here: as in `load_model` and `LocalGenerator`."""
 
     dtype: str
@@ -48,7 +48,7 @@ class Run:
         workdir: Path,
         shared: Mapping[str, Any] | None = None,
         *,
-        models: ModelSettings | None = None,
+        models: RunModels | None = None,
         mesh: MeshSettings | None = None,
         remote: Mapping[str, RemoteSettings] | None = None,
     ):

@@ -111,15 +111,15 @@ def _train(stage: StageFolder, settings: PretrainingSettings) -> None:
 
 def _vocabulary(settings: PretrainingSettings) -> list[str]:
     """ELM's tasks have words of their own."""
-    reads = set(settings.task_shares) & set(task_corpus.KINDS)
-    return task_corpus.vocabulary() if reads else corpus.vocabulary()
+    reads = set(settings.task_shares) & set(task_corpus.READER_KINDS)
+    return task_corpus.reader_vocabulary() if reads else corpus.vocabulary()
 
 
 def _draw_examples(
     settings: PretrainingSettings, task: str, count: int, seed: int
 ) -> list[corpus.Example]:
-    if task in task_corpus.KINDS:
-        return task_corpus.draw_examples(task, count, seed)
+    if task in task_corpus.READER_KINDS:
+        return task_corpus.reader_examples(task, count, seed)
     return corpus.draw_examples(task, settings.dialect, count, seed)
 
 
@@ -146,7 +146,7 @@ def measure_quality(
         "generic_action": _action_quality,
         "personalised_action": _action_quality,
         "rater": _rater_quality,
-    } | dict.fromkeys(task_corpus.KINDS, _answer_quality)
+    } | dict.fromkeys(task_corpus.READER_KINDS, _answer_quality)
     for task, measure in measures.items():
         if settings.task_shares.get(task):
             examples = _draw_examples(settings, task, settings.quality_examples, examples_seed)

@@ -16,7 +16,7 @@ from eagle_jax.eagle.evaluation.rows import (
     HOME,
     REFERENCE,
     TRANSFER,
-    Row,
+    EvalRow,
     comparison_pairs,
 )
 from eagle_jax.eagle.settings import EagleExperiment
@@ -64,15 +64,15 @@ def test_dpo_agents_get_a_stage_a_row_and_comparisons(eagle, finished, tmp_path)
 
 
 def test_dpo_is_compared_with_its_anchor_its_reference_and_eagle():
-    anchor = Row(system=ANCHOR, environment=None)
+    anchor = EvalRow(system=ANCHOR, environment=None)
     of_kinds = [
         {
-            system: Row(system=system, kind=kind, environment=environment)
+            system: EvalRow(system=system, kind=kind, environment=environment)
             for system in (REFERENCE, EAGLE, DPO)
         }
         for kind, environment in (("uniform", HOME), ("g_optimal", HOME), ("g_optimal", TRANSFER))
     ]
-    rows = [anchor, Row(system=BEST_OF_N, kind="g_optimal", budget="all_calls")]
+    rows = [anchor, EvalRow(system=BEST_OF_N, kind="g_optimal", budget="all_calls")]
     rows += [row for of_kind in of_kinds for row in of_kind.values()]
     pairs = [pair for pair in comparison_pairs(rows, ["g_optimal"]) if pair[0].system == DPO]
     assert pairs == [

@@ -24,10 +24,10 @@ from eagle_jax.eagle.evaluation.rows import (
     ANCHOR,
     BEST_OF_N,
     EAGLE,
-    ELM,
+    ELM_DECODER,
     REFERENCE,
     TRANSFER,
-    Row,
+    EvalRow,
     comparison_pairs,
 )
 from eagle_jax.eagle.policy_stages import reference_pairs, usable_sets
@@ -476,14 +476,14 @@ class TestEpisodes:
 
 def test_eagle_is_compared_with_what_it_has_to_beat():
     rows = [
-        Row(system=ANCHOR, environment=None),
-        Row(system=REFERENCE, kind="uniform"),
-        Row(system=EAGLE, kind="uniform"),
-        Row(system=REFERENCE, kind="g_optimal"),
-        Row(system=EAGLE, kind="g_optimal"),
-        Row(system=REFERENCE, kind="g_optimal", environment=TRANSFER),
-        Row(system=EAGLE, kind="g_optimal", environment=TRANSFER),
-        Row(system=BEST_OF_N, kind="g_optimal", budget="5 x 1 steps (test_calls)"),
+        EvalRow(system=ANCHOR, environment=None),
+        EvalRow(system=REFERENCE, kind="uniform"),
+        EvalRow(system=EAGLE, kind="uniform"),
+        EvalRow(system=REFERENCE, kind="g_optimal"),
+        EvalRow(system=EAGLE, kind="g_optimal"),
+        EvalRow(system=REFERENCE, kind="g_optimal", environment=TRANSFER),
+        EvalRow(system=EAGLE, kind="g_optimal", environment=TRANSFER),
+        EvalRow(system=BEST_OF_N, kind="g_optimal", budget="5 x 1 steps (test_calls)"),
     ]
     assert [row.title for row in rows] == [
         "anchor",
@@ -507,7 +507,7 @@ def test_eagle_is_compared_with_what_it_has_to_beat():
     # Whichever kinds are the extra ones are compared with the others.
     other = set(comparison_pairs(rows, ["uniform"]))
     assert other ^ set(pairs) == {(rows[4], rows[2]), (rows[2], rows[4])}
-    elm = Row(system=ELM)  # calls no environment, so no other one
+    elm = EvalRow(system=ELM_DECODER)  # calls no environment, so no other one
     assert elm.title == "ELM decoder"
     beside = comparison_pairs([*rows, elm], ["g_optimal"])
     assert set(beside) - set(pairs) == {(rows[4], elm), (rows[2], elm), (elm, rows[0])}
@@ -529,11 +529,11 @@ class TestToldEpisodes:
 
     def test_the_best_the_worst_and_what_lies_between(self, tmp_path):
         gains = [0.3, -1.0, 2.0, 0.5, 1.1]
-        uniform, g_optimal = (Row(system=EAGLE, kind=kind) for kind in ("uniform", "g_optimal"))
+        uniform, g_optimal = (EvalRow(system=EAGLE, kind=kind) for kind in ("uniform", "g_optimal"))
         elsewhere = dataclasses.replace(g_optimal, environment=TRANSFER)
         rows = [
-            (Row(system=ANCHOR, environment=None), 9.0),
-            (Row(system=REFERENCE, kind="g_optimal"), 7.0),
+            (EvalRow(system=ANCHOR, environment=None), 9.0),
+            (EvalRow(system=REFERENCE, kind="g_optimal"), 7.0),
             (uniform, 0.2), (elsewhere, 6.0), (uniform, 0.4),
             *((g_optimal, gain) for gain in gains),
         ]  # fmt: skip

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from eagle_jax.elm.verdict import FILM_MIXTURE, PROFILE, SINGLE, TWO, USER_MIXTURE
+from eagle_jax.elm.settings import PROFILE
+from eagle_jax.elm.verdict import FILM_MIXTURE, SINGLE, TWO, USER_MIXTURE
 
 GROUPS = {
     SINGLE: ["summary", "pitch"], TWO: ["similarities"], PROFILE: [PROFILE],

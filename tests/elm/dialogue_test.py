@@ -11,9 +11,9 @@ import pytest
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.tasks import BEHAVIORAL, SEMANTIC, TASKS
 from eagle_jax.elm.dialogue import (
+    DialogueQuestion,
     Explorer,
     Point,
-    Question,
     Ranker,
     Space,
     answer,
@@ -157,7 +157,7 @@ def test_an_id_goes_before_a_title():
 
 def test_an_answer_has_its_consistency_and_its_neighbors():
     explorer = _explorer("north-east")
-    question = Question(TASKS["summary"], (Point("east", toward="north", amount=0.5),))
+    question = DialogueQuestion(TASKS["summary"], (Point("east", toward="north", amount=0.5),))
     given = answer(explorer, question, seed=3)
     # The point is (0.5, 1), the text (1, 1): cosine 1.5 / sqrt(1.25 * 2).
     assert given.cosines == pytest.approx([1.5 / np.sqrt(2.5)])

@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 
 from eagle_jax.data.tasks import TASKS
+from eagle_jax.elm.settings import PROFILE
 from eagle_jax.elm.verdict import (
     FILM_MIXTURE,
     MET,
     MISSED,
     PAPER_SCORES,
-    PROFILE,
     SINGLE,
     TWO,
     USER_MIXTURE,
     judge_bar,
     paper_claims,
-    summarize,
+    summarize_elm,
 )
 from eagle_jax.reports.verdicts import FAILS, HOLDS, UNDECIDED
 from tests.elm.consistency_rows import all_rows, cell, comparison, curve, mixtures
@@ -105,12 +105,12 @@ def test_claims_turn_with_the_numbers():
 
 def test_the_summary_says_what_the_rows_say():
     rows = all_rows()
-    said = list(summarize(rows, judge_bar(rows), paper_claims(rows, [], _CURVES)))
+    said = list(summarize_elm(rows, judge_bar(rows), paper_claims(rows, [], _CURVES)))
     assert said[1] == "Of the 3 lines of the bar: 2 met, 1 missed."
     assert said[2].startswith(
         "Semantic consistency, single-movie tasks, highest first: teacher 0.900 [0.880, 0.920], "
         "ELM 0.800"
     )
-    assert list(summarize([], judge_bar([]), paper_claims([], [], []))) == [
+    assert list(summarize_elm([], judge_bar([]), paper_claims([], [], []))) == [
         "This run has no output of ELM.", "Of the 3 lines of the bar: 3 not decided here."
     ]  # fmt: skip

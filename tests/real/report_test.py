@@ -8,7 +8,7 @@ import math
 import pytest
 
 from eagle_jax.real.report import RealReport, write_real_report
-from eagle_jax.real.settings import TEACHER
+from eagle_jax.real.settings import GRAMMAR_RATER
 from eagle_jax.reports.markdown import fact, to_markdown
 
 _EVIL = "<script>alert(1)</script> | [x](y) **bold**"
@@ -87,7 +87,8 @@ _WHOLE = dataclasses.replace(
     ],
     stages=[{"title": "Read", "facts": [fact("bad rows", 3, _EVIL)]}],
     settings=_SETTINGS | {
-        "minilens": {"num_train": 40}, "supervised": {"num_steps": 1}, "rater": {"model": TEACHER},
+        "minilens": {"num_train": 40}, "supervised": {"num_steps": 1},
+        "rater": {"model": GRAMMAR_RATER},
         "labels": {"source": "simulated", "temperature": 0.5},
         "selection": {"scope": "within", "embedding": "mean"},
     },

@@ -26,7 +26,7 @@ from eagle_jax.real.settings import (
     PreferenceFiles,
 )
 from eagle_jax.real.task import (
-    Task,
+    RealTask,
     files_task,
     minilens_task,
     run_responses_stage,
@@ -44,12 +44,12 @@ def example(prompt: str, *responses: str, scores=None) -> PreferenceExample:
     return PreferenceExample(prompt=prompt, responses=responses, scores=scores, label=None)
 
 
-def task_of(prompts: list[str]) -> Task:
+def task_of(prompts: list[str]) -> RealTask:
     asked = [Prompt(prompt, (), "") for prompt in prompts]
-    return Task({"train": asked, "test": asked[:1]}, None, {}, {}, [])
+    return RealTask({"train": asked, "test": asked[:1]}, None, {}, {}, [])
 
 
-def responses(tmp_path, task: Task, texts: dict[str, list[str]], count: int):
+def responses(tmp_path, task: RealTask, texts: dict[str, list[str]], count: int):
     """The stage with a writer whose k-th answer to a prompt is the k-th of its texts."""
     asked: Counter[str] = Counter()
 

@@ -25,7 +25,7 @@ PROFILE_SLOTS = {
     "other": ("hero", "conflict", "ending"),
 }
 _PROFILE_WORDS = (("enjoys", "avoids"), ("loves", "dislikes"))
-RATED_PER_SIDE = 10  # titles on each side of a profile prompt
+PROFILE_SIDE = 10  # titles on each side of a profile prompt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,15 +80,15 @@ def rewrite(world: World, dialect: str, rng: np.random.Generator) -> Example:
     for slot in (grammar.SLOTS[s] for s in slots):
         new_words[slot] = grammar.any_word(slot, int(rng.integers(grammar.num_values(slot))), rng)
     action = " ".join(grammar.tell_action(word, rng) for word in new_words.values())
-    prompt = prompts.environment_prompt(COMPACT, MOVIE, grammar.tell(telling), action)
-    return _entity_example(prompt, grammar.tell(grammar.retell(telling, new_words, dialect)))
+    prompt = prompts.environment_prompt(COMPACT, MOVIE, grammar.tell_film(telling), action)
+    return _entity_example(prompt, grammar.tell_film(grammar.retell(telling, new_words, dialect)))
 
 
 def describe(world: World, dialect: str, rng: np.random.Generator) -> Example:
     """Tell a film known by its title."""
     film = as_film(draw_films(1, rng)[0])
     prompt = prompts.describe_prompt(COMPACT, MOVIE, grammar.title_of(film))
-    return _entity_example(prompt, grammar.tell(grammar.draw_telling(film, dialect, rng)))
+    return _entity_example(prompt, grammar.tell_film(grammar.draw_telling(film, dialect, rng)))
 
 
 def _entity_example(prompt: Prompt, text: str) -> Example:
@@ -102,7 +102,7 @@ def profile(world: World, dialect: str, rng: np.random.Generator) -> Example:
     noise = 0.5 * rng.standard_normal(len(films))
     order = np.argsort(-to_stars(3.3 + 0.8 * world.film_vectors(films) @ taste + noise))
     titles = [grammar.title_of(as_film(films[i])) for i in order]
-    prompt = prompts.profile_prompt(COMPACT, titles[:RATED_PER_SIDE], titles[-RATED_PER_SIDE:])
+    prompt = prompts.profile_prompt(COMPACT, titles[:PROFILE_SIDE], titles[-PROFILE_SIDE:])
     text = tell_profile(world, taste, rng)
     return Example(prompt, prompt.closed(text))
 
@@ -124,7 +124,7 @@ def generic_action(world: World, dialect: str, rng: np.random.Generator) -> Exam
     """Propose a change of one category."""
     film, telling = _film_text(rng)
     category = MOVIE.action_categories[int(rng.integers(5))]
-    prompt = prompts.generic_action_prompt(COMPACT, MOVIE, grammar.tell(telling), category)
+    prompt = prompts.generic_action_prompt(COMPACT, MOVIE, grammar.tell_film(telling), category)
     return Example(prompt, prompt.closed(_proposal(category, set(), film, rng)))
 
 
@@ -134,7 +134,7 @@ def personalised_action(world: World, dialect: str, rng: np.random.Generator) ->
     category = MOVIE.action_categories[int(rng.integers(5))]
     text = tell_profile(world, world.draw_tastes(1, rng)[0], rng)
     prompt = prompts.personalised_action_prompt(
-        COMPACT, MOVIE, grammar.tell(telling), category, text
+        COMPACT, MOVIE, grammar.tell_film(telling), category, text
     )
     liked, _ = read_profile(text)
     return Example(prompt, prompt.closed(_proposal(category, liked, film, rng)))
@@ -148,7 +148,8 @@ def rater(world: World, dialect: str, rng: np.random.Generator) -> Example:
         slots = rng.permutation(len(grammar.SLOTS))[: int(rng.integers(1, 6))]
         film_b = film_a | {grammar.SLOTS[s]: film_b[grammar.SLOTS[s]] for s in slots}
         telling_b = grammar.draw_telling(film_b, dialect, rng)
-    prompt = prompts.rater_prompt(COMPACT, grammar.tell(telling_a), grammar.tell(telling_b), text)
+    texts = map(grammar.tell_film, (telling_a, telling_b))
+    prompt = prompts.rater_prompt(COMPACT, *texts, text)
     answers = " ".join(f"{i} {answer}" for i, answer in rate(world, text, film_a, film_b).items())
     return Example(prompt, prompt.closed(answers))
 
@@ -173,7 +174,7 @@ def rate(
     }  # fmt: skip
 
 
-TASKS: dict[str, Callable[[World, str, np.random.Generator], Example]] = {
+CORPUS_TASKS: dict[str, Callable[[World, str, np.random.Generator], Example]] = {
     task.__name__: task
     for task in (rewrite, describe, profile, generic_action, personalised_action, rater)
 }
@@ -181,15 +182,15 @@ TASKS: dict[str, Callable[[World, str, np.random.Generator], Example]] = {
 
 def draw_examples(task: str, dialect: str, count: int, seed: int) -> list[Example]:
     """Fresh examples of one task in one dialect; the same seed gives the same ones."""
-    rng = np.random.default_rng([sorted(TASKS).index(task), seed])
+    rng = np.random.default_rng([sorted(CORPUS_TASKS).index(task), seed])
     world = draw_world()
-    return [TASKS[task](world, dialect, rng) for _ in range(count)]
+    return [CORPUS_TASKS[task](world, dialect, rng) for _ in range(count)]
 
 
 def vocabulary() -> list[str]:
     """Every word, sign and marker of every task, in a fixed order."""
-    examples = [e for task in TASKS for e in draw_examples(task, "a", 400, 0)]
-    examples += [e for task in TASKS for e in draw_examples(task, "b", 400, 1)]
+    examples = [e for task in CORPUS_TASKS for e in draw_examples(task, "a", 400, 0)]
+    examples += [e for task in CORPUS_TASKS for e in draw_examples(task, "b", 400, 1)]
     words = {word for values in grammar.LEXICON.values() for value in values for word in value}
     for example in examples:
         words.update(split_words(f"{example.prompt.text} {example.completion}"))

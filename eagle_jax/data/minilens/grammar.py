@@ -183,7 +183,7 @@ def draw_telling(film: Mapping[str, int], dialect: str, rng: np.random.Generator
     return Telling(dialect, templates, words)
 
 
-def tell(telling: Telling) -> str:
+def tell_film(telling: Telling) -> str:
     """The marked text of a telling."""
     words = dict(zip(SLOTS, telling.words, strict=True))
     texts = zip(BLOCK_SLOTS, telling.templates, strict=True)

@@ -38,7 +38,7 @@ _QUOTED_MARKER = re.compile(r"\b(?:BEGIN|END)_[A-Z_]+")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Request:
+class ProfileRequest:
     """What is asked, of whom the profile tells, and the taste [L] that decides."""
 
     prompt: Prompt
@@ -51,13 +51,13 @@ def _world() -> World:
     return draw_world()
 
 
-def _draw_request(rng: np.random.Generator) -> Request:
+def _draw_request(rng: np.random.Generator) -> ProfileRequest:
     taste = _world().draw_tastes(1, rng)[0]
     profile = corpus.tell_profile(_world(), taste, rng)
-    return Request(prompts.write_prompt(COMPACT, MOVIE, profile), profile, taste)
+    return ProfileRequest(prompts.write_prompt(COMPACT, MOVIE, profile), profile, taste)
 
 
-def draw_requests(count: int, seed: int) -> list[Request]:
+def draw_requests(count: int, seed: int) -> list[ProfileRequest]:
     """Requests of fresh users; another seed gives other users."""
     rng = np.random.default_rng([_REQUESTS, seed])
     return [_draw_request(rng) for _ in range(count)]
@@ -86,7 +86,7 @@ def _tell_plainly(film: Mapping[str, int], dialect: str) -> str:
     """By the first templates and in the words of the profiles, as far as the dialect has them."""
     names = (grammar.LEXICON[slot][film[slot]][0] for slot in grammar.SLOTS)
     words = tuple(grammar.in_dialect(name, dialect) for name in names)
-    return grammar.tell(grammar.Telling(dialect, (0,) * len(grammar.BLOCK_SLOTS), words))
+    return grammar.tell_film(grammar.Telling(dialect, (0,) * len(grammar.BLOCK_SLOTS), words))
 
 
 def draw_watched(
@@ -97,7 +97,7 @@ def draw_watched(
     return int(np.argmax(strength * affinity + rng.gumbel(size=len(films))))
 
 
-def true_utility(request: Request, response: str) -> float:
+def true_utility(request: ProfileRequest, response: str) -> float:
     """Affinity of the film for the user: standard deviation one over random users and films.
 
     A response that is no film has `malformed_utility`.
@@ -110,14 +110,16 @@ def true_utility(request: Request, response: str) -> float:
     return float(_world().film_vectors(values)[0] @ request.taste)
 
 
-def malformed_utility(request: Request) -> float:
+def malformed_utility(request: ProfileRequest) -> float:
     """One less than the affinity of the film that the user would like least."""
     affinity = _world().value_affinity(request.taste)
     worst = [min(affinity[key] for key in affinity if key[0] == slot) for slot in grammar.SLOTS]
     return sum(worst) - 1.0
 
 
-def malformed_responses(requests: Sequence[Request], responses: Sequence[str]) -> Counter[str]:
+def malformed_responses(
+    requests: Sequence[ProfileRequest], responses: Sequence[str]
+) -> Counter[str]:
     """How many responses are no films, by reason."""
     reasons: Counter[str] = Counter()
     for request, response in zip(requests, responses, strict=True):
@@ -133,7 +135,7 @@ def _read_film(prompt: Prompt, response: str) -> dict[str, int]:
 
 
 def answer_compare(prompt: Prompt, rng: np.random.Generator) -> str:
-    """The grammar's teacher as a rater: "a" or "b" to a `compare_prompt` about a `Request`.
+    """The grammar's teacher as a rater: "a" or "b" to a `compare_prompt` about a `ProfileRequest`.
 
     Prefers the film with more values that the profile likes less those that it dislikes; a film to
     what is none; else draws one. Raises `MalformedText` for another prompt.

@@ -40,7 +40,7 @@ def film_title(world: World, rng: np.random.Generator) -> Prompt:
 def film_text(world: World, rng: np.random.Generator) -> Prompt:
     """A task about a film that is told, in either dialect."""
     dialect = grammar.DIALECTS[int(rng.integers(2))]
-    told = grammar.tell(grammar.draw_telling(_draw_film(rng), dialect, rng))
+    told = grammar.tell_film(grammar.draw_telling(_draw_film(rng), dialect, rng))
     return _ask(_ABOUT_ONE, [told], rng)
 
 
@@ -75,20 +75,20 @@ def _ask(tasks: list[Task], texts: list[str], rng: np.random.Generator) -> Promp
     return teacher_prompt(_BOOK, tasks[int(rng.integers(len(tasks)))], texts)
 
 
-KINDS: dict[str, Callable[[World, np.random.Generator], Prompt]] = {
+READER_KINDS: dict[str, Callable[[World, np.random.Generator], Prompt]] = {
     kind.__name__: kind for kind in (film_title, film_text, film_pair, user)
 }
 
 
-def draw_examples(kind: str, count: int, seed: int) -> list[Example]:
+def reader_examples(kind: str, count: int, seed: int) -> list[Example]:
     """Fresh prompts of a kind with the teacher's answers; the same seed gives the same ones."""
-    rng = np.random.default_rng([len(corpus.TASKS) + list(KINDS).index(kind), seed])
+    rng = np.random.default_rng([len(corpus.CORPUS_TASKS) + list(READER_KINDS).index(kind), seed])
     world = draw_world()
-    prompts = [KINDS[kind](world, rng) for _ in range(count)]
+    prompts = [READER_KINDS[kind](world, rng) for _ in range(count)]
     return [Example(prompt, prompt.closed(answer_task(prompt, rng))) for prompt in prompts]
 
 
-def vocabulary() -> list[str]:
+def reader_vocabulary() -> list[str]:
     """The words of the other models, those of the tasks' prompts, and the placeholders."""
     words = {*corpus.vocabulary(), *PLACEHOLDERS.values(), begin(ANSWER), end(ANSWER)}
     for task in _WORDED:

@@ -74,16 +74,16 @@ _NAMED = {
     "conflict": "{}", "theme": "{}", "ending": "how it ends {}", "style": "{} images",
     "music": "{} music", "excluded": "not for {}",
 }  # fmt: skip
-BOTH, FIRST, SECOND = "film a and film b", "film a", "film b"
+BOTH_FILMS, FILM_A, FILM_B = "film a and film b", "film a", "film b"
 # How many values each answer about a pair names at most: of both, of each that the other lacks.
 _COMPARED = {
-    "similarities": {BOTH: 3, FIRST: 3, SECOND: 3},
-    "common_with_nn": {BOTH: 3},
-    "diff_than_nn": {FIRST: 3, SECOND: 3},
-    "why_like_nn": {BOTH: 3, SECOND: 2},
+    "similarities": {BOTH_FILMS: 3, FILM_A: 3, FILM_B: 3},
+    "common_with_nn": {BOTH_FILMS: 3},
+    "diff_than_nn": {FILM_A: 3, FILM_B: 3},
+    "why_like_nn": {BOTH_FILMS: 3, FILM_B: 2},
 }
 _NOTHING_IN_COMMON = "film a is not as film b."
-_SIDES = re.compile(rf"({BOTH}|{FIRST}|{SECOND}):")
+_SIDES = re.compile(rf"({BOTH_FILMS}|{FILM_A}|{FILM_B}):")
 # The variance of what "liked" (affinity 1) and "disliked" (-1) say of a user's affinity.
 _RATING_VARIANCE = 0.5
 
@@ -113,7 +113,7 @@ def answer_task(prompt: Prompt, rng: np.random.Generator) -> str:
 
 
 def _tell(film: Film, rng: np.random.Generator) -> str:
-    return grammar.tell(grammar.draw_telling(film, _DIALECT, rng))
+    return grammar.tell_film(grammar.draw_telling(film, _DIALECT, rng))
 
 
 def read_film(text: str) -> dict[str, int]:
@@ -165,15 +165,15 @@ def _compare(counts: Mapping[str, int], films: Sequence[Film], rng: np.random.Ge
     shared = [slot for slot in grammar.SLOTS if first[slot] == second[slot]]
     other = [slot for slot in grammar.SLOTS if first[slot] != second[slot]]
     chosen = {
-        True: _choose(shared, counts.get(BOTH, 0), rng),
-        False: _choose(other, counts.get(SECOND, 0), rng),
+        True: _choose(shared, counts.get(BOTH_FILMS, 0), rng),
+        False: _choose(other, counts.get(FILM_B, 0), rng),
     }
     sentences = []
     for side in counts:
-        film = second if side == SECOND else first
+        film = second if side == FILM_B else first
         named = [
             _NAMED[slot].format(grammar.draw_word(slot, film[slot], _DIALECT, rng))
-            for slot in chosen[side == BOTH]
+            for slot in chosen[side == BOTH_FILMS]
         ]
         if named:
             sentences.append(f"{side}: {', '.join(named)}.")
@@ -190,12 +190,12 @@ def task_slots(task: Task, text: str) -> dict[str, int]:
 
     A slot with two values is left out: the text contradicts itself.
     """
-    return _claims(task, text).get(BOTH, {})
+    return _claims(task, text).get(BOTH_FILMS, {})
 
 
 def _claims(task: Task, text: str) -> dict[str, dict[str, int]]:
-    """Side -> slots that the text names of it; what is no comparison is all about `BOTH`."""
-    pieces = _SIDES.split(text) if task.name in _COMPARED else ["", BOTH, text]
+    """Side -> slots that the text names of it; what is no comparison is all about `BOTH_FILMS`."""
+    pieces = _SIDES.split(text) if task.name in _COMPARED else ["", BOTH_FILMS, text]
     claims: dict[str, dict[str, int]] = {}
     for side, piece in zip(pieces[1::2], pieces[2::2], strict=True):
         values: dict[str, set[int]] = {}
@@ -239,13 +239,13 @@ def _share_of_claims(
     num_shared = sum(first[slot] == second[slot] for slot in first)
     right, expected, made = 0, 0, 0
     for side, count in counts.items():
-        available = num_shared if side == BOTH else len(first) - num_shared
+        available = num_shared if side == BOTH_FILMS else len(first) - num_shared
         expected += min(count, available)
         named = claims.get(side, {})
         made += len(named)
-        film = second if side == SECOND else first
+        film = second if side == FILM_B else first
         right += sum(
-            film[slot] == value and (first[slot] == second[slot]) == (side == BOTH)
+            film[slot] == value and (first[slot] == second[slot]) == (side == BOTH_FILMS)
             for slot, value in named.items()
         )
     return right / max(made, expected) if max(made, expected) else 1.0

@@ -109,7 +109,8 @@ def make_catalogue(settings: MiniLensSettings) -> Catalogue:
         film = as_film(values)
         telling = grammar.draw_telling(film, grammar.DIALECTS[int(rng.integers(2))], rng)
         title = grammar.title_of(film)
-        entities.append(Entity(entity_id=f"f{i}", title=title, description=grammar.tell(telling)))
+        description = grammar.tell_film(telling)
+        entities.append(Entity(entity_id=f"f{i}", title=title, description=description))
     ratings = _draw_ratings(settings, world, films, rng)
     return Catalogue(
         name="minilens",

@@ -26,7 +26,7 @@ from eagle_jax.data.rows import BadRow, FileRow, bad_row, read_row_file, summari
 # Format -> fields that a row must have: one of these sets.
 FIELDS = {
     "hh_rlhf": (("chosen", "rejected"),),
-    "shp": (shp.FIELDS,),
+    "shp": (shp.SHP_FIELDS,),
     "trl": (("chosen", "rejected"),),
     "table": (("prompt", "response_1", "response_2"), ("prompt", "chosen", "rejected")),
 }

@@ -14,7 +14,7 @@ from eagle_jax.data.preferences.examples import PreferenceExample
 from eagle_jax.data.preferences.formats import Values, number, whole_number
 from eagle_jax.data.rows import BadRow, FileRow, bad_row, text_value
 
-FIELDS = ("post_id", "history", "human_ref_A", "human_ref_B", "score_A", "score_B", "labels")
+SHP_FIELDS = ("post_id", "history", "human_ref_A", "human_ref_B", "score_A", "score_B", "labels")
 
 
 def read_shp(

@@ -22,7 +22,7 @@ from eagle_jax.embeddings.utility import UtilityTerms
 
 # (descriptions, their users' indices [B]) -> terms [B], under one encoder.
 ScoreFn = Callable[[Sequence[str], np.ndarray], UtilityTerms]
-EmbedFn = Callable[[Sequence[str]], np.ndarray]  # descriptions -> [B, d]
+EmbedTextsFn = Callable[[Sequence[str]], np.ndarray]  # descriptions -> [B, d]
 
 
 Score = Mapping[str, float]  # of one text, under one encoder: "utility" and the terms it is made of
@@ -90,7 +90,7 @@ def evaluate_anchor(
     starts: Sequence[Start],
     seed: int,
     score_fns: Mapping[str, ScoreFn],
-    embed_fn: EmbedFn,
+    embed_fn: EmbedTextsFn,
 ) -> list[EpisodeRecord]:
     """No change at all: what every other row has to beat."""
     return _records(seed, starts, [[()] for _ in starts], _keep_last, score_fns, embed_fn)
@@ -101,7 +101,7 @@ def evaluate_texts(
     texts: Sequence[Step],
     seed: int,
     score_fns: Mapping[str, ScoreFn],
-    embed_fn: EmbedFn,
+    embed_fn: EmbedTextsFn,
 ) -> list[EpisodeRecord]:
     """One text per start that no action led to: one step and no environment call."""
     episodes = [[(text,)] for text in texts]
@@ -115,7 +115,7 @@ def evaluate_policy(
     horizon: int,
     seed: int,
     score_fns: Mapping[str, ScoreFn],
-    embed_fn: EmbedFn,
+    embed_fn: EmbedTextsFn,
     batch_size: int,
 ) -> list[EpisodeRecord]:
     """One episode of `horizon` steps per start; the last text counts, whatever it is worth."""
@@ -131,7 +131,7 @@ def evaluate_best_of_n(
     num_episodes: int,
     seed: int,
     score_fns: Mapping[str, ScoreFn],
-    embed_fn: EmbedFn,
+    embed_fn: EmbedTextsFn,
     batch_size: int,
 ) -> list[EpisodeRecord]:
     """`num_episodes` episodes per start; the text of best *training* utility seen anywhere counts.

@@ -30,9 +30,9 @@ _QUESTIONS = (
 )
 
 
-Label = Literal["A", "B"]
+BlindLabel = Literal["A", "B"]
 # Question number -> "A" or "B" (1, 2, 8, 11) or a score of 1 to 5 (the others).
-RaterAnswers = Mapping[int, Label | int]
+RaterAnswers = Mapping[int, BlindLabel | int]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,12 +52,12 @@ class RaterScores:
     consistency: float
 
 
-def blind_order(seed: int, form_index: int) -> Label:
+def blind_order(seed: int, form_index: int) -> BlindLabel:
     """Label A or B: where the generated text of this form is shown, at random by seed."""
     return "AB"[int(np.random.default_rng((seed, form_index)).integers(2))]
 
 
-def place_blind(generated: str, existing: str, generated_label: Label) -> tuple[str, str]:
+def place_blind(generated: str, existing: str, generated_label: BlindLabel) -> tuple[str, str]:
     """(text_a, text_b) with the generated text at `generated_label`."""
     if generated_label not in ("A", "B"):
         raise ValueError(f"generated_label must be 'A' or 'B', got {generated_label!r}")
@@ -97,7 +97,7 @@ def parse_rater_answers(text: str) -> RaterAnswers:
         raise MalformedText(
             "missing_answers", f"expected {2 * len(_QUESTIONS)} words, found {len(words)}"
         )
-    answers: dict[int, Label | int] = {}
+    answers: dict[int, BlindLabel | int] = {}
     pairs = zip(words[0::2], words[1::2], strict=True)
     for expected, (number, answer) in enumerate(pairs, start=1):
         if number != str(expected):
@@ -113,7 +113,7 @@ def parse_rater_answers(text: str) -> RaterAnswers:
     return answers
 
 
-def score_answers(answers: RaterAnswers, generated_label: Label) -> RaterScores:
+def score_answers(answers: RaterAnswers, generated_label: BlindLabel) -> RaterScores:
     """Scores of the generated text, shown at `generated_label`, from one rater's answers."""
     margin = answers[3] - answers[4]
     scores_agree = 0.5 if margin == 0 else float((margin > 0) == (answers[1] == "A"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from eagle_jax.eagle.evaluation.rows import EAGLE, ELM, REFERENCE, Row
+from eagle_jax.eagle.evaluation.rows import EAGLE, ELM_DECODER, REFERENCE, EvalRow
 from eagle_jax.eagle.evaluation.table import (
     HELD_OUT_MEASURES,
     RATER_MEASURES,
@@ -34,13 +34,13 @@ ENCODER_TITLES = {TRAIN: "training encoder", HELD_OUT: "held-out encoder"}
 # Tennenholtz et al., Embedding-Aligned Language Models, NeurIPS 2024 (arXiv 2406.00024), the table
 # of reference policies on the strong test environment: U, its error, raters' shares.
 PAPER_TABLE = {
-    Row(system=ELM): (0.57, None, 0.31, 0.37, 0.52),
-    Row(system=REFERENCE, kind="uniform"): (0.49, 0.02, 0.59, 0.62, 0.44),
-    Row(system=REFERENCE, kind="best_next_step"): (0.58, 0.02, 0.62, 0.60, 0.34),
-    Row(system=REFERENCE, kind="g_optimal"): (0.51, 0.02, 0.51, 0.67, 0.45),
-    Row(system=EAGLE, kind="uniform"): (0.65, 0.03, 0.69, 0.64, 0.43),
-    Row(system=EAGLE, kind="best_next_step"): (0.69, 0.04, 0.71, 0.69, 0.25),
-    Row(system=EAGLE, kind="g_optimal"): (0.74, 0.03, 0.76, 0.74, 0.47),
+    EvalRow(system=ELM_DECODER): (0.57, None, 0.31, 0.37, 0.52),
+    EvalRow(system=REFERENCE, kind="uniform"): (0.49, 0.02, 0.59, 0.62, 0.44),
+    EvalRow(system=REFERENCE, kind="best_next_step"): (0.58, 0.02, 0.62, 0.60, 0.34),
+    EvalRow(system=REFERENCE, kind="g_optimal"): (0.51, 0.02, 0.51, 0.67, 0.45),
+    EvalRow(system=EAGLE, kind="uniform"): (0.65, 0.03, 0.69, 0.64, 0.43),
+    EvalRow(system=EAGLE, kind="best_next_step"): (0.69, 0.04, 0.71, 0.69, 0.25),
+    EvalRow(system=EAGLE, kind="g_optimal"): (0.74, 0.03, 0.76, 0.74, 0.47),
 }
 
 
@@ -109,7 +109,7 @@ def paper_table(rows: TableRows) -> Markup:
     def ours(name: str, heading: str) -> Column:
         return Column(heading, lambda line: cells.get(line[0].title, {}).get(name))
 
-    def utility(line: tuple[Row, tuple[float | None, ...]]) -> str:
+    def utility(line: tuple[EvalRow, tuple[float | None, ...]]) -> str:
         mean, error, *_ = line[1]
         return f"{mean:.2f}" if error is None else f"{mean:.2f} ± {error:.2f}"
 

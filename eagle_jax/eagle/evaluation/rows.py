@@ -36,14 +36,14 @@ from eagle_jax.language_model.sampling.local import LocalGenerator
 
 # Who wrote the texts of a row: nobody, models as policies, best-of-N with a reference policy, ELM.
 ANCHOR, REFERENCE, EAGLE, DPO = "anchor", "reference policy", "EAGLE", "DPO"
-BEST_OF_N, ELM = "best of", "ELM decoder"
+BEST_OF_N, ELM_DECODER = "best of", "ELM decoder"
 HOME, TRANSFER = "home", "other environment"  # the one that agents were trained in, and another
 
 # Whose rows a row is compared with, where kind and environment are its own or there are none. What
 # is added here and to the contestants of a run is a row, and what EAGLE has to beat.
 COMPARED = {
-    ELM: (ANCHOR,),
-    EAGLE: (ANCHOR, REFERENCE, BEST_OF_N, ELM),
+    ELM_DECODER: (ANCHOR,),
+    EAGLE: (ANCHOR, REFERENCE, BEST_OF_N, ELM_DECODER),
     DPO: (ANCHOR, REFERENCE, EAGLE),
 }
 
@@ -53,7 +53,7 @@ PlayFn = Callable[[], list[EpisodeRecord]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Row:
+class EvalRow:
     """What a row of the table is about.
 
     kind: of the reference policy behind it. environment: where its texts belong; None: anywhere.
@@ -104,7 +104,7 @@ class Evaluation:
         rng = np.random.default_rng(derive_seed(self.seed, 0))
         return self.episodes.draw_starts("test", rng, self.settings.num_starts)
 
-    def rows(self, contestants: Contestants) -> dict[Row, dict[int, PlayFn]]:
+    def rows(self, contestants: Contestants) -> dict[EvalRow, dict[int, PlayFn]]:
         """Row -> seed -> how to get its records."""
         starts = self.starts()
         shared = {
@@ -112,11 +112,11 @@ class Evaluation:
             "embed_fn": self.scorers[TRAIN].embed,
             "starts": starts,
         }
-        rows: dict[Row, dict[int, PlayFn]] = {
-            Row(system=ANCHOR, environment=None): {0: lambda: evaluate_anchor(seed=0, **shared)}
+        rows: dict[EvalRow, dict[int, PlayFn]] = {
+            EvalRow(system=ANCHOR, environment=None): {0: lambda: evaluate_anchor(seed=0, **shared)}
         }
         for system, writers in contestants.writers.items():
-            rows[Row(system=system)] = {
+            rows[EvalRow(system=system)] = {
                 seed: lambda seed=seed, write=write: evaluate_texts(
                     texts=write(starts, derive_seed(self.seed, 4, seed)), seed=seed, **shared
                 )
@@ -130,7 +130,7 @@ class Evaluation:
             for kind in kinds if place == HOME else self.settings.extra_kinds:
                 for system, models in contestants.policies.items():
                     if kind in models:
-                        rows[Row(system=system, kind=kind, environment=place)] = self._played(
+                        rows[EvalRow(system=system, kind=kind, environment=place)] = self._played(
                             evaluate_policy, models[kind], environment, 1,
                             horizon=self.agent.horizon, **shared,
                         )  # fmt: skip
@@ -138,7 +138,7 @@ class Evaluation:
             for budget in self.settings.best_of_n:
                 horizon, count = self._budget(budget, contestants.training_calls[kind])
                 words = f"{count} x {horizon} steps ({budget})"
-                rows[Row(system=BEST_OF_N, kind=kind, budget=words)] = self._played(
+                rows[EvalRow(system=BEST_OF_N, kind=kind, budget=words)] = self._played(
                     evaluate_best_of_n, contestants.policies[REFERENCE][kind], environments[HOME],
                     2, horizon=horizon, num_episodes=count, **shared,
                 )  # fmt: skip
@@ -294,7 +294,9 @@ def _reachable(
     }
 
 
-def comparison_pairs(rows: Sequence[Row], extra_kinds: Sequence[str]) -> list[tuple[Row, Row]]:
+def comparison_pairs(
+    rows: Sequence[EvalRow], extra_kinds: Sequence[str]
+) -> list[tuple[EvalRow, EvalRow]]:
     """Who is compared with whom (`COMPARED`); EAGLE's extra kinds with its other ones too."""
     pairs = []
     for row in rows:

@@ -41,7 +41,7 @@ from eagle_jax.language_model.sampling.local import LocalGenerator
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Answers:
+class SystemTexts:
     """What a system wrote for each of the rows; reasons as in `evaluation.consistency.Outputs`."""
 
     system: str
@@ -62,14 +62,14 @@ def answer_all(
     write: TeacherFn,
     settings: ElmEvaluationSettings,
     seed: int,
-) -> list[Answers]:
+) -> list[SystemTexts]:
     """The ELM of each seed, and as often the reader that is told titles, alone or after the
     example of the task; the others once."""
     nothing = [None] * len(rows)
     of_nearest = [row["target"] for row in write(_nearest(rows, spaces, split), 2)]
     answers = [
-        Answers(system=TEACHER, seed=0, texts=[row["target"] for row in rows], reasons=nothing),
-        Answers(system=NEAREST, seed=0, texts=of_nearest, reasons=nothing),
+        SystemTexts(system=TEACHER, seed=0, texts=[row["target"] for row in rows], reasons=nothing),
+        SystemTexts(system=NEAREST, seed=0, texts=of_nearest, reasons=nothing),
     ]
     embedded = elm_prompts(rows, spaces)
     titles = titles_of(catalogue)
@@ -85,7 +85,7 @@ def answer_all(
             return read_outputs(generator.generate(prompts, settings.sampling, drawn))._asdict()
 
         outputs = stage.chunk(number, generate)
-        answers.append(Answers(system=system, seed=own_seed, **outputs))
+        answers.append(SystemTexts(system=system, seed=own_seed, **outputs))
     return answers
 
 
@@ -105,7 +105,7 @@ def _nearest(rows: Sequence[Row], spaces: Spaces, split: Split) -> list[Row]:
 
 
 def score(
-    answers: Answers, rows: Sequence[Row], catalogue: Catalogue, split: Split, spaces: Spaces
+    answers: SystemTexts, rows: Sequence[Row], catalogue: Catalogue, split: Split, spaces: Spaces
 ) -> list[ConsistencyRecord]:
     """A record for each row, measures by group of tasks (see the settings)."""
     columns: list[dict[str, float]] = [{} for _ in rows]
@@ -203,7 +203,7 @@ def score_chance(
 
 
 def sample_rows(
-    answers: Sequence[Answers],
+    answers: Sequence[SystemTexts],
     records: Sequence[Sequence[ConsistencyRecord]],
     rows: Sequence[Row],
     catalogue: Catalogue,

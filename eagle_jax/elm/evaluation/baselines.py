@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.prompts import Prompt, begin, end, quote_markers, render_block
+from eagle_jax.data.task_examples import Row
 from eagle_jax.data.tasks import ANSWER, Task, find_task, teacher_prompt
 from eagle_jax.elm.evaluation.consistency import directions
 
-Row = dict[str, Any]
 # The smallest models know no other words than those of the tasks.
 _WITH_EXAMPLE = {
     "compact": "{example} {prompt}",

@@ -39,7 +39,7 @@ from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params, SoftEmbeddings
 from eagle_jax.language_model.generation import Generation, SamplingSettings
 from eagle_jax.language_model.log_probs import LastStates, following_log_probs, read_text
-from eagle_jax.language_model.sampling.local import LocalGenerator
+from eagle_jax.language_model.sampling.local import LocalGenerator, identity
 from eagle_jax.language_model.sharding import constrain, fetch, mesh_of, on_mesh_of, tree_shardings
 
 _OWN = ("adapter", "adapter_input")  # what an ELM has beside its decoder
@@ -198,11 +198,6 @@ class EmbeddingLM:
                 scores = embedded_token_log_probs(self.model.config, self.model.params, batch)
                 totals.append(fetch(jnp.sum(scores * batch.loss_weights[:, 1:], axis=1)))
         return np.concatenate(totals)
-
-
-def identity(model: LanguageModel) -> str:
-    """The model's name and a digest of its weights."""
-    return LocalGenerator(model, 1, 1).name
 
 
 def new_embedding_lm(

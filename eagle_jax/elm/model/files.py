@@ -19,7 +19,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from eagle_jax.base.tensor_files import SUFFIX, CheckpointError, TensorFiles, read_json
 from eagle_jax.data.tasks import PLACEHOLDERS
 from eagle_jax.elm.model.adapter import EmbeddingError
-from eagle_jax.elm.model.embedding_lm import EmbeddingLM, decoder_params, identity, place_like
+from eagle_jax.elm.model.embedding_lm import EmbeddingLM, decoder_params, place_like
 from eagle_jax.language_model.checkpoints.hf_checkpoints import (
     LanguageModel,
     load_language_model,
@@ -29,6 +29,7 @@ from eagle_jax.language_model.checkpoints.hf_checkpoints import (
 )
 from eagle_jax.language_model.checkpoints.peft_adapters import load_peft_adapter, save_peft_adapter
 from eagle_jax.language_model.checkpoints.placeholders import with_placeholders
+from eagle_jax.language_model.sampling.local import identity
 from eagle_jax.language_model.sharding import fetch, mesh_of
 
 _RECORD, _STEM, _BASE, _LORA = "embedding_lm.json", "adapter", "base", "lora"

@@ -31,11 +31,11 @@ from eagle_jax.elm.rlaif.settings import SC
 from eagle_jax.elm.space import Spaces
 from eagle_jax.language_model.generation import Generation
 
-ScoreFn = Callable[[Sequence[Row], Sequence[str | None]], np.ndarray]
+TextScoreFn = Callable[[Sequence[Row], Sequence[str | None]], np.ndarray]
 RewardFn = Callable[[Sequence[Row], Sequence[Generation]], np.ndarray]
 
 
-def semantic_score(embed: EmbedFn, semantic: np.ndarray) -> ScoreFn:
+def semantic_score(embed: EmbedFn, semantic: np.ndarray) -> TextScoreFn:
     """SC of each film's text [B] with the film's embedding, of which `semantic` [N, d] has all."""
 
     def score(rows: Sequence[Row], texts: Sequence[str | None]) -> np.ndarray:
@@ -46,7 +46,7 @@ def semantic_score(embed: EmbedFn, semantic: np.ndarray) -> ScoreFn:
 
 def behavioral_score(
     embed: EmbedFn, item_texts: np.ndarray, ratings: RatingTable, films: np.ndarray
-) -> ScoreFn:
+) -> TextScoreFn:
     """BC (NDCG) of each user's profile [B]: how it ranks `films` against the user's `ratings`.
 
     embed: E_D of profiles; item_texts [N, d]: of all films' texts.

@@ -17,7 +17,7 @@ import numpy as np
 
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.data.task_examples import Row
-from eagle_jax.elm.evaluation.answers import Answers, sample_rows, score
+from eagle_jax.elm.evaluation.answers import SystemTexts, sample_rows, score
 from eagle_jax.elm.evaluation.consistency import read_outputs
 from eagle_jax.elm.evaluation.consistency_table import ConsistencyRecord, summarize_consistency
 from eagle_jax.elm.model.embedding_lm import EmbeddingLM
@@ -154,7 +154,7 @@ class RlaifRun(ElmRun):
                 for temperature in dict.fromkeys(own["asked"].temperature for own in answers):
                     at_this = [own for own in answers if own["asked"].temperature == temperature]
                     read = [
-                        Answers(
+                        SystemTexts(
                             system=own["asked"].system, seed=own["asked"].seed,
                             texts=own["texts"], reasons=own["reasons"],
                         )

@@ -49,11 +49,11 @@ def compare_to_start(
             "system": name, "difference": difference(records), "over_seeds": over_seeds,
             "by_seed": by_seed,
         }  # fmt: skip
-        rows.append(row | {"verdict": judge(row)})
+        rows.append(row | {"verdict": judge_methods(row)})
     return rows
 
 
-def judge(row: dict[str, Any]) -> str:
+def judge_methods(row: dict[str, Any]) -> str:
     """`HOLDS` where both intervals lie above 0, `FAILS` where one has nothing above 0; fewer than
     `MIN_SEEDS` seeds decide nothing."""
     if len(row["by_seed"]) < MIN_SEEDS:

@@ -96,7 +96,7 @@ def ambiguity_figure(pairs: RunRows, strategies: Sequence[str], confidence: floa
         return figure
 
 
-def training_figure(curves: RunRows, strategies: Sequence[str], num_labels: int) -> Figure | None:
+def runs_figure(curves: RunRows, strategies: Sequence[str], num_labels: int) -> Figure | None:
     """Means over seeds of the training metrics at one number of labels, a line for a strategy."""
     rows = []
     for strategy in strategies:

@@ -32,7 +32,7 @@ class WinRate(NamedTuple):
         return (self.num_wins + self.num_ties / 2) / judged if judged else None
 
 
-def reward_metrics(policy: PairValues, reference: PairValues, beta: float) -> dict[str, float]:
+def mean_rewards(policy: PairValues, reference: PairValues, beta: float) -> dict[str, float]:
     """Means over pairs of DPO's implicit rewards, from log-probs [N] of whole responses, in nats.
 
     r = beta (log pi - log pi_ref) of each response (Rafailov et al. 2023, section 4); margin =

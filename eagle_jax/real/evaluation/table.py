@@ -21,8 +21,8 @@ from eagle_jax.reports.statistics import t_interval
 
 BASELINE = "random"  # the strategy that the others are compared with
 
-Row = Mapping[str, Any]
-RunRows = Sequence[Row]
+RunRow = Mapping[str, Any]
+RunRows = Sequence[RunRow]
 Axis = Literal["num_labels", "step"]
 
 
@@ -176,7 +176,7 @@ def _by_cell(rows: RunRows, axis: Axis) -> dict[Cell, dict[int, float]]:
     return dict(values)
 
 
-def _metrics(row: Row, prefix: str = "") -> Iterator[tuple[str, float]]:
+def _metrics(row: RunRow, prefix: str = "") -> Iterator[tuple[str, float]]:
     for name, value in row.items():
         if isinstance(value, Mapping):
             yield from _metrics(value, f"{prefix}{name}/")

@@ -21,7 +21,7 @@ from eagle_jax.real.selection.pair_selection import GAP_STRATEGIES, STRATEGIES, 
 from eagle_jax.real.selection.pair_shards import Shard, select_shards
 from eagle_jax.real.settings import EmbeddingSettings, SelectionSettings
 
-EmbedFn = Callable[[Sequence[str], Sequence[str]], np.ndarray]  # prompts, responses -> [B, D]
+ResponsesFn = Callable[[Sequence[str], Sequence[str]], np.ndarray]  # prompts, responses -> [B, D]
 _PROMPTS_PER_SHARD = 4096  # in a file and in memory at a time
 _ROWS_PER_PROGRAM = 256
 
@@ -49,7 +49,7 @@ class Embeddings:
 def run_embeddings_stage(
     stage: StageFolder,
     examples: Sequence[PreferenceExample],
-    embed_fns: Mapping[str, EmbedFn],
+    embed_fns: Mapping[str, ResponsesFn],
     settings: Mapping[str, EmbeddingSettings],
 ) -> dict[str, Embeddings]:
     """Every training response under every encoder; writes <name>_<shard>.npz."""
@@ -69,7 +69,7 @@ def run_embeddings_stage(
 
 
 def _embedded(
-    examples: Sequence[PreferenceExample], embed_fn: EmbedFn, num_responses: int
+    examples: Sequence[PreferenceExample], embed_fn: ResponsesFn, num_responses: int
 ) -> dict[str, np.ndarray]:
     """vectors [n, K, D] and is_valid [n, K], False where a prompt has fewer responses."""
     places = [(n, k) for n, e in enumerate(examples) for k in range(len(e.responses))]

@@ -27,15 +27,15 @@ from eagle_jax.learning.loop import Records
 from eagle_jax.real.annotators import Answers, Question, rate_questions
 from eagle_jax.real.evaluation.measures import (
     STABILITY_PERCENTS,
+    mean_rewards,
     rater_win_rate,
-    reward_metrics,
     stability_row,
     utility_win_rate,
 )
 from eagle_jax.real.labels import LabelledPair, summarize_pairs, training_pairs
 from eagle_jax.real.selection.embeddings import StabilityPairs
 from eagle_jax.real.settings import RealExperiment
-from eagle_jax.real.task import Task
+from eagle_jax.real.task import RealTask
 from eagle_jax.real.training.losses import PairValues
 from eagle_jax.real.training.preference import (
     Probe,
@@ -52,7 +52,7 @@ _QUANTILES = [f"similarity_{percent}" for percent in STABILITY_PERCENTS]
 
 
 @dataclasses.dataclass(frozen=True)
-class Start:
+class StartMeasures:
     """What the policy before any label says of the held-out part; runs are compared with it."""
 
     log_probs: np.ndarray  # [R]
@@ -65,7 +65,7 @@ class HeldOut:
     def __init__(
         self,
         experiment: RealExperiment,
-        task: Task,
+        task: RealTask,
         examples: Sequence[PreferenceExample],
         rater: TextGenerator | None,
         book: PromptBook,
@@ -96,7 +96,7 @@ class HeldOut:
         return [generation.text.strip() for generation in made]
 
     def measure(
-        self, policy: LanguageModel, start: Start, asks_rater: bool
+        self, policy: LanguageModel, start: StartMeasures, asks_rater: bool
     ) -> tuple[dict[str, Any], list[str]]:
         """Metrics of the report's rows, and the policy's own responses."""
         texts = self.texts(policy)
@@ -121,7 +121,7 @@ class HeldOut:
             values["rater_agreement"] = answers.agreement
         return values, texts
 
-    def _rewards(self, log_probs: np.ndarray, start: Start) -> dict[str, float]:
+    def _rewards(self, log_probs: np.ndarray, start: StartMeasures) -> dict[str, float]:
         """Means over all held-out pairs whose true order is known; DPO's loss on them."""
         policy, reference = (
             PairValues(values[self.chosen], values[self.rejected])
@@ -130,7 +130,7 @@ class HeldOut:
         beta = self.experiment.training.beta
         margins = beta * (policy.chosen - policy.rejected - reference.chosen + reference.rejected)
         loss = float(np.logaddexp(0.0, -margins.astype(np.float64)).mean())
-        return {"loss": loss, **reward_metrics(policy, reference, beta)}
+        return {"loss": loss, **mean_rewards(policy, reference, beta)}
 
     def _rated(
         self, prompts: Sequence[str], ours: Sequence[str], theirs: Sequence[str]
@@ -163,14 +163,14 @@ def _known_pairs(examples: Sequence[PreferenceExample]) -> tuple[np.ndarray, np.
     return np.array(chosen), np.array(rejected)
 
 
-def run_start_stage(stage: StageFolder, held_out: HeldOut, policy: LanguageModel) -> Start:
+def run_start_stage(stage: StageFolder, held_out: HeldOut, policy: LanguageModel) -> StartMeasures:
     """What every run is compared with; writes log_probs.npz and texts.json."""
     if not stage.is_complete():
         stage.write_arrays("log_probs.npz", {"log_probs": held_out.log_probs(policy)})
         stage.write_json("texts.json", held_out.texts(policy))
         stage.finish()
     log_probs = stage.read_arrays("log_probs.npz")["log_probs"]
-    return Start(log_probs, stage.read_json("texts.json"))
+    return StartMeasures(log_probs, stage.read_json("texts.json"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -197,7 +197,7 @@ def run_policy_stage(
     policy: LanguageModel,
     examples: Sequence[PreferenceExample],
     held_out: HeldOut,
-    start: Start,
+    start: StartMeasures,
     stability: StabilityPairs | None,
 ) -> None:
     """Trains and measures one policy; writes run.json, texts.json, metrics/ and, of the largest

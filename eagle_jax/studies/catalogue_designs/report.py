@@ -28,7 +28,7 @@ _TITLES = {
 }
 
 
-def summarize(folder: Path) -> dict[str, Any]:
+def summarize_designs(folder: Path) -> dict[str, Any]:
     """Counts, and quantiles over the solved problems, of the fields [N] in `folder`.
 
     A kept factor is infinite where the kept rows miss a direction: counted, not in the quantiles.
@@ -51,7 +51,7 @@ def summarize(folder: Path) -> dict[str, Any]:
     }
 
 
-def write_report(folder: Path, stage: StageFolder, settings: Any) -> Path:
+def write_designs_report(folder: Path, stage: StageFolder, settings: Any) -> Path:
     """Writes report.md and histograms.png into `folder`; returns the path of the first."""
     summary = stage.read_json("summary.json")
     rows = read_metrics(stage.path / "metrics" / "metrics.jsonl")

@@ -31,7 +31,7 @@ from eagle_jax.data.embedding_files import EmbeddingFiles
 from eagle_jax.design.g_optimal import GOptimalSettings
 from eagle_jax.stages.run import Run
 from eagle_jax.studies.catalogue_designs.parallel import CatalogueDesigns, make_designer
-from eagle_jax.studies.catalogue_designs.report import summarize, write_report
+from eagle_jax.studies.catalogue_designs.report import summarize_designs, write_designs_report
 from eagle_jax.studies.catalogue_designs.synthetic import (
     SyntheticEmbeddings,
     write_synthetic_embeddings,
@@ -92,7 +92,7 @@ def run_catalogue_designs(experiment: CatalogueDesignsExperiment, workdir: Path)
                 jax.devices(), experiment.num_threads or os.cpu_count(),
             )  # fmt: skip
             _run_design_stage(stage, files, experiment.problems_per_chunk, designer)
-    return write_report(workdir, stage, experiment)
+    return write_designs_report(workdir, stage, experiment)
 
 
 def _run_design_stage(
@@ -108,7 +108,7 @@ def _run_design_stage(
         _solve_chunks(stage, files, starts, designer)
         for field in CatalogueDesigns._fields:
             _join_parts(stage, field, files.num_problems, len(starts))
-        stage.write_json(_SUMMARY, summarize(stage.path))
+        stage.write_json(_SUMMARY, summarize_designs(stage.path))
     if (stage.path / "parts").exists():
         shutil.rmtree(stage.path / "parts")
     stage.finish()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import matplotlib
 import numpy as np
@@ -13,11 +12,10 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from eagle_jax.reports.figures import COLORS, MARKERS, STYLE, new_figure
 from eagle_jax.studies.design_study.measures import ALL, EXCHANGE, RANDOM, TOP_K, subsample_rule
+from eagle_jax.studies.design_study.verdict import StudyCell
 
-Cell = Mapping[str, Any]
 
-
-def acceptance_figure(cells: Sequence[Cell]) -> Figure:
+def acceptance_figure(cells: Sequence[StudyCell]) -> Figure:
     """Share of accepted draws against k / (C n), one panel for each C, a mark for each cell."""
     constants = [row["subsample_factor"] for row in cells[0]["paper"]]
     families = _families(cells)
@@ -48,7 +46,7 @@ def acceptance_figure(cells: Sequence[Cell]) -> Figure:
         return figure
 
 
-def leverage_figure(cells: Sequence[Cell]) -> Figure:
+def leverage_figure(cells: Sequence[StudyCell]) -> Figure:
     """Largest leverage of a draw over n, smallest to largest and median, against k / n."""
     with matplotlib.rc_context(STYLE):
         figure, (axis,) = new_figure(1, 1, width=7.4, height=3.8)
@@ -75,7 +73,7 @@ def leverage_figure(cells: Sequence[Cell]) -> Figure:
         return figure
 
 
-def factor_figure(cells: Sequence[Cell]) -> Figure:
+def factor_figure(cells: Sequence[StudyCell]) -> Figure:
     """Median factor of each rule's subsets against k / rank, where it is finite."""
     largest = cells[0]["paper"][-1]["subsample_factor"]
     # The first four as in the other figure.
@@ -110,7 +108,7 @@ def factor_figure(cells: Sequence[Cell]) -> Figure:
         return figure
 
 
-def exploration_figure(cells: Sequence[Cell]) -> Figure:
+def exploration_figure(cells: Sequence[StudyCell]) -> Figure:
     """Mean and interval of four measures, a line for each set and rule."""
     measures = {
         "volume": "volume / that of all candidates",
@@ -151,10 +149,10 @@ def _make_log(set_scale: Callable[[str], None], axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _family(cell: Cell) -> str:
+def _family(cell: StudyCell) -> str:
     """What kind of set it is: the part of its name before the first comma."""
     return cell["set"].split(",")[0]
 
 
-def _families(cells: Sequence[Cell]) -> list[str]:
+def _families(cells: Sequence[StudyCell]) -> list[str]:
     return list(dict.fromkeys(_family(c) for c in cells))

@@ -25,7 +25,7 @@ from eagle_jax.reports.statistics import (
     paired_difference,
 )
 
-EMBEDDINGS, CHANGES = "embeddings", "changes"  # what the rows are: z_a or the projected delta_a
+EMBEDDINGS, DELTAS = "embeddings", "changes"  # what the rows are: z_a or the projected delta_a
 RANDOM, TOP_K, EXCHANGE, ALL = "random_subset", "top_k", "exchange", "all candidates"
 SPREAD_MEASURES = ("distance", "volume", "weakest_direction")
 UTILITY_MEASURES = ("utility_deviation", "utility_range", "best_gain")
@@ -93,7 +93,7 @@ def make_problem(
     """next_embeddings [K, d], anchor_embedding [d], gains [S, K]; `rank` of the changes: r."""
     next_embeddings = np.asarray(next_embeddings, np.float64)
     changes = leading_directions(next_embeddings - anchor_embedding, rank)
-    rows = {EMBEDDINGS: next_embeddings, CHANGES: changes}[footing]
+    rows = {EMBEDDINGS: next_embeddings, DELTAS: changes}[footing]
     left, singular_values, _ = np.linalg.svd(changes, full_matrices=False)
     is_direction = singular_values > rank_tolerance * singular_values[0]
     differences = next_embeddings[:, None, :] - next_embeddings[None, :, :]

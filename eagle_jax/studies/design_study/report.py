@@ -15,7 +15,12 @@ from eagle_jax.reports.pages import Report, write_pages
 from eagle_jax.reports.verdicts import arrow
 from eagle_jax.studies.design_study import figures as design_study_figures
 from eagle_jax.studies.design_study.measures import ALL, EXCHANGE, RANDOM, TOP_K, subsample_rule
-from eagle_jax.studies.design_study.verdict import MEASURE_TITLES, Cell, has_utility, verdict
+from eagle_jax.studies.design_study.verdict import (
+    MEASURE_TITLES,
+    StudyCell,
+    has_utility,
+    study_verdict,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +36,7 @@ class StudyData(Report):
     num_draws: int
     shown_num_candidates: int
     shown_num_kept: int
-    cells: Sequence[Cell]
+    cells: Sequence[StudyCell]
     sets: Sequence[Mapping[str, str]]
     left_out: Sequence[str]
 
@@ -50,7 +55,7 @@ def write_study_report(folder: Path, data: StudyData) -> tuple[Path, Path]:
     }
     context = {
         "data": data,
-        "verdict": verdict(data.cells, rank=data.rank, num_draws=data.num_draws),
+        "verdict": study_verdict(data.cells, rank=data.rank, num_draws=data.num_draws),
         "shown": shown,
         "explored": explored,
         "acceptance_columns": _acceptance_columns(constants),
@@ -91,7 +96,7 @@ def _factor_columns(rules: Sequence[str]) -> list[Column]:
     ]
 
 
-def _measure_columns(cell: Cell) -> list[Column]:
+def _measure_columns(cell: StudyCell) -> list[Column]:
     """Of rules as rows: each measure with its interval, and an arrow where it is not random's."""
 
     def told(rule: str, name: str) -> str:

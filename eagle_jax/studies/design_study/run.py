@@ -26,7 +26,7 @@ from eagle_jax.studies.design_study.measures import (
 from eagle_jax.studies.design_study.report import StudyData, write_study_report
 from eagle_jax.studies.design_study.sets import (
     EmbeddingSet,
-    MiniLensSettings,
+    MiniLensSetSettings,
     MovieLensSettings,
     SetSizes,
     SyntheticSettings,
@@ -54,7 +54,7 @@ class DesignStudySettings:
     sizes: SetSizes
     study: SubsetStudySettings
     synthetic: SyntheticSettings
-    minilens: MiniLensSettings | None
+    minilens: MiniLensSetSettings | None
     movielens: MovieLensSettings | None
 
     def __post_init__(self):

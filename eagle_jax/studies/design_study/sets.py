@@ -24,7 +24,7 @@ from eagle_jax.eagle.settings import EagleExperiment
 from eagle_jax.embeddings.utility import UtilitySettings, content_gap_utility
 from eagle_jax.embeddings.wals import WALSSettings, fit_wals
 from eagle_jax.stages.run import Run
-from eagle_jax.studies.design_study.measures import CHANGES, EMBEDDINGS
+from eagle_jax.studies.design_study.measures import DELTAS, EMBEDDINGS
 
 _ROWS_AT_ONCE = 1024  # utilities are computed so many rows at a time
 # The settings of an EAGLE experiment that its candidates depend on: no other makes them stale.
@@ -55,7 +55,7 @@ class SyntheticSettings:
 
 
 @settings
-class MiniLensSettings:
+class MiniLensSetSettings:
     """An EAGLE experiment's candidates."""
 
     experiment: EagleExperiment
@@ -116,7 +116,7 @@ def synthetic_sets(
 
 
 def minilens_set(
-    chosen: MiniLensSettings, sizes: SetSizes, run: Run, seed: int
+    chosen: MiniLensSetSettings, sizes: SetSizes, run: Run, seed: int
 ) -> EmbeddingSet:
     """Next embeddings of an EAGLE run's candidates, each anchor's in random order."""
     read = {name: getattr(chosen.experiment, name) for name in _UP_TO_CANDIDATES}
@@ -136,11 +136,11 @@ def minilens_set(
         f"{max(chosen.num_candidates)} well-formed candidates)."
     )
     name = f"MiniLens, n = {arrays['next_embeddings'].shape[2]}"
-    return EmbeddingSet(name, chosen.num_candidates, (EMBEDDINGS, CHANGES), **arrays, told=told)
+    return EmbeddingSet(name, chosen.num_candidates, (EMBEDDINGS, DELTAS), **arrays, told=told)
 
 
 def _write_minilens_rows(
-    stage: StageFolder, chosen: MiniLensSettings, sizes: SetSizes, workdir: Path, seed: int
+    stage: StageFolder, chosen: MiniLensSetSettings, sizes: SetSizes, workdir: Path, seed: int
 ) -> None:
     found, scorer = run_to_candidates(chosen.experiment, workdir)
     needed = max(chosen.num_candidates)
@@ -190,7 +190,7 @@ def movielens_set(
         "language model; without one they are the only real embeddings next to an anchor."
     )
     return EmbeddingSet(
-        f"MovieLens, n = {width}", chosen.num_candidates, (EMBEDDINGS, CHANGES),
+        f"MovieLens, n = {width}", chosen.num_candidates, (EMBEDDINGS, DELTAS),
         **stage.read_arrays("rows.npz"), told=told,
     )  # fmt: skip
 

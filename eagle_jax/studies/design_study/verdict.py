@@ -13,7 +13,7 @@ import numpy as np
 
 from eagle_jax.reports.markdown import share
 from eagle_jax.studies.design_study.measures import (
-    CHANGES,
+    DELTAS,
     EMBEDDINGS,
     EXCHANGE,
     RANDOM,
@@ -22,7 +22,7 @@ from eagle_jax.studies.design_study.measures import (
     subsample_rule,
 )
 
-Cell = Mapping[str, Any]
+StudyCell = Mapping[str, Any]
 
 MEASURE_TITLES = {
     "distance": "Distance",
@@ -39,7 +39,7 @@ _ALIKE = 1.05  # ratio of factors that is not worth a word
 
 
 
-def verdict(cells: Sequence[Cell], *, rank: int, num_draws: int) -> Iterator[str]:
+def study_verdict(cells: Sequence[StudyCell], *, rank: int, num_draws: int) -> Iterator[str]:
     """What the numbers say, in the order of the questions; one sentence or two each."""
     few = [c for c in cells if c["num_kept"] <= c["width"]]
     many = [c for c in cells if c["num_kept"] > c["width"]]
@@ -59,7 +59,7 @@ def verdict(cells: Sequence[Cell], *, rank: int, num_draws: int) -> Iterator[str
         yield _designed_exploration(real, rank)
 
 
-def _accepts(cells: Sequence[Cell]) -> str:
+def _accepts(cells: Sequence[StudyCell]) -> str:
     accepted = _accepted(cells, 1.0)
     said = f"the paper's rule accepted {share(accepted)} of the draws"
     if accepted >= _ALL_OF_THEM:
@@ -69,13 +69,13 @@ def _accepts(cells: Sequence[Cell]) -> str:
     return f"{said}: there it makes a choice."
 
 
-def _missed(cells: Sequence[Cell]) -> str:
+def _missed(cells: Sequence[StudyCell]) -> str:
     rule = subsample_rule(1.0)
     missed = _mean(cells, lambda c: c["rules"][rule]["missed_share"])
     return f"{share(missed)} of what it keeps misses a direction of the candidates (factor inf)."
 
 
-def _gave_up(cells: Sequence[Cell], num_draws: int) -> str:
+def _gave_up(cells: Sequence[StudyCell], num_draws: int) -> str:
     given_up = sum(c["paper"][0]["num_given_up"] for c in cells)
     problems = sum(c["num_problems"] for c in cells)
     least = min(c["largest_kept_leverage_over_n"]["smallest"] for c in cells)
@@ -85,7 +85,7 @@ def _gave_up(cells: Sequence[Cell], num_draws: int) -> str:
     )
 
 
-def _over_all(few: Sequence[Cell], many: Sequence[Cell]) -> str:
+def _over_all(few: Sequence[StudyCell], many: Sequence[StudyCell]) -> str:
     parts = [
         f"{share(_accepted(cells, 1.0, 'accepted_over_all'))} with {said}"
         for cells, said in ((few, "k ≤ n"), (many, "k > n"))
@@ -97,7 +97,7 @@ def _over_all(few: Sequence[Cell], many: Sequence[Cell]) -> str:
     )
 
 
-def _larger_constant(cells: Sequence[Cell], constant: float) -> str:
+def _larger_constant(cells: Sequence[StudyCell], constant: float) -> str:
     """What C above 1 accepts, and whether its choice is better where it makes one."""
     below = [c for c in cells if c["num_kept"] <= constant * c["width"]]
     above = [c for c in cells if c["num_kept"] > constant * c["width"]]
@@ -124,10 +124,10 @@ def _larger_constant(cells: Sequence[Cell], constant: float) -> str:
     )
 
 
-def _footings(cells: Sequence[Cell], rank: int) -> str:
+def _footings(cells: Sequence[StudyCell], rank: int) -> str:
     """Does the number of coordinates decide alone, whatever the embeddings are?"""
     parts = []
-    for footing, name in ((EMBEDDINGS, "the embeddings z"), (CHANGES, "the projected changes")):
+    for footing, name in ((EMBEDDINGS, "the embeddings z"), (DELTAS, "the projected changes")):
         own = [c for c in cells if c["footing"] == footing]
         parts.append(f"{share(_accepted(own, 1.0))} of the draws on {name}")
     by_count = sum(
@@ -143,7 +143,7 @@ def _footings(cells: Sequence[Cell], rank: int) -> str:
     )
 
 
-def _same_exploration(cells: Sequence[Cell]) -> str:
+def _same_exploration(cells: Sequence[StudyCell]) -> str:
     rule = subsample_rule(1.0)
     differences = [
         c["rules"][rule]["against_random"][name] for c in cells for name in MEASURE_TITLES
@@ -156,7 +156,7 @@ def _same_exploration(cells: Sequence[Cell]) -> str:
     return f"{said}: it does nothing to exploration." if count == 0 else f"{said}."
 
 
-def _coverage(cells: Sequence[Cell]) -> str:
+def _coverage(cells: Sequence[StudyCell]) -> str:
     """How far random subsets go, and what designed ones add, where k reaches the rank."""
     able = [c for c in cells if c["num_kept"] >= c["rank"]]
     if not able:
@@ -179,8 +179,8 @@ def _coverage(cells: Sequence[Cell]) -> str:
     )
 
 
-def _designed_exploration(cells: Sequence[Cell], rank: int) -> str:
-    own = [c for c in cells if c["footing"] == CHANGES and c["num_kept"] >= rank]
+def _designed_exploration(cells: Sequence[StudyCell], rank: int) -> str:
+    own = [c for c in cells if c["footing"] == DELTAS and c["num_kept"] >= rank]
     parts = []
     for name in MEASURE_TITLES:
         differences = [c["rules"][EXCHANGE]["against_random"][name] for c in own]
@@ -193,15 +193,15 @@ def _designed_exploration(cells: Sequence[Cell], rank: int) -> str:
     )
 
 
-def has_utility(cell: Cell) -> bool:
+def has_utility(cell: StudyCell) -> bool:
     return UTILITY_MEASURES[0] in cell["rules"][RANDOM]["measures"]
 
 
-def _extent(cells: Sequence[Cell]) -> str:
+def _extent(cells: Sequence[StudyCell]) -> str:
     return f"{len(cells)} cells, {sum(c['num_draws'] for c in cells)} draws"
 
 
-def _accepted(cells: Sequence[Cell], constant: float, reading: str = "accepted") -> float:
+def _accepted(cells: Sequence[StudyCell], constant: float, reading: str = "accepted") -> float:
     """Share of all draws of the cells that C = constant accepts; nan without cells."""
     rows = [
         (row[reading], c["num_draws"])
@@ -212,17 +212,17 @@ def _accepted(cells: Sequence[Cell], constant: float, reading: str = "accepted")
     return sum(value * count for value, count in rows) / sum(count for _, count in rows)
 
 
-def _medians(cells: Sequence[Cell], rule: str) -> list[float]:
+def _medians(cells: Sequence[StudyCell], rule: str) -> list[float]:
     medians = [c["rules"][rule]["median_factor"] for c in cells]
     return [np.inf if median is None else median for median in medians]
 
 
-def _factor_ratios(cells: Sequence[Cell], rule: str) -> list[float]:
+def _factor_ratios(cells: Sequence[StudyCell], rule: str) -> list[float]:
     """Median factor over that of random subsets, in the cells where both are finite."""
     pairs = zip(_medians(cells, rule), _medians(cells, RANDOM), strict=True)
     return [own / random for own, random in pairs if np.isfinite(own) and np.isfinite(random)]
 
 
-def _mean(cells: Sequence[Cell], value: Callable[[Cell], float]) -> float:
+def _mean(cells: Sequence[StudyCell], value: Callable[[StudyCell], float]) -> float:
     """Over cells, each as often as it has draws."""
     return float(np.average([value(c) for c in cells], weights=[c["num_draws"] for c in cells]))

@@ -15,7 +15,7 @@ from eagle_jax.reports import figures
 from eagle_jax.reports.markdown import LEFT, Column, table
 from eagle_jax.reports.pages import Report, write_pages
 
-CHANCE = math.log(2)  # nats, the least that a model can have that does not look at the vector
+CHANCE_NATS = math.log(2)  # nats, the least that a model can have that does not look at the vector
 _FLOOR = 1e-7  # of nats in the figure: float32 rounds smaller ones to 0
 CONVERGED = 0.1  # nats of the right text: it has a probability of 0.9
 
@@ -49,7 +49,7 @@ def summarize_toy(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         row["nats"].append(last["nats"])
         row["accuracy"].append(last["accuracy"])
         row["steps"].append(_first_step_below(run["curve"]))
-        row["num_constant"] += last["nats"] >= 0.9 * CHANCE and last["accuracy"] <= 0.5
+        row["num_constant"] += last["nats"] >= 0.9 * CHANCE_NATS and last["accuracy"] <= 0.5
     return list(rows.values())
 
 
@@ -129,7 +129,7 @@ def toy_figure(data: ToyData) -> Figure:
                 axis.set_ylim(0.5 * _FLOOR, 100)
                 axis.set_yticks([1e-6, 1e-4, 1e-2, 1, 100])
                 axis.yaxis.set_major_formatter("{x:g}")
-                axis.axhline(CHANCE, color="#8a8a8a", lw=0.8, ls=":")
+                axis.axhline(CHANCE_NATS, color="#8a8a8a", lw=0.8, ls=":")
                 axis.set_title(conditions[column], fontsize=8)
             else:
                 axis.set_ylim(-0.05, 1.05)

@@ -17,8 +17,8 @@ from eagle_jax.reports.pages import Report, write_pages
 from eagle_jax.reports.statistics import BootstrapSettings, Interval
 from eagle_jax.reports.verdicts import side
 from eagle_jax.studies.soft_attributes.measures import mean_gamma
+from eagle_jax.studies.soft_attributes.scores import GammaCell
 
-Cell = Mapping[str, Any]
 _TAGGED = ("linear CAV", "ranking CAV")  # methods that need tags
 
 
@@ -34,7 +34,7 @@ class SoftAttributesReport(Report):
 
     embeddings: Mapping[str, int]
     attributes: Sequence[Mapping[str, Any]]
-    cells: Sequence[Cell]
+    cells: Sequence[GammaCell]
     refused: Mapping[str, Mapping[str, Mapping[str, str]]]
     facts: Sequence[str]
     min_positives: int
@@ -48,9 +48,9 @@ class SoftAttributesReport(Report):
         )
 
     @property
-    def columns(self) -> dict[str, dict[str, Cell]]:
+    def columns(self) -> dict[str, dict[str, GammaCell]]:
         """Title of each (method, embedding) -> attribute -> cell; without gamma no cell."""
-        found: dict[str, dict[str, Cell]] = {}
+        found: dict[str, dict[str, GammaCell]] = {}
         for cell in self.cells:
             if cell["gamma"] is not None:
                 title = column_title(cell["method"], cell["embedding"])
@@ -70,7 +70,7 @@ def column_title(method: str, embedding: str | None) -> str:
     return method if embedding is None else f"{method}, {embedding}"
 
 
-def write_report(folder: Path, report: SoftAttributesReport) -> Path:
+def write_attributes_report(folder: Path, report: SoftAttributesReport) -> Path:
     """Writes report.html, report.md and its figure into `folder`, returns the path of the first."""
     means = mean_rows(report)
     context = {
@@ -95,7 +95,7 @@ _MEAN_COLUMNS = (
 
 
 def _attribute_columns(report: SoftAttributesReport) -> list[Column]:
-    def gamma(row: Mapping[str, Any], scored: Mapping[str, Cell]) -> dict[str, Any] | None:
+    def gamma(row: Mapping[str, Any], scored: Mapping[str, GammaCell]) -> dict[str, Any] | None:
         cell = scored.get(row["attribute"])
         return cell and {"mean": cell["gamma"], "low": cell["low"], "high": cell["high"]}
 

@@ -26,14 +26,14 @@ from eagle_jax.embeddings.wals import WALSSettings, fit_wals, rating_embeddings
 from eagle_jax.reports.pages import shared_fields
 from eagle_jax.stages.run import Run
 from eagle_jax.studies.soft_attributes.data import SoftAttributeData, gather
-from eagle_jax.studies.soft_attributes.report import SoftAttributesReport, write_report
+from eagle_jax.studies.soft_attributes.report import SoftAttributesReport, write_attributes_report
 from eagle_jax.studies.soft_attributes.scores import (
     ScoreSettings,
     score_embedding,
     score_without_embedding,
 )
 
-BEHAVIORAL, SEMANTIC = "WALS", "sentences"
+BEHAVIORAL_SPACE, SEMANTIC_SPACE = "WALS", "sentences"
 
 
 @settings
@@ -104,7 +104,7 @@ def run_soft_attributes(experiment: SoftAttributesExperiment, workdir: Path) -> 
         ],
         min_positives=experiment.scores.cav.min_positives,
     )  # fmt: skip
-    return write_report(workdir, report)
+    return write_attributes_report(workdir, report)
 
 
 def _embed(
@@ -132,8 +132,8 @@ def _embed(
             sentences.write_arrays("embeddings.npz", {"items": encoder(plots)})
             sentences.finish()
     return {
-        BEHAVIORAL: wals.read_arrays("embeddings.npz")["items"][data.items],
-        SEMANTIC: sentences.read_arrays("embeddings.npz")["items"],
+        BEHAVIORAL_SPACE: wals.read_arrays("embeddings.npz")["items"][data.items],
+        SEMANTIC_SPACE: sentences.read_arrays("embeddings.npz")["items"],
     }
 
 

@@ -31,10 +31,11 @@ from eagle_jax.studies.soft_attributes.measures import (
     opinion_scores,
 )
 
-POPULARITY, RANDOM, LINEAR, RANKING = "popularity", "random direction", "linear CAV", "ranking CAV"
+POPULARITY, AT_RANDOM = "popularity", "random direction"
+LINEAR, RANKING = "linear CAV", "ranking CAV"
 NEW_FILMS, NEW_RATERS = "orderings, new films", "orderings, new raters"
 OTHER_RATERS = "other raters"
-Cell = dict[str, Any]
+GammaCell = dict[str, Any]
 
 
 @settings
@@ -54,7 +55,7 @@ class ScoreSettings:
     seed: int = setting("Of folds and random directions.", at_least=0)
 
 
-def score_without_embedding(data: SoftAttributeData, settings: ScoreSettings) -> list[Cell]:
+def score_without_embedding(data: SoftAttributeData, settings: ScoreSettings) -> list[GammaCell]:
     """Popularity (number of ratings), and what the other raters say of each film."""
     cells = []
     for attribute, pairs in data.opinions.items():
@@ -70,7 +71,7 @@ def score_without_embedding(data: SoftAttributeData, settings: ScoreSettings) ->
 
 def score_embedding(
     name: str, embeddings: np.ndarray, data: SoftAttributeData, settings: ScoreSettings
-) -> tuple[list[Cell], dict[str, dict[str, str]]]:
+) -> tuple[list[GammaCell], dict[str, dict[str, str]]]:
     """Cells of one embedding [N, d], and by method why an attribute has none."""
     cells = list(_random_cells(name, embeddings, data, settings))
     tagged = embeddings[: data.num_tagged]
@@ -90,18 +91,18 @@ def score_embedding(
 
 def _random_cells(
     name: str, embeddings: np.ndarray, data: SoftAttributeData, settings: ScoreSettings
-) -> Iterator[Cell]:
+) -> Iterator[GammaCell]:
     rng = np.random.default_rng(settings.seed)
     directions = rng.standard_normal((embeddings.shape[1], settings.num_random))
     scores = embeddings @ directions
     for attribute, pairs in data.opinions.items():
         gammas = [agreement(_margins(column, pairs)).gamma for column in scores.T]
-        yield _mean_cell(name, RANDOM, attribute, np.mean(gammas))
+        yield _mean_cell(name, AT_RANDOM, attribute, np.mean(gammas))
 
 
 def _reference_cells(
     name: str, embeddings: np.ndarray, data: SoftAttributeData, settings: ScoreSettings
-) -> Iterator[Cell]:
+) -> Iterator[GammaCell]:
     """CAVs trained on the orderings themselves, for films or raters that they have not seen."""
     rows = np.unique(np.concatenate([[*p.higher, *p.lower] for p in data.opinions.values()]))
     place = np.full(len(data.items), -1)
@@ -132,7 +133,7 @@ def _reference_cells(
 def _new_rater_cells(
     name: str, ordered: np.ndarray, comparisons: Mapping[str, Comparisons],
     data: SoftAttributeData, settings: ScoreSettings, penalty: float,
-) -> Iterator[Cell]:
+) -> Iterator[GammaCell]:
     margins = {attribute: np.zeros(len(p.rater)) for attribute, p in data.opinions.items()}
     # The fewest folds: here only the fit to all films is used.
     cav = dataclasses.replace(settings.cav, penalties=(penalty,), num_folds=2)
@@ -173,7 +174,7 @@ def _quality(cav: ConceptActivation) -> dict[str, float]:
 def _cell(
     embedding: str | None, method: str, attribute: str, margins: np.ndarray, rater: np.ndarray,
     settings: ScoreSettings,
-) -> Cell:
+) -> GammaCell:
     counted = agreement(margins)
     interval = gamma_interval(margins, rater, settings.bootstrap)
     return _mean_cell(embedding, method, attribute, counted.gamma) | {
@@ -182,7 +183,7 @@ def _cell(
     }  # fmt: skip
 
 
-def _mean_cell(embedding: str | None, method: str, attribute: str, gamma: float) -> Cell:
+def _mean_cell(embedding: str | None, method: str, attribute: str, gamma: float) -> GammaCell:
     return {
         "embedding": embedding, "method": method, "attribute": attribute,
         "gamma": None if gamma is None else float(gamma), "low": None, "high": None,

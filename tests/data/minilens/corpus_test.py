@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eagle_jax.data.minilens import corpus, grammar
-from eagle_jax.data.minilens.corpus import TASKS, draw_examples, read_profile
+from eagle_jax.data.minilens.corpus import CORPUS_TASKS, draw_examples, read_profile
 from eagle_jax.data.minilens.grammar import SLOTS, GrammarOracle
 from eagle_jax.data.minilens.world import draw_world
 from eagle_jax.data.prompts import MOVIE, parse_blocks, parse_completion, render_blocks
@@ -53,7 +53,7 @@ def category_of(text):
 
 
 def test_every_role_has_a_task():
-    assert TASKS.keys() == WRITES.keys()
+    assert CORPUS_TASKS.keys() == WRITES.keys()
 
 
 @DIALECTS
@@ -94,7 +94,7 @@ def test_a_profile_names_likes_and_dislikes_of_each_part(dialect):
         for part, *words in parts:
             assert {grammar.word_values()[w][0] for w in words} <= set(corpus.PROFILE_SLOTS[part])
         titles = [block_of(example.prompt.text, name).split("; ") for name in ("LIKED", "DISLIKED")]
-        assert [len(side) for side in titles] == [corpus.RATED_PER_SIDE] * 2
+        assert [len(side) for side in titles] == [corpus.PROFILE_SIDE] * 2
         assert not set(titles[0]) & set(titles[1])
         for title in [*titles[0], *titles[1]]:
             assert [slot for slot, _ in grammar.mentions(title)] == list(SLOTS)
@@ -172,7 +172,7 @@ def test_a_rating_worked_by_hand():
     assert corpus.rate(world, profile, film, film)[5] == "1"
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", CORPUS_TASKS)
 def test_a_seed_gives_the_same_examples_and_another_gives_others(task):
     one = draw_examples(task, "a", 8, 11)
     assert draw_examples(task, "a", 8, 11) == one
@@ -187,7 +187,7 @@ def test_all_words_are_in_the_vocabulary():
     assert words == sorted(set(words)) and len(words) < 500
     known = set(words)
     assert {word for values in grammar.LEXICON.values() for v in values for word in v} <= known
-    for task in TASKS:
+    for task in CORPUS_TASKS:
         for dialect in grammar.DIALECTS:
             for example in draw_examples(task, dialect, 40, 12345):
                 text = f"{example.prompt.text} {example.completion}"

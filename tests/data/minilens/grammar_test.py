@@ -88,7 +88,7 @@ def test_the_dialects_share_one_word_of_three_and_the_number_of_templates():
 
 def test_a_telling_worked_by_hand():
     words = tuple(LEXICON[slot][0][0] for slot in SLOTS)
-    assert grammar.tell(Telling("a", (0, 0, 0), words)) == TEXT
+    assert grammar.tell_film(Telling("a", (0, 0, 0), words)) == TEXT
     assert grammar.parse_film(TEXT) == NAMES
     assert grammar.title_of(NAMES) == " ".join(words)
 
@@ -99,13 +99,13 @@ def test_every_telling_is_read_back(dialect):
     for _ in range(10):
         film = draw_film(rng)
         tellings = list(every_way_to_tell(film, dialect))
-        texts = [grammar.tell(telling) for telling in tellings]
+        texts = [grammar.tell_film(telling) for telling in tellings]
         assert len(set(texts)) == len(texts) >= 12
         for text in texts:
             assert grammar.parse_film(text) == film
             assert list(grammar.parse_film(text)) == list(SLOTS)
             assert 30 <= len(corpus.split_words(text)) <= 62
-    drawn = {grammar.tell(grammar.draw_telling(film, dialect, rng)) for _ in range(50)}
+    drawn = {grammar.tell_film(grammar.draw_telling(film, dialect, rng)) for _ in range(50)}
     assert len(drawn) > 40  # paraphrase variety
 
 
@@ -143,7 +143,7 @@ def test_retelling_keeps_template_and_words_and_changes_what_is_asked(dialect):
         assert (edited.dialect, edited.templates) == (dialect, telling.templates)
         expected = [word if s == slot else w for s, w in zip(SLOTS, telling.words, strict=True)]
         assert list(edited.words) == expected
-        assert grammar.parse_film(grammar.tell(edited)) == film | {slot: value}
+        assert grammar.parse_film(grammar.tell_film(edited)) == film | {slot: value}
 
 
 @pytest.mark.parametrize(("source", "target"), [("a", "b"), ("b", "a")])
@@ -152,7 +152,7 @@ def test_retelling_in_the_other_dialect_translates_the_words_it_lacks(source, ta
     for telling in every_way_to_tell(film, source):
         edited = grammar.retell(telling, {"tone": "warm" if source == "a" else "tender"}, target)
         assert (edited.dialect, edited.templates) == (target, telling.templates)
-        assert grammar.parse_film(grammar.tell(edited)) == film | {"tone": 2}
+        assert grammar.parse_film(grammar.tell_film(edited)) == film | {"tone": 2}
         own = {value[k] for values in LEXICON.values() for value in values
                for k in ((0, 1) if target == "a" else (1, 2))}  # fmt: skip
         for before, after in zip(telling.words, edited.words, strict=True):
@@ -179,7 +179,7 @@ def test_an_action_names_one_value_of_its_slot():
 def test_single_edits_are_all_texts_one_slot_away(dialect):
     film = draw_film(np.random.default_rng(4))
     telling = list(every_way_to_tell(film, dialect))[7]
-    text = grammar.tell(telling)
+    text = grammar.tell_film(telling)
     edits = ORACLE.single_edits(text)
     # 74 values, of which the film has 10.
     assert len(edits) == len(set(edits)) == sum(map(grammar.num_values, SLOTS)) - len(SLOTS) == 64

@@ -48,7 +48,7 @@ def requests():
 
 def response_of(film, dialect, rng):
     """A film as a model writes it: behind the opening marker and before the closing one."""
-    text = grammar.tell(grammar.draw_telling(film, dialect, rng))
+    text = grammar.tell_film(grammar.draw_telling(film, dialect, rng))
     return text.removeprefix("#BEGIN_PLOT ").removesuffix(" #END_REASONS_TO_DISLIKE")
 
 

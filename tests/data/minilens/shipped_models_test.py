@@ -69,8 +69,8 @@ def played(role, task):
 
 
 def fresh_examples(task, dialect):
-    if task in task_corpus.KINDS:
-        return task_corpus.draw_examples(task, NUM_FILMS, FRESH_SEED)
+    if task in task_corpus.READER_KINDS:
+        return task_corpus.reader_examples(task, NUM_FILMS, FRESH_SEED)
     return corpus.draw_examples(task, dialect, NUM_FILMS, FRESH_SEED)
 
 
@@ -97,7 +97,7 @@ def test_all_models_together_are_small():
 
 
 def test_the_vocabulary_is_that_of_the_corpus():
-    of_films, of_tasks = corpus.vocabulary(), task_corpus.vocabulary()
+    of_films, of_tasks = corpus.vocabulary(), task_corpus.reader_vocabulary()
     for role in ROLES:
         words = of_tasks if role == "reader" else of_films
         tokenizer = load_model(f"minilens/{role}").tokenizer

@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 
 from eagle_jax.data.minilens import corpus, grammar
-from eagle_jax.data.minilens.task_corpus import KINDS, draw_examples, vocabulary
+from eagle_jax.data.minilens.task_corpus import (
+    READER_KINDS,
+    reader_examples,
+    reader_vocabulary,
+)
 from eagle_jax.data.minilens.task_teacher import (
-    BOTH,
+    BOTH_FILMS,
     answer_task,
     named_slots,
     read_film,
@@ -39,12 +43,12 @@ def film_words():
 
 @pytest.fixture(scope="module")
 def reader_words():
-    return set(vocabulary())
+    return set(reader_vocabulary())
 
 
 @pytest.fixture(scope="module")
 def examples():
-    return {kind: draw_examples(kind, 150, 3) for kind in KINDS}
+    return {kind: reader_examples(kind, 150, 3) for kind in READER_KINDS}
 
 
 def names(task):
@@ -144,7 +148,7 @@ def test_comparisons_tell_what_is_shared_from_what_is_not(task):
         prompt, answer = ask(task, [first, second], seed)
         shared = {slot: v for slot, v in first.items() if second[slot] == v}
         assert task_slots(task, answer).items() <= shared.items()
-        if BOTH in answer:
+        if BOTH_FILMS in answer:
             assert len(task_slots(task, answer)) == min(3, len(shared))
         # The same words about the films the other way round are wrong where they differ.
         turned = ask(task, [second, first], seed)[0]
@@ -172,7 +176,7 @@ def test_told_films_are_read_as_titles_are():
     rng = np.random.default_rng(6)
     film = as_film(draw_films(1, rng)[0])
     for dialect in grammar.DIALECTS:
-        told = grammar.tell(grammar.draw_telling(film, dialect, rng))
+        told = grammar.tell_film(grammar.draw_telling(film, dialect, rng))
         assert read_film(told) == read_film(grammar.title_of(film)) == film
         prompt = teacher_prompt("compact", TASKS["pitch"], [told])
         answer = answer_task(prompt, np.random.default_rng(0))
@@ -216,9 +220,9 @@ def test_a_text_that_contradicts_itself_names_no_value():
     assert found == {"genre": 0}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", READER_KINDS)
 def test_the_corpus_is_in_the_reader_s_words_and_the_seed_decides(kind, examples, reader_words):
-    assert draw_examples(kind, 5, 3) == draw_examples(kind, 5, 3) != draw_examples(kind, 5, 4)
+    assert reader_examples(kind, 5, 3) == reader_examples(kind, 5, 3) != reader_examples(kind, 5, 4)
     for example in examples[kind]:
         text = f"{example.prompt.text} {example.completion}"
         words = corpus.split_words(re.sub(r"(#[A-Z_]+)\.", r"\1 .", text))

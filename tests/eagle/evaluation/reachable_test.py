@@ -11,7 +11,7 @@ from eagle_jax.data.minilens.grammar import (
     draw_telling,
     num_values,
     parse_film,
-    tell,
+    tell_film,
 )
 from eagle_jax.eagle.evaluation.reachable import best_reachable_utility
 from eagle_jax.embeddings.utility import UtilityTerms
@@ -103,7 +103,7 @@ def test_on_minilens_an_additive_utility_reaches_the_sum_of_its_best_edits():
         return UtilityTerms(utility, utility, utility, utility)
 
     film = {slot: int(rng.integers(num_values(slot))) for slot in grammar.SLOTS}
-    text = tell(draw_telling(film, "a", rng))
+    text = tell_film(draw_telling(film, "a", rng))
     gains = sorted((worth[slot].max() - worth[slot][film[slot]] for slot in film), reverse=True)
     best = best_reachable_utility([text], np.array([0]), GrammarOracle(), score, 2, 1)
     np.testing.assert_allclose(best, score([text], [0]).utility + sum(gains[:2]))

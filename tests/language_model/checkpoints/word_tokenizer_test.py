@@ -33,7 +33,7 @@ def texts():
     """Prompt and completion of every task in both dialects, as training sees them."""
     return [
         f"{example.prompt.text} {example.completion}"
-        for task in corpus.TASKS
+        for task in corpus.CORPUS_TASKS
         for dialect in grammar.DIALECTS
         for example in corpus.draw_examples(task, dialect, 30, 99)
     ]
@@ -60,7 +60,7 @@ def test_a_token_is_a_word_a_sign_or_a_marker(tokenizer, texts):
 
 
 def test_prompt_and_completion_are_encoded_apart_as_together(tokenizer):
-    for task in corpus.TASKS:
+    for task in corpus.CORPUS_TASKS:
         for example in corpus.draw_examples(task, "b", 5, 98):
             prompt, completion = example.prompt.text, example.completion
             together = tokenizer.encode(f"{prompt} {completion}")

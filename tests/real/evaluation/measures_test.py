@@ -13,8 +13,8 @@ from eagle_jax.real.annotators import Answers
 from eagle_jax.real.evaluation.measures import (
     WinRate,
     easy_overlap,
+    mean_rewards,
     rater_win_rate,
-    reward_metrics,
     stability_row,
     utility_win_rate,
 )
@@ -31,7 +31,7 @@ def test_rewards_by_hand():
     policy = log_probs([-1.0, -5.0, -2.0], [-3.0, -1.0, -6.0])
     reference = log_probs([-2.0, -4.0, -3.0], [-2.0, -3.0, -7.0])
     # Differences 1, -1, 1 and -1, 2, 1: margins 2, -3, 0, of which one wins, one ties.
-    assert reward_metrics(policy, reference, 0.1) == pytest.approx(
+    assert mean_rewards(policy, reference, 0.1) == pytest.approx(
         {
             "rewards/chosen": 0.1 / 3,
             "rewards/rejected": 0.2 / 3,
@@ -44,12 +44,12 @@ def test_rewards_by_hand():
 def test_laws_of_rewards():
     rng = np.random.default_rng(0)
     policy, reference = (log_probs(*rng.normal(size=(2, 50))) for _ in range(2))
-    at_reference = reward_metrics(reference, reference, 0.3)
+    at_reference = mean_rewards(reference, reference, 0.3)
     assert at_reference == {
         "rewards/chosen": 0, "rewards/rejected": 0, "rewards/margin": 0, "rewards/accuracy": 0.5,
     }  # fmt: skip
-    metrics, doubled = (reward_metrics(policy, reference, beta) for beta in (0.3, 0.6))
-    swapped = reward_metrics(log_probs(*policy[::-1]), log_probs(*reference[::-1]), 0.3)
+    metrics, doubled = (mean_rewards(policy, reference, beta) for beta in (0.3, 0.6))
+    swapped = mean_rewards(log_probs(*policy[::-1]), log_probs(*reference[::-1]), 0.3)
     assert swapped["rewards/margin"] == pytest.approx(-metrics["rewards/margin"])
     assert swapped["rewards/accuracy"] == pytest.approx(1 - metrics["rewards/accuracy"])
     assert doubled["rewards/margin"] == pytest.approx(2 * metrics["rewards/margin"])
@@ -61,21 +61,21 @@ def test_rewards_are_those_of_training_but_for_ties():
     policy, reference = (log_probs(*rng.normal(size=(2, 30))) for _ in range(2))
     on_device = [PairValues(*map(np.float32, pairs)) for pairs in (policy, reference)]
     peer = preference_losses.reward_metrics(*on_device, 0.2, np.ones(30, np.float32))
-    for name, value in reward_metrics(policy, reference, 0.2).items():
+    for name, value in mean_rewards(policy, reference, 0.2).items():
         assert value == pytest.approx(float(peer[name]), abs=1e-6), name
 
 
 def test_bad_rewards_are_refused():
     fine, broken = log_probs([0.0, 1.0], [0.0, 1.0]), log_probs([0.0, 1.0], [0.0, np.nan])
     with pytest.raises(ValueError, match="rejected response under the policy, pair 1 is nan"):
-        reward_metrics(broken, fine, 0.1)
+        mean_rewards(broken, fine, 0.1)
     with pytest.raises(ValueError, match="rejected response under the reference, pair 1 is nan"):
-        reward_metrics(fine, broken, 0.1)
+        mean_rewards(fine, broken, 0.1)
     with pytest.raises(ValueError, match="there is no log-prob"):
-        reward_metrics(log_probs([], []), log_probs([], []), 0.1)
+        mean_rewards(log_probs([], []), log_probs([], []), 0.1)
     for beta in (0.0, -1.0, np.nan, np.inf):
         with pytest.raises(ValueError, match="beta must be above 0"):
-            reward_metrics(fine, fine, beta)
+            mean_rewards(fine, fine, beta)
 
 
 def test_win_rates_count_ties_half():

@@ -15,7 +15,7 @@ from eagle_jax.design.reference_distribution import ReferenceDistributionSetting
 from eagle_jax.reports.statistics import BootstrapSettings
 from eagle_jax.studies.design_study.measures import (
     ALL,
-    CHANGES,
+    DELTAS,
     EMBEDDINGS,
     EXCHANGE,
     RANDOM,
@@ -202,7 +202,7 @@ def test_changes_are_projected_on_their_own_leading_directions():
     projected = leading_directions(changes, 3)
     expected = np.sort(np.linalg.eigvalsh(changes.T @ changes))[-3:]
     np.testing.assert_allclose(np.sort(np.linalg.eigvalsh(projected.T @ projected)), expected)
-    problem = _problem(changes + 7.0, anchor=7.0, footing=CHANGES, rank=3)
+    problem = _problem(changes + 7.0, anchor=7.0, footing=DELTAS, rank=3)
     np.testing.assert_allclose(np.abs(problem.rows), np.abs(projected), atol=1e-9)
     assert problem.rank == 3
 

@@ -10,7 +10,7 @@ import pytest
 from eagle_jax.reports.markdown import to_markdown
 from eagle_jax.studies.design_study.measures import (
     ALL,
-    CHANGES,
+    DELTAS,
     EMBEDDINGS,
     EXCHANGE,
     RANDOM,
@@ -18,7 +18,7 @@ from eagle_jax.studies.design_study.measures import (
     subsample_rule,
 )
 from eagle_jax.studies.design_study.report import StudyData, factor_text, write_study_report
-from eagle_jax.studies.design_study.verdict import MEASURE_TITLES, verdict
+from eagle_jax.studies.design_study.verdict import MEASURE_TITLES, study_verdict
 
 _EVIL = "<script>alert(1)</script> | [x](y) **bold**"
 _PAPER, _LARGER = subsample_rule(1.0), subsample_rule(1.5)
@@ -76,7 +76,7 @@ def cells():
         _cell("isotropic, n = 16", EMBEDDINGS, 16, 10, utility=False),
         _cell("isotropic, n = 4", EMBEDDINGS, 4, 10, utility=False),
         _cell("MiniLens, n = 16", EMBEDDINGS, 16, 10),
-        _cell("MiniLens, n = 16", CHANGES, 8, 10),
+        _cell("MiniLens, n = 16", DELTAS, 8, 10),
     ]
 
 
@@ -91,7 +91,7 @@ def data(cells):
 
 
 def _said(cells):
-    return " ".join(verdict(cells, rank=8, num_draws=100))
+    return " ".join(study_verdict(cells, rank=8, num_draws=100))
 
 
 def test_verdict_tells_what_the_cells_hold(cells):
@@ -154,7 +154,7 @@ def test_the_report_holds_the_sentences_and_the_numbers(data, tmp_path):
     html, markdown = write_study_report(tmp_path, data)
     text = markdown.read_text(encoding="utf-8")
     assert text.count(to_markdown(_EVIL)) == 3 and "<script" not in text
-    for sentence in verdict(data.cells, rank=8, num_draws=100):
+    for sentence in study_verdict(data.cells, rank=8, num_draws=100):
         assert f"- {to_markdown(sentence)}\n" in text
     assert "| exchange | 0.800 [0.700, 0.900] ↑ |" in text
     assert (

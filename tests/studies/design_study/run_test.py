@@ -10,7 +10,7 @@ import pytest
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.settings import SettingsError, to_settings
 from eagle_jax.stages.run import Run
-from eagle_jax.studies.design_study.measures import CHANGES, EMBEDDINGS, EXCHANGE, RANDOM
+from eagle_jax.studies.design_study.measures import DELTAS, EMBEDDINGS, EXCHANGE, RANDOM
 from eagle_jax.studies.design_study.run import DesignStudySettings, run_design_study
 from eagle_jax.studies.design_study.sets import (
     MovieLensSettings,
@@ -19,7 +19,7 @@ from eagle_jax.studies.design_study.sets import (
     movielens_set,
     synthetic_sets,
 )
-from eagle_jax.studies.design_study.verdict import verdict
+from eagle_jax.studies.design_study.verdict import study_verdict
 from experiments.configs import design_study as shipped
 from experiments.configs import eagle_movielens
 
@@ -72,7 +72,7 @@ def test_every_set_footing_and_size_has_its_cell(cells):
         *((f"{kind}, n = {n}", EMBEDDINGS, n, k)
           for kind in ("isotropic", "clustered") for n in (4, 8) for k in (5, 12)),
         *(("MiniLens, n = 8", footing, n, k)
-          for footing, n in ((EMBEDDINGS, 8), (CHANGES, 4)) for k in (5, 12)),
+          for footing, n in ((EMBEDDINGS, 8), (DELTAS, 4)) for k in (5, 12)),
     }  # fmt: skip
     assert len(found) == len(cells)
 
@@ -93,9 +93,9 @@ def test_the_law_shows_in_every_cell(cells):
 def test_report_holds_the_numbers_of_the_study(finished, cells):
     text = (finished / "report.md").read_text(encoding="utf-8")
     plain = text.replace("\\", "").replace("&gt;", ">")
-    for sentence in verdict(cells, rank=4, num_draws=20):
+    for sentence in study_verdict(cells, rank=4, num_draws=20):
         assert sentence in plain
-    (cell,) = [c for c in cells if (c["footing"], c["num_kept"]) == (CHANGES, 12)]
+    (cell,) = [c for c in cells if (c["footing"], c["num_kept"]) == (DELTAS, 12)]
     value = cell["rules"][EXCHANGE]["measures"]["volume"]
     assert f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]" in text
     assert "MovieLens: config.movielens is None" in plain

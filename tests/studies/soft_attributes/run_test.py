@@ -21,7 +21,7 @@ from eagle_jax.data.soft_attributes import Ordering
 from eagle_jax.studies.soft_attributes import run as soft_attributes
 from eagle_jax.studies.soft_attributes import scores
 from eagle_jax.studies.soft_attributes.data import gather, normalized
-from eagle_jax.studies.soft_attributes.report import SoftAttributesReport, write_report
+from eagle_jax.studies.soft_attributes.report import SoftAttributesReport, write_attributes_report
 
 FILMS = 60
 ATTRIBUTES = ("dull", "scary")
@@ -134,7 +134,7 @@ def test_cavs_find_the_concept_and_only_where_there_is_one(cells):
     assert min(scary[name] for name in (scores.LINEAR, scores.RANKING)) > 0.7
     assert min(scary[name] for name in (scores.NEW_FILMS, scores.NEW_RATERS)) > 0.9
     assert scary[scores.OTHER_RATERS] > 0.6
-    for name in (scores.POPULARITY, scores.RANDOM):
+    for name in (scores.POPULARITY, scores.AT_RANDOM):
         assert abs(scary[name]) < 0.4
     assert scores.LINEAR not in dull and max(dull.values()) < 0.3
     for method in (scores.LINEAR, scores.RANKING):
@@ -155,7 +155,7 @@ def test_report_says_the_numbers(tmp_path, data, settings, cells):
         settings={"seed": 0}, provenance={"python": "3"},
         **dataclasses.asdict(settings.bootstrap),
     )  # fmt: skip
-    write_report(tmp_path, report)
+    write_attributes_report(tmp_path, report)
     text = (tmp_path / "report.md").read_text()
     assert (tmp_path / "report_means.png").stat().st_size > 1000
     assert report.common == ["grim", "scary"]
