@@ -7,7 +7,13 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from eagle_jax.base import command_line
-from eagle_jax.studies.design_study.run import DesignStudySettings, run_design_study
+
+
+def load():
+    from eagle_jax.studies.design_study.run import DesignStudySettings, run_design_study
+
+    return DesignStudySettings, run_design_study
+
 
 if __name__ == "__main__":
-    command_line.main(DesignStudySettings, run_design_study, config="design_study")
+    command_line.main(load, config="design_study")

@@ -7,12 +7,16 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from eagle_jax.base import command_line
-from eagle_jax.studies.catalogue_designs.run import (
-    CatalogueDesignsExperiment,
-    run_catalogue_designs,
-)
+
+
+def load():
+    from eagle_jax.studies.catalogue_designs.run import (
+        CatalogueDesignsExperiment,
+        run_catalogue_designs,
+    )
+
+    return CatalogueDesignsExperiment, run_catalogue_designs
+
 
 if __name__ == "__main__":
-    command_line.main(
-        CatalogueDesignsExperiment, run_catalogue_designs, config="catalogue_designs"
-    )
+    command_line.main(load, config="catalogue_designs")

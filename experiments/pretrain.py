@@ -1,17 +1,20 @@
 """Pretrains MiniLens-LM: `python -m experiments.pretrain --workdir=...`."""
 
-from pathlib import Path
-
-from ml_collections import ConfigDict
-
 from eagle_jax.base import command_line
-from eagle_jax.base.settings import to_settings
-from eagle_jax.studies.pretraining import PretrainingSettings, pretrain
 
 
-def main(config: ConfigDict, workdir: Path) -> None:
+def load():
+    from eagle_jax.studies.pretraining import PretrainingSettings, pretrain
+
+    return PretrainingSettings, pretrain
+
+
+def main(config, workdir):
+    from eagle_jax.base.settings import to_settings
+
+    settings_class, pretrain = load()
     roles = {
-        name: to_settings(PretrainingSettings, role, f"config.{name}")
+        name: to_settings(settings_class, role, f"config.{name}")
         for name, role in config.to_dict().items()
     }
     for name, settings in roles.items():

@@ -31,6 +31,8 @@ APART = {
 }
 # Programs, not libraries: only their own kind may import them.
 PROGRAMS = ("experiments", "launch", "benchmarks", "tests")
+# What is imported first and the console script, which hands on to `experiments.cli`.
+DOORS = (PACKAGE, f"{PACKAGE}.__main__")
 VERTICALS, ROOMS = ("elm", "real", "eagle"), ("settings.py", "run.py", "report.py", "report.md")
 MOST_MODULES = 15  # of a folder, those of its subfolders not counted
 
@@ -55,10 +57,6 @@ UNUSED = {
     "encode_responses": "what training packs batch by batch, whole: compared with TRL",
     "merge_lora": "a merged checkpoint is what other programs read",
     "nearest_item_texts": "the baseline of nearest items, for the consistency table",
-    **dict.fromkeys(
-        ("DescribedSetting", "_group_in", "described_settings", "settings_page"),
-        "the reference of settings, for the documentation and --help",
-    ),
     "rater_form": "the form for people, which the pages will show",
 }
 
@@ -98,7 +96,7 @@ def imported(text: str, path: str) -> set[str]:
 def layer(module: str) -> int | None:
     """The position of a module's layer; None for the package itself and for other packages."""
     parts = module.split(".")
-    if parts[0] != PACKAGE or len(parts) < 2:
+    if parts[0] != PACKAGE or len(parts) < 2 or module in DOORS:
         return None
     return LAYERS.index(parts[1])
 
@@ -111,8 +109,11 @@ def violations(files: dict[str, str]) -> list[str]:
         own = layer(module)
         apart = APART.get(LAYERS[own]) if own is not None else None
         for name in sorted(imported(text, path)):
-            if name.split(".")[0] in PROGRAMS and module.split(".")[0] not in (
-                name.split(".")[0], "tests",
+            top = name.split(".")[0]
+            if (
+                top in PROGRAMS
+                and module.split(".")[0] not in (top, "tests")
+                and module not in DOORS
             ):
                 found.append(f"{module} imports {name}")
             if own is not None and layer(name) is not None and layer(name) > own:
@@ -201,7 +202,7 @@ def unused(files: dict[str, str], docs: str) -> list[str]:
     mentions = defaultdict(set)
     for path, text in files.items():
         top = path.split("/")[0]
-        if top == PACKAGE:
+        if top == PACKAGE and module_name(path) not in DOORS:
             names, others = defined(text)
             todo |= others
             for name, own in names.items():
@@ -225,7 +226,7 @@ def test_every_folder_of_the_package_is_a_layer():
     tops = {folder.relative_to(ROOT / PACKAGE).parts[0] for folder in folders}
     assert tops <= set(LAYERS)
     loose = [path.name for path in (ROOT / PACKAGE).glob("*.py")]
-    assert loose == ["__init__.py"]
+    assert sorted(loose) == ["__init__.py", "__main__.py"]
 
 
 def test_the_law_holds():

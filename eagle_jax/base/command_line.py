@@ -6,12 +6,15 @@ On several hosts the same command runs on each of them with --distributed (see `
 
 Whatever is wrong with the command is said in one line, with exit code 2, before anything is
 written. A `UserError` later on ends in one line and exit code 2 as well; Ctrl-C in one and 130.
+Flags are read before a program imports what it runs, so that --help and mistakes take no time.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -20,20 +23,32 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from eagle_jax.base import schema
+from eagle_jax.base.command_help import help_text
+from eagle_jax.base.config_overrides import (
+    apply_to_empty_groups,
+    check_overrides,
+    expected_at,
+    fill_empty_groups,
+    program_file,
+)
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.processes import join_others
 from eagle_jax.base.settings import SettingsError, to_settings
 
 T = TypeVar("T")
-_OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
+Experiment = Callable[[T, Path], Path]  # (settings, work directory) -> its report
+_HELP = {"--help", "-h", "-help", "--helpshort", "-helpshort", "--helpfull", "-helpfull"}
 _CONFIG = re.compile(r"--?config(?:=(.*))?$")
 _SCHEMA = re.compile(r"^SCHEMA = (\d+)", re.MULTILINE)
 
 
-def main(settings: type[T], experiment: Callable[[T, Path], Path], *, config: str) -> None:
-    """A whole program: `run` of an experiment, of which the path of its report is told."""
+def main(load: Callable[[], tuple[type[T], Experiment]], *, config: str) -> None:
+    """A whole program: `run` of an experiment, of which the path of its report is told.
+
+    load: imports and gives the class of its settings and the function that runs it.
+    """
 
     def call(values: ConfigDict, workdir: Path) -> None:
+        settings, experiment = load()
         print(f"report: {experiment(to_settings(settings, values), workdir)}")
 
     run(call, config=config)
@@ -56,19 +71,24 @@ def run(action: Callable[[ConfigDict, Path], None], *, config: str) -> None:
     )
 
     def parse(argv: Sequence[str]) -> list[str]:
+        if _HELP & set(argv):
+            with_one_line_errors(lambda: _show(help_text(load_config, default_config)))
+            sys.exit(0)
         with_one_line_errors(lambda: _parse_flags(argv, default_config))
         return list(argv[:1])
 
     def call(_: Sequence[str]) -> None:
-        with_one_line_errors(lambda: start(flags.FLAGS.config, Path(flags.FLAGS.workdir)))
+        with_one_line_errors(lambda: start(flags.FLAGS.config, workdir_of(flags.FLAGS.workdir)))
 
     def start(config: ConfigDict, workdir: Path) -> None:
         if flags.FLAGS.distributed:
+            from eagle_jax.base.processes import join_others  # imports JAX
+
             join_others()
         try:
             action(config, workdir)
         except SettingsError as error:
-            path = _config_path(sys.argv, default_config)
+            path, _ = _config_path(sys.argv, default_config)
             raise UserError(f"--config={path}: {error}") from error
 
     app.run(call, flags_parser=parse)
@@ -88,9 +108,8 @@ def with_one_line_errors(action: Callable[[], None]) -> None:
 
 def load_config(path: str) -> ConfigDict:
     """The locked config of `file.py` or `file.py:argument`; raises `UserError` without it."""
+    path = _found(path)
     file = Path(path.split(":", 1)[0])
-    if not file.is_file():
-        raise UserError(f"--config={path}: there is no file {file}")
     told = _SCHEMA.search(file.read_text(encoding="utf-8", errors="replace"))
     schema.check_config(int(told[1]) if told else schema.FIRST, f"--config={path}: {file}")
     values = flags.FlagValues()
@@ -107,24 +126,64 @@ def load_config(path: str) -> ConfigDict:
     return values.config
 
 
+def _found(path: str) -> str:
+    """`file.py[:argument]` with the file as it is, or as it lies beside the installed programs.
+
+    Raises `UserError` where it is neither here nor there.
+    """
+    name, *argument = path.split(":", 1)
+    for file in (Path(name), program_file().resolve().parents[1] / name):
+        if file.is_file():
+            return ":".join([str(file), *argument])
+    raise UserError(f"--config={path}: there is no file {name}")
+
+
+def workdir_of(name: str) -> Path:
+    """The folder that --workdir names; raises `UserError` where nothing can be written there."""
+    if not name.strip():
+        raise UserError("--workdir= is empty; name the folder of this run")
+    path = Path(name)
+    try:
+        name.encode()  # bytes that are not UTF-8 could not be told in JSON
+        nearest = path.absolute()
+        while not nearest.is_dir() and not _exists(nearest):
+            nearest = nearest.parent
+        os.rmdir(tempfile.mkdtemp(prefix=".eagle-jax-", dir=nearest))
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "its name is not UTF-8"
+        raise UserError(
+            f"--workdir={ascii(name)[1:-1]}: {reason}; choose a folder that can be written to"
+        ) from error
+    return path
+
+
+def _exists(path: Path) -> bool:
+    """As `Path.exists`, but a name that cannot be one raises `OSError`."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def _parse_flags(argv: Sequence[str], default_config: str) -> None:
-    config = load_config(_config_path(argv, default_config))
-    for argument in argv[1:]:
-        override = _OVERRIDE.match(argument)
-        if override:
-            _check_key(config, override[1])
+    path, argv = _config_path(argv, default_config)
+    config = load_config(path)
+    check_overrides(argv[1:], config)
+    argv, groups = apply_to_empty_groups(argv, config)
     try:
         config_flags.DEFINE_config_file(
-            "config", default_config, "Config file, or file.py:argument.", sys_argv=list(argv)
+            "config", _found(path), "Config file, or file.py:argument.", sys_argv=argv
         )
-        unused = flags.FLAGS(list(argv))[1:]
+        unused = flags.FLAGS(argv)[1:]
+        fill_empty_groups(flags.FLAGS.config, groups)
     except flags.UnrecognizedFlagError as error:
         raise UserError(
             f"unknown flag --{error.flagname}; allowed are --config, --config.<key>, --workdir, "
-            "--distributed and those that --helpfull lists"
+            "--distributed and those that --help lists"
         ) from error
     except flags.IllegalFlagValueError as error:
-        raise UserError(_say_what_is_allowed(str(error), config)) from error
+        raise UserError(expected_at(str(error), config)) from error
     except flags.Error as error:
         raise UserError(str(error)) from error
     if unused:
@@ -134,39 +193,26 @@ def _parse_flags(argv: Sequence[str], default_config: str) -> None:
         flags.FLAGS.verbosity = logging.WARNING
 
 
-def _config_path(argv: Sequence[str], default: str) -> str:
-    path = default
-    for position, argument in enumerate(argv[1:], start=1):
+def _config_path(argv: Sequence[str], default: str) -> tuple[str, list[str]]:
+    """What --config says, and the arguments without it."""
+    path, others, arguments = default, [], iter(argv)
+    for argument in arguments:
         found = _CONFIG.match(argument)
-        if found and found[1] is not None:
+        if not found:
+            others.append(argument)
+        elif found[1] is not None:
             path = found[1]
-        elif found and position + 1 < len(argv):
-            path = argv[position + 1]
-    return path
+        else:
+            path = next(arguments, "")
+    return path, others
 
 
-def _check_key(config: ConfigDict, key: str) -> None:
-    """Raises `UserError` with the allowed keys at the level where `key` leaves the config."""
-    group, path = config, "config"
-    for name in key.split("."):
-        if not isinstance(group, ConfigDict):
-            raise UserError(f"--config.{key}: {path} is a single value, {group!r}; it has no keys")
-        if name not in group:
-            allowed = ", ".join(sorted(group))
-            raise UserError(f"--config.{key}: unknown key {name!r}; {path} has: {allowed}")
-        group, path = group[name], f"{path}.{name}"
-
-
-def _say_what_is_allowed(message: str, config: ConfigDict) -> str:
-    """Adds the type of the key to absl's message about a value that cannot be read."""
-    found = re.match(r"flag --config\.([^=]+)=", message)
-    if not found:
-        return message
-    value = config
-    for name in found[1].split("."):
-        value = value[name]
-    expected = "a group of keys" if isinstance(value, ConfigDict) else type(value).__name__
-    return f"{message}; expected {expected}, the config file has {value!r}"
+def _show(page: str) -> None:
+    """Prints to a reader who may not want all of it (`--help | head`)."""
+    try:
+        print(page, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _exit(line: str, code: int) -> None:

@@ -121,7 +121,7 @@ def test_overrides_and_the_config_argument_reach_main(folder):
     [
         (
             ["--config.step=1"],
-            "unknown key 'step'; config has: clip, name, rate, rl, steps, widths",
+            "unknown key 'step', did you mean config.steps\\?; config has: clip, name, rate, rl,",
         ),
         (["--config.rl.anchor.n=1"], "unknown key 'n'; config.rl.anchor has: num"),
         (["--config.rl.horizon.n=1"], "config.rl.horizon is a single value, 5"),
@@ -213,3 +213,36 @@ def test_load_config_locks(folder):
     assert config.is_locked
     with pytest.raises(UserError, match="there is no file"):
         load_config(str(folder / "gone.py"))
+
+
+@pytest.mark.parametrize(
+    ("workdir", "said"),
+    [
+        ("", "--workdir= is empty; name the folder of this run"),
+        ("x" * 300, "File name too long; choose a folder that can be written to"),
+        ("program.py", "--workdir=program.py: Not a directory; choose"),
+        (b"\xff".decode("utf-8", "surrogateescape"), "its name is not UTF-8; choose"),
+    ],
+)
+def test_a_work_directory_that_cannot_be_is_refused_before_anything_runs(folder, workdir, said):
+    code, stdout, stderr = run(folder, f"--workdir={workdir}")
+    assert (code, stdout) == (2, "")
+    assert said in stderr and len(stderr.splitlines()) == 1
+
+
+def test_a_list_of_words_is_written_with_quotes(folder):
+    path = folder / "experiments" / "configs" / "x.py"
+    path.write_text(CONFIG.replace('"clip"', '"words": ("a",), "clip"'))
+    code, _, stderr = run(folder, "--config.words=ann,bob")
+    assert code == 2
+    assert "--config.words=\"('ann', 'bob',)\"" in stderr
+    code, stdout, _ = run(folder, "--config.words=('ann', 'bob',)")
+    assert json.loads(stdout)[0]["words"] == ["ann", "bob"]
+
+
+def test_a_group_that_is_none_takes_its_keys_from_flags(folder):
+    path = folder / "experiments" / "configs" / "x.py"
+    path.write_text(CONFIG.replace('"clip"', '"part": None, "clip"'))
+    code, stdout, _ = run(folder, "--config.part.size=3", "--config.part.inner.name=word")
+    assert code == 0
+    assert json.loads(stdout)[0]["part"] == {"size": 3, "inner": {"name": "word"}}

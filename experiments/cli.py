@@ -1,0 +1,63 @@
+"""The console script `eagle-jax`: `eagle-jax run eagle` is `python -m experiments.eagle`.
+
+Subcommands are functions of the arguments behind their name; a new one is a row of `COMMANDS`.
+"""
+
+import difflib
+import importlib.metadata
+import pkgutil
+import runpy
+import sys
+
+import experiments
+
+
+def programs() -> list[str]:
+    """The experiments that `run` knows."""
+    found = (module.name for module in pkgutil.iter_modules(experiments.__path__))
+    return sorted(set(found) - {"cli", "configs", "reference"})
+
+
+def run(arguments: list[str]) -> None:
+    """run EXPERIMENT [flags]: an experiment; its --help lists its flags and settings."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"usage: eagle-jax run EXPERIMENT [flags]\n\nexperiments: {', '.join(programs())}")
+        return
+    name, *flags = arguments
+    if name not in programs():
+        fail(f"no experiment {name!r}{meant(name, programs())}; there are: {', '.join(programs())}")
+    sys.argv = [name, *flags]
+    runpy.run_module(f"experiments.{name}", run_name="__main__", alter_sys=True)
+
+
+COMMANDS = {"run": run}
+
+
+def meant(name: str, names: list[str]) -> str:
+    """", did you mean ...?", or nothing."""
+    near = difflib.get_close_matches(name, names, n=1)
+    return f", did you mean {near[0]}?" if near else ""
+
+
+def fail(message: str) -> None:
+    """One line and exit code 2."""
+    print(f"eagle-jax: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def usage() -> str:
+    lines = [f"  {command.__doc__}" for command in COMMANDS.values()]
+    return "\n".join(["usage: eagle-jax [--version] COMMAND ...", "", "commands:", *lines])
+
+
+def main() -> None:
+    """Reads which command it is and calls it with the rest."""
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
+        print(usage())
+    elif name == "--version":
+        print(f"eagle_jax {importlib.metadata.version('eagle_jax')}")
+    elif name in COMMANDS:
+        COMMANDS[name](arguments)
+    else:
+        fail(f"no command {name!r}{meant(name, list(COMMANDS))}; eagle-jax --help lists them")
