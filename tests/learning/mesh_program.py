@@ -1,5 +1,5 @@
 """Sampling and training on a mesh, in this process or as one of two:
-`python -m tests.training.mesh_program <folder>`.
+`python -m tests.learning.mesh_program <folder>`.
 
 The second way restores the state that the first one saved, goes on and saves its own.
 """

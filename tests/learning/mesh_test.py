@@ -77,7 +77,7 @@ def test_two_processes_go_on_where_one_was_and_the_other_way_round(on_one_device
     params = on_mesh((1, 8, 1))
     state, _ = next_token_step(params, init_training(params, NEXT_TOKEN))
     Checkpoints(folder / "from_one", digest="abc", max_to_keep=1).save(1, state)
-    for code, _, stderr in start_two("tests.training.mesh_program", folder):
+    for code, _, stderr in start_two("tests.learning.mesh_program", folder):
         assert code == 0, stderr
     with np.load(folder / "whole.npz", allow_pickle=False) as archive:
         whole = dict(archive)
