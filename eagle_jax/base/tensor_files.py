@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,9 +22,11 @@ class CheckpointError(UserError):
 
 
 class TensorFiles:
-    """The tensors of `<folder>/<stem>.safetensors`, or of the files that its index names.
+    """The tensors of `<folder>/<stem>.safetensors`, else of the files that its index names.
 
-    Files are mapped into memory as they are needed; of a slice no more than the slice is read.
+    The single file goes first, as in `transformers`: an index beside it is an older one. Names are
+    today's (`LayerNorm.weight` for gamma). Files are mapped into memory as they are needed; of a
+    slice no more than the slice is read.
     Raises CheckpointError that names the file and the tensor.
     """
 
@@ -31,10 +34,12 @@ class TensorFiles:
         self.folder = Path(folder)
         self._opened: dict[Path, safetensors.safe_open] = {}
         index, single = self.folder / (stem + INDEX_SUFFIX), self.folder / (stem + SUFFIX)
-        if index.is_file():
-            self._files = _indexed_files(index)
+        if index.is_file() and not single.is_file():
+            stored = _indexed_files(index)
         else:
-            self._files = dict.fromkeys(self._open(single).keys(), single)
+            stored = dict.fromkeys(self._open(single).keys(), single)
+        self._stored_names = {_today(name): name for name in stored}
+        self._files = {_today(name): file for name, file in stored.items()}
 
     @property
     def names(self) -> list[str]:
@@ -74,7 +79,7 @@ class TensorFiles:
     def _slices(self, name: str):
         file = self.file(name)
         try:
-            return self._open(file).get_slice(name)
+            return self._open(file).get_slice(self._stored_names[name])
         except safetensors.SafetensorError as error:
             raise CheckpointError(
                 f"{file}: tensor {name} is missing, though the index says it is here"
@@ -92,11 +97,17 @@ def read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: not found")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not JSON: {error}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: must hold an object, found {type(content).__name__}")
     return content
+
+
+def _today(name: str) -> str:
+    """BERT's checkpoints of 2018 call LayerNorm's weight gamma and its bias beta."""
+    old = {"gamma": "weight", "beta": "bias"}
+    return re.sub(r"(?<=LayerNorm\.)(gamma|beta)$", lambda match: old[match[0]], name)
 
 
 def _indexed_files(index: Path) -> dict[str, Path]:
@@ -114,6 +125,12 @@ def _indexed_files(index: Path) -> dict[str, Path]:
 
 def _open(file: Path) -> safetensors.safe_open:
     if not file.is_file():
+        pickles = sorted(file.parent.glob("*model*.bin"))
+        if pickles and not any(file.parent.glob(f"*{SUFFIX}*")):
+            raise CheckpointError(
+                f"{pickles[0]}: a pickle can run any program, so it is not read; convert it where "
+                "you trust it: the library that wrote it loads it and saves it as safetensors"
+            )
         raise CheckpointError(f"{file}: not found")
     with open(file, "rb") as stream:
         if stream.read(len(_GIT_LFS)) == _GIT_LFS:

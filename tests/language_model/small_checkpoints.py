@@ -29,8 +29,8 @@ def write_tokenizer(folder: Path, *, with_bos: bool) -> None:
         )
     backend.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(
-        '{"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": {"content": "[PAD]"},'
-        ' "bos_token": "[BOS]", "eos_token": "[EOS]"}'
+        '{"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "[BOS]", "eos_token": "[EOS]",'
+        ' "pad_token": {"__type": "AddedToken", "content": "[PAD]"}}'
     )
 
 

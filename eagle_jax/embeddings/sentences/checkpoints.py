@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.tensor_files import SUFFIX, CheckpointError, TensorFiles
+from eagle_jax.base.tensor_files import CheckpointError, TensorFiles
 from eagle_jax.embeddings.sentences.layers import Params
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -78,7 +78,7 @@ def read_params(
     Paths that begin with `layers/` are read for every layer and stacked. Raises CheckpointError
     that names file and tensor, also for a tensor that has no place in the encoder.
     """
-    files = open_tensors(folder)
+    files = TensorFiles(folder)
     in_file = naming.canonical(files.names)
     numbers = range(num_layers)
     known = {
@@ -102,14 +102,3 @@ def read_params(
             branch = branch.setdefault(parent, {})
         branch[leaf] = jnp.asarray(array, DTYPES[dtype])
     return params
-
-
-def open_tensors(folder: Path) -> TensorFiles:
-    """The folder's safetensors. Raises CheckpointError where there is only a pickle."""
-    pickle = folder / "pytorch_model.bin"
-    if pickle.is_file() and not any(folder.glob(f"*{SUFFIX}*")):
-        raise CheckpointError(
-            f"{pickle}: a pickle can run any program, so it is not read; convert it where you "
-            f"trust it: SentenceTransformer(<folder>).save(<new folder>) writes model{SUFFIX}"
-        )
-    return TensorFiles(folder)

@@ -15,12 +15,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from eagle_jax.base.tensor_files import CheckpointError, read_json
+from eagle_jax.base.tensor_files import CheckpointError, TensorFiles, read_json
 from eagle_jax.embeddings.sentences.checkpoints import (
     Stored,
     UnsupportedEncoderError,
     kernel,
-    open_tensors,
 )
 from eagle_jax.embeddings.sentences.layers import ACTIVATIONS, Params, linear
 
@@ -196,7 +195,7 @@ def _read_dense(folder: Path) -> tuple[Dense, Params]:
         layout["linear"]["bias"] = Stored(("linear.bias",), (outputs,))
     if has_residual and inputs != outputs:
         layout["residual"] = {"kernel": kernel("residual.weight", inputs=inputs, outputs=outputs)}
-    files = open_tensors(folder)
+    files = TensorFiles(folder)
     params = jax.tree.map(lambda at: jnp.asarray(at.read(files, {}), jnp.float32), layout)
     return Dense(known, has_residual), params
 

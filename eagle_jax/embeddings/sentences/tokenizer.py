@@ -12,7 +12,8 @@ import tokenizers
 from tokenizers import normalizers
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.tensor_files import CheckpointError, read_json
+from eagle_jax.base.tensor_files import read_json
+from eagle_jax.base.tokenizer_files import read_tokenizer
 from eagle_jax.embeddings.sentences.modules import SETTINGS_FILE
 
 # Tokenizers without a limit carry 1e30 as model_max_length.
@@ -66,14 +67,12 @@ def load_sentence_tokenizer(
     CheckpointError for files.
     """
     settings = _settings_of_transformer(transformer)
-    named = _read_optional(transformer / "tokenizer_config.json")
-    limit = settings.get("max_seq_length") or named.get("model_max_length") or _NO_LIMIT
+    theirs = read_tokenizer(transformer)
+    backend = theirs.backend_tokenizer
+    limit = settings.get("max_seq_length") or theirs.model_max_length
     limit = int(min(limit, max_positions, _NO_LIMIT))
-    backend = _read_backend(transformer / "tokenizer.json")
-    backend.no_padding()  # both may be on in the file
-    backend.no_truncation()
     if limit < _NO_LIMIT:
-        backend.enable_truncation(limit, direction=named.get("truncation_side", "right"))
+        backend.enable_truncation(limit, direction=theirs.truncation_side)
     if settings.get("do_lower_case", False):
         own = [backend.normalizer] if backend.normalizer is not None else []
         backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
@@ -98,20 +97,6 @@ def _prompt(folder: Path, prompt_name: str | None) -> str:
             f"{path}: has no prompt named {name!r}, only {', '.join(map(repr, prompts)) or 'none'}"
         )
     return prompts[name]
-
-
-def _read_backend(path: Path) -> tokenizers.Tokenizer:
-    if not path.is_file():
-        raise CheckpointError(
-            f"{path}: not found; AutoTokenizer.from_pretrained(<folder>).save_pretrained(<folder>) "
-            "of `transformers` writes it from the tokenizer's other files"
-        )
-    try:
-        return tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(
-            f"{path}: not a tokenizer of the `tokenizers` library: {error}"
-        ) from error
 
 
 def _read_optional(path: Path) -> Mapping[str, Any]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import datetime
 import json
+import subprocess
+import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import jinja2.ext
 from absl import logging
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from eagle_jax.base.errors import UserError
 
-_FILE, _FOLDER, _DEFAULT = "chat_template.jinja", "additional_chat_templates", "default"
+_DEFAULT = "default"
+_SECONDS, _BYTES = 10, 2**30  # that a template may take
 
 
 class ChatTemplateError(UserError):
@@ -25,53 +26,48 @@ class ChatTemplateError(UserError):
 class ChatTemplate:
     """The templates of a checkpoint by name, of which the one called "default" is rendered.
 
-    The environment is that of `transformers` (`utils/chat_template_utils.py`): sandboxed, as
-    templates are other people's programs, with the same filters and functions.
+    `transformers` renders it, in a process of its own with limits of time and memory.
     """
 
-    def __init__(self, folder: Path, templates: Mapping[str, str], special_tokens: dict[str, str]):
-        self.folder, self.templates, self.special_tokens = folder, dict(templates), special_tokens
-        if _DEFAULT not in self.templates:
+    def __init__(
+        self, folder: Path, templates: str | Mapping[str, str], special_tokens: Mapping[str, str]
+    ):
+        self.folder, self.special_tokens = folder, dict(special_tokens)
+        self.templates = templates if isinstance(templates, Mapping) else {_DEFAULT: templates}
+        if not isinstance(self.templates.get(_DEFAULT), str):
             raise ChatTemplateError(
-                f"{folder}: has chat templates named {', '.join(sorted(self.templates))}, but none "
-                f"named {_DEFAULT}"
+                f"{folder}: needs a chat template that is a text, named {_DEFAULT} where it has "
+                f"several, got {self.templates!r:.80}"
             )
-        text = self.templates[_DEFAULT]
-        if "strftime_now" in text:
+        if "strftime_now" in self.templates[_DEFAULT]:
             logging.warning(
                 "The chat template of %s may write today's date into prompts; a run on another day "
                 "then has other prompts.",
                 folder,
             )
-        try:
-            self._template = _environment().from_string(text)
-        except jinja2.TemplateError as error:
-            raise ChatTemplateError(f"{folder}: its chat template is not Jinja: {error}") from error
+        answer = self._answer([{"role": "user", "content": ""}], {})
+        if answer.get("error") == "TemplateSyntaxError":
+            raise ChatTemplateError(f"{folder}: chat template is not Jinja: {answer['message']}")
 
-    def render(self, prompt: str) -> str:
+    def render(self, prompt: str, **arguments: Any) -> str:
         """The user's turn that says `prompt`, and the opening of the answer.
 
         Raises ChatTemplateError that names the folder.
         """
-        return self.render_turns([{"role": "user", "content": prompt}])
+        return self.render_turns([{"role": "user", "content": prompt}], **arguments)
 
-    def render_turns(self, turns: Sequence[Mapping[str, str]]) -> str:
+    def render_turns(self, turns: Sequence[Mapping[str, str]], **arguments: Any) -> str:
         """Turns of "role" and "content", and the opening of the answer to them.
 
+        arguments: what the template asks for besides, such as enable_thinking=False of Qwen 3.
         Raises ChatTemplateError that names the folder.
         """
-        try:
-            return self._template.render(
-                messages=list(turns),
-                tools=None,
-                documents=None,
-                add_generation_prompt=True,
-                **self.special_tokens,
-            )
-        except Exception as error:  # a template may fail with whatever its expressions raise
+        answer = self._answer(turns, arguments)
+        if "error" in answer:
             raise ChatTemplateError(
-                f"{self.folder}: its chat template fails: {type(error).__name__}: {error}"
-            ) from error
+                f"{self.folder}: its chat template fails: {answer['error']}: {answer['message']}"
+            )
+        return answer["text"]
 
     def to_json(self) -> str | list[dict[str, str]]:
         """The value of "chat_template" in tokenizer_config.json."""
@@ -79,69 +75,58 @@ class ChatTemplate:
             return self.templates[_DEFAULT]
         return [{"name": name, "template": text} for name, text in self.templates.items()]
 
-
-def read_chat_template(
-    folder: Path, in_config: Any, special_tokens: dict[str, str]
-) -> ChatTemplate | None:
-    """The chat template of a checkpoint, None where it has none.
-
-    chat_template.jinja and additional_chat_templates/*.jinja go before `in_config`, the value in
-    tokenizer_config.json (a string or a list of named ones), as in `transformers`.
-    Raises ChatTemplateError that names the folder.
-    """
-    files = [path for path in (folder / _FILE,) if path.is_file()]
-    files += sorted((folder / _FOLDER).glob("*.jinja"))
-    if files:
-        names = [_DEFAULT if path.name == _FILE else path.stem for path in files]
-        templates = {
-            name: path.read_text(encoding="utf-8") for name, path in zip(names, files, strict=True)
+    def _answer(self, turns: Sequence[Mapping[str, str]], arguments: Mapping[str, Any]) -> Any:
+        request = {
+            "conversations": [list(turns)],
+            "chat_template": self.templates[_DEFAULT],
+            "add_generation_prompt": True,
         }
-    elif in_config is None:
-        return None
-    elif isinstance(in_config, str):
-        templates = {_DEFAULT: in_config}
-    else:
-        try:
-            templates = {str(entry["name"]): str(entry["template"]) for entry in in_config}
-        except (TypeError, KeyError) as error:
+        line = _renderer.ask(json.dumps(self.special_tokens | dict(arguments) | request))
+        if not line:
             raise ChatTemplateError(
-                f"{folder / 'tokenizer_config.json'}: chat_template must be a string or a list of "
-                f"objects with name and template, got {in_config!r:.80}"
-            ) from error
-    return ChatTemplate(folder, templates, special_tokens)
+                f"{self.folder}: its chat template fails: it is not done after {_SECONDS} s, or "
+                f"takes more than {_BYTES >> 20} MiB"
+            )
+        return json.loads(line)
 
 
-class _GenerationBlock(jinja2.ext.Extension):
-    """`{% generation %}` marks what the model says; here it only groups."""
+class _Renderer:
+    """The process that runs chat_renderer.py for all templates, started when it is needed."""
 
-    tags = {"generation"}
+    def __init__(self):
+        self._process: subprocess.Popen | None = None
+        self._lock = threading.Lock()
+        # The day on which it is first loaded, also where it is started again.
+        self._day = datetime.datetime.now().isoformat()
 
-    def parse(self, parser):
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return jinja2.nodes.Scope(body, lineno=line)
+    def ask(self, request: str) -> str:
+        """The answer to a line; "" where the process did not survive it."""
+        with self._lock:
+            process = self._running()
+            timer = threading.Timer(_SECONDS, process.kill)
+            timer.start()
+            try:
+                process.stdin.write(request + "\n")
+                process.stdin.flush()
+                return process.stdout.readline()
+            except BrokenPipeError:
+                return ""
+            finally:
+                timer.cancel()
+
+    def _running(self) -> subprocess.Popen:
+        if self._process is None or self._process.poll() is not None:
+            program = str(Path(__file__).with_name("chat_renderer.py"))
+            # -P: the modules beside the program are not to be imported. It ends with its input.
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", program, str(_BYTES), self._day],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            self._process.stdout.readline()  # ready: `transformers` is imported
+        return self._process
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    def raise_exception(message):
-        raise jinja2.TemplateError(message)
-
-    def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
-        return json.dumps(
-            value,
-            ensure_ascii=ensure_ascii,
-            indent=indent,
-            separators=separators,
-            sort_keys=sort_keys,
-        )
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True,
-        lstrip_blocks=True,
-        extensions=[_GenerationBlock, "jinja2.ext.loopcontrols"],
-    )
-    environment.filters["tojson"] = tojson  # Jinja's own escapes HTML
-    environment.globals["raise_exception"] = raise_exception
-    # The day on which the template was read: a prompt must not change while a run goes on.
-    environment.globals["strftime_now"] = datetime.datetime.now().strftime
-    return environment
+_renderer = _Renderer()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,15 @@ def load_language_model(
         config = decoder_config_from_hf(read_json(folder / "config.json"))
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{folder / 'config.json'}: {error}") from error
-    tokenizer = load_tokenizer(folder)
-    _check_vocabulary(folder, tokenizer, config.vocab_size)
+    tokenizer = load_tokenizer(folder, config.vocab_size)
     files = TensorFiles(folder)
+    if config.num_layers > len(files.names):  # before so many layers are made
+        raise CheckpointError(
+            f"{folder / 'config.json'}: has {config.num_layers} layers, but there are only "
+            f"{len(files.names)} tensors"
+        )
+    if config.tie_word_embeddings and _has_own_unembedding(config, files):
+        config = dataclasses.replace(config, tie_word_embeddings=False)
     shapes = parameter_shapes(config)
     leaves = read_leaves(files, _places(config, files, shapes), shapes, dtype, mesh)
     return LanguageModel(folder.name, config, unflatten_dict(leaves, sep="/"), tokenizer)
@@ -122,9 +128,10 @@ def save_language_model(
         files.append("model" + INDEX_SUFFIX)
         write_json(folder / files[-1], index)
     for path in folder.glob("model*" + SUFFIX + "*"):
-        if path.name not in files:  # of an earlier save: an index goes before a single file
+        if path.name not in files:  # of an earlier save: a single file goes before an index
             path.unlink(missing_ok=True)
     _write_configs(model, folder, dtype)
+    _warn_of_auto_tokenizer(model.tokenizer, folder)
 
 
 def _write_configs(model: LanguageModel, folder: Path, dtype: str) -> None:
@@ -139,6 +146,28 @@ def _write_configs(model: LanguageModel, folder: Path, dtype: str) -> None:
         write_json(folder / "generation_config.json", special)
     config_json = decoder_config_to_hf(model.config) | {"torch_dtype": dtype} | special
     write_json(folder / "config.json", config_json)
+
+
+def _warn_of_auto_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """In the log and in README.md, if there is none, where `AutoTokenizer` gives other ids: it
+    builds the tokenizer anew by model_type (qwen2), whatever tokenizer_config.json asks for."""
+    from transformers import AutoTokenizer  # takes seconds
+
+    words = tokenizer.backend.decode(range(min(1000, tokenizer.vocab_size)))
+    probe = f"{words}  12 345\n\n  Don't É ﬁ Ａ"
+    try:
+        ids = AutoTokenizer.from_pretrained(folder, local_files_only=True)(probe)["input_ids"]
+    except Exception:  # of any kind: it cannot make its own of what is in tokenizer.json
+        ids = None
+    if ids != tokenizer.backend.encode(probe).ids:
+        text = (
+            "`AutoTokenizer` of `transformers` builds this folder's tokenizer anew and gives other "
+            "ids than the model was trained on. Read it by "
+            "`transformers.PreTrainedTokenizerFast.from_pretrained(folder)`.\n"
+        )
+        logging.warning("%s: %s", folder, text)
+        if not (folder / "README.md").exists():
+            write_atomically(folder / "README.md", lambda file: file.write(text.encode()))
 
 
 def _shards(
@@ -196,20 +225,6 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def _check_vocabulary(folder: Path, tokenizer: Tokenizer, vocab_size: int) -> None:
-    """All tokens need an embedding, but special ones such as Gemma 3 1B's placeholder of images."""
-    added = tokenizer.backend.get_added_tokens_decoder()
-    special = [token for number, token in added.items() if token.special and number >= vocab_size]
-    if tokenizer.vocab_size - len(special) > vocab_size:
-        raise CheckpointError(
-            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model's vocab_size is "
-            f"only {vocab_size}"
-        )
-    if special:
-        names = ", ".join(token.content for token in special)
-        logging.warning("%s: the model cannot read the special tokens %s", folder, names)
-
-
 def read_leaves(
     files: TensorFiles,
     places: Mapping[str, HFTensor],
@@ -220,7 +235,7 @@ def read_leaves(
     """Parameters by path, each from its place; without a mesh on the default device.
 
     Raises CheckpointError for the first tensor that is missing or has another shape, before the
-    first one is read.
+    first one is read, and for one that holds NaN or infinity.
     """
     _check_dtype(dtype)
     for path, leaf in shapes.items():
@@ -229,10 +244,13 @@ def read_leaves(
             shape = (*shape[:-1], shape[-1] * len(place.fused.paths))
         files.check_shape(place.name, shape[::-1] if place.is_kernel else shape)
     shardings = dict.fromkeys(shapes) if mesh is None else tree_shardings(mesh, dict(shapes))
-    return {
-        path: _read_leaf(files, places[path], leaf.shape, DTYPES[dtype], shardings[path])
-        for path, leaf in shapes.items()
-    }
+    leaves = {}
+    for path, leaf in shapes.items():
+        name = places[path].name
+        leaves[path] = _read_leaf(files, places[path], leaf.shape, DTYPES[dtype], shardings[path])
+        if not jnp.isfinite(leaves[path]).all():
+            raise CheckpointError(f"{files.file(name)}: tensor {name} holds NaN or infinity")
+    return leaves
 
 
 def _read_leaf(
@@ -264,11 +282,24 @@ def _read_part(files: TensorFiles, place: HFTensor, index: tuple[slice, ...]) ->
     return ours if place.fused is None else place.fused.split(ours)[index]
 
 
+def _nesting(config: DecoderConfig, files: TensorFiles) -> Callable[[str], str]:
+    """How the names of the text model hang in these files."""
+    final_norm = hf_tensor(config, "final_norm/scale").name
+    return next((nest for nest in _NESTINGS if nest(final_norm) in files.names), _NESTINGS[0])
+
+
+def _has_own_unembedding(config: DecoderConfig, files: TensorFiles) -> bool:
+    """Whether a head is in the file beside the embedding and differs from it: then it counts, as in
+    `transformers`, whatever tie_word_embeddings says."""
+    nest = _nesting(config, files)
+    tied = [nest(hf_tensor(config, path).name) for path in ("token_embedding", "unembedding")]
+    return set(tied) <= set(files.names) and not np.array_equal(*map(files.read, tied))
+
+
 def _places(config: DecoderConfig, files: TensorFiles, paths: Iterable[str]) -> dict[str, HFTensor]:
     """Where each parameter stands in these files. Raises CheckpointError for a tensor too many."""
     names = set(files.names)
-    final_norm = hf_tensor(config, "final_norm/scale").name
-    nest = next((nest for nest in _NESTINGS if nest(final_norm) in names), _NESTINGS[0])
+    nest = _nesting(config, files)
 
     def place(path: str) -> HFTensor:
         stands = hf_tensor(config, path)
@@ -281,7 +312,7 @@ def _places(config: DecoderConfig, files: TensorFiles, paths: Iterable[str]) -> 
         if embedding.name not in names and unembedding.name in names:
             places["token_embedding"] = unembedding
         known |= {embedding.name, unembedding.name}
-    others, is_nested = 0, "language_model." in nest(final_norm)
+    others, is_nested = 0, "language_model." in places["final_norm/scale"].name
     for name in sorted(names - known):
         if is_nested and "language_model." not in name:
             others += 1

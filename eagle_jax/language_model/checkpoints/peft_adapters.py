@@ -170,9 +170,11 @@ def _check_supported(path: Path, config_json: Mapping[str, Any]) -> None:
 
 def _lora(path: Path, config_json: Mapping[str, Any], targets: str) -> LoRA:
     """PEFT scales by alpha / r, with use_rslora by alpha / sqrt(r)."""
-    if missing := [key for key in ("r", "lora_alpha") if key not in config_json]:
-        raise CheckpointError(f"{path}: lacks {', '.join(missing)}")
-    rank, alpha = config_json["r"], config_json["lora_alpha"]
+    rank, alpha = config_json.get("r"), config_json.get("lora_alpha")
+    if type(rank) is not int or not 0 < rank < 2**31:
+        raise CheckpointError(f"{path}: r must be an integer of at least 1, got {rank!r:.80}")
+    if type(alpha) not in (int, float) or not abs(alpha) < 2**31:
+        raise CheckpointError(f"{path}: lora_alpha must be a finite number, got {alpha!r:.80}")
     if config_json.get("use_rslora"):
         alpha *= rank**0.5
     return LoRA(rank=rank, alpha=alpha, targets=targets)

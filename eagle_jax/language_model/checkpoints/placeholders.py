@@ -29,28 +29,26 @@ def with_placeholders(model: LanguageModel, placeholders: Sequence[str]) -> Lang
     missing = [text for text in placeholders if model.tokenizer.token_id(text) is None]
     if not missing:
         return model
-    tokenizer = _with_tokens(model.tokenizer, missing)
-    vocab_size = max(model.config.vocab_size, 1 + max(tokenizer.token_id(text) for text in missing))
+    backend = tokenizers.Tokenizer.from_str(model.tokenizer.backend.to_str())
+    backend.encode_special_tokens = model.tokenizer.backend.encode_special_tokens  # not in the text
+    # Not normalised: found in the text before it is lower-cased or taken apart.
+    backend.add_tokens([tokenizers.AddedToken(text, normalized=False) for text in missing])
+    vocab_size = max(model.config.vocab_size, 1 + max(map(backend.token_to_id, missing)))
+    tokenizer = Tokenizer(
+        backend,
+        pad_token=model.tokenizer.pad_token,
+        bos_token=model.tokenizer.bos_token,
+        eos_token=model.tokenizer.eos_token,
+        more_eos_ids=model.tokenizer.eos_ids,
+        chat_template=model.tokenizer.chat_template,
+        num_embeddings=vocab_size,
+    )
     params = dict(model.params)
     for name in _VOCABULARY_LEAVES:
         if name in params and vocab_size > model.config.vocab_size:
             params[name] = _with_rows(name, params[name], vocab_size)
     config = dataclasses.replace(model.config, vocab_size=vocab_size)
     return dataclasses.replace(model, config=config, params=params, tokenizer=tokenizer)
-
-
-def _with_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> Tokenizer:
-    backend = tokenizers.Tokenizer.from_str(tokenizer.backend.to_str())
-    # Not normalised: found in the text before it is lower-cased or taken apart.
-    backend.add_tokens([tokenizers.AddedToken(text, normalized=False) for text in texts])
-    return Tokenizer(
-        backend,
-        pad_token=tokenizer.pad_token,
-        bos_token=tokenizer.bos_token,
-        eos_token=tokenizer.eos_token,
-        more_eos_ids=tokenizer.eos_ids,
-        chat_template=tokenizer.chat_template,
-    )
 
 
 def _with_rows(name: str, leaf: jax.Array, count: int) -> jax.Array:

@@ -8,18 +8,23 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tokenizers
+from absl import logging
 
 from eagle_jax.base.atomic_files import write_atomically
-from eagle_jax.base.errors import UserError
-from eagle_jax.language_model.checkpoints.chat_template import ChatTemplate, read_chat_template
+from eagle_jax.base.tensor_files import read_json
+from eagle_jax.base.tokenizer_files import TokenizerError, read_tokenizer
+from eagle_jax.language_model.checkpoints.chat_template import ChatTemplate
 
-
-class TokenizerError(UserError):
-    """A tokenizer's files are missing or cannot be read."""
+# Files that would go before those that we write.
+_OLDER_FILES = (
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
+)
 
 
 class Tokenizer:
@@ -27,8 +32,9 @@ class Tokenizer:
 
     `eos_ids` are all tokens that end a text: the end token and what the checkpoint names beside
     it, such as the end of a chat's turn. Padding is carried by masks, so where a checkpoint names
-    no padding token any id does (`pad_id` is then the end token or 0), and only tokens named as
-    padding are dropped in `decode`.
+    no padding token, or one beyond the embedding's `num_embeddings` rows, any id does (`pad_id` is
+    then the end token or 0), and only tokens named as padding are dropped in `decode`. Encoding
+    raises TokenizerError for a text with another token that has no row.
     """
 
     def __init__(
@@ -40,8 +46,12 @@ class Tokenizer:
         eos_token: str | None,
         more_eos_ids: Sequence[int] = (),
         chat_template: ChatTemplate | None = None,
+        num_embeddings: int | None = None,
     ):
         self.backend = backend
+        vocabulary = {} if num_embeddings is None else backend.get_vocab()
+        self._unreadable = {i: token for token, i in vocabulary.items() if i >= num_embeddings}
+        self._check_unreadable(num_embeddings)
         self.pad_token, self.bos_token, self.eos_token = pad_token, bos_token, eos_token
         self.bos_id = self._known_id("bos_token", bos_token)
         self.eos_id = self._known_id("eos_token", eos_token)
@@ -50,7 +60,19 @@ class Tokenizer:
         self.chat_template = chat_template
         self._dropped = {named_pad_id, self.bos_id, *self.eos_ids} - {None}
         candidates = (named_pad_id, self.eos_id, 0)
-        self.pad_id = next(token_id for token_id in candidates if token_id is not None)
+        self.pad_id = next(i for i in candidates if i is not None and i not in self._unreadable)
+
+    def _check_unreadable(self, num_embeddings: int | None) -> None:
+        """All tokens need an embedding, but special ones such as Gemma 3 1B's of images."""
+        added = self.backend.get_added_tokens_decoder()
+        if any(i not in added or not added[i].special for i in self._unreadable):
+            raise TokenizerError(
+                f"the tokenizer has {self.vocab_size} tokens, the model's vocab_size is only "
+                f"{num_embeddings}"
+            )
+        if self._unreadable:
+            tokens = ", ".join(self._unreadable.values())
+            logging.warning("The model has no embedding of the special tokens %s", tokens)
 
     def _known_id(self, role: str, token: str | None) -> int | None:
         if token is None:
@@ -58,6 +80,8 @@ class Tokenizer:
         token_id = self.backend.token_to_id(token)
         if token_id is None:
             raise TokenizerError(f"{role} {token!r} is not in the vocabulary of the tokenizer")
+        if token_id in self._unreadable and role != "pad_token":
+            raise TokenizerError(f"{role} {token!r} is token {token_id}, which has no embedding")
         return token_id
 
     @property
@@ -67,7 +91,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of the text, with the beginning token if the tokenizer's post-processor adds one."""
-        return self.backend.encode(text).ids
+        return self._encode(text).ids
 
     def encode_prompt(self, text: str) -> list[int]:
         """Ids of what a model is asked: the user's turn where there is a chat template, else text.
@@ -85,10 +109,10 @@ class Tokenizer:
         encoding, rendered = self._encode_prompt(prompt)
         # What a template rendered has the beginning token already.
         adds_special = self.chat_template is None
-        both = self.backend.encode(rendered + response, add_special_tokens=adds_special).ids
+        both = self._encode(rendered + response, adds_special).ids
         if both[: len(encoding.ids)] == encoding.ids:
             return encoding.ids, both[len(encoding.ids) :]
-        return encoding.ids, self.backend.encode(response, add_special_tokens=False).ids
+        return encoding.ids, self._encode(response, False).ids
 
     def prompt_offsets(self, text: str) -> list[tuple[int, int]]:
         """The characters [start, end) of `text` that each token of `encode_prompt` stands for.
@@ -102,10 +126,17 @@ class Tokenizer:
 
     def _encode_prompt(self, text: str) -> tuple[tokenizers.Encoding, str]:
         if self.chat_template is None:
-            return self.backend.encode(text), text
+            return self._encode(text), text
         # The template writes the beginning token itself.
         rendered = self.chat_template.render(text)
-        return self.backend.encode(rendered, add_special_tokens=False), rendered
+        return self._encode(rendered, False), rendered
+
+    def _encode(self, text: str, adds_special: bool = True) -> tokenizers.Encoding:
+        encoding = self.backend.encode(text, add_special_tokens=adds_special)
+        if self._unreadable and (found := self._unreadable.keys() & set(encoding.ids)):
+            tokens = ", ".join(repr(self._unreadable[i]) for i in sorted(found))
+            raise TokenizerError(f"the model has no embedding of {tokens} in {text!r:.80}")
+        return encoding
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text without padding, beginning and end tokens; markers such as `#END_PLOT` are kept."""
@@ -142,20 +173,19 @@ class Tokenizer:
     def save(self, folder: Path) -> None:
         """Writes tokenizer.json and tokenizer_config.json as `transformers` reads them."""
         template = self.chat_template
+        roles = {
+            "pad_token": self.pad_token,
+            "bos_token": self.bos_token,
+            "eos_token": self.eos_token,
+        }
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": False,
             **({} if template is None else template.special_tokens),
-            **{
-                role: token
-                for role, token in (
-                    ("pad_token", self.pad_token),
-                    ("bos_token", self.bos_token),
-                    ("eos_token", self.eos_token),
-                )
-                if token is not None
-            },
+            **{role: token for role, token in roles.items() if token is not None},
         }
+        if self.backend.encode_special_tokens:  # tokenizer.json does not say it
+            config["split_special_tokens"] = True
         if template is not None:
             config["chat_template"] = template.to_json()
         for name, text in (
@@ -163,62 +193,53 @@ class Tokenizer:
             ("tokenizer_config.json", json.dumps(config, indent=2) + "\n"),
         ):
             write_atomically(Path(folder) / name, lambda file, text=text: file.write(text.encode()))
+        for pattern in _OLDER_FILES:
+            for path in Path(folder).glob(pattern):
+                path.unlink(missing_ok=True)
 
 
-def load_tokenizer(folder: Path | str) -> Tokenizer:
-    """Reads tokenizer.json; special tokens from tokenizer_config.json, else the ids of config.json.
+def load_tokenizer(folder: Path | str, num_embeddings: int | None = None) -> Tokenizer:
+    """Reads a folder's tokenizer for a model with so many embeddings; None: as many as tokens.
 
-    All ids that config.json and generation_config.json call the end are ends.
-    Raises TokenizerError naming the file, or ChatTemplateError.
+    Special tokens that no file of the tokenizer names are those whose ids config.json gives. All
+    ids that config.json and generation_config.json call the end are ends.
+    Raises TokenizerError or CheckpointError that names the file, or ChatTemplateError.
     """
-    path = Path(folder) / "tokenizer.json"
-    if not path.is_file():
-        raise TokenizerError(f"{path}: not found; a checkpoint needs a fast tokenizer's file")
-    try:
-        backend = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
-        raise TokenizerError(
-            f"{path}: not a tokenizer of the `tokenizers` library: {error}"
-        ) from error
-    named = _read_json(Path(folder) / "tokenizer_config.json")
-    spelled = {
-        role: token["content"] if isinstance(token, dict) else token
-        for role, token in named.items()
-        if role.endswith("_token") and isinstance(token, dict | str)
-    }
-    config = Path(folder) / "config.json"
+    folder = Path(folder)
+    theirs = read_tokenizer(folder)
+    backend = theirs.backend_tokenizer
+    config = folder / "config.json"
 
     def special(role: str) -> str | None:
         ids = _token_ids(config, f"{role}_token_id")
-        return spelled.get(f"{role}_token") or (backend.id_to_token(ids[0]) if ids else None)
+        return getattr(theirs, f"{role}_token") or (backend.id_to_token(ids[0]) if ids else None)
 
-    return Tokenizer(
-        backend,
-        pad_token=special("pad"),
-        bos_token=special("bos"),
-        eos_token=special("eos"),
-        more_eos_ids=[
-            token_id
-            for path in (config, Path(folder) / "generation_config.json")
-            for token_id in _token_ids(path, "eos_token_id")
-        ],
-        chat_template=read_chat_template(Path(folder), named.get("chat_template"), spelled),
-    )
+    template = None
+    if theirs.chat_template is not None:
+        template = ChatTemplate(folder, theirs.chat_template, theirs.special_tokens_map)
+    try:
+        return Tokenizer(
+            backend,
+            pad_token=special("pad"),
+            bos_token=special("bos"),
+            eos_token=special("eos"),
+            more_eos_ids=[
+                token_id
+                for path in (config, folder / "generation_config.json")
+                for token_id in _token_ids(path, "eos_token_id")
+            ],
+            chat_template=template,
+            num_embeddings=num_embeddings,
+        )
+    except TokenizerError as error:
+        raise TokenizerError(f"{folder / 'tokenizer.json'}: {error}") from error
 
 
 def _token_ids(path: Path, role: str) -> list[int]:
-    """The id or ids that a JSON file gives a role; none where it says nothing."""
-    value = _read_json(path).get(role)
-    ids = value if isinstance(value, list) else [] if value is None else [value]
-    if wrong := [token_id for token_id in ids if type(token_id) is not int or token_id < 0]:
-        raise TokenizerError(f"{path}: {role} must be a token's number, got {wrong[0]!r}")
+    """The id or ids that a JSON file gives a role; none where it says nothing, or -1."""
+    value = read_json(path).get(role) if path.is_file() else None
+    ids = value if isinstance(value, list) else [] if value in (None, -1) else [value]
+    for token_id in ids:
+        if type(token_id) is not int or not 0 <= token_id < 2**31:
+            raise TokenizerError(f"{path}: {role} must be a token's number, got {token_id!r:.80}")
     return ids
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise TokenizerError(f"{path}: not JSON: {error}") from error

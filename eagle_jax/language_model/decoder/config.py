@@ -16,7 +16,7 @@ class UnsupportedModelError(UserError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Family:
-    """What one `model_type` of Hugging Face does differently, and its defaults.
+    """What one `model_type` of Hugging Face does differently.
 
     block: the feed-forward sees what attention made of its input ("sequential"), or both see the
     same input, each through a norm of its own ("parallel") or through one ("parallel_one_norm").
@@ -24,21 +24,19 @@ class Family:
 
     model_type: str
     architecture: str
-    default_head_dim: int | None = None  # None: hidden_size / num_attention_heads
-    default_activation: str = "silu"
-    default_rotary_share: float = 1.0  # of a head's coordinates
     norm: Literal["rms", "layer"] = "rms"
     block: Literal["sequential", "parallel", "parallel_one_norm"] = "sequential"
     is_gated: bool = True  # down(act(gate) * up), else down(act(up))
-    query_key_value_bias: bool = False  # where config.json does not say it
-    has_all_biases: bool = False  # linear layers have biases
+    query_key_value_bias: bool = False  # whatever config.json says
+    has_all_biases: bool = False  # linear layers have biases, where config.json does not say it
     unembedding_bias: bool = False
     learned_positions: bool = False  # added to the embeddings; no rotary positions
+    partly_rotated: bool = False  # rotary positions of a part of a head's coordinates
+    fused_heads: bool = False  # query, key and value are one tensor; a head is width / heads wide
     head_norms: bool = False  # RMSNorm of every query and key head
     # Gemma: norms scale by 1 + weight, embeddings by sqrt(hidden_size), heads are tied.
     is_gemma: bool = False
     output_norms: bool = False  # the sublayers' outputs are normed too, before they are added
-    local_every: int | None = None  # layers with a window: all but every n-th
 
 
 FAMILIES = {
@@ -47,52 +45,35 @@ FAMILIES = {
         Family(model_type="llama", architecture="LlamaForCausalLM"),
         Family(model_type="mistral", architecture="MistralForCausalLM"),
         Family(model_type="qwen2", architecture="Qwen2ForCausalLM", query_key_value_bias=True),
-        Family(
-            model_type="qwen3",
-            architecture="Qwen3ForCausalLM",
-            default_head_dim=128,
-            head_norms=True,
-        ),
-        Family(
-            model_type="gemma",
-            architecture="GemmaForCausalLM",
-            default_head_dim=256,
-            default_activation="gelu_pytorch_tanh",
-            is_gemma=True,
-        ),
+        Family(model_type="qwen3", architecture="Qwen3ForCausalLM", head_norms=True),
+        Family(model_type="gemma", architecture="GemmaForCausalLM", is_gemma=True),
         Family(
             model_type="gemma2",
             architecture="Gemma2ForCausalLM",
-            default_head_dim=256,
-            default_activation="gelu_pytorch_tanh",
             is_gemma=True,
             output_norms=True,
-            local_every=2,
         ),
         Family(
             model_type="gemma3_text",
             architecture="Gemma3ForCausalLM",
-            default_head_dim=256,
-            default_activation="gelu_pytorch_tanh",
             head_norms=True,
             is_gemma=True,
             output_norms=True,
-            local_every=6,
         ),
         Family(
             model_type="gpt2",
             architecture="GPT2LMHeadModel",
-            default_activation="gelu_new",
             norm="layer",
             is_gated=False,
             has_all_biases=True,
             learned_positions=True,
+            fused_heads=True,
         ),
         Family(
             model_type="gpt_neox",
             architecture="GPTNeoXForCausalLM",
-            default_activation="gelu",
-            default_rotary_share=0.25,
+            fused_heads=True,
+            partly_rotated=True,
             norm="layer",
             block="parallel",
             is_gated=False,
@@ -101,8 +82,7 @@ FAMILIES = {
         Family(
             model_type="phi",
             architecture="PhiForCausalLM",
-            default_activation="gelu_new",
-            default_rotary_share=0.5,
+            partly_rotated=True,
             unembedding_bias=True,
             norm="layer",
             block="parallel_one_norm",

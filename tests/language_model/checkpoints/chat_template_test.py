@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+import transformers
 
+from eagle_jax.base.tokenizer_files import TokenizerError
+from eagle_jax.language_model.checkpoints import chat_template
 from eagle_jax.language_model.checkpoints.chat_template import ChatTemplateError
-from eagle_jax.language_model.checkpoints.tokenizer import TokenizerError, load_tokenizer
+from eagle_jax.language_model.checkpoints.tokenizer import load_tokenizer
 
 # Shortened from the checkpoints' own; whitespace control, filters and traps are theirs.
 LLAMA_3 = """\
@@ -95,7 +98,6 @@ def chat(prompt):
 
 
 def assert_same_as_transformers(ours, folder):
-    transformers = pytest.importorskip("transformers")
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
     for prompt in PROMPTS:
         expected = theirs.apply_chat_template(
@@ -118,7 +120,6 @@ def test_a_prompt_is_the_users_turn(folder, name):
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_turns_are_rendered_as_transformers_does(folder, name):
-    transformers = pytest.importorskip("transformers")
     set_config(folder, chat_template=TEMPLATES[name])
     turns = [*chat("w3 w1"), {"role": "assistant", "content": " w4 "}, *chat("w5\n")]
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
@@ -165,15 +166,41 @@ def test_what_is_saved_renders_the_same(folder, tmp_path, several):
         ("{{ ''.__class__.__mro__ }}", "its chat template fails: SecurityError"),
         ("{{ 1 / 0 }}", "its chat template fails: ZeroDivisionError"),
         ("{% for %}", "is not Jinja"),
-        ([{"name": "rag", "template": "x"}], "templates named rag, but none named default"),
-        ([{"name": "rag"}], "must be a string or a list of objects"),
-        (7, "must be a string or a list of objects"),
+        ("{{ 'x' * 10**10 }}", "its chat template fails: MemoryError"),
+        ([{"name": "rag", "template": "x"}], "needs a chat template .* named default"),
+        ([{"name": "rag"}], "not a tokenizer, or not with the tokenizer_config.json beside it"),
+        (7, "needs a chat template that is a text"),
     ],
 )
 def test_a_template_that_fails_is_reported_with_its_folder(folder, template, message):
     set_config(folder, chat_template=template)
-    with pytest.raises(ChatTemplateError, match=f"{folder}.*{message}"):
+    with pytest.raises((ChatTemplateError, TokenizerError), match=f"{folder}.*{message}"):
         load_tokenizer(folder).encode_prompt("w1")
+
+
+def test_a_template_that_never_ends_is_ended(folder, monkeypatch):
+    set_config(folder, chat_template="{% for a in range(99999) %}{% for b in range(99999) %}"
+                                     "{% endfor %}{% endfor %}")  # fmt: skip
+    monkeypatch.setattr(chat_template, "_SECONDS", 0.5)
+    with pytest.raises(ChatTemplateError, match="not done after 0.5 s"):
+        load_tokenizer(folder)
+    monkeypatch.undo()
+    set_config(folder, chat_template="{{ messages[0].content }} w2")  # in the next process
+    assert load_tokenizer(folder).chat_template.render("w1") == "w1 w2"
+
+
+def test_a_template_takes_arguments_of_its_own(folder):
+    set_config(folder, chat_template="{{ messages[0].content }}{{ enable_thinking }}")
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    expected = theirs.apply_chat_template(chat("w1 "), tokenize=False, enable_thinking=False)
+    template = load_tokenizer(folder).chat_template
+    assert template.render("w1 ", enable_thinking=False) == expected == "w1 False"
+
+
+def test_the_day_that_a_template_sees_stays_that_of_the_first(folder):
+    set_config(folder, chat_template="{{ strftime_now('%H:%M:%S.%f') }}")
+    template = load_tokenizer(folder).chat_template
+    assert template.render("w1") == template.render("w1")
 
 
 def test_every_id_that_the_checkpoint_calls_the_end_is_one(folder):

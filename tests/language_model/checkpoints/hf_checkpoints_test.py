@@ -12,11 +12,11 @@ import pytest
 import safetensors.numpy
 
 from eagle_jax.base.tensor_files import CheckpointError, TensorFiles
+from eagle_jax.base.tokenizer_files import TokenizerError
 from eagle_jax.language_model.checkpoints.hf_checkpoints import (
     load_language_model,
     save_language_model,
 )
-from eagle_jax.language_model.checkpoints.tokenizer import TokenizerError
 from eagle_jax.language_model.decoder.config import UnsupportedModelError
 from eagle_jax.language_model.decoder.transformer import forward
 from eagle_jax.language_model.sharding import MeshSettings, make_mesh, tree_shardings

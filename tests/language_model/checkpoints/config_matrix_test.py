@@ -1,0 +1,155 @@
+"""What config.json of each family may say: the logits are those of `transformers`, or a refusal.
+
+Old and new keys, rotary positions, tying, biases, activations, windows, caps, widths of heads.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from eagle_jax.language_model.checkpoints.hf_checkpoints import load_language_model
+from eagle_jax.language_model.decoder.config import UnsupportedModelError
+from eagle_jax.language_model.decoder.transformer import forward
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+TOKENS = np.random.default_rng(0).integers(4, 94, (1, 40))
+SHAPE = {
+    "vocab_size": 100,
+    "hidden_size": 32,
+    "intermediate_size": 40,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.3,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+BASES = {
+    "llama": {},
+    "mistral": {},
+    "qwen2": {},
+    "qwen3": {"head_dim": 8},
+    "gemma": {"head_dim": 8},
+    "gemma2": {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 6},
+    "gemma3_text": {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 6},
+    "gpt2": {"n_embd": 32, "n_inner": 40, "n_layer": 2, "n_head": 4, "n_positions": 64},
+    "gpt_neox": {},
+    "phi": {},
+}
+WINDOW = {"use_sliding_window": True, "sliding_window": 6}
+TYPES = ["full_attention", "sliding_attention"]
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+EQUAL = [
+    *((family, {}) for family in BASES),
+    ("llama", {"rope_scaling": {"type": "linear", "factor": 4.0}, "rope_theta": 500.0}),
+    ("llama", {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 500.0}}),
+    ("llama", {"rope_scaling": {"type": "linear", "factor": 4.0}, "rope_theta": 500.0,
+               "rope_parameters": {"rope_type": "default", "rope_theta": 7.0}}),
+    ("llama", {"rope_scaling": LLAMA3}),
+    ("llama", {"tie_word_embeddings": True, "torch_dtype": "bfloat16"}),
+    ("llama", {"attention_bias": True, "mlp_bias": True, "head_dim": 12}),
+    ("llama", {"hidden_act": "swish", "sliding_window": 5, "layer_types": TYPES}),
+    ("llama", {"hidden_act": "gelu_python"}),
+    ("llama", {"hidden_act": "gelu_fast", "dtype": "float16"}),
+    ("mistral", {"sliding_window": 6, "head_dim": 12}),
+    ("mistral", {"sliding_window": 6, "layer_types": TYPES}),
+    ("mistral", {"sliding_window": None, "attention_bias": True}),
+    ("qwen2", {**WINDOW, "max_window_layers": 1}),
+    ("qwen2", {**WINDOW, "layer_types": TYPES[::-1], "head_dim": 12}),
+    ("qwen2", {"sliding_window": 6, "attention_bias": False, "tie_word_embeddings": True}),
+    ("qwen3", {**WINDOW, "layer_types": TYPES, "attention_bias": True}),
+    ("gemma", {"hidden_act": "gelu", "tie_word_embeddings": False}),
+    ("gemma2", {"hidden_act": "gelu", "layer_types": TYPES, "attention_bias": True}),
+    ("gemma2", {"attn_logit_softcapping": None, "final_logit_softcapping": 2.0}),
+    ("gemma3_text", {"rope_theta": 1e3, "rope_local_base_freq": 50.0, "sliding_window_pattern": 2,
+                     "rope_scaling": {"rope_type": "linear", "factor": 8.0}}),
+    ("gemma3_text", {"attn_logit_softcapping": 3.0, "final_logit_softcapping": 2.0}),
+    ("gpt2", {"n_inner": None, "activation_function": "gelu", "tie_word_embeddings": False}),
+    ("gpt2", {"head_dim": 5, "reorder_and_upcast_attn": True}),
+    ("gpt_neox", {"rotary_pct": 1.0, "rotary_emb_base": 50, "use_parallel_residual": False}),
+    ("gpt_neox", {"attention_bias": False, "tie_word_embeddings": True, "hidden_act": "gelu_fast"}),
+    ("gpt_neox", {"rope_scaling": {"type": "linear", "factor": 4.0}}),
+    ("phi", {"partial_rotary_factor": 0.25, "num_key_value_heads": None, "hidden_act": "gelu"}),
+    ("phi", {"rope_parameters": {"rope_theta": 50.0, "partial_rotary_factor": 1.0,
+                                 "rope_type": "linear", "factor": 2.0}}),
+]  # fmt: skip
+REFUSED = [
+    ("llama", {"rope_scaling": YARN}, "yarn"),
+    ("llama", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "dynamic"),
+    ("qwen3", {"rope_parameters": YARN | {"rope_theta": 1e4}}, "yarn"),
+    ("llama", {"rope_scaling": {"type": "linear", "factor": 0.0}}, "factor"),
+    ("llama", {"rope_scaling": LLAMA3 | {"high_freq_factor": 1.0}}, "high_freq_factor"),
+    ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5"),
+    ("llama", {"hidden_act": "relu"}, "'relu'"),
+    ("llama", {"is_causal": False}, "is_causal = False"),
+    ("llama", {"quantization_config": {"bits": 4}}, "quantization_config"),
+    ("llama", {"num_attention_heads": 0}, "llama"),
+    ("qwen2", {**WINDOW, "layer_types": ["chunked_attention"] * 2}, "chunked_attention"),
+    ("qwen2", {"head_dim": "x"}, "head_dim = 'x'"),
+    ("gemma", {"use_bidirectional_attention": True}, "use_bidirectional_attention = True"),
+    ("gemma2", {"attn_logit_softcapping": 0.0}, "attn_logit_softcapping = 0.0"),
+    ("gemma2", {"sliding_window": 0}, "sliding_window = 0"),
+    ("gemma3_text", {"use_bidirectional_attention": True}, "use_bidirectional_attention = True"),
+    ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx = True"),
+    ("gpt2", {"scale_attn_weights": False}, "scale_attn_weights = False"),
+    ("gpt2", {"add_cross_attention": True}, "add_cross_attention = True"),
+    ("phi", {"qk_layernorm": True}, "qk_layernorm = True"),
+]
+
+
+def config_json(family, change):
+    shape = SHAPE if family != "gpt2" else {"vocab_size": 100, "initializer_range": 0.3}
+    if family == "gpt_neox":
+        shape = {key: value for key, value in SHAPE.items() if key != "num_key_value_heads"}
+    return {"model_type": family} | shape | BASES[family] | change
+
+
+def write_folder(folder, family, change):
+    """Weights by `transformers`, and config.json as it is asked for."""
+    text = json.dumps(config_json(family, change))
+    (folder / "config.json").write_text(text)
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.from_pretrained(folder)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(0.0, 0.3)
+    model.save_pretrained(folder)
+    (folder / "config.json").write_text(text)
+
+
+@pytest.mark.parametrize(("family", "change"), EQUAL, ids=str)
+def test_the_logits_are_those_of_transformers(family, change, tmp_path, tokenizer_writer):
+    write_folder(tmp_path, family, change)
+    tokenizer_writer(tmp_path, with_bos=True)
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path, dtype=torch.float32, attn_implementation="eager"
+    )
+    with torch.no_grad():
+        theirs = model(input_ids=torch.tensor(TOKENS)).logits.numpy()
+    ours = load_language_model(tmp_path)
+    logits = forward(ours.config, ours.params, TOKENS, np.ones_like(TOKENS, bool)).logits
+    np.testing.assert_allclose(logits, theirs, atol=1e-4 * np.ptp(theirs))
+
+
+@pytest.mark.parametrize(("family", "change", "named"), REFUSED, ids=str)
+def test_what_is_not_computed_is_refused_by_name(family, change, named, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(config_json(family, change)))
+    with pytest.raises(UnsupportedModelError, match="config.json: ") as caught:
+        load_language_model(tmp_path)
+    assert named in str(caught.value)
