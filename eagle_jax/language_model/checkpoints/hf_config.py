@@ -66,6 +66,9 @@ def decoder_config_from_hf(config_json: Mapping[str, Any]) -> DecoderConfig:
     for key, computed in _REQUIRED.items():
         if (value := getattr(config, key, None)) not in (None, computed):
             raise _refused(config, key, value, f"is not computed, only {computed!r}")
+    cap = get("attn_logit_softcapping")
+    if cap is not None and family.model_type == "gemma3_text":
+        raise _refused(config, "attn_logit_softcapping", cap, "is passed over by `transformers`")
     width, num_heads = get("hidden_size"), get("num_attention_heads")
     # Models read head_dim whether their class has it or not, GPT-2 and GPT-NeoX aside.
     head_dim = None if family.fused_heads else _value(config, {"head_dim"}, "head_dim")
@@ -91,7 +94,7 @@ def decoder_config_from_hf(config_json: Mapping[str, Any]) -> DecoderConfig:
         layer_windows=_layer_windows(config, get),
         norm_eps=float(epsilon),
         attention_scale=float(get("query_pre_attn_scalar", head_dim)) ** -0.5,
-        attention_softcap=get("attn_logit_softcapping"),
+        attention_softcap=cap,
         logit_softcap=get("final_logit_softcapping"),
         activation=_ACTIVATION_SYNONYMS.get(activation, activation),
         query_key_value_bias=family.query_key_value_bias or has_attention_bias,

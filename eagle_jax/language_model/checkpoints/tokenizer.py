@@ -217,17 +217,17 @@ def load_tokenizer(folder: Path | str, num_embeddings: int | None = None) -> Tok
     template = None
     if theirs.chat_template is not None:
         template = ChatTemplate(folder, theirs.chat_template, theirs.special_tokens_map)
+    named = {f"{role}_token": special(role) for role in ("pad", "bos", "eos")}
+    ends = [
+        token_id
+        for path in (config, folder / "generation_config.json")
+        for token_id in _token_ids(path, "eos_token_id")
+    ]
     try:
         return Tokenizer(
             backend,
-            pad_token=special("pad"),
-            bos_token=special("bos"),
-            eos_token=special("eos"),
-            more_eos_ids=[
-                token_id
-                for path in (config, folder / "generation_config.json")
-                for token_id in _token_ids(path, "eos_token_id")
-            ],
+            **named,
+            more_eos_ids=ends,
             chat_template=template,
             num_embeddings=num_embeddings,
         )
