@@ -196,7 +196,7 @@ QUERY = "base_model.model.model.layers.0.self_attn.q_proj"
         ({"bias": "all"}, {}, "adapter_config.json: bias = 'all'"),
         ({"init_lora_weights": "pissa"}, {}, "init_lora_weights = 'pissa'"),
         ({"rank_pattern": {"q_proj": 3}}, {}, "rank_pattern = {'q_proj': 3}"),
-        ({"r": "absent"}, {}, "adapter_config.json: lacks r"),
+        ({"r": "absent"}, {}, "adapter_config.json: r must be"),
         ({"r": 5}, {}, rf"adapter_model.safetensors: tensor {QUERY}.lora_A.weight has shape"),
         ({}, {f"{QUERY}.lora_B.weight": None}, f"tensor {QUERY}.lora_B.weight is missing"),
         (
