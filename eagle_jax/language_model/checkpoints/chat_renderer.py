@@ -23,7 +23,7 @@ def limit_memory(num_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (taken + num_bytes, hard))
 
 
-def main(num_bytes: str, day: str) -> None:
+def answer_requests(num_bytes: str, day: str) -> None:
     from transformers.utils import chat_template_utils
 
     class FixedTime(datetime.datetime):
@@ -46,4 +46,4 @@ def main(num_bytes: str, day: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    answer_requests(*sys.argv[1:])
