@@ -102,17 +102,21 @@ class _Renderer:
     def ask(self, request: str) -> str:
         """The answer to a line; "" where the process did not survive it."""
         with self._lock:
-            process = self._running()
+            process, line = self._running(), ""
             timer = threading.Timer(_SECONDS, process.kill)
             timer.start()
             try:
                 process.stdin.write(request + "\n")
                 process.stdin.flush()
-                return process.stdout.readline()
+                line = process.stdout.readline()
             except BrokenPipeError:
-                return ""
+                pass
             finally:
                 timer.cancel()
+                if not line:  # interrupted, it would give this answer to the next request
+                    process.kill()
+                    self._process = None
+            return line
 
     def _running(self) -> subprocess.Popen:
         if self._process is None or self._process.poll() is not None:
