@@ -13,8 +13,8 @@ from tokenizers import normalizers
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.tensor_files import read_json
-from eagle_jax.base.tokenizer_files import read_tokenizer
 from eagle_jax.embeddings.sentences.modules import SETTINGS_FILE
+from eagle_jax.embeddings.sentences.tokenizer_files import read_tokenizer
 
 # Tokenizers without a limit carry 1e30 as model_max_length.
 _NO_LIMIT = 1 << 40

@@ -15,7 +15,7 @@ from absl import logging
 
 from eagle_jax.base.atomic_files import write_atomically
 from eagle_jax.base.tensor_files import read_json
-from eagle_jax.base.tokenizer_files import TokenizerError, read_tokenizer
+from eagle_jax.embeddings.sentences.tokenizer_files import TokenizerError, read_tokenizer
 from eagle_jax.language_model.checkpoints.chat_template import ChatTemplate
 
 # Files that would go before those that we write.

@@ -19,7 +19,7 @@ from tokenizers import normalizers
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.tensor_files import CheckpointError
-from eagle_jax.base.tokenizer_files import TokenizerError
+from eagle_jax.embeddings.sentences.tokenizer_files import TokenizerError
 from eagle_jax.language_model.checkpoints.hf_checkpoints import (
     LanguageModel,
     load_language_model,

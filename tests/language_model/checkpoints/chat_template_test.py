@@ -7,7 +7,7 @@ import json
 import pytest
 import transformers
 
-from eagle_jax.base.tokenizer_files import TokenizerError
+from eagle_jax.embeddings.sentences.tokenizer_files import TokenizerError
 from eagle_jax.language_model.checkpoints import chat_template
 from eagle_jax.language_model.checkpoints.chat_template import ChatTemplateError
 from eagle_jax.language_model.checkpoints.tokenizer import load_tokenizer

@@ -12,7 +12,7 @@ import pytest
 import safetensors.numpy
 
 from eagle_jax.base.tensor_files import CheckpointError, TensorFiles
-from eagle_jax.base.tokenizer_files import TokenizerError
+from eagle_jax.embeddings.sentences.tokenizer_files import TokenizerError
 from eagle_jax.language_model.checkpoints.hf_checkpoints import (
     load_language_model,
     save_language_model,
