@@ -1,7 +1,5 @@
 """Small random checkpoints as fixtures."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.language_model.small_checkpoints import CHECKPOINTS, make_checkpoint, write_tokenizer

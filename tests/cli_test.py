@@ -1,7 +1,5 @@
 """The commands that come with the package: quick to ask, exact about what is wrong."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import json
 import os

@@ -1,7 +1,5 @@
 """Every config is a page of a lab notebook: it loads, is locked, and says what to expect."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import importlib.util

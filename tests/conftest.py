@@ -1,7 +1,5 @@
 """In every test: eight CPU devices, no key used twice, no rank promotion, no sockets."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -1,7 +1,5 @@
 """The documentation builds as a site, and warns of nothing: no dead link, no page outside of it."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

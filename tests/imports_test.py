@@ -5,8 +5,6 @@ They are read from the sources with `ast`, so that an import inside a function c
 rule is a function of sources, {path: text}, so that a test can show it a house that breaks it.
 """
 
-from __future__ import annotations
-
 import ast
 import functools
 import re

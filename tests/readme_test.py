@@ -1,7 +1,5 @@
 """The README does not drift: what it names exists, and CI runs its test command."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """The settings of all experiments: each has a sentence, none takes a number without sense."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Iterator

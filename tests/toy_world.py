@@ -1,7 +1,5 @@
 """A toy world for reinforcement learning: notes of words, and a tiny policy that adds a word."""
 
-from __future__ import annotations
-
 import dataclasses
 from types import SimpleNamespace
 

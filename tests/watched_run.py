@@ -7,8 +7,6 @@
 Targets are relative to --workdir.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import runpy

@@ -1,7 +1,5 @@
 """Whole or absent: what is on disk after a failed write, a full disk and a changed byte."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """Checkpoints: bit-equal, refused when damaged or foreign, and a kill costs one save at most."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys

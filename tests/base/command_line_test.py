@@ -1,7 +1,5 @@
 """The command line: overrides reach the config; every mistake is one line, exit code 2, no file."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Metrics: the file of a resumed run, TensorBoard's events, the NaN guard and plain progress."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

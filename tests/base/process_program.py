@@ -4,8 +4,6 @@ Which one it is and where the other is found stands in the environment. It print
 JSON in its last line.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Two processes: one decides and writes, both go on with the same; shards move between meshes."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket

@@ -1,7 +1,5 @@
 """Provenance says what made an artifact and nothing of the environment."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from importlib.metadata import version

@@ -4,8 +4,6 @@
 `sums` reads it and has one of two parts.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

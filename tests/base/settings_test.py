@@ -1,8 +1,6 @@
 """Settings: what is accepted, what is said about the rest, and the page made of their declarations.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Tensors are read by name and by slice; whatever is wrong is named with file and tensor."""
 
-from __future__ import annotations
-
 import json
 
 import ml_dtypes

@@ -1,7 +1,5 @@
 """A stage's folder: round trips and refusals; `tests/stages/run_test.py` kills runs of stages."""
 
-from __future__ import annotations
-
 import json
 import os
 

@@ -1,7 +1,5 @@
 """The benchmark's peers, problems and verdicts are right; how long anything takes is not tested."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

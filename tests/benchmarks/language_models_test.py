@@ -3,8 +3,6 @@
 How long anything takes is not tested.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import json

@@ -1,7 +1,5 @@
 """The benchmark's peers select the same pairs and its figures are what they are called."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """RESULTS.md quotes runs to the letter, and keeps what it has of runs that are not there."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

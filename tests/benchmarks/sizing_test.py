@@ -1,7 +1,5 @@
 """The sizing page's arithmetic: what the compiler counts, by hand on a small decoder."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,7 +1,5 @@
 """Orderings are joined to films by title; every bad row is counted with its reason."""
 
-from __future__ import annotations
-
 import csv
 import json
 

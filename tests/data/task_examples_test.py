@@ -1,7 +1,5 @@
 """Examples obey the rule of their task: pairs, neighbors, liked and disliked, the split."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """The table of ELM's tasks is whole, and one row asks both the teacher and ELM."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

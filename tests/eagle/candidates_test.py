@@ -1,7 +1,5 @@
 """Candidates: spread over categories, drawn users, retries, and independence of the chunking."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

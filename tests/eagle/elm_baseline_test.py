@@ -1,7 +1,5 @@
 """ELM as EAGLE's baseline: its stages and row from the command line, and what they compute."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Laws of the environment: what it sees, what malformed output changes, what is counted."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

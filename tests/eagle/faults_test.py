@@ -1,7 +1,5 @@
 """What cannot go on ends in exit code 2 and one line, and leaves what was there as it was."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

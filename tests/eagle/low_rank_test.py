@@ -1,7 +1,5 @@
 """The policy trained by low-rank updates, from the command line: what it writes."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from eagle_jax.language_model.checkpoints.hf_checkpoints import load_language_model

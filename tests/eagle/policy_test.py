@@ -1,7 +1,5 @@
 """The policy's arrays, against the tokenizer and the sampler."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

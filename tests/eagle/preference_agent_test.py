@@ -1,7 +1,5 @@
 """DPO agents beside the REINFORCE ones, from the command line: their stage, row and comparisons."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """EAGLE with an environment behind an endpoint: it stops at its budget, goes on, and tells all."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A run that is killed in every stage ends with the bytes of one that nothing interrupted."""
 
-from __future__ import annotations
-
 import itertools
 import random
 import signal

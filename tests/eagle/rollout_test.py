@@ -1,7 +1,5 @@
 """Rollouts: lengths, the chain of states, and the same episodes from the same seed."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from eagle_jax.data.prompts import COMPACT, EntityFormat, render_blocks

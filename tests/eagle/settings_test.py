@@ -1,7 +1,5 @@
 """Settings that would stop a run after hours are refused before it begins."""
 
-from __future__ import annotations
-
 import pytest
 
 from eagle_jax.base.settings import SettingsError, to_settings

@@ -1,7 +1,5 @@
 """What the stages compute themselves: splits, facts, scores, candidates, pairs, told episodes."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import jax

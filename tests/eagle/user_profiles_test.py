@@ -1,7 +1,5 @@
 """Profiles: one for each user, malformed ones asked for again, and failure said aloud."""
 
-from __future__ import annotations
-
 import pytest
 
 from eagle_jax.base.errors import UserError

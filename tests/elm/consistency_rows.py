@@ -1,7 +1,5 @@
 """Rows of an ELM's tables, as a run writes them, by hand."""
 
-from __future__ import annotations
-
 from eagle_jax.elm.settings import PROFILE
 from eagle_jax.elm.verdict import FILM_MIXTURE, SINGLE, TWO, USER_MIXTURE
 

@@ -1,7 +1,5 @@
 """A dialogue with a scripted ELM: lines are read, points found, answers scored, faults told."""
 
-from __future__ import annotations
-
 import io
 import sys
 

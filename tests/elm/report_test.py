@@ -1,7 +1,5 @@
 """ELM's page: the paper's scores beside ours, what models wrote, and what a run does not have."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 

@@ -1,7 +1,5 @@
 """ELM's pipeline: what is drawn, what is scored, and what is made of a run."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import json

@@ -1,7 +1,5 @@
 """A teacher's targets: kept on disk, asked for once, malformed ones again, all of them counted."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

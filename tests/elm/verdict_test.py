@@ -1,7 +1,5 @@
 """ELM's bar and the paper's claims follow from the rows, whichever way these go."""
 
-from __future__ import annotations
-
 import pytest
 
 from eagle_jax.data.tasks import TASKS

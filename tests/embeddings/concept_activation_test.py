@@ -1,7 +1,5 @@
 """CAVs against scikit-learn, a float64 SciPy solution, and the laws of a direction."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Small random encoders, saved by `transformers` and sentence-transformers."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from pathlib import Path

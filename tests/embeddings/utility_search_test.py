@@ -1,7 +1,5 @@
 """The search against closed forms, a dense grid and SciPy, in float64."""
 
-from __future__ import annotations
-
 import jax
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """A text generator that remembers what it was asked."""
 
-from __future__ import annotations
-
 from eagle_jax.data.prompts import Prompt
 from eagle_jax.language_model.generation import Generation, SamplingSettings
 

@@ -1,7 +1,5 @@
 """Stop strings, scripts and settings of a text generator."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

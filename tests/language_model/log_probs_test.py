@@ -1,7 +1,5 @@
 """Scores of tokens against SciPy, worked arithmetic and finite differences; blocks in float64."""
 
-from __future__ import annotations
-
 import chex
 import jax
 import jax.numpy as jnp

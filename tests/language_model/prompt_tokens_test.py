@@ -1,7 +1,5 @@
 """Prompts are cut by whole tokens, inside the blocks that their task names and nowhere else."""
 
-from __future__ import annotations
-
 import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers

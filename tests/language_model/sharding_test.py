@@ -1,7 +1,5 @@
 """Meshes: every array lies where the table says, and what is computed is that of one device."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import jax

@@ -1,7 +1,5 @@
 """Small random checkpoints of each family, made and saved by PyTorch `transformers`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """launch/run.sh, with a pretended Python: what is installed when, and what is not done again."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

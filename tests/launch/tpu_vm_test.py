@@ -1,7 +1,5 @@
 """launch/tpu_vm.sh, with a gcloud that records what it is asked."""
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

@@ -1,7 +1,5 @@
 """Training low-rank updates of a frozen model: memory, checkpoints, bfloat16, scanned layers."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 

@@ -4,8 +4,6 @@
 The second way restores the state that the first one saved, goes on and saves its own.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Training on meshes, and on a mesh of two processes, does what one device does."""
 
-from __future__ import annotations
-
 import jax
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """The one optimiser against PyTorch's, with clipping, decay and a schedule."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

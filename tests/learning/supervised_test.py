@@ -1,7 +1,5 @@
 """Next-token training against gradients worked out row by row, and its laws of resuming."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import chex

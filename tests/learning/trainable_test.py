@@ -1,7 +1,5 @@
 """What is trained: patterns cover every family, the parts join to the whole, slips are named."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import jax

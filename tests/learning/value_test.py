@@ -1,7 +1,5 @@
 """Running statistics against NumPy, and where the value network begins."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

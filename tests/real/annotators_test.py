@@ -1,7 +1,5 @@
 """Annotators whose errors are known: the simulated one, and raters asked in both orders."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections import Counter
 

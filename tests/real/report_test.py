@@ -1,7 +1,5 @@
 """The page of preference pairs: its numbers, what models wrote, and what a run does not have."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 

@@ -1,7 +1,5 @@
 """The tiny REAL experiment from its command line: artifacts, their arithmetic, faults."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 

@@ -1,7 +1,5 @@
 """Prompts, responses and labels of a REAL experiment, with scripted writers and raters."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A report can be read without a network and without the code, and what was written stays text."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Features by name: sentence encoders and decoders, told apart by their folder's files."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 

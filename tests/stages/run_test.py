@@ -1,7 +1,5 @@
 """A run of stages: what it tells beside them, and that no failure at any rename changes a byte."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Pretraining examples: each completion can be read back and does what its prompt asks for."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

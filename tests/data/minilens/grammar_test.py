@@ -1,7 +1,5 @@
 """The grammar reads what it writes, and judges an edit as worked by hand."""
 
-from __future__ import annotations
-
 import itertools
 import re
 import string

@@ -1,7 +1,5 @@
 """Films are asked for, judged and compared as the world and the profile say, and others' draws."""
 
-from __future__ import annotations
-
 import math
 import re
 

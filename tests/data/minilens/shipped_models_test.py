@@ -1,7 +1,5 @@
 """The decoders that come with the package play their roles on films that they have not seen."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools

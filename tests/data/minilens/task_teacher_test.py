@@ -1,7 +1,5 @@
 """The grammar's answers to ELM's tasks: in known words, about the right film, and read back."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

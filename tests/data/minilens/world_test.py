@@ -1,7 +1,5 @@
 """The people of MiniLens: scale, biases that are really there, and the catalogue as shipped."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The update against plain autodiff on whole sequences, and what it does with advantages."""
 
-from __future__ import annotations
-
 import functools
 
 import chex

@@ -1,7 +1,5 @@
 """EAGLE on the toy world: it learns, stays where it is held, resumes bit-equal, stops at NaN."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import chex

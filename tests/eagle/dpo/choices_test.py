@@ -1,7 +1,5 @@
 """Choices of a scripted policy: what samples are, which are told apart, how pairs are ranked."""
 
-from __future__ import annotations
-
 import jax
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """DPO on EAGLE's own samples in the toy world: learns in both units, counts, resumes bit-equal."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import chex

@@ -1,7 +1,5 @@
 """One gradient step of DPO on pairs of actions: against worked arithmetic, and what it must do."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import chex

@@ -1,7 +1,5 @@
 """E_A against NumPy in float64, the scale it starts at, and rows that it cannot read."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,7 +1,5 @@
 """ELM against `transformers`' inputs_embeds in every family, and the laws of spliced vectors."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import jax

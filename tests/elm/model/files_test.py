@@ -1,7 +1,5 @@
 """An ELM comes back from its folder as it was; another base, width or a damaged file is named."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 

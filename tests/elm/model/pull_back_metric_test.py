@@ -1,7 +1,5 @@
 """The pull-back metric on a tiny ELM: its Jacobian against differences, by both modes, its law."""
 
-from __future__ import annotations
-
 import functools
 
 import jax

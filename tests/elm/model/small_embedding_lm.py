@@ -1,7 +1,5 @@
 """A small ELM that reads two kinds of embeddings, and prompts with none to three of them."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import jax

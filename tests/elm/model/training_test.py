@@ -1,7 +1,5 @@
 """Two stages: the first leaves the language model bit-equal, both resume as if never stopped."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import chex

@@ -4,8 +4,6 @@ Texts have at most three of the tokens a (0), b (1) and END (2). The states are 
 that do not end in END, numbered as in `STATES`.
 """
 
-from __future__ import annotations
-
 import itertools
 
 import jax

@@ -1,7 +1,5 @@
 """RLAIF's pipeline: what is rewarded, what is held out, what is compared."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 

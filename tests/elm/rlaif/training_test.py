@@ -1,7 +1,5 @@
 """RLAIF on an ELM that can be trained in seconds: the reward rises, the run resumes."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import chex

@@ -4,8 +4,6 @@
 ids.json, expected.json the ids and names of its AutoTokenizer, or what PEFT says.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

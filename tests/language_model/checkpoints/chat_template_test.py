@@ -1,7 +1,5 @@
 """Prompts as turns of a chat are, token by token, those of `transformers`."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

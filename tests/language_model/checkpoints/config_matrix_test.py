@@ -3,8 +3,6 @@
 Old and new keys, rotary positions, tying, biases, activations, windows, caps, widths of heads.
 """
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """GPT-2 and GPT-NeoX keep query, key and value as one tensor; we keep three."""
 
-from __future__ import annotations
-
 import dataclasses
 import shutil
 

@@ -1,7 +1,5 @@
 """Checkpoints that `transformers` reads back with the same logits, and damaged ones refused."""
 
-from __future__ import annotations
-
 import json
 import shutil
 

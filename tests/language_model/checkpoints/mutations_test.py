@@ -1,7 +1,5 @@
 """Seeded faults in a folder's JSON: refused in a line that names the file, or the peer's values."""
 
-from __future__ import annotations
-
 import json
 import math
 import shutil

@@ -1,7 +1,5 @@
 """Low-rank updates travel to PyTorch and back: merged, and as adapters of PEFT."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 

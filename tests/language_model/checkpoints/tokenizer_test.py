@@ -1,7 +1,5 @@
 """Text to ids and back, padding, and which special tokens are kept."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """One token per word: text comes back as it was, and `transformers` reads the same ids."""
 
-from __future__ import annotations
-
 import pytest
 
 from eagle_jax.data.minilens import corpus, grammar

@@ -1,7 +1,5 @@
 """Low-rank updates: laws of adding and merging, their gradients, and a step of training in PEFT."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import jax

@@ -1,7 +1,5 @@
 """Logits and hidden states against PyTorch and NumPy; the laws a causal decoder obeys."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 

@@ -1,7 +1,5 @@
 """Requests and tokens of one run: refused in time, waited for where others may leave some."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest

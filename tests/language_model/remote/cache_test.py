@@ -1,7 +1,5 @@
 """What is kept, what misses, what is refused, and sums of usage over runs."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import sqlite3

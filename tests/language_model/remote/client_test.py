@@ -1,7 +1,5 @@
 """What a client of remote models asks, makes of the answer, keeps, and may spend."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import queue

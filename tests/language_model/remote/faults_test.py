@@ -1,7 +1,5 @@
 """The client of remote models against a server that fails in every way, on loopback."""
 
-from __future__ import annotations
-
 import email.utils
 import json
 import time

@@ -1,7 +1,5 @@
 """The key reaches the server and nothing else; settings that would tell it are refused."""
 
-from __future__ import annotations
-
 import json
 import sys
 

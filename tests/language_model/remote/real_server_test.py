@@ -3,8 +3,6 @@
 PyTorch's own greedy generation of the same model says what the texts have to be.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import subprocess

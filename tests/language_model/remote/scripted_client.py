@@ -1,7 +1,5 @@
 """A generator for a scripted server, whose pauses between tries are recorded instead of waited."""
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Batches that share beginnings against the same batches read row by row."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import jax

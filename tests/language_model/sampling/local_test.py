@@ -1,7 +1,5 @@
 """The local generator and features: text in, text and arrays out."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 

@@ -1,7 +1,5 @@
 """Sampling against teacher forcing and `transformers`; its laws."""
 
-from __future__ import annotations
-
 import json
 
 import jax

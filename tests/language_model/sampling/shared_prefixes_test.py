@@ -1,7 +1,5 @@
 """Splitting prompts: nothing is lost, and what is shared is read once."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Top-k and top-p against the logits warpers of `transformers`; draws against probabilities."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,7 +1,5 @@
 """Measures of pairs, labels and opponents by hand; stability against SciPy and the selection."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import jax

@@ -1,7 +1,5 @@
 """Tables over seeds by hand and against SciPy; labels saved on curves whose crossings are known."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import scipy.stats

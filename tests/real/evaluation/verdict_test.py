@@ -1,7 +1,5 @@
 """Verdicts on REAL's claims follow from the numbers: worked arithmetic, and other numbers."""
 
-from __future__ import annotations
-
 import pytest
 
 from eagle_jax.real.evaluation.claims import (

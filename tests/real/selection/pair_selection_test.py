@@ -1,7 +1,5 @@
 """Pairs against float64 loops, and the laws that a selection obeys."""
 
-from __future__ import annotations
-
 import itertools
 
 import jax

@@ -1,7 +1,5 @@
 """Shards give the same pairs however prompts are divided, by one compiled program."""
 
-from __future__ import annotations
-
 import jax
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Embeddings of responses against hidden states of `transformers` and sentence-transformers."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.util
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Two clusters against scikit-learn's k-means, and against every division of few points."""
 
-from __future__ import annotations
-
 import itertools
 
 import jax

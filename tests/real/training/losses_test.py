@@ -3,8 +3,6 @@
 Against TRL's own code they are held in preference_trl_test.py.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,7 +1,5 @@
 """Training on pairs: what counts in a step, resuming, accumulation, meshes, and its faults."""
 
-from __future__ import annotations
-
 import dataclasses
 from types import SimpleNamespace
 

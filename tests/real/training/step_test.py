@@ -1,7 +1,5 @@
 """Settings of preference optimisation that are refused; a step is held against TRL's elsewhere."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

@@ -3,8 +3,6 @@
 Both sides read the same two checkpoints and the same texts; TRL tokenizes, pads, and computes.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from types import SimpleNamespace
 

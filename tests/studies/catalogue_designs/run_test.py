@@ -1,7 +1,5 @@
 """Designs of a catalogue: the real command, streams against arrays, errors."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

@@ -1,7 +1,5 @@
 """Subsets whose leverages, factors and spread can be worked out by hand; and the paper's rule."""
 
-from __future__ import annotations
-
 import itertools
 
 import jax

@@ -1,7 +1,5 @@
 """The study's report says what its cells say, and other cells make it say something else."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 

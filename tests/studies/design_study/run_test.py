@@ -1,7 +1,5 @@
 """The study from its shipped config to its page: made, read from an EAGLE run, refused."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

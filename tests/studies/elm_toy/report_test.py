@@ -1,7 +1,5 @@
 """The toy's report: what is counted as converged, and verdicts that follow the curves."""
 
-from __future__ import annotations
-
 import math
 import re
 

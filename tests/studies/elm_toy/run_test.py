@@ -1,7 +1,5 @@
 """ELM's toy end to end: it learns."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 

@@ -1,7 +1,5 @@
 """Gamma against a worked example, SciPy and a count by hand; the raters' orderings as read."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import scipy.stats

@@ -3,8 +3,6 @@
 The made-up concept is the first coordinate of every film: raters order by it, users tag by it.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 
