@@ -1,0 +1,61 @@
+"""The wheel has all that runs: programs, configs and the console script, from any folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# What is there on a machine; each is tried where it has the packages that reading flags takes.
+PYTHONS = (sys.executable, "python3.11", "python3.12", "python3.13")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """The built wheel, unpacked, as an installer lays it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"  # building leaves folders beside the sources
+    ignored = shutil.ignore_patterns(".git", ".venv", "runs", "tests", "__pycache__")
+    shutil.copytree(ROOT, source, ignore=ignored)
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "-w", str(folder), str(source)], check=True, capture_output=True)
+    (wheel,) = folder.glob("eagle_jax-*.whl")
+    zipfile.ZipFile(wheel).extractall(folder / "installed")
+    return folder / "installed"
+
+
+def run(python, installed, cwd, *arguments):
+    environment = {**os.environ, "PYTHONPATH": str(installed), "JAX_PLATFORMS": "cpu"}
+    return subprocess.run(
+        [python, *arguments], cwd=cwd, env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("python", PYTHONS, ids=["this", *PYTHONS[1:]])
+def test_programs_and_the_console_script_run_from_an_empty_folder(python, installed, tmp_path):
+    needed = "import absl, ml_collections"
+    if not shutil.which(python) or run(python, installed, tmp_path, "-c", needed).returncode:
+        pytest.skip(f"{python} is not there, or has no absl and ml_collections")
+    program = run(python, installed, tmp_path, "-m", "experiments.eagle", "--help")
+    script = run(python, installed, tmp_path, "-m", "eagle_jax", "run", "eagle", "--help")
+    assert (program.returncode, program.stderr) == (0, "")
+    assert program.stdout == script.stdout
+    assert "keys of experiments/configs/eagle_minilens.py" in program.stdout
+    config = "--config=experiments/configs/eagle_minilens.py:none"
+    other = run(python, installed, tmp_path, "-m", "experiments.eagle", config)
+    assert other.returncode == 2
+    assert "unknown variant 'none': expected default or quick" in other.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_and_entry_point_travel(installed):
+    for part in ("eagle/report.md", "data/minilens/models/policy/model.safetensors", "py.typed"):
+        assert (installed / "eagle_jax" / part).is_file()
+    (points,) = installed.glob("*.dist-info/entry_points.txt")
+    assert "eagle-jax = eagle_jax.__main__:hand_on" in points.read_text()
