@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +25,7 @@ from eagle_jax.language_model.remote.settings import RemoteSettings
 from eagle_jax.language_model.sampling.local import LocalGenerator
 from eagle_jax.language_model.sharding import MeshSettings
 from eagle_jax.stages.models import load_model
+from eagle_jax.stages.run_lock import hold
 
 _TIMES, _USAGE, _GENERATIONS = "times.json", "remote_usage.json", "generations.sqlite"
 
@@ -37,7 +39,8 @@ class RunModels(Protocol):
 
 
 class Run:
-    """One experiment in one work directory.
+    """One experiment in one work directory, which is no other process's from the first stage on
+    until this object is gone.
 
     shared: settings that every stage's folder tells after its own.
     models, mesh: of generators, where there are any; remote: name -> endpoint of remote ones.
@@ -54,6 +57,7 @@ class Run:
     ):
         self.workdir = workdir
         self.stages: dict[str, StageFolder] = {}
+        self._is_held = False
         self._shared = dict(shared or {})
         self._models, self._mesh = models, mesh
         cache = GenerationCache(workdir / _GENERATIONS)
@@ -68,6 +72,9 @@ class Run:
         What happens within counts as the stage's time, also where it fails, but not where the stage
         was complete before.
         """
+        if not self._is_held:
+            weakref.finalize(self, hold(self.workdir))
+            self._is_held = True
         depends = [self.stages[other] for other in depends_on]
         stage = StageFolder(self.workdir / name, settings | self._shared, depends)
         self.stages[name] = stage
@@ -75,7 +82,7 @@ class Run:
         try:
             yield stage
         finally:
-            if not done and self.workdir.exists():
+            if not done and any(self.workdir.glob("*/")):
                 times = self.seconds()
                 times[name] = round(times.get(name, 0.0) + time.monotonic() - started, 1)
                 _write_summary(self.workdir / _TIMES, times)
@@ -88,8 +95,8 @@ class Run:
         if not path.exists():
             return {}
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            return {name: float(told) for name, told in json.loads(path.read_bytes()).items()}
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
             raise CorruptArtifactError(f"{path}: cannot be read: {error}; remove it") from error
 
     def usage(self) -> list[dict[str, Any]]:

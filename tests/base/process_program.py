@@ -5,6 +5,7 @@ JSON in its last line.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import MetricsWriter, read_metrics
 from eagle_jax.base.processes import from_primary, is_primary, join_others
 from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.stages.run_lock import hold
 
 
 def rows_on(shape: tuple[int, int]) -> NamedSharding:
@@ -64,6 +66,9 @@ def main(folder: Path) -> None:
     seen["failed"] = told_by(lambda: from_primary("fail", fail))
     seen["long"] = len(from_primary("long", lambda: "x" * 5000))
 
+    release, lock = hold(folder / "run"), folder / "run" / "run.lock"
+    seen["holder"] = from_primary("who", lambda: json.loads(lock.read_text())["pid"] == os.getpid())
+    from_primary("go", release)
     stage = StageFolder(folder / "run" / "first", {"size": 3})
     seen["complete_before"] = stage.is_complete()
     seen["chunks"] = [stage.chunk(index, lambda index=index: [index, calls]) for index in range(2)]

@@ -78,6 +78,7 @@ def test_the_primary_acts_and_all_hear_what_came_of_it(seen):
 def test_a_stage_is_that_of_the_primary(seen):
     (first, second), folder = seen
     for process in (first, second):
+        assert process["holder"]  # the lock of the work directory is the first one's alone
         assert (process["complete_before"], process["complete_after"]) == (False, True)
         assert process["arrays"] == [0, 1, 2]
         assert [row["loss"] for row in process["metrics"]] == [0.0, 0.5]
