@@ -11,8 +11,8 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from eagle_jax.base.errors import CorruptArtifactError, DiskFullError
@@ -90,11 +90,20 @@ def checksums(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def verify(folder: Path, recorded: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises `CorruptArtifactError` naming the first file that is not as `recorded`."""
+def verify(folder: Path, recorded: Any, record: str) -> None:
+    """Raises `CorruptArtifactError` naming the first file that is not as `recorded` (see
+    `checksums`), or what is wrong with `record`, the file in `folder` that told it."""
+    if not isinstance(recorded, dict):
+        told = f"must be an object of files, got {type(recorded).__name__}"
+        raise CorruptArtifactError(f"{folder / record}: files {told}; {_remedy(folder)}")
     for name, entry in recorded.items():
+        if not _is_entry(name, entry):
+            raise CorruptArtifactError(
+                f"{folder / record}: files: {name[:80]!r} must lie below the folder and have size "
+                f"and sha256; {_remedy(folder)}"
+            )
         path = folder / name
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise CorruptArtifactError(f"{path}: is missing; {_remedy(folder)}")
         if path.stat().st_size != entry["size"]:
             raise CorruptArtifactError(
@@ -105,6 +114,13 @@ def verify(folder: Path, recorded: Mapping[str, Mapping[str, Any]]) -> None:
             raise CorruptArtifactError(
                 f"{path}: its content is not what was written; {_remedy(folder)}"
             )
+
+
+def _is_entry(name: str, entry: Any) -> bool:
+    path = PurePosixPath(name)
+    is_below = bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+    kinds = {"size": int, "sha256": str}
+    return is_below and isinstance(entry, dict) and kinds == {k: type(v) for k, v in entry.items()}
 
 
 def _sha256(path: Path) -> str:

@@ -11,6 +11,7 @@ may be restored onto any mesh: its leaves come back with the shardings of the te
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -56,12 +57,14 @@ class Checkpoints:
         return self._read(lambda: self._saved("step")[-1:], template)
 
     def save_best(self, step: int, state: Any, value: float) -> bool:
-        """Saves `state` if `value` is higher than that of the best so far; says whether it did."""
+        """Saves `state` if `value` is higher than that of the best so far; says whether it did.
+
+        A NaN is never the best.
+        """
         values = from_primary(
-            f"compare with {self._folder}",
-            lambda: [self._record(best)["value"] for best in self._best()],
+            f"compare with {self._folder}", lambda: [self._value(best) for best in self._best()]
         )
-        if values and value <= values[0]:
+        if math.isnan(value) or (values and value <= values[0]):
             return False
         self._write("best", step, state, value=float(value))
         new = self._path("best", step)
@@ -82,7 +85,11 @@ class Checkpoints:
     def _best(self) -> list[Path]:
         """The best one, if there is any."""
         # A kill between writing a new best and removing the one before leaves both.
-        return sorted(self._saved("best"), key=lambda p: self._record(p)["value"])[-1:]
+        return sorted(self._saved("best"), key=self._value)[-1:]
+
+    def _value(self, path: Path) -> float:
+        value = self._record(path)["value"]
+        return -math.inf if math.isnan(value) else value  # NaN was saved once
 
     def _write(self, kind: str, step: int, state: Any, value: float | None) -> None:
         final = self._path(kind, step)
@@ -128,14 +135,14 @@ class Checkpoints:
         try:
             record = json.loads((path / _RECORD).read_text())
             digest, files = record["digest"], record["files"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise CorruptArtifactError(f"{path}: its {_RECORD} cannot be read: {error}") from error
         if digest != self._digest:
             raise StaleArtifactError(
                 f"{path} was made with other settings; remove {self._folder} to train anew, or "
                 "choose another work directory"
             )
-        verify(path, files)
+        verify(path, files, _RECORD)
         return record
 
     def _read(self, find: Callable[[], list[Path]], template: State) -> tuple[int, State] | None:

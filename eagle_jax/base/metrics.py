@@ -117,7 +117,7 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
             row["step"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CorruptArtifactError(f"{path}, line {number}: cannot be read: {error}") from error
         rows.append(row)
     return rows

@@ -63,7 +63,7 @@ class StageFolder:
         """That of what is there, None where there is nothing."""
         if not (self.path / _SETTINGS).exists():
             return None
-        return self._read_object(_SETTINGS, ("settings", "depends_on")).get(_SCHEMA, schema.FIRST)
+        return self._read_settings().get(_SCHEMA, schema.FIRST)
 
     def is_complete(self) -> bool:
         """True when the stage is done and every file is as it was written.
@@ -77,7 +77,7 @@ class StageFolder:
         if not (self.path / _MANIFEST).exists():
             return False
         manifest = self._read_object(_MANIFEST, ("files",))
-        verify(self.path, manifest["files"])
+        verify(self.path, manifest["files"], _MANIFEST)
         return True
 
     def begin(self) -> None:
@@ -142,7 +142,7 @@ class StageFolder:
         """The value of `write_json`; raises `CorruptArtifactError`."""
         try:
             return json.loads(self._read_bytes(file))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._corrupt(file, error) from error
 
     def write_jsonl(self, file: str, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -156,7 +156,7 @@ class StageFolder:
         for number, line in enumerate(self._read_bytes(file).splitlines(), start=1):
             try:
                 rows.append(json.loads(line))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise self._corrupt(f"{file}, line {number}", error) from error
         return rows
 
@@ -212,7 +212,7 @@ class StageFolder:
                     "made it; remove the folder or choose another work directory"
                 )
             return
-        found = self._read_object(_SETTINGS, ("settings", "depends_on"))
+        found = self._read_settings()
         if _digest({key: found[key] for key in self._inputs}) == self.digest:
             self._settings_match = True
             return
@@ -249,6 +249,15 @@ class StageFolder:
         if not isinstance(value, dict) or not set(keys) <= set(value):
             raise self._corrupt(file, f"it lacks one of {', '.join(keys)}")
         return value
+
+    def _read_settings(self) -> dict[str, Any]:
+        found = self._read_object(_SETTINGS, ("settings", "depends_on"))
+        version = found.get(_SCHEMA, schema.FIRST)
+        if type(version) is not int or version < schema.FIRST:
+            raise self._corrupt(_SETTINGS, f"schema must be {schema.FIRST} or more")
+        if not isinstance(found["depends_on"], dict):
+            raise self._corrupt(_SETTINGS, "depends_on must be an object of digests")
+        return found
 
     def _corrupt(self, file: str, reason: Any) -> CorruptArtifactError:
         return CorruptArtifactError(

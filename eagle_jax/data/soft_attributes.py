@@ -150,8 +150,8 @@ def _places(values: Mapping[str, str]) -> list[tuple[str, ...]]:
     for name in _PLACES:
         try:
             titles = json.loads(values[name] or "[]")
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{name} is no JSON list: {error.msg}") from error
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ValueError(f"{name} is no JSON list: {error}") from error
         if not isinstance(titles, list) or not all(isinstance(t, str) and t for t in titles):
             raise ValueError(f"{name} is no list of titles")
         places.append(tuple(titles))

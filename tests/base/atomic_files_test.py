@@ -88,10 +88,10 @@ def test_verify_names_the_damaged_file(tmp_path, damage, message):
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_bytes(b"bee")
     recorded = checksums(tmp_path)
-    verify(tmp_path, recorded)
+    verify(tmp_path, recorded, "MANIFEST.json")
     damage(tmp_path / "b.txt")
     with pytest.raises(CorruptArtifactError, match=f"b.txt: .*{message}"):
-        verify(tmp_path, recorded)
+        verify(tmp_path, recorded, "MANIFEST.json")
 
 
 def test_remove_partial_removes_only_what_was_interrupted(tmp_path):

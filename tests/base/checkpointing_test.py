@@ -81,6 +81,26 @@ def test_the_best_is_kept_apart_from_the_latest(tmp_path):
     assert not make(tmp_path).save_best(2, make_state(2), 0.5)
 
 
+@pytest.mark.parametrize(
+    ("values", "best"),
+    [([np.nan, 0.1, 0.0], 2), ([0.1, np.nan, 0.0], 1), ([0.1, 0.2, np.nan], 2), ([np.nan], None)],
+)
+def test_nan_is_never_the_best(tmp_path, values, best):
+    for step, value in enumerate(values, start=1):
+        saved = make(tmp_path).save_best(step, make_state(step), value)
+        assert saved == (step == best or (step, value) == (1, 0.1))
+    restored = make(tmp_path).restore_best(make_state(0))
+    assert restored is None if best is None else restored[0] == best
+
+
+def test_a_nan_that_was_saved_as_the_best_gives_way(tmp_path):
+    make(tmp_path)._write("best", 1, make_state(1), np.nan)
+    make(tmp_path)._write("best", 2, make_state(2), 0.1)  # killed before the other was removed
+    assert make(tmp_path).restore_best(make_state(0))[0] == 2
+    assert make(tmp_path).save_best(3, make_state(3), 0.2)
+    assert names(tmp_path) == ["best_00000003"]
+
+
 def test_another_digest_or_another_shape_is_refused(tmp_path):
     make(tmp_path).save(1, make_state(1))
     make(tmp_path).save_best(1, make_state(1), 0.0)

@@ -117,6 +117,73 @@ def test_damage_to_any_file_of_a_complete_stage_is_refused(tmp_path, file, damag
         make_stage(tmp_path).is_complete()
 
 
+SHA256 = "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        *(
+            (files, "MANIFEST.json: files must be an object of files")
+            for files in (None, [], "value.json", 3)
+        ),
+        *(
+            ({"value.json": entry}, "MANIFEST.json: files: 'value.json' must .* size and sha256")
+            for entry in (
+                None, 7, [], {}, {"size": 10}, {"sha256": SHA256}, {"size": True, "sha256": SHA256},
+                {"size": "10", "sha256": SHA256}, {"size": 10, "sha256": None},
+            )
+        ),
+        *(
+            ({name: {"size": 1, "sha256": SHA256}}, "MANIFEST.json: files: .* below the folder")
+            for name in ("", ".", "../design/value.json", "/etc/hostname")
+        ),
+        *(
+            ({name: {"size": 1, "sha256": SHA256}}, "is missing; remove")
+            for name in ("a\0b", "x" * 300, "parts")
+        ),
+    ],
+)  # fmt: skip
+def test_a_manifest_that_nobody_wrote_is_refused_with_what_is_wrong(tmp_path, files, said):
+    path = finished_stage(tmp_path).path / "MANIFEST.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"files": files}))
+    with pytest.raises(CorruptArtifactError, match=said):
+        make_stage(tmp_path).is_complete()
+
+
+@pytest.mark.parametrize("file", ["MANIFEST.json", "SETTINGS.json", "value.json"])
+@pytest.mark.parametrize("content", ["[" * 100_000, "7", '{"files": {}'])
+def test_json_of_another_form_is_refused_by_the_name_of_its_file(tmp_path, file, content):
+    (finished_stage(tmp_path).path / file).write_text(content)
+    with pytest.raises(CorruptArtifactError, match=file):
+        make_stage(tmp_path).is_complete()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"schema": "3"}, "schema"), ({"schema": 0}, "schema"), ({"depends_on": [1]}, "depends_on")],
+)
+def test_settings_that_nobody_wrote_are_refused(tmp_path, change, said):
+    path = finished_stage(tmp_path).path / "SETTINGS.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CorruptArtifactError, match=f"SETTINGS.json: .*{said} must be"):
+        make_stage(tmp_path).is_complete()
+
+
+@pytest.mark.parametrize("deep", ["[" * 100_000, '{"a":' * 100_000])
+def test_deep_json_is_refused_wherever_it_is_read(tmp_path, deep):
+    stage = make_stage(tmp_path)
+    stage.write_text("a.json", deep)
+    stage.write_text("b.jsonl", f"{{}}\n{deep}\n")
+    stage.write_text("parts/00000.json", deep)
+    with pytest.raises(CorruptArtifactError, match=r"a\.json"):
+        stage.read_json("a.json")
+    with pytest.raises(CorruptArtifactError, match=r"b\.jsonl, line 2"):
+        stage.read_jsonl("b.jsonl")
+    with pytest.raises(CorruptArtifactError, match=r"parts/00000\.json"):
+        stage.chunk(0, lambda: pytest.fail("not reached"))
+
+
 def test_truncated_files_are_refused_when_read_without_a_manifest(tmp_path):
     stage = make_stage(tmp_path)
     stage.write_arrays("a.npz", {"a": np.arange(1000)})
