@@ -131,7 +131,7 @@ def test_times_add_up_over_runs_and_a_stage_that_is_done_takes_none(tmp_path, cl
     assert list(run.stages) == ["first", "second"] and run.usage() == []
 
 
-@pytest.mark.parametrize("content", ["", "[]", "7", '{"first": "x"}', '{"first": null}', "[" * 10**5])
+@pytest.mark.parametrize("content", ["", "[]", "7", '{"first": "x"}', "[" * 100_000])
 def test_times_that_nobody_wrote_are_refused(tmp_path, content):
     (tmp_path / "times.json").write_text(content)
     with pytest.raises(CorruptArtifactError, match="times.json: cannot be read"):
