@@ -8,8 +8,17 @@ from typing import Any, NamedTuple
 from eagle_jax.data.prompts import Prompt
 from eagle_jax.language_model.generation import Generation, cut_at_stop, without_opening
 
-# Others ("abort", "error") say that the server gave up half-way.
-_FINISHED = ("stop", "length", "content_filter")
+# Reason -> stop reason; others ("abort", "error") say that the server gave up half-way.
+_FINISHED = {
+    "stop": "stop",
+    "length": "length",
+    "content_filter": "content_filter",
+    "eos": "stop",  # Together
+    "eos_token": "stop",  # Text Generation Inference, and the next
+    "stop_sequence": "stop",
+}
+# A count beyond it is none: sums of such have to fit into SQLite's integers of 64 bits.
+_MOST_TOKENS = 2**31
 
 
 class Answer(NamedTuple):
@@ -40,7 +49,7 @@ def read_answer(body: bytes, prompt: Prompt, is_chat: bool) -> Answer:
     """
     try:
         answer = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MalformedAnswer("not_json", (None, None)) from error
     answer = answer if isinstance(answer, dict) else {}
     tokens = _tokens(answer.get("usage"))
@@ -59,7 +68,7 @@ def _tokens(usage: Any) -> tuple[int | None, int | None]:
     """Prompt and completion tokens; whatever is no count is as if it had not been told."""
     usage = usage if isinstance(usage, dict) else {}
     counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    is_count = [type(count) is int and count >= 0 for count in counts]
+    is_count = [type(count) is int and 0 <= count <= _MOST_TOKENS for count in counts]
     return tuple(counts) if all(is_count) else (None, None)
 
 
@@ -74,19 +83,31 @@ def _to_generation(choice: dict[str, Any], prompt: Prompt, is_chat: bool) -> Gen
     reason = choice["finish_reason"]
     if reason not in _FINISHED:
         raise ValueError(f"finish_reason is {reason!r}")
-    ids, log_probs = choice.get("token_ids"), _log_probs(choice.get("logprobs") or {}, is_chat)
+    # Where the cut was made here, it is not known between which tokens it lies.
+    ids, log_probs = (None, None) if was_cut else (_ids(choice), _log_probs(choice, is_chat))
     return Generation(
         text=text,
-        # Where the cut was made here, it is not known between which tokens it lies.
-        token_ids=None if was_cut or ids is None else tuple(map(int, ids)),
-        log_probs=None if was_cut else log_probs,
-        stop_reason="stop" if was_cut else reason,
+        token_ids=ids,
+        log_probs=log_probs,
+        stop_reason="stop" if was_cut else _FINISHED[reason],
     )
 
 
-def _log_probs(told: dict[str, Any], is_chat: bool) -> tuple[float, ...] | None:
-    if is_chat and told.get("content"):
-        return tuple(float(token["logprob"]) for token in told["content"])
-    if not is_chat and told.get("token_logprobs"):
-        return tuple(map(float, told["token_logprobs"]))
-    return None
+def _ids(choice: dict[str, Any]) -> tuple[int, ...] | None:
+    """The tokens that vLLM tells; None where it is anything else: the text is paid for."""
+    told = choice.get("token_ids")
+    is_good = isinstance(told, list) and all(type(token_id) is int for token_id in told)
+    return tuple(told) if is_good else None
+
+
+def _log_probs(choice: dict[str, Any], is_chat: bool) -> tuple[float, ...] | None:
+    """One per token; None where there are none or one cannot be read."""
+    told = choice.get("logprobs")
+    try:
+        if is_chat:
+            values = [token["logprob"] for token in told["content"]]
+        else:
+            values = told["token_logprobs"]
+        return tuple(map(float, values)) or None
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None

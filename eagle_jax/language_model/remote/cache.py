@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -106,6 +107,8 @@ class GenerationCache:
     @functools.cached_property
     def _connection(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Texts of users are nobody else's; SQLite's files beside it become as this one.
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
         connection = sqlite3.connect(self.path, check_same_thread=False)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(_TABLES)
@@ -116,7 +119,7 @@ class GenerationCache:
         try:
             with self._lock, self._connection as connection:
                 yield connection
-        except (sqlite3.Error, KeyError, TypeError, ValueError) as error:
+        except (sqlite3.Error, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise CacheError(
                 f"{self.path}: cannot be used as a cache of generations: {error}; "
                 "move it away to begin anew (what it holds is asked for again)"

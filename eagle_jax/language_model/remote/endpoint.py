@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import email.utils
 import ipaddress
 import os
+import re
+import string
 import time
 import urllib.parse
 from collections.abc import Mapping
@@ -19,6 +22,8 @@ from eagle_jax.language_model.remote.settings import RemoteSettings
 
 _TRY_AGAIN = frozenset({408, 409, 425, 429})  # and every 5xx
 _EXCERPT = 300  # characters that an error repeats of what a server said
+_PIECE = 8  # characters of a key that tell too much of it
+_TO_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 class Attempt(NamedTuple):
@@ -58,8 +63,12 @@ class Endpoint:
             base_url=settings.base_url,
             timeout=settings.timeout_seconds,
             max_retries=0,  # they are counted, so they are made by whoever asks
-            # A proxy cannot reach this machine's own servers.
-            http_client=openai.DefaultHttpxClient(trust_env=not _is_loopback(host)),
+            http_client=openai.DefaultHttpxClient(
+                # A proxy cannot reach this machine's own servers.
+                trust_env=not _is_loopback(host),
+                # Nobody but the server in the settings gets the prompt.
+                follow_redirects=False,
+            ),
         )
         of_api = client.chat.completions if settings.api == "chat" else client.completions
         self._create = of_api.with_raw_response.create
@@ -105,21 +114,46 @@ class Endpoint:
     def _refused(self, error: Any) -> Attempt:
         """The server answered with an error status: it did nothing, so no tokens were spent."""
         status = error.status_code
+        told = error.response.text
+        if 300 <= status < 400:
+            place = error.response.headers.get("location", "nowhere")
+            told = f"it sends on to {place}, where nothing is sent; if that is right, set base_url"
         no_credit = error.code == "insufficient_quota"  # OpenAI's 429 that no waiting mends
         return Attempt(
             f"http_{status}",
             None,
             (0, 0),
-            self._excerpt(error.response.text),
+            self._excerpt(told),
             _retry_after(error.response.headers),
             final=no_credit or not (status in _TRY_AGAIN or status >= 500),
         )
 
     def _excerpt(self, text: str) -> str:
         """What somebody else wrote, short, on one line, and without the key."""
-        if self._key:
-            text = text.replace(self._key, "***")
-        return " ".join(text.split())[:_EXCERPT]
+        text = " ".join(text.split())[: 20 * _EXCERPT]
+        return (_without_key(text, self._key) if self._key else text)[:_EXCERPT]
+
+
+def _without_key(text: str, key: str) -> str:
+    """`text` with "***" for whatever tells `_PIECE` characters of the key or more: as they are, in
+    upper or lower case, backwards, or as JSON, URLs, hexadecimal digits or Base64 spell them."""
+    data = key.encode()
+    forms = {
+        key, key[::-1], urllib.parse.quote(key, safe=""), data.hex(),
+        "".join(f"%{byte:02x}" for byte in data), "".join(f"\\u{byte:04x}" for byte in data),
+    }  # fmt: skip
+    # Base64 depends on how many bytes, modulo 3, are ahead; its ends on what is beside it.
+    forms |= {base64.b64encode(bytes(n) + data)[2 * n : -4].decode() for n in range(3)}
+    lower, kept = text.translate(_TO_LOWER), list(text)
+    for form in filter(None, forms):
+        size = min(len(form), _PIECE * max(1, len(form) // len(key)))
+        for start in range(len(form) - size + 1):
+            piece = form[start : start + size].translate(_TO_LOWER)
+            place = lower.find(piece)
+            while place >= 0:
+                kept[place : place + size] = "\0" * size
+                place = lower.find(piece, place + 1)
+    return re.sub("\0+", "***", "".join(kept))
 
 
 def _read_key(variable: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sqlite3
 import threading
 
@@ -54,6 +55,22 @@ def test_another_model_misses_the_cache(tmp_path):
     other = Counting("model@2")
     CachedGenerator(other, tmp_path / "g.sqlite").generate(prompts("a"), SAMPLING, 3)
     assert other.calls == [["a"]]
+
+
+def test_the_file_and_those_beside_it_are_for_nobody_else(tmp_path):
+    before = os.umask(0)
+    try:
+        cache = GenerationCache(tmp_path / "g.sqlite")
+        cache.write({"a": made("one")})
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(("g.sqlite", "g.sqlite-wal", "g.sqlite-shm"), 0o600)
+
+
+def test_a_folder_is_no_cache(tmp_path):
+    with pytest.raises(CacheError, match="cannot be used as a cache"):
+        GenerationCache(tmp_path).write({"a": made("one")})
 
 
 def test_a_file_that_is_no_cache_is_refused_and_left_alone(tmp_path):

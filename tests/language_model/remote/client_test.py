@@ -79,6 +79,9 @@ def test_fields_can_be_added_renamed_and_taken_away(tmp_path):
         ("a film. #END and more", "length", "a film. ", "stop"),  # no stop strings there
         ("a film without an end", "length", "a film without an end", "length"),
         ("\n#BEGIN a film.", "stop", " a film.", "stop"),  # the marker it was given, again
+        ("it ends", "eos", "it ends", "stop"),  # Together
+        ("it ends", "eos_token", "it ends", "stop"),  # Text Generation Inference
+        ("it ends", "stop_sequence", "it ends", "stop"),
         (None, "content_filter", "", "content_filter"),
         (None, "length", "", "length"),  # all tokens went into thinking
     ],

@@ -32,6 +32,7 @@ _RETRIED = {
     "not_json/cut": Reply(json.dumps(answer("no")).encode()[:-20]),
     "not_json/twice": Reply(json.dumps(answer("no")).encode() * 2),
     "not_json/html": Reply(b"<html>welcome</html>"),
+    "not_json/deep": Reply(b"[" * 100_000),
     "no_choices": spoiled(lambda made: made["choices"].clear()),
     "no_choices/error": {"error": {"message": "overloaded", "code": 529}},
     "no_choices/list": [],
@@ -69,15 +70,43 @@ def test_a_slow_answer_is_a_timeout(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "usage", [None, {}, {"prompt_tokens": -3, "completion_tokens": 5}, {"prompt_tokens": "12"}, 7]
+    "usage",
+    [
+        None,
+        {},
+        {"prompt_tokens": -3, "completion_tokens": 5},
+        {"prompt_tokens": "12"},
+        7,
+        {"prompt_tokens": 2**63, "completion_tokens": 5},  # beyond SQLite's integers
+        {"prompt_tokens": 2**62, "completion_tokens": 2**62},  # and two such sums
+    ],
 )
 def test_wrong_counts_of_tokens_are_no_counts(tmp_path, usage):
     made = answer("ok") | {"usage": usage}
     with ScriptedServer(lambda asked, times: made) as server:
         generator = make(server, tmp_path)
-        assert texts(generator.generate(prompts("a"), SAMPLING, seed=1)) == ["ok"]
+        assert texts(generator.generate(prompts("a", "b"), SAMPLING, seed=1)) == ["ok", "ok"]
     told = generator.usage()
-    assert (told["prompt_tokens"], told["completion_tokens"], told["num_uncounted"]) == (0, 0, 1)
+    assert (told["prompt_tokens"], told["completion_tokens"], told["num_uncounted"]) == (0, 0, 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"token_ids": told} for told in ([1, None], ["x"], 7, [0.5])),
+        *(
+            {"logprobs": told}
+            for told in (7, {"content": 7}, {"content": [{}]}, {"content": [{"logprob": None}]})
+        ),
+    ],
+)
+def test_a_paid_text_is_kept_whatever_is_told_beside_it(tmp_path, change):
+    made = spoiled(lambda made: made["choices"][0].update(change))
+    with ScriptedServer(lambda asked, times: made) as server:
+        generator = make(server, tmp_path)
+        (generation,) = generator.generate(prompts("a"), SAMPLING, seed=1)
+    assert (generation.text, generation.token_ids, generation.log_probs) == ("no", None, None)
+    assert len(server.asked) == 1
 
 
 def test_tokens_of_a_malformed_answer_are_paid_all_the_same(tmp_path):

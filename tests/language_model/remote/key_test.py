@@ -1,6 +1,8 @@
 """The key reaches the server and nothing else; settings that would tell it are refused."""
 
+import base64
 import json
+import re
 import sys
 
 import pytest
@@ -33,6 +35,49 @@ def test_the_key_reaches_the_server_and_nothing_else(tmp_path, monkeypatch, capl
     told += [repr(generator.settings), json.dumps(generator.usage())]
     told += [path.read_bytes().decode("latin-1") for path in tmp_path.iterdir()]
     assert caplog.records and not [text for text in told if KEY in text or KEY[3:] in text]
+
+
+@pytest.mark.parametrize(
+    "echoed",
+    [
+        KEY,
+        KEY.upper(),
+        KEY[::-1],
+        f"{KEY[:9]}...{KEY[-9:]}",
+        KEY[:12],
+        KEY.encode().hex(),
+        "".join(f"%{byte:02X}" for byte in KEY.encode()),
+        "".join(f"\\u{byte:04x}" for byte in KEY.encode()),
+        base64.b64encode(f"Bearer {KEY}".encode()).decode(),
+        base64.b64encode(f"user:{KEY}".encode()).decode(),
+        base64.b64encode(f"me:{KEY}!".encode()).decode(),
+    ],
+)
+def test_no_spelling_of_the_key_comes_back_from_a_server(tmp_path, monkeypatch, echoed):
+    monkeypatch.setenv("MY_SERVER_KEY", KEY)
+    reply = Reply(f"İ bad <{echoed}> end".encode(), status=500)
+    with ScriptedServer(lambda asked, times: reply) as server:
+        generator = make(server, tmp_path, api_key_variable="MY_SERVER_KEY", max_tries=1)
+        with pytest.raises(RemoteError) as caught:
+            generator.generate(prompts("a"), SAMPLING, seed=1)
+    told = re.search("İ bad <(.*)> end", str(caught.value))[1]
+    assert "***" in told
+    # What is left beside the stars is too little of it, in this spelling or any other.
+    rest = told.replace("...", "").replace("***", " ").split()
+    assert all(len(part) <= 12 for part in rest) and echoed not in told
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_prompt_and_key_go_to_no_other_server(tmp_path, monkeypatch, status):
+    monkeypatch.setenv("MY_SERVER_KEY", KEY)
+    with ScriptedServer(echo) as other:
+        place = f"{other.base_url}/chat/completions"
+        reply = Reply(b"", status=status, headers={"location": place})
+        with ScriptedServer(lambda asked, times: reply) as server:
+            generator = make(server, tmp_path, api_key_variable="MY_SERVER_KEY")
+            with pytest.raises(RemoteError, match=f"after 1 tries, http_{status}: .*{place}"):
+                generator.generate(prompts("a"), SAMPLING, seed=1)
+    assert len(server.asked) == 1 and other.asked == []
 
 
 def test_a_key_of_somebody_else_is_not_sent(tmp_path, monkeypatch):
