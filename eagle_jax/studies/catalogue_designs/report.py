@@ -77,7 +77,7 @@ def _solved_columns(folder: Path) -> dict[str, np.ndarray]:
 
 def _page(summary: Mapping[str, Any], seconds: float, settings: Any, device: str) -> str:
     solved_in = f"{seconds:.1f} s on {device}, {summary['num_problems'] / seconds:.0f} a second"
-    told = bullets([
+    counts = bullets([
         f"problems: {summary['num_problems']}, solved: {summary['num_solved']} "
         f"(certificate at most {settings.design.max_approximation_factor:g})",
         f"unsolved: {summary['num_unsolved']}",
@@ -97,7 +97,7 @@ def _page(summary: Mapping[str, Any], seconds: float, settings: Any, device: str
         ],
     )
     picture = "![histograms](histograms.png)"
-    return f"# Designs of a catalogue\n\n{told}\n\n{quantiles}\n\n{picture}\n"
+    return f"# Designs of a catalogue\n\n{counts}\n\n{quantiles}\n\n{picture}\n"
 
 
 def _histograms(columns: Mapping[str, np.ndarray]) -> Figure:

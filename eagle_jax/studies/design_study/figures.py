@@ -26,10 +26,10 @@ def acceptance_figure(cells: Sequence[StudyCell]) -> Figure:
         for place, (axis, constant) in enumerate(zip(axes, constants, strict=False)):
             axis.axvline(1.0, color="#8a8a8a", lw=1, ls="--")
             for kind, name in enumerate(families):
-                own = [c for c in cells if _family(c) == name]
+                family_cells = [c for c in cells if _family(c) == name]
                 axis.plot(
-                    [c["num_kept"] / (constant * c["width"]) for c in own],
-                    [c["paper"][place]["accepted"] for c in own],
+                    [c["num_kept"] / (constant * c["width"]) for c in family_cells],
+                    [c["paper"][place]["accepted"] for c in family_cells],
                     MARKERS[kind], color=COLORS[kind], ms=5, alpha=0.6, mew=0, label=name,
                 )  # fmt: skip
             _make_log(axis.set_xscale, axis.xaxis)
@@ -54,10 +54,10 @@ def leverage_figure(cells: Sequence[StudyCell]) -> Figure:
         axis.axhline(1.0, color="#8a8a8a", lw=1, ls="--", label="n: what C = 1 allows")
         axis.plot(ratios, ratios, color="#8a8a8a", lw=1, ls=":", label="k: the largest possible")
         for kind, name in enumerate(_families(cells)):
-            own = [c for c in cells if _family(c) == name]
+            family_cells = [c for c in cells if _family(c) == name]
             # A little apart, so that sets at the same k / n do not hide each other.
-            at = np.array([c["num_kept"] / c["width"] for c in own]) * 1.06 ** (kind - 1.5)
-            ranges = [c["largest_kept_leverage_over_n"] for c in own]
+            at = np.array([c["num_kept"] / c["width"] for c in family_cells]) * 1.06 ** (kind - 1.5)
+            ranges = [c["largest_kept_leverage_over_n"] for c in family_cells]
             axis.vlines(
                 at, [r["smallest"] for r in ranges], [r["largest"] for r in ranges],
                 color=COLORS[kind], lw=1.2, alpha=0.7,
@@ -84,11 +84,11 @@ def factor_figure(cells: Sequence[StudyCell]) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure, axes = new_figure(lines, columns, width=7.4, height=0.6 + 2.5 * lines)
         for axis, name in zip(axes, families, strict=False):
-            own = [c for c in cells if _family(c) == name]
+            family_cells = [c for c in cells if _family(c) == name]
             for kind, rule in enumerate(dict.fromkeys(rules)):
                 points = [
                     (c["num_kept"] / c["rank"] * 1.05 ** (kind - 2), median)
-                    for c in own
+                    for c in family_cells
                     if (median := c["rules"][rule]["median_factor"]) is not None
                 ]
                 axis.plot(

@@ -29,7 +29,7 @@ class StudyData(Report):
 
     cells: of `design_study.study_problems`, each with "set" and "footing" beside.
     shown_num_candidates: K of tables and figures; shown_num_kept: k of those about exploration.
-    sets: [{"name", "told"}]; left_out: why a set is missing.
+    sets: [{"name", "origin"}]; left_out: why a set is missing.
     """
 
     rank: int
@@ -99,14 +99,14 @@ def _factor_columns(rules: Sequence[str]) -> list[Column]:
 def _measure_columns(cell: StudyCell) -> list[Column]:
     """Of rules as rows: each measure with its interval, and an arrow where it is not random's."""
 
-    def told(rule: str, name: str) -> str:
-        own = cell["rules"][rule]
-        return format_interval(own["measures"][name]) + arrow(own["against_random"][name])
+    def measured(rule: str, name: str) -> str:
+        results = cell["rules"][rule]
+        return format_interval(results["measures"][name]) + arrow(results["against_random"][name])
 
     return [
         Column("Rule", str, LEFT),
         *(
-            Column(title, lambda rule, name=name: told(rule, name))
+            Column(title, lambda rule, name=name: measured(rule, name))
             for name, title in MEASURE_TITLES.items()
         ),
     ]

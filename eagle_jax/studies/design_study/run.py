@@ -95,7 +95,7 @@ def run_design_study(settings: DesignStudySettings, workdir: Path) -> Path:
         shown_num_candidates=settings.shown_num_candidates,
         shown_num_kept=settings.shown_num_kept,
         cells=stage.read_json("cells.json"),
-        sets=[{"name": found.name, "told": found.told} for found in sets],
+        sets=[{"name": found.name, "origin": found.origin} for found in sets],
         left_out=[said for name, said in _LEFT_OUT.items() if getattr(settings, name) is None],
     )
     html, _ = write_study_report(workdir, data)

@@ -87,7 +87,7 @@ class EmbeddingSet(NamedTuple):
     anchor_embeddings: np.ndarray  # [P, d]
     next_embeddings: np.ndarray  # [P, K, d]
     gains: np.ndarray | None  # [P, S, K], U(z_a) - U(anchor)
-    told: str  # where it came from, for the report
+    origin: str  # a sentence for the report
 
 
 def synthetic_sets(
@@ -98,20 +98,21 @@ def synthetic_sets(
         for width in synthetic.widths:
             rng = np.random.default_rng(derive_seed(seed, kind == "clustered", width))
             shape = (sizes.num_problems, max(synthetic.num_candidates), width)
-            rows, told = rng.normal(size=shape), "standard normal"
+            rows = rng.normal(size=shape)
+            law = "standard normal"
             if kind == "clustered":
                 centers = rng.normal(size=(sizes.num_problems, synthetic.num_clusters, width))
                 label = rng.integers(synthetic.num_clusters, size=shape[:2])
-                own = np.take_along_axis(centers, label[:, :, None], axis=1)
-                rows = own + synthetic.cluster_spread * rows
-                told = (
+                row_centers = np.take_along_axis(centers, label[:, :, None], axis=1)
+                rows = row_centers + synthetic.cluster_spread * rows
+                law = (
                     f"{synthetic.num_clusters} standard normal centres, each row one of them plus "
                     f"{synthetic.cluster_spread} times standard normal noise"
                 )
             yield EmbeddingSet(
                 f"{kind}, n = {width}", synthetic.num_candidates, (EMBEDDINGS,),
                 np.zeros((sizes.num_problems, width)), rows, None,
-                f"Made up, seeded: rows in {width} directions, {told}.",
+                f"Made up, seeded: rows in {width} directions, {law}.",
             )  # fmt: skip
 
 
@@ -129,14 +130,14 @@ def minilens_set(
             _write_minilens_rows(stage, chosen, sizes, workdir, seed)
     facts = stage.read_json("facts.json")
     arrays = stage.read_arrays("rows.npz")
-    told = (
+    origin = (
         "Next embeddings of candidate actions, made by the stages of the experiment "
         f"“{chosen.experiment.title}”: {len(arrays['next_embeddings'])} of "
         f"{facts['num_anchors']} anchors ({facts['num_usable']} have "
         f"{max(chosen.num_candidates)} well-formed candidates)."
     )
     name = f"MiniLens, n = {arrays['next_embeddings'].shape[2]}"
-    return EmbeddingSet(name, chosen.num_candidates, (EMBEDDINGS, DELTAS), **arrays, told=told)
+    return EmbeddingSet(name, chosen.num_candidates, (EMBEDDINGS, DELTAS), **arrays, origin=origin)
 
 
 def _write_minilens_rows(
@@ -183,7 +184,7 @@ def movielens_set(
         if not stage.is_complete():
             _write_movielens_rows(stage, catalogue, chosen, sizes, seed, width)
     num_films = stage.read_json("facts.json")["num_films"]
-    told = (
+    origin = (
         f"WALS embeddings of the {num_films} films of {catalogue.name} with a text and at least "
         f"{chosen.min_ratings} ratings: for each of {sizes.num_problems} random films the "
         "embeddings of its nearest films stand for next embeddings. These are not edits by a "
@@ -191,7 +192,7 @@ def movielens_set(
     )
     return EmbeddingSet(
         f"MovieLens, n = {width}", chosen.num_candidates, (EMBEDDINGS, DELTAS),
-        **stage.read_arrays("rows.npz"), told=told,
+        **stage.read_arrays("rows.npz"), origin=origin,
     )  # fmt: skip
 
 

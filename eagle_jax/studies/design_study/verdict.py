@@ -128,8 +128,8 @@ def _footings(cells: Sequence[StudyCell], rank: int) -> str:
     """Does the number of coordinates decide alone, whatever the embeddings are?"""
     parts = []
     for footing, name in ((EMBEDDINGS, "the embeddings z"), (DELTAS, "the projected changes")):
-        own = [c for c in cells if c["footing"] == footing]
-        parts.append(f"{share(_accepted(own, 1.0))} of the draws on {name}")
+        footing_cells = [c for c in cells if c["footing"] == footing]
+        parts.append(f"{share(_accepted(footing_cells, 1.0))} of the draws on {name}")
     by_count = sum(
         _accepted([c], 1.0) >= _ALL_OF_THEM
         if c["num_kept"] <= c["width"]
@@ -180,16 +180,16 @@ def _coverage(cells: Sequence[StudyCell]) -> str:
 
 
 def _designed_exploration(cells: Sequence[StudyCell], rank: int) -> str:
-    own = [c for c in cells if c["footing"] == DELTAS and c["num_kept"] >= rank]
+    full_rank_cells = [c for c in cells if c["footing"] == DELTAS and c["num_kept"] >= rank]
     parts = []
     for name in MEASURE_TITLES:
-        differences = [c["rules"][EXCHANGE]["against_random"][name] for c in own]
+        differences = [c["rules"][EXCHANGE]["against_random"][name] for c in full_rank_cells]
         higher = sum(d["low"] > 0 for d in differences)
         lower = sum(d["high"] < 0 for d in differences)
         parts.append(f"{MEASURE_TITLES[name]}: higher in {higher}, lower in {lower}")
     return (
-        f"{EXCHANGE} on the changes against {RANDOM}, real sets, k ≥ r ({len(own)} cells): "
-        f"{'; '.join(parts)}. In the others no difference is shown."
+        f"{EXCHANGE} on the changes against {RANDOM}, real sets, k ≥ r "
+        f"({len(full_rank_cells)} cells): {'; '.join(parts)}. In the others no difference is shown."
     )
 
 
@@ -220,7 +220,7 @@ def _medians(cells: Sequence[StudyCell], rule: str) -> list[float]:
 def _factor_ratios(cells: Sequence[StudyCell], rule: str) -> list[float]:
     """Median factor over that of random subsets, in the cells where both are finite."""
     pairs = zip(_medians(cells, rule), _medians(cells, RANDOM), strict=True)
-    return [own / random for own, random in pairs if np.isfinite(own) and np.isfinite(random)]
+    return [ours / random for ours, random in pairs if np.isfinite(ours) and np.isfinite(random)]
 
 
 def _mean(cells: Sequence[StudyCell], value: Callable[[StudyCell], float]) -> float:

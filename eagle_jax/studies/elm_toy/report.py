@@ -63,12 +63,12 @@ def toy_verdict(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What happened, a sentence for each training and one that compares with the paper."""
     converged = {}
     for training in dict.fromkeys(row["training"] for row in rows):
-        own = [row for row in rows if row["training"] == training]
-        steps = [step for row in own for step in row["steps"]]
+        training_rows = [row for row in rows if row["training"] == training]
+        steps = [step for row in training_rows for step in row["steps"]]
         done = [step for step in steps if step is not None]
         converged[training] = len(done)
         when = f", after {min(done)} to {max(done)} steps" if done else ""
-        constant = sum(row["num_constant"] for row in own)
+        constant = sum(row["num_constant"] for row in training_rows)
         yield (
             f"{training.capitalize()}: {len(done)} of {len(steps)} runs converge{when}; "
             f"{constant} end without telling the two vectors apart."

@@ -123,14 +123,14 @@ def _train_all(settings: ElmToySettings, stage: StageFolder) -> list[dict[str, A
 
 
 def _new_elm(settings: ElmToySettings, base: LanguageModel, scale: float, seed: int) -> EmbeddingLM:
-    adapter = AdapterSettings(input_width=2, hidden_width=settings.adapter_hidden_width)
+    sizes = AdapterSettings(input_width=2, hidden_width=settings.adapter_hidden_width)
     elm = new_embedding_lm(
-        base, {SEMANTIC: adapter}, {SEMANTIC: unchanged_input(2)}, jax.random.key(seed),
+        base, {SEMANTIC: sizes}, {SEMANTIC: unchanged_input(2)}, jax.random.key(seed),
         batch_size=2, length_multiple=4, slot_multiple=1,
     )  # fmt: skip
-    own = elm.model.params["adapter"][SEMANTIC]
-    down = own["down"] | {"kernel": scale * own["down"]["kernel"]}
-    return elm.with_params(elm.model.params | {"adapter": {SEMANTIC: own | {"down": down}}})
+    adapter = elm.model.params["adapter"][SEMANTIC]
+    down = adapter["down"] | {"kernel": scale * adapter["down"]["kernel"]}
+    return elm.with_params(elm.model.params | {"adapter": {SEMANTIC: adapter | {"down": down}}})
 
 
 def _train_run(
@@ -189,7 +189,8 @@ def _measure_both(
 
     What does not look at the vector has at least ln 2 nats and at most an accuracy of a half.
     """
-    batch, config = elm.encode(prompts, texts), elm.model.config
+    batch = elm.encode(prompts, texts)
+    config = elm.model.config
     targets = batch.loss_weights[:, 1:] > 0
 
     def measure(params: Params) -> dict[str, Any]:

@@ -72,8 +72,8 @@ def gather(
     for attribute in attributes:
         names = {normalized(name) for name in (attribute, *related_tags.get(attribute, ()))}
         has_tag[attribute] = _has_any(of_user.values(), names, row_of, len(tagged))
-        own = {normalized(attribute)}
-        num_named[attribute] = int(_has_any(of_user.values(), own, row_of, len(tagged)).sum())
+        only_name = {normalized(attribute)}
+        num_named[attribute] = int(_has_any(of_user.values(), only_name, row_of, len(tagged)).sum())
         tag_pairs[attribute] = comparisons_within_users(
             of_user.values(), names, row_of, lower_per_positive, rng
         )

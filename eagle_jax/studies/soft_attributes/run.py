@@ -142,12 +142,13 @@ def _score(
     stage: StageFolder,
 ) -> None:
     """Writes cells.json and refused.json; an embedding that is done is kept when interrupted."""
-    cells, refused = stage.chunk(0, lambda: score_without_embedding(data, settings)), {}
+    cells = stage.chunk(0, lambda: score_without_embedding(data, settings))
+    refused = {}
     for index, (name, rows) in enumerate(embeddings.items(), start=1):
-        own, refused[name] = stage.chunk(
+        embedding_cells, refused[name] = stage.chunk(
             index, lambda name=name, rows=rows: score_embedding(name, rows, data, settings)
         )
-        cells += own
+        cells += embedding_cells
     stage.write_json("cells.json", cells)
     stage.write_json("refused.json", refused)
     stage.finish()

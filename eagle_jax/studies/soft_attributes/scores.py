@@ -144,9 +144,10 @@ def _new_rater_cells(
             for a, p in comparisons.items()
         }
         for attribute, found in fit_ranking_cavs(ordered, training, cav).found.items():
-            own, scores = held_out[attribute], found.scores(ordered)
+            scores = found.scores(ordered)
             pairs = comparisons[attribute]
-            margins[attribute][own] = scores[pairs.higher[own]] - scores[pairs.lower[own]]
+            held = held_out[attribute]
+            margins[attribute][held] = scores[pairs.higher[held]] - scores[pairs.lower[held]]
     for attribute, pairs in data.opinions.items():
         if margins[attribute].any():
             yield _cell(name, NEW_RATERS, attribute, margins[attribute], pairs.rater, settings)

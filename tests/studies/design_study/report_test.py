@@ -83,7 +83,7 @@ def data(cells):
     return StudyData(
         title="A study <of> ours", confidence=0.95, rank=8, num_draws=100,
         shown_num_candidates=100, shown_num_kept=10, cells=cells,
-        sets=[{"name": "MiniLens, n = 16", "told": _EVIL}], left_out=[f"MovieLens: {_EVIL}"],
+        sets=[{"name": "MiniLens, n = 16", "origin": _EVIL}], left_out=[f"MovieLens: {_EVIL}"],
         settings={"seed": 0, "study": {"num_draws": 100}}, provenance={"commit": _EVIL},
     )  # fmt: skip
 

@@ -195,7 +195,7 @@ def test_movielens_candidates_are_the_nearest_films(movielens, tmp_path):
     run = Run(tmp_path / "run")
     found = movielens_set(movielens, _SIZES, run, 0, 4)
     assert run.stages["movielens_rows_4"].is_complete() and found.name == "MovieLens, n = 4"
-    assert "39 films" in found.told and "not edits by a language model" in found.told
+    assert "39 films" in found.origin and "not edits by a language model" in found.origin
     assert found.next_embeddings.shape == (3, 20, 4) and found.gains.shape == (3, 2, 20)
     distances = np.linalg.norm(found.next_embeddings - found.anchor_embeddings[:, None], axis=2)
     assert (np.diff(distances, axis=1) >= 0).all() and (distances > 0).all()
