@@ -136,7 +136,8 @@ class Labeller:
     def _labelled(self, places: Sequence[Place], annotator: Annotator) -> list[LabelledPair]:
         labelled = []
         for place, label in zip(places, annotator.label(self, places), strict=True):
-            truth, scores = self.truth(place), self.examples[place.prompt_index].scores
+            truth = self.truth(place)
+            scores = self.examples[place.prompt_index].scores
             can_err = annotator.errs and label is not None and truth is not None
             labelled.append(
                 LabelledPair(

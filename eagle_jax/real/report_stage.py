@@ -30,16 +30,17 @@ def make_real_report(
     start: StartMeasures,
 ) -> tuple[Path, Path]:
     """Writes report.html and report.md into `folder`; `stages` are the finished ones by name."""
-    own = {plan.stage_name: stages[plan.stage_name] for plan in plans}
+    run_stages = {plan.stage_name: stages[plan.stage_name] for plan in plans}
     history = {
-        name: read_metrics(stage.path / "metrics" / "metrics.jsonl") for name, stage in own.items()
+        name: read_metrics(stage.path / "metrics" / "metrics.jsonl")
+        for name, stage in run_stages.items()
     }
     largest = [plan for plan in plans if plan.num_labels == experiment.num_labels[-1]]
     data = RealReport(
         **shared_fields(experiment),
         confidence=experiment.evaluation.confidence,
         num_prompts={part: len(prompts) for part, prompts in task.prompts.items()},
-        runs=[own[plan.stage_name].read_json("run.json") for plan in plans],
+        runs=[run_stages[plan.stage_name].read_json("run.json") for plan in plans],
         curves=[_curve(plan, history[plan.stage_name]) for plan in largest],
         stability=[
             row for plan in largest for row in stability_rows(plan, history[plan.stage_name])
@@ -56,7 +57,7 @@ def make_real_report(
             for pair in plan.pairs
         ],
         embeddings=_encoders(experiment, stages),
-        samples=_samples(experiment, task, own, largest, start),
+        samples=_samples(experiment, task, run_stages, largest, start),
         stages=_facts(task, experiment.seeds, stages),
     )  # fmt: skip
     return write_real_report(folder, data)
@@ -111,12 +112,12 @@ def _samples(
             "rows": [
                 {
                     "strategy": name,
-                    "text": own[place],
-                    "true_utility": task.utility(prompts[place], own[place])
+                    "text": strategy_texts[place],
+                    "true_utility": task.utility(prompts[place], strategy_texts[place])
                     if task.has_utility
                     else None,
                 }
-                for name, own in texts.items()
+                for name, strategy_texts in texts.items()
             ],
         }
         for place in np.linspace(0, len(prompts) - 1, count).round().astype(int)

@@ -122,8 +122,8 @@ class _RealRun(Run):
         """Stage 3: what each response is to the selection."""
         settings = self.experiment.embeddings
         embed_fns = {
-            name: make_embed_fn(own, self.policy, self.experiment)
-            for name, own in settings.items()
+            name: make_embed_fn(encoder_settings, self.policy, self.experiment)
+            for name, encoder_settings in settings.items()
         }
         with self.stage(
             "embeddings", "responses", embeddings=settings,

@@ -132,13 +132,13 @@ def difference(
     runs: RunRows, metric: str, strategy: str, other: str, num_labels: int, confidence: float
 ) -> SeedMean | None:
     """Mean over seeds of strategy - other; None where one of both was not run or not measured."""
-    own = [
+    rows = [
         run for run in runs
         if run["strategy"] in (strategy, other) and run["num_labels"] == num_labels
     ]  # fmt: skip
-    if {run["strategy"] for run in own} != {strategy, other}:
+    if {run["strategy"] for run in rows} != {strategy, other}:
         return None
-    differences = paired_differences(own, "num_labels", confidence, baseline=other)
+    differences = paired_differences(rows, "num_labels", confidence, baseline=other)
     return differences.get((strategy, num_labels, metric))
 
 
@@ -162,12 +162,13 @@ def savings(runs: RunRows, confidence: float) -> dict[str, Saving]:
     The control is random itself, whose own curve can reach its last value early by chance. A seed
     on which the value is not reached saves nothing.
     """
-    own = [run for run in runs if run["strategy"] == BASELINE]
-    budgets = {run["num_labels"] for run in own}
-    measured = {cell.metric for cell in seed_means(own, "num_labels", confidence)}
+    baseline_runs = [run for run in runs if run["strategy"] == BASELINE]
+    budgets = {run["num_labels"] for run in baseline_runs}
+    measured = {cell.metric for cell in seed_means(baseline_runs, "num_labels", confidence)}
     if len(budgets) < 2 or ACCURACY not in measured:
         return {}
-    largest, saved = max(budgets), labels_saved(runs, ACCURACY)
+    largest = max(budgets)
+    saved = labels_saved(runs, ACCURACY)
     rows = [
         {"strategy": strategy, "seed": seed, "num_labels": largest, "share": value or 0.0}
         for strategy, what in saved.items()
@@ -228,11 +229,11 @@ def stability_table(stability: RunRows, confidence: float) -> list[dict[str, Any
     """What became of the similarities by the last checkpoint of each seed."""
     rows = []
     for strategy in dict.fromkeys(row["strategy"] for row in stability):
-        own = sorted(
+        by_step = sorted(
             (row for row in stability if row["strategy"] == strategy), key=lambda row: row["step"]
         )
-        first, last = ({row["seed"]: row for row in order} for order in (own[::-1], own))
-        step = own[-1]["step"]
+        first, last = ({row["seed"]: row for row in order} for order in (by_step[::-1], by_step))
+        step = by_step[-1]["step"]
         # Seeds may end a few steps apart: the last checkpoints stand for one place.
         means = seed_means([row | {"step": step} for row in last.values()], "step", confidence)
         rows.append({

@@ -31,11 +31,11 @@ def budget_figure(table: RunRows, strategies: Sequence[str], titles: Mapping[str
         figure, axes = new_figure(1, len(titles), width=7.4, height=3.6)
         for axis, (name, title) in zip(axes, titles.items(), strict=True):
             for kind, strategy in enumerate(strategies):
-                own = [r for r in table if r["strategy"] == strategy and r["cells"][name]]
-                own.sort(key=lambda row: row["num_labels"])
+                rows = [r for r in table if r["strategy"] == strategy and r["cells"][name]]
+                rows.sort(key=lambda row: row["num_labels"])
                 # A little apart, so that strategies do not hide each other's intervals.
-                at = [r["num_labels"] * 1.03 ** (kind - (len(strategies) - 1) / 2) for r in own]
-                cells = [r["cells"][name] for r in own]
+                at = [r["num_labels"] * 1.03 ** (kind - (len(strategies) - 1) / 2) for r in rows]
+                cells = [r["cells"][name] for r in rows]
                 axis.plot(
                     at, [c.mean for c in cells], MARKERS[kind % 7] + "-",
                     color=COLORS[kind % 7], ms=5, lw=1.2, label=strategy,
@@ -68,10 +68,10 @@ def ambiguity_figure(pairs: RunRows, strategies: Sequence[str], confidence: floa
     """Label errors, and the true gap, against similarity; None without a bin of enough pairs."""
     binned = {}
     for strategy in strategies:
-        own = judged_pairs(pairs, strategy)
-        num_bins = min(_MAX_BINS, len(own) // _PAIRS_PER_BIN)
+        judged = judged_pairs(pairs, strategy)
+        num_bins = min(_MAX_BINS, len(judged) // _PAIRS_PER_BIN)
         if num_bins:
-            binned[strategy] = similarity_bins(own, num_bins, confidence)
+            binned[strategy] = similarity_bins(judged, num_bins, confidence)
     if not binned:
         return None
     titles = {"error": "share of wrong labels", "gap": "mean gap in true utility"}
@@ -100,10 +100,10 @@ def runs_figure(curves: RunRows, strategies: Sequence[str], num_labels: int) -> 
     """Means over seeds of the training metrics at one number of labels, a line for a strategy."""
     rows = []
     for strategy in strategies:
-        own = [c for c in curves if (c["strategy"], c["num_labels"]) == (strategy, num_labels)]
-        common = set.intersection(*(set(c["step"]) for c in own)) if own else ()
+        runs = [c for c in curves if (c["strategy"], c["num_labels"]) == (strategy, num_labels)]
+        common = set.intersection(*(set(c["step"]) for c in runs)) if runs else ()
         if common:
-            metrics = {name: _mean_curve(own, name, common) for name in own[0]["metrics"]}
+            metrics = {name: _mean_curve(runs, name, common) for name in runs[0]["metrics"]}
             rows.append({"row": strategy, "metrics": metrics})
     return curves_figure(rows) if rows else None
 
@@ -159,10 +159,10 @@ def stability_figure(stability: RunRows, strategies: Sequence[str]) -> Figure:
 
 def _over_seeds(stability: RunRows, strategy: str, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps that all seeds have, and the mean over seeds of `name` at each."""
-    own = [row for row in stability if row["strategy"] == strategy]
-    by_seed = [{r["step"] for r in own if r["seed"] == seed} for seed in {r["seed"] for r in own}]
+    rows = [row for row in stability if row["strategy"] == strategy]
+    by_seed = [{r["step"] for r in rows if r["seed"] == seed} for seed in {r["seed"] for r in rows}]
     steps = sorted(set.intersection(*by_seed))
-    means = [np.mean([row[name] for row in own if row["step"] == s], axis=0) for s in steps]
+    means = [np.mean([row[name] for row in rows if row["step"] == s], axis=0) for s in steps]
     return np.array(steps), np.array(means)
 
 
@@ -181,7 +181,8 @@ def win_figure(table: RunRows, strategies: Sequence[str], titles: Mapping[str, s
         for axis, (name, title) in zip(axes, titles.items(), strict=True):
             axis.axvline(0.5, color="#8a8a8a", lw=1, ls="--")
             for place, row in enumerate(table):
-                cell, kind = row["cells"][name], strategies.index(row["strategy"])
+                cell = row["cells"][name]
+                kind = strategies.index(row["strategy"])
                 if cell is not None:
                     axis.barh(place, cell.mean, height=0.6, color=COLORS[kind % 7], alpha=0.35)
                     _interval_line(axis.hlines, place, cell, kind, 3)

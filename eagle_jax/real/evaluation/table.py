@@ -85,7 +85,8 @@ def paired_differences(
                 f"strategy {strategy!r}, {axis} {place}, seed {seed}: there is no run of "
                 f"{baseline!r} to compare it with"
             )
-    values, differences = _by_cell(rows, axis), {}
+    values = _by_cell(rows, axis)
+    differences = {}
     for cell, by_seed in values.items():
         other = values.get(cell._replace(strategy=baseline), {})
         paired = [value - other[seed] for seed, value in by_seed.items() if seed in other]
@@ -140,8 +141,8 @@ def labels_saved(runs: RunRows, metric: str) -> dict[str, LabelsSaved]:
         num_needed = _needed(means, target)
         by_seed = {}
         for seed, own_target in targets.items():
-            own = {budget: values[seed] for budget, values in curve.items() if seed in values}
-            by_seed[seed] = _share(_needed(own, own_target), largest)
+            scores = {budget: values[seed] for budget, values in curve.items() if seed in values}
+            by_seed[seed] = _share(_needed(scores, own_target), largest)
         saved[strategy] = LabelsSaved(
             target=target, num_needed=num_needed, share_saved=_share(num_needed, largest),
             by_seed=by_seed,

@@ -35,13 +35,13 @@ def verdict(
     }
     yield _extent(runs, num_labels)
     yield from _tallies("REAL", real)
-    for metric, told in (
+    for metric, title in (
         (ACCURACY, "Accuracy on held-out pairs (chance: 0.5)"),
         ("win_rate_true", "Win rate by true utility (a draw: 0.5)"),
         ("win_rate_rater", "Win rate by the rater (a draw: 0.5)"),
     ):
         if _order(means, metric):
-            yield f"{told}, highest first: {_listed(means, metric)}."
+            yield f"{title}, highest first: {_listed(means, metric)}."
     yield from _own_pairs(means)
     yield from _wrong_labels(means, pairs, confidence)
     yield from _tallies("the contrary paper", contrary)
@@ -63,13 +63,13 @@ def _extent(runs: RunRows, num_labels: int) -> str:
 def _tallies(who: str, findings: Sequence[Finding]) -> Iterator[str]:
     """A sentence for each subject: of what the claim holds, does not hold, is not decided."""
     for subject in dict.fromkeys(finding.subject for finding in findings):
-        own = [f for f in findings if f.subject == subject and f.found]
-        if not own:
+        judged = [f for f in findings if f.subject == subject and f.found]
+        if not judged:
             yield f"What {who} claims of {subject} was not measured in this run."
             continue
         parts = []
         for outcome, said in ((HOLDS, HOLDS), (FAILS, FAILS), (UNDECIDED, f"is {UNDECIDED}")):
-            shorts = [finding.short for finding in own if finding.verdict == outcome]
+            shorts = [finding.short for finding in judged if finding.verdict == outcome]
             if shorts:
                 parts.append(f"{said} for {', '.join(shorts)}")
         yield f"What {who} claims of {subject} {'; '.join(parts)}."
@@ -77,8 +77,8 @@ def _tallies(who: str, findings: Sequence[Finding]) -> Iterator[str]:
 
 def _order(means: Mapping[tuple[str, str], Any], metric: str) -> list[str]:
     """Strategies that have the metric, its highest mean first."""
-    own = {strategy: value.mean for (strategy, name), value in means.items() if name == metric}
-    return sorted(own, key=own.get, reverse=True)
+    scores = {strategy: value.mean for (strategy, name), value in means.items() if name == metric}
+    return sorted(scores, key=scores.get, reverse=True)
 
 
 def _listed(means: Mapping[tuple[str, str], Any], metric: str) -> str:
@@ -88,11 +88,11 @@ def _listed(means: Mapping[tuple[str, str], Any], metric: str) -> str:
 
 def _own_pairs(means: Mapping[tuple[str, str], Any]) -> Iterator[str]:
     """Margins flatter whoever chose pairs that are easy to tell apart."""
-    own, held_out = (f"{part}/rewards/margin" for part in ("train", "held_out"))
-    if _order(means, own) and _order(means, held_out):
+    trained_on, held_out = (f"{part}/rewards/margin" for part in ("train", "held_out"))
+    if _order(means, trained_on) and _order(means, held_out):
         yield (
             "Margin on the own pairs of each strategy in its last epoch, highest first: "
-            f"{_listed(means, own)}; on the held-out pairs, the same for all: "
+            f"{_listed(means, trained_on)}; on the held-out pairs, the same for all: "
             f"{_listed(means, held_out)}."
         )
 
@@ -103,10 +103,10 @@ def _wrong_labels(
     """Does similarity tell which labels are wrong? By random's pairs, which show all pairs."""
     if _order(means, "label_error_rate"):
         yield f"Share of wrong labels, highest first: {_listed(means, 'label_error_rate')}."
-    own = judged_pairs(pairs, BASELINE)
-    if len(own) < _MIN_PAIRS:
+    judged = judged_pairs(pairs, BASELINE)
+    if len(judged) < _MIN_PAIRS:
         return
-    bins = similarity_bins(own, 4, confidence)
+    bins = similarity_bins(judged, 4, confidence)
     least, most = bins[0]["error"], bins[-1]["error"]
     if least.high < most.low:
         said = "dissimilar pairs are easier to label"
@@ -115,8 +115,8 @@ def _wrong_labels(
     else:
         said = "no difference is shown"
     yield (
-        f"Of {BASELINE}'s {len(own)} pairs, the least similar quarter has {_interval(least)} wrong "
-        f"labels, the most similar {_interval(most)}: {said}."
+        f"Of {BASELINE}'s {len(judged)} pairs, the least similar quarter has {_interval(least)} "
+        f"wrong labels, the most similar {_interval(most)}: {said}."
     )
 
 
@@ -138,16 +138,17 @@ def similarity_bins(pairs: RunRows, num_bins: int, confidence: float) -> list[di
     pairs = sorted(pairs, key=lambda pair: pair["similarity"])
     bins = []
     for part in np.array_split(np.arange(len(pairs)), num_bins):
-        own = [pairs[place] for place in part]
-        num_pairs, num_errors = len(own), sum(bool(pair["is_error"]) for pair in own)
+        bin_pairs = [pairs[place] for place in part]
+        num_pairs = len(bin_pairs)
+        num_errors = sum(bool(pair["is_error"]) for pair in bin_pairs)
         wilson = stats.binomtest(num_errors, num_pairs).proportion_ci(confidence, "wilson")
         error = Interval(
             mean=num_errors / num_pairs, low=float(wilson.low), high=float(wilson.high),
             num_values=num_pairs, num_clusters=num_pairs,
         )  # fmt: skip
-        gaps = [pair["true_gap"] for pair in own]
+        gaps = [pair["true_gap"] for pair in bin_pairs]
         bins.append({
-            "similarity": float(np.mean([pair["similarity"] for pair in own])),
+            "similarity": float(np.mean([pair["similarity"] for pair in bin_pairs])),
             "error": error,
             "gap": None if None in gaps else t_interval(gaps, confidence),
         })  # fmt: skip

@@ -73,8 +73,8 @@ def stability_pairs(
     experiment: RealExperiment, policy: LanguageModel, examples: Sequence[PreferenceExample]
 ) -> StabilityPairs | None:
     """Pairs of the first held-out prompts; None where no embedding is the policy's own."""
-    own = [s for s in experiment.embeddings.values() if s.model == POLICY]
-    if not own:
+    of_policy = [s for s in experiment.embeddings.values() if s.model == POLICY]
+    if not of_policy:
         return None
     prompts, responses, pairs = [], [], []
     for n, example in enumerate(examples[: experiment.evaluation.num_stability_prompts]):
@@ -86,6 +86,6 @@ def stability_pairs(
     places = np.array(pairs)
     compete = experiment.selection.scope == "across"
     return StabilityPairs(
-        make_embed_fn(own[0], policy, experiment), prompts, responses, places[:, 0], places[:, 1],
-        None if compete else places[:, 2],
+        make_embed_fn(of_policy[0], policy, experiment), prompts, responses,
+        places[:, 0], places[:, 1], None if compete else places[:, 2],
     )  # fmt: skip

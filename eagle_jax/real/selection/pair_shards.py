@@ -61,7 +61,8 @@ def select_shards(
             f"rows_per_program is {rows_per_program}; the mesh needs a multiple of its "
             f"{mesh.shape['data']} devices along 'data'"
         )
-    first_row, form = 0, None
+    first_row = 0
+    form = None
     for number, shard in enumerate(shards):
         _check_form(number, shard)
         form = form or _form(shard)
@@ -69,7 +70,8 @@ def select_shards(
             raise UserError(
                 f"shard {number} has {_describe(_form(shard))}, the first one {_describe(form)}"
             )
-        running, done = collections.deque(), []
+        running = collections.deque()
+        done = []
         for start in range(0, len(shard.embeddings), rows_per_program):
             piece = _piece(shard, start, rows_per_program, sharding)
             running.append(

@@ -89,7 +89,8 @@ class DecoderEmbeddings:
     def _encode(self, prompts, responses) -> tuple[list[list[int]], list[int]]:
         """The ids that are read, and where the response begins in them."""
         limit = min(self.max_tokens, self.model.config.max_position_embeddings)
-        tokenizer, ids, starts = self.model.tokenizer, [], []
+        tokenizer = self.model.tokenizer
+        ids, starts = [], []
         num_cut, num_cut_prompts = 0, 0
         for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
             if self.with_prompt:
@@ -120,9 +121,9 @@ def _encode_alone(tokenizer: Tokenizer, response: str) -> tuple[list[int], list[
     """What the tokenizer adds before a text, and the text's own ids."""
     encoding = tokenizer.backend.encode(response)
     is_added = encoding.special_tokens_mask
-    own = [token for token, added in zip(encoding.ids, is_added, strict=True) if not added]
-    start = is_added.index(0) if own else 0
-    return encoding.ids[:start], own
+    text_ids = [token for token, added in zip(encoding.ids, is_added, strict=True) if not added]
+    start = is_added.index(0) if text_ids else 0
+    return encoding.ids[:start], text_ids
 
 
 @functools.partial(jax.jit, static_argnames="config")

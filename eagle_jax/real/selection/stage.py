@@ -60,8 +60,8 @@ def run_embeddings_stage(
         for name, first in progress(pieces, len(pieces), "embeddings", "shard"):
             file = _shard_file(name, first // _PROMPTS_PER_SHARD)
             if not (stage.path / file).exists():  # else an interrupted run wrote it, whole
-                own = examples[first : first + _PROMPTS_PER_SHARD]
-                stage.write_arrays(file, _embedded(own, embed_fns[name], num_responses))
+                shard = examples[first : first + _PROMPTS_PER_SHARD]
+                stage.write_arrays(file, _embedded(shard, embed_fns[name], num_responses))
         stage.finish()
     return {
         name: Embeddings(stage, name, settings[name].metric, len(firsts)) for name in embed_fns
@@ -176,10 +176,10 @@ def run_selection_stage(
         # A rater's answers cost something: what is not trained on is not asked about.
         label_fn = labeller.judge if labeller.annotator.asks else labeller.label
         stage.write_json("encoders.json", [
-            {"embedding": name, "metric": own.embeddings.metric, "strategy": strategy,
+            {"embedding": name, "metric": chooser.embeddings.metric, "strategy": strategy,
              "overlap": _overlap(places, pairs[strategy]), **summarize_pairs(label_fn(places))}
-            for name, own in choosers.items() for strategy in plain
-            for places in [own.choose(strategy, count, None)]
+            for name, chooser in choosers.items() for strategy in plain
+            for places in [chooser.choose(strategy, count, None)]
         ])  # fmt: skip
         stage.write_json("facts.json", labeller.facts())
         stage.finish()

@@ -62,10 +62,12 @@ def two_means(squared_distances: jax.Array, is_valid: jax.Array) -> TwoMeans:
     sizes = jnp.sum(ends.in_a, axis=-1).astype(gram.dtype)
     between = jnp.where(is_start, _between(ends.squared_sum, sizes, num_points), -1.0)
     best = jnp.argmax(between)
-    in_a, size = ends.in_a[best], sizes[best]
+    in_a = ends.in_a[best]
+    size = sizes[best]
     # Products of the points with the own cluster's mean: s / n in A, -s / (V - n) in B.
     shares = jnp.where(in_a, 1.0 / size, -1.0 / jnp.maximum(num_points - size, 1.0))
-    norms, squared_sum = jnp.diagonal(gram), ends.squared_sum[best]
+    norms = jnp.diagonal(gram)
+    squared_sum = ends.squared_sum[best]
     to_centre = norms - 2.0 * shares * ends.products[best] + shares**2 * squared_sum
     in_b = is_valid & ~in_a
     is_swapped = jnp.argmax(in_b) < jnp.argmax(in_a)

@@ -110,8 +110,8 @@ class HeldOut:
         }  # fmt: skip
         if self.task.has_utility:
             ours, theirs = (
-                np.array([self.task.utility(p, t) for p, t in zip(prompts, own, strict=True)])
-                for own in (texts, start.texts)
+                np.array([self.task.utility(p, t) for p, t in zip(prompts, responses, strict=True)])
+                for responses in (texts, start.texts)
             )
             values["win_rate_true"] = utility_win_rate(ours, theirs).rate
             values["mean_true_utility"] = float(ours.mean())
@@ -147,7 +147,8 @@ class HeldOut:
 def _known_pairs(examples: Sequence[PreferenceExample]) -> tuple[np.ndarray, np.ndarray]:
     """Places [P] among all R responses of the better and the worse one of every pair that the data
     knows the order of. Raises UserError where it knows none."""
-    chosen, rejected, first = [], [], 0
+    chosen, rejected = [], []
+    first = 0
     for example in examples:
         for i in range(len(example.responses)):
             for j in range(i):
