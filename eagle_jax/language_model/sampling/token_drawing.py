@@ -70,7 +70,8 @@ def nucleus_argmax(log_probs: jax.Array, noise: jax.Array, top_p: jax.Array) -> 
         chosen = jnp.take_along_axis(probs, tokens[:, None], axis=-1)
         is_likelier = probs > chosen
         mass = jnp.sum(jnp.where(is_likelier, probs, 0.0), axis=-1)
-        return tokens, mass >= top_p
+        # The likeliest is never outside, also where top_p is so small that it counts as 0.
+        return tokens, (mass > 0) & (mass >= top_p)
 
     def try_rest(tried):
         tokens, is_outside = tried

@@ -82,3 +82,22 @@ def test_certain_tokens_are_drawn_and_a_row_of_nan_ends():
     tokens, log_probs = draw(logits, keys, jnp.int32(0), drawing)
     assert (int(tokens[0]), float(log_probs[0])) == (0, 0.0)
     assert np.isnan(log_probs[1])
+
+
+@pytest.mark.parametrize("top_p", [1e-45, 1e-38, 1.2e-38, 1e-7])
+def test_the_smallest_nucleus_is_the_likeliest_token_and_found_in_two_steps(monkeypatch, top_p):
+    """Numbers below 1.2e-38 count as 0 on CPU, and a mass of 0 is not below that."""
+
+    def bounded(is_open, step, value):
+        for _ in range(3):
+            if not is_open(value):
+                return value
+            value = step(value)
+        raise AssertionError("it goes on")
+
+    monkeypatch.setattr(jax.lax, "while_loop", bounded)
+    log_probs = jnp.log(jnp.array([[0.2, 0.5, 0.3], [0.4, 0.2, 0.4]]))
+    drawn = nucleus_argmax(log_probs, 100.0 * jnp.eye(3)[:2], jnp.float32(top_p))
+    np.testing.assert_array_equal(drawn, [1, 0])
+    drawn = nucleus_argmax(log_probs, jnp.zeros((2, 3)), jnp.float32(top_p))
+    np.testing.assert_array_equal(drawn, [1, 0])
