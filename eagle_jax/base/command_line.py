@@ -31,7 +31,7 @@ from eagle_jax.base.config_overrides import (
     fill_empty_groups,
     program_file,
 )
-from eagle_jax.base.errors import UserError
+from eagle_jax.base.errors import UserError, visible
 from eagle_jax.base.settings import SettingsError, to_settings
 
 T = TypeVar("T")
@@ -216,5 +216,5 @@ def _show(page: str) -> None:
 
 
 def _exit(line: str, code: int) -> None:
-    print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
+    print(f"{Path(sys.argv[0]).name}: {visible(line)}", file=sys.stderr)
     sys.exit(code)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from eagle_jax.base.errors import UserError
+from eagle_jax.base.errors import UserError, visible
 
 # Names of a header or a row -> those that it lacks.
 Absent = Callable[[Collection[str]], Sequence[str]]
@@ -45,8 +45,8 @@ class FileRow(NamedTuple):
 
 
 def bad_row(path: Path, line: int, reason: str, text: str) -> BadRow:
-    """A BadRow with its strings made printable and its text cut."""
-    return BadRow(path.name, line, _printable(reason), _printable(text.strip())[:_TEXT_SHOWN])
+    """A BadRow with its strings made visible and its text cut."""
+    return BadRow(path.name, line, visible(reason), visible(text.strip())[:_TEXT_SHOWN])
 
 
 def summarize_bad_rows(bad_rows: Sequence[BadRow], num_shown: int) -> str:
@@ -149,7 +149,7 @@ def _read_csv(
         if not header or not any(header):
             raise UserError(f"{path}: empty; expected a header line {expected}")
         header = [name.strip() for name in header]
-        found = _printable(", ".join(header))[:_TEXT_SHOWN]
+        found = visible(", ".join(header))[:_TEXT_SHOWN]
         if missing := absent(header):
             raise UserError(
                 f"{path}: line 1: no column {', '.join(missing)}; the header (UTF-8, "
@@ -253,11 +253,6 @@ def _read_parquet(path: Path, absent: Absent, expected: str) -> Iterator[FileRow
             f"{path}: cannot be read after {num_read} rows ({error}); expected a Parquet file "
             f"{expected}"
         ) from error
-
-
-def _printable(text: str) -> str:
-    """Surrogates, which stand for undecodable bytes, as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _kind(reason: str) -> str:

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from eagle_jax.base.errors import UserError
+from eagle_jax.base.errors import UserError, visible
 from eagle_jax.data.tasks import BEHAVIORAL, SEMANTIC, TASKS, Task, elm_prompt
 from eagle_jax.elm.evaluation.consistency import (
     EmbedFn,
@@ -278,7 +278,7 @@ def converse(
             return
         if line.strip():
             for told in reply(explorer, line, seed + number):
-                write(_printable(told))
+                write(visible(told))  # what models wrote must not steer the terminal
 
 
 def typed_lines(prompt: str) -> Iterable[str]:
@@ -288,11 +288,6 @@ def typed_lines(prompt: str) -> Iterable[str]:
             yield input(prompt)
         except EOFError:
             return
-
-
-def _printable(text: str) -> str:
-    """What models wrote must not steer the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:

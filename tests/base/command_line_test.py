@@ -39,6 +39,10 @@ def main(config, workdir):
     action = config.name
     if action == "user_error":
         raise UserError("this is wrong,\\n  and two lines long")
+    if action == "colour":
+        raise UserError("the title \\x1b[31mred\\x1b[0m \\x9b1m \\u202e \\ud800 ä \\u2028")
+    if action == "file":
+        raise PermissionError(13, "denied", "\\x1b[2J")
     if action == "settings":
         raise SettingsError(f"config.steps: expected str, got {config.steps}")
     if action == "bug":
@@ -135,6 +139,11 @@ def test_overrides_and_the_config_argument_reach_main(folder):
         (["--workdri=x"], "unknown flag --workdri; allowed are .* --workdir, --distributed"),
         (["stray"], "unexpected argument 'stray'"),
         (["--config.name=user_error"], "this is wrong, and two lines long$"),
+        (
+            ["--config.name=colour"],
+            r"the title \\x1b\[31mred\\x1b\[0m \\x9b1m \\u202e \\ud800 ä",
+        ),
+        (["--config.name=file"], r"program.py: \\x1b\[2J: denied$"),
         (["--config.name=folder", "--workdir=program.py/x"], "program.py/x: Not a directory"),
     ],
 )

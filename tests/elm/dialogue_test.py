@@ -232,7 +232,7 @@ def test_what_the_model_wrote_does_not_steer_the_terminal(monkeypatch):
     monkeypatch.setitem(_ITEMS, text, [1.0, 0.0])
     told = []
     converse(_explorer(text), ["summary: east"], told.append, seed=0)
-    assert told[1] == "\N{REPLACEMENT CHARACTER}[2Jeast"
+    assert told[1] == r"\x1b[2Jeast"
     assert told[2] == "semantic consistency: 1.000"
 
 

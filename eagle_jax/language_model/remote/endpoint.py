@@ -13,7 +13,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from eagle_jax.base.errors import UserError
+from eagle_jax.base.errors import UserError, visible
 from eagle_jax.data.prompts import Prompt
 from eagle_jax.language_model.generation import Generation, SamplingSettings
 from eagle_jax.language_model.remote.answers import MalformedAnswer, read_answer
@@ -130,7 +130,7 @@ class Endpoint:
 
     def _excerpt(self, text: str) -> str:
         """What somebody else wrote, short, on one line, and without the key."""
-        text = " ".join(text.split())[: 20 * _EXCERPT]
+        text = visible(" ".join(text.split()))[: 20 * _EXCERPT]
         return (_without_key(text, self._key) if self._key else text)[:_EXCERPT]
 
 
