@@ -165,8 +165,8 @@ def find_row(space: Space, kind: str, name: str) -> int:
     """The row whose id or title this is, whatever the case; UserError with similar names."""
     wanted = name.casefold()
     for names in (space.ids, space.titles):
-        for row, own in enumerate(names):
-            if own.casefold() == wanted:
+        for row, known in enumerate(names):
+            if known.casefold() == wanted:
                 return row
     raise UserError(_unknown(_KIND_NAMES[kind], name, [*space.ids, *space.titles]))
 
@@ -189,7 +189,7 @@ def locate(explorer: Explorer, kind: str, point: Point) -> np.ndarray:
         other = space.vectors[find_row(space, kind, point.toward)]
         return interpolate(vector, other, point.amount, explorer.how)
     if point.along is not None:
-        tag = {own.casefold(): own for own in space.activations}.get(point.along.casefold())
+        tag = {name.casefold(): name for name in space.activations}.get(point.along.casefold())
         if tag is None:
             raise UserError(_unknown("direction", point.along, space.activations))
         return extrapolate(vector, space.activations[tag], point.amount)
@@ -232,8 +232,8 @@ def tell_answer(given: Reply) -> list[str]:
     if len(given.cosines) == 1:
         lines.append(f"semantic consistency: {given.cosines[0]:.3f}")
     elif given.cosines:
-        told = ", ".join(f"{cosine:.3f}" for cosine in given.cosines)
-        lines.append(f"cosine with each item: {told}")
+        cosines = ", ".join(f"{cosine:.3f}" for cosine in given.cosines)
+        lines.append(f"cosine with each item: {cosines}")
     if given.bc is not None:
         lines.append(f"behavioral consistency (NDCG with predicted ratings): {given.bc:.3f}")
     lines.append("nearest items to the answer:")
@@ -277,8 +277,8 @@ def converse(
         if line.strip() in ("quit", "exit"):
             return
         if line.strip():
-            for told in reply(explorer, line, seed + number):
-                write(visible(told))  # what models wrote must not steer the terminal
+            for text in reply(explorer, line, seed + number):
+                write(visible(text))  # what models wrote must not steer the terminal
 
 
 def typed_lines(prompt: str) -> Iterable[str]:
@@ -291,7 +291,7 @@ def typed_lines(prompt: str) -> Iterable[str]:
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    names = {own.casefold(): own for own in known}
-    close = [names[own] for own in difflib.get_close_matches(name.casefold(), names, cutoff=0.4)]
+    names = {spelled.casefold(): spelled for spelled in known}
+    close = [names[key] for key in difflib.get_close_matches(name.casefold(), names, cutoff=0.4)]
     hint = f"did you mean {', '.join(close)}?" if close else "nothing here is called like it"
     return f"no {what} {name!r}: {hint}"

@@ -64,8 +64,8 @@ def run_example_stage(
         }
         facts: dict[str, Any] = {}
         for number, (part, rows) in enumerate(drawn.items()):
-            own = derive_seed(seed, 2, number)
-            targets = ask_teacher(catalogue, rows, teacher, own, cache)
+            teacher_seed = derive_seed(seed, 2, number)
+            targets = ask_teacher(catalogue, rows, teacher, teacher_seed, cache)
             stage.write_jsonl(f"{part}.jsonl", targets.rows)
             facts[part] = {
                 "examples": dict(Counter(row["task"] for row in targets.rows)),

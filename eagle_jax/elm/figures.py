@@ -91,7 +91,8 @@ def paths_figure(curves: Rows) -> Figure | None:
 
 def _draw_line(axis, curve: Mapping[str, Any], measure: str, kind: int) -> None:
     points = [row for row in curve["rows"] if measure in row["cells"]]
-    color, at = COLORS[kind % 7], [row["position"] for row in points]
+    color = COLORS[kind % 7]
+    at = [row["position"] for row in points]
     cells = [row["cells"][measure] for row in points]
     axis.plot(at, [c["mean"] for c in cells], MARKERS[kind % 7] + "-", color=color, ms=3, lw=1.2)
     axis.fill_between(
@@ -111,8 +112,8 @@ def training_figure(training: Rows) -> Figure | None:
     with matplotlib.rc_context(STYLE):
         figure, axes = new_figure(1, len(stages), width=7.4, height=2.6)
         for axis, stage in zip(axes, stages, strict=True):
-            own = [row for row in training if row["stage"] == stage]
-            axis.plot([r["step"] for r in own], [r["loss"] for r in own], color=COLORS[0], lw=1.2)
+            rows = [row for row in training if row["stage"] == stage]
+            axis.plot([r["step"] for r in rows], [r["loss"] for r in rows], color=COLORS[0], lw=1.2)
             axis.set_title(stage, fontsize=9)
             axis.set_xlabel("step")
             axis.grid()

@@ -152,7 +152,7 @@ def _picture(curves: list[dict[str, Any]], spaces: Spaces) -> dict[str, Any] | N
         curve["name"]: [text for text in curve["texts"] if text is not None]
         for curve in curves if curve["kind"] == SEMANTIC and "texts" in curve
     }  # fmt: skip
-    paths = {name: spaces.embed(own) for name, own in texts.items() if own}
+    paths = {name: spaces.embed(readable) for name, readable in texts.items() if readable}
     return figures.embedding_picture(spaces.semantic, paths) if paths else None
 
 
@@ -163,7 +163,8 @@ def write_elm_report(folder: Path, data: ElmReport) -> tuple[Path, Path]:
     does not know, or two rows of one group and system.
     """
     _check(data)
-    rows, tasks = data.consistency["rows"], _tasks(data.consistency)
+    rows = data.consistency["rows"]
+    tasks = _tasks(data.consistency)
     by_kind = {
         kind: [curve for curve in data.curves if curve["kind"] == kind]
         for kind in (SEMANTIC, BEHAVIORAL)
@@ -198,8 +199,8 @@ def _context(data: ElmReport, tasks: Sequence[str]) -> dict[str, Any]:
         "bar": table(bar, _BAR),
         "claims": table(claims, _CLAIMS),
         "tables": [
-            (heading_of(measure), _MEANINGS[measure], own)
-            for measure, own in tables.items() if own
+            (heading_of(measure), _MEANINGS[measure], task_table)
+            for measure, task_table in tables.items() if task_table
         ],
         "products": table([n for n in PAPER_SCORES if n.startswith("amazon_")], _PRODUCTS),
         "comparisons": table([r for r in compared if r["group"] not in alone], _COMPARISONS),
@@ -229,7 +230,7 @@ def _task_table(consistency: Mapping[str, Any], measure: str, names: Sequence[st
             Column("Paper's ELM", lambda name: _of_paper(consistency["groups"][name], measure))
         )
     columns += [
-        Column(SYSTEM_NAMES[system], lambda name, own=system: find_cell(rows, name, own, measure))
+        Column(SYSTEM_NAMES[system], lambda name, s=system: find_cell(rows, name, s, measure))
         for system in systems
     ]
     measured = [name for name in names if any(find_cell(rows, name, s, measure) for s in systems)]

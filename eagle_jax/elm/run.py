@@ -82,7 +82,8 @@ class ElmRun(Run):
 
     def _write(self, rows: Sequence[Row], use: int) -> list[Row]:
         """Every row with the teacher's answer."""
-        seed, cache = derive_seed(self.experiment.seed, 9, use), self.workdir / _CACHE
+        seed = derive_seed(self.experiment.seed, 9, use)
+        cache = self.workdir / _CACHE
         targets = ask_teacher(self.catalogue, rows, self.experiment.teacher, seed, cache)
         if targets.left_out:
             raise UserError(
@@ -200,13 +201,14 @@ class ElmRun(Run):
             if not stage.is_complete():
                 rows = self.examples["test"]
                 records = [
-                    score(own, rows, self.catalogue, self.split, self.spaces) for own in answers
+                    score(answer, rows, self.catalogue, self.split, self.spaces)
+                    for answer in answers
                 ]
                 samples = sample_rows(
                     answers, records, rows, self.catalogue, evaluation.samples_per_task
                 )
                 chance = score_chance(rows, self.catalogue, self.split, self.spaces)
-                scored = [record for own in records for record in own]
+                scored = [record for of_system in records for record in of_system]
                 table = self._table([*scored, *mixtures, *chance])
                 stage.write_json("consistency.json", table)
                 stage.write_json("curves.json", curves)

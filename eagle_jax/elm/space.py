@@ -160,7 +160,7 @@ def _fit(
             "width": settings.width,
             "num_texts_of_a_film": num_views,
             "sc_of_held_out_texts": [
-                float(cosine_consistency(own[test], semantic[test]).mean()) for own in projected
+                float(cosine_consistency(texts[test], semantic[test]).mean()) for texts in projected
             ],
             "item_encoder_held_out": held_out._asdict(),
             "user_encoder_held_out_relative_error": _relative_error(

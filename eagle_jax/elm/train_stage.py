@@ -66,11 +66,11 @@ def run_elm_stage(
             base,
             {
                 kind: AdapterSettings(
-                    input_width=own.shape[1], hidden_width=settings.adapter_hidden_width
+                    input_width=vectors.shape[1], hidden_width=settings.adapter_hidden_width
                 )
-                for kind, own in embeddings.items()
+                for kind, vectors in embeddings.items()
             },
-            {kind: input_statistics(own) for kind, own in embeddings.items()},
+            {kind: input_statistics(vectors) for kind, vectors in embeddings.items()},
             jax.random.key(derive_seed(seed, 1)),
             batch_size=models.batch_size, length_multiple=models.length_multiple,
             slot_multiple=models.slot_multiple,

@@ -142,7 +142,7 @@ def paper_claims(rows: Rows, comparisons: Rows, curves: Rows) -> list[ElmClaim]:
         ),
         _follow(
             curves, "BC of user profiles rises along a CAV", "section 4, figure 5",
-            ("behavioral", "extrapolation", "bc/ndcg"), lambda own: _start_and_end(own)[::-1],
+            ("behavioral", "extrapolation", "bc/ndcg"), lambda points: _start_and_end(points)[::-1],
         ),
     ]  # fmt: skip
 
@@ -219,12 +219,13 @@ def _of_all(ways: Sequence[str]) -> str:
 
 def summarize_elm(rows: Rows, bar: Sequence[Judged], claims: Sequence[ElmClaim]) -> Iterator[str]:
     """The report's first sentences: extent, bar, who is above whom, claims."""
-    own = [row for row in rows if row["system"] == ELM and row["group"] in (SINGLE, TWO, PROFILE)]
-    if own:
+    groups = (SINGLE, TWO, PROFILE)
+    elm_rows = [row for row in rows if row["system"] == ELM and row["group"] in groups]
+    if elm_rows:
         extents = "; ".join(
             f"{row['group'].replace('_', ' ')}, {row['num_outputs']} outputs about "
             f"{row['num_entities']} {'users' if row['group'] == PROFILE else 'films'}, seeds: "
-            f"{row['num_seeds']}" for row in own
+            f"{row['num_seeds']}" for row in elm_rows
         )  # fmt: skip
         yield f"ELM was judged on films and users that it was not trained on: {extents}."
     else:

@@ -113,14 +113,14 @@ def score(
         places = [place for place, row in enumerate(rows) if row["task"] in group]
         if not places:
             continue
-        own = [rows[place] for place in places]
+        group_rows = [rows[place] for place in places]
         texts = [answers.texts[place] for place in places]
-        measures = {"slots": _slots(own, texts, titles_of(catalogue))}
+        measures = {"slots": _slots(group_rows, texts, titles_of(catalogue))}
         if group is not TWO_MOVIES:
-            behavioral = _behavioral(own, texts, catalogue, split, spaces)
+            behavioral = _behavioral(group_rows, texts, catalogue, split, spaces)
             measures |= {"bc/ndcg": behavioral.ndcg, "bc/spearman": behavioral.spearman}
         if group != (PROFILE,):
-            measures["sc"] = semantic_consistency(spaces.embed, texts, _targets(own, spaces))
+            measures["sc"] = semantic_consistency(spaces.embed, texts, _targets(group_rows, spaces))
         for name, values in measures.items():
             for place, value in zip(places, values, strict=True):
                 columns[place][name] = float(value)
@@ -186,8 +186,10 @@ def score_chance(
     """Behavioral consistency of rankings at random, expected, on the same rows."""
     records = []
     for group in (SINGLE_MOVIE, (PROFILE,)):
-        own = [row for row in rows if row["task"] in group]
-        at_random = chance_consistency(_ratings(own, catalogue, split, spaces)) if own else None
+        group_rows = [row for row in rows if row["task"] in group]
+        if not group_rows:
+            continue
+        at_random = chance_consistency(_ratings(group_rows, catalogue, split, spaces))
         records += [
             ConsistencyRecord(
                 system=CHANCE, task=row["task"], entities=entities_of(row), seed=0,
@@ -197,7 +199,7 @@ def score_chance(
                 },
                 malformed=None,
             )
-            for place, row in enumerate(own)
+            for place, row in enumerate(group_rows)
         ]  # fmt: skip
     return records
 
@@ -219,21 +221,21 @@ def sample_rows(
             chosen.append(place)
     shown: set[str] = set()
     samples = []
-    for own, scored in zip(answers, records, strict=True):
-        if own.system in shown:
+    for of_system, scored in zip(answers, records, strict=True):
+        if of_system.system in shown:
             continue
-        shown.add(own.system)
+        shown.add(of_system.system)
         for place in chosen:
             row = rows[place]
             samples.append(
                 {
-                    "system": own.system,
+                    "system": of_system.system,
                     "task": row["task"],
                     "items": [titles[item] for item in row["items"]],
                     "user": None if row["user"] is None else names[row["user"]],
-                    "seed": own.seed,
-                    "text": own.texts[place],
-                    "malformed": own.reasons[place],
+                    "seed": of_system.seed,
+                    "text": of_system.texts[place],
+                    "malformed": of_system.reasons[place],
                     "target": row["target"],
                     "scores": dict(scored[place].scores),
                 }

@@ -50,9 +50,9 @@ def nearest_item_texts(
     targets, _ = directions(target_embeddings, "target")
     catalogue, _ = directions(catalogue_embeddings, "catalogue row")
     nearest = []
-    for row, (target, own) in enumerate(zip(targets, excluded, strict=True)):
+    for row, (target, left_out) in enumerate(zip(targets, excluded, strict=True)):
         similarity = catalogue @ target
-        similarity[list(own)] = -np.inf
+        similarity[list(left_out)] = -np.inf
         best = int(np.argmax(similarity)) if len(texts) else 0
         if not len(texts) or similarity[best] == -np.inf:
             raise UserError(f"target {row}: all {len(texts)} items of the catalogue are excluded")

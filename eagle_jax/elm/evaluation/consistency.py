@@ -180,9 +180,9 @@ def ndcg(scores: np.ndarray, gains: np.ndarray) -> np.ndarray:
     first, last = (rankdata(-scores, method=end, axis=-1).astype(int) for end in ("min", "max"))
     discounts = 1.0 / np.log2(np.arange(2, scores.shape[-1] + 2))
     total = np.concatenate([[0.0], np.cumsum(discounts)])
-    own = (total[last] - total[first - 1]) / (last - first + 1)
+    mean_discounts = (total[last] - total[first - 1]) / (last - first + 1)
     best = np.sort(gains, axis=-1)[..., ::-1] @ discounts
-    return (own * gains).sum(axis=-1) / np.where(best > 0, best, 1.0)
+    return (mean_discounts * gains).sum(axis=-1) / np.where(best > 0, best, 1.0)
 
 
 def rating_matrix(table: RatingTable, users: Sequence[int], items: Sequence[int]) -> np.ndarray:

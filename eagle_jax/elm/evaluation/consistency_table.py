@@ -65,20 +65,20 @@ def summarize_consistency(
         for record in records:
             if record.task in tasks:
                 by_system[record.system].append(record)
-        for system, own in by_system.items():
-            clusters = [record.entities[0] for record in own]
-            reasons = Counter(record.malformed for record in own if record.malformed is not None)
+        for system, outputs in by_system.items():
+            clusters = [record.entities[0] for record in outputs]
+            reasons = Counter(r.malformed for r in outputs if r.malformed is not None)
             cells = {
                 measure: bootstrap_interval(values, settings, clusters=clusters).as_cell()
-                for measure, values in _columns(own, f"{group}, {system}").items()
+                for measure, values in _columns(outputs, f"{group}, {system}").items()
             }
             rows.append(
                 {
                     "group": group,
                     "system": system,
-                    "num_outputs": len(own),
+                    "num_outputs": len(outputs),
                     "num_entities": len(set(clusters)),
-                    "num_seeds": len({record.seed for record in own}),
+                    "num_seeds": len({record.seed for record in outputs}),
                     "malformed": dict(reasons),
                     "cells": cells,
                 }
@@ -105,12 +105,12 @@ def compare_consistency(
             if means[0].keys() != means[1].keys():
                 raise ValueError(f"{group}: {names[0]!r} and {names[1]!r} answered other rows")
             keys = sorted(means[0])
-            measures = [list(own[keys[0]]) for own in means]
+            measures = [list(row_means[keys[0]]) for row_means in means]
             if set(measures[0]) != set(measures[1]):
                 raise ValueError(f"{group}: {names[0]!r}, {names[1]!r} have measures {measures}")
             clusters = [entities[0] for _, entities in keys]
             for measure in measures[0]:
-                values = [[own[key][measure] for key in keys] for own in means]
+                values = [[row_means[key][measure] for key in keys] for row_means in means]
                 ours, theirs = (
                     bootstrap_interval(value, settings, clusters=clusters) for value in values
                 )
@@ -165,8 +165,8 @@ def behavioral_path(
     """
     outputs = _embed_path(embed, texts, np.shape(item_text_embeddings)[-1])
     scored = [
-        behavioral_consistency_user(at, item_text_embeddings, own)
-        for at, own in zip(outputs, ratings, strict=True)
+        behavioral_consistency_user(at, item_text_embeddings, path_ratings)
+        for at, path_ratings in zip(outputs, ratings, strict=True)
     ]
     return {
         "bc/ndcg": np.stack([of_position.ndcg for of_position in scored]),
@@ -193,8 +193,8 @@ def consistency_curve(
     return [
         {
             "position": float(position),
-            "num_outputs": len(own),
-            "num_malformed": sum(not is_readable(text) for text in own),
+            "num_outputs": len(outputs),
+            "num_malformed": sum(not is_readable(text) for text in outputs),
             "cells": {
                 name: bootstrap_interval(
                     values[index], settings, clusters=clusters
@@ -202,15 +202,15 @@ def consistency_curve(
                 for name, values in scores.items()
             },
         }
-        for index, (position, own) in enumerate(zip(positions, texts, strict=True))
+        for index, (position, outputs) in enumerate(zip(positions, texts, strict=True))
     ]
 
 
 def _embed_path(embed: EmbedFn, texts: Sequence[Sequence[str | None]], width: int) -> np.ndarray:
     """[A, B, d] in one call of P, nan where there is no text."""
-    if len({len(own) for own in texts}) != 1:
+    if len({len(at_position) for at_position in texts}) != 1:
         raise ValueError(f"a path needs as many texts everywhere, got {[len(t) for t in texts]}")
-    flat = embed_outputs(embed, [text for own in texts for text in own], width)
+    flat = embed_outputs(embed, [text for at_position in texts for text in at_position], width)
     return flat.reshape(len(texts), len(texts[0]), width)
 
 
@@ -235,8 +235,8 @@ def _row_means(
             by_row[record.task, record.entities].append(record)
     if not by_row:
         raise ValueError(f"{group}: no output of {system!r}")
-    _columns([record for own in by_row.values() for record in own], f"{group}, {system}")
+    _columns([record for outputs in by_row.values() for record in outputs], f"{group}, {system}")
     return {
-        row: {name: float(np.mean(values)) for name, values in _columns(own, system).items()}
-        for row, own in by_row.items()
+        row: {name: float(np.mean(values)) for name, values in _columns(outputs, system).items()}
+        for row, outputs in by_row.items()
     }

@@ -91,7 +91,8 @@ class Paths:
             drawn = derive_seed(self.seed, number)
             return read_outputs(self.elm.generate(prompts, self.settings.sampling, drawn)).texts
 
-        flat, width = self.stage.chunk(number, generate), points.shape[1]
+        flat = self.stage.chunk(number, generate)
+        width = points.shape[1]
         return [flat[start : start + width] for start in range(0, len(flat), width)]
 
     def _rows(
@@ -119,7 +120,8 @@ class Paths:
 
     def _between_users(self, ends: np.ndarray) -> dict[str, Any]:
         """Against the ratings that matrix factorisation predicts for each point (figure 5)."""
-        alphas, films = self.settings.curves.alphas, self.split.entities["test"]
+        alphas = self.settings.curves.alphas
+        films = self.split.entities["test"]
         first, second = self.spaces.users[ends]
         points = np.stack([interpolate(first, second, alpha) for alpha in alphas])
         bias = np.asarray(self.wals.user_bias)[ends]
@@ -143,7 +145,8 @@ class Paths:
     def _films_along(
         self, starts: np.ndarray, tag: str, kind: str, cav: ConceptActivation
     ) -> dict[str, Any]:
-        curves, start = self.settings.curves, self.spaces.semantic[starts]
+        curves = self.settings.curves
+        start = self.spaces.semantic[starts]
         points = np.stack([extrapolate(start, cav, step) for step in curves.steps])
         texts = self._decode(curves.task, SEMANTIC, points)
         targets = {"sc/point": points, "sc/start": start}
@@ -162,7 +165,8 @@ class Paths:
         """Films and users share the space of matrix factorisation: the direction is the films',
         its unit the spread of users. has_tag: whether the profile says that the user likes it;
         truth: what the teacher's own profiles of the users at the start score there."""
-        steps, films = self.settings.curves.steps, self.split.entities["test"]
+        steps = self.settings.curves.steps
+        films = self.split.entities["test"]
         cav = cav.measured_on(self.spaces.users)
         points = np.stack([extrapolate(self.spaces.users[starts], cav, step) for step in steps])
         bias = np.tile(np.asarray(self.wals.user_bias)[starts], (len(steps), 1))

@@ -135,7 +135,8 @@ class EmbeddingLM:
             self.model.tokenizer, self.widths, prompts, completions,
             length_multiple=self.length_multiple, slot_multiple=self.slot_multiple,
         )  # fmt: skip
-        lengths, limit = batch.mask.sum(axis=1), self.model.config.max_position_embeddings
+        lengths = batch.mask.sum(axis=1)
+        limit = self.model.config.max_position_embeddings
         if (lengths > limit).any():
             row = int(np.argmax(lengths > limit))
             raise UserError(

@@ -41,8 +41,9 @@ def save_embedding_lm(elm: EmbeddingLM, folder: Path | str) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     params = elm.model.params
-    own = {name: part for name, part in params.items() if name not in decoder_params(params)}
-    tensors = {path: np.asarray(fetch(leaf)) for path, leaf in flatten_dict(own, sep="/").items()}
+    adapters = {name: part for name, part in params.items() if name not in decoder_params(params)}
+    leaves = flatten_dict(adapters, sep="/")
+    tensors = {path: np.asarray(fetch(leaf)) for path, leaf in leaves.items()}
     write_tensors(folder / (_STEM + SUFFIX), tensors)
     if elm.trained == "full":
         save_language_model(elm.decoder, folder / _BASE, "float32")
@@ -85,8 +86,8 @@ def load_embedding_lm(folder: Path | str, base: LanguageModel | None) -> Embeddi
         model = _on_base(path, record, base)
         if record["trained"] == "lora":
             model = load_peft_adapter(model, folder / _LORA)
-    own = _read_own(TensorFiles(folder, _STEM), record, model.config.hidden_size)
-    params = model.params | place_like(model.params, own)
+    adapters = _read_own(TensorFiles(folder, _STEM), record, model.config.hidden_size)
+    params = model.params | place_like(model.params, adapters)
     return EmbeddingLM(
         dataclasses.replace(model, params=params), record["base"], record["trained"],
         record["batch_size"], record["length_multiple"], record["slot_multiple"],

@@ -66,7 +66,7 @@ def encode_embedded(
         own_vectors(prompt, [ids[i] for i in row_ids if i in ids], widths, row)
         for row, (prompt, (row_ids, _)) in enumerate(zip(prompts, rows, strict=True))
     ]
-    most = max((len(vectors) for own in found for vectors in own.values()), default=0)
+    most = max((len(vectors) for by_kind in found for vectors in by_kind.values()), default=0)
     num_slots = max(1, -(-most // slot_multiple)) * slot_multiple
     tokens, mask = tokenizer.right_pad([a + b for a, b in rows], length_multiple)
     weights = np.where(mask, np.float32(1.0), np.float32(0.0))
@@ -75,10 +75,11 @@ def encode_embedded(
     for row, (prompt_ids, _) in enumerate(rows):
         weights[row, : len(prompt_ids)] = 0.0
         for number, kind in enumerate(kinds):
-            own = found[row][kind]
+            kind_vectors = found[row][kind]
             places = [place for place, i in enumerate(prompt_ids) if ids.get(i) == kind]
             slots[row, places] = number * num_slots + np.arange(len(places))
-            vectors[kind][row, : len(own)] = np.reshape(own, (len(own), widths[kind]))
+            count = len(kind_vectors)
+            vectors[kind][row, :count] = np.reshape(kind_vectors, (count, widths[kind]))
     return EmbeddedBatch(tokens, mask, weights, vectors, slots)
 
 
@@ -113,12 +114,12 @@ def own_vectors(
                 row, *names
             )
         )
-    own: dict[str, list[np.ndarray]] = {kind: [] for kind in widths}
+    by_kind: dict[str, list[np.ndarray]] = {kind: [] for kind in widths}
     for number, (kind, vector) in enumerate(prompt.embeddings):
         vector = np.asarray(vector, np.float32)
         named = f"prompt {row}, embedding {number} ({kind})"
         if vector.ndim != 1:
             raise EmbeddingError(f"{named}: expected one vector [d], got shape {vector.shape}")
         check_embeddings(vector[None], widths[kind], named)
-        own[kind].append(vector)
-    return own
+        by_kind[kind].append(vector)
+    return by_kind

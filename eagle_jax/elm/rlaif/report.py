@@ -78,7 +78,7 @@ def write_rlaif_report(folder: Path, data: RlaifReport) -> Path:
         "measure": MEASURE_NAMES[data.settings["reward"]],
         "temperature": first["temperature"],
         "results": _table(data, first, [Column("Raises it", "verdict", LEFT)]),
-        "others": [(own["temperature"], _table(data, own, [])) for own in others],
+        "others": [(results["temperature"], _table(data, results, [])) for results in others],
         "samples": sample_tables(data.samples, tell),
     }
     drawn = {"curves": figures.curves_figure(data.curves)}
@@ -87,7 +87,8 @@ def write_rlaif_report(folder: Path, data: RlaifReport) -> Path:
 
 def verdicts(data: RlaifReport) -> Iterator[str]:
     """A sentence for each training: whether it raises the reward over its start."""
-    first, reward = data.tables[0], data.settings["reward"]
+    first = data.tables[0]
+    reward = data.settings["reward"]
     before = _row(first, START)["cells"][reward]["mean"]
     for row in first["comparisons"]:
         after = _row(first, row["system"])["cells"][reward]["mean"]

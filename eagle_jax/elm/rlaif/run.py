@@ -117,8 +117,8 @@ class RlaifRun(ElmRun):
             rows = self.held_out_rows()
             answers = []
             for number, asked in enumerate(self._all_asked()):
-                own = stage.chunk(number, lambda asked=asked: self._answers_of(asked, rows))
-                answers.append({"asked": asked, **own})
+                texts = stage.chunk(number, lambda asked=asked: self._answers_of(asked, rows))
+                answers.append({"asked": asked, **texts})
             if not stage.is_complete():
                 stage.finish()
             return answers
@@ -150,15 +150,16 @@ class RlaifRun(ElmRun):
             "rlaif_results", "rlaif_answers", evaluation=evaluation, tasks=self.rlaif.tasks
         ) as stage:
             if not stage.is_complete():
-                rows, tables = self.held_out_rows(), []
-                for temperature in dict.fromkeys(own["asked"].temperature for own in answers):
-                    at_this = [own for own in answers if own["asked"].temperature == temperature]
+                rows = self.held_out_rows()
+                tables = []
+                for temperature in dict.fromkeys(answer["asked"].temperature for answer in answers):
+                    at_this = [a for a in answers if a["asked"].temperature == temperature]
                     read = [
                         SystemTexts(
-                            system=own["asked"].system, seed=own["asked"].seed,
-                            texts=own["texts"], reasons=own["reasons"],
+                            system=answer["asked"].system, seed=answer["asked"].seed,
+                            texts=answer["texts"], reasons=answer["reasons"],
                         )
-                        for own in at_this
+                        for answer in at_this
                     ]  # fmt: skip
                     records = [
                         score(one, rows, self.catalogue, self.split, self.spaces) for one in read
@@ -168,7 +169,7 @@ class RlaifRun(ElmRun):
                             read, records, rows, self.catalogue, evaluation.samples_per_task
                         )
                         stage.write_jsonl("samples.jsonl", samples)
-                    table = self._table([record for own in records for record in own])
+                    table = self._table([record for group in records for record in group])
                     tables.append({"temperature": temperature, **table, "kl": _mean_kl(at_this)})
                 stage.write_json("tables.json", tables)
                 stage.finish()
@@ -189,8 +190,8 @@ def _mean_kl(answers: Sequence[dict[str, Any]]) -> dict[str, float] | None:
     """system -> nats, over its seeds; None where it was not measured."""
     if answers[0]["kl"] is None:
         return None
-    systems = dict.fromkeys(own["asked"].system for own in answers)
+    systems = dict.fromkeys(answer["asked"].system for answer in answers)
     return {
-        system: float(np.mean([own["kl"] for own in answers if own["asked"].system == system]))
+        system: float(np.mean([a["kl"] for a in answers if a["asked"].system == system]))
         for system in systems
     }

@@ -149,22 +149,22 @@ def _policy_loss(settings, log_policy, values, texts):
     return losses.distillation_loss(log_policy, optimal, mask)
 
 
-def _head_losses(settings, own, target, log_policy, texts):
+def _head_losses(settings, values, target, log_policy, texts):
     """Of each network; `target` are the values of the target networks."""
     alpha, mask, log_reference = settings.kl_coefficient, texts.mask, texts.log_reference
     if settings.method == "reinforce":
         divergence = losses.token_divergence(log_policy, log_reference, mask)
         returns = losses.returns_to_go(texts.rewards, divergence, mask, alpha)
-        return {"value": losses.bellman_residual(own["value"], returns, mask)}
+        return {"value": losses.bellman_residual(values["value"], returns, mask)}
     if settings.method == "soft_actor_critic":
         next_values = target["value"]
         soft = losses.soft_values(log_policy, log_reference, target["critic"], alpha)
-        of_value = {"value": losses.bellman_residual(own["value"], soft, mask)}
+        of_value = {"value": losses.bellman_residual(values["value"], soft, mask)}
     else:
         next_values = losses.optimal_values(log_reference, target["critic"], alpha)
         of_value = {}
     targets = losses.bellman_targets(next_values, texts.rewards, mask)
-    residual = losses.bellman_residual(pick_tokens(own["critic"], texts.tokens), targets, mask)
+    residual = losses.bellman_residual(pick_tokens(values["critic"], texts.tokens), targets, mask)
     return of_value | {"critic": residual}
 
 
@@ -173,8 +173,8 @@ def _fit_heads(settings, state, statistics, log_policy, texts):
     optimizer = head_optimizer(settings)
 
     def objective(heads, targets):
-        own, target = (_values(of, statistics, texts) for of in (heads, targets))
-        parts = _head_losses(settings, own, target, log_policy, texts)
+        values, target = (_values(of, statistics, texts) for of in (heads, targets))
+        parts = _head_losses(settings, values, target, log_policy, texts)
         return sum(parts.values()), parts
 
     def step(carry, _):
