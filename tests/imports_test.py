@@ -45,10 +45,7 @@ SAME_NAME = {
         ("ACTIVATIONS", "DTYPES", "Params", "attend"),
         "text encoders and decoders have their own",
     ),
-    **dict.fromkeys(
-        ("policy_optimizer", "train_step", "update"),
-        "each training's own",
-    ),
+    **dict.fromkeys(("policy_optimizer", "train_step", "update"), "each training's own"),
 }
 UNUSED = {
     "PRODUCT": "the entity of the Amazon tasks, whose reader is to come",

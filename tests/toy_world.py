@@ -46,9 +46,7 @@ class Appender:
 
 def make_environment():
     sampling = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=8)
-    return LLMEnvironment(
-        generator=Appender(), book=BOOK, entity_format=NOTE, sampling=sampling
-    )
+    return LLMEnvironment(generator=Appender(), book=BOOK, entity_format=NOTE, sampling=sampling)
 
 
 def draw_starts(rng, count):
@@ -106,18 +104,11 @@ def toy(tmp_path_factory):
     tokenizer = load_tokenizer(folder)
     config = decoder_config_from_hf(
         {
-            "model_type": "llama",
-            "vocab_size": tokenizer.vocab_size,
-            "hidden_size": 16,
-            "intermediate_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "head_dim": 8,
-            "max_position_embeddings": 128,
-            "tie_word_embeddings": False,
-            "initializer_range": 0.1,
-        }
+            "model_type": "llama", "vocab_size": tokenizer.vocab_size, "hidden_size": 16,
+            "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 128,
+            "tie_word_embeddings": False, "initializer_range": 0.1,
+        }  # fmt: skip
     )
     params = _reference_params(config, tokenizer)
     return SimpleNamespace(

@@ -98,14 +98,9 @@ def test_without_flags_the_default_config_and_folder_are_used(folder):
 
 def test_overrides_and_the_config_argument_reach_main(folder):
     code, stdout, _ = run(
-        folder,
-        "--config=config.py:large",
-        "--config.rl.anchor.num=7",
-        "--config.rate=2",
-        "--config.widths=(1, 2, 3)",
-        "--config.clip",
-        "--workdir=elsewhere",
-    )
+        folder, "--config=config.py:large", "--config.rl.anchor.num=7", "--config.rate=2",
+        "--config.widths=(1, 2, 3)", "--config.clip", "--workdir=elsewhere",
+    )  # fmt: skip
     config, _, workdir = json.loads(stdout)
     assert (code, workdir) == (0, "elsewhere")
     assert config == {
@@ -182,9 +177,7 @@ def test_a_faulty_config_file_is_named_with_its_fault(folder, source, said):
 
 
 def test_settings_that_are_refused_name_the_config_file(folder):
-    code, _, stderr = run(
-        folder, "--config=config.py", "--config.name=settings", "--workdir=new"
-    )
+    code, _, stderr = run(folder, "--config=config.py", "--config.name=settings", "--workdir=new")
     assert code == 2
     assert stderr == "program.py: --config=config.py: config.steps: expected str, got 3\n"
     assert not (folder / "new").exists()

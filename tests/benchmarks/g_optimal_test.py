@@ -123,21 +123,15 @@ def test_misses_are_shown_as_misses():
     ]
     found = {v.target: v.is_met for v in verdicts(measured, certified, ["gaussian"], 32)}
     assert found == {
-        "d=16, float32: at most 0.3 ms": None,
-        "d=64, float32: at most 0.5 ms": True,
-        "d=64, float64: at most 0.7 ms": False,
-        "d=16: at least 12x NumPy Wolfe-Atwood": None,
-        "d=16: at least 200x cvxpy CLARABEL": None,
-        "d=16: at least 900x R od_REX": None,
-        "d=64: at least 2x frank_wolfe": True,
-        "d=64: at least 10x NumPy Wolfe-Atwood": False,
-        "d=64: at least 1,000x cvxpy SCS": None,
-        "d=64: at least 2,500x R od_REX": None,
-        "d=64: at least 30,000x cvxpy CLARABEL": None,
-        "0 unsolved": False,
+        "d=16, float32: at most 0.3 ms": None, "d=64, float32: at most 0.5 ms": True,
+        "d=64, float64: at most 0.7 ms": False, "d=16: at least 12x NumPy Wolfe-Atwood": None,
+        "d=16: at least 200x cvxpy CLARABEL": None, "d=16: at least 900x R od_REX": None,
+        "d=64: at least 2x frank_wolfe": True, "d=64: at least 10x NumPy Wolfe-Atwood": False,
+        "d=64: at least 1,000x cvxpy SCS": None, "d=64: at least 2,500x R od_REX": None,
+        "d=64: at least 30,000x cvxpy CLARABEL": None, "0 unsolved": False,
         "recomputed gap at most 1.1 x promised, float64": None,
         "recomputed gap at most 1.1 x promised, float32": False,
-    }
+    }  # fmt: skip
     assert rounds.spread((0.0012345, 3.0, 12345.0)) == "3 [0.00123, 12,345]"
 
 

@@ -12,9 +12,7 @@ SMALL = sizing.GEMMA_2 | {
     "vocab_size": 128, "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 16, "num_hidden_layers": 6,
 }  # fmt: skip
-CHIP = sizing.Slice(
-    topology="", options={}, peak=100.0, hbm=1.0, hbm_bandwidth=10.0, ici=1.0
-)
+CHIP = sizing.Slice(topology="", options={}, peak=100.0, hbm=1.0, hbm_bandwidth=10.0, ici=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +73,7 @@ def test_an_update_holds_the_trained_part_its_optimiser_and_the_reference(mesh, 
 
 
 def test_time_is_the_slower_of_computing_and_reading_and_then_exchanging():
-    cost = sizing.Cost(
-        operations=200.0, moved=50.0, exchanged=3.0, arguments=10.0, temporaries=0.0
-    )
+    cost = sizing.Cost(operations=200.0, moved=50.0, exchanged=3.0, arguments=10.0, temporaries=0.0)
     assert cost.seconds(CHIP).tolist() == [200 / 100 + 3, 50 / 10 + 3]
     assert cost._replace(arguments=30.0).seconds(CHIP).tolist() == [30 / 10 + 3, 50 / 10 + 3]
 

@@ -50,10 +50,8 @@ def test_films_ratings_tags_and_the_report(tmp_path):
         parse_blocks(text, MOVIE.blocks, may_be_empty=True) for text in catalogue.descriptions
     ]
     assert blocks[0] == {
-        "PLOT": "A hacker learns the truth.",
-        "REASONS_TO_LIKE": "",
-        "REASONS_TO_DISLIKE": "",
-    }
+        "PLOT": "A hacker learns the truth.", "REASONS_TO_LIKE": "", "REASONS_TO_DISLIKE": "",
+    }  # fmt: skip
     ratings = catalogue.ratings
     assert ratings.item_names == ("1", "3") and ratings.user_names == ("a", "c")
     assert list(zip(ratings.user_index, ratings.item_index, ratings.rating, strict=True)) == [

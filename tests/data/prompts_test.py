@@ -39,9 +39,7 @@ def all_prompts(book, fmt):
         "environment": (
             prompts.environment_prompt(book, fmt, text, ACTION), fmt.blocks, (text, ACTION),
         ),
-        "policy": (
-            prompts.policy_prompt(book, fmt, text, PROFILE), action_block, (text, PROFILE),
-        ),
+        "policy": (prompts.policy_prompt(book, fmt, text, PROFILE), action_block, (text, PROFILE)),
         "generic": (
             prompts.generic_action_prompt(book, fmt, text, category), action_block,
             (text, category),
@@ -59,9 +57,7 @@ def all_prompts(book, fmt):
             prompts.rater_prompt(book, text, entity_text(fmt).replace("dog", "cat"), PROFILE),
             ("ANSWERS",), (text, PROFILE),
         ),
-        "write": (
-            prompts.write_prompt(book, fmt, PROFILE), fmt.blocks, (fmt.noun, PROFILE),
-        ),
+        "write": (prompts.write_prompt(book, fmt, PROFILE), fmt.blocks, (fmt.noun, PROFILE)),
         "compare": (
             prompts.compare_prompt(book, DIALOGUE, "Feed it.", "Cats?"), ("ANSWER",),
             ("Human: my dog barks. Assistant:", "Feed it.", "Cats?"),

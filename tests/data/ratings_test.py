@@ -29,10 +29,8 @@ def test_good_rows(tmp_path):
     assert _triples(table) == [("7", "20", 4.5), ("8", "10", 0.5)]
     assert table.item_names == ITEMS and table.user_names == ("7", "8") and bad_rows == []
     assert (table.user_index.dtype, table.item_index.dtype, table.rating.dtype) == (
-        np.int32,
-        np.int32,
-        np.float32,
-    )
+        np.int32, np.int32, np.float32,
+    )  # fmt: skip
 
 
 def test_byte_order_mark_crlf_quotes_column_order_and_no_timestamp(tmp_path):
@@ -216,12 +214,9 @@ def test_faults_put_into_the_real_file_are_all_found(tmp_path, eagle_data):
     lines = source.read_bytes().splitlines()
     items = sorted({line.split(b",")[1].decode() for line in lines[1:]})
     faults = {
-        100: b"1,2,3",
-        5000: b"\xff,1,3,4",
-        40000: b'4,"1,3,4',
-        70000: b"1,1,NaN,4",
+        100: b"1,2,3", 5000: b"\xff,1,3,4", 40000: b'4,"1,3,4', 70000: b"1,1,NaN,4",
         90000: b"1,0,3,4",
-    }
+    }  # fmt: skip
     for line, content in faults.items():
         lines[line - 1] = content
     (tmp_path / "ratings.csv").write_bytes(b"\r\n".join(lines))

@@ -58,9 +58,7 @@ def test_drift_of_the_rank_one_updates_does_not_reach_the_certificate():
     with jax.enable_x64(True):
         design = g_optimal_design(
             rows,
-            dataclasses.replace(
-                SETTINGS, max_approximation_factor=1 + 1e-5, max_iterations=5000
-            ),
+            dataclasses.replace(SETTINGS, max_approximation_factor=1 + 1e-5, max_iterations=5000),
         )
     assert design.converged.all() and design.num_iterations.max() > 300
     for problem, weights, promised in zip(

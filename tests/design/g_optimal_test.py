@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -125,8 +126,7 @@ def test_batch_is_a_loop_and_one_bad_problem_harms_no_other(method):
     assert np.isnan(batch.approximation_factor[0, 1]) and batch.rank[0, 1] == 0
     for i, j in ((0, 0), (1, 0), (1, 1)):
         single = g_optimal_design(rows[i, j], METHODS[method])
-        np.testing.assert_array_equal(batch.design_weights[i, j], single.design_weights)
-        assert batch.num_iterations[i, j] == single.num_iterations
+        chex.assert_trees_all_equal(jax.tree.map(lambda x, at=(i, j): x[at], batch), single)
 
 
 @each_method
@@ -155,7 +155,7 @@ def test_works_inside_a_float32_program(method):
     outside = g_optimal_design(2.0 * rows, METHODS[method])
     assert inside.design_weights.dtype == mean.dtype == jnp.float32
     assert inside.rank.dtype == jnp.int32
-    np.testing.assert_array_equal(inside.design_weights, outside.design_weights)
+    chex.assert_trees_all_equal(inside, outside)
     assert not jax.config.jax_enable_x64
 
 
@@ -186,9 +186,7 @@ def test_the_error_curve_ends_at_the_certificate(method):
     assert 0 < last < METHODS[method].max_iterations
     assert np.isfinite(design.errors[:last]).all() and np.isnan(design.errors[last:]).all()
     assert design.errors[last - 1] <= 5e-4 < design.errors[last - 2]
-    np.testing.assert_allclose(
-        design.errors[last - 1], design.approximation_factor - 1, atol=2e-6
-    )
+    np.testing.assert_allclose(design.errors[last - 1], design.approximation_factor - 1, atol=2e-6)
 
 
 @each_method
@@ -205,7 +203,7 @@ def test_running_out_of_iterations_is_said_and_certified(method):
 def test_the_same_input_gives_the_same_bits(method):
     rows = clustered_rows(seed=9)
     first, second = (g_optimal_design(rows, METHODS[method]) for _ in range(2))
-    jax.tree.map(np.testing.assert_array_equal, first, second)
+    chex.assert_trees_all_equal(first, second)
 
 
 def test_float64_in_float64_out():
@@ -234,19 +232,6 @@ def test_bfloat16_rows_are_taken_as_they_are():
 def test_other_shapes_are_refused(shape):
     with pytest.raises(ValueError, match=r"\[\.\.\., K, d\]"):
         g_optimal_design(np.zeros(shape, np.float32), SETTINGS)
-
-
-@pytest.mark.parametrize(
-    "name, value",
-    [
-        ("method", "newton"), ("max_approximation_factor", 1.0), ("max_iterations", 0),
-        ("rank_tolerance", 1e-8), ("rank_tolerance", 1.0), ("max_rank", 0), ("ridge", -1.0),
-        ("ridge", float("nan")),
-    ],
-)
-def test_settings_out_of_range_are_refused(name, value):
-    with pytest.raises(ValueError, match=name):
-        GOptimalSettings(**{name: value})
 
 
 def test_frank_wolfe_refuses_a_ridge():

@@ -2,6 +2,7 @@
 
 import itertools
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -173,9 +174,7 @@ def test_rows_that_are_not_valid_are_neither_kept_nor_covered():
     for subset in masked.values():
         assert (subset.counts[:, ~is_valid] == 0).all() and (subset.counts.sum(axis=1) == 5).all()
         assert np.isfinite(subset.approximation_factor).all()
-    np.testing.assert_array_equal(
-        masked["exchange"].counts[:, is_valid], alone["exchange"].counts
-    )
+    np.testing.assert_array_equal(masked["exchange"].counts[:, is_valid], alone["exchange"].counts)
     np.testing.assert_allclose(
         masked["exchange"].approximation_factor, alone["exchange"].approximation_factor, rtol=1e-6
     )
@@ -201,14 +200,12 @@ def test_the_same_rows_in_another_basis_and_another_order():
 def test_a_batch_is_a_loop_and_an_outer_jit_changes_nothing():
     rows = gaussian(15, 2, 3, 20, 4)
     batched = every_subset(rows)
-    jitted = jax.jit(every_subset)(rows)
+    chex.assert_trees_all_equal(batched, jax.jit(every_subset)(rows))
     for name, subset in batched.items():
-        assert subset.counts.shape == (2, 3, 20) and subset.approximation_factor.shape == (2, 3)
+        chex.assert_shape(subset, [(2, 3, 20), (2, 3)])
         for index in np.ndindex(2, 3):
             single = every_subset(rows[index])[name]
-            np.testing.assert_array_equal(single.counts, subset.counts[index])
-            assert single.approximation_factor == subset.approximation_factor[index]
-        jax.tree.map(np.testing.assert_array_equal, subset, jitted[name])
+            chex.assert_trees_all_equal(single, jax.tree.map(lambda x, i=index: x[i], subset))
 
 
 def test_problems_that_are_not_finite_spoil_no_other():
@@ -225,17 +222,13 @@ def test_nothing_but_zeros_is_covered_by_anything():
 
 
 def test_one_compilation_for_all_rows_of_a_shape(monkeypatch):
-    traces = []
-    prepare = kept_subset.prepare
-    monkeypatch.setattr(
-        kept_subset, "prepare", lambda *given: traces.append(1) or prepare(*given)
-    )
+    once = chex.assert_max_traces(kept_subset.prepare, n=1)
+    monkeypatch.setattr(kept_subset, "prepare", once)
     for seed in range(3):  # a shape of this test alone
         exchange_subset(gaussian(seed, 13, 4), 5, settings=SETTINGS)
-        exchange_subset(
-            gaussian(seed, 13, 4), 5, settings=SETTINGS, is_valid=np.arange(13) != seed
-        )
-    assert len(traces) == 1
+        exchange_subset(gaussian(seed, 13, 4), 5, settings=SETTINGS, is_valid=np.arange(13) != seed)
+    with pytest.raises(AssertionError, match="traced > 1 times"):  # it is what is traced
+        exchange_subset(gaussian(0, 13, 4), 6, settings=SETTINGS)
 
 
 def test_bad_arguments_are_refused():

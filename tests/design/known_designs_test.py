@@ -92,9 +92,7 @@ def test_trigonometric_regression_on_a_lopsided_grid(method):
     # M = diag(1, 1/2, ..., 1/2); the extra points crowd one half of the circle.
     order = 3
     rng = np.random.default_rng(2)
-    angles = np.concatenate(
-        [2 * np.pi * np.arange(12) / 12, rng.uniform(0.3, 1.5, 80)]
-    )
+    angles = np.concatenate([2 * np.pi * np.arange(12) / 12, rng.uniform(0.3, 1.5, 80)])
     waves = [f(m * angles) for m in range(1, order + 1) for f in (np.cos, np.sin)]
     rows = np.stack([np.ones_like(angles), *waves], axis=1)
     weights, _ = solve(rows, method)

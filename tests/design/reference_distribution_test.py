@@ -201,5 +201,3 @@ def test_bad_arguments_are_refused():
     embeddings[1, 1] = np.nan
     with pytest.raises(ValueError, match="next_embeddings.*finite"):
         run("uniform", (embeddings, anchor, utilities))
-    with pytest.raises(ValueError, match="max_draws"):
-        dataclasses.replace(SETTINGS, max_draws=0)

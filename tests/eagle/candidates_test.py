@@ -3,7 +3,6 @@
 from collections import Counter
 
 import numpy as np
-import pytest
 
 from eagle_jax.data.prompts import COMPACT, MOVIE, render_blocks
 from eagle_jax.eagle.candidates import (
@@ -127,8 +126,3 @@ def test_duplicates_are_kept_and_counted():
     assert [len(row) for row in candidates] == [20, 20]
     # 20 equal actions within an entity are 19 duplicates; across entities they are not.
     assert count_candidates(candidates, steps)["duplicates"] == 38
-
-
-def test_settings_are_checked():
-    with pytest.raises(ValueError, match="max_tries"):
-        CandidateSettings(num_generic=1, num_personalised=1, max_tries=0)

@@ -17,11 +17,9 @@ STAGES = (
 )  # fmt: skip
 # Of the stages that last: the pieces between which a run may stop.
 PIECES = {
-    "candidates": "/parts/",
-    "reference_g_optimal": "/checkpoints/step_",
-    "agent_g_optimal_0": "/checkpoints/",
-    "evaluation": "/parts/",
-}
+    "candidates": "/parts/", "reference_g_optimal": "/checkpoints/step_",
+    "agent_g_optimal_0": "/checkpoints/", "evaluation": "/parts/",
+}  # fmt: skip
 
 
 def stage_of(target: str) -> str:
@@ -61,19 +59,12 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
 def test_what_is_compared_is_there(finished):
     found = finished.results()
     assert {
-        "catalogue/wals.npz",
-        "encoders/train.npz",
-        "profiles/profiles.jsonl",
-        "candidates/candidates.jsonl",
-        "design/chosen.json",
-        "reference_g_optimal/model/model.safetensors",
-        "agent_g_optimal_0/model/model.safetensors",
-        "agent_g_optimal_0/last/model.safetensors",
-        "agent_g_optimal_0/metrics/metrics.jsonl",
-        "evaluation/records.jsonl",
-        "evaluation/table.json",
-        "evaluation/comparisons.json",
-    } <= set(found)
+        "catalogue/wals.npz", "encoders/train.npz", "profiles/profiles.jsonl",
+        "candidates/candidates.jsonl", "design/chosen.json",
+        "reference_g_optimal/model/model.safetensors", "agent_g_optimal_0/model/model.safetensors",
+        "agent_g_optimal_0/last/model.safetensors", "agent_g_optimal_0/metrics/metrics.jsonl",
+        "evaluation/records.jsonl", "evaluation/table.json", "evaluation/comparisons.json",
+    } <= set(found)  # fmt: skip
     assert [row["step"] for row in found["agent_g_optimal_0/metrics/metrics.jsonl"]] == [0, 1, 2, 3]
 
 

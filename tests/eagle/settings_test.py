@@ -23,7 +23,6 @@ from experiments.configs import eagle_minilens, eagle_remote
         ),
         ("policy_training", {"dtype": "bfloat16"}, "mode full trains all .* needs float32"),
         ("evaluation", {"num_reachable": 1}, "num_reachable must be 0 or at least 2, got 1"),
-        ("evaluation", {"num_starts": 1}, "evaluation.num_starts must be at least 2, got 1"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(group, change, said):

@@ -13,7 +13,7 @@ from eagle_jax.data.minilens import grammar
 from eagle_jax.data.minilens.world import MiniLensSettings, make_catalogue
 from eagle_jax.data.prompts import COMPACT, MOVIE
 from eagle_jax.data.sources import fingerprint
-from eagle_jax.data.splits import PARTS, Split, SplitSettings, split_catalogue
+from eagle_jax.data.splits import PARTS, SplitSettings, split_catalogue
 from eagle_jax.eagle.candidate_stage import CandidateSet, run_candidate_stage
 from eagle_jax.eagle.candidates import CandidateSettings, ProposalContext
 from eagle_jax.eagle.environment import EpisodeState, LLMEnvironment
@@ -97,11 +97,9 @@ def make_table(rows, num_users, num_items):
     user, item, rating = zip(*rows, strict=True)
     return RatingTable(
         user_names=tuple(f"u{i}" for i in range(num_users)),
-        item_names=tuple(f"i{i}" for i in range(num_items)),
-        user_index=np.array(user, np.int32),
-        item_index=np.array(item, np.int32),
-        rating=np.array(rating, np.float32),
-    )
+        item_names=tuple(f"i{i}" for i in range(num_items)), user_index=np.array(user, np.int32),
+        item_index=np.array(item, np.int32), rating=np.array(rating, np.float32),
+    )  # fmt: skip
 
 
 class TestSplit:
@@ -225,9 +223,7 @@ def test_rated_titles_are_the_best_and_the_worst_and_never_both():
         (2, 6, 3.0), (1, 7, 1.0),
     ]  # fmt: skip
     table = make_table(rows, num_users=4, num_items=8)
-    catalogue = Catalogue(
-        name="x", entities=entities, ratings=table, tags=(), entity_format=MOVIE
-    )
+    catalogue = Catalogue(name="x", entities=entities, ratings=table, tags=(), entity_format=MOVIE)
     # User 0: t1 5.0, t5 4.0, t4 4.0 (level: as they come), t3 2.0, t2 0.5.
     assert rated_titles(catalogue, table, 0, 1) == (["t1"], ["t2"])
     assert rated_titles(catalogue, table, 0, 2) == (["t1", "t5"], ["t3", "t2"])
@@ -545,7 +541,3 @@ def test_a_model_that_is_not_there_is_named_with_those_that_are(name):
     with pytest.raises(UserError, match=f"config.models: '{name}' is neither one of "
                        ".*minilens/environment_a.*minilens/policy.* nor a folder"):  # fmt: skip
         load_model(name)
-
-
-def test_the_split_has_the_type_that_stages_share(split):
-    assert isinstance(split, Split) and split.train.num_users == split.test.num_users == 60

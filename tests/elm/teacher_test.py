@@ -13,9 +13,7 @@ from eagle_jax.data.tasks import TASKS, teacher_prompt
 from eagle_jax.elm.teacher import TeacherSettings, write_targets
 from eagle_jax.language_model.generation import Generation, SamplingSettings, ScriptedGenerator
 
-TITLES = [
-    grammar.title_of(as_film(film)) for film in draw_films(30, np.random.default_rng(0))
-]
+TITLES = [grammar.title_of(as_film(film)) for film in draw_films(30, np.random.default_rng(0))]
 ROWS = [
     *({"task": "summary", "items": [i], "user": None} for i in range(9)),
     *({"task": "similarities", "items": [i, i + 1], "user": None} for i in range(6)),
@@ -129,8 +127,6 @@ def test_faults_are_named(write):
     with pytest.raises(UserError, match=r"watched wrote no target for 16 examples in 3 tries: "
                                         r"\{'length': 48\}"):  # fmt: skip
         write(Watched(lambda text, call: (text, "length")))
-    with pytest.raises(UserError, match="max_tries must be at least 1, got 0"):
-        TeacherSettings(sampling=SETTINGS.sampling, batch_size=4, max_tries=0)
 
 
 def test_no_rows_have_no_targets(write):

@@ -15,17 +15,10 @@ from eagle_jax.embeddings.domain_encoder import (
 from eagle_jax.embeddings.regression_head import DomainEncoderSettings, fit_head
 
 RIDGE = DomainEncoderSettings(
-    head="ridge",
-    validation_fraction=0.2,
-    penalties=(0.01, 0.1, 1.0, 10.0),
-    hidden_width=32,
-    dropout_rate=0.1,
-    learning_rate=0.01,
-    weight_decay=0.01,
-    batch_size=32,
-    max_epochs=60,
+    head="ridge", validation_fraction=0.2, penalties=(0.01, 0.1, 1.0, 10.0), hidden_width=32,
+    dropout_rate=0.1, learning_rate=0.01, weight_decay=0.01, batch_size=32, max_epochs=60,
     patience=60,
-)
+)  # fmt: skip
 MLP = dataclasses.replace(RIDGE, head="mlp")
 
 
@@ -174,14 +167,11 @@ def test_quality_by_hand():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"head": "linear"}, "head: expected one of 'ridge', 'mlp', got 'linear'"),
-        ({"validation_fraction": 0.0}, "validation_fraction must be above 0 and below 1"),
         ({"validation_fraction": 0.001}, "500 examples are too few .* 0 for validation"),
-        ({"penalties": (1.0, 0.0)}, r"penalties\[1\] must be above 0"),
         ({"head": "mlp", "batch_size": 401}, "batch_size is 401; only 400 examples"),
     ],
 )
-def test_settings_out_of_range_are_refused(change, message):
+def test_settings_that_do_not_fit_the_examples_are_refused(change, message):
     texts = _texts(3)
     with pytest.raises(ValueError, match=message):
         _fitted(texts, np.ones((500, 2)), dataclasses.replace(RIDGE, **change))

@@ -140,9 +140,3 @@ def test_another_seed_finds_the_same_utility_and_the_same_seed_the_same_point(pr
     )
     np.testing.assert_array_equal(one.points, same.points)
     np.testing.assert_allclose(one.utilities, other.utilities, atol=5e-3)
-
-
-@pytest.mark.parametrize("change", ({"num_starts": -1}, {"num_steps": 0}, {"last_step": 1.0}))
-def test_settings_that_make_no_search_are_refused(change):
-    with pytest.raises(ValueError, match="num_starts >= 0"):
-        UtilitySearchSettings(**{"num_starts": 1, "num_steps": 2, "last_step": 0.1} | change)

@@ -46,12 +46,9 @@ def test_worked_arithmetic():
     # The nearest three: 0 + 4 + 5 = 9. U = 11 + 0.5 + 2 * 9 = 29.5.
     catalogue = jnp.array([[0.0, 0.0], [3.0, 0.0], [3.0, 4.0], [9.0, 12.0]])
     terms = content_gap_utility(
-        jnp.array([[3.0, 4.0]]),
-        jnp.array([[1.0, 2.0]]),
-        catalogue,
-        _settings(2.0),
+        jnp.array([[3.0, 4.0]]), jnp.array([[1.0, 2.0]]), catalogue, _settings(2.0),
         creator_utility=jnp.array([0.5]),
-    )
+    )  # fmt: skip
     assert [float(term[0]) for term in terms] == [29.5, 11.0, 0.5, 9.0]
 
 

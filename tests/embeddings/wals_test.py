@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -12,15 +13,9 @@ from eagle_jax.embeddings import rating_blocks, wals
 from eagle_jax.embeddings.wals import WALSSettings, fit_wals, predict_ratings, rating_embeddings
 
 SETTINGS = WALSSettings(
-    dim=4,
-    num_iterations=6,
-    bias="user_item",
-    observed_weight=1.5,
-    unobserved_weight=0.05,
-    regularization=0.3,
-    regularization_scaling=0.5,
-    bias_regularization=0.7,
-)
+    dim=4, num_iterations=6, bias="user_item", observed_weight=1.5, unobserved_weight=0.05,
+    regularization=0.3, regularization_scaling=0.5, bias_regularization=0.7,
+)  # fmt: skip
 VARIANTS = [
     SETTINGS,
     dataclasses.replace(SETTINGS, bias="global", unobserved_weight=0.0),
@@ -107,15 +102,12 @@ def test_every_half_step_and_the_alternation_match_dense_float64_solves(settings
 
     items = np.asarray(first.item_embeddings, np.float64), np.asarray(first.item_bias, np.float64)
     expected = items_given(np.asarray(first.user_embeddings), np.asarray(first.user_bias))
-    np.testing.assert_allclose(items[0], expected[0], atol=2e-5)
-    np.testing.assert_allclose(items[1], expected[1], atol=2e-5)
+    chex.assert_trees_all_close(items, expected, atol=2e-5)
     for _ in range(settings.num_iterations - 1):
         users = _solve_rows(rated, ratings, mean, *items, settings)
         items = items_given(*users)
-    np.testing.assert_allclose(last.user_embeddings, users[0], atol=2e-4)
-    np.testing.assert_allclose(last.user_bias, users[1], atol=2e-4)
-    np.testing.assert_allclose(last.item_embeddings, items[0], atol=2e-4)
-    np.testing.assert_allclose(last.item_bias, items[1], atol=2e-4)
+    found = last.user_embeddings, last.user_bias, last.item_embeddings, last.item_bias
+    chex.assert_trees_all_close(found, (*users, *items), atol=2e-4)
     objective = _dense_objective(rated, ratings, mean, *users, *items, settings)
     np.testing.assert_allclose(last.objective[-1], objective, rtol=1e-5)
     predicted = predict_ratings(last, table.user_index, table.item_index)
@@ -132,16 +124,18 @@ def test_the_objective_never_increases(settings):
     assert objective[-1] < 0.9 * objective[0]
 
 
-def test_blocks_smaller_than_the_data_change_nothing(monkeypatch):
-    table = _table(0)
-    whole = fit_wals(table, SETTINGS, jax.random.key(0))
+def test_blocks_smaller_than_the_data_change_nothing_nor_does_compilation(monkeypatch):
+    table, settings = _table(0), dataclasses.replace(SETTINGS, num_iterations=1)
+    whole = fit_wals(table, settings, jax.random.key(0))
     monkeypatch.setattr(rating_blocks, "_BLOCK_ELEMENTS", 200)
     blocks = rating_blocks.pack_ratings(
         table.user_index, table.item_index, table.rating, table.num_users, 5
     )
     assert blocks.row.shape[0] > 3
-    pieces = fit_wals(table, SETTINGS, jax.random.key(0))
-    np.testing.assert_allclose(pieces.item_embeddings, whole.item_embeddings, atol=1e-5)
+    for is_eager in (False, True):
+        with chex.fake_jit(is_eager):
+            pieces = fit_wals(table, settings, jax.random.key(0))
+        chex.assert_trees_all_close(pieces, whole, atol=1e-5, rtol=1e-5)
 
 
 def test_order_of_ratings_and_of_users_does_not_matter():
@@ -152,11 +146,10 @@ def test_order_of_ratings_and_of_users_does_not_matter():
     permuted = dataclasses.replace(shuffled, user_index=new_index[shuffled.user_index])
     expected = fit_wals(table, SETTINGS, jax.random.key(0))
     output = fit_wals(permuted, SETTINGS, jax.random.key(0))
-    np.testing.assert_allclose(
-        output.user_embeddings[new_index], expected.user_embeddings, atol=1e-4
+    back = output._replace(
+        user_embeddings=output.user_embeddings[new_index], user_bias=output.user_bias[new_index]
     )
-    np.testing.assert_allclose(output.user_bias[new_index], expected.user_bias, atol=1e-4)
-    np.testing.assert_allclose(output.item_embeddings, expected.item_embeddings, atol=1e-4)
+    chex.assert_trees_all_close(back, expected, atol=1e-4, rtol=1e-5)
 
 
 def test_order_of_items_does_not_matter_at_the_minimum():
@@ -184,27 +177,29 @@ def test_rating_embeddings_give_the_rating_less_the_users_level():
     table = _table(0)
     output = fit_wals(table, SETTINGS, jax.random.key(0))
     users, items = rating_embeddings(output)
-    assert users.shape == (23, 5) and items.shape == (31, 5)
+    chex.assert_shape([users, items], [(23, 5), (31, 5)])
     inner = np.sum(np.asarray(users)[table.user_index] * np.asarray(items)[table.item_index], 1)
     level = float(output.global_bias) + np.asarray(output.user_bias)[table.user_index]
     predicted = predict_ratings(output, table.user_index, table.item_index)
     np.testing.assert_allclose(inner + level, predicted, rtol=1e-5)
 
 
-def test_a_sweep_over_weights_compiles_once():
+def test_a_sweep_over_weights_compiles_once(monkeypatch):
     table = _table(1, num_users=19)
-    before = wals._alternate._cache_size()
+    once = chex.assert_max_traces(wals._alternate.__wrapped__, n=1)
+    static = ("has_bias", "num_iterations", "num_users")
+    monkeypatch.setattr(wals, "_alternate", jax.jit(once, static_argnames=static))
     for regularization in (0.1, 0.2, 0.4):
         settings = dataclasses.replace(SETTINGS, regularization=regularization)
         fit_wals(table, settings, jax.random.key(0))
-    assert wals._alternate._cache_size() == before + 1
+    with pytest.raises(AssertionError, match="traced > 1 times"):
+        fit_wals(table, dataclasses.replace(SETTINGS, num_iterations=2), jax.random.key(0))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"bias": "item"}, "bias: expected one of 'none', 'global', 'user_item', got 'item'"),
-        ({"regularization": 0.0}, "regularization must be above 0, got 0.0"),
         ({"dim": 0, "bias": "global"}, "dim is 0"),
     ],
 )
@@ -229,15 +224,9 @@ def test_held_out_error_on_movielens_beats_the_biases(eagle_data):
         return np.sqrt(np.mean((clipped - split.test.rating) ** 2))
 
     settings = WALSSettings(
-        dim=8,
-        num_iterations=20,
-        bias="user_item",
-        observed_weight=1.0,
-        unobserved_weight=0.0,
-        regularization=1.4,
-        regularization_scaling=0.5,
-        bias_regularization=2.0,
-    )
+        dim=8, num_iterations=20, bias="user_item", observed_weight=1.0, unobserved_weight=0.0,
+        regularization=1.4, regularization_scaling=0.5, bias_regularization=2.0,
+    )  # fmt: skip
     error = held_out_error(settings)
     assert error <= 0.88
     assert error < held_out_error(dataclasses.replace(settings, dim=0)) - 0.005

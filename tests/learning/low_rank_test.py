@@ -28,16 +28,13 @@ from eagle_jax.learning.supervised import (
 )
 from eagle_jax.learning.trainable import join, split
 from tests.language_model.small_checkpoints import config_of
+from tests.same_run import Interrupted
 
 LOW_RANK = LoRA(rank=2, alpha=8.0, targets="attention/(query|value)|feed_forward/down")
 SETTINGS = NextTokenSettings(
     num_steps=8, learning_rate=0.03, warmup_steps=0, weight_decay=0.1, max_gradient_norm=1e6,
     checkpoint_every=4, log_every=1,
 )  # fmt: skip
-
-
-class Interrupted(Exception):
-    pass
 
 
 def make_decoder(name, dtype=jnp.float32):

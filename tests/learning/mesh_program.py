@@ -47,15 +47,10 @@ from eagle_jax.learning.trainable import split
 CONFIG = dataclasses.replace(
     decoder_config_from_hf(
         {
-            "model_type": "llama",
-            "vocab_size": 96,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
+            "model_type": "llama", "vocab_size": 96, "hidden_size": 32, "intermediate_size": 64,
+            "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2,
             "max_position_embeddings": 64,
-        }
+        }  # fmt: skip
     ),
     lora=LoRA(rank=4, alpha=8.0, targets="query|output|down"),
 )
@@ -156,9 +151,7 @@ def main(folder: Path) -> None:
     _, state = saved.restore_latest(init_training(params, NEXT_TOKEN))
     results["next_token"] = next_token_step(params, state)
     assert_stored_in_parts(results["next_token"][0], mesh_of(params))
-    Checkpoints(folder / "from_two", digest="abc", max_to_keep=1).save(
-        2, results["next_token"][0]
-    )
+    Checkpoints(folder / "from_two", digest="abc", max_to_keep=1).save(2, results["next_token"][0])
     whole = leaves(results)
     if is_primary():
         np.savez(folder / "whole.npz", allow_pickle=False, **whole)

@@ -26,6 +26,7 @@ from eagle_jax.learning.supervised import (
     train_step,
 )
 from tests.language_model.forced import token_log_probs
+from tests.same_run import Interrupted
 
 WORDS = ["one", "two", "three", "four", "five", "six", ".", "#BEGIN_ACTION", "#END_ACTION"]
 NUM_STEPS = 12
@@ -40,10 +41,6 @@ PAIRS = [
 ]
 
 
-class Interrupted(Exception):
-    pass
-
-
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
@@ -55,18 +52,11 @@ def tokenizer(tmp_path_factory):
 def config(tokenizer):
     return decoder_config_from_hf(
         {
-            "model_type": "llama",
-            "vocab_size": tokenizer.vocab_size,
-            "hidden_size": 8,
-            "intermediate_size": 16,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "head_dim": 4,
-            "max_position_embeddings": 32,
-            "tie_word_embeddings": True,
-            "initializer_range": 0.3,
-        }
+            "model_type": "llama", "vocab_size": tokenizer.vocab_size, "hidden_size": 8,
+            "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "num_key_value_heads": 1, "head_dim": 4, "max_position_embeddings": 32,
+            "tie_word_embeddings": True, "initializer_range": 0.3,
+        }  # fmt: skip
     )
 
 

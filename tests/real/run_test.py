@@ -126,21 +126,15 @@ def test_files_of_your_own_are_selected_across_prompts(real, tmp_path):
     overrides = [
         f"--config.{name}={value}"
         for name, value in {
-            "source": "files",
-            "files.paths": f"('{path}',)",
-            "files.file_format": "table",
-            "models.policy": "minilens/policy",
-            "selection.strategies": "('easy', 'random')",
-            "selection.embedding": "states",
-            "num_labels": "(4,)",
+            "source": "files", "files.paths": f"('{path}',)", "files.file_format": "table",
+            "models.policy": "minilens/policy", "selection.strategies": "('easy', 'random')",
+            "selection.embedding": "states", "num_labels": "(4,)",
             "supervised.training.num_steps": "4",
-        }.items()
+        }.items()  # fmt: skip
     ]
     changed = ("minilens.", "generation.", "selection.", "num_labels", "supervised.training.num_")
     own = {key: value for key, value in real.settings.items() if not key.startswith(changed)}
-    tiny = dataclasses.replace(
-        real, config="experiments/configs/real_hh_rlhf.py", settings=own
-    )
+    tiny = dataclasses.replace(real, config="experiments/configs/real_hh_rlhf.py", settings=own)
     code, _, stderr = tiny.run(tmp_path / "run", overrides)
     assert code == 0, stderr
     pairs = read(tmp_path / "run", "pairs_0/pairs.json")
@@ -167,7 +161,6 @@ def test_more_labels_than_prompts_are_one_line(real, finished_real, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"training.beta": 0.0}, "config.training.beta must be above 0, got 0.0"),
         ({"selection.strategies": ("easy",)}, "random is missing"),
         ({"selection.strategies": ("random", "medium")}, "strategies[1]: expected one of 'easy'"),
         ({"selection.scope": "across"}, "centroid selects within a prompt"),

@@ -76,12 +76,9 @@ def test_empty_and_repeated_responses_are_left_out_and_counted(tmp_path):
     assert made["train"] == [example("one", "a", "b"), example("three", "x", "y", "z")]
     assert made["test"] == [example("one", "a", "b")]
     assert facts == {
-        "responses": 16,
-        "cut short": 0,
-        "empty": 3,
-        "repeated": 5,
+        "responses": 16, "cut short": 0, "empty": 3, "repeated": 5,
         "prompts left out: fewer than two different responses": 1,
-    }
+    }  # fmt: skip
 
 
 def test_minilens_scores_are_true_utilities_and_parts_are_disjoint():

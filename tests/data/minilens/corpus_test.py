@@ -14,13 +14,9 @@ from eagle_jax.data.prompts import MOVIE, parse_blocks, parse_completion, render
 COUNT = 60
 DIALECTS = pytest.mark.parametrize("dialect", grammar.DIALECTS)
 WRITES = {
-    "rewrite": MOVIE.blocks,
-    "describe": MOVIE.blocks,
-    "profile": ("USER_PROFILE",),
-    "generic_action": ("ACTION",),
-    "personalised_action": ("ACTION",),
-    "rater": ("ANSWERS",),
-}
+    "rewrite": MOVIE.blocks, "describe": MOVIE.blocks, "profile": ("USER_PROFILE",),
+    "generic_action": ("ACTION",), "personalised_action": ("ACTION",), "rater": ("ANSWERS",),
+}  # fmt: skip
 
 
 def block_of(text, name):

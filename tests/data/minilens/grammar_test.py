@@ -187,9 +187,7 @@ def test_single_edits_are_all_texts_one_slot_away(dialect):
         [slot] = [slot for slot in SLOTS if other[slot] != film[slot]]
         reached.add((slot, other[slot]))
         # Apart from the word of that slot the text is the same, word for word.
-        differing = [
-            (a, b) for a, b in zip(text.split(), edit.split(), strict=True) if a != b
-        ]
+        differing = [(a, b) for a, b in zip(text.split(), edit.split(), strict=True) if a != b]
         assert len(differing) == 1
         word = LEXICON[slot][other[slot]][1]
         assert word in differing[0][1]

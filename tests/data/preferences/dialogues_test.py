@@ -25,11 +25,7 @@ HH_FILES = {
     ),
     "helpful-base.test.jsonl.gz": (
         2354,
-        {
-            "dialogues differ before the last turn": 9,
-            "empty response": 4,
-            "identical responses": 2,
-        },
+        {"dialogues differ before the last turn": 9, "empty response": 4, "identical responses": 2},
     ),
 }
 

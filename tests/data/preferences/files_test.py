@@ -86,10 +86,8 @@ def test_trl_plain_explicit_and_implicit(tmp_path, name):
         ("The sky is", (" gray.", " green."), None, (0, 1)),
     ]
     assert [reason.partition(":")[0] for _, reason in bad_rows] == [
-        "no common prompt",
-        "empty response",
-        "turns written as text",
-    ]
+        "no common prompt", "empty response", "turns written as text",
+    ]  # fmt: skip
 
 
 def test_trl_conversational_explicit_and_implicit(tmp_path):

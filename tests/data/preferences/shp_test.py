@@ -40,12 +40,7 @@ def test_rows_of_a_post_become_one_example(tmp_path):
             None,
         ),
         ("\n\nHuman: Post q?\n\nAssistant:", (" green", " black"), (9.0, -2.0), (0, 1)),
-        (
-            "\n\nHuman: Another post?\n\nAssistant:",
-            (" blue", " green"),
-            (5.0, 9.0),
-            (1, 0),
-        ),
+        ("\n\nHuman: Another post?\n\nAssistant:", (" blue", " green"), (5.0, 9.0), (1, 0)),
     ]
     assert (report.num_rows, report.num_examples, report.num_responses) == (5, 3, 8)
 

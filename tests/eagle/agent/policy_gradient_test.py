@@ -31,14 +31,16 @@ def _plain_gradient(toy, params, batch, advantages):
     return jax.grad(loss_fn)(params)
 
 
+@pytest.mark.parametrize("jitted", [True, False])
 @pytest.mark.parametrize("minibatch_size", [6, 4])  # 4: the last minibatch is half padding
-def test_gradient_is_that_of_the_plain_loss(toy, played, minibatch_size, make_settings):
+def test_gradient_is_that_of_the_plain_loss(toy, played, minibatch_size, make_settings, jitted):
     _, generations, batch = played
     params = toy.model.params
     advantages = jnp.array([1.0, -2.0, 0.5, 3.0, -1.0, 0.0])
     settings = make_settings(minibatch_size=minibatch_size, kl_coefficient=0.5, policy=SAMPLING)
     gradient_fn = jax.jit(functools.partial(policy_gradient, toy.model.config, settings))
-    gradients, metrics = gradient_fn({}, params, params, batch, advantages)
+    with chex.fake_jit(not jitted):
+        gradients, metrics = gradient_fn({}, params, params, batch, advantages)
     # At the reference the divergence is 0, and so is its gradient.
     np.testing.assert_allclose(metrics["policy/kl"], 0.0, atol=1e-6)
     expected = _plain_gradient(toy, params, batch, advantages)
@@ -63,9 +65,7 @@ def test_first_update_follows_the_rewards_less_their_mean(toy, played, make_sett
     state = init_agent(params, 5, settings, jax.random.key(0))
     state, metrics = update(toy.model.config, settings, {}, params, state, experience)
 
-    gradients = _plain_gradient(
-        toy, params, batch, jnp.array([-2.0, -2.0, -1.0, -1.0, 3.0, 3.0])
-    )
+    gradients = _plain_gradient(toy, params, batch, jnp.array([-2.0, -2.0, -1.0, -1.0, 3.0, 3.0]))
     np.testing.assert_allclose(
         metrics["policy/gradient_norm"], optax.tree.norm(gradients), rtol=1e-3
     )
@@ -100,14 +100,16 @@ def test_equal_rewards_are_no_signal(toy, played, make_settings, reward):
 
 
 def test_value_network_learns_to_predict_the_reward(toy, played, make_settings):
-    settings = make_settings(
-        horizon=2, value_updates=50, policy_learning_rate=0.0, policy=SAMPLING
-    )
+    settings = make_settings(horizon=2, value_updates=50, policy_learning_rate=0.0, policy=SAMPLING)
     features = np.random.default_rng(0).normal(size=(3, 2, 5)).astype(np.float32)
     rewards = np.array([100.0, 200.0, 600.0], np.float32)  # the scale must not matter
     state = init_agent(toy.model.params, 5, settings, jax.random.key(0))
+    # Of the state that an update returns, too, it is the same program.
+    traced_once = jax.jit(
+        chex.assert_max_traces(update.__wrapped__, n=1), static_argnames=("config", "settings")
+    )
     for _ in range(4):
-        state, metrics = update(
+        state, metrics = traced_once(
             toy.model.config, settings, {}, toy.model.params, state,
             Experience(played[2], features, rewards),
         )  # fmt: skip

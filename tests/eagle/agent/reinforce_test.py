@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import chex
 import jax
 import numpy as np
 import pytest
@@ -14,13 +13,10 @@ from eagle_jax.eagle.agent.reinforce import EagleTask, train_eagle
 from eagle_jax.language_model.decoder.config import LoRA
 from eagle_jax.language_model.decoder.lora import add_lora
 from eagle_jax.learning.loop import Records
+from tests.same_run import Interrupted, assert_same_run, without_times
 
 GOAL = "wordc"
 LOW_RANK = LoRA(rank=2, alpha=4.0, targets="attention|feed_forward")
-
-
-class Interrupted(Exception):
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -94,19 +90,6 @@ def test_a_large_coefficient_keeps_the_policy_at_the_reference(train, whole, tmp
     assert held.history[-1]["validation/reward"] < whole.history[-1]["validation/reward"]
 
 
-def _without_times(history):
-    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in history]
-
-
-def _assert_same_run(one, other):
-    for name in ("params", "best_params"):
-        chex.assert_trees_all_equal(
-            jax.device_get(getattr(one, name)), jax.device_get(getattr(other, name))
-        )
-    assert one.best_step == other.best_step
-    assert _without_times(one.history) == _without_times(other.history)
-
-
 @pytest.fixture
 def interrupting(toy):
     """The reward, until it is asked for iteration 11's."""
@@ -128,8 +111,8 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train, whole, interr
         train(tmp_path, reward_fn=interrupting)
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(11))  # saved was 6, best was 0 or 8
-    _assert_same_run(train(tmp_path), whole)
-    _assert_same_run(train(tmp_path), whole)  # nothing left to do
+    assert_same_run(train(tmp_path), whole)
+    assert_same_run(train(tmp_path), whole)  # nothing left to do
 
 
 def test_low_rank_updates_learn_and_resume(train, toy, interrupting, tmp_path):
@@ -144,12 +127,12 @@ def test_low_rank_updates_learn_and_resume(train, toy, interrupting, tmp_path):
         assert all(trained[path] is leaf for path, leaf in base.items())
     with pytest.raises(Interrupted):
         train(tmp_path / "cut", reward_fn=interrupting, **changes)
-    _assert_same_run(train(tmp_path / "cut", **changes), low_rank)
+    assert_same_run(train(tmp_path / "cut", **changes), low_rank)
 
 
 def test_another_seed_is_another_run(train, whole, tmp_path):
     other = train(tmp_path, seed=1)
-    assert _without_times(other.history[1:2]) != _without_times(whole.history[1:2])
+    assert without_times(other.history[1:2]) != without_times(whole.history[1:2])
 
 
 def test_a_reward_that_is_not_finite_stops_the_run(train, whole, toy, tmp_path):
@@ -167,9 +150,4 @@ def test_a_reward_that_is_not_finite_stops_the_run(train, whole, toy, tmp_path):
         train(tmp_path, reward_fn=failing)
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(7))
-    _assert_same_run(train(tmp_path), whole)  # what was saved is good
-
-
-def test_settings_are_checked(make_settings):
-    with pytest.raises(ValueError, match="horizon must be at least 1"):
-        make_settings(horizon=0)
+    assert_same_run(train(tmp_path), whole)  # what was saved is good

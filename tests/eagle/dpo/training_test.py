@@ -12,6 +12,7 @@ from eagle_jax.base.metrics import NonFiniteError, read_metrics
 from eagle_jax.eagle.dpo.training import PreferenceTask, train_preference_agent
 from eagle_jax.eagle.dpo.update import PreferenceAgentSettings
 from eagle_jax.learning.loop import Records
+from tests.same_run import Interrupted, assert_same_run
 
 GOAL = "wordc"
 # As many actions as the REINFORCE agent's 24 iterations of 32 episodes: 6 rounds of 32 x 4.
@@ -20,10 +21,6 @@ ACTION = PreferenceAgentSettings(
     beta=0.5, num_epochs=2, batch_size=24, learning_rate=3e-3, max_gradient_norm=1.0,
     validate_every=3, checkpoint_every=2,
 )  # fmt: skip
-
-
-class Interrupted(Exception):
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -75,19 +72,6 @@ def _validation(result):
     return {row["step"]: row["validation/reward"] for row in rows}
 
 
-def _without_times(history):
-    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in history]
-
-
-def _assert_same_run(one, other):
-    for name in ("params", "best_params"):
-        chex.assert_trees_all_equal(
-            jax.device_get(getattr(one, name)), jax.device_get(getattr(other, name))
-        )
-    assert one.best_step == other.best_step
-    assert _without_times(one.history) == _without_times(other.history)
-
-
 def test_reward_rises_and_the_best_is_kept(whole):
     curve = _validation(whole)
     assert list(curve) == [0, 3, 6]
@@ -131,8 +115,8 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train, whole, toy, t
         train(tmp_path, reward_fn=interrupting)
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(5))  # saved was 4, best was 0 or 3
-    _assert_same_run(train(tmp_path), whole)
-    _assert_same_run(train(tmp_path), whole)  # nothing left to do
+    assert_same_run(train(tmp_path), whole)
+    assert_same_run(train(tmp_path), whole)  # nothing left to do
 
 
 def test_whole_episodes_are_chosen_between(train, tmp_path):

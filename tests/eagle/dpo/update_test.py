@@ -89,19 +89,6 @@ def test_padding_changes_nothing(toy, played, reference):
         assert same[name] == pytest.approx(float(value), rel=1e-4, abs=1e-6), name
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"num_samples": 1}, "num_samples must be at least 2, got 1"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"beta": 0.0}, "beta must be above 0, got 0.0"),
-    ],
-)
-def test_settings_are_checked(changes, message):
-    with pytest.raises(ValueError, match=message):
-        dataclasses.replace(SETTINGS, **changes)
-
-
 def test_rounds_follow_from_the_budget_of_the_other_agent(make_settings):
     agent = make_settings()  # 24 x 32 = 768 episodes
     four = dataclasses.replace(SETTINGS, num_samples=4, starts_per_round=32)

@@ -46,9 +46,7 @@ class Appender:
 
 def make_environment():
     sampling = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=8)
-    return LLMEnvironment(
-        generator=Appender(), book=COMPACT, entity_format=NOTE, sampling=sampling
-    )
+    return LLMEnvironment(generator=Appender(), book=COMPACT, entity_format=NOTE, sampling=sampling)
 
 
 def digits(texts):
@@ -127,9 +125,7 @@ def test_texts_that_nobody_rewrote_cost_no_call_and_malformed_ones_are_counted()
         Step(action=None, description=render_blocks({"NOTE": f"1 {i} 4"}), malformed=None)
         for i in range(4)
     ]
-    texts.append(
-        Step(action=None, description=STARTS[4].description, malformed="decoder:length")
-    )
+    texts.append(Step(action=None, description=STARTS[4].description, malformed="decoder:length"))
     records = evaluate_texts(STARTS, texts, 0, SCORES, embed)
     assert [r.environment_calls for r in records] == [0] * 5 and records[0].num_steps == 1
     assert [r.scores["train"][-1]["utility"] for r in records] == [-5, -5, -5, -5, 5 - 14]
@@ -174,9 +170,7 @@ def test_same_seed_same_records_and_another_seed_others():
 
 def test_records_survive_json():
     environment = make_environment()
-    records = evaluate_policy(
-        scripted("4", "x"), environment, STARTS, 2, 0, SCORES, embed, 9
-    )
+    records = evaluate_policy(scripted("4", "x"), environment, STARTS, 2, 0, SCORES, embed, 9)
     rows = json.loads(json.dumps([record.to_json() for record in records]))
     assert [EpisodeRecord.from_json(row) for row in rows] == records
 
@@ -222,11 +216,9 @@ def test_a_utility_that_is_not_finite_is_refused():
 )
 def test_equal_call_budgets(calls, training, evaluated, horizon, expected):
     num_episodes = equal_call_episodes(
-        calls_per_episode=calls,
-        training_calls=training,
-        num_evaluated=evaluated,
+        calls_per_episode=calls, training_calls=training, num_evaluated=evaluated,
         best_of_n_horizon=horizon,
-    )
+    )  # fmt: skip
     assert num_episodes == expected
     assert num_episodes * horizon * evaluated >= calls * evaluated + training
 

@@ -58,9 +58,7 @@ def test_order_is_random_and_reproducible():
 
 def test_answers_are_read_back():
     answers = parse_rater_answers(ANSWERS)
-    assert answers == {
-        1: "A", 2: "A", 3: 4, 4: 2, 5: 4, 6: 3, 7: 2, 8: "B", 9: 2, 10: 2, 11: "A"
-    }
+    assert answers == {1: "A", 2: "A", 3: 4, 4: 2, 5: 4, 6: 3, 7: 2, 8: "B", 9: 2, 10: 2, 11: "A"}
     assert parse_rater_answers(ANSWERS.replace(" A", " a").replace(" B", " b")) == answers
 
 

@@ -59,9 +59,7 @@ def test_a_row_by_hand():
 
 
 def test_pairs_are_the_unit_and_seeds_are_averaged_inside():
-    records = [
-        record(pair, 0.0, pair + seed, seed=seed) for pair in range(6) for seed in (0, 2)
-    ]
+    records = [record(pair, 0.0, pair + seed, seed=seed) for pair in range(6) for seed in (0, 2)]
     (row,) = summarize({"r": records}, BOOTSTRAP)
     assert (row["num_pairs"], row["num_seeds"]) == (6, 2)
     expected = bootstrap_interval([pair + 1.0 for pair in range(6)], BOOTSTRAP)

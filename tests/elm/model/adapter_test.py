@@ -1,12 +1,12 @@
 """E_A against NumPy in float64, the scale it starts at, and rows that it cannot read."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import norm
 
-from eagle_jax.base.errors import UserError
 from eagle_jax.elm.model.adapter import (
     AdapterSettings,
     EmbeddingError,
@@ -20,21 +20,24 @@ from eagle_jax.elm.model.adapter import (
 )
 
 
-def test_it_is_a_two_layer_perceptron_with_gelu_between():
-    rng = np.random.default_rng(0)
-    shapes = {"up": ((3, 5), (5,)), "down": ((5, 4), (4,))}
-    params = {
-        layer: dict(zip(("kernel", "bias"), (np.float32(rng.normal(size=s)) for s in both),
-                        strict=True))
-        for layer, both in shapes.items()
-    }  # fmt: skip
-    inputs = np.float32(rng.normal(size=(2, 7, 3)))
-    exact = jax.tree.map(np.float64, params)
-    inner = np.float64(inputs) @ exact["up"]["kernel"] + exact["up"]["bias"]
-    expected = (inner * norm.cdf(inner)) @ exact["down"]["kernel"] + exact["down"]["bias"]
-    np.testing.assert_allclose(apply_adapter(params, inputs), expected, atol=5e-3)
-    one = apply_adapter(params, inputs[0, 0])
-    np.testing.assert_allclose(one, apply_adapter(params, inputs)[0, 0], atol=1e-6)
+class TestAdapter(chex.TestCase):
+    @chex.variants(with_jit=True, without_jit=True, with_device=True)
+    def test_it_is_a_two_layer_perceptron_with_gelu_between(self):
+        rng = np.random.default_rng(0)
+        shapes = {"up": ((3, 5), (5,)), "down": ((5, 4), (4,))}
+        params = {
+            layer: dict(zip(("kernel", "bias"), (np.float32(rng.normal(size=s)) for s in both),
+                            strict=True))
+            for layer, both in shapes.items()
+        }  # fmt: skip
+        inputs = np.float32(rng.normal(size=(2, 7, 3)))
+        exact = jax.tree.map(np.float64, params)
+        inner = np.float64(inputs) @ exact["up"]["kernel"] + exact["up"]["bias"]
+        expected = (inner * norm.cdf(inner)) @ exact["down"]["kernel"] + exact["down"]["bias"]
+        adapter = self.variant(apply_adapter)
+        found = adapter(params, inputs)
+        np.testing.assert_allclose(found, expected, atol=5e-3)
+        np.testing.assert_allclose(adapter(params, inputs[0, 0]), found[0, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize("width", [2, 8, 384])
@@ -71,5 +74,3 @@ def test_bad_rows_are_told_and_refused():
         check_embeddings(embeddings, 3, "film {}")
     with pytest.raises(EmbeddingError, match=r"expected embeddings \[N, d\], got the shape \(0, 2"):
         input_statistics(embeddings[:0])
-    with pytest.raises(UserError, match="hidden_width must be at least 1, got 0"):
-        AdapterSettings(input_width=2, hidden_width=0)

@@ -16,6 +16,7 @@ from eagle_jax.language_model.sharding import MeshSettings, make_mesh, tree_shar
 from eagle_jax.learning.supervised import NextTokenSettings
 from eagle_jax.learning.trainable import split
 from tests.elm.model.small_embedding_lm import COMPLETIONS, PROMPTS, on_base, small_model
+from tests.same_run import Interrupted
 
 STAGE = NextTokenSettings(
     num_steps=4, learning_rate=0.02, warmup_steps=0, weight_decay=0.1, max_gradient_norm=1.0,
@@ -24,10 +25,6 @@ STAGE = NextTokenSettings(
 FULL = ElmTrainingSettings(stage1=STAGE, stage2=STAGE, mode2="full", lora=None)
 LOW_RANK = dataclasses.replace(FULL, mode2="lora", lora=LoRA(rank=2, alpha=4.0, targets="query"))
 NO_STAGE = dataclasses.replace(STAGE, num_steps=0)
-
-
-class Interrupted(Exception):
-    pass
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,18 @@ that do not end in END, numbered as in `STATES`.
 
 import itertools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 import scipy.special
+from absl.testing import parameterized
 
 from eagle_jax.elm.rlaif import losses
 
+both_ways = chex.variants(with_jit=True, without_jit=True)
 END, HORIZON, ALPHA = 2, 3, 0.4
 STATES = [begin for length in range(HORIZON) for begin in itertools.product((0, 1), repeat=length)]
 TEXTS = [
@@ -110,21 +113,22 @@ def test_the_oracle_is_an_optimum():
     np.testing.assert_allclose(text_probabilities(OPTIMAL_POLICY), tilted / tilted.sum())
 
 
-class TestReinforce:
+class TestReinforce(chex.TestCase):
+    @both_ways
     def test_worked_example(self):
         # Divergences 0.5, 0.2, 0.1 and reward 2 with alpha 2: returns less those that follow are
         # 2 - 2 (0.2 + 0.1) = 1.4, 2 - 2 0.1 = 1.8 and 2.
         mask = jnp.ones((1, 3), bool)
         divergence = jnp.array([[0.5, 0.2, 0.1]])
-        returns = losses.returns_to_go(jnp.array([2.0]), divergence, mask, 2.0)
+        returns = self.variant(losses.returns_to_go)(jnp.array([2.0]), divergence, mask, 2.0)
         np.testing.assert_allclose(returns, [[1.4, 1.8, 2.0]], rtol=1e-6)
         # Baseline 1, log-probs -1, -2, -3: 0.4 1 + 0.8 2 + 1 3 = 5, and 2 (0.5 + 0.2 + 0.1) = 1.6.
-        loss = losses.regularized_reinforce_loss(
+        loss = self.variant(losses.regularized_reinforce_loss)(
             jnp.array([[-1.0, -2.0, -3.0]]), divergence, returns, jnp.ones((1, 3)), mask, 2.0
         )
         assert float(loss) == pytest.approx(6.6)
 
-    @pytest.mark.parametrize("baseline", [0.0, 1.0])
+    @parameterized.parameters(0.0, 1.0)
     def test_expected_gradient_is_that_of_the_objective(self, baseline):
         """All texts, weighted by their probabilities; finite differences of equation 1."""
         baselines = baseline * RNG.normal(size=7)
@@ -168,27 +172,29 @@ class TestReinforce:
         np.testing.assert_allclose(expected / weights, critic, atol=1e-5)
 
 
-class TestBellman:
+class TestBellman(chex.TestCase):
+    @both_ways
     def test_targets_worked_example(self):
         # The second text has two tokens; the state before the first token is no part of either.
         values = jnp.array([[7.0, 1.0, 2.0, 3.0], [7.0, 4.0, 5.0, 6.0]])
         mask = jnp.array([[False, True, True, True], [False, True, True, False]])
-        targets = losses.bellman_targets(values, jnp.array([10.0, 20.0]), mask)
+        targets = self.variant(losses.bellman_targets)(values, jnp.array([10.0, 20.0]), mask)
         np.testing.assert_allclose(np.where(mask, targets, 0), [[0, 2, 3, 10], [0, 5, 20, 0]])
         # ((2-1)^2 + (3-1)^2 + (10-1)^2 + (5-1)^2 + (20-1)^2) / 2
-        assert losses.bellman_residual(jnp.ones((2, 4)), targets, mask) == 231.5
+        assert self.variant(losses.bellman_residual)(jnp.ones((2, 4)), targets, mask) == 231.5
 
+    @both_ways
     def test_targets_get_no_gradient(self):
         def loss(values, rewards):
             targets = losses.bellman_targets(values, rewards, MASK)
             return losses.bellman_residual(jnp.zeros(MASK.shape), targets, MASK)
 
         arguments = (jnp.ones(MASK.shape), jnp.asarray(REWARDS))
-        for gradient in jax.grad(loss, argnums=(0, 1))(*arguments):
+        for gradient in self.variant(jax.grad(loss, argnums=(0, 1)))(*arguments):
             np.testing.assert_array_equal(gradient, 0.0)
-        gradient = jax.grad(losses.bellman_residual)(*[jnp.zeros(MASK.shape)] * 2, MASK)
-        np.testing.assert_array_equal(gradient, 0.0)
-        gradient = jax.grad(losses.bellman_residual)(jnp.ones(MASK.shape), 0 * VISITED + 3.0, MASK)
+        of_residual = self.variant(jax.grad(losses.bellman_residual))
+        np.testing.assert_array_equal(of_residual(*[jnp.zeros(MASK.shape)] * 2, MASK), 0.0)
+        gradient = of_residual(jnp.ones(MASK.shape), 0 * VISITED + 3.0, MASK)
         np.testing.assert_allclose(gradient, np.where(MASK, -4 / 15, 0), rtol=1e-6)
 
     def test_critic_of_the_closed_form_is_found_by_its_residual(self):
@@ -206,15 +212,17 @@ class TestBellman:
         np.testing.assert_allclose(critic, OPTIMAL_CRITIC, atol=1e-3)
 
 
-class TestSoftActorCritic:
+class TestSoftActorCritic(chex.TestCase):
+    @both_ways
     def test_worked_example(self):
         # pi = (3/4, 1/4), p_pre = (1/2, 1/2), Q = (1, 3), alpha = 2:
         #   3/4 (1 - 2 log 3/2) + 1/4 (3 - 2 log 1/2) = 1.5 - 2 0.130812 = 1.238376
         policy, reference = jnp.log(jnp.array([[[0.75, 0.25]], [[0.5, 0.5]]]))[:, None]
         critic = jnp.array([[[1.0, 3.0]]])
-        value = losses.soft_values(policy, reference, critic, 2.0)
+        value = self.variant(losses.soft_values)(policy, reference, critic, 2.0)
         np.testing.assert_allclose(value, [[1.238376]], rtol=1e-6)
-        loss = losses.actor_loss(policy, reference, critic, jnp.ones((1, 1), bool), 2.0)
+        mask = jnp.ones((1, 1), bool)
+        loss = self.variant(losses.actor_loss)(policy, reference, critic, mask, 2.0)
         assert float(loss) == pytest.approx(-1.238376)
 
     def test_its_fixed_point_is_the_soft_optimal_policy(self):
@@ -263,20 +271,23 @@ class TestSoftActorCritic:
         np.testing.assert_allclose(of_logits(tables[0]), wanted, atol=1e-6)
 
 
-class TestClosedForm:
+class TestClosedForm(chex.TestCase):
+    @both_ways
     def test_worked_example(self):
         # p_pre = (1/2, 1/2), Q = (0, 2 log 3), alpha = 2: E exp(Q / 2) = (1 + 3) / 2 = 2, so
         # V* = 2 log 2 and mu* = (1/4, 3/4).
         reference = jnp.log(jnp.full((1, 1, 2), 0.5))
         critic = jnp.array([[[0.0, 2 * np.log(3)]]])
-        value = losses.optimal_values(reference, critic, 2.0)
+        value = self.variant(losses.optimal_values)(reference, critic, 2.0)
         np.testing.assert_allclose(value, [[2 * np.log(2)]], rtol=1e-6)
-        optimal = losses.optimal_log_policy(reference, critic, 2.0)
+        optimal = self.variant(losses.optimal_log_policy)(reference, critic, 2.0)
         np.testing.assert_allclose(np.exp(optimal), [[[0.25, 0.75]]], rtol=1e-6)
         # KL((1/2, 1/2) || mu*) = (log 2 + log 2/3) / 2 = 0.143841
-        loss = losses.distillation_loss(reference, optimal, jnp.ones((1, 1), bool))
+        mask = jnp.ones((1, 1), bool)
+        loss = self.variant(losses.distillation_loss)(reference, optimal, mask)
         assert float(loss) == pytest.approx(0.143841, abs=1e-6)
 
+    @both_ways
     def test_gradient_is_equation_8(self):
         """By a loop in float64: sum_a pi (log(pi / p_pre) - Q / alpha) grad log pi."""
         wanted = np.zeros((7, 3))
@@ -294,7 +305,8 @@ class TestClosedForm:
             )
             return losses.distillation_loss(jax.nn.log_softmax(at_texts(logits)), optimal, MASK)
 
-        np.testing.assert_allclose(jax.grad(loss)(jnp.asarray(POLICY)), wanted, atol=1e-5)
+        gradient = self.variant(jax.grad(loss))(jnp.asarray(POLICY))
+        np.testing.assert_allclose(gradient, wanted, atol=1e-5)
 
     def test_the_minimum_of_distillation_is_the_optimal_policy(self):
         optimal = losses.optimal_log_policy(at_texts(REFERENCE), at_texts(OPTIMAL_CRITIC), ALPHA)
@@ -310,14 +322,16 @@ class TestClosedForm:
         np.testing.assert_allclose(jax.nn.softmax(found), np.exp(OPTIMAL_POLICY), atol=1e-3)
 
 
-class TestLaws:
+class TestLaws(chex.TestCase):
+    @both_ways
     def test_optimal_value_is_the_largest_soft_value(self):
         reference, critic = jnp.asarray(REFERENCE)[None], jnp.asarray(OPTIMAL_CRITIC)[None]
-        best = losses.optimal_values(reference, critic, ALPHA)
-        optimal = losses.optimal_log_policy(reference, critic, ALPHA)
-        reached = losses.soft_values(optimal, reference, critic, ALPHA)
+        best = self.variant(losses.optimal_values)(reference, critic, ALPHA)
+        optimal = self.variant(losses.optimal_log_policy)(reference, critic, ALPHA)
+        soft_values = self.variant(losses.soft_values)
+        reached = soft_values(optimal, reference, critic, ALPHA)
         np.testing.assert_allclose(reached, best, atol=1e-5)
-        other = losses.soft_values(jnp.asarray(POLICY)[None], reference, critic, ALPHA)
+        other = soft_values(jnp.asarray(POLICY)[None], reference, critic, ALPHA)
         assert (other < best - 1e-4).all()
 
     def test_divergence_is_zero_at_the_pretrained_policy_where_its_value_is_the_mean_of_q(self):

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,14 +26,11 @@ from eagle_jax.language_model.decoder.transformer import init_params
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.learning.loop import Records
 from eagle_jax.learning.trainable import join, split
+from tests.same_run import Interrupted, assert_same_run
 
 SAMPLING = SamplingSettings(temperature=0.8, top_k=0, top_p=1.0, max_new_tokens=4)
 WIDTH = 3  # of the embeddings
 TRAINED = dict(zip(HEADS, ("full", "adapter", "full"), strict=True))
-
-
-class Interrupted(Exception):
-    pass
 
 
 def settings(method="soft_actor_critic", **changes):
@@ -183,18 +179,6 @@ def test_networks_read_how_likely_the_text_so_far_was():
     np.testing.assert_allclose(excess[0, 3], [half, -half, -half], rtol=1e-6)
 
 
-def _without_times(history):
-    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in history]
-
-
-def _assert_same_run(one, other):
-    for name in ("params", "best_params"):
-        chex.assert_trees_all_equal(
-            jax.device_get(getattr(one, name)), jax.device_get(getattr(other, name))
-        )
-    assert _without_times(one.history) == _without_times(other.history)
-
-
 @pytest.mark.parametrize(
     "error, message", [(Interrupted, "asked for"), (NonFiniteError, "step 8: reward is nan")]
 )
@@ -214,7 +198,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train, whole, tmp_pa
         train(tmp_path, reward_fn=failing)
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(8))  # saved was 5
-    _assert_same_run(train(tmp_path), whole["soft_actor_critic"])
+    assert_same_run(train(tmp_path), whole["soft_actor_critic"])
 
 
 def test_rewards_must_be_one_for_each_text(train, tmp_path):
@@ -232,11 +216,5 @@ def test_a_text_whose_prompt_was_cut_is_refused(elm):
 
 
 def test_settings_are_checked():
-    faults = {
-        "method": "ppo", "kl_coefficient": 0.0, "head_updates": 0, "target_rate": 0.0,
-        "warmup_iterations": -1,
-        "sampling": dataclasses.replace(SAMPLING, top_p=0.9),
-    }  # fmt: skip
-    for name, value in faults.items():
-        with pytest.raises(UserError, match=f"{name} must be"):
-            settings(**{name: value})
+    with pytest.raises(UserError, match="sampling must be"):
+        settings(sampling=dataclasses.replace(SAMPLING, top_p=0.9))

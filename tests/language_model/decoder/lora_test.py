@@ -145,9 +145,7 @@ def test_steps_of_training_are_those_of_peft(checkpoint, tmp_path):
     theirs.save_pretrained(tmp_path / "after")
     after = load_peft_adapter(load_language_model(folder), tmp_path / "after").params
     moved = 0.0
-    for start, mine, other in zip(
-        *map(jax.tree.leaves, (ours.params, params, after)), strict=True
-    ):
+    for start, mine, other in zip(*map(jax.tree.leaves, (ours.params, params, after)), strict=True):
         moved = max(moved, float(jnp.abs(other - start).max()))
         np.testing.assert_allclose(mine, other, atol=2e-5)
     assert moved > 0.02

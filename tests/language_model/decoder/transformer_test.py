@@ -19,17 +19,10 @@ from eagle_jax.language_model.decoder.transformer import SoftEmbeddings, forward
 from tests.language_model.small_checkpoints import CHECKPOINTS, SHAPE, config_of
 
 SMALL = {
-    "model_type": "qwen3",
-    "vocab_size": 20,
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 8,
-    "max_position_embeddings": 32,
-    "initializer_range": 0.3,
-}
+    "model_type": "qwen3", "vocab_size": 20, "hidden_size": 16, "intermediate_size": 24,
+    "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,
+    "max_position_embeddings": 32, "initializer_range": 0.3,
+}  # fmt: skip
 
 
 def small_decoder() -> tuple[DecoderConfig, dict]:

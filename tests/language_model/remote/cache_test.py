@@ -86,16 +86,6 @@ def test_nothing_is_made_before_the_first_use(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_hits_ask_for_nothing(tmp_path):
-    inner = Counting("model@1")
-    cached = CachedGenerator(inner, tmp_path / "g.sqlite")
-    for _ in range(3):
-        cached.generate(prompts("a", "b"), SAMPLING, 0)
-    assert inner.calls == [["a", "b"]]
-
-
-
-
 def test_an_older_file_is_read(tmp_path):
     cache = GenerationCache(tmp_path / "g.sqlite")
     cache.write({"a": made("one")})

@@ -51,9 +51,7 @@ def test_a_fault_is_counted_and_the_row_asked_again(tmp_path, kind):
     with ScriptedServer(first_fails(_RETRIED[kind])) as server:
         generator = make(server, tmp_path)
         made = generator.generate(prompts("a", "b"), SAMPLING, seed=1)
-    assert texts(made) == [
-        f"a/{derive_seed(1, 0)}", f"b/{derive_seed(1, 1)}"
-    ]  # fmt: skip
+    assert texts(made) == [f"a/{derive_seed(1, 0)}", f"b/{derive_seed(1, 1)}"]
     assert server.prompts() == ["a", "a", "b", "b"]
     usage = generator.usage()
     assert usage["failed"] == {kind.split("/")[0]: 2}

@@ -104,8 +104,6 @@ def test_what_is_no_key_is_refused_before_anything_is_asked(tmp_path, monkeypatc
         ({"base_url": f"https://example.org/v1?key={KEY}"}, "no query"),
         ({"base_url": "example.org/v1"}, "https://host/v1"),
         ({"request_fields": {"n": 2, "max_tokens": 9}}, "must not change max_tokens, n"),
-        ({"concurrency": 0}, "concurrency"),
-        ({"max_tries": 0}, "max_tries"),
         ({"backoff_seconds": 61.0}, "backoff_seconds"),
     ],
 )

@@ -43,12 +43,9 @@ def folder(tmp_path_factory) -> Path:
     backend.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     backend.decoder = decoders.Fuse()
     tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        eos_token="<end>",
-        pad_token="<end>",
-        additional_special_tokens=["<user>", "<assistant>"],
-        chat_template=TEMPLATE,
-    )
+        tokenizer_object=backend, eos_token="<end>", pad_token="<end>",
+        additional_special_tokens=["<user>", "<assistant>"], chat_template=TEMPLATE,
+    )  # fmt: skip
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
@@ -128,9 +125,7 @@ def expected(folder: Path, text: str) -> tuple[int, list[int], str]:
     return ids["input_ids"].shape[1], new, tokenizer.decode(new, skip_special_tokens=True)
 
 
-@pytest.mark.parametrize(
-    ("api", "told"), [("completion", "{}"), ("chat", "<user>{}<assistant>")]
-)
+@pytest.mark.parametrize(("api", "told"), [("completion", "{}"), ("chat", "<user>{}<assistant>")])
 def test_texts_and_tokens_are_those_of_pytorch(base_url, folder, tmp_path, api, told):
     reference = [expected(folder, told.format(text)) for text in TEXTS]
     assert len({text for *_, text in reference}) == len(TEXTS)

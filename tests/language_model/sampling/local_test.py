@@ -35,15 +35,10 @@ def model(tmp_path_factory, tokenizer_writer):
     tokenizer_writer(folder, with_bos=True)
     config = decoder_config_from_hf(
         {
-            "model_type": "llama",
-            "vocab_size": 95,
-            "hidden_size": 16,
-            "intermediate_size": 24,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "max_position_embeddings": 40,
+            "model_type": "llama", "vocab_size": 95, "hidden_size": 16, "intermediate_size": 24,
+            "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 40,
             "initializer_range": 0.4,
-        }
+        }  # fmt: skip
     )
     return LanguageModel(
         "tiny", config, init_params(config, jax.random.key(0)), load_tokenizer(folder)

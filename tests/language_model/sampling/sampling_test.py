@@ -2,6 +2,7 @@
 
 import json
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,17 +23,10 @@ from tests.language_model.forced import token_log_probs
 
 CONFIG = decoder_config_from_hf(
     {
-        "model_type": "qwen3",
-        "vocab_size": 50,
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 8,
-        "max_position_embeddings": 64,
-        "initializer_range": 0.5,
-    }
+        "model_type": "qwen3", "vocab_size": 50, "hidden_size": 16, "intermediate_size": 24,
+        "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,
+        "max_position_embeddings": 64, "initializer_range": 0.5,
+    }  # fmt: skip
 )
 NO_STOP = jnp.array([-1])
 
@@ -58,21 +52,12 @@ def row_keys(seed, count):
 
 def draw(
     params, tokens, mask, seed=1, *, temperature=0.7, top_k=0, top_p=1.0, stop=NO_STOP, new=8,
-    soft=None,
+    soft=None, config=CONFIG,
 ):  # fmt: skip
     return sample(
-        CONFIG,
-        params,
-        tokens,
-        mask,
-        row_keys(seed, len(tokens)),
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        stop_token_ids=stop,
-        max_new_tokens=new,
-        soft=soft,
-    )
+        config, params, tokens, mask, row_keys(seed, len(tokens)), temperature=temperature,
+        top_k=top_k, top_p=top_p, stop_token_ids=stop, max_new_tokens=new, soft=soft,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -142,25 +127,10 @@ def test_greedy_is_generate_of_transformers(family_checkpoint):
     tokens, mask = rng.integers(4, 94, (3, 9)), np.ones((3, 9), bool)
     mask[1, :4] = mask[2, :7] = False
     expected = theirs.generate(
-        input_ids=torch.tensor(tokens),
-        attention_mask=torch.tensor(mask.astype(int)),
-        do_sample=False,
-        max_new_tokens=10,
-        min_new_tokens=10,
-        pad_token_id=0,
-    )[:, 9:].numpy()
-    output = sample(
-        ours.config,
-        ours.params,
-        tokens,
-        mask,
-        jax.random.split(jax.random.key(0), 3),
-        temperature=0.0,
-        top_k=0,
-        top_p=1.0,
-        stop_token_ids=NO_STOP,
-        max_new_tokens=10,
-    )
+        input_ids=torch.tensor(tokens), attention_mask=torch.tensor(mask.astype(int)),
+        do_sample=False, max_new_tokens=10, min_new_tokens=10, pad_token_id=0,
+    )[:, 9:].numpy()  # fmt: skip
+    output = draw(ours.params, tokens, mask, temperature=0.0, new=10, config=ours.config)
     # min_new_tokens forbids the end token (2); where ours drew it, the comparison ends.
     for ours_row, their_row in zip(np.asarray(output.tokens), expected, strict=True):
         end = list(ours_row).index(2) if 2 in ours_row else 10
@@ -177,18 +147,7 @@ def test_greedy_on_a_real_checkpoint_is_its_stored_reference(eagle_data):
     reference = json.loads((folder / "reference.json").read_text())
     model = load_language_model(folder)
     tokens, mask = model.tokenizer.left_pad([reference["ids"]], 16)
-    output = sample(
-        model.config,
-        model.params,
-        tokens,
-        mask,
-        jax.random.split(jax.random.key(0), 1),
-        temperature=0.0,
-        top_k=0,
-        top_p=1.0,
-        stop_token_ids=NO_STOP,
-        max_new_tokens=24,
-    )
+    output = draw(model.params, tokens, mask, temperature=0.0, new=24, config=model.config)
     assert output.tokens[0].tolist() == reference["greedy24"]
 
 
@@ -228,8 +187,7 @@ def test_what_is_drawn_does_not_depend_on_where_calls_are_split(params):
     )
     for count in (1, 3, 4, 8, 8):
         state = continue_sampling(CONFIG, params, state, keys, drawing, count)
-    for one, other in zip(whole, sampled(state), strict=True):
-        np.testing.assert_array_equal(one, other)
+    chex.assert_trees_all_equal(whole, sampled(state))
 
 
 def test_a_token_s_own_embedding_in_its_place_changes_nothing(params):

@@ -31,11 +31,9 @@ def test_rewards_by_hand():
     # Differences 1, -1, 1 and -1, 2, 1: margins 2, -3, 0, of which one wins, one ties.
     assert mean_rewards(policy, reference, 0.1) == pytest.approx(
         {
-            "rewards/chosen": 0.1 / 3,
-            "rewards/rejected": 0.2 / 3,
-            "rewards/margin": -0.1 / 3,
+            "rewards/chosen": 0.1 / 3, "rewards/rejected": 0.2 / 3, "rewards/margin": -0.1 / 3,
             "rewards/accuracy": 0.5,
-        }
+        }  # fmt: skip
     )
 
 

