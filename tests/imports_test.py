@@ -38,10 +38,6 @@ SAME_NAME = {
     "FIRST": "the first of two responses, and the first schema",
     "solve": "each method of design is a module with this one function",
     **dict.fromkeys(
-        ("MODEL_TYPES", "config_from_hf", "encode", "load_params"),
-        "each family of text encoders is a module with these",
-    ),
-    **dict.fromkeys(
         ("ACTIVATIONS", "DTYPES", "Params", "attend"),
         "text encoders and decoders have their own",
     ),

@@ -2,103 +2,110 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eagle_jax.base.errors import UserError
 from eagle_jax.base.tensor_files import CheckpointError, TensorFiles
+from eagle_jax.embeddings.sentences.families import EncoderConfig, EncoderFamily
 from eagle_jax.embeddings.sentences.layers import Params
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
-
-class UnsupportedEncoderError(UserError):
-    """A config file asks for something that these encoders do not compute."""
+ReadTensorFn = Callable[[str, tuple[int, ...]], np.ndarray]  # name, shape -> tensor
 
 
-@dataclasses.dataclass(frozen=True)
-class Stored:
-    """Where a parameter stands: tensors of one shape, side by side along the outputs.
-
-    A kernel is [outputs, inputs] in the checkpoint and [inputs, outputs] here. `{layer}` in a name
-    stands for the number of the layer.
-    """
-
-    names: tuple[str, ...]
-    shape: tuple[int, ...]
-    is_kernel: bool = False
-
-    def read(self, files: TensorFiles, in_file: Mapping[str, str], layer: int = 0) -> np.ndarray:
-        """The parameter, of one layer if there is one for each."""
-        pieces = []
-        for template in self.names:
-            name = template.format(layer=layer)
-            name = in_file.get(name, name)
-            files.check_shape(name, self.shape)
-            pieces.append(files.read(name).T if self.is_kernel else files.read(name))
-        return np.concatenate(pieces, axis=-1)
+def read_tensor(files: TensorFiles, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A tensor that must have this shape; raises CheckpointError that names file and tensor."""
+    files.check_shape(name, shape)
+    return files.read(name)
 
 
-def kernel(*names: str, inputs: int, outputs: int) -> Stored:
-    """Weights of torch's linear layers."""
-    return Stored(names, (outputs, inputs), is_kernel=True)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Naming:
-    """How the names of a family vary: a prefix, told by the tensor `probe`; other names of the
-    same tensor; and tensors that carry no part of the encoder."""
-
-    prefixes: tuple[str, ...]
-    probe: str
-    synonyms: Mapping[str, str]
-    ignored: re.Pattern[str]
-
-    def canonical(self, names: list[str]) -> dict[str, str]:
-        """Name without prefix -> name in the file."""
-        prefix = next((p for p in self.prefixes if p + self.probe in names), "")
-        found = {}
-        for name in names:
-            plain = name.removeprefix(prefix)
-            found[self.synonyms.get(plain, plain)] = name
-        return found
-
-
-def read_params(
-    folder: Path, layout: Mapping[str, Stored], num_layers: int, naming: Naming, dtype: str
+def read_linear(
+    read: ReadTensorFn, names: Sequence[str], inputs: int, outputs: int, has_bias: bool
 ) -> Params:
-    """The parameter tree that `layout` (path -> where it stands) describes.
+    """torch's linear layers side by side: kernel [inputs, n outputs], bias [n outputs].
 
-    Paths that begin with `layers/` are read for every layer and stacked. Raises CheckpointError
-    that names file and tensor, also for a tensor that has no place in the encoder.
+    A kernel is [outputs, inputs] in the checkpoint.
     """
-    files = TensorFiles(folder)
-    in_file = naming.canonical(files.names)
-    numbers = range(num_layers)
-    known = {
-        name.format(layer=layer) for at in layout.values() for name in at.names for layer in numbers
+    kernels = [read(f"{name}.weight", (outputs, inputs)).T for name in names]
+    own = {"kernel": np.concatenate(kernels, axis=-1)}
+    if has_bias:
+        own["bias"] = np.concatenate([read(f"{name}.bias", (outputs,)) for name in names])
+    return own
+
+
+def load_params(folder: Path, config: EncoderConfig, dtype: str) -> Params:
+    """The parameter tree of the folder's safetensors.
+
+    Raises CheckpointError that names file and tensor, also for a tensor that has no place in the
+    encoder.
+    """
+    files, family = TensorFiles(folder), config.family
+    in_file = _names_in_file(files, family)
+    unread = dict(in_file)
+
+    def read(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        unread.pop(name, None)
+        return read_tensor(files, in_file.get(name, name), shape)
+
+    names = {**family.names, **(family.gated_names if config.is_gated else {})}
+    width, heads = config.hidden_size, config.num_attention_heads * config.head_dim
+    tables = {
+        "token_embedding": (config.vocab_size, width),
+        "position_embedding": (config.first_position + config.max_tokens, width),
+        "type_embedding": (config.type_vocab_size, width),
+        "relative_bias": (config.relative_attention_num_buckets, config.num_attention_heads),
     }
-    for plain, name in in_file.items():
-        if plain not in known and not naming.ignored.fullmatch(plain):
-            raise CheckpointError(
-                f"{files.file(name)}: tensor {name} has no place in an encoder of {num_layers} "
-                "layers as config.json describes it"
-            )
-    params: dict[str, Any] = {}
-    for path, at in layout.items():
+    linears = {
+        "layers/attention_in": (width, heads),
+        "layers/attention_out": (heads, width),
+        "layers/gate": (width, config.intermediate_size),
+        "layers/up": (width, config.intermediate_size),
+        "layers/down": (config.intermediate_size, width),
+    }
+
+    def module(path: str, start: str = "") -> Params | np.ndarray:
+        pieces = [start + name for name in names[path]]
+        if path in tables:
+            return read(f"{pieces[0]}.weight", tables[path])
+        if path in linears:
+            return read_linear(read, pieces, *linears[path], family.has_biases)
+        leaves = {"scale": "weight", "bias": "bias"} if family.has_biases else {"scale": "weight"}
+        return {leaf: read(f"{pieces[0]}.{own}", (width,)) for leaf, own in leaves.items()}
+
+    params: Params = {"layers": {}}
+    for path in names:
         if path.startswith("layers/"):
-            array = np.stack([at.read(files, in_file, layer) for layer in numbers])
+            starts = (
+                family.layers.format(layer=layer) for layer in range(config.num_hidden_layers)
+            )
+            of_layers = (module(path, start) for start in starts)
+            stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *of_layers)
+            params["layers"][path.removeprefix("layers/")] = to_device(stacked, dtype)
         else:
-            array = at.read(files, in_file)
-        *parents, leaf = path.split("/")
-        branch = params
-        for parent in parents:
-            branch = branch.setdefault(parent, {})
-        branch[leaf] = jnp.asarray(array, DTYPES[dtype])
+            params[path] = to_device(module(path), dtype)
+    for plain, name in unread.items():
+        if not re.fullmatch(family.ignored, plain):
+            raise CheckpointError(
+                f"{files.file(name)}: tensor {name} has no place in an encoder of "
+                f"{config.num_hidden_layers} layers as config.json describes it"
+            )
     return params
+
+
+def _names_in_file(files: TensorFiles, family: EncoderFamily) -> dict[str, str]:
+    """The family's names -> those in the file, which may have a prefix or be synonyms."""
+    probe = family.layers.format(layer=0) + family.names["layers/attention_norm"][0] + ".weight"
+    prefix = next((p for p in family.prefixes if p + probe in files.names), "")
+    plain = ((name.removeprefix(prefix), name) for name in files.names)
+    return {family.synonyms.get(own, own): name for own, name in plain}
+
+
+def to_device(tree: Params | np.ndarray, dtype: str) -> Params | jax.Array:
+    """The same tree in a dtype of `DTYPES`."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, DTYPES[dtype]), tree)

@@ -11,8 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import math
-import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -22,9 +21,8 @@ from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from eagle_jax.base.tensor_files import CheckpointError, read_json
-from eagle_jax.embeddings.sentences import bert
-from eagle_jax.embeddings.sentences import t5 as t5_encoder
-from eagle_jax.embeddings.sentences.checkpoints import DTYPES, UnsupportedEncoderError
+from eagle_jax.embeddings.sentences.checkpoints import DTYPES, load_params
+from eagle_jax.embeddings.sentences.families import ENCODER_FAMILIES, EncoderConfig, read_config
 from eagle_jax.embeddings.sentences.layers import Params
 from eagle_jax.embeddings.sentences.modules import (
     MODULES_FILE,
@@ -35,10 +33,8 @@ from eagle_jax.embeddings.sentences.modules import (
     read_truncate_dim,
 )
 from eagle_jax.embeddings.sentences.tokenizer import SentenceTokenizer, load_sentence_tokenizer
+from eagle_jax.embeddings.sentences.transformer import encode
 
-_MODELS: Mapping[str, types.ModuleType] = {
-    model_type: model for model in (bert, t5_encoder) for model_type in model.MODEL_TYPES
-}
 _LENGTH_MULTIPLE = 8  # at least
 # Of a batch on one CPU: half the time of 8,192 tokens (MiniLM), whose intermediates fit no cache.
 _CPU_TOKENS = 1024
@@ -49,7 +45,7 @@ _BATCH_AXES = ("data", "fsdp")
 class SentenceConfig:
     """What is computed of token ids; static and hashable."""
 
-    encoder: bert.BertConfig | t5_encoder.T5Config
+    encoder: EncoderConfig
     pooling_modes: tuple[str, ...]
     num_skipped: int  # tokens at the beginning that are not pooled
     heads: tuple[Head, ...]
@@ -61,7 +57,6 @@ def embed(
 ) -> jax.Array:
     """Tokens [B, T], of which each text has the first `lengths` [B], to float32 [B, E]."""
     mask = jnp.arange(tokens.shape[1])[None] < lengths[:, None]
-    encode = _MODELS[config.encoder.model_type].encode
     hidden = encode(config.encoder, params["encoder"], tokens, mask)
     embeddings = pool(config.pooling_modes, hidden, lengths, config.num_skipped)
     for head, own in zip(config.heads, params["heads"], strict=True):
@@ -174,7 +169,7 @@ def is_sentence_encoder(folder: Path | str) -> bool:
     folder = Path(folder)
     config = folder / "config.json"
     return (folder / MODULES_FILE).is_file() or (
-        config.is_file() and read_json(config).get("model_type") in _MODELS
+        config.is_file() and read_json(config).get("model_type") in tuple(ENCODER_FAMILIES)
     )
 
 
@@ -199,7 +194,7 @@ def load_sentence_encoder(
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     folder = Path(folder)
     modules = read_modules(folder)
-    model, encoder = _read_config(modules.transformer / "config.json")
+    encoder = read_config(modules.transformer / "config.json")
     tokenizer = load_sentence_tokenizer(
         folder, modules.transformer, prompt_name, encoder.max_tokens
     )
@@ -208,8 +203,13 @@ def load_sentence_encoder(
             f"{modules.transformer}: the tokenizer has {tokenizer.vocab_size} tokens, the model's "
             f"vocab_size is only {encoder.vocab_size}"
         )
+    width = encoder.hidden_size * len(modules.pooling.modes)
+    for own in modules.head_params:
+        if own and (inputs := len(own["linear"]["kernel"])) != width:
+            raise CheckpointError(f"{folder}: a dense layer for {inputs} inputs gets {width}")
+        width = own["linear"]["kernel"].shape[1] if own else width
     params = {
-        "encoder": model.load_params(modules.transformer, encoder, dtype),
+        "encoder": load_params(modules.transformer, encoder, dtype),
         "heads": modules.head_params,
     }
     if mesh is not None:
@@ -228,16 +228,3 @@ def load_sentence_encoder(
         batch_size=batch_size,
         mesh=mesh,
     )
-
-
-def _read_config(path: Path) -> tuple[types.ModuleType, bert.BertConfig | t5_encoder.T5Config]:
-    config_json = read_json(path)
-    model_type = config_json.get("model_type")
-    if model_type not in _MODELS:
-        raise UnsupportedEncoderError(
-            f"{path}: model_type {model_type!r} is not supported; known: {', '.join(_MODELS)}"
-        )
-    try:
-        return _MODELS[model_type], _MODELS[model_type].config_from_hf(config_json)
-    except UnsupportedEncoderError as error:
-        raise UnsupportedEncoderError(f"{path}: {error}") from error

@@ -7,27 +7,22 @@ Axes: B texts, T tokens, D model width, E width of the embedding.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
 import jax
 import jax.numpy as jnp
 
-from eagle_jax.base.tensor_files import CheckpointError, TensorFiles, read_json
-from eagle_jax.embeddings.sentences.checkpoints import (
-    Stored,
-    UnsupportedEncoderError,
-    kernel,
-)
+from eagle_jax.base.tensor_files import CheckpointError, TensorFiles
+from eagle_jax.embeddings.sentences.checkpoints import read_linear, read_tensor, to_device
+from eagle_jax.embeddings.sentences.config_file import ConfigFile, UnsupportedEncoderError
 from eagle_jax.embeddings.sentences.layers import ACTIVATIONS, Params, linear
 
 MODULES_FILE = "modules.json"
 SETTINGS_FILE = "config_sentence_transformers.json"
 _LIBRARY = "sentence_transformers."
 
-_POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 # Before version 5.7 a flag for each mode; where several are set, their order is this one.
 _POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
@@ -37,14 +32,8 @@ _POOLING_FLAGS = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-_DENSE_ACTIVATIONS = {
-    "Identity": "identity",
-    "Tanh": "tanh",
-    "ReLU": "relu",
-    "GELU": "gelu",
-    "SiLU": "silu",
-    "Sigmoid": "sigmoid",
-}
+_POOLING_MODES = tuple(_POOLING_FLAGS.values())
+_DENSE_ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid")  # of torch.nn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,8 +127,11 @@ def read_modules(folder: Path) -> Modules:
     if not path.is_file():
         return Modules(folder, Pooling(("mean",), True), (), ())
     try:
-        listed = [(entry["type"], folder / entry["path"]) for entry in json.loads(path.read_text())]
-    except (ValueError, KeyError, TypeError) as error:
+        listed = [(entry["type"], entry["path"]) for entry in json.loads(path.read_text("utf-8"))]
+        if outside := [own for _, own in listed if not _is_inside(own)]:
+            raise ValueError(f"path {outside[0]!r} leads out of the folder")
+        listed = [(str(kind), folder / own) for kind, own in listed]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a list of modules: {error!r}") from error
     kinds = [kind.rsplit(".", 1)[-1] for kind, _ in listed]
     known = all(kind.startswith(_LIBRARY) for kind, _ in listed)
@@ -159,59 +151,59 @@ def read_modules(folder: Path) -> Modules:
 
 def read_truncate_dim(folder: Path) -> int | None:
     """How many leading coordinates of an embedding the folder keeps; None: all."""
-    path = folder / SETTINGS_FILE
-    return read_json(path).get("truncate_dim") if path.is_file() else None
+    settings = ConfigFile(folder / SETTINGS_FILE, is_optional=True)
+    return settings.read("truncate_dim", int, 0, least=0) or None
+
+
+def _is_inside(path: str) -> bool:
+    parts = PurePosixPath(path)
+    return not parts.is_absolute() and ".." not in parts.parts
 
 
 def _read_pooling(path: Path) -> Pooling:
-    config = read_json(path)
-    modes = config.get("pooling_mode")
+    config = ConfigFile(path)
+    modes = config.content.get("pooling_mode")
     if modes is None:
-        modes = [mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)] or ["mean"]
-    modes = (modes,) if isinstance(modes, str) else tuple(modes)
-    if unknown := [mode for mode in modes if mode not in _POOLING_MODES]:
+        flags = {mode: config.read(key, bool, False) for key, mode in _POOLING_FLAGS.items()}
+        modes = [mode for mode, is_on in flags.items() if is_on] or ["mean"]
+    modes = [modes] if isinstance(modes, str) else modes
+    if not isinstance(modes, list) or not modes or any(own not in _POOLING_MODES for own in modes):
         raise UnsupportedEncoderError(
-            f"{path}: pooling_mode {unknown[0]!r} is not supported; "
-            f"known: {', '.join(_POOLING_MODES)}"
+            f"{path}: pooling_mode {modes!r} is not supported; known: {', '.join(_POOLING_MODES)}"
         )
-    return Pooling(modes, config.get("include_prompt", True))
+    return Pooling(tuple(modes), config.read("include_prompt", bool, True))
 
 
 def _read_dense(folder: Path) -> tuple[Dense, Params]:
-    path = folder / "config.json"
-    config = read_json(path)
-    _check_ends(path, config)
-    name = config.get("activation_function", "torch.nn.modules.activation.Tanh")
-    known = _DENSE_ACTIVATIONS.get(name.rsplit(".", 1)[-1])
-    if known is None or not name.startswith("torch.nn."):
+    config = _module_config(folder)
+    name = config.read("activation_function", str, "torch.nn.modules.activation.Tanh")
+    activation = name.rsplit(".", 1)[-1]
+    if activation not in _DENSE_ACTIVATIONS or not name.startswith("torch.nn."):
         raise UnsupportedEncoderError(
-            f"{path}: activation_function {name!r} is not supported; known: torch.nn's "
-            f"{', '.join(_DENSE_ACTIVATIONS)}"
+            f"{config.path}: activation_function = {name!r} is not supported; "
+            f"known: torch.nn's {', '.join(_DENSE_ACTIVATIONS)}"
         )
-    inputs, outputs = config["in_features"], config["out_features"]
-    has_residual = config.get("use_residual", False)
-    layout = {"linear": {"kernel": kernel("linear.weight", inputs=inputs, outputs=outputs)}}
-    if config.get("bias", True):
-        layout["linear"]["bias"] = Stored(("linear.bias",), (outputs,))
+    inputs, outputs = (config.read(key, int) for key in ("in_features", "out_features"))
+    has_residual = config.read("use_residual", bool, False)
+    read = functools.partial(read_tensor, TensorFiles(folder))
+    has_bias = config.read("bias", bool, True)
+    params = {"linear": read_linear(read, ["linear"], inputs, outputs, has_bias)}
     if has_residual and inputs != outputs:
-        layout["residual"] = {"kernel": kernel("residual.weight", inputs=inputs, outputs=outputs)}
-    files = TensorFiles(folder)
-    params = jax.tree.map(lambda at: jnp.asarray(at.read(files, {}), jnp.float32), layout)
-    return Dense(known, has_residual), params
+        params["residual"] = read_linear(read, ["residual"], inputs, outputs, False)
+    return Dense(activation.lower(), has_residual), to_device(params, "float32")
 
 
 def _read_normalize(folder: Path) -> tuple[Normalize, Params]:
-    path = folder / "config.json"  # older folders have none
-    _check_ends(path, read_json(path) if path.is_file() else {})
+    _module_config(folder)
     return Normalize(), {}
 
 
 _READERS = {"Dense": _read_dense, "Normalize": _read_normalize}
 
 
-def _check_ends(path: Path, config: Mapping[str, Any]) -> None:
+def _module_config(folder: Path) -> ConfigFile:
+    """The folder's config.json, which older Normalize modules lack."""
+    config = ConfigFile(folder / "config.json", is_optional=True)
     for end in ("module_input_name", "module_output_name"):
-        if (name := config.get(end)) not in (None, "sentence_embedding"):
-            raise UnsupportedEncoderError(
-                f"{path}: {end} is {name!r}; only 'sentence_embedding' is supported"
-            )
+        config.choose(end, ("sentence_embedding",), "sentence_embedding")
+    return config

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tokenizers
 from tokenizers import normalizers
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.tensor_files import read_json
+from eagle_jax.base.tensor_files import CheckpointError
+from eagle_jax.embeddings.sentences.config_file import ConfigFile
 from eagle_jax.embeddings.sentences.modules import SETTINGS_FILE
 from eagle_jax.embeddings.sentences.tokenizer_files import read_tokenizer
 
 # Tokenizers without a limit carry 1e30 as model_max_length.
 _NO_LIMIT = 1 << 40
+_SETTINGS = "sentence_bert_config.json"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,8 +31,8 @@ class SentenceTokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Number of tokens, added ones included."""
-        return self.backend.get_vocab_size(with_added_tokens=True)
+        """One more than the largest id, of added tokens too."""
+        return 1 + max(self.backend.get_vocab(with_added_tokens=True).values(), default=-1)
 
     @property
     def prompt_length(self) -> int:
@@ -66,38 +67,36 @@ def load_sentence_tokenizer(
     Raises UserError for a prompt that config_sentence_transformers.json does not have, and
     CheckpointError for files.
     """
-    settings = _settings_of_transformer(transformer)
+    # In older folders sentence_roberta_config.json and so on.
+    found = sorted(transformer.glob("sentence_*_config.json"))
+    settings = ConfigFile(found[0] if found else transformer / _SETTINGS, is_optional=True)
     theirs = read_tokenizer(transformer)
     backend = theirs.backend_tokenizer
-    limit = settings.get("max_seq_length") or theirs.model_max_length
+    limit = settings.read("max_seq_length", int, 0, least=0) or theirs.model_max_length
+    least = max(1, backend.num_special_tokens_to_add(is_pair=False))
+    if not isinstance(limit, int | float) or not least <= min(limit, max_positions):
+        raise CheckpointError(
+            f"{transformer}: a limit of {limit!r} tokens and {max_positions} positions, "
+            f"where {least} tokens stand in every text"
+        )
     limit = int(min(limit, max_positions, _NO_LIMIT))
     if limit < _NO_LIMIT:
         backend.enable_truncation(limit, direction=theirs.truncation_side)
-    if settings.get("do_lower_case", False):
+    if settings.read("do_lower_case", bool, False):
         own = [backend.normalizer] if backend.normalizer is not None else []
         backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
     return SentenceTokenizer(backend, _prompt(folder, prompt_name), limit)
 
 
-def _settings_of_transformer(folder: Path) -> Mapping[str, Any]:
-    """sentence_bert_config.json, or sentence_roberta_config.json and so on in older folders."""
-    paths = sorted(folder.glob("sentence_*_config.json"))
-    return read_json(paths[0]) if paths else {}
-
-
 def _prompt(folder: Path, prompt_name: str | None) -> str:
-    path = folder / SETTINGS_FILE
-    settings = _read_optional(path)
-    prompts = settings.get("prompts") or {}
-    name = settings.get("default_prompt_name") if prompt_name is None else prompt_name
-    if name is None:
+    settings = ConfigFile(folder / SETTINGS_FILE, is_optional=True)
+    prompts = settings.read("prompts", dict, {})
+    name = prompt_name or settings.read("default_prompt_name", str, "")
+    if not name:
         return ""
-    if prompts.get(name) is None:
+    if not isinstance(prompts.get(name), str):
         raise UserError(
-            f"{path}: has no prompt named {name!r}, only {', '.join(map(repr, prompts)) or 'none'}"
+            f"{settings.path}: has no prompt named {name!r}, "
+            f"only {', '.join(map(repr, prompts)) or 'none'}"
         )
     return prompts[name]
-
-
-def _read_optional(path: Path) -> Mapping[str, Any]:
-    return read_json(path) if path.is_file() else {}

@@ -15,6 +15,10 @@ _OPTIONS = {
     "tokenize_chinese_chars": "handle_chinese_chars",
     "add_prefix_space": "add_prefix_space",
 }
+# Classes in which what is not said is not taken from tokenizer.json.
+_DEFAULTS = dict.fromkeys(
+    ("BertTokenizer", "MPNetTokenizer"), {"do_lower_case": True, "tokenize_chinese_chars": True}
+)
 _WITHOUT_OPTIONS = ("PreTrainedTokenizerFast", "TokenizersBackend")  # classes that pass them over
 
 
@@ -52,7 +56,9 @@ def read_tokenizer(folder: Path) -> Any:
         backend.no_padding()
         if json.loads(backend.post_processor.__getstate__()).get("special_tokens") == {}:
             backend.post_processor = None  # the class puts one that does nothing where none is
-        if named.get("tokenizer_class") not in _WITHOUT_OPTIONS:
+        kind = str(named.get("tokenizer_class"))
+        if kind not in _WITHOUT_OPTIONS:
+            named = _DEFAULTS.get(kind.removesuffix("Fast"), {}) | named
             for component in (backend.normalizer, backend.pre_tokenizer):
                 _set_options(component, named)
     except Exception as error:  # bare ones of the `tokenizers` library, or of any other kind

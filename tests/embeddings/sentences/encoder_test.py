@@ -13,7 +13,7 @@ import safetensors.numpy
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.tensor_files import CheckpointError
 from eagle_jax.embeddings.sentences import encoder as sentence_encoder
-from eagle_jax.embeddings.sentences.checkpoints import UnsupportedEncoderError
+from eagle_jax.embeddings.sentences.config_file import UnsupportedEncoderError
 from eagle_jax.embeddings.sentences.encoder import is_sentence_encoder, load_sentence_encoder
 
 # kind of transformer -> (pooling, what follows it, prompts)
@@ -192,7 +192,7 @@ def test_folders_are_recognised(folders, encoder_folder, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     assert not is_sentence_encoder(tmp_path)
     assert not is_sentence_encoder(tmp_path / "nowhere")
-    with pytest.raises(UnsupportedEncoderError, match=r"config\.json: model_type 'llama' is not"):
+    with pytest.raises(UnsupportedEncoderError, match=r"config\.json: model_type = 'llama' is not"):
         load_sentence_encoder(tmp_path, batch_size=4)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.embeddings.sentences.checkpoints import UnsupportedEncoderError
+from eagle_jax.embeddings.sentences.config_file import UnsupportedEncoderError
 from eagle_jax.embeddings.sentences.modules import (
     Normalize,
     Pooling,
@@ -122,16 +122,16 @@ def test_pooling_modes_are_read_as_sentence_transformers_reads_them(config, mode
     [
         (["Transformer", "Normalize"], {}, "modules are .*Normalize; computed here are"),
         (["Transformer", "Pooling", "CNN"], {}, "modules are .*CNN"),
-        (["Transformer", "Pooling"], {"pooling_mode": "median"}, "pooling_mode 'median'"),
+        (["Transformer", "Pooling"], {"pooling_mode": "median"}, r"pooling_mode \['median'\]"),
         (
             ["Transformer", "Pooling", "Dense"],
             {"activation_function": "os.system"},
-            "activation_function 'os.system' is not supported",
+            "activation_function = 'os.system' is not supported",
         ),
         (
             ["Transformer", "Pooling", "Normalize"],
             {"module_input_name": "token_embeddings"},
-            "module_input_name is 'token_embeddings'",
+            "module_input_name = 'token_embeddings'",
         ),
     ],
 )
@@ -148,7 +148,9 @@ def test_modules_of_another_library_are_refused(tmp_path):
         read_modules(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["{", '["a"]', '[{"path": ""}]'])
+@pytest.mark.parametrize(
+    "content", ["{", '["a"]', '[{"path": ""}]', '[{"type": "", "path": "../x"}]']
+)
 def test_a_damaged_list_of_modules_is_named(content, tmp_path):
     (tmp_path / "modules.json").write_text(content)
     with pytest.raises(UserError, match=r"modules\.json: not a list of modules"):
