@@ -116,10 +116,8 @@ def test_overrides_and_the_config_argument_reach_main(folder):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (
-            ["--config.step=1"],
-            "unknown key 'step', did you mean config.steps\\?; config has: clip, name, rate, rl,",
-        ),
+        (["--config.step=1"],
+         "unknown key 'step', did you mean config.steps\\?; config has: clip, name, rate, rl,"),
         (["--config.rl.anchor.n=1"], "unknown key 'n'; config.rl.anchor has: num"),
         (["--config.rl.horizon.n=1"], "config.rl.horizon is a single value, 5"),
         (["--config.steps=many"], "--config.steps=many: .* expected int, the config file has 3"),
@@ -134,10 +132,7 @@ def test_overrides_and_the_config_argument_reach_main(folder):
         (["--workdri=x"], "unknown flag --workdri; allowed are .* --workdir, --distributed"),
         (["stray"], "unexpected argument 'stray'"),
         (["--config.name=user_error"], "this is wrong, and two lines long$"),
-        (
-            ["--config.name=colour"],
-            r"the title \\x1b\[31mred\\x1b\[0m \\x9b1m \\u202e \\ud800 ä",
-        ),
+        (["--config.name=colour"], r"the title \\x1b\[31mred\\x1b\[0m \\x9b1m \\u202e \\ud800 ä"),
         (["--config.name=file"], r"program.py: \\x1b\[2J: denied$"),
         (["--config.name=folder", "--workdir=program.py/x"], "program.py/x: Not a directory"),
     ],

@@ -92,16 +92,10 @@ def assert_refused(eagle, workdir, overrides, said) -> None:
     [
         # So large that products of parameters overflow, so small that their squares do not. The
         # reference policy's first step is the warm-up's, of length 0.
-        (
-            "reference.training.learning_rate=1e15",
-            (REFERENCE, AGENT, "evaluation"),
-            r"step 3: (loss|gradient_norm) is (nan|inf)",
-        ),
-        (
-            "agent.training.policy_learning_rate=1e15",
-            (AGENT, "evaluation"),
-            r"step 2: policy/\w+ is nan",
-        ),
+        ("reference.training.learning_rate=1e15", (REFERENCE, AGENT, "evaluation"),
+         r"step 3: (loss|gradient_norm) is (nan|inf)"),
+        ("agent.training.policy_learning_rate=1e15", (AGENT, "evaluation"),
+         r"step 2: policy/\w+ is nan"),
     ],
 )
 def test_a_loss_that_is_not_finite_stops_the_run_and_tells_the_step(

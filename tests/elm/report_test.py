@@ -113,15 +113,11 @@ def test_parts_may_be_missing(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            {"training": [{"stage": "a", "step": 0, "loss": math.nan}]},
-            r"training\[0\], loss: nan is not finite",
-        ),
+        ({"training": [{"stage": "a", "step": 0, "loss": math.nan}]},
+         r"training\[0\], loss: nan is not finite"),
         ({"samples": [_sample("gpt", "x")]}, "system 'gpt': expected one of elm, teacher"),
-        (
-            {"consistency": {"groups": {}, "comparisons": [], "rows": [row("pitch", "elm")] * 2}},
-            "two rows of group 'pitch' and system 'elm'",
-        ),
+        ({"consistency": {"groups": {}, "comparisons": [], "rows": [row("pitch", "elm")] * 2}},
+         "two rows of group 'pitch' and system 'elm'"),
     ],
 )
 def test_what_no_run_can_have_is_refused(tmp_path, change, message):

@@ -123,16 +123,10 @@ def test_pooling_modes_are_read_as_sentence_transformers_reads_them(config, mode
         (["Transformer", "Normalize"], {}, "modules are .*Normalize; computed here are"),
         (["Transformer", "Pooling", "CNN"], {}, "modules are .*CNN"),
         (["Transformer", "Pooling"], {"pooling_mode": "median"}, r"pooling_mode \['median'\]"),
-        (
-            ["Transformer", "Pooling", "Dense"],
-            {"activation_function": "os.system"},
-            "activation_function = 'os.system' is not supported",
-        ),
-        (
-            ["Transformer", "Pooling", "Normalize"],
-            {"module_input_name": "token_embeddings"},
-            "module_input_name = 'token_embeddings'",
-        ),
+        (["Transformer", "Pooling", "Dense"], {"activation_function": "os.system"},
+         "activation_function = 'os.system' is not supported"),
+        (["Transformer", "Pooling", "Normalize"], {"module_input_name": "token_embeddings"},
+         "module_input_name = 'token_embeddings'"),
     ],
 )
 def test_what_is_not_computed_is_refused(kinds, config, message, tmp_path):

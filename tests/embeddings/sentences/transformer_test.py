@@ -114,20 +114,14 @@ def test_buckets_by_hand():
     ("kind", "change", "message"),
     [
         ("t5_v1_0", {"feed_forward_proj": "gated-silu"}, "feed_forward_proj = 'gated-silu' is not"),
-        (
-            "bert",
-            {"position_embedding_type": "relative_key"},
-            "position_embedding_type = 'relative_key'",
-        ),
+        ("bert", {"position_embedding_type": "relative_key"},
+         "position_embedding_type = 'relative_key'"),
         ("bert", {"is_decoder": True}, "is_decoder = True"),
         ("bert", {"hidden_act": "mish"}, "hidden_act = 'mish' is not supported; known: .*gelu"),
         ("bert", {"hidden_size": None}, "lacks hidden_size"),
         ("bert", {"hidden_size": "24"}, "hidden_size must be int from 1 to 2147483647, got '24'"),
-        (
-            "bert",
-            {"layer_norm_eps": float("nan")},
-            "layer_norm_eps must be float from 0 to .*, got nan",
-        ),
+        ("bert", {"layer_norm_eps": float("nan")},
+         "layer_norm_eps must be float from 0 to .*, got nan"),
         ("bert", {"num_attention_heads": 5}, "5 heads do not divide a hidden_size of 24"),
     ],
 )

@@ -198,37 +198,26 @@ def test_sharded_half_precision_is_read_as_float32(checkpoint, copy, dtype):
         load_language_model(copy)
 
 
-def test_a_missing_tensor_is_named(copy):
+UP, NORM = "model.layers.1.mlp.up_proj.weight", "model.norm.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop(UP), f"copy: tensor {UP}"),
+        (lambda t: t.update({NORM: t[NORM][:-1]}),
+         rf"model.safetensors: tensor {NORM} has shape \(47,\).*48"),
+        # A bias that is not added would give other logits without a word.
+        (lambda t: t.update({"model.layers.0.self_attn.q_proj.bias": np.ones(3, np.float32)}),
+         "q_proj.bias has no place"),
+        (lambda t: t.update({NORM: t[NORM].astype(np.int8)}), f"tensor {NORM} is I8"),
+    ],
+)  # fmt: skip
+def test_wrong_tensors_are_named(copy, change, message):
     tensors = read_tensors(copy)
-    del tensors["model.layers.1.mlp.up_proj.weight"]
+    change(tensors)
     safetensors.numpy.save_file(tensors, copy / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"copy: tensor model.layers.1.mlp.up_proj.weight"):
-        load_language_model(copy)
-
-
-def test_a_wrong_shape_is_named_with_both_shapes(copy):
-    tensors = read_tensors(copy)
-    tensors["model.norm.weight"] = tensors["model.norm.weight"][:-1]
-    safetensors.numpy.save_file(tensors, copy / "model.safetensors")
-    with pytest.raises(
-        CheckpointError, match=r"model.safetensors: tensor model.norm.weight has shape \(47,\).*48"
-    ):
-        load_language_model(copy)
-
-
-def test_a_tensor_without_a_place_is_refused(copy):
-    # A bias that is not added would give other logits without a word.
-    tensors = read_tensors(copy) | {"model.layers.0.self_attn.q_proj.bias": np.ones(3, np.float32)}
-    safetensors.numpy.save_file(tensors, copy / "model.safetensors")
-    with pytest.raises(CheckpointError, match="q_proj.bias has no place"):
-        load_language_model(copy)
-
-
-def test_integer_weights_are_refused(copy):
-    tensors = read_tensors(copy)
-    tensors["model.norm.weight"] = tensors["model.norm.weight"].astype(np.int8)
-    safetensors.numpy.save_file(tensors, copy / "model.safetensors")
-    with pytest.raises(CheckpointError, match="tensor model.norm.weight is I8"):
+    with pytest.raises(CheckpointError, match=message):
         load_language_model(copy)
 
 
