@@ -122,11 +122,11 @@ def _write(
     counts: dict[str, int] = {}
     for row in rows:
         drawn = rng.integers(len(users), size=len(row["candidates"]))
-        own = [
+        places = [
             int(drawn[k]) if candidate["user"] is None else candidate["user"]
             for k, candidate in enumerate(row["candidates"])
         ]
-        user_index = users[np.array(own)]
+        user_index = users[np.array(places)]
         embeddings = scorer.embed([step["description"] for step in row["next"]])
         columns["user_index"].append(user_index)
         columns["next_embeddings"].append(embeddings)

@@ -70,7 +70,8 @@ def _fit(
     settings: DomainEncoderSettings,
     key: jax.Array,
 ) -> tuple[DomainEncoder, np.ndarray, dict[str, Any]]:
-    texts, targets = catalogue.descriptions, np.asarray(wals.item_embeddings)
+    texts = catalogue.descriptions
+    targets = np.asarray(wals.item_embeddings)
     counts = np.bincount(split.train.item_index, minlength=len(texts)).astype(np.float32)
     held_out = np.concatenate([split.entities["validation"], split.entities["test"]])
     known = np.setdiff1d(np.flatnonzero(counts > 0), held_out)

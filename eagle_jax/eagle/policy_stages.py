@@ -106,7 +106,8 @@ def reference_pairs(
     kept: Sequence[Sequence[int]],
 ) -> list[tuple[str, str]]:
     """Policy prompt and action of every kept candidate: what the reference policy learns."""
-    fmt, pairs = catalogue.entity_format, []
+    fmt = catalogue.entity_format
+    pairs = []
     for row, indices in zip(candidate_sets, kept, strict=True):
         description = catalogue.entities[row.entity_index].description
         for k in indices:
@@ -174,12 +175,13 @@ def _train_agent(
         ),
     }
     run = {"records": training_records(stage), "seed": seed}
-    policy, mode = for_training(reference, policy_training), policy_training.mode
+    policy = for_training(reference, policy_training)
+    mode = policy_training.mode
     if preference is None:
-        own = EagleTask(**task, value_features_fn=episodes.value_features)
-        return train_eagle(policy, mode, own, settings.training, **run)
-    own = PreferenceTask(**task, embed_fn=episodes.embed)
-    return train_preference_agent(policy, mode, own, preference, settings.training, **run)
+        agent_task = EagleTask(**task, value_features_fn=episodes.value_features)
+        return train_eagle(policy, mode, agent_task, settings.training, **run)
+    agent_task = PreferenceTask(**task, embed_fn=episodes.embed)
+    return train_preference_agent(policy, mode, agent_task, preference, settings.training, **run)
 
 
 def design_facts(candidates: StageFolder, design: StageFolder) -> list[dict[str, Any]]:

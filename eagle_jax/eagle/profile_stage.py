@@ -32,8 +32,8 @@ def rated_titles(
     catalogue: Catalogue, ratings: RatingTable, user: int, titles_per_side: int
 ) -> tuple[list[str], list[str]]:
     """Titles a user rated highest (best first) and lowest (worst last); no title on both sides."""
-    own = np.flatnonzero(ratings.user_index == user)
-    order = own[np.argsort(-ratings.rating[own], kind="stable")]
+    rated = np.flatnonzero(ratings.user_index == user)
+    order = rated[np.argsort(-ratings.rating[rated], kind="stable")]
     count = min(titles_per_side, len(order) // 2)
     titles = [catalogue.entities[item].title for item in ratings.item_index[order]]
     return titles[:count], titles[len(titles) - count :]

@@ -80,16 +80,16 @@ def make_report(
     for row in rows:
         row["cells"]["train/reachable_share"] = reachable.get("share", {}).get(row["row"])
     kind = (*experiment.evaluation.extra_kinds, *experiment.design.kinds)[0]
-    told = _told_episodes(evaluation, kind, experiment.evaluation.num_told_episodes)
+    shown = _told_episodes(evaluation, kind, experiment.evaluation.num_told_episodes)
     data = EagleReport(
         **shared_fields(experiment),
         confidence=experiment.evaluation.bootstrap.confidence,
         table=rows,
         comparisons=evaluation.read_json("comparisons.json"),
         malformed=evaluation.read_json("malformed.json"),
-        episodes=told,
+        episodes=shown,
         curves=_curves(experiment, stages),
-        embedding_picture=_picture(scorer, told),
+        embedding_picture=_picture(scorer, shown),
         stages=_stage_facts(stages, reachable, seconds),
         rater=_rater(experiment),
         remote=remote,
@@ -138,19 +138,20 @@ def _rater(experiment: EagleExperiment) -> str:
     models = experiment.models
     if experiment.evaluation.rater is None:
         return "Here nobody answers it."
-    told = f"Here the language model {models.rater} does: it "
+    sentence = f"Here the language model {models.rater} does: it "
     if models.rater in (models.features, models.held_out_features):
-        told += "is also behind an encoder"
+        sentence += "is also behind an encoder"
     else:
-        told += "shares nothing with the encoders"
+        sentence += "shares nothing with the encoders"
     if models.rater.startswith(f"{experiment.catalogue.source}/"):
-        told += ", but it is small and was pretrained on the same world"
-    return f"{told}. No people were asked."
+        sentence += ", but it is small and was pretrained on the same world"
+    return f"{sentence}. No people were asked."
 
 
 def _curves(experiment: EagleExperiment, stages: Mapping[str, StageFolder]) -> list[dict[str, Any]]:
     """A DPO agent's rounds stand where REINFORCE has taken as many actions."""
-    curves, training = [], experiment.agent.training
+    curves = []
+    training = experiment.agent.training
     runs = itertools.product(experiment.design.kinds, experiment.agent.seeds, (EAGLE, DPO))
     for kind, seed, system in runs:
         name = f"{_PREFERENCE if system == DPO else ''}agent_{kind}_{seed}"
@@ -179,9 +180,9 @@ def _told_episodes(evaluation: StageFolder, kind: str, count: int) -> list[dict[
     return [episodes[order[place]] for place in places]
 
 
-def _picture(scorer: Scorer, told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _picture(scorer: Scorer, episodes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     trajectories = {}
-    for number, episode in enumerate(told, start=1):
+    for number, episode in enumerate(episodes, start=1):
         texts = [episode["anchor"], *(step["description"] for step in episode["steps"])]
         trajectories[f"episode {number}"] = scorer.embed(texts)
     return embedding_picture(scorer.catalogue_embeddings, trajectories)

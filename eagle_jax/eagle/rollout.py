@@ -33,7 +33,8 @@ def rollout(
     states = list(states)
     for number in range(horizon):
         generations = policy_fn(states, derive_seed(seed, number, 0))
-        texts, actions = [state.description for state in states], read_actions(generations)
+        texts = [state.description for state in states]
+        actions = read_actions(generations)
         steps = environment.step(texts, actions, derive_seed(seed, number, 1))
         next_states = [state.after(step) for state, step in zip(states, steps, strict=True)]
         played.append(Transitions(states, generations, steps, next_states))

@@ -78,7 +78,8 @@ class _EagleRun(Run):
         self.prepare_world()
         self._design(self.propose_candidates())
         references, agents, preference_agents = {}, defaultdict(dict), defaultdict(dict)
-        preference, calls = self.experiment.preference_agent, {}
+        preference = self.experiment.preference_agent
+        calls = {}
         for kind in self.experiment.design.kinds:
             reference = self._reference(kind)
             references[kind] = dict.fromkeys(self.experiment.evaluation.seeds, reference)
@@ -125,7 +126,7 @@ class _EagleRun(Run):
             "encoders",
             "catalogue",
             heads=heads,
-            models={name: own.name for name, own in features.items()},
+            models={name: encoder.name for name, encoder in features.items()},
         ) as stage:
             self.scorers = run_encoder_stage(
                 stage, self.catalogue, self.split, self.wals, features, heads, settings.utility,
@@ -210,27 +211,29 @@ class _EagleRun(Run):
         if preference is not None:
             name, shared = f"preference_{name}", shared | {"preference_agent": preference}
         with self.stage(name, f"reference_{kind}", seed=seed, **shared) as stage:
-            own = derive_seed(self.experiment.seed, 7, seed)
+            agent_seed = derive_seed(self.experiment.seed, 7, seed)
             return run_agent_stage(
                 stage, reference, self.experiment.models.policy, self.experiment.mesh,
-                self.episodes, settings, preference, self.experiment.policy_training, own,
+                self.episodes, settings, preference, self.experiment.policy_training, agent_seed,
             )  # fmt: skip
 
     def _elm_writers(self) -> dict[int, ElmWriter]:
         """ELM as the baseline: a decoder for each seed, and where all of them are asked."""
         experiment, settings = self.experiment, self.experiment.elm_baseline
         base = load_model(settings.decoder.reader, mesh=experiment.mesh)
-        embeddings, decoders = np.asarray(self.wals.item_embeddings), {}
-        for own in settings.seeds:
+        embeddings = np.asarray(self.wals.item_embeddings)
+        decoders = {}
+        for seed in settings.seeds:
             with self.stage(
-                f"elm_{own}", "encoders", decoder=settings.decoder, seed=own, reader=identity(base)
-            ) as stage:
-                decoders[own] = run_elm_decoder_stage(
+                f"elm_{seed}", "encoders",
+                decoder=settings.decoder, seed=seed, reader=identity(base),
+            ) as stage:  # fmt: skip
+                decoders[seed] = run_elm_decoder_stage(
                     stage, base, self.catalogue, self.split, embeddings, self.book,
                     self.scorers[TRAIN], experiment.models, settings.decoder,
-                    derive_seed(experiment.seed, 9, own),
+                    derive_seed(experiment.seed, 9, seed),
                 )  # fmt: skip
-        of_seeds = [f"elm_{own}" for own in decoders]
+        of_seeds = [f"elm_{seed}" for seed in decoders]
         bootstrap = experiment.evaluation.bootstrap
         with self.stage(
             "elm_search", "profiles", *of_seeds, search=settings.search,

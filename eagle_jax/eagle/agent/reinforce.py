@@ -83,7 +83,8 @@ class _Trainer:
         """Episodes and an update; `state` is donated."""
         started = time.perf_counter()
         rng = np.random.default_rng(derive_seed(self.seed, step, 0))
-        player, horizon = self.player, self.settings.horizon
+        player = self.player
+        horizon = self.settings.horizon
         starts = self.task.draw_starts(rng, self.settings.episodes_per_iteration)
         steps = player.play(
             state.trainable,

@@ -58,7 +58,8 @@ def play_actions(
     the policy visits.
     """
     rng = np.random.default_rng(seed)
-    first, played = list(states), []
+    first = list(states)
+    played = []
     for step in range(player.settings.horizon):
         repeated = _repeat(states, num_samples)
         played += player.play(trainable, repeated, 1, derive_seed(seed, step))
@@ -98,7 +99,8 @@ def _repeat(states: Sequence[EpisodeState], count: int) -> list[EpisodeState]:
 def is_distinct(samples: Samples) -> np.ndarray:
     """[C, K]: False for a sample that leads to the text of one before it in its choice, and for one
     of the same actions in the same states, which no log-prob tells from the other."""
-    size, rows = samples.num_actions, []
+    size = samples.num_actions
+    rows = []
     for place in range(len(samples.ends)):
         if place % samples.num_samples == 0:
             texts, written = set(), set()

@@ -145,7 +145,8 @@ class _Trainer:
         """[A], so many at a time as the REINFORCE agent's minibatches have."""
         config, agent = self.player.reference.config, self.player.settings
         params = join(self.reference_trainable, self.player.frozen)
-        count, size, parts = len(actions.tokens), agent.minibatch_size, []
+        count, size = len(actions.tokens), agent.minibatch_size
+        parts = []
         with on_mesh_of(params):
             for first in range(0, count, size):
                 rows = np.arange(first, first + size) % count  # the last ones again: one shape
@@ -179,8 +180,10 @@ class _Trainer:
         rng: np.random.Generator,
     ) -> tuple[PreferenceAgentState, dict[str, float]]:
         """Gradient steps over the pairs; metrics are means over all of them, as they were met."""
-        size, config = self.settings.batch_size, self.player.reference.config
-        temperature, sums = self.player.settings.policy.temperature, {}
+        size = self.settings.batch_size
+        config = self.player.reference.config
+        temperature = self.player.settings.policy.temperature
+        sums = {}
         num_actions = len(actions.tokens) // len(reference)
         places = np.stack([pairs.chosen, pairs.rejected], axis=1)
         for _ in range(self.settings.num_epochs):
@@ -220,6 +223,6 @@ def pair_facts(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     trained = [row for row in rows if row["pairs"]]
     if trained:
         accuracy = float(np.mean([row["rewards/accuracy"] for row in trained]))
-        told = "share of pairs with the higher implicit reward on the chosen side, mean over rounds"
-        facts.append(fact("rewards/accuracy", accuracy, told))
+        note = "share of pairs with the higher implicit reward on the chosen side, mean over rounds"
+        facts.append(fact("rewards/accuracy", accuracy, note))
     return facts

@@ -168,13 +168,14 @@ def decoder_facts(
     Back: from a point to a text to E_D(text), beside E_D of the entity's own text; cosines and
     distances to the point, means over the well-formed ones. Raises UserError if none is.
     """
-    own, points = [catalogue.entities[i].description for i in held_out], embeddings[held_out]
-    targets = [decoder.completion(text) for text in own]
+    originals = [catalogue.entities[i].description for i in held_out]
+    points = embeddings[held_out]
+    targets = [decoder.completion(text) for text in originals]
     num_tokens = sum(
         len(decoder.elm.model.tokenizer.encode_response(decoder.prompt.text, target)[1])
         for target in targets
     )
-    decoded = decoder.steps(points, own, seed)
+    decoded = decoder.steps(points, originals, seed)
     reasons = [step.malformed for step in decoded]
     is_told = np.array([reason is None for reason in reasons])
     if not is_told.any():
@@ -190,7 +191,7 @@ def decoder_facts(
     for name, given in (("own", points), ("another", np.roll(points, 1, axis=0))):
         total = decoder.elm.log_probs(decoder.prompts(given), targets).sum()
         facts[f"loss_given_{name}_point"] = float(-total / num_tokens)
-    texts = {"decoded": [step.description for step in decoded], "own_text": own}
+    texts = {"decoded": [step.description for step in decoded], "own_text": originals}
     for name, of_texts in texts.items():
         back = scorer.embed(of_texts)[is_told]
         facts[f"{name}_cosine"] = float(cosine_consistency(back, points[is_told]).mean())

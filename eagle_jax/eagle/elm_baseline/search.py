@@ -72,8 +72,9 @@ class PointSearch:
             return np.broadcast_to(np.eye(width), (*centers.shape, width, width))
         entities, places = np.unique(centers, return_inverse=True)
         points = self.embeddings[entities]
-        told = [generation.token_ids for generation in decoder.generate(points, seed)]
-        made = pull_back_metrics(decoder.elm, decoder.prompts(points), told, self.settings.ridge)
+        token_ids = [generation.token_ids for generation in decoder.generate(points, seed)]
+        prompts = decoder.prompts(points)
+        made = pull_back_metrics(decoder.elm, prompts, token_ids, self.settings.ridge)
         return made[places.reshape(centers.shape)]
 
     def find(
@@ -145,15 +146,18 @@ def run_elm_search_stage(
         stage.begin()
         rng = np.random.default_rng(derive_seed(seed, 0))
         starts = episodes.draw_starts("validation", rng, settings.num_pairs)
-        jobs = [(metric, own) for metric in settings.metrics for own in decoders]
+        jobs = [(metric, of_seed) for metric in settings.metrics for of_seed in decoders]
         chunks = [
             stage.chunk(
                 number,
-                lambda metric=metric, own=own: _sweep(
-                    search, metric, decoders[own], starts, scorers, derive_seed(seed, 1, own)
+                lambda metric=metric, of_seed=of_seed: _sweep(
+                    search, metric, decoders[of_seed], starts, scorers,
+                    derive_seed(seed, 1, of_seed),
                 ),
             )
-            for number, (metric, own) in enumerate(progress(jobs, len(jobs), stage.name, "sweep"))
+            for number, (metric, of_seed) in enumerate(
+                progress(jobs, len(jobs), stage.name, "sweep")
+            )
         ]
         table = sweep_table(search, [metric for metric, _ in jobs], chunks, bootstrap)
         stage.write_json("sweep.json", table)
@@ -174,8 +178,8 @@ def run_elm_search_stage(
         stage.finish()
     chosen = stage.read_json("facts.json")
     return {
-        own: ElmWriter(search, decoder, chosen["metric"], chosen["radius"])
-        for own, decoder in decoders.items()
+        of_seed: ElmWriter(search, decoder, chosen["metric"], chosen["radius"])
+        for of_seed, decoder in decoders.items()
     }
 
 
@@ -188,7 +192,8 @@ def _sweep(
     seed: int,
 ) -> list[dict[str, Any]]:
     """For each radius U of the points and the records of their texts."""
-    centers, rows = search.centers(starts), []
+    centers = search.centers(starts)
+    rows = []
     metrics = search.metrics(metric, centers, decoder, derive_seed(seed, 0))
     for radius in search.settings.radii:
         found = search.find(starts, centers, metrics, radius, derive_seed(seed, 1))
@@ -225,7 +230,7 @@ def sweep_table(
             key = metric, row["radius"]
             records.setdefault(key, []).extend(map(EpisodeRecord.from_json, row["records"]))
             promised.setdefault(key, []).extend(row["point_utilities"])
-    table = summarize({f"{m}, {r:g}": own for (m, r), own in records.items()}, bootstrap)
+    table = summarize({f"{m}, {r:g}": swept for (m, r), swept in records.items()}, bootstrap)
     return [
         row
         | {
@@ -241,9 +246,9 @@ def sweep_table(
 def _cost(points: np.ndarray, decoder: PointDecoder) -> dict[str, float]:
     """Seconds of one Jacobian, and of one forward pass, in a batch of the first centers."""
     points = points[: decoder.elm.batch_size]
-    told = [generation.token_ids for generation in decoder.generate(points, seed=0)]
+    token_ids = [generation.token_ids for generation in decoder.generate(points, seed=0)]
     elm = decoder.elm
-    batch = elm.encode(decoder.prompts(points), told)
+    batch = elm.encode(decoder.prompts(points), token_ids)
     forward = jax.jit(expected_output_embedding, static_argnums=0)
     seconds = []
     with on_mesh_of(elm.model.params):

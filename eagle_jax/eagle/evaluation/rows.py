@@ -266,7 +266,8 @@ def _reachable(
     chunk: int,
 ) -> dict[str, Any]:
     """Best reachable utility of the first starts, and each row's share of the best gain there."""
-    oracle, settings = evaluation.episodes.catalogue.oracle, evaluation.settings
+    oracle = evaluation.episodes.catalogue.oracle
+    settings = evaluation.settings
     if oracle is None or not settings.num_reachable:
         return {}
     starts = evaluation.starts()[: settings.num_reachable]

@@ -29,8 +29,8 @@ def story(episode: Mapping[str, Any]) -> dict[str, Any]:
         for place in range(len(texts))
     ]
     steps = [
-        {**step, "words": own, "score": score}
-        for step, own, score in zip(episode["steps"], words[1:], scores[1:], strict=True)
+        {**step, "words": marked, "score": score}
+        for step, marked, score in zip(episode["steps"], words[1:], scores[1:], strict=True)
     ]
     return {**episode, "steps": steps, "anchor_words": words[0], "anchor_score": scores[0]}
 

@@ -209,7 +209,8 @@ def _values(
 
 def _judged(record: EpisodeRecord, oracle: EditOracle) -> dict[str, float | None]:
     """Means over the steps that have an action and start from a text that the world can read."""
-    outcomes, before = [], record.anchor
+    outcomes = []
+    before = record.anchor
     for step in record.steps:
         if step.action is not None and _readable(before, oracle):
             outcomes.append(oracle.judge_edit(before, step.action, step.description))
