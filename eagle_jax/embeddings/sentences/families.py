@@ -16,9 +16,8 @@ from eagle_jax.embeddings.sentences.layers import ACTIVATIONS
 class EncoderFamily:
     """A kind of encoder: its arithmetic, its config.json, its tensors."""
 
-    norm: str = "layer"  # of NORM_FNS
     is_pre_norm: bool = False  # norms stand before sublayers and at the end, not behind each sum
-    has_biases: bool = True  # of linear layers and norms
+    has_biases: bool = True  # of linear layers, and of norms, which else are RMS norms
     scales_scores: bool = True  # by 1 / sqrt(head width)
     first_position: int | None = 0  # of a text; None: behind the padding token's id
 
@@ -67,7 +66,6 @@ _MPNET = dataclasses.replace(
     },
 )
 _T5 = EncoderFamily(
-    norm="rms",
     is_pre_norm=True,
     has_biases=False,
     scales_scores=False,

@@ -43,24 +43,19 @@ def linear(inputs: jax.Array, params: Params) -> jax.Array:
     return flat.reshape(*inputs.shape[:-1], flat.shape[-1])
 
 
-def layer_norm(inputs: jax.Array, params: Params, epsilon: float) -> jax.Array:
-    """(x - mean) / sqrt(variance + epsilon) * scale + bias of [B, T, D], computed in float32."""
-    values = inputs.astype(jnp.float32)
-    centred = values - values.mean(axis=-1, keepdims=True)
-    variance = jnp.square(centred).mean(axis=-1, keepdims=True)
-    normed = centred * jax.lax.rsqrt(variance + epsilon) * params["scale"][None, None]
-    return (normed + params["bias"][None, None]).astype(inputs.dtype)
+def norm(inputs: jax.Array, params: Params, epsilon: float) -> jax.Array:
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias of [B, T, D], computed in float32.
 
-
-def rms_norm(inputs: jax.Array, params: Params, epsilon: float) -> jax.Array:
-    """x / sqrt(mean(x^2) + epsilon) * scale of [B, T, D], computed in float32."""
+    Where there is no bias, there is no mean either: x / sqrt(mean(x^2) + epsilon) * scale.
+    """
     values = inputs.astype(jnp.float32)
+    if "bias" in params:
+        values = values - values.mean(axis=-1, keepdims=True)
     mean_square = jnp.square(values).mean(axis=-1, keepdims=True)
     normed = values * jax.lax.rsqrt(mean_square + epsilon) * params["scale"][None, None]
+    if "bias" in params:
+        normed = normed + params["bias"][None, None]
     return normed.astype(inputs.dtype)
-
-
-NORM_FNS = {"layer": layer_norm, "rms": rms_norm}
 
 
 def mask_bias(mask: jax.Array) -> jax.Array:

@@ -14,11 +14,11 @@ import jax
 from eagle_jax.embeddings.sentences.families import EncoderConfig
 from eagle_jax.embeddings.sentences.layers import (
     ACTIVATIONS,
-    NORM_FNS,
     Params,
     attend,
     linear,
     mask_bias,
+    norm,
     relative_position_bias,
 )
 
@@ -35,8 +35,7 @@ def encode(config: EncoderConfig, params: Params, tokens: jax.Array, mask: jax.A
     chex.assert_rank([tokens, mask], 2)
     chex.assert_equal_shape([tokens, mask])
     chex.assert_scalar_in(tokens.shape[1], 1, config.max_tokens)
-    family = config.family
-    norm = functools.partial(NORM_FNS[family.norm], epsilon=config.layer_norm_eps)
+    family, epsilon = config.family, config.layer_norm_eps
     scale = config.head_dim**-0.5 if family.scales_scores else 1.0
     bias = mask_bias(mask.astype(bool))
     if "relative_bias" in params:
@@ -59,9 +58,9 @@ def encode(config: EncoderConfig, params: Params, tokens: jax.Array, mask: jax.A
         sublayers = {"attention_norm": attention, "feed_forward_norm": feed_forward}
         for name, sublayer in sublayers.items():
             if family.is_pre_norm:
-                hidden = hidden + sublayer(own, norm(hidden, own[name]))
+                hidden = hidden + sublayer(own, norm(hidden, own[name], epsilon))
             else:
-                hidden = norm(hidden + sublayer(own, hidden), own[name])
+                hidden = norm(hidden + sublayer(own, hidden), own[name], epsilon)
         return hidden, None
 
     hidden = params["token_embedding"][tokens]
@@ -71,6 +70,6 @@ def encode(config: EncoderConfig, params: Params, tokens: jax.Array, mask: jax.A
     if "type_embedding" in params:
         hidden = hidden + params["type_embedding"][None, :1]
     if "embedding_norm" in params:
-        hidden = norm(hidden, params["embedding_norm"])
+        hidden = norm(hidden, params["embedding_norm"], epsilon)
     hidden = jax.lax.scan(layer, hidden, params["layers"])[0]
-    return norm(hidden, params["final_norm"]) if "final_norm" in params else hidden
+    return norm(hidden, params["final_norm"], epsilon) if "final_norm" in params else hidden
