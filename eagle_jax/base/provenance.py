@@ -25,9 +25,14 @@ def provenance() -> dict[str, Any]:
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "platform": platform.platform(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "command": shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
+        "command": command(),
         "time": now.isoformat(timespec="seconds"),
     }
+
+
+def command() -> str:
+    """The command line of this process, as it can be typed again."""
+    return shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]])
 
 
 def _commit() -> str | None:

@@ -5,11 +5,15 @@ What else is wanted now and then (measures, probes, validation) is a hook.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import signal
+import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import jax
 
@@ -58,11 +62,15 @@ def train(
 
     `iterate` gives metrics [], and may donate its state. The last step is always logged and saved.
     Raises `NonFiniteError` with the first step one of whose metrics is not finite; nothing that
-    came of it is saved.
+    came of it is saved. After SIGTERM the step that runs is ended and saved, and the program exits
+    with code 143 (see `sigterm_heard`).
     """
     restored = records.checkpoints.restore_latest(state)
     start, state = restored if restored else (0, state)
-    with MetricsWriter(records.metrics_folder, start if restored else None) as metrics:
+    with (
+        sigterm_heard() as is_ending,
+        MetricsWriter(records.metrics_folder, start if restored else None) as metrics,
+    ):
         at_start = [hook for hook in hooks if hook.at_start and not restored]
         if at_start:
             metrics.write(0, _values(at_start, 0, state))
@@ -75,8 +83,9 @@ def train(
 
             state, values = iterate(step, state)
             unchecked.append((step, values))
+            is_saved = is_ending() or is_due(checkpoint_every)
             due = [hook for hook in hooks if is_due(hook.every)]
-            if due or is_due(log_every) or is_due(checkpoint_every):
+            if due or is_due(log_every) or is_saved:
                 # Not after each step, for which the device would have to wait; before each save,
                 # so that no checkpoint holds what came of a NaN.
                 for earlier, of_step in jax.device_get(unchecked):
@@ -86,9 +95,41 @@ def train(
             row |= _values(due, step, state)
             if row:
                 metrics.write(step, row)
-            if is_due(checkpoint_every):
+            if is_saved:
                 records.checkpoints.save(step, state)
+                if is_ending():
+                    _exit_after(step, unit, records)
     return state
+
+
+@contextlib.contextmanager
+def sigterm_heard() -> Iterator[Callable[[], bool]]:
+    """Within it SIGTERM does not end the program but makes the function that is given say True.
+
+    Slurm, Kubernetes and preempted machines send it some time before SIGKILL. Elsewhere than in
+    the main thread, with a handler of somebody else's, and after `jax.distributed.initialize`,
+    which takes the signal for itself, all stays as it is.
+    """
+    came: list[int] = []
+    in_main = threading.current_thread() is threading.main_thread()
+    is_ours = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if not in_main or not is_ours or jax.distributed.is_initialized():
+        yield lambda: False
+        return
+    signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
+    try:
+        yield lambda: bool(came)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if came:  # after the last step, or there was none
+        signal.raise_signal(signal.SIGTERM)
+
+
+def _exit_after(step: int, unit: str, records: Records) -> NoReturn:
+    """As a shell tells the end by this signal, which schedulers know: not done, to be run again."""
+    told = f"terminated; {unit} {step} is saved, and the same command resumes"
+    print(f"{records.description}: {told}", file=sys.stderr)
+    sys.exit(128 + signal.SIGTERM)
 
 
 def _values(hooks: Sequence[Hook], step: int, state: State) -> dict[str, Any]:

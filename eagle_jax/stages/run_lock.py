@@ -19,9 +19,7 @@ import fcntl
 import functools
 import json
 import os
-import shlex
 import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -29,6 +27,7 @@ from typing import Any, BinaryIO, NamedTuple
 from eagle_jax.base.atomic_files import report_disk_full
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.processes import from_primary
+from eagle_jax.base.provenance import command
 
 _LOCK = "run.lock"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -159,7 +158,7 @@ def _note() -> dict[str, Any]:
         "host": socket.gethostname(),
         "boot": _BOOT.read_text().strip() if _BOOT.exists() else socket.gethostname(),
         "pid": os.getpid(),
-        "command": shlex.join(sys.argv),
+        "command": command(),
         "since": now.strftime("%Y-%m-%d %H:%M:%S UTC"),
     }
 

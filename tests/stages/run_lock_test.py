@@ -56,7 +56,7 @@ def files(folder):
 def test_the_second_process_says_who_is_there_and_writes_nothing(tmp_path, holder):
     told = json.loads((tmp_path / "run" / "run.lock").read_text())
     assert told["pid"] == holder.pid
-    said = rf"run is in use by `-c .*run` \(process {holder.pid} on {told['host']} since 20"
+    said = rf"(?s)run is in use by `python.*` \(process {holder.pid} on {told['host']} since 20"
     stage = Run(tmp_path / "run").stage("first")
     with pytest.raises(WorkDirectoryInUseError, match=said), stage:
         raise AssertionError("not reached")
