@@ -45,7 +45,6 @@ SAME_NAME = {
 }
 UNUSED = {
     "PRODUCT": "the entity of the Amazon tasks, whose reader is to come",
-    "encode_responses": "what training packs batch by batch, whole: compared with TRL",
     "merge_lora": "a merged checkpoint is what other programs read",
     "nearest_item_texts": "the baseline of nearest items, for the consistency table",
     "rater_form": "the form for people, which the pages will show",

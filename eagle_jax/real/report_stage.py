@@ -131,7 +131,7 @@ def _facts(
     if task.facts:
         groups.append({"title": "What was read", "facts": task.facts})
     if written := stages["responses"].read_json("facts.json"):
-        meaning = "of the responses that were generated"
+        meaning = "of the responses to choose from"
         facts = [fact(name, count, meaning) for name, count in written.items()]
         groups.append({"title": "Responses", "facts": facts})
     if rated := stages[f"pairs_{seeds[0]}"].read_json("facts.json"):

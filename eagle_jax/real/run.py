@@ -105,7 +105,7 @@ class _RealRun(Run):
 
     def _responses(self) -> dict[str, list[PreferenceExample]]:
         """Stage 2: K responses to each prompt."""
-        settings = self.experiment.generation
+        settings, training = self.experiment.generation, self.experiment.training
         generator = None if settings is None else self._generator(settings.generator)
         with self.stage(
             "responses",
@@ -113,10 +113,13 @@ class _RealRun(Run):
             source=self.experiment.minilens or self.experiment.files,
             generation=settings,
             generator=None if generator is None else generator.name,
-            max_prompt_tokens=self.experiment.training.max_prompt_tokens,
+            max_prompt_tokens=training.max_prompt_tokens,
+            max_tokens=training.max_tokens,
         ) as stage:
             seed = derive_seed(self.experiment.seed, 2)
-            return run_responses_stage(stage, self.task, generator, settings, seed)
+            return run_responses_stage(
+                stage, self.task, generator, settings, seed, self.policy.tokenizer, training
+            )
 
     def _embed(self) -> None:
         """Stage 3: what each response is to the selection."""

@@ -26,6 +26,8 @@ from eagle_jax.data.prompts import Prompt
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
 from eagle_jax.language_model.generation import Generation, TextGenerator
 from eagle_jax.real.settings import GenerationSettings, MiniLensRequests, PreferenceFiles
+from eagle_jax.real.training.preference import distinct_places, with_ending
+from eagle_jax.real.training.step import PreferenceSettings
 from eagle_jax.reports.markdown import fact
 
 TWO_PARTS = ("train", "test")
@@ -146,7 +148,7 @@ def supervised_pairs(
         )  # fmt: skip
         return [(example.prompt.text, example.completion) for example in examples]
     pairs = [
-        (example.prompt, _preferred(example) + (tokenizer.eos_token or ""))
+        (example.prompt, with_ending(_preferred(example), tokenizer.eos_token or ""))
         for example in task.examples["train"]
     ]
     return [pair for pair in pairs if sum(map(len, tokenizer.encode_response(*pair))) <= limit]
@@ -165,11 +167,14 @@ def run_responses_stage(
     generator: TextGenerator | None,
     settings: GenerationSettings | None,
     seed: int,
+    tokenizer: Tokenizer,
+    training: PreferenceSettings,
 ) -> dict[str, list[PreferenceExample]]:
     """Responses to every prompt, by part, from the files or from `generator`, in chunks of prompts.
 
-    Scores of MiniLens' responses are their true utilities. Empty responses and those of prompts
-    whose responses are all the same are left out and counted. Writes <part>.jsonl, facts.json.
+    Scores of MiniLens' responses are their true utilities. Empty responses, those that are another
+    one when `training` has cut them, and those of prompts whose responses are all the same are left
+    out and counted. Writes <part>.jsonl, facts.json.
     """
     if not stage.is_complete():
         facts: Counter[str] = Counter()
@@ -179,6 +184,8 @@ def run_responses_stage(
             else:
                 written = _write_responses(stage, task, part, generator, settings, seed, place)
                 examples = list(_examples(task, part, written, facts))
+            places = distinct_places(tokenizer, examples, task.ending, training)
+            examples = list(_distinct(examples, places, facts))
             stage.write_jsonl(f"{part}.jsonl", map(dataclasses.asdict, examples))
         stage.write_json("facts.json", dict(facts))
         stage.finish()
@@ -239,6 +246,27 @@ def _examples(
         yield PreferenceExample(
             prompt=prompt.text, responses=distinct, scores=scores, label=None
         )
+
+
+def _distinct(
+    examples: Sequence[PreferenceExample], places: Sequence[list[int]], facts: Counter[str]
+) -> Iterator[PreferenceExample]:
+    for example, kept in zip(examples, places, strict=True):
+        num_left_out = len(example.responses) - len(kept)
+        if num_left_out:
+            facts["the same as another after cutting"] += num_left_out
+        if len(kept) < 2:
+            facts["prompts left out: all responses the same after cutting"] += 1
+            continue
+        if num_left_out:
+            label, scores = example.label, example.scores
+            example = dataclasses.replace(
+                example,
+                responses=tuple(example.responses[k] for k in kept),
+                scores=scores and tuple(scores[k] for k in kept),
+                label=tuple(map(kept.index, label)) if label and set(label) <= set(kept) else None,
+            )
+        yield example
 
 
 def _read_example(row: dict[str, Any]) -> PreferenceExample:

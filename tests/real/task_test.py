@@ -1,6 +1,8 @@
 """Prompts, responses and labels of a REAL experiment, with scripted writers and raters."""
 
+import dataclasses
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.preferences.examples import PreferenceExample, PreferencePair
 from eagle_jax.data.prompts import COMPACT, Prompt
+from eagle_jax.language_model.checkpoints.tokenizer import load_tokenizer
+from eagle_jax.language_model.checkpoints.word_tokenizer import write_word_tokenizer
 from eagle_jax.language_model.generation import SamplingSettings, ScriptedGenerator
 from eagle_jax.real.annotators import simulated_answers
 from eagle_jax.real.labels import (
@@ -60,10 +64,17 @@ def responses(tmp_path, task: RealTask, texts: dict[str, list[str]], count: int)
         sampling=SAMPLING, prompts_per_chunk=2,
     )  # fmt: skip
     stage = StageFolder(tmp_path / "responses", {})
-    made = run_responses_stage(stage, task, ScriptedGenerator(write), settings, 0)
-    again = run_responses_stage(stage, task, None, settings, 0)  # complete: nobody is asked
+    made = run_responses_stage(stage, task, ScriptedGenerator(write), settings, 0, *cut(tmp_path))
+    again = run_responses_stage(stage, task, None, settings, 0, None, None)  # nobody is asked
     assert made == again
     return made, stage.read_json("facts.json")
+
+
+def cut(tmp_path):
+    """A tokenizer of words and letters, and what training keeps of a prompt and a response."""
+    write_word_tokenizer([*"abcdqrsuvxyz", "one", "two", "three", "same"], tmp_path / "tokenizer")
+    training = SimpleNamespace(max_prompt_tokens=3, max_tokens=5)
+    return load_tokenizer(tmp_path / "tokenizer"), training
 
 
 def test_empty_and_repeated_responses_are_left_out_and_counted(tmp_path):
@@ -79,6 +90,29 @@ def test_empty_and_repeated_responses_are_left_out_and_counted(tmp_path):
         "responses": 16, "cut short": 0, "empty": 3, "repeated": 5,
         "prompts left out: fewer than two different responses": 1,
     }  # fmt: skip
+
+
+def test_responses_that_are_the_same_when_they_are_cut_are_left_out_and_counted(tmp_path):
+    """Of 5 tokens the prompt has 1 or 2; END is written behind a response, where there is room."""
+    whole = [
+        dataclasses.replace(example("q", "a b c d x", "a b c d y"), label=(1, 0)),
+        dataclasses.replace(example("q r", "a b c d", "a b x"), label=(1, 0)),
+        example("q r", "a b c", "y", "a b c d", scores=(1.0, 3.0, 2.0)),
+        example("q r", "a b", "a b [END]", "a b c"),  # the end token is not doubled
+    ]
+    task = dataclasses.replace(task_of([]), examples={"train": whole, "test": whole[1:2]})
+    stage = StageFolder(tmp_path / "responses", {})
+    made = run_responses_stage(stage, task, None, None, 0, *cut(tmp_path))
+    assert made["test"] == whole[1:2]
+    assert made["train"] == [
+        whole[1],
+        example("q r", "a b c", "y", scores=(1.0, 3.0)),
+        example("q r", "a b", "a b c"),
+    ]
+    assert stage.read_json("facts.json") == {
+        "the same as another after cutting": 3,
+        "prompts left out: all responses the same after cutting": 1,
+    }
 
 
 def test_minilens_scores_are_true_utilities_and_parts_are_disjoint():

@@ -20,7 +20,13 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.data.preferences import shp
 from eagle_jax.data.preferences.dialogues import PLAIN_LAYOUT, DialogueLayout
 from eagle_jax.data.preferences.examples import MAX_RESPONSES, PreferenceExample
-from eagle_jax.data.preferences.formats import Values, hh_rlhf_example, table_example, trl_example
+from eagle_jax.data.preferences.formats import (
+    CountsFromZeroError,
+    Values,
+    hh_rlhf_example,
+    table_example,
+    trl_example,
+)
 from eagle_jax.data.rows import BadRow, FileRow, bad_row, read_row_file, summarize_bad_rows
 
 # Format -> fields that a row must have: one of these sets.
@@ -62,7 +68,8 @@ def read_preferences(
     counted are rows that are no JSON object or not UTF-8, lack a field or a text, have an empty or
     only identical responses, dialogues that do not share all but the last reply, scores that are
     NaN, labels out of range or against the scores. Raises UserError for an unknown format, a file
-    that is missing, damaged or of another kind, a table without a column, or if nothing is left.
+    that is missing, damaged or of another kind, a table without a column or whose labels count from
+    0, or if nothing is left.
     """
     path = Path(path)
     if file_format not in FIELDS:
@@ -125,6 +132,8 @@ def _parsed(
     for row in rows:
         try:
             yield parse(row.values)
+        except CountsFromZeroError as error:
+            raise UserError(f"{path}:{row.line}: {error}") from error
         except ValueError as error:
             bad_rows.append(bad_row(path, row.line, str(error), row.text))
 

@@ -19,6 +19,12 @@ from eagle_jax.data.preferences.examples import MAX_RESPONSES, PreferenceExample
 from eagle_jax.data.rows import text_value
 
 Values = Mapping[str, Any]
+
+
+class CountsFromZeroError(ValueError):
+    """A label is 0: then every other label of its file is another response than it seems, too."""
+
+
 _NUMBERED = {
     kind: {k: f"{kind}_{k}" for k in range(1, MAX_RESPONSES + 1)} for kind in ("response", "score")
 }
@@ -93,6 +99,8 @@ def whole_number(values: Values, name: str) -> int:
 
 def number(values: Values, name: str) -> float:
     """A field as a float, text of a number included; ValueError if it is none."""
+    if isinstance(values[name], bool):
+        raise ValueError(f"no number: {name} is {values[name]}")
     try:
         return float(values[name])
     except (TypeError, ValueError, OverflowError) as error:
@@ -149,6 +157,11 @@ def _scores(values: Values, numbers: list[int]) -> tuple[float, ...] | None:
 def _best(values: Values, numbers: list[int], scores: tuple[float, ...] | None) -> int:
     """Place in `numbers` of the response that the label names."""
     label = whole_number(values, "label")
+    if label == 0:
+        raise CountsFromZeroError(
+            "label is 0, but responses are numbered from 1 (response_1): add 1 to every label of "
+            "the file, or leave a label empty where no response is the best"
+        )
     if label not in numbers:
         raise ValueError(f"label out of range: {label}, the responses are {numbers}")
     place = numbers.index(label)

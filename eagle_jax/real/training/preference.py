@@ -16,7 +16,7 @@ from absl import logging
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import NonFiniteError
-from eagle_jax.data.preferences.examples import PreferencePair
+from eagle_jax.data.preferences.examples import PreferenceExample, PreferencePair
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
 from eagle_jax.language_model.decoder.transformer import Params
@@ -50,40 +50,26 @@ class _Row(NamedTuple):
     response: list[int]
 
 
-def encode_responses(
-    tokenizer: Tokenizer,
-    prompts: Sequence[str],
-    responses: Sequence[str],
-    ending: str | None,
-    *,
-    max_prompt_tokens: int,
-    max_tokens: int,
-) -> PolicyBatch:
-    """Left-padded prompts followed by right-padded responses, for `action_log_probs`.
-
-    `ending` is written right behind every response and counts as part of it; None: the tokenizer's
-    end token. A longer prompt keeps its end (and a beginning token), a longer response its
-    beginning; a warning counts what was cut. P and N are up to half more than needed, to compile
-    seldom. Raises UserError that names the response where nothing of it is left.
-    """
-    rows = _encode(tokenizer, prompts, responses, ending, max_prompt_tokens, max_tokens)
-    return _pack(tokenizer, rows)
-
-
 def _encode(
     tokenizer: Tokenizer,
     prompts: Sequence[str],
     responses: Sequence[str],
     ending: str | None,
-    max_prompt_tokens: int,
-    max_tokens: int,
+    settings: PreferenceSettings,
 ) -> list[_Row]:
+    """Tokens of each prompt and of the response, with `ending` behind it; None: the end token.
+
+    A response that ends so has its ending already. A longer prompt keeps its end (and a beginning
+    token), a longer response its beginning; a warning counts what was cut. Raises UserError that
+    names the response where nothing of it is left.
+    """
+    max_prompt_tokens, max_tokens = settings.max_prompt_tokens, settings.max_tokens
     if ending is None and tokenizer.eos_id is None:
         raise UserError("the tokenizer names no end token; say which text ends a response")
     rows, num_cut_prompts, num_cut_responses = [], 0, 0
     for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        before, after = tokenizer.encode_response(prompt, response + (ending or ""))
-        if ending is None:
+        before, after = tokenizer.encode_response(prompt, with_ending(response, ending or ""))
+        if ending is None and after[-1:] != [tokenizer.eos_id]:
             after = [*after, tokenizer.eos_id]
         if not before or not after:
             empty = "response" if before else "prompt"
@@ -103,7 +89,32 @@ def _encode(
     return rows
 
 
+def with_ending(response: str, ending: str) -> str:
+    """The response and what ends it, once."""
+    return response if response.endswith(ending) else response + ending
+
+
+def distinct_places(
+    tokenizer: Tokenizer,
+    examples: Sequence[PreferenceExample],
+    ending: str | None,
+    settings: PreferenceSettings,
+) -> list[list[int]]:
+    """For each example the places of the responses that are left when of those that are the same,
+    as training cuts them, only the first one stays."""
+    prompts = [example.prompt for example in examples for _ in example.responses]
+    responses = [response for example in examples for response in example.responses]
+    rows = iter(_encode(tokenizer, prompts, responses, ending, settings))
+    kept = []
+    for example in examples:
+        own = [tuple(next(rows).response) for _ in example.responses]
+        kept.append([place for place, row in enumerate(own) if row not in own[:place]])
+    return kept
+
+
 def _pack(tokenizer: Tokenizer, rows: Sequence[_Row]) -> PolicyBatch:
+    """Left-padded prompts and right-padded responses; P and N are up to half more than needed, to
+    compile seldom."""
     prompts, responses = [row.prompt for row in rows], [row.response for row in rows]
     return pack_actions(tokenizer, prompts, responses, _multiple(prompts), _multiple(responses))
 
@@ -123,10 +134,9 @@ def log_probs_of(
 ) -> np.ndarray:
     """log pi(response | prompt) [B] float32, nats, computed `batch_size` at a time.
 
-    Texts are encoded as `encode_responses` says.
+    Texts are cut as in training.
     """
-    tokenizer, limits = model.tokenizer, (settings.max_prompt_tokens, settings.max_tokens)
-    rows = _encode(tokenizer, prompts, responses, ending, *limits)
+    rows = _encode(model.tokenizer, prompts, responses, ending, settings)
     return _log_probs(model, rows, batch_size)
 
 
@@ -174,7 +184,7 @@ def train_preference(
     num_steps = num_training_steps(len(pairs), settings)
     _check_run(model, pairs, settings, num_steps)
     trainable, frozen = split(model.params, mode)
-    batches = _Batches(model, pairs, ending, settings, seed)
+    batches = PairBatches(model, pairs, ending, settings, seed)
 
     def iterate(step: int, state: PreferenceState) -> tuple[PreferenceState, dict[str, jax.Array]]:
         batch = batches.of_step(step - 1)
@@ -220,7 +230,7 @@ def _check_run(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Batches:
+class PairBatches:
     """The pairs as arrays; what the reference says of all of them is computed before the first."""
 
     model: LanguageModel
@@ -234,8 +244,14 @@ class _Batches:
         """Chosen and rejected in turn."""
         prompts = [pair.prompt for pair in self.pairs for _ in range(2)]
         texts = [text for pair in self.pairs for text in (pair.chosen, pair.rejected)]
-        limits = (self.settings.max_prompt_tokens, self.settings.max_tokens)
-        return _encode(self.model.tokenizer, prompts, texts, self.ending, *limits)
+        rows = _encode(self.model.tokenizer, prompts, texts, self.ending, self.settings)
+        for pair, (chosen, rejected) in enumerate(zip(rows[::2], rows[1::2], strict=True)):
+            if chosen == rejected:
+                raise UserError(
+                    f"pair {pair} of {len(self.pairs)} (from 0): within {self.settings.max_tokens} "
+                    "tokens both responses are the same: raise max_tokens, or leave the pair out"
+                )
+        return rows
 
     @functools.cached_property
     def reference(self) -> np.ndarray:

@@ -26,8 +26,8 @@ from eagle_jax.learning.loop import Records
 from eagle_jax.learning.trainable import split
 from eagle_jax.real.training import preference
 from eagle_jax.real.training.preference import (
+    PairBatches,
     PreferenceSettings,
-    encode_responses,
     log_probs_of,
     train_preference,
 )
@@ -290,11 +290,15 @@ def test_runs_that_cannot_be_are_refused(train, model):
         train("refused", settings=dataclasses.replace(SETTINGS, max_tokens=33))
     endless = Tokenizer(model.tokenizer.backend, pad_token="[PAD]", bos_token=None, eos_token=None)
     with pytest.raises(UserError, match="names no end token"):
-        encode_responses(endless, ["worda"], ["wordb"], None, max_prompt_tokens=4, max_tokens=8)
-    with pytest.raises(UserError, match="the response of number 1 .* has no tokens"):
-        encode_responses(
-            endless, ["worda"] * 2, ["wordb", ""], "", max_prompt_tokens=4, max_tokens=8
+        log_probs_of(
+            dataclasses.replace(model, tokenizer=endless), ["worda"], ["wordb"], None, SETTINGS, 2
         )
+    with pytest.raises(UserError, match="the response of number 1 .* has no tokens"):
+        log_probs_of(model, ["worda"] * 2, ["wordb", ""], "", SETTINGS, 2)
+    pairs = [*PAIRS, PreferencePair(prompt="worda", chosen="wordb wordc", rejected="wordb wordd")]
+    short = dataclasses.replace(SETTINGS, max_prompt_tokens=1, max_tokens=2)
+    with pytest.raises(UserError, match=r"pair 10 of 11 .* within 2 tokens both .* are the same"):
+        PairBatches(model, pairs, ENDING, short, 0).of_step(0)
 
 
 def test_long_prompts_lose_their_beginning_and_long_responses_their_end(model, caplog):
@@ -303,18 +307,20 @@ def test_long_prompts_lose_their_beginning_and_long_responses_their_end(model, c
         single="worda $A", pair="worda $A $B", special_tokens=[("worda", 3)]
     )
     tokenizer = Tokenizer(backend, pad_token="[PAD]", bos_token="worda", eos_token="[END]")
-    batch = encode_responses(
-        tokenizer,
-        ["wordb wordc wordd worde", "wordb"],
-        [" wordf wordg wordh", " wordf"],
-        None, max_prompt_tokens=3, max_tokens=5,
-    )  # fmt: skip
+    settings = dataclasses.replace(SETTINGS, max_prompt_tokens=3, max_tokens=5)
+    pairs = [
+        PreferencePair(
+            prompt="wordb wordc wordd worde", chosen=" wordf wordg wordh", rejected=" wordh"
+        ),
+        PreferencePair(prompt="wordb", chosen=" wordf", rejected=" wordh"),
+    ]
+    model = dataclasses.replace(model, tokenizer=tokenizer)
+    long, _, short, _ = PairBatches(model, pairs, None, settings, 0).rows
     ids = [backend.encode(text, add_special_tokens=False).ids for text in
            ("worda wordd worde", "wordf wordg", "worda wordb", "wordf")]  # fmt: skip
-    assert batch.tokens[0][batch.mask[0]].tolist() == ids[0] + ids[1]
-    assert batch.tokens[1][batch.mask[1]].tolist() == [*ids[2], *ids[3], tokenizer.eos_id]
-    assert batch.action_mask.sum(axis=1).tolist() == [2, 2]
-    assert "of 2 responses 1 have a prompt of more than 3 tokens" in caplog.text
+    assert long == (ids[0], ids[1])
+    assert short == (ids[2], [*ids[3], tokenizer.eos_id])
+    assert "of 4 responses 2 have a prompt of more than 3 tokens" in caplog.text
     assert "1 lose their end" in caplog.text
 
 

@@ -12,11 +12,9 @@ import pytest
 
 from eagle_jax.data.preferences.examples import PreferencePair
 from eagle_jax.language_model.checkpoints.hf_checkpoints import load_language_model
-from eagle_jax.learning.policy_batch import PolicyBatch
 from eagle_jax.real.training.losses import PairValues, dpo_loss, reward_margins
-from eagle_jax.real.training.preference import encode_responses, log_probs_of
+from eagle_jax.real.training.preference import PairBatches, log_probs_of
 from eagle_jax.real.training.step import (
-    PreferenceBatch,
     PreferenceSettings,
     init_preference,
     pair_losses,
@@ -25,8 +23,8 @@ from eagle_jax.real.training.step import (
 from tests.language_model.small_checkpoints import make_checkpoint
 
 PAIRS = [
-    PreferencePair(prompt="w1 w2 w3", chosen=" w4 w5", rejected=" w6"),
-    PreferencePair(prompt="w9", chosen=" w8 w3 w4 w2", rejected=" w7"),
+    PreferencePair(prompt="w1 w2 w3", chosen=" w4 w5 [EOS]", rejected=" w6 [EOS] [EOS]"),
+    PreferencePair(prompt="w9", chosen=" w8 w3 w4 w2", rejected=" w7 [EOS]"),
     PreferencePair(prompt="w20 w21 w22 w23 w1", chosen=" w30 w31 w2 w2", rejected=" w2 w2 w50"),
 ]
 SETTINGS = PreferenceSettings(
@@ -103,28 +101,30 @@ def ours(peer):
     return SimpleNamespace(
         policy=our_log_probs(peer.policy),
         reference=our_log_probs(peer.reference),
-        num_tokens=PairValues(np.array([3, 5, 5]), np.array([2, 2, 4])),
+        num_tokens=PairValues(np.array([3, 5, 5]), np.array([3, 2, 4])),
     )
 
 
-def encode(peer, side):
-    return encode_responses(
-        peer.policy.tokenizer, [pair.prompt for pair in PAIRS],
-        [getattr(pair, side) for pair in PAIRS], None, max_prompt_tokens=16, max_tokens=32,
-    )  # fmt: skip
+def first_batch(peer, batch_size):
+    settings = dataclasses.replace(SETTINGS, batch_size=batch_size)
+    model = dataclasses.replace(peer.policy, params=peer.reference.params)
+    return PairBatches(model, PAIRS, None, settings, 0).of_step(0)
 
 
 def test_texts_become_the_same_tokens(peer, ours):
-    for number, side in enumerate(PairValues._fields):
-        batch = encode(peer, side)
-        for row in range(len(PAIRS)):
-            there = 3 * number + row
+    """An end token that a response has already is not doubled."""
+    batch = first_batch(peer, 3)
+    assert sorted(batch.pairs) == [0, 1, 2]
+    tokens, mask, action_mask = batch.responses
+    for row, pair in enumerate(batch.pairs):
+        for side in range(2):
+            there = 3 * side + pair
             is_real = peer.inputs["attention_mask"][there].numpy().astype(bool)
             np.testing.assert_array_equal(
-                batch.tokens[row][batch.mask[row]], peer.inputs["input_ids"][there][is_real]
+                tokens[row, side][mask[row, side]], peer.inputs["input_ids"][there][is_real]
             )
             count = int(peer.inputs["completion_mask"][there].sum())
-            assert batch.action_mask[row].sum() == count == ours.num_tokens[number][row]
+            assert action_mask[row, side].sum() == count == ours.num_tokens[side][pair]
 
 
 def test_log_probs_of_each_response(peer, ours):
@@ -164,18 +164,11 @@ def test_label_smoothing(peer, ours, smoothing):
     np.testing.assert_allclose(found.mean(), mixed, atol=1e-5, rtol=1e-5)
 
 
-def test_a_step_has_trls_metrics_and_gradient(peer, ours):
+def test_a_step_has_trls_metrics_and_gradient(peer):
     """With a row of padding, which counts nothing."""
     settings = dataclasses.replace(SETTINGS, batch_size=4)
-    sides = [encode(peer, side) for side in PairValues._fields]
-    padding = ((0, 1), (0, 0), (0, 0))
-    batch = PreferenceBatch(
-        PolicyBatch(*(np.pad(np.stack(leaves, axis=1), padding)
-                      for leaves in zip(*sides, strict=True))),
-        np.pad(np.stack(ours.reference, axis=1), padding[:2]),
-        np.arange(4, dtype=np.int32),
-        np.arange(4) < 3,
-    )  # fmt: skip
+    batch = first_batch(peer, 4)
+    assert batch.is_pair.tolist() == [True, True, True, False]
     peer.trainer.model.zero_grad()
     wanted_loss, wanted = trl_loss(peer, "sigmoid", beta=SETTINGS.beta)
     wanted_loss.backward()
