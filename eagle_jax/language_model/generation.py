@@ -64,9 +64,17 @@ def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
     return (text[: min(starts)], True) if starts else (text, False)
 
 
-def without_opening(text: str, opening: str) -> str:
-    """What a chat model wrote: its turn may begin with the marker that the prompt ended in."""
-    return text.lstrip().removeprefix(opening)
+def chat_answer(text: str, opening: str) -> str:
+    """What a chat model says: its turn without its thoughts, and without the marker that the prompt
+    ended in, with which it may begin.
+
+    Thoughts end at </think>; <think> may have stood in the prompt. Thoughts without an end, as
+    where all tokens went into them, leave nothing.
+    """
+    thoughts, ends, answer = text.partition("</think>")
+    if not ends:
+        answer = "" if thoughts.lstrip().startswith("<think>") else text
+    return answer.lstrip().removeprefix(opening)
 
 
 class ScriptedGenerator:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
@@ -20,11 +21,13 @@ from eagle_jax.data.minilens.requests import (
     supervised_examples,
     true_utility,
 )
+from eagle_jax.data.preferences.dialogues import PLAIN_LAYOUT
 from eagle_jax.data.preferences.examples import PreferenceExample
 from eagle_jax.data.preferences.files import read_preferences
 from eagle_jax.data.prompts import Prompt
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
 from eagle_jax.language_model.generation import Generation, TextGenerator
+from eagle_jax.real.conversations import chat_layout, end_of_prompt, end_of_turn
 from eagle_jax.real.settings import GenerationSettings, MiniLensRequests, PreferenceFiles
 from eagle_jax.real.training.preference import distinct_places, with_ending
 from eagle_jax.real.training.step import PreferenceSettings
@@ -88,13 +91,22 @@ def files_task(
     settings: PreferenceFiles, tokenizer: Tokenizer, max_prompt_tokens: int, seed: int
 ) -> RealTask:
     """Prompts of files, without their beginnings where they have more tokens than a policy is to
-    read; the same prompt is never in both parts."""
+    read; the same prompt is never in both parts.
+
+    Conversations are dialogues in the plain layout, which all can read; the chat template of a
+    policy that has one renders their turns. Rows that it refuses are bad ones.
+    """
     by_prompt: dict[str, list[PreferenceExample]] = {}
-    facts, num_cut = [], 0
+    facts, num_cut, num_too_long = [], 0, 0
+    is_chat = tokenizer.chat_template is not None
+    layout = chat_layout(tokenizer.chat_template) if is_chat else PLAIN_LAYOUT
     for path in settings.paths:
-        examples, report = read_preferences(Path(path), settings.file_format)
+        examples, report = read_preferences(Path(path), settings.file_format, layout=layout)
         for example in examples:
-            prompt = _end_of(tokenizer, example.prompt, max_prompt_tokens)
+            prompt = end_of_prompt(tokenizer, example.prompt, max_prompt_tokens)
+            if prompt is None:
+                num_too_long += 1
+                continue
             num_cut += prompt != example.prompt
             own = dataclasses.replace(example, prompt=prompt)
             by_prompt.setdefault(prompt, []).append(own)
@@ -113,6 +125,14 @@ def files_task(
         ]
     cut = f"prompts with more than {max_prompt_tokens} tokens, which lose their beginning"
     facts.append(fact("shortened prompts", num_cut, cut))
+    if num_too_long:
+        cut = f"prompts of which {max_prompt_tokens} tokens hold no word beside the chat template"
+        facts.append(fact("left out", num_too_long, cut))
+    if not by_prompt:
+        raise UserError(
+            f"training.max_prompt_tokens is {max_prompt_tokens}, in which no prompt of "
+            f"{', '.join(settings.paths)} says anything beside the chat template: raise it"
+        )
     rng = np.random.default_rng(derive_seed(seed, 0))
     order = rng.permutation(len(by_prompt))[: settings.max_prompts]
     num_test = max(1, round(settings.test_fraction * len(order)))
@@ -124,16 +144,11 @@ def files_task(
             part: [Prompt(example.prompt, (), "") for example in own]
             for part, own in examples.items()
         },
-        ending=None,
+        ending=end_of_turn(tokenizer) if is_chat else None,
         requests={},
         examples=examples,
         facts=facts,
     )
-
-
-def _end_of(tokenizer: Tokenizer, prompt: str, max_tokens: int) -> str:
-    offsets = tokenizer.prompt_offsets(prompt)
-    return prompt if len(offsets) <= max_tokens else prompt[offsets[-max_tokens][0] :]
 
 
 def supervised_pairs(
@@ -147,8 +162,9 @@ def supervised_pairs(
             strength=settings.film_strength, dialect=settings.dialect,
         )  # fmt: skip
         return [(example.prompt.text, example.completion) for example in examples]
+    ending = task.ending or tokenizer.eos_token or ""
     pairs = [
-        (example.prompt, with_ending(_preferred(example), tokenizer.eos_token or ""))
+        (example.prompt, with_ending(_preferred(example), ending))
         for example in task.examples["train"]
     ]
     return [pair for pair in pairs if sum(map(len, tokenizer.encode_response(*pair))) <= limit]

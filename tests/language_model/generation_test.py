@@ -4,6 +4,7 @@ import numpy as np
 
 from eagle_jax.language_model.generation import (
     ScriptedGenerator,
+    chat_answer,
     cut_at_stop,
 )
 from tests.language_model.counting_generator import SAMPLING, prompts
@@ -13,6 +14,21 @@ def test_the_first_stop_string_cuts():
     assert cut_at_stop("a b #END c #STOP", ("#STOP", "#END")) == ("a b ", True)
     assert cut_at_stop("a b", ("#STOP",)) == ("a b", False)
     assert cut_at_stop("a b", ()) == ("a b", False)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (" #BEGIN a", " a"),
+        ("<think>\n#BEGIN is the marker.\n</think>\n\n#BEGIN a </think>", " a </think>"),
+        ("It was opened by the prompt.</think>a", "a"),
+        ("\n<think>\n\n</think>\n\n", ""),
+        (" <think>and it goes on, #BEGIN", ""),
+        ("a <think> b", "a <think> b"),
+    ],
+)
+def test_a_chat_model_says_its_turn_without_thoughts_and_opening(text, said):
+    assert chat_answer(text, "#BEGIN") == said
 
 
 def test_a_script_follows_prompt_seed_and_row_only():

@@ -4,7 +4,9 @@ A turn is a mapping of "role" and "content", as chat templates take it.
 """
 
 import dataclasses
+import itertools
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +14,7 @@ from eagle_jax.data.rows import text_value
 
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"  # how HH-RLHF opens a turn
 _OPENINGS = {"system": "\n\nSystem:", "user": HUMAN, "assistant": ASSISTANT}
+_OPENING = re.compile("|".join(_OPENINGS.values()))
 Turn = Mapping[str, str]
 
 
@@ -19,9 +22,8 @@ Turn = Mapping[str, str]
 class DialogueLayout:
     """How turns become a prompt, and what a reply begins with.
 
-    `prompt` gives all that stands before the reply, its opening included: `plain_prompt`, or a
-    chat template's `render_turns`, for a tokenizer that does not render prompts once more. What it
-    raises as ValueError makes a bad row.
+    `prompt` gives all that stands before the reply, its opening included. What it raises as
+    ValueError makes a bad row.
     """
 
     prompt: Callable[[Sequence[Turn]], str]
@@ -29,12 +31,32 @@ class DialogueLayout:
 
 
 def plain_prompt(turns: Sequence[Turn]) -> str:
-    """HH-RLHF's own layout: "\\n\\nHuman: ...\\n\\nAssistant: ... \\n\\nAssistant:"."""
+    """HH-RLHF's own layout: "\\n\\nHuman: ...\\n\\nAssistant: ... \\n\\nAssistant:".
+
+    `dialogue_turns` gives the turns again.
+    """
     for turn in turns:
         if turn["role"] not in _OPENINGS:
             raise ValueError(f"unknown role: {turn['role']}")
+        if _OPENING.search(turn["content"]):
+            raise ValueError(f"turn that holds the opening of another: {turn['content']!r:.40}")
     text = "".join(f"{_OPENINGS[turn['role']]} {turn['content']}" for turn in turns)
     return text + ASSISTANT
+
+
+def dialogue_turns(prompt: str) -> list[Turn] | None:
+    """The turns of a prompt in the layout of `plain_prompt`; None for any other text."""
+    openings = list(_OPENING.finditer(prompt))
+    if not openings or openings[0].start() or not prompt.endswith(ASSISTANT):
+        return None
+    roles = {opening: role for role, opening in _OPENINGS.items()}
+    return [
+        {
+            "role": roles[opening[0]],
+            "content": prompt[opening.end() : following.start()].removeprefix(" "),
+        }
+        for opening, following in itertools.pairwise(openings)
+    ]
 
 
 PLAIN_LAYOUT = DialogueLayout(prompt=plain_prompt, reply_prefix=" ")

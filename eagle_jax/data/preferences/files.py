@@ -64,7 +64,7 @@ def read_preferences(
 ) -> tuple[list[PreferenceExample], PreferenceLoadReport]:
     """Examples of a file in one of the formats above, in the file's order, and what was left out.
 
-    `layout` makes text of the turns in SHP's posts and TRL's conversational rows. Left out and
+    `layout` makes text of the turns in dialogues, posts and TRL's conversational rows. Left out and
     counted are rows that are no JSON object or not UTF-8, lack a field or a text, have an empty or
     only identical responses, dialogues that do not share all but the last reply, scores that are
     NaN, labels out of range or against the scores. Raises UserError for an unknown format, a file
@@ -89,7 +89,7 @@ def read_preferences(
         examples = shp.read_shp(path, rows, layout, unusable)
     else:
         parse = {
-            "hh_rlhf": hh_rlhf_example,
+            "hh_rlhf": functools.partial(hh_rlhf_example, layout=layout),
             "trl": functools.partial(trl_example, layout=layout),
             "table": table_example,
         }[file_format]

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from eagle_jax.data.preferences.dialogues import (
+    PLAIN_LAYOUT,
     DialogueLayout,
     Turn,
+    dialogue_turns,
     read_turns,
     split_at_common_prefix,
     split_at_common_turns,
@@ -30,15 +32,21 @@ _NUMBERED = {
 }
 
 
-def hh_rlhf_example(values: Values) -> PreferenceExample:
+def hh_rlhf_example(values: Values, layout: DialogueLayout) -> PreferenceExample:
     """Two dialogues of HH-RLHF: the prompt ends with the last "\\n\\nAssistant:".
 
-    Prompt and response are together the dialogue, character for character.
+    In the plain layout prompt and response are together the dialogue, character for character.
     """
     prompt, chosen = split_dialogue(text_value(values, "chosen"))
     other_prompt, rejected = split_dialogue(text_value(values, "rejected"))
     if prompt != other_prompt:
         raise ValueError("dialogues differ before the last turn")
+    if layout != PLAIN_LAYOUT:
+        prompt = layout.prompt(dialogue_turns(prompt))
+        chosen, rejected = (
+            layout.reply_prefix + reply.removeprefix(PLAIN_LAYOUT.reply_prefix)
+            for reply in (chosen, rejected)
+        )
     return _of_pair(prompt, chosen, rejected)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from absl import logging
 
 from eagle_jax.base.errors import UserError
+from eagle_jax.data.preferences.dialogues import dialogue_turns
 
 _DEFAULT = "default"
 _SECONDS, _BYTES = 10, 2**30  # that a template may take
@@ -50,11 +51,13 @@ class ChatTemplate:
             raise ChatTemplateError(f"{folder}: chat template is not Jinja: {answer['message']}")
 
     def render(self, prompt: str, **arguments: Any) -> str:
-        """The user's turn that says `prompt`, and the opening of the answer.
+        """The turns of a prompt that is a dialogue (`dialogue_turns`), else the user's turn that
+        says it, and the opening of the answer.
 
         Raises ChatTemplateError that names the folder.
         """
-        return self.render_turns([{"role": "user", "content": prompt}], **arguments)
+        turns = dialogue_turns(prompt) or [{"role": "user", "content": prompt}]
+        return self.render_turns(turns, **arguments)
 
     def render_turns(self, turns: Sequence[Mapping[str, str]], **arguments: Any) -> str:
         """Turns of "role" and "content", and the opening of the answer to them.

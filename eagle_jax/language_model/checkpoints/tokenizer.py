@@ -94,7 +94,7 @@ class Tokenizer:
         return self._encode(text).ids
 
     def encode_prompt(self, text: str) -> list[int]:
-        """Ids of what a model is asked: the user's turn where there is a chat template, else text.
+        """Ids of what a model is asked: as the chat template renders it where there is one.
 
         Raises ChatTemplateError that names the folder.
         """

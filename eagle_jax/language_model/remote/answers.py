@@ -6,7 +6,7 @@ import json
 from typing import Any, NamedTuple
 
 from eagle_jax.data.prompts import Prompt
-from eagle_jax.language_model.generation import Generation, cut_at_stop, without_opening
+from eagle_jax.language_model.generation import Generation, chat_answer, cut_at_stop
 
 # Reason -> stop reason; others ("abort", "error") say that the server gave up half-way.
 _FINISHED = {
@@ -77,7 +77,7 @@ def _to_generation(choice: dict[str, Any], prompt: Prompt, is_chat: bool) -> Gen
     # filter held it back. That is an answer; whoever asked counts it as malformed.
     text = (choice["message"]["content"] if is_chat else choice["text"]) or ""
     if is_chat:
-        text = without_opening(text, prompt.opening)
+        text = chat_answer(text, prompt.opening)
     text.encode()  # half a surrogate pair is legal in JSON, and in no text
     text, was_cut = cut_at_stop(text, prompt.stop)
     reason = choice["finish_reason"]

@@ -25,8 +25,8 @@ from eagle_jax.language_model.decoder.transformer import Params, forward
 from eagle_jax.language_model.generation import (
     Generation,
     SamplingSettings,
+    chat_answer,
     cut_at_stop,
-    without_opening,
 )
 from eagle_jax.language_model.prompt_tokens import (
     PromptTooLongError,
@@ -138,13 +138,20 @@ class LocalGenerator:
                 output = self._sample(batch_rows, ids, vectors, stop, sampling, seed)
                 for index, row in enumerate(batch_rows):
                     made = _to_generation(self.model.tokenizer, output, index, stop)
-                    text = made.text
-                    if self.model.tokenizer.chat_template is not None:
-                        text = without_opening(text, prompts[row].opening)
                     generations[row] = dataclasses.replace(
-                        made, text=text, prompt_token_ids=tuple(ids[row])
+                        made,
+                        text=self._said(made.text, prompts[row], ids[row]),
+                        prompt_token_ids=tuple(ids[row]),
                     )
         return [generations[row] for row in range(len(prompts))]
+
+    def _said(self, text: str, prompt: Prompt, ids: Sequence[int]) -> str:
+        """The text, or what is an answer in it where its model chats."""
+        if self.model.tokenizer.chat_template is None:
+            return text
+        # The template of a model that always thinks opens the thoughts itself.
+        is_thinking = self.model.tokenizer.decode(ids[-8:]).rstrip().endswith("<think>")
+        return chat_answer(f"<think>{text}" if is_thinking else text, prompt.opening)
 
     def _cut(
         self, prompts: Sequence[Prompt], ids: list[list[int]], max_new_tokens: int

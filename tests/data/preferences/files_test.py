@@ -123,6 +123,7 @@ def test_faults_of_conversational_rows(tmp_path):
         good | {"rejected": [turn("assistant", None)]},
         good | {"rejected": [{"content": "Green."}]},
         good | {"prompt": [turn("tool", "{}")]},
+        good | {"prompt": [turn("user", f"Q{A} Yes.{Q}Why?")]},
         {"chosen": [user, blue], "rejected": [turn("user", "R"), green]},
         {"chosen": [user], "rejected": [user, green]},
     ]
@@ -137,8 +138,9 @@ def test_faults_of_conversational_rows(tmp_path):
         (7, "no text"),
         (8, "turn without role and content"),
         (9, "unknown role"),
-        (10, "no common prompt"),
-        (11, "empty response"),
+        (10, "turn that holds the opening of another"),
+        (11, "no common prompt"),
+        (12, "empty response"),
     ]
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.prompts import Prompt
+from eagle_jax.language_model.checkpoints.chat_template import ChatTemplate
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
 from eagle_jax.language_model.checkpoints.tokenizer import load_tokenizer
@@ -184,6 +185,11 @@ def test_a_chat_model_may_begin_its_turn_with_the_opening(model, tmp_path, token
     (made,) = generator.generate([Prompt(text="w1", stop=(), opening=opening)], SAMPLING, 3)
     assert made == dataclasses.replace(plain, text=plain.text.removeprefix(opening))
     assert made.text != plain.text
+    # Of thoughts that the template opens and nothing closes, nothing is said.
+    chat.tokenizer.backend.add_special_tokens(["<think>"])
+    chat.tokenizer.chat_template = ChatTemplate(tmp_path, "w1 <think>\n", {})
+    (made,) = generator.generate([Prompt(text="w1", stop=(), opening="none")], SAMPLING, 3)
+    assert made.text == "" and made.token_ids
 
 
 def test_a_prompt_beyond_the_positions_is_refused_with_its_lengths(model):
