@@ -102,6 +102,8 @@ def read_turns(value: Any, name: str) -> list[Turn]:
     for turn in value:
         if not isinstance(turn, Mapping) or not {"role", "content"} <= set(turn):
             raise ValueError(f"turn without role and content: {name} has {turn!r:.40}")
+        if turn.get("tool_calls"):
+            raise ValueError(f"turn that calls tools, which are not read: {name} has {turn!r:.40}")
         turns.append({key: text_value(turn, key) for key in ("role", "content")})
     return turns
 

@@ -58,6 +58,8 @@ def trl_example(values: Values, layout: DialogueLayout) -> PreferenceExample:
     """
     if isinstance(values["chosen"], str):
         return _plain_example(values)
+    if given := [name for name in ("tools", "chat_template_kwargs") if values.get(name)]:
+        raise ValueError(f"arguments of a chat template, which are not read: {', '.join(given)}")
     chosen, rejected = (read_turns(values[name], name) for name in ("chosen", "rejected"))
     prompt = values.get("prompt")
     if prompt is None or isinstance(prompt, str):

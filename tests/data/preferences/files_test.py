@@ -123,6 +123,8 @@ def test_faults_of_conversational_rows(tmp_path):
         good | {"rejected": [turn("assistant", None)]},
         good | {"rejected": [{"content": "Green."}]},
         good | {"prompt": [turn("tool", "{}")]},
+        good | {"tools": [{"name": "search"}], "chat_template_kwargs": None},
+        good | {"prompt": [user, turn("assistant", "") | {"tool_calls": [{}]}, user]},
         good | {"prompt": [turn("user", f"Q{A} Yes.{Q}Why?")]},
         {"chosen": [user, blue], "rejected": [turn("user", "R"), green]},
         {"chosen": [user], "rejected": [user, green]},
@@ -138,9 +140,11 @@ def test_faults_of_conversational_rows(tmp_path):
         (7, "no text"),
         (8, "turn without role and content"),
         (9, "unknown role"),
-        (10, "turn that holds the opening of another"),
-        (11, "no common prompt"),
-        (12, "empty response"),
+        (10, "arguments of a chat template, which are not read"),
+        (11, "turn that calls tools, which are not read"),
+        (12, "turn that holds the opening of another"),
+        (13, "no common prompt"),
+        (14, "empty response"),
     ]
 
 
