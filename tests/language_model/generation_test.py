@@ -1,6 +1,7 @@
 """Stop strings, scripts and settings of a text generator."""
 
 import numpy as np
+import pytest
 
 from eagle_jax.language_model.generation import (
     ScriptedGenerator,
