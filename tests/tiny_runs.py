@@ -104,15 +104,9 @@ class TinyExperiment:
             text=True,
         )  # fmt: skip
 
-    def run(
-        self,
-        workdir: Path,
-        overrides: Sequence[str] = (),
-        watch: Sequence[str] = (),
-        config: str | None = None,
-    ) -> tuple[int, str, str]:
-        """Exit code (-9: killed), stdout and stderr."""
-        process = self.start(workdir, overrides, watch, config)
+    def run(self, *arguments: Any, **options: Any) -> tuple[int, str, str]:
+        """What `start` starts, to its end: exit code (-9: killed), stdout and stderr."""
+        process = self.start(*arguments, **options)
         stdout, stderr = process.communicate()
         return process.returncode, stdout, stderr
 
