@@ -98,7 +98,7 @@ def reinforce(
         kl_coefficient=kl_coefficient,
         policy_learning_rate=learning_rate,
         # The baseline stays the mean reward, as in the peers; it is computed all the same.
-        value_learning_rate=0.0,
+        value_learning_rate=1e-3,
         value_hidden=(16,),
         value_updates=1,
         max_gradient_norm=1.0,
