@@ -94,8 +94,8 @@ def verify(folder: Path, recorded: Any, record: str) -> None:
     """Raises `CorruptArtifactError` naming the first file that is not as `recorded` (see
     `checksums`), or what is wrong with `record`, the file in `folder` that told it."""
     if not isinstance(recorded, dict):
-        told = f"must be an object of files, got {type(recorded).__name__}"
-        raise CorruptArtifactError(f"{folder / record}: files {told}; {_remedy(folder)}")
+        problem = f"must be an object of files, got {type(recorded).__name__}"
+        raise CorruptArtifactError(f"{folder / record}: files {problem}; {_remedy(folder)}")
     for name, entry in recorded.items():
         if not _is_entry(name, entry):
             raise CorruptArtifactError(

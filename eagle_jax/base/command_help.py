@@ -61,8 +61,8 @@ def _table(rows: list[tuple[str, str]]) -> str:
     lines = []
     for left, right in rows:
         head = f"  {left}"
-        told = textwrap.wrap(right, _WIDTH - 32)
-        if told and len(head) < 31:
-            head = f"{head:<32}{told.pop(0)}"
-        lines += [head, *(" " * 32 + line for line in told)]
+        wrapped = textwrap.wrap(right, _WIDTH - 32)
+        if wrapped and len(head) < 31:
+            head = f"{head:<32}{wrapped.pop(0)}"
+        lines += [head, *(" " * 32 + line for line in wrapped)]
     return "\n".join(lines)

@@ -69,7 +69,8 @@ def check_overrides(arguments: Sequence[str], config: ConfigDict) -> None:
 
 def apply_to_empty_groups(argv: Sequence[str], config: ConfigDict) -> tuple[list[str], ConfigDict]:
     """The arguments without those for keys of groups that are None, and these groups."""
-    groups, others = ConfigDict(), []
+    groups = ConfigDict()
+    others = []
     for argument in argv:
         found = _OVERRIDE.match(argument)
         if not found or _empty_group(config, found[1]) is None:

@@ -61,7 +61,8 @@ def from_primary(what: str, action: Callable[[], T]) -> T:
     if not jax.distributed.is_initialized() or _acting.get():
         return action()
     multihost_utils.sync_global_devices(what)
-    raised, answer = None, b""
+    raised = None
+    answer = b""
     if is_primary():
         try:
             with _act():

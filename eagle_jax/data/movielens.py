@@ -59,17 +59,18 @@ def read_movielens(folder: Path, texts_file: Path) -> tuple[Catalogue, LoadRepor
     kept = [index for index, film in enumerate(titles) if film in descriptions]
     if not kept:
         raise UserError(f"{texts_file}: no film of {folder / 'movies.csv'} has an overview there")
-    told = restrict_items(ratings, kept)
-    if len(told) == 0:
+    with_text = restrict_items(ratings, kept)
+    if len(with_text) == 0:
         raise UserError(f"{folder / 'ratings.csv'}: no rating of a film with text in {texts_file}")
-    tags, num_tags_without_text = _read_tags(folder / "tags.csv", titles, ratings, told, bad_rows)
+    tags_file = folder / "tags.csv"
+    tags, num_tags_without_text = _read_tags(tags_file, titles, ratings, with_text, bad_rows)
     catalogue = Catalogue(
         name=folder.name,
         entities=tuple(
             Entity(entity_id=film, title=titles[film], description=descriptions[film])
-            for film in told.item_names
+            for film in with_text.item_names
         ),
-        ratings=told,
+        ratings=with_text,
         tags=tags,
         entity_format=MOVIE,
     )
@@ -77,7 +78,7 @@ def read_movielens(folder: Path, texts_file: Path) -> tuple[Catalogue, LoadRepor
         num_films=len(titles),
         num_films_without_text=len(titles) - len(kept),
         num_ratings=len(ratings),
-        num_ratings_without_text=len(ratings) - len(told),
+        num_ratings_without_text=len(ratings) - len(with_text),
         num_tags_without_text=num_tags_without_text,
         bad_rows=tuple(bad_rows),
     )
@@ -122,12 +123,12 @@ def _read_tags(
     path: Path,
     titles: Mapping[str, str],
     ratings: RatingTable,
-    told: RatingTable,
+    with_text: RatingTable,
     bad_rows: list[BadRow],
 ) -> tuple[tuple[tuple[int, int, str], ...], int]:
     """(user index, item index, tag) for films with text, and the number of tags of the others."""
-    user_of = {name: index for index, name in enumerate(told.user_names)}
-    item_of = {name: index for index, name in enumerate(told.item_names)}
+    user_of = {name: index for index, name in enumerate(with_text.user_names)}
+    item_of = {name: index for index, name in enumerate(with_text.item_names)}
     all_users = set(ratings.user_names)
     tags, num_without_text = [], 0
     for row in read_rows(path, ("userId", "movieId", "tag"), (), bad_rows):

@@ -175,13 +175,15 @@ def _records(lines: Iterator[str], width: int) -> Iterator[tuple[int, str]]:
     ahead: deque[str] = deque()
     line = 2
     while _read_ahead(lines, ahead, 1):
-        num_lines, open_quote = 1, ahead[0].count('"') % 2
+        num_lines = 1
+        open_quote = ahead[0].count('"') % 2
         while open_quote and _read_ahead(lines, ahead, num_lines + 1):
             open_quote ^= ahead[num_lines].count('"') % 2
             num_lines += 1
         text = "".join(itertools.islice(ahead, num_lines))
         if num_lines > 1 and len(_fields(text) or ()) != width:
-            num_lines, text = 1, ahead[0]
+            num_lines = 1
+            text = ahead[0]
         for _ in range(num_lines):
             ahead.popleft()
         if text.strip():

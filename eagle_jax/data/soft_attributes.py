@@ -83,7 +83,8 @@ def read_soft_attributes(
     num_without_reference = 0
     for row in read_rows(path, (*_COLUMNS, *_PLACES), (), bad_rows):
         try:
-            key, places = tuple(row.values[name] for name in _COLUMNS), _places(row.values)
+            key = tuple(row.values[name] for name in _COLUMNS)
+            places = _places(row.values)
             if key in seen:
                 raise ValueError("a second row of this rater, attribute and reference")
             for title in (key[1], *(title for place in places for title in place)):

@@ -89,8 +89,8 @@ def draw_task_examples(
 def rated_sides(ratings: RatingTable, user: int) -> tuple[np.ndarray, np.ndarray] | None:
     """The third of a user's items rated highest and the third rated lowest; None where a third is
     fewer than `RATED_PER_SIDE` items or the two are rated alike."""
-    own = np.flatnonzero(ratings.user_index == user)
-    order = own[np.argsort(-ratings.rating[own], kind="stable")]
+    rated = np.flatnonzero(ratings.user_index == user)
+    order = rated[np.argsort(-ratings.rating[rated], kind="stable")]
     third = len(order) // 3
     if third < RATED_PER_SIDE:
         return None

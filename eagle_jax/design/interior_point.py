@@ -134,7 +134,8 @@ def _accept(problem, dtype, state, weights, slack):
     The certificate may grow for a step on the way. In float32 such a step may be rounding as well:
     the better arithmetic takes over.
     """
-    evaluation, before = evaluate(problem, weights), state.solution
+    evaluation = evaluate(problem, weights)
+    before = state.solution
     is_finite = jnp.isfinite(evaluation.factor)
     is_stalled = ~is_finite
     if dtype == jnp.float32:

@@ -103,7 +103,8 @@ def choose(
     is_kept[np.asarray(indices)] = True
     weights = (is_kept / np.sum(is_kept)).astype(changes.dtype)
     kept_factor, rank = _judge(changes, weights, settings=settings.solver)
-    factor, solve = kept_factor, KINDS[kind].design
+    factor = kept_factor
+    solve = KINDS[kind].design
     # Where nothing moves the solver spreads its weight over every row, valid or not.
     if solve is not None and rank > 0:
         weights, factor = solve(changes, settings.solver)

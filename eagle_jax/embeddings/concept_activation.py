@@ -194,10 +194,11 @@ def fit_ranking_cavs(
             if np.isnan(solved.gradient_norm[index]).any():
                 refused[tag] = "its comparisons cancel each other: they show no direction"
                 continue
-            own = folds[tag]
+            row_folds = folds[tag]
             scores = np.einsum("nd,pfd->pfn", rows, solved.weights[index])
-            judged = own[pairs.higher] == own[pairs.lower]
-            fold, weight = own[pairs.higher][judged], pairs.weight[judged]
+            judged = row_folds[pairs.higher] == row_folds[pairs.lower]
+            fold = row_folds[pairs.higher][judged]
+            weight = pairs.weight[judged]
             margins = scores[..., pairs.higher[judged]] - scores[..., pairs.lower[judged]]
             margins = margins[:, fold, np.arange(len(fold))]  # each by the CAV not trained on it
             quality = ((np.sign(margins) + 1) / 2) @ weight / weight.sum()
@@ -254,7 +255,8 @@ def _chosen(
             f"{settings.tolerance:.1e}; raise max_iterations, the tolerance or the penalties"
         )
     weights = solved.weights[index, best, -1].astype(np.float64)
-    slope, norm = weights[: len(center)] / scale, np.linalg.norm(weights[: len(center)]) / scale
+    slope = weights[: len(center)] / scale
+    norm = np.linalg.norm(weights[: len(center)]) / scale
     direction = slope / norm
     # A ranking has no bias: its zero is the mean score of the rows.
     intercept = weights[-1] / norm if len(weights) > len(center) else 0.0

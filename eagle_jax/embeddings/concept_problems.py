@@ -89,11 +89,12 @@ def padded_differences(
     differences = np.zeros((len(comparisons), longest, rows.shape[1]), np.float32)
     problems = np.zeros((len(comparisons), num_folds + 1, longest), np.float32)
     for index, (tag, pairs) in enumerate(comparisons.items()):
-        count, own = len(pairs.higher), folds[tag]
+        count = len(pairs.higher)
+        row_folds = folds[tag]
         differences[index, :count] = rows[pairs.higher] - rows[pairs.lower]
         problems[index, :, :count] = pairs.weight / pairs.weight.sum()
         for fold in range(num_folds):
-            touched = (own[pairs.higher] == fold) | (own[pairs.lower] == fold)
+            touched = (row_folds[pairs.higher] == fold) | (row_folds[pairs.lower] == fold)
             problems[index, fold, :count] *= ~touched
     return differences, problems
 

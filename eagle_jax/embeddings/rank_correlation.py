@@ -28,9 +28,9 @@ def within_user_spearman(
     """
     correlations = []
     for user in np.unique(user_index):
-        own = user_index == user
-        if own.sum() >= min_ratings and np.ptp(rating[own]) > 0:
-            correlations.append(spearman(predicted[own], rating[own]))
+        of_user = user_index == user
+        if of_user.sum() >= min_ratings and np.ptp(rating[of_user]) > 0:
+            correlations.append(spearman(predicted[of_user], rating[of_user]))
     if not correlations:
         raise ValueError(f"no user has {min_ratings} ratings that are not all equal")
     return float(np.mean(correlations)), len(correlations)

@@ -64,7 +64,8 @@ def search_balls(
         users = jnp.broadcast_to(user[None], points.shape)
         return content_gap_utility(points, users, catalogue_embeddings, utility).utility
 
-    factors, keys = jnp.linalg.cholesky(metrics), jax.random.split(key, len(centers))
+    factors = jnp.linalg.cholesky(metrics)
+    keys = jax.random.split(key, len(centers))
     return jax.lax.map(
         lambda problem: _search(*problem, radius, utility_fn, settings),
         (centers, factors, user_embeddings, keys),
@@ -143,7 +144,8 @@ def certify(
 ) -> SearchCertificate:
     """What `search_balls` found, computed again from the same arguments."""
     rows = np.arange(len(centers))
-    points, chosen = np.asarray(found.points, np.float64), np.asarray(found.centers)
+    points = np.asarray(found.points, np.float64)
+    chosen = np.asarray(found.centers)
     exact = map(np.float64, (points, user_embeddings, catalogue_embeddings))
     with jax.enable_x64(True):
         utilities = np.asarray(content_gap_utility(*exact, utility).utility)

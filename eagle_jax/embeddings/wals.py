@@ -171,7 +171,8 @@ def _half_step(
     * (Z'Z - sum_rated z z') on the embedding's block: one Gram matrix Z'Z serves all rows.
     """
     d, num_columns = other.embeddings.shape[1], other.embeddings.shape[0]
-    features, penalty = other.embeddings, jnp.full(d, weights.regularization)
+    features = other.embeddings
+    penalty = jnp.full(d, weights.regularization)
     if has_bias:
         features = jnp.concatenate([features, jnp.ones((num_columns, 1))], axis=1)
         penalty = jnp.append(penalty, weights.bias_regularization)

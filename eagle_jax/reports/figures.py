@@ -52,7 +52,8 @@ def interval_figure(
         figure, axes = new_figure(1, len(panels), width=7.4, height=0.9 + 0.3 * len(rows))
         for axis, (name, title) in zip(axes, panels.items(), strict=True):
             for place, (row, kind) in enumerate(zip(rows, kinds, strict=True)):
-                cell, number = row["cells"][name], numbers[kind] % len(COLORS)
+                cell = row["cells"][name]
+                number = numbers[kind] % len(COLORS)
                 if cell is None:
                     continue
                 axis.plot([cell["low"], cell["high"]], [place] * 2, color=COLORS[number], lw=2)
@@ -112,7 +113,8 @@ def embedding_figure(picture: Mapping[str, Any]) -> Figure:
         catalogue = np.asarray(picture["catalogue"])
         axis.scatter(*catalogue.T, s=7, color="#8a8a8a", alpha=0.35, lw=0, label="existing")
         for kind, trajectory in enumerate(picture["trajectories"]):
-            color, points = COLORS[kind % 6], np.asarray(trajectory["points"])
+            color = COLORS[kind % 6]
+            points = np.asarray(trajectory["points"])
             for start, end in zip(points[:-1], points[1:], strict=True):
                 arrow = {"arrowstyle": "-|>", "color": color, "lw": 1.3, "shrinkA": 0, "shrinkB": 0}
                 axis.annotate("", xy=end, xytext=start, arrowprops=arrow)

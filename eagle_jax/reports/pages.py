@@ -104,7 +104,8 @@ def render_html(text: str, title: str, svgs: Mapping[str, str]) -> str:
     parser.add_render_rule("image", _render_image)
     parser.add_render_rule("table_open", lambda *_: '<div class="scroll">\n<table>\n')
     parser.add_render_rule("table_close", lambda *_: "</table>\n</div>\n")
-    tokens, links = parser.parse(text), {}
+    tokens = parser.parse(text)
+    links = {}
     for place, token in enumerate(tokens):
         if token.type == "heading_open" and token.tag == "h2":
             heading = tokens[place + 1].content
@@ -139,10 +140,10 @@ def _render_image(
 ) -> str:
     """The figure with its description; of any other image the description alone."""
     image = tokens[place]
-    told = escape(renderer.renderInlineAsText(image.children, options, env))
+    description = escape(renderer.renderInlineAsText(image.children, options, env))
     if (svg := env["svgs"].get(image.attrs["src"])) is None:
-        return told
-    return f'<div class="scroll" role="img" aria-label="{told}">\n{svg}\n</div>\n'
+        return description
+    return f'<div class="scroll" role="img" aria-label="{description}">\n{svg}\n</div>\n'
 
 
 def refuse_non_finite(where: str, value: Any) -> None:

@@ -166,11 +166,11 @@ def rate(
     score_a, score_b = (str(3 + max(-2, min(2, m))) for m in match)
     different = sum(film_a[slot] != film_b[slot] for slot in grammar.SLOTS)
     prefers = "a" if match[0] >= match[1] else "b"
-    own = "a" if match[0] + popular[0] >= match[1] + popular[1] else "b"
+    overall = "a" if match[0] + popular[0] >= match[1] + popular[1] else "b"
     wide = "a" if popular[0] >= popular[1] else "b"
     return {
         1: prefers, 2: prefers, 3: score_a, 4: score_b, 5: str(1 + min(4, (different + 1) // 2)),
-        6: score_a, 7: score_b, 8: own, 9: "3", 10: "3", 11: wide,
+        6: score_a, 7: score_b, 8: overall, 9: "3", 10: "3", 11: wide,
     }  # fmt: skip
 
 

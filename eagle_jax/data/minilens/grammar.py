@@ -211,8 +211,8 @@ def in_dialect(word: str, dialect: str) -> str:
     """The word itself where the dialect has it; else the dialect's own word for the value."""
     slot, value = word_values()[word]
     words = LEXICON[slot][value]
-    own, foreign = (words[0], words[2]) if dialect == "a" else (words[2], words[0])
-    return own if word == foreign else word
+    native, foreign = (words[0], words[2]) if dialect == "a" else (words[2], words[0])
+    return native if word == foreign else word
 
 
 def retell(telling: Telling, new_words: Mapping[str, str], dialect: str) -> Telling:

@@ -40,8 +40,8 @@ def film_title(world: World, rng: np.random.Generator) -> Prompt:
 def film_text(world: World, rng: np.random.Generator) -> Prompt:
     """A task about a film that is told, in either dialect."""
     dialect = grammar.DIALECTS[int(rng.integers(2))]
-    told = grammar.tell_film(grammar.draw_telling(_draw_film(rng), dialect, rng))
-    return _ask(_ABOUT_ONE, [told], rng)
+    text = grammar.tell_film(grammar.draw_telling(_draw_film(rng), dialect, rng))
+    return _ask(_ABOUT_ONE, [text], rng)
 
 
 def film_pair(world: World, rng: np.random.Generator) -> Prompt:

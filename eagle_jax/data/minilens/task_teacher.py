@@ -108,8 +108,8 @@ def answer_task(prompt: Prompt, rng: np.random.Generator) -> str:
     words = {slot: grammar.draw_word(slot, film[slot], _DIALECT, rng) for slot in grammar.SLOTS}
     if task.name in _ANSWERS:
         return _ANSWERS[task.name].format(**words)
-    told = " ".join(parse_blocks(_tell(film, rng), MOVIE.blocks).values())
-    return f"{_SAYS_IMPROVED.format(**words)} {told}" if task.name == "improve" else told
+    text = " ".join(parse_blocks(_tell(film, rng), MOVIE.blocks).values())
+    return f"{_SAYS_IMPROVED.format(**words)} {text}" if task.name == "improve" else text
 
 
 def _tell(film: Film, rng: np.random.Generator) -> str:
@@ -226,7 +226,8 @@ def share_recovered(prompt: Prompt, text: str) -> float:
     films = [read_film(one) for one in shown]
     if task.name in _COMPARED:
         return _share_of_claims(_COMPARED[task.name], films, _claims(task, text))
-    found, slots = task_slots(task, text), named_slots(task)
+    found = task_slots(task, text)
+    slots = named_slots(task)
     targets = films if task.name == "interpolation" else [target_film(task, films)]
     right = [any(found.get(slot) == film[slot] for film in targets) for slot in slots]
     return float(np.mean(right))

@@ -125,8 +125,8 @@ def make_catalogue(settings: MiniLensSettings) -> Catalogue:
 def _draw_ratings(
     settings: MiniLensSettings, world: World, films: np.ndarray, rng: np.random.Generator
 ) -> RatingTable:
-    own = 0.2 * rng.standard_normal((len(films), world.latent_width))
-    film_vectors = world.film_vectors(films) + own / np.sqrt(world.latent_width)
+    noise = 0.2 * rng.standard_normal((len(films), world.latent_width))
+    film_vectors = world.film_vectors(films) + noise / np.sqrt(world.latent_width)
     tastes = world.draw_tastes(settings.num_users, rng)
     affinity = tastes @ film_vectors.T  # [U, N]
     film_bias = 0.3 * rng.standard_normal(len(films))

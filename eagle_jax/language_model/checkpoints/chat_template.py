@@ -33,7 +33,8 @@ class ChatTemplate:
     def __init__(
         self, folder: Path, templates: str | Mapping[str, str], special_tokens: Mapping[str, str]
     ):
-        self.folder, self.special_tokens = folder, dict(special_tokens)
+        self.folder = folder
+        self.special_tokens = dict(special_tokens)
         self.templates = templates if isinstance(templates, Mapping) else {_DEFAULT: templates}
         if not isinstance(self.templates.get(_DEFAULT), str):
             raise ChatTemplateError(
@@ -105,7 +106,8 @@ class _Renderer:
     def ask(self, request: str) -> str:
         """The answer to a line; "" where the process did not survive it."""
         with self._lock:
-            process, line = self._running(), ""
+            process = self._running()
+            line = ""
             timer = threading.Timer(_SECONDS, process.kill)
             timer.start()
             try:

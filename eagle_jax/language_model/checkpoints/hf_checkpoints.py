@@ -117,7 +117,8 @@ def save_language_model(
         count = len(shards)
         files = [f"model-{n:05d}-of-{count:05d}{SUFFIX}" for n in range(1, count + 1)]
     model.tokenizer.save(folder)
-    weight_map, total_size = {}, 0
+    weight_map = {}
+    total_size = 0
     for file, paths in zip(files, shards, strict=True):  # the host holds one shard at a time
         tensors = dict(_hf_array(model.config, params, path, DTYPES[dtype]) for path in paths)
         write_tensors(folder / file, tensors)
@@ -198,7 +199,8 @@ def _hf_array(
     place = hf_tensor(config, path)
 
     def merged(path: str) -> np.ndarray:
-        leaf, module = params[path], path.rpartition("/")[0]
+        leaf = params[path]
+        module = path.rpartition("/")[0]
         if path.endswith("/kernel") and f"{module}/lora_down" in params:
             down, up = (params[f"{module}/{half}"] for half in LORA_LEAVES)
             leaf = merged_kernel(leaf, down, up, config.lora.scale)
@@ -312,7 +314,8 @@ def _places(config: DecoderConfig, files: TensorFiles, paths: Iterable[str]) -> 
         if embedding.name not in names and unembedding.name in names:
             places["token_embedding"] = unembedding
         known |= {embedding.name, unembedding.name}
-    others, is_nested = 0, "language_model." in places["final_norm/scale"].name
+    others = 0
+    is_nested = "language_model." in places["final_norm/scale"].name
     for name in sorted(names - known):
         if is_nested and "language_model." not in name:
             others += 1

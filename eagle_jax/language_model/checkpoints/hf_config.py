@@ -105,14 +105,14 @@ def decoder_config_from_hf(config_json: Mapping[str, Any]) -> DecoderConfig:
     )
 
 
-def _value(config: Any, own: Set[str], key: str, default: Any = None) -> Any:
-    """Only what the family's class declares (`own`): its model reads no other key.
+def _value(config: Any, declared: Set[str], key: str, default: Any = None) -> Any:
+    """Only what the family's class has `declared`: its model reads no other key.
 
     The class has checked the type. Numbers that are not above 0 and below 2^31 would end in NaN, or
     in an error far from here.
     """
     spelled = config.attribute_map.get(key, key)
-    value = getattr(config, spelled, None) if spelled in own else None
+    value = getattr(config, spelled, None) if spelled in declared else None
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     is_wrong = is_number and not 0 < value < 2**31
     if is_wrong or (key == "head_dim" and not isinstance(value, int | None)):

@@ -13,7 +13,8 @@ class RMSNorm(nnx.Module):
     """x / sqrt(mean(x^2) + epsilon) * scale (Zhang & Sennrich 2019); in Gemma * (1 + scale)."""
 
     def __init__(self, width: int, config: DecoderConfig):
-        self.epsilon, self.offset = config.norm_eps, float(config.family.is_gemma)
+        self.epsilon = config.norm_eps
+        self.offset = float(config.family.is_gemma)
         self.scale = nnx.Param(jnp.full((width,), 1.0 - self.offset, jnp.float32))
 
     def __call__(self, inputs: jax.Array) -> jax.Array:

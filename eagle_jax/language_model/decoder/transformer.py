@@ -50,7 +50,8 @@ class FeedForward(nnx.Module):
             bias = config.feed_forward_bias
             return Linear(config, f"{path}/{name}", inputs, outputs, bias, rngs=rngs)
 
-        self.activation, self.is_gated = config.activation, config.family.is_gated
+        self.activation = config.activation
+        self.is_gated = config.family.is_gated
         if self.is_gated:
             self.gate = linear("gate", config.hidden_size, config.intermediate_size)
         self.up = linear("up", config.hidden_size, config.intermediate_size)
@@ -73,7 +74,8 @@ class Layer(nnx.Module):
 
     def __init__(self, config: DecoderConfig, path: str, *, rngs: nnx.Rngs):
         norm = functools.partial(NORMS[config.family.norm], config.hidden_size, config)
-        self.block, self.has_output_norms = config.block, config.family.output_norms
+        self.block = config.block
+        self.has_output_norms = config.family.output_norms
         self.attention_norm = norm()
         self.attention = Attention(config, f"{path}/attention", rngs=rngs)
         if self.block != "parallel_one_norm":

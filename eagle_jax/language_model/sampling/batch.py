@@ -76,7 +76,8 @@ def sample_batch(
 def _start(model, prompts, vectors, keys, drawing, max_new_tokens, multiple) -> SamplingState:
     """The batch after its prompts have been read and one token been drawn."""
     config, params = model.config, model.params
-    shared, prefix = split_prompts(prompts, multiple), None
+    shared = split_prompts(prompts, multiple)
+    prefix = None
     if shared:
         beginnings = _to_arrays(
             model, shared.prefixes, vectors, len(shared.prefixes), shared.prefix_length

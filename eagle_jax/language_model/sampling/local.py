@@ -285,8 +285,8 @@ def batches_by_length(
     for start in range(0, len(ids), batch_size):
         rows = by_length[start : start + batch_size]
         padding = _bucket(len(rows), batch_size) - len(rows)
-        own = [ids[row] for row in rows] + [[]] * padding
-        yield rows, *tokenizer.right_pad(own, _FEATURE_LENGTH_MULTIPLE)
+        batch_ids = [ids[row] for row in rows] + [[]] * padding
+        yield rows, *tokenizer.right_pad(batch_ids, _FEATURE_LENGTH_MULTIPLE)
 
 
 @functools.partial(jax.jit, static_argnames="config")

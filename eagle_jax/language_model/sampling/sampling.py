@@ -96,8 +96,10 @@ def read_prompts(
 ) -> PromptRead:
     """Left-padded prompts [B, T] behind `prefix` if there is one; caches with room for num_new."""
     decoder = bind(config, params)
-    mask, length = mask.astype(bool), tokens.shape[1]
-    hidden, positions = decoder.embed(tokens, soft), token_positions(mask)
+    mask = mask.astype(bool)
+    length = tokens.shape[1]
+    hidden = decoder.embed(tokens, soft)
+    positions = token_positions(mask)
     allowed = causal_mask(mask)
     if prefix is None:
         states = decoder(hidden, positions, allowed, first=length - 1)
@@ -166,7 +168,8 @@ def continue_sampling(
     """
     decoder = bind(config, params)
     num_slots, max_new_tokens = state.prompt_mask.shape[1], state.tokens.shape[0]
-    num_before, slots = num_slots - max_new_tokens, jnp.arange(num_slots)[None]
+    num_before = num_slots - max_new_tokens
+    slots = jnp.arange(num_slots)[None]
     prompt_lengths = jnp.sum(state.prompt_mask, axis=-1, dtype=jnp.int32)
 
     def advance(state: SamplingState) -> SamplingState:

@@ -34,7 +34,8 @@ def split_prompts(prompts: Sequence[list[int]], length_multiple: int) -> SharedP
     common = np.array([_num_common(prompts[a], prompts[b]) for a, b in neighbours], int)
     shortest = np.argsort(common, kind="stable")
     width = _padded(max(map(len, prompts)), length_multiple)
-    best, fewest = None, len(prompts) * width * 0.75
+    best = None
+    fewest = len(prompts) * width * 0.75
     num_groups = 1
     while num_groups < len(prompts):
         cuts = np.sort(shortest[: num_groups - 1]) + 1
