@@ -127,8 +127,8 @@ def sigterm_heard() -> Iterator[Callable[[], bool]]:
 
 def _exit_after(step: int, unit: str, records: Records) -> NoReturn:
     """As a shell tells the end by this signal, which schedulers know: not done, to be run again."""
-    told = f"terminated; {unit} {step} is saved, and the same command resumes"
-    print(f"{records.description}: {told}", file=sys.stderr)
+    message = f"terminated; {unit} {step} is saved, and the same command resumes"
+    print(f"{records.description}: {message}", file=sys.stderr)
     sys.exit(128 + signal.SIGTERM)
 
 
