@@ -112,9 +112,7 @@ def timed_settings() -> Iterator[Setting]:
             if max_rank and dataset == _DATASETS.value[0]:
                 few = rows[: _RATIO_BATCH.value]
                 coordinates = g_optimal_data.orthonormal_coordinates(few, None)
-                yield dataclasses.replace(
-                    setting, rows=few, coordinates=coordinates, max_rank=None
-                )
+                yield dataclasses.replace(setting, rows=few, coordinates=coordinates, max_rank=None)
 
 
 def certify() -> Iterator[Certified]:

@@ -15,12 +15,7 @@ import jax
 import numpy as np
 
 from benchmarks import g_optimal_data
-from benchmarks.g_optimal_table import (
-    BASELINE,
-    TARGET_GAP,
-    TOLERATED_EXCESS,
-    Measurement,
-)
+from benchmarks.g_optimal_table import BASELINE, TARGET_GAP, TOLERATED_EXCESS, Measurement
 from benchmarks.rounds import take_turns
 from benchmarks.worker import processor_seconds
 from eagle_jax.design.design_problem import GOptimalSettings
@@ -105,7 +100,8 @@ def on_device(rows: np.ndarray, precision: str) -> jax.Array:
         return jax.numpy.asarray(rows, precision)
 
 
-def our_contender(setting: Setting, plan: Plan, method: str, precision: str, batch: int
+def our_contender(
+    setting: Setting, plan: Plan, method: str, precision: str, batch: int
 ) -> Contender:
     settings = GOptimalSettings(
         method=method,
@@ -140,9 +136,7 @@ def our_contenders(setting: Setting, plan: Plan) -> Iterator[Contender]:
         yield our_contender(setting, plan, "multiplicative", "float32", ratio_batch)
 
 
-def peer_contenders(
-    setting: Setting, plan: Plan, peers: Mapping[str, Peer]
-) -> Iterator[Contender]:
+def peer_contenders(setting: Setting, plan: Plan, peers: Mapping[str, Peer]) -> Iterator[Contender]:
     """One problem after the other, on whitened rows."""
     for who, solve in peers.items():
         is_slow = setting.coordinates.shape[2] > _SLOW_RANK and who != NUMPY_PEER
@@ -173,9 +167,7 @@ def _watched(contender: Contender) -> tuple[Outcome, float, float]:
     return outcome, time.perf_counter() - start, processor_seconds() - processor_start
 
 
-def measure(
-    setting: Setting, plan: Plan, contenders: Sequence[Contender]
-) -> list[Measurement]:
+def measure(setting: Setting, plan: Plan, contenders: Sequence[Contender]) -> list[Measurement]:
     """All contenders in turn, round by round; the first is what the ratios are to."""
     runs = [partial(_watched, contender) for contender in contenders]
     turns = take_turns(runs, [min(plan.rounds, contender.rounds) for contender in contenders])
@@ -190,22 +182,24 @@ def measure(
         gaps = g_optimal_data.true_gaps(contender.coordinates, outcome.weights)
         is_solved = outcome.has_converged & (gaps <= TOLERATED_EXCESS * setting.gap)
         pairs = zip(seconds[index], seconds[0], strict=False)
-        measured.append(Measurement(
-            dataset=setting.dataset,
-            width=setting.rows.shape[2],
-            rank=contender.coordinates.shape[2],
-            gap=setting.gap,
-            who=contender.who,
-            precision=contender.precision,
-            batch=contender.batch,
-            num_problems=len(contender.coordinates),
-            seconds=tuple(seconds[index]),
-            ratios=tuple(theirs / ours for theirs, ours in pairs),
-            busy_cores=busy / elapsed,
-            first_call=contender.first_call,
-            worst_gap=float(np.max(gaps)),
-            unsolved=int(np.sum(~is_solved)),
-            whole_call=elapsed / len(mine) / len(contender.coordinates),
-            note=contender.note,
-        ))
+        measured.append(
+            Measurement(
+                dataset=setting.dataset,
+                width=setting.rows.shape[2],
+                rank=contender.coordinates.shape[2],
+                gap=setting.gap,
+                who=contender.who,
+                precision=contender.precision,
+                batch=contender.batch,
+                num_problems=len(contender.coordinates),
+                seconds=tuple(seconds[index]),
+                ratios=tuple(theirs / ours for theirs, ours in pairs),
+                busy_cores=busy / elapsed,
+                first_call=contender.first_call,
+                worst_gap=float(np.max(gaps)),
+                unsolved=int(np.sum(~is_solved)),
+                whole_call=elapsed / len(mine) / len(contender.coordinates),
+                note=contender.note,
+            )
+        )
     return measured

@@ -142,39 +142,76 @@ def page(
     notes: Sequence[str],
 ) -> str:
     """The whole report in Markdown."""
-    return "\n".join([
-        "# G-optimal design: ours and its peers, one run\n",
-        markdown_table(("machine", ""), machine.items()),
-        *[f"- {note}" for note in notes],
-        "\n## Targets\n",
-        markdown_table(
-            ("target", "data", "reached: median [least, largest]", ""),
-            [(v.target, v.setting, v.reached, OUTCOME[v.is_met]) for v in found],
-        ),
-        "## Promises recomputed\n",
-        markdown_table(
-            ("data", "d", "precision", "gap", "problems", "worst excess", "unsolved"),
-            [
-                (c.dataset, str(c.width), c.precision, f"{c.gap:g}", f"{c.num_problems:,}",
-                 f"{c.worst_excess:.4f}", str(c.unsolved))
-                for c in certified
-            ],
-        ),
-        "## Times\n",
-        markdown_table(
-            ("data", "d", "r", "gap", "who", "precision", "batch", "problems", "rounds",
-             "ms per problem", "times ours", "whole call, ms", "cores", "first call, s",
-             "worst true gap", "unsolved", "note"),
-            [_time_row(m) for m in measurements],
-        ),
-    ])
+    return "\n".join(
+        [
+            "# G-optimal design: ours and its peers, one run\n",
+            markdown_table(("machine", ""), machine.items()),
+            *[f"- {note}" for note in notes],
+            "\n## Targets\n",
+            markdown_table(
+                ("target", "data", "reached: median [least, largest]", ""),
+                [(v.target, v.setting, v.reached, OUTCOME[v.is_met]) for v in found],
+            ),
+            "## Promises recomputed\n",
+            markdown_table(
+                ("data", "d", "precision", "gap", "problems", "worst excess", "unsolved"),
+                [
+                    (
+                        c.dataset,
+                        str(c.width),
+                        c.precision,
+                        f"{c.gap:g}",
+                        f"{c.num_problems:,}",
+                        f"{c.worst_excess:.4f}",
+                        str(c.unsolved),
+                    )
+                    for c in certified
+                ],
+            ),
+            "## Times\n",
+            markdown_table(
+                (
+                    "data",
+                    "d",
+                    "r",
+                    "gap",
+                    "who",
+                    "precision",
+                    "batch",
+                    "problems",
+                    "rounds",
+                    "ms per problem",
+                    "times ours",
+                    "whole call, ms",
+                    "cores",
+                    "first call, s",
+                    "worst true gap",
+                    "unsolved",
+                    "note",
+                ),
+                [_time_row(m) for m in measurements],
+            ),
+        ]
+    )
 
 
 def _time_row(m: Measurement) -> tuple[str, ...]:
     return (
-        m.dataset, str(m.width), str(m.rank), f"{m.gap:g}", m.who, m.precision, f"{m.batch:,}",
-        f"{m.num_problems:,}", str(len(m.seconds)), spread([1e3 * s for s in m.seconds]),
-        spread(m.ratios), f"{1e3 * m.whole_call:,.3g}", f"{m.busy_cores:.1f}",
+        m.dataset,
+        str(m.width),
+        str(m.rank),
+        f"{m.gap:g}",
+        m.who,
+        m.precision,
+        f"{m.batch:,}",
+        f"{m.num_problems:,}",
+        str(len(m.seconds)),
+        spread([1e3 * s for s in m.seconds]),
+        spread(m.ratios),
+        f"{1e3 * m.whole_call:,.3g}",
+        f"{m.busy_cores:.1f}",
         "" if m.first_call is None else f"{m.first_call:.1f}",
-        "nan" if math.isnan(m.worst_gap) else f"{m.worst_gap:.2g}", str(m.unsolved), m.note,
+        "nan" if math.isnan(m.worst_gap) else f"{m.worst_gap:.2g}",
+        str(m.unsolved),
+        m.note,
     )

@@ -137,9 +137,7 @@ def add_pieces(width: int, pieces, training, peaks, found: lm_table.Found) -> No
         middle = statistics.median(seconds)
         accounted += middle
         share = flops / middle / peak if flops else None
-        found.pieces.append(
-            lm_table.Piece(width=width, name=name, seconds=seconds, share=share)
-        )
+        found.pieces.append(lm_table.Piece(width=width, name=name, seconds=seconds, share=share))
     rest = (whole - accounted,)
     found.pieces.append(lm_table.Piece(width=width, name="the rest", seconds=rest, share=None))
 

@@ -108,8 +108,9 @@ def report(*, decoder, batch, prompt_length, new_tokens, train_batch, train_leng
     return run
 
 
-def measure(decoder, batch, prompt_length, new_tokens, train_batch, train_length, product_size,
-            copy_bytes):  # fmt: skip
+def measure(
+    decoder, batch, prompt_length, new_tokens, train_batch, train_length, product_size, copy_bytes
+):
     """Figures by name; works on any backend."""
     config = decoder_config_from_hf(decoder)
     flops, bandwidth = measured_bounds(product_size, copy_bytes)

@@ -40,9 +40,7 @@ class Shapes:
     def decoder(self) -> dict[str, Any]:
         """config.json of the decoder that is compared."""
         positions = max(self.prompt_length + self.new_tokens, self.length)
-        return lm_inputs.decoder_json(
-            self.hidden_size, self.num_layers, self.vocab_size, positions
-        )
+        return lm_inputs.decoder_json(self.hidden_size, self.num_layers, self.vocab_size, positions)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -202,14 +200,15 @@ def compilation(shapes: Shapes, depths: list[int]) -> Iterator[Comparison]:
             contenders=(
                 *(
                     Contender(
-                        who=f"training step, {name}", make=f"{module}:compile_train_step",
+                        who=f"training step, {name}",
+                        make=f"{module}:compile_train_step",
                         settings=training | {"scan_layers": scan_layers},
                     )
                     for name, scan_layers in (("scanned", True), ("unrolled", False))
                 ),
                 Contender(who="sampler", make=f"{module}:compile_sampler", settings=drawing),
             ),
-        )  # fmt: skip
+        )
 
 
 def run(comparison: Comparison, rounds: int, cores: int) -> tuple[list[Measurement], list[str]]:
@@ -239,21 +238,23 @@ def run(comparison: Comparison, rounds: int, cores: int) -> tuple[list[Measureme
             notes.append(f"{comparison.section}: {contender.who} is {version}")
         if comparison.agreement is not None and mine is not base_turns:
             agreement, agrees = comparison.agreement(base_values, first.values)
-        measured.append(Measurement(
-            section=comparison.section,
-            setting=comparison.setting,
-            who=contender.who,
-            seconds=tuple(turn.seconds for turn in mine),
-            amount=comparison.amount,
-            unit=comparison.unit,
-            ratios=tuple(
-                turn.seconds / base.seconds for turn, base in zip(mine, base_turns, strict=True)
-            ),
-            busy_cores=float(np.mean([turn.busy_cores for turn in mine])),
-            first_call=first.seconds,
-            memory_before=memory,
-            memory_peak=mine[-1].peak_mebibytes,
-            agreement=agreement or "",
-            agrees=agrees,
-        ))
+        measured.append(
+            Measurement(
+                section=comparison.section,
+                setting=comparison.setting,
+                who=contender.who,
+                seconds=tuple(turn.seconds for turn in mine),
+                amount=comparison.amount,
+                unit=comparison.unit,
+                ratios=tuple(
+                    turn.seconds / base.seconds for turn, base in zip(mine, base_turns, strict=True)
+                ),
+                busy_cores=float(np.mean([turn.busy_cores for turn in mine])),
+                first_call=first.seconds,
+                memory_before=memory,
+                memory_peak=mine[-1].peak_mebibytes,
+                agreement=agreement or "",
+                agrees=agrees,
+            )
+        )
     return measured, notes

@@ -84,9 +84,7 @@ def sft(*, folder, batch, length, steps, learning_rate, weight_decay):
     return run
 
 
-def reinforce(
-    *, folder, batch, prompt_length, action_length, steps, learning_rate, kl_coefficient
-):
+def reinforce(*, folder, batch, prompt_length, action_length, steps, learning_rate, kl_coefficient):
     """Steps of REINFORCE with KL to the checkpoint, on one batch of episodes of one action."""
     config, params = read_checkpoint(folder)
     settings = EagleSettings(

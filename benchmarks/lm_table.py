@@ -106,7 +106,9 @@ def verdicts(found: Found, sections: Sequence[str]) -> list[Verdict]:
         target = f"at least {MIN_SHARE:.0%} of a plain product's FLOP/s"
         judged += [
             Verdict(
-                target, f"{s.program}, d={s.width}", spread(s.shares),
+                target,
+                f"{s.program}, d={s.width}",
+                spread(s.shares),
                 statistics.median(s.shares) >= MIN_SHARE,
             )
             for s in found.shares

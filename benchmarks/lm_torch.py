@@ -93,9 +93,7 @@ def sft(*, folder, batch, length, steps, learning_rate, weight_decay):
     return run
 
 
-def reinforce(
-    *, folder, batch, prompt_length, action_length, steps, learning_rate, kl_coefficient
-):
+def reinforce(*, folder, batch, prompt_length, action_length, steps, learning_rate, kl_coefficient):
     """The step of `lm_ours.reinforce` as TRL's GRPOTrainer goes about one.
 
     Policy and reference with `logits_to_keep` = the action's tokens, the reference without

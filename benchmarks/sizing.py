@@ -129,9 +129,7 @@ def on_mesh(mesh: Mesh, tree, dtype=None):
 
 
 def split_over(mesh: Mesh, axes: tuple, shape: tuple, dtype) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(
-        shape, dtype, sharding=NamedSharding(mesh, PartitionSpec(*axes))
-    )
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, PartitionSpec(*axes)))
 
 
 def replicated(mesh: Mesh, tree):
@@ -157,8 +155,9 @@ def decode(config: DecoderConfig, mesh: Mesh, tokens: tuple[int, int], dtype) ->
     allowed = jax.ShapeDtypeStruct((EPISODES, 1, slots), bool)
     slot = jax.ShapeDtypeStruct((), jnp.int32)
     arguments = replicated(mesh, (one, one, allowed)) + (
-        (cache,) * config.num_layers, replicated(mesh, slot),
-    )  # fmt: skip
+        (cache,) * config.num_layers,
+        replicated(mesh, slot),
+    )
     return cost(jax.jit(step, donate_argnums=4), mesh, weights(config, mesh, dtype), *arguments)
 
 

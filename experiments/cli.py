@@ -34,7 +34,7 @@ COMMANDS = {"run": run}
 
 
 def meant(name: str, names: list[str]) -> str:
-    """", did you mean ...?", or nothing."""
+    """ ", did you mean ...?", or nothing."""
     near = difflib.get_close_matches(name, names, n=1)
     return f", did you mean {near[0]}?" if near else ""
 

@@ -4,10 +4,7 @@ from eagle_jax.base import command_line
 
 
 def load():
-    from eagle_jax.eagle.run import (
-        EagleExperiment,
-        run_eagle,
-    )
+    from eagle_jax.eagle.run import EagleExperiment, run_eagle
 
     return EagleExperiment, run_eagle
 

@@ -38,8 +38,7 @@ SAME_NAME = {
     "FIRST": "the first of two responses, and the first schema",
     "solve": "each method of design is a module with this one function",
     **dict.fromkeys(
-        ("ACTIVATIONS", "DTYPES", "Params", "attend"),
-        "text encoders and decoders have their own",
+        ("ACTIVATIONS", "DTYPES", "Params", "attend"), "text encoders and decoders have their own"
     ),
     **dict.fromkeys(("policy_optimizer", "train_step", "update"), "each training's own"),
 }
@@ -137,7 +136,8 @@ def cycle(files: dict[str, str]) -> list[str]:
 def crowded(files: dict[str, str]) -> list[str]:
     """Folders of the package with too many modules."""
     sizes = Counter(
-        PurePosixPath(path).parent.as_posix() for path in files
+        PurePosixPath(path).parent.as_posix()
+        for path in files
         if path.startswith(f"{PACKAGE}/") and not path.endswith("/__init__.py")
     )
     return [f"{folder}: {size} modules" for folder, size in sizes.items() if size > MOST_MODULES]
@@ -180,7 +180,8 @@ def defined_twice(files: dict[str, str]) -> list[str]:
         for name in defined(text)[0] if path.startswith(f"{PACKAGE}/") else ():
             places[name].append(module_name(path))
     return [
-        f"{name}: {', '.join(found)}" for name, found in sorted(places.items())
+        f"{name}: {', '.join(found)}"
+        for name, found in sorted(places.items())
         if len(found) > 1 and not name.startswith("_")
     ]
 

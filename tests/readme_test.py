@@ -61,7 +61,8 @@ def test_the_python_of_the_design_solver_runs():
 def test_ci_runs_the_test_command_of_the_readme():
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
     assert TEST in [line.strip() for line in lines]
-    assert any("ruff check" in line for line in lines)
+    assert "bash launch/run.sh ruff check ." in lines
+    assert "bash launch/run.sh ruff format --check ." in lines
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)

@@ -104,11 +104,18 @@ def toy(tmp_path_factory):
     tokenizer = load_tokenizer(folder)
     config = decoder_config_from_hf(
         {
-            "model_type": "llama", "vocab_size": tokenizer.vocab_size, "hidden_size": 16,
-            "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 128,
-            "tie_word_embeddings": False, "initializer_range": 0.1,
-        }  # fmt: skip
+            "model_type": "llama",
+            "vocab_size": tokenizer.vocab_size,
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 8,
+            "max_position_embeddings": 128,
+            "tie_word_embeddings": False,
+            "initializer_range": 0.1,
+        }
     )
     params = _reference_params(config, tokenizer)
     return SimpleNamespace(

@@ -63,7 +63,7 @@ def check_overrides(arguments: Sequence[str], config: ConfigDict) -> None:
                 listed = ", ".join(repr(word.strip()) for word in text.split(",") if word.strip())
                 raise UserError(
                     f"--config.{key}={text}: a list of words is written with quotes and "
-                    f"brackets: --config.{key}=\"({listed},)\""
+                    f'brackets: --config.{key}="({listed},)"'
                 )
 
 
@@ -139,7 +139,7 @@ def _value_at(config: ConfigDict, key: str) -> Any:
 
 
 def _meant(config: ConfigDict, group: ConfigDict, path: str, key: str, name: str) -> str:
-    """", did you mean ...?" with a setting like the whole key, keys of this group, or such of the
+    """ ", did you mean ...?" with a setting like the whole key, keys of this group, or such of the
     same name elsewhere; "" for none."""
     all_keys = [other for other, _ in flat_items(config)]
     like = difflib.get_close_matches(key, [*known_settings()], n=1, cutoff=0.9)

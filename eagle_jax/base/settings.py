@@ -123,9 +123,10 @@ def to_settings(cls: type[T], mapping: ConfigDict | Mapping[str, Any], path: str
             allowed = ", ".join(sorted(fields))
             raise SettingsError(f"{path}: unknown setting {name!r}; allowed are: {allowed}")
     missing = [
-        repr(name) for name, field in fields.items()
+        repr(name)
+        for name, field in fields.items()
         if name not in mapping and field.default is dataclasses.MISSING
-    ]  # fmt: skip
+    ]
     if missing:
         raise SettingsError(f"{path}: missing setting {', '.join(missing)}")
     try:

@@ -53,9 +53,7 @@ class EmbeddingFiles:
     def read(self, first: int, last: int) -> np.ndarray:
         """Problems first to last - 1 as an array [n, K, d] in memory."""
         pieces = []
-        for file, start, end in zip(
-            self._paths, self._starts[:-1], self._starts[1:], strict=True
-        ):
+        for file, start, end in zip(self._paths, self._starts[:-1], self._starts[1:], strict=True):
             if first < end and start < last:
                 mapped = np.load(file, mmap_mode="r", allow_pickle=False)
                 pieces.append(mapped[max(first - start, 0) : last - start])

@@ -100,9 +100,7 @@ def rated_sides(ratings: RatingTable, user: int) -> tuple[np.ndarray, np.ndarray
 
 
 def _draw_user(
-    users: Sequence[int],
-    rated: dict[int, tuple[np.ndarray, np.ndarray]],
-    rng: np.random.Generator,
+    users: Sequence[int], rated: dict[int, tuple[np.ndarray, np.ndarray]], rng: np.random.Generator
 ) -> Row:
     user = users[int(rng.integers(len(users)))]
     sides = [rng.choice(side, RATED_PER_SIDE, replace=False).tolist() for side in rated[user]]

@@ -26,21 +26,24 @@ class GOptimalSettings:
         "The solver.", default="interior_point"
     )
     max_approximation_factor: float = setting(
-        "Stop as soon as the certificate is at most this; 1 is the optimum.", above=1,
+        "Stop as soon as the certificate is at most this; 1 is the optimum.",
+        above=1,
         default=1.0001,
-    )  # fmt: skip
+    )
     max_iterations: int = setting(
         "Then `converged` is False. interior_point takes about 5, frank_wolfe thousands.",
-        at_least=1, default=50,
-    )  # fmt: skip
+        at_least=1,
+        default=50,
+    )
     rank_tolerance: float = setting(
         "Directions with a singular value of at most this fraction of the largest are projected "
         "out; with a ridge none is.", at_least=SMALLEST_RANK_TOLERANCE, below=1, default=1e-6,
     )  # fmt: skip
     max_rank: int | None = setting(
-        "So many leading directions at most; None: all that pass rank_tolerance.", at_least=1,
+        "So many leading directions at most; None: all that pass rank_tolerance.",
+        at_least=1,
         default=None,
-    )  # fmt: skip
+    )
     ridge: float = setting(
         "Added to the diagonal of the information matrix.", at_least=0, default=0.0,
         unit="squared rows",
@@ -285,5 +288,7 @@ def _half_rows(problem, weights, total):
     return jax.lax.linalg.triangular_solve(
         factor,
         jnp.concatenate([problem.rows, problem.ridge_rows]),
-        left_side=False, lower=True, transpose_a=True,
+        left_side=False,
+        lower=True,
+        transpose_a=True,
     )

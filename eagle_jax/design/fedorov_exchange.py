@@ -66,8 +66,13 @@ def _pivoted_start(problem, is_valid, num_kept, settings):
         )
 
     nothing = _Exchange(
-        rows @ rows.T / ridge, jnp.zeros(is_valid.shape, bool),
-        jnp.zeros(num_kept, jnp.int32), jnp.int32(0), jnp.int32(0), jnp.float64(0), jnp.int32(0),
+        rows @ rows.T / ridge,
+        jnp.zeros(is_valid.shape, bool),
+        jnp.zeros(num_kept, jnp.int32),
+        jnp.int32(0),
+        jnp.int32(0),
+        jnp.float64(0),
+        jnp.int32(0),
     )
     return jax.lax.fori_loop(jnp.int32(0), jnp.int32(num_kept), add, nothing)
 

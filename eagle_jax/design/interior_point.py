@@ -121,9 +121,9 @@ def _newton_step(problem: DesignProblem, dtype, state: _State) -> _State:
     )
     # Near the optimum longer steps keep the convergence quadratic.
     fraction = jnp.maximum(_STEP_FRACTION, 1.0 - centrality * num_free / rank)
-    new_weights = weights + jnp.minimum(
-        1.0, fraction * _longest_step(weights, weights_step)
-    ) * weights_step
+    new_weights = (
+        weights + jnp.minimum(1.0, fraction * _longest_step(weights, weights_step)) * weights_step
+    )
     new_slack = slack + jnp.minimum(1.0, fraction * _longest_step(slack, slack_step)) * slack_step
     return _accept(problem, dtype, state, new_weights, new_slack)
 

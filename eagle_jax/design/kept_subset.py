@@ -51,8 +51,11 @@ def top_k_subset(
     """
     next_embeddings, design_weights = _checked(next_embeddings, design_weights, num_kept)
     return _top_k_subset(
-        next_embeddings, design_weights, _validity(next_embeddings, is_valid),
-        num_kept=num_kept, settings=settings,
+        next_embeddings,
+        design_weights,
+        _validity(next_embeddings, is_valid),
+        num_kept=num_kept,
+        settings=settings,
     )
 
 
@@ -86,9 +89,7 @@ def exchange_subset(
     )
 
 
-def finite_problem(
-    rows: jax.Array, settings: GOptimalSettings
-) -> tuple[DesignProblem, jax.Array]:
+def finite_problem(rows: jax.Array, settings: GOptimalSettings) -> tuple[DesignProblem, jax.Array]:
     """Rows [K, d] as a problem, and whether they are finite; of zeros where they are not."""
     is_finite = jnp.all(jnp.isfinite(rows))
     return prepare(jnp.where(is_finite, rows, 0.0), settings), is_finite
@@ -140,9 +141,7 @@ def _checked(next_embeddings, weights=None, num_kept=1):
             f" {next_embeddings.shape} are, got {weights.shape}"
         )
     if not 1 <= num_kept <= next_embeddings.shape[-2]:
-        raise ValueError(
-            f"num_kept must lie in 1..K = {next_embeddings.shape[-2]}, got {num_kept}"
-        )
+        raise ValueError(f"num_kept must lie in 1..K = {next_embeddings.shape[-2]}, got {num_kept}")
     return next_embeddings, weights
 
 

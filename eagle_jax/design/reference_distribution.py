@@ -94,9 +94,7 @@ def choose(
     _check_arguments(
         kind, next_embeddings, anchor_embedding, next_utilities, is_valid, num_kept, settings
     )
-    changes, kept_energy = _project(
-        next_embeddings, anchor_embedding, is_valid, rank=settings.rank
-    )
+    changes, kept_energy = _project(next_embeddings, anchor_embedding, is_valid, rank=settings.rank)
     candidates = Candidates(changes, next_embeddings, next_utilities, is_valid)
     indices, num_draws, accepted = KINDS[kind].keep(candidates, num_kept, settings, key)
     is_kept = np.zeros(len(is_valid), bool)
@@ -109,8 +107,14 @@ def choose(
     if solve is not None and rank > 0:
         weights, factor = solve(changes, settings.solver)
     return Chosen(
-        np.flatnonzero(is_kept), np.asarray(weights), float(factor), float(kept_factor), int(rank),
-        float(kept_energy), int(num_draws), bool(accepted),
+        np.flatnonzero(is_kept),
+        np.asarray(weights),
+        float(factor),
+        float(kept_factor),
+        int(rank),
+        float(kept_energy),
+        int(num_draws),
+        bool(accepted),
     )
 
 
@@ -239,9 +243,7 @@ def _best(next_utilities, is_valid, num_best):
 def _draw_subset(key, is_valid, num_kept):
     """num_kept distinct valid indices, uniformly at random."""
     probabilities = is_valid / jnp.sum(is_valid)
-    return jax.random.choice(
-        key, is_valid.shape[0], (num_kept,), replace=False, p=probabilities
-    )
+    return jax.random.choice(key, is_valid.shape[0], (num_kept,), replace=False, p=probabilities)
 
 
 @functools.partial(jax.jit, static_argnames=("num_kept", "settings"))

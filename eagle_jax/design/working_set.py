@@ -75,9 +75,7 @@ def solve(
         score = score.at[carrying].max(jnp.where(largest > 0, jnp.inf, 0.0))
         _, working = jax.lax.top_k(jnp.where(problem.is_support, score, -1.0), num_working)
         solution = method(
-            problem._replace(
-                rows=problem.rows[working], is_support=problem.is_support[working]
-            ),
+            problem._replace(rows=problem.rows[working], is_support=problem.is_support[working]),
             settings,
         )
         weights = jnp.zeros_like(state.weights).at[working].set(solution.weights)

@@ -117,12 +117,6 @@ def reference_pairs(
     return pairs
 
 
-
-
-
-
-
-
 def run_agent_stage(
     stage: StageFolder,
     reference: LanguageModel,
@@ -192,9 +186,7 @@ def design_facts(candidates: StageFolder, design: StageFolder) -> list[dict[str,
     ]
     by_kind = design.read_json("chosen.json")
     left_out = len(candidates.read_jsonl("candidates.jsonl")) - len(next(iter(by_kind.values())))
-    rows.append(
-        fact("entities left out", left_out, "too few of their candidates were well-formed")
-    )
+    rows.append(fact("entities left out", left_out, "too few of their candidates were well-formed"))
     for kind, chosen in by_kind.items():
         for name, meaning in (
             ("approximation_factor", "of q; 1 is the optimum"),

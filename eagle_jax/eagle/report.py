@@ -199,7 +199,8 @@ def _stage_facts(
         "Candidate actions and design": design_facts(stages["candidates"], stages["design"]),
         "Pairs of the DPO agents": pair_facts(
             row
-            for name, stage in stages.items() if name.startswith(_PREFERENCE)
+            for name, stage in stages.items()
+            if name.startswith(_PREFERENCE)
             for row in read_metrics(stage.path / "metrics" / "metrics.jsonl")
         ),
         "The ELM decoder": elm_facts(stages) if SEARCH in stages else [],
@@ -207,5 +208,5 @@ def _stage_facts(
         "Time of each stage (all runs of this work directory)": [
             fact(name, f"{value:.0f} s", "wall-clock time") for name, value in seconds.items()
         ],
-    }  # fmt: skip
+    }
     return [{"title": title, "facts": facts} for title, facts in groups.items() if facts]

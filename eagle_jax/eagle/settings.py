@@ -41,8 +41,6 @@ class ModelSettings:
     length_multiple: int = setting("Texts are padded to it.", at_least=1, unit="tokens")
 
 
-
-
 @settings
 class ProfileSettings:
     """How users' profiles are written."""
@@ -71,10 +69,6 @@ class DesignStageSettings:
     distribution: ReferenceDistributionSettings
 
 
-
-
-
-
 @settings
 class AgentStageSettings:
     """One agent for each kind of reference policy and each seed."""
@@ -100,8 +94,9 @@ class EvaluationSettings:
     )
     extra_kinds: tuple[str, ...] = setting(
         "The kinds of reference policy that get best-of-N and transfer rows.",
-        may_be_empty=True, distinct=True,
-    )  # fmt: skip
+        may_be_empty=True,
+        distinct=True,
+    )
     num_reachable: int = setting(
         "Starts for which the best reachable utility is searched, 0: none.", at_least=0
     )

@@ -52,13 +52,12 @@ def explorer_of(run: ElmRun) -> Explorer:
             SEMANTIC: Space(
                 ids=[entity.entity_id for entity in catalogue.entities],
                 titles=[entity.title for entity in catalogue.entities],
-                vectors=spaces.semantic, activations=of_films,
+                vectors=spaces.semantic,
+                activations=of_films,
             ),
-            BEHAVIORAL: Space(
-                ids=users, titles=users, vectors=spaces.users, activations=of_users
-            ),
+            BEHAVIORAL: Space(ids=users, titles=users, vectors=spaces.users, activations=of_users),
         },
         of_items=Ranker(spaces.embed, spaces.semantic),
         of_profiles=Ranker(spaces.user_encoder, spaces.item_texts),
         predicted_ratings=ratings_of,
-    )  # fmt: skip
+    )

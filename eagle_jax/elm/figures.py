@@ -29,9 +29,10 @@ _COLUMNS = 3
 def task_figure(rows: Rows, tasks: Sequence[str]) -> Figure | None:
     """Each task's SC and BC by system, with intervals, and the paper's (x); None without any."""
     panels = [
-        measure for measure in PAPER_MEASURES
+        measure
+        for measure in PAPER_MEASURES
         if any(measure in row["cells"] for row in rows if row["group"] in tasks)
-    ]  # fmt: skip
+    ]
     if not panels:
         return None
     systems = _systems(rows, tasks)

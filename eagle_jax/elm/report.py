@@ -54,11 +54,12 @@ _MEANINGS = {
 _BAR = (
     Column("Line", attrgetter("name"), LEFT),
     Column("Value", lambda line: None if line.value is None else f"{line.value:.3f}"),
-    Column("Asked for", lambda line: f"at least {line.threshold:.2f}" if line.threshold else
-           "above 0"),
+    Column(
+        "Asked for", lambda line: f"at least {line.threshold:.2f}" if line.threshold else "above 0"
+    ),
     Column("Found", attrgetter("says"), LEFT),
     Column("Verdict", attrgetter("verdict"), LEFT),
-)  # fmt: skip
+)
 _CLAIMS = (
     Column("Claim", attrgetter("claim"), LEFT),
     Column("Source", attrgetter("source"), LEFT),
@@ -150,8 +151,9 @@ def _picture(curves: list[dict[str, Any]], spaces: Spaces) -> dict[str, Any] | N
     """The paths of films whose texts could be read, at least in part."""
     texts = {
         curve["name"]: [text for text in curve["texts"] if text is not None]
-        for curve in curves if curve["kind"] == SEMANTIC and "texts" in curve
-    }  # fmt: skip
+        for curve in curves
+        if curve["kind"] == SEMANTIC and "texts" in curve
+    }
     paths = {name: spaces.embed(readable) for name, readable in texts.items() if readable}
     return figures.embedding_picture(spaces.semantic, paths) if paths else None
 
@@ -188,8 +190,9 @@ def _context(data: ElmReport, tasks: Sequence[str]) -> dict[str, Any]:
     answers = [row for row in rows if row["group"] in tasks]
     places = [
         row | {"name": curve["name"], "task": curve["task"]}
-        for curve in data.curves for row in curve["rows"]
-    ]  # fmt: skip
+        for curve in data.curves
+        for row in curve["rows"]
+    ]
     bar, claims = judge_bar(rows), paper_claims(rows, compared, data.curves)
     names = [*(group for group in groups if group not in tasks), *tasks]
     tables = {measure: _task_table(data.consistency, measure, names) for measure in MEASURE_NAMES}
@@ -200,7 +203,8 @@ def _context(data: ElmReport, tasks: Sequence[str]) -> dict[str, Any]:
         "claims": table(claims, _CLAIMS),
         "tables": [
             (heading_of(measure), _MEANINGS[measure], task_table)
-            for measure, task_table in tables.items() if task_table
+            for measure, task_table in tables.items()
+            if task_table
         ],
         "products": table([n for n in PAPER_SCORES if n.startswith("amazon_")], _PRODUCTS),
         "comparisons": table([r for r in compared if r["group"] not in alone], _COMPARISONS),
@@ -209,7 +213,7 @@ def _context(data: ElmReport, tasks: Sequence[str]) -> dict[str, Any]:
         "samples": sample_tables(data.samples, SYSTEM_NAMES.get),
         "malformed": table([row for row in answers if row["malformed"]], _MALFORMED),
         "num_outputs": sum(row["num_outputs"] for row in answers),
-    }  # fmt: skip
+    }
 
 
 def _tasks(consistency: Mapping[str, Any]) -> list[str]:
@@ -221,9 +225,10 @@ def _task_table(consistency: Mapping[str, Any], measure: str, names: Sequence[st
     """What was taken of a measure by group or task and system, the paper's beside."""
     rows = consistency["rows"]
     systems = [
-        system for system in SYSTEM_NAMES
+        system
+        for system in SYSTEM_NAMES
         if any(row["system"] == system and measure in row["cells"] for row in rows)
-    ]  # fmt: skip
+    ]
     columns = [Column("Task", _plain, LEFT)]
     if measure in PAPER_MEASURES:
         columns.append(
@@ -268,12 +273,13 @@ def sample_tables(
             {
                 "system": name_fn(answer["system"]),
                 "seed": answer["seed"],
-                "text": answer["text"] if answer["text"] is not None
+                "text": answer["text"]
+                if answer["text"] is not None
                 else f"could not be read: {answer['malformed']}",
                 "scores": "; ".join(f"{name} {v:.3f}" for name, v in answer["scores"].items()),
             }
             for answer in answers
-        ]  # fmt: skip
+        ]
         if TEACHER not in {answer["system"] for answer in answers}:  # whose text is the target
             target = {"system": "target", "seed": "", "text": answers[0]["target"], "scores": ""}
             rows.insert(0, target)

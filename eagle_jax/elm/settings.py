@@ -117,8 +117,9 @@ class ElmExperiment:
     seed: int = setting("Of everything that has no seed of its own.", at_least=0)
     elm_seeds: tuple[int, ...] = setting(
         "An ELM is trained for each and answers once; so does who is told titles.",
-        at_least=0, distinct=True,
-    )  # fmt: skip
+        at_least=0,
+        distinct=True,
+    )
     catalogue: MiniLensSettings
     split: SplitSettings
     wals: WALSSettings

@@ -195,9 +195,7 @@ def _read(
     )
 
 
-def draw_ends(
-    split: Split, spaces: Spaces, count: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+def draw_ends(split: Split, spaces: Spaces, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Held-out films and held-out users with a profile, [2, count] each, no end twice.
 
     Raises UserError where there are too few.

@@ -58,10 +58,7 @@ def run_elm_stage(
     base = load_model(models.reader)
     if not stage.is_complete():
         stage.begin()
-        embeddings = {
-            SEMANTIC: spaces.semantic[train_films],
-            BEHAVIORAL: spaces.users[train_users],
-        }
+        embeddings = {SEMANTIC: spaces.semantic[train_films], BEHAVIORAL: spaces.users[train_users]}
         elm = new_embedding_lm(
             base,
             {
@@ -72,9 +69,10 @@ def run_elm_stage(
             },
             {kind: input_statistics(vectors) for kind, vectors in embeddings.items()},
             jax.random.key(derive_seed(seed, 1)),
-            batch_size=models.batch_size, length_multiple=models.length_multiple,
+            batch_size=models.batch_size,
+            length_multiple=models.length_multiple,
             slot_multiple=models.slot_multiple,
-        )  # fmt: skip
+        )
         elm = train_elm(
             elm, batch_drawer(elm, rows, spaces, settings.tokens_per_batch, seed),
             settings.training, jax.random.key(derive_seed(seed, 2)),
@@ -104,9 +102,7 @@ def batch_drawer(
     the same in the long run.
     """
     prompts = elm_prompts(rows, spaces)
-    completions = [
-        p.prompt.closed(row["target"]) for row, p in zip(rows, prompts, strict=True)
-    ]
+    completions = [p.prompt.closed(row["target"]) for row, p in zip(rows, prompts, strict=True)]
     encode = elm.model.tokenizer.encode_prompt
     lengths = np.array(
         [

@@ -225,8 +225,9 @@ def summarize_elm(rows: Rows, bar: Sequence[Judged], claims: Sequence[ElmClaim])
         extents = "; ".join(
             f"{row['group'].replace('_', ' ')}, {row['num_outputs']} outputs about "
             f"{row['num_entities']} {'users' if row['group'] == PROFILE else 'films'}, seeds: "
-            f"{row['num_seeds']}" for row in elm_rows
-        )  # fmt: skip
+            f"{row['num_seeds']}"
+            for row in elm_rows
+        )
         yield f"ELM was judged on films and users that it was not trained on: {extents}."
     else:
         yield "This run has no output of ELM."

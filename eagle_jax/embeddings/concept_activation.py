@@ -179,9 +179,7 @@ def fit_ranking_cavs(
         high, low = folds[tag][pairs.higher], folds[tag][pairs.lower]
         if not (high == low).any():
             refused[tag] = f"none of {len(high)} pairs lies within a fold: nothing to judge by"
-        elif not all(
-            ((high != fold) & (low != fold)).any() for fold in range(settings.num_folds)
-        ):
+        elif not all(((high != fold) & (low != fold)).any() for fold in range(settings.num_folds)):
             refused[tag] = f"all of {len(high)} pairs touch one fold: nothing else to train on"
         else:
             kept[tag] = pairs
@@ -203,9 +201,7 @@ def fit_ranking_cavs(
             margins = margins[:, fold, np.arange(len(fold))]  # each by the CAV not trained on it
             quality = ((np.sign(margins) + 1) / 2) @ weight / weight.sum()
             positives = len(np.unique(pairs.higher))
-            found[tag] = _chosen(
-                solved, index, quality, settings, rows, center, scale, positives
-            )
+            found[tag] = _chosen(solved, index, quality, settings, rows, center, scale, positives)
     return FittedCAVs(found=found, refused=refused)
 
 
@@ -228,7 +224,11 @@ def _check_pairs(tag: str, pairs: Comparisons, num_rows: int) -> None:
 
 
 def _solve(
-    rows: np.ndarray, signs: np.ndarray, problems: np.ndarray, settings: CAVSettings, *,
+    rows: np.ndarray,
+    signs: np.ndarray,
+    problems: np.ndarray,
+    settings: CAVSettings,
+    *,
     shared_rows: bool,
 ) -> LogisticSolution:
     """`solve_batch` as arrays of NumPy."""
@@ -242,8 +242,14 @@ def _solve(
 
 
 def _chosen(
-    solved: LogisticSolution, index: int, quality: Sequence[float], settings: CAVSettings,
-    rows: np.ndarray, center: np.ndarray, scale: float, num_positives: int,
+    solved: LogisticSolution,
+    index: int,
+    quality: Sequence[float],
+    settings: CAVSettings,
+    rows: np.ndarray,
+    center: np.ndarray,
+    scale: float,
+    num_positives: int,
 ) -> ConceptActivation:
     """The fit to all rows with the penalty of best quality, in the embeddings' own units."""
     best = int(np.argmax(quality))

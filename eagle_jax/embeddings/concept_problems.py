@@ -101,8 +101,14 @@ def padded_differences(
 
 @partial(jax.jit, static_argnames="shared_rows")
 def solve_batch(
-    rows: jax.Array, signs: jax.Array, problems: jax.Array, penalties: jax.Array,
-    tolerance: float, max_iterations: int, *, shared_rows: bool,
+    rows: jax.Array,
+    signs: jax.Array,
+    problems: jax.Array,
+    penalties: jax.Array,
+    tolerance: float,
+    max_iterations: int,
+    *,
+    shared_rows: bool,
 ) -> LogisticSolution:
     """Weights [G, L, F + 1, d (+ 1: the bias, if shared)] of every tag, penalty and fold.
 

@@ -13,11 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from eagle_jax.embeddings.rank_correlation import spearman
-from eagle_jax.embeddings.regression_head import (
-    HeadFit,
-    RegressionHead,
-    apply_regression_head,
-)
+from eagle_jax.embeddings.regression_head import HeadFit, RegressionHead, apply_regression_head
 
 FeaturesFn = Callable[[Sequence[str]], np.ndarray]
 _HEAD_ROWS = 256  # the head runs on so many rows at a time, so that it compiles once

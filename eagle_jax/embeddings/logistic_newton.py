@@ -89,8 +89,9 @@ def solve_logistic(
 
         length = jax.lax.while_loop(
             lambda length: too_far(length) & (length > 0.5**_MAX_HALVINGS),
-            lambda length: length / 2, jnp.float32(1),
-        )  # fmt: skip
+            lambda length: length / 2,
+            jnp.float32(1),
+        )
         weights = carry.weights + length * direction
         value, gradient = value_and_gradient(weights)
         stuck = length <= 0.5**_MAX_HALVINGS

@@ -231,7 +231,4 @@ def _fit_mlp(
 def _init_layers(key: jax.Array, num_features: int, hidden_width: int, dim: int) -> Layers:
     """Unit variance in, unit variance out; the last layer starts at zero, at the targets' mean."""
     weights = jax.random.normal(key, (num_features, hidden_width)) / jnp.sqrt(num_features)
-    return (
-        (weights, jnp.zeros(hidden_width)),
-        (jnp.zeros((hidden_width, dim)), jnp.zeros(dim)),
-    )
+    return ((weights, jnp.zeros(hidden_width)), (jnp.zeros((hidden_width, dim)), jnp.zeros(dim)))

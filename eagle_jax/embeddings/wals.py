@@ -179,9 +179,7 @@ def _half_step(
     f = features.shape[1]
     is_embedding = jnp.arange(f) < d
     both = jnp.outer(is_embedding, is_embedding)
-    gram = jnp.where(
-        both, weights.unobserved_weight * _product("nf,ng->fg", features, features), 0
-    )
+    gram = jnp.where(both, weights.unobserved_weight * _product("nf,ng->fg", features, features), 0)
     rated_weight = weights.observed_weight - jnp.where(both, weights.unobserved_weight, 0.0)
 
     def solve_block(block: RatingBlocks) -> jax.Array:

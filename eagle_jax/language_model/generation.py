@@ -9,13 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from eagle_jax.base.settings import setting, settings
-from eagle_jax.data.prompts import (
-    MalformedText,
-    Prompt,
-    begin,
-    end,
-    parse_blocks,
-)
+from eagle_jax.data.prompts import MalformedText, Prompt, begin, end, parse_blocks
 
 
 @settings

@@ -121,10 +121,7 @@ def score_tokens(
 
 
 def following_log_probs(
-    read: LastStates,
-    tokens: jax.Array,
-    mask: jax.Array,
-    temperature: jax.Array | float = 1.0,
+    read: LastStates, tokens: jax.Array, mask: jax.Array, temperature: jax.Array | float = 1.0
 ) -> jax.Array:
     """log p(tokens[:, 1:] | what stands before) [B, T - 1], 0 at padding."""
     following = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))

@@ -2,12 +2,7 @@
 
 from collections.abc import Sequence
 
-from eagle_jax.data.preferences.dialogues import (
-    DialogueLayout,
-    Turn,
-    dialogue_turns,
-    plain_prompt,
-)
+from eagle_jax.data.preferences.dialogues import DialogueLayout, Turn, dialogue_turns, plain_prompt
 from eagle_jax.language_model.checkpoints.chat_template import ChatTemplate
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
 

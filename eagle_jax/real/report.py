@@ -81,13 +81,12 @@ _SIMILARITY = Column("Mean similarity", "mean_similarity")
 _TRUE_GAP = Column("Mean gap in true utility", "mean_true_gap")
 _CLAIMS = (
     Column("Claim", attrgetter("claim"), LEFT),
-    Column("Found here", lambda finding: "; ".join(finding.found) or "not measured in this run",
-           LEFT),
+    Column(
+        "Found here", lambda finding: "; ".join(finding.found) or "not measured in this run", LEFT
+    ),
     Column("Verdict", attrgetter("verdict"), LEFT),
-)  # fmt: skip
-_SELECTION = (
-    _STRATEGY, _PAIRS, _SIMILARITY, _TRUE_GAP, Column("Without a label", "num_invalid"),
-)  # fmt: skip
+)
+_SELECTION = (_STRATEGY, _PAIRS, _SIMILARITY, _TRUE_GAP, Column("Without a label", "num_invalid"))
 _EMBEDDINGS = (
     Column("Embedding", "embedding", LEFT),
     Column("Metric", "metric", LEFT),
@@ -103,11 +102,7 @@ _STABILITY = (
     Column("Rank correlation with the start", lambda row: _mean(row, row["rank_correlation"])),
     Column("Same easy pairs", lambda row: _mean(row, row["easy_overlap"])),
 )
-_SAMPLES = (
-    _STRATEGY,
-    Column("Response", "text", LEFT),
-    Column("True utility", "true_utility"),
-)
+_SAMPLES = (_STRATEGY, Column("Response", "text", LEFT), Column("True utility", "true_utility"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -252,8 +247,9 @@ def _result_tables(
     used = {title: used_measures(measures, everything) for title, measures in _MEASURES.items()}
     return [
         (title, table(rows, [_STRATEGY, _LABELS, _SEEDS, *_columns(measures, _mean)]), measures)
-        for title, measures in used.items() if measures
-    ]  # fmt: skip
+        for title, measures in used.items()
+        if measures
+    ]
 
 
 def _columns(

@@ -59,7 +59,7 @@ def make_real_report(
         embeddings=_encoders(experiment, stages),
         samples=_samples(experiment, task, run_stages, largest, start),
         stages=_facts(task, experiment.seeds, stages),
-    )  # fmt: skip
+    )
     return write_real_report(folder, data)
 
 

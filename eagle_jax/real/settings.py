@@ -86,8 +86,9 @@ class SelectionSettings:
     embedding: str = setting("The one that selects; the others are told in the report.")
     num_warmup_labels: int = setting(
         "Of random pairs, from which implicit rewards are learned for the strategies that need "
-        "them; they count as labels of these.", at_least=0,
-    )  # fmt: skip
+        "them; they count as labels of these.",
+        at_least=0,
+    )
 
     def __post_init__(self):
         if "random" not in self.strategies:

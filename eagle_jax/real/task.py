@@ -259,9 +259,7 @@ def _examples(
         if task.has_utility:
             scores = tuple(task.utility(prompt.text, text) for text in distinct)
             facts["malformed"] += sum(task.is_malformed(prompt.text, text) for text in distinct)
-        yield PreferenceExample(
-            prompt=prompt.text, responses=distinct, scores=scores, label=None
-        )
+        yield PreferenceExample(prompt=prompt.text, responses=distinct, scores=scores, label=None)
 
 
 def _distinct(

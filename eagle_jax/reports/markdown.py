@@ -109,9 +109,7 @@ def measure_columns(measures: Iterable[Measure], rows: Sequence[Mapping[str, Any
     ]
 
 
-def used_measures(
-    measures: Iterable[Measure], rows: Sequence[Mapping[str, Any]]
-) -> list[Measure]:
+def used_measures(measures: Iterable[Measure], rows: Sequence[Mapping[str, Any]]) -> list[Measure]:
     return [m for m in measures if any(row["cells"].get(m.name) is not None for row in rows)]
 
 

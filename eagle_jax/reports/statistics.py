@@ -40,7 +40,9 @@ class Interval:
 
 
 def bootstrap_interval(
-    values: Sequence[float], settings: BootstrapSettings, *,
+    values: Sequence[float],
+    settings: BootstrapSettings,
+    *,
     clusters: Sequence[Hashable] | None = None,
 ) -> Interval:
     """Percentile bootstrap interval of the mean (Efron and Tibshirani 1993, chapters 8 and 13).
@@ -75,8 +77,11 @@ def bootstrap_interval(
     tail = (1.0 - settings.confidence) / 2.0
     low, high = np.quantile(means, (tail, 1.0 - tail))
     return Interval(
-        mean=float(values.mean()), low=float(low), high=float(high),
-        num_values=len(values), num_clusters=num_clusters,
+        mean=float(values.mean()),
+        low=float(low),
+        high=float(high),
+        num_values=len(values),
+        num_clusters=num_clusters,
     )
 
 
@@ -94,7 +99,10 @@ def _cluster_sums(values, clusters):
 
 
 def paired_difference(
-    values: Sequence[float], baseline: Sequence[float], settings: BootstrapSettings, *,
+    values: Sequence[float],
+    baseline: Sequence[float],
+    settings: BootstrapSettings,
+    *,
     clusters: Sequence[Hashable] | None = None,
 ) -> Interval:
     """Interval of mean(values - baseline), entry i of both from the same episode start.
@@ -122,8 +130,11 @@ def t_interval(values: Sequence[float], confidence: float) -> Interval:
     half = quantile * values.std(ddof=1) / np.sqrt(len(values))
     mean = values.mean()
     return Interval(
-        mean=float(mean), low=float(mean - half), high=float(mean + half),
-        num_values=len(values), num_clusters=len(values),
+        mean=float(mean),
+        low=float(mean - half),
+        high=float(mean + half),
+        num_values=len(values),
+        num_clusters=len(values),
     )
 
 

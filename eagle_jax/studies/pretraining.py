@@ -123,9 +123,7 @@ def _draw_examples(
     return corpus.draw_examples(task, settings.dialect, count, seed)
 
 
-def _draw_batch(
-    tokenizer: Tokenizer, settings: PretrainingSettings, task: str, step: int
-) -> Batch:
+def _draw_batch(tokenizer: Tokenizer, settings: PretrainingSettings, task: str, step: int) -> Batch:
     """Fresh examples of one task that take its share of the tokens of a step."""
     tokens = settings.tokens_per_batch * settings.task_shares[task]
     count = max(1, round(tokens / _TASK_LENGTHS[task]))

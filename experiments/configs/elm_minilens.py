@@ -127,17 +127,13 @@ def _training(config: ConfigDict) -> None:
             "tokens_per_batch": 2048,
             "training": {
                 # paper: 20,000 and 300,000 steps
-                "stage1": {
-                    "num_steps": 100, "learning_rate": 3e-3, "warmup_steps": 10, **shared,
-                },
-                "stage2": {
-                    "num_steps": 900, "learning_rate": 2e-3, "warmup_steps": 30, **shared,
-                },
+                "stage1": {"num_steps": 100, "learning_rate": 3e-3, "warmup_steps": 10, **shared},
+                "stage2": {"num_steps": 900, "learning_rate": 2e-3, "warmup_steps": 30, **shared},
                 "mode2": "full",
                 "lora": None,
             },
         }
-    )  # fmt: skip
+    )
 
 
 def _evaluation(config: ConfigDict) -> None:

@@ -68,12 +68,7 @@ def _task(config: ConfigDict) -> None:
 
 def _policy(config: ConfigDict) -> None:
     config.models = ConfigDict(
-        {
-            "policy": "minilens/policy",
-            "dtype": "float32",
-            "batch_size": 128,
-            "length_multiple": 32,
-        }
+        {"policy": "minilens/policy", "dtype": "float32", "batch_size": 128, "length_multiple": 32}
     )
     config.mesh = ConfigDict({"data": 1, "fsdp": 1, "tensor": 1, "first_device": 0})
     config.remote = ConfigDict()  # settings of models named remote/<name>: see eagle_remote.py
@@ -109,7 +104,8 @@ def _selection(config: ConfigDict) -> None:
             "mean_states": states | {"pooling": "mean", "metric": "cosine"},  # the paper's
             "last_state": states | {"pooling": "last", "metric": "cosine"},
             "mean_states_euclidean": states | {"pooling": "mean", "metric": "euclidean"},
-            "other_model": states | {"model": "minilens/environment_a"}
+            "other_model": states
+            | {"model": "minilens/environment_a"}
             | {"pooling": "mean", "metric": "cosine"},
         }
     )

@@ -116,8 +116,10 @@ def test_overrides_and_the_config_argument_reach_main(folder):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--config.step=1"],
-         "unknown key 'step', did you mean config.steps\\?; config has: clip, name, rate, rl,"),
+        (
+            ["--config.step=1"],
+            "unknown key 'step', did you mean config.steps\\?; config has: clip, name, rate, rl,",
+        ),
         (["--config.rl.anchor.n=1"], "unknown key 'n'; config.rl.anchor has: num"),
         (["--config.rl.horizon.n=1"], "config.rl.horizon is a single value, 5"),
         (["--config.steps=many"], "--config.steps=many: .* expected int, the config file has 3"),

@@ -129,9 +129,7 @@ def test_what_a_later_program_wrote_is_refused(old):
         stages(old, size=3)
 
 
-def test_a_config_of_another_version_is_refused_with_what_changed(
-    tmp_path, renamed, monkeypatch
-):
+def test_a_config_of_another_version_is_refused_with_what_changed(tmp_path, renamed, monkeypatch):
     body = "from ml_collections import ConfigDict\ndef get_config():\n    return ConfigDict()\n"
     config = tmp_path / "config.py"
     for first_line in ("", "SCHEMA = 1\n"):

@@ -1,5 +1,4 @@
-"""Settings: what is accepted, what is said about the rest, and the page made of their declarations.
-"""
+"""Configs become frozen settings; every mistake names the key, and what would be right is said."""
 
 import dataclasses
 import math

@@ -90,8 +90,11 @@ def test_coordinates_of_the_leading_directions():
     rows = g_optimal_data.problems("sentence-like", 2, 10, 20, seed=0)
     left, singular_values, right = np.linalg.svd(rows[0])
     coordinates = g_optimal_data.orthonormal_coordinates(rows, 3)[0]
-    np.testing.assert_allclose(coordinates * singular_values[:3] @ right[:3],
-                               (left[:, :3] * singular_values[:3]) @ right[:3], atol=1e-12)
+    np.testing.assert_allclose(
+        coordinates * singular_values[:3] @ right[:3],
+        (left[:, :3] * singular_values[:3]) @ right[:3],
+        atol=1e-12,
+    )
     assert g_optimal_data.orthonormal_coordinates(rows, None).shape == (2, 10, 10)
     with pytest.raises(ValueError, match="rank below 20"):
         g_optimal_data.orthonormal_coordinates(np.ones((1, 30, 20)), None)
@@ -99,10 +102,22 @@ def test_coordinates_of_the_leading_directions():
 
 def measurement(who: str, seconds: tuple[float, ...], ratios: tuple[float, ...], **changes):
     settings = {
-        "dataset": "gaussian", "width": 64, "rank": 64, "gap": 1e-4, "who": who,
-        "precision": "float32", "batch": 32, "num_problems": 32, "seconds": seconds,
-        "ratios": ratios, "busy_cores": 1.0, "first_call": None, "worst_gap": 9e-5,
-        "unsolved": 0, "whole_call": 1.0, "note": "",
+        "dataset": "gaussian",
+        "width": 64,
+        "rank": 64,
+        "gap": 1e-4,
+        "who": who,
+        "precision": "float32",
+        "batch": 32,
+        "num_problems": 32,
+        "seconds": seconds,
+        "ratios": ratios,
+        "busy_cores": 1.0,
+        "first_call": None,
+        "worst_gap": 9e-5,
+        "unsolved": 0,
+        "whole_call": 1.0,
+        "note": "",
     }
     return Measurement(**settings | changes)
 
@@ -118,8 +133,16 @@ def test_misses_are_shown_as_misses():
         measurement("cvxpy SCS", (1.0,), (1e6,), precision="float64", batch=1, gap=1e-2),
     ]
     certified = [
-        Certified(dataset="gaussian", width=16, precision="float32", gap=1e-5, num_problems=8,
-                  worst_excess=excess, unsolved=0) for excess in (0.5, 1.2)
+        Certified(
+            dataset="gaussian",
+            width=16,
+            precision="float32",
+            gap=1e-5,
+            num_problems=8,
+            worst_excess=excess,
+            unsolved=0,
+        )
+        for excess in (0.5, 1.2)
     ]
     found = {v.target: v.is_met for v in verdicts(measured, certified, ["gaussian"], 32)}
     assert found == {
@@ -139,23 +162,40 @@ def test_the_script_writes_its_table(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     done = subprocess.run(
         [
-            sys.executable, "-m", "benchmarks.g_optimal", f"--out={tmp_path}", "--rounds=1",
-            "--num_candidates=20", "--widths=4,24", "--projected_rank=3", "--batches=1,4",
-            "--ratio_batch=4", "--gaps=1e-4", "--datasets=gaussian", "--peers=numpy,R",
-            "--peer_problems=2", "--certified=8",
+            sys.executable,
+            "-m",
+            "benchmarks.g_optimal",
+            f"--out={tmp_path}",
+            "--rounds=1",
+            "--num_candidates=20",
+            "--widths=4,24",
+            "--projected_rank=3",
+            "--batches=1,4",
+            "--ratio_batch=4",
+            "--gaps=1e-4",
+            "--datasets=gaussian",
+            "--peers=numpy,R",
+            "--peer_problems=2",
+            "--certified=8",
         ],
-        cwd=ROOT, env=environment, capture_output=True, text=True,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "results.json").read_text())
     rows = [row for row in record["measurements"] if row["who"] != "R od_REX"]
-    assert [(row["width"], row["rank"], row["who"], row["precision"], row["batch"])
-            for row in rows] == [
+    assert [
+        (row["width"], row["rank"], row["who"], row["precision"], row["batch"]) for row in rows
+    ] == [
         (width, rank, *who)
         for width, rank in ((4, 4), (24, 3))
         for who in (
-            ("interior_point", "float32", 4), ("interior_point", "float64", 4),
-            ("interior_point", "float32", 1), ("frank_wolfe", "float32", 4),
+            ("interior_point", "float32", 4),
+            ("interior_point", "float64", 4),
+            ("interior_point", "float32", 1),
+            ("frank_wolfe", "float32", 4),
             ("NumPy Wolfe-Atwood", "float64", 1),
         )
     ] + [(24, 20, "interior_point", "float32", 4)]

@@ -93,12 +93,15 @@ def test_every_part_has_its_rows(record):
     }
     expected |= {("sft", "3 x 8 tokens", who) for who in ("ours", "PyTorch")}
     expected |= {("reinforce", "exact KL", who) for who in ("ours", "PyTorch")}
-    expected |= {("compile", "1 layers", who)
-                 for who in ("training step, scanned", "training step, unrolled", "sampler")}
+    expected |= {
+        ("compile", "1 layers", who)
+        for who in ("training step, scanned", "training step, unrolled", "sampler")
+    }
     assert expected <= have
     assert {(s["program"], s["width"]) for s in found["shares"]} == {
-        ("forward", 32), ("training step", 32)
-    }  # fmt: skip
+        ("forward", 32),
+        ("training step", 32),
+    }
     assert found["accelerator"] == {"note": "no accelerator here"}
     for title in ("## Targets", "## Times", "## Share of", "## Parts of", "no accelerator here"):
         assert title in page
@@ -107,8 +110,11 @@ def test_every_part_has_its_rows(record):
 def test_ratios_are_of_the_same_round(record):
     found, _ = record
     for row in found["measurements"]:
-        (base, *_) = [m for m in found["measurements"]
-                      if (m["section"], m["setting"]) == (row["section"], row["setting"])]
+        (base, *_) = [
+            m
+            for m in found["measurements"]
+            if (m["section"], m["setting"]) == (row["section"], row["setting"])
+        ]
         assert len(row["seconds"]) == TINY["rounds"]
         expected = np.divide(row["seconds"], base["seconds"])
         np.testing.assert_allclose(row["ratios"], expected, rtol=1e-9)
@@ -127,8 +133,9 @@ def test_peers_compute_the_same(record):
 def test_agreement_can_fail():
     tokens = {"tokens": [[1, 2], [3, 4]]}
     assert lm_comparisons.equal_tokens(tokens, {"tokens": [[1, 2], [3, 5]]}) == (
-        "3 of 4 tokens equal", False
-    )  # fmt: skip
+        "3 of 4 tokens equal",
+        False,
+    )
     assert not lm_comparisons.close_losses({"loss": [8.0, 7.0]}, {"loss": [8.0, 7.1]})[1]
     assert lm_comparisons.close_losses({"kl": [0.0, 2.0]}, {"kl": [1e-8, 2.0001]})[1]
     assert not lm_comparisons.close_embeddings(
@@ -280,6 +287,7 @@ def test_texts_are_the_same_in_every_process(monkeypatch):
 def test_overviews_are_those_of_movielens(eagle_data):
     texts = sentence_contenders.texts("overviews", 20)
     assert len(set(texts)) == 20
-    assert all(text in (eagle_data / "ml-latest-small" / "texts.csv").read_text() for text in [
-        text for text in texts if '"' not in text
-    ])  # fmt: skip
+    assert all(
+        text in (eagle_data / "ml-latest-small" / "texts.csv").read_text()
+        for text in [text for text in texts if '"' not in text]
+    )

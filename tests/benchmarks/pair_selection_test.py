@@ -19,10 +19,9 @@ ROOT = Path(__file__).parents[2]
 def test_ratios_are_of_seconds_per_prompt():
     # Ours: 4 s and 8 s for 400 prompts, 10 and 20 ms each; theirs 100 and 50 ms: 10 and 2.5 times.
     turns = {
-        "ours": [Turn(4.0, 1.0, {"pairs": [[0, 1], [2, 3], [0, 2]]}, 1.0),
-                 Turn(8.0, 1.0, {}, 1.0)],
+        "ours": [Turn(4.0, 1.0, {"pairs": [[0, 1], [2, 3], [0, 2]]}, 1.0), Turn(8.0, 1.0, {}, 1.0)],
         "NumPy": [Turn(2.0, 1.0, {"pairs": [[0, 1], [1, 3]]}, 1.0), Turn(1.0, 1.0, {}, 1.0)],
-    }  # fmt: skip
+    }
     settings = {"ours": {"number": 400}, "NumPy": {"number": 20}}
     ours, peer = rows_of("easy", 8, turns, settings)
     np.testing.assert_allclose(ours["ratios"], [1.0, 1.0])

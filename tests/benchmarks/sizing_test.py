@@ -46,10 +46,11 @@ def test_an_update_holds_the_trained_part_its_optimiser_and_the_reference(mesh, 
         sizes = [
             np.prod(sharding.shard_shape(leaf.shape))
             for leaf, sharding in zip(
-                jax.tree.leaves(part), jax.tree.leaves(sizing.tree_shardings(mesh, part)),
+                jax.tree.leaves(part),
+                jax.tree.leaves(sizing.tree_shardings(mesh, part)),
                 strict=True,
             )
-        ]  # fmt: skip
+        ]
         return sum(sizes), frozen
 
     def measure(config):
@@ -59,10 +60,11 @@ def test_an_update_holds_the_trained_part_its_optimiser_and_the_reference(mesh, 
         frozen_size = sum(
             np.prod(sharding.shard_shape(leaf.shape))
             for leaf, sharding in zip(
-                jax.tree.leaves(frozen), jax.tree.leaves(sizing.tree_shardings(mesh, frozen)),
+                jax.tree.leaves(frozen),
+                jax.tree.leaves(sizing.tree_shardings(mesh, frozen)),
                 strict=True,
             )
-        )  # fmt: skip
+        )
         batch = 32 * (sum(sizing.POLICY_TOKENS) * 5 + sizing.POLICY_TOKENS[1])
         rest = held.arguments - 4 * 4 * size - 2 * frozen_size - batch
         assert 0 <= rest < 30_000  # the value network and its statistics

@@ -58,8 +58,10 @@ def test_checksums_change_with_the_content(tmp_path):
         ([np.zeros((2, 4, 3), np.int32)], r"holds int32 \[2, 4, 3\]; expected float16, float32 or"),
         ([np.zeros((2, 4, 3), ">f4")], r"holds >f4 \[2, 4, 3\]; expected .* byte order"),
         ([np.full((2, 4, 3), None)], r"holds object \[2, 4, 3\]; expected float16"),
-        ([np.zeros((2, 4, 3)), np.zeros((2, 4, 3)), np.zeros((2, 5, 3))],
-         r"2\.npy: holds float64 \[2, 5, 3\], but 0\.npy before it holds float64 \[2, 4, 3\]"),
+        (
+            [np.zeros((2, 4, 3)), np.zeros((2, 4, 3)), np.zeros((2, 5, 3))],
+            r"2\.npy: holds float64 \[2, 5, 3\], but 0\.npy before it holds float64 \[2, 4, 3\]",
+        ),
         ([np.zeros((2, 4, 3)), np.zeros((2, 4, 2))], r"1\.npy: .*all files need the same K, d"),
         ([np.zeros((2, 4, 3)), np.zeros((2, 4, 3), np.float32)], r"1\.npy: holds float32"),
     ],

@@ -98,10 +98,15 @@ def test_max_rank_keeps_the_leading_directions(shape, method):
     rows = gaussian(14, *shape) * np.logspace(0, -1, shape[1]).astype(np.float32)
     settings = METHODS[method]
     projected = rows @ np.linalg.svd(rows.astype(np.float64))[2][:4].T
-    design = g_optimal_design(rows, GOptimalSettings(
-        method=method, max_rank=4, max_approximation_factor=settings.max_approximation_factor,
-        max_iterations=settings.max_iterations,
-    ))
+    design = g_optimal_design(
+        rows,
+        GOptimalSettings(
+            method=method,
+            max_rank=4,
+            max_approximation_factor=settings.max_approximation_factor,
+            max_iterations=settings.max_iterations,
+        ),
+    )
     assert design.rank == 4 and design.converged
     assert true_factor(projected, np.full(60, 1 / 60)) > 1.2
     assert true_factor(projected, design.design_weights) <= 1.00051
@@ -121,7 +126,8 @@ def test_both_ways_to_whiten_make_the_uniform_design_round():
             np.testing.assert_array_equal(white[7], white[3])
             np.testing.assert_allclose(
                 white[is_first].T @ white[is_first],
-                np.diag(np.asarray(problem.is_direction, float)), atol=1e-9,
+                np.diag(np.asarray(problem.is_direction, float)),
+                atol=1e-9,
             )
 
 

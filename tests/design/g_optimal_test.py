@@ -37,7 +37,10 @@ def test_agrees_with_scipy_on_log_det(method):
         return -np.linalg.slogdet(moment)[1], -weights * (variance - weights @ variance)
 
     peer = scipy.optimize.minimize(
-        objective, np.zeros(30), jac=True, method="L-BFGS-B",
+        objective,
+        np.zeros(30),
+        jac=True,
+        method="L-BFGS-B",
         options={"maxiter": 5000, "maxfun": 20000, "ftol": 1e-15, "gtol": 1e-9},
     )
     design = g_optimal_design(rows, METHODS[method])

@@ -128,7 +128,8 @@ def test_no_single_exchange_improves(num_kept):
         kept = np.flatnonzero(counts)
         best = max(
             log_det(problem, [*(set(kept) - {leaving}), entering])
-            for leaving in kept for entering in set(range(30)) - set(kept)
+            for leaving in kept
+            for entering in set(range(30)) - set(kept)
         )
         assert best <= log_det(problem, kept) + np.log(1.001) + 1e-6
 

@@ -41,7 +41,8 @@ def test_full_rank_keeps_all_distances_and_moving_everything_changes_nothing():
     assert float(kept_energy) == pytest.approx(1.0, abs=1e-6)
     np.testing.assert_allclose(
         np.linalg.norm(changes[:, None] - changes[None], axis=-1),
-        np.linalg.norm(rows[:, None] - rows[None], axis=-1), atol=1e-4,
+        np.linalg.norm(rows[:, None] - rows[None], axis=-1),
+        atol=1e-4,
     )
     moved, _ = project_changes(rows + 7.0, anchor + 7.0, 6)
     np.testing.assert_allclose(moved @ moved.T, changes @ changes.T, atol=1e-3)

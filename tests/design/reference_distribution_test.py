@@ -15,7 +15,10 @@ from eagle_jax.design.reference_distribution import (
 )
 
 SETTINGS = ReferenceDistributionSettings(
-    rank=4, num_best=1, subsample_factor=1.0, max_draws=50,
+    rank=4,
+    num_best=1,
+    subsample_factor=1.0,
+    max_draws=50,
     solver=GOptimalSettings(max_approximation_factor=1.01, rank_tolerance=1e-4),
 )
 K, D = 40, 6
@@ -112,9 +115,9 @@ def test_g_optimal_factors_are_what_float64_finds():
 
 def test_g_optimal_keeps_a_far_better_subset_than_chance():
     factors = {
-        kind: np.median([
-            run(kind, draw(seed), seed=seed).kept_approximation_factor for seed in range(12)
-        ])
+        kind: np.median(
+            [run(kind, draw(seed), seed=seed).kept_approximation_factor for seed in range(12)]
+        )
         for kind in ("g_optimal", "random_subset")
     }
     assert factors["g_optimal"] < 3.0

@@ -36,7 +36,8 @@ SETS = {
 def test_every_row_is_covered(name, method):
     rows = SETS[name](np.random.default_rng(0))
     settings = GOptimalSettings(
-        method=method, max_approximation_factor=1 + 1e-4,
+        method=method,
+        max_approximation_factor=1 + 1e-4,
         max_iterations=50 if method == "interior_point" else 5000,
     )
     with jax.enable_x64(True):

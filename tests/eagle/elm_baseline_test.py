@@ -138,8 +138,9 @@ def test_centers_are_the_nearest_known_entities_and_never_the_anchor(search):
     for start, centers in zip(given, search.centers(given), strict=True):
         distances = {
             i: np.linalg.norm(search.embeddings[i] - search.embeddings[start.entity_index])
-            for i in range(5, 20) if i != start.entity_index
-        }  # fmt: skip
+            for i in range(5, 20)
+            if i != start.entity_index
+        }
         assert list(centers) == sorted(distances, key=distances.get)[:3]
 
 

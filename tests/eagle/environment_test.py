@@ -55,7 +55,7 @@ def test_reset_keeps_the_starts():
 def test_step_rewrites_in_one_call_and_sees_no_profile():
     generator, environment = make_environment(written(REWRITTEN), written(f"  {REWRITTEN} "))
     steps = environment.step([TEXT] * 2, ["make it a cat.", "a cat!"], seed=3)
-    (texts, sampling, seed), = generator.asked  # one batch
+    ((texts, sampling, seed),) = generator.asked  # one batch
     assert sampling == SAMPLING and seed == 3
     for text, action in zip(texts, ["make it a cat.", "a cat!"], strict=True):
         assert TEXT in text and action in text

@@ -92,10 +92,16 @@ def assert_refused(eagle, workdir, overrides, said) -> None:
     [
         # So large that products of parameters overflow, so small that their squares do not. The
         # reference policy's first step is the warm-up's, of length 0.
-        ("reference.training.learning_rate=1e15", (REFERENCE, AGENT, "evaluation"),
-         r"step 3: (loss|gradient_norm) is (nan|inf)"),
-        ("agent.training.policy_learning_rate=1e15", (AGENT, "evaluation"),
-         r"step 2: policy/\w+ is nan"),
+        (
+            "reference.training.learning_rate=1e15",
+            (REFERENCE, AGENT, "evaluation"),
+            r"step 3: (loss|gradient_norm) is (nan|inf)",
+        ),
+        (
+            "agent.training.policy_learning_rate=1e15",
+            (AGENT, "evaluation"),
+            r"step 2: policy/\w+ is nan",
+        ),
     ],
 )
 def test_a_loss_that_is_not_finite_stops_the_run_and_tells_the_step(
@@ -122,6 +128,4 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_space(eagle, fini
     assert f"{records}: cannot be written: No space left on device; free " in stderr
     code, _, stderr = eagle.run(workdir)
     assert code == 0, stderr
-    assert records.read_bytes() == (
-        finished.workdir / "evaluation" / "records.jsonl"
-    ).read_bytes()
+    assert records.read_bytes() == (finished.workdir / "evaluation" / "records.jsonl").read_bytes()

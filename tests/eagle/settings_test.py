@@ -11,10 +11,16 @@ from experiments.configs import eagle_minilens, eagle_remote
     ("group", "change", "said"),
     [
         ("design", {"kinds": ("g_optimum",)}, r"design\.kinds: 'g_optimum' is none of uniform, "),
-        ("evaluation", {"extra_kinds": ("g_optimal", "uniform")},
-         r"evaluation\.extra_kinds: 'uniform' is none of g_optimal$"),
-        ("evaluation", {"best_of_n": ("test_call",)},
-         r"best_of_n\[0\]: expected one of 'test_calls', 'all_calls', got 'test_call'"),
+        (
+            "evaluation",
+            {"extra_kinds": ("g_optimal", "uniform")},
+            r"evaluation\.extra_kinds: 'uniform' is none of g_optimal$",
+        ),
+        (
+            "evaluation",
+            {"best_of_n": ("test_call",)},
+            r"best_of_n\[0\]: expected one of 'test_calls', 'all_calls', got 'test_call'",
+        ),
         ("policy_training", {"dtype": "bfloat16"}, "mode full trains all .* needs float32"),
         ("evaluation", {"num_reachable": 1}, "num_reachable must be 0 or at least 2, got 1"),
     ],

@@ -55,9 +55,14 @@ WIDTH, LETTERS = 4, "abcdefghijklmnop"
 def catalogue():
     return make_catalogue(
         MiniLensSettings(
-            seed=1, num_films=120, num_users=60, ratings_per_user=30, rating_noise=0.4,
-            popularity_exponent=0.5, selection_strength=0.5,
-        )  # fmt: skip
+            seed=1,
+            num_films=120,
+            num_users=60,
+            ratings_per_user=30,
+            rating_noise=0.4,
+            popularity_exponent=0.5,
+            selection_strength=0.5,
+        )
     )
 
 
@@ -322,9 +327,8 @@ class TestCandidates:
             )  # fmt: skip
             stage = StageFolder(tmp_path / str(seed) / "candidates", {})
             sets = run_candidate_stage(
-                stage, catalogue, split, profiles, context, environment, scorer,
-                self.SETTINGS, seed,
-            )  # fmt: skip
+                stage, catalogue, split, profiles, context, environment, scorer, self.SETTINGS, seed
+            )
             return stage, sets
 
         return run_stage

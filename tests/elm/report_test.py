@@ -41,7 +41,8 @@ _WHOLE = dataclasses.replace(
         "groups": GROUPS,
         "rows": [
             own | {"malformed": {"length": 2, _EVIL: 1}}
-            if (own["group"], own["system"]) == ("pitch", "elm") else own
+            if (own["group"], own["system"]) == ("pitch", "elm")
+            else own
             for own in all_rows()
         ],
         "comparisons": [
@@ -58,7 +59,7 @@ _WHOLE = dataclasses.replace(
     samples=[_sample("elm", _EVIL), _sample("nearest", None)],
     training=[{"stage": s, "step": i, "loss": 2.0 / (i + 1)} for s in "ab" for i in range(3)],
     facts={"targets": {"malformed": {"empty": 4}}},
-)  # fmt: skip
+)
 
 
 def _page(folder, data):
@@ -113,11 +114,15 @@ def test_parts_may_be_missing(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"training": [{"stage": "a", "step": 0, "loss": math.nan}]},
-         r"training\[0\], loss: nan is not finite"),
+        (
+            {"training": [{"stage": "a", "step": 0, "loss": math.nan}]},
+            r"training\[0\], loss: nan is not finite",
+        ),
         ({"samples": [_sample("gpt", "x")]}, "system 'gpt': expected one of elm, teacher"),
-        ({"consistency": {"groups": {}, "comparisons": [], "rows": [row("pitch", "elm")] * 2}},
-         "two rows of group 'pitch' and system 'elm'"),
+        (
+            {"consistency": {"groups": {}, "comparisons": [], "rows": [row("pitch", "elm")] * 2}},
+            "two rows of group 'pitch' and system 'elm'",
+        ),
     ],
 )
 def test_what_no_run_can_have_is_refused(tmp_path, change, message):

@@ -121,8 +121,9 @@ def test_a_finished_run_can_be_asked(done, monkeypatch, capsys):
     given = run.split.train.rating
     np.testing.assert_allclose(
         explorer.predicted_ratings(run.spaces.users[user]),
-        np.clip(expected, given.min(), given.max()), rtol=1e-5,
-    )  # fmt: skip
+        np.clip(expected, given.min(), given.max()),
+        rtol=1e-5,
+    )
     # "betrayal" grows in users as it does in films.
     cav = explorer.spaces[BEHAVIORAL].activations["betrayal"]
     assert cav.spread == pytest.approx(np.std(run.spaces.users @ cav.direction))

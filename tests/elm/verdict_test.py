@@ -110,5 +110,6 @@ def test_the_summary_says_what_the_rows_say():
         "ELM 0.800"
     )
     assert list(summarize_elm([], judge_bar([]), paper_claims([], [], []))) == [
-        "This run has no output of ELM.", "Of the 3 lines of the bar: 3 not decided here."
-    ]  # fmt: skip
+        "This run has no output of ELM.",
+        "Of the 3 lines of the bar: 3 not decided here.",
+    ]

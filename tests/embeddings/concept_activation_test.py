@@ -153,8 +153,9 @@ def test_extrapolation_moves_the_score_by_spreads(embeddings, linear):
     scores = np.array([cav.scores(extrapolate(embeddings[0], cav, step)) for step in steps])
     np.testing.assert_allclose(scores - scores[1], steps * np.std(cav.scores(embeddings)))
     sideways = extrapolate(embeddings, cav, 1.0) - embeddings
-    np.testing.assert_allclose(sideways - sideways @ np.outer(cav.direction, cav.direction), 0,
-                               atol=1e-12)  # fmt: skip
+    np.testing.assert_allclose(
+        sideways - sideways @ np.outer(cav.direction, cav.direction), 0, atol=1e-12
+    )
 
 
 def test_a_user_moved_along_a_cav_likes_items_by_their_score(embeddings, linear):
@@ -187,9 +188,10 @@ def test_comparisons_that_cancel_show_no_direction(embeddings, pairs):
     """Each pair with its opposite, in the compiled shape: half of the pairs, twice."""
     half = Comparisons(*(column[: len(column) // 2] for column in pairs))
     both = Comparisons(
-        np.append(half.higher, half.lower), np.append(half.lower, half.higher),
+        np.append(half.higher, half.lower),
+        np.append(half.lower, half.higher),
         np.append(half.weight, half.weight),
-    )  # fmt: skip
+    )
     refused = fit_ranking_cavs(embeddings, {"concept": both}, SETTINGS).refused
     assert "cancel each other" in refused["concept"]
 
@@ -217,9 +219,10 @@ def test_equal_rows_wrong_lengths_and_strange_pairs_are_refused(embeddings, tags
     with pytest.raises(UserError, match="'wide'.*labels for"):
         fit_cavs(embeddings[:-1], tags, SETTINGS)
     for higher, lower, weight, message in (
-        ([0], [N], [1.0], "pairs name rows"), ([2], [2], [1.0], "with itself"),
+        ([0], [N], [1.0], "pairs name rows"),
+        ([2], [2], [1.0], "with itself"),
         ([0], [1], [0.0], "must be positive"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(UserError, match=message):
             ranked(embeddings, Comparisons(*map(np.array, (higher, lower, weight))))
 

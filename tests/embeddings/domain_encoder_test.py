@@ -7,11 +7,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from eagle_jax.embeddings.domain_encoder import (
-    DomainEncoder,
-    compute_features,
-    encoder_quality,
-)
+from eagle_jax.embeddings.domain_encoder import DomainEncoder, compute_features, encoder_quality
 from eagle_jax.embeddings.regression_head import DomainEncoderSettings, fit_head
 
 RIDGE = DomainEncoderSettings(

@@ -135,8 +135,7 @@ def test_another_seed_finds_the_same_utility_and_the_same_seed_the_same_point(pr
     centers, metrics, users, catalogue = problem
     arguments = centers, metrics, np.float32(RADIUS), users, catalogue
     one, same, other = (
-        search_balls(*arguments, jax.random.key(seed), UTILITY, SETTINGS)
-        for seed in (0, 0, 1)
+        search_balls(*arguments, jax.random.key(seed), UTILITY, SETTINGS) for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(one.points, same.points)
     np.testing.assert_allclose(one.utilities, other.utilities, atol=5e-3)

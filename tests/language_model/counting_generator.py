@@ -21,8 +21,10 @@ class Counting:
         self.calls.append([prompt.text for prompt in prompts])
         return [
             Generation(
-                text=f"{prompt.text}/{seed}/{row}", token_ids=(row, seed), log_probs=(-0.1, -1 / 3),
+                text=f"{prompt.text}/{seed}/{row}",
+                token_ids=(row, seed),
+                log_probs=(-0.1, -1 / 3),
                 stop_reason="length",
-            )  # fmt: skip
+            )
             for row, prompt in enumerate(prompts)
         ]

@@ -3,11 +3,7 @@
 import numpy as np
 import pytest
 
-from eagle_jax.language_model.generation import (
-    ScriptedGenerator,
-    chat_answer,
-    cut_at_stop,
-)
+from eagle_jax.language_model.generation import ScriptedGenerator, chat_answer, cut_at_stop
 from tests.language_model.counting_generator import SAMPLING, prompts
 
 

@@ -137,7 +137,8 @@ def test_in_blocks_values_and_gradients_are_those_of_the_whole(monkeypatch, size
         monkeypatch.setattr(log_probs, "_MANY", size * 3 * 11)
         (_, blocks), gradient = jax.jit(value_and_gradient)(arrays)
         assert expected["table"].dtype == jnp.float64
-        for one, other in zip(jax.tree.leaves((whole, expected)),
-                              jax.tree.leaves((blocks, gradient)), strict=True):  # fmt: skip
+        for one, other in zip(
+            jax.tree.leaves((whole, expected)), jax.tree.leaves((blocks, gradient)), strict=True
+        ):
             np.testing.assert_allclose(other, one, rtol=1e-9, atol=1e-12)
         np.testing.assert_array_equal(gradient["other"], 0.0)

@@ -137,8 +137,10 @@ def test_the_table_covers_every_family(name):
     shapes = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
     mesh = make_mesh(settings(2, 2, 2))
     in_parts = jax.tree.map(
-        lambda leaf, sharding: len(sharding.shard_shape(leaf.shape)) < 2
-        or np.prod(sharding.shard_shape(leaf.shape)) < np.prod(leaf.shape),
+        lambda leaf, sharding: (
+            len(sharding.shard_shape(leaf.shape)) < 2
+            or np.prod(sharding.shard_shape(leaf.shape)) < np.prod(leaf.shape)
+        ),
         shapes,
         tree_shardings(mesh, shapes),
     )

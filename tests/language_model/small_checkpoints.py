@@ -79,9 +79,12 @@ CHECKPOINTS = {
     "gemma2": (
         "Gemma2",
         {
-            "head_dim": 16, "query_pre_attn_scalar": 24, "sliding_window": 5,
-            "attn_logit_softcapping": 3.0, "final_logit_softcapping": 4.0,
-        },  # fmt: skip
+            "head_dim": 16,
+            "query_pre_attn_scalar": 24,
+            "sliding_window": 5,
+            "attn_logit_softcapping": 3.0,
+            "final_logit_softcapping": 4.0,
+        },
     ),
     "gemma3": (
         "Gemma3",

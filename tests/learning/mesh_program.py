@@ -47,10 +47,15 @@ from eagle_jax.learning.trainable import split
 CONFIG = dataclasses.replace(
     decoder_config_from_hf(
         {
-            "model_type": "llama", "vocab_size": 96, "hidden_size": 32, "intermediate_size": 64,
-            "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "model_type": "llama",
+            "vocab_size": 96,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
             "max_position_embeddings": 64,
-        }  # fmt: skip
+        }
     ),
     lora=LoRA(rank=4, alpha=8.0, targets="query|output|down"),
 )

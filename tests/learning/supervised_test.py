@@ -52,11 +52,18 @@ def tokenizer(tmp_path_factory):
 def config(tokenizer):
     return decoder_config_from_hf(
         {
-            "model_type": "llama", "vocab_size": tokenizer.vocab_size, "hidden_size": 8,
-            "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-            "num_key_value_heads": 1, "head_dim": 4, "max_position_embeddings": 32,
-            "tie_word_embeddings": True, "initializer_range": 0.3,
-        }  # fmt: skip
+            "model_type": "llama",
+            "vocab_size": tokenizer.vocab_size,
+            "hidden_size": 8,
+            "intermediate_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 4,
+            "max_position_embeddings": 32,
+            "tie_word_embeddings": True,
+            "initializer_range": 0.3,
+        }
     )
 
 
@@ -113,8 +120,9 @@ def test_prompts_count_a_little_completions_fully_and_padding_not_at_all(tokeniz
     for row, (prompt, target) in enumerate(PAIRS[:2]):
         ids = tokenizer.encode(f"{prompt} {target}")
         np.testing.assert_array_equal(batch.tokens[row, : len(ids)], ids)
-    np.testing.assert_array_equal(encode_pairs(tokenizer, PAIRS[:1], 0.0, 4).loss_weights,
-                                  [[0, 0, 0, 1, 1, 0, 0, 0]])  # fmt: skip
+    np.testing.assert_array_equal(
+        encode_pairs(tokenizer, PAIRS[:1], 0.0, 4).loss_weights, [[0, 0, 0, 1, 1, 0, 0, 0]]
+    )
 
 
 def test_a_beginning_token_is_not_put_between_prompt_and_completion(tokenizer):
@@ -168,8 +176,9 @@ def test_a_step_over_several_batches_is_a_step_over_their_union(config, params, 
         jax.tree.map(np.float64, params),
         gradient,
     )
-    for ours, theirs, g in zip(*map(jax.tree.leaves, (state.trainable, expected, gradient)),
-                               strict=True):  # fmt: skip
+    for ours, theirs, g in zip(
+        *map(jax.tree.leaves, (state.trainable, expected, gradient)), strict=True
+    ):
         sure = np.abs(g) > 1e-4  # where the sign of the gradient is not a matter of rounding
         assert sure.mean() > 0.5 or g.size < 20
         np.testing.assert_allclose(np.asarray(ours)[sure], theirs[sure], atol=2e-5)
@@ -210,8 +219,9 @@ def test_the_rate_warms_up_and_falls_to_a_tenth_and_vectors_do_not_decay():
     np.testing.assert_allclose(
         [rates[0], rates[2], rates[4], rates[7], rates[10]],
         [0.0, 0.01, 0.02, middle, 0.002],
-        rtol=1e-5, atol=1e-9,
-    )  # fmt: skip
+        rtol=1e-5,
+        atol=1e-9,
+    )
 
 
 def test_gradients_are_clipped_by_their_global_norm():

@@ -11,11 +11,7 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.data.minilens import requests
 from eagle_jax.data.prompts import COMPACT, DETAILED, parse_blocks
 from eagle_jax.language_model.generation import SamplingSettings, ScriptedGenerator
-from eagle_jax.real.annotators import (
-    Question,
-    rate_questions,
-    simulated_answers,
-)
+from eagle_jax.real.annotators import Question, rate_questions, simulated_answers
 
 SAMPLING = SamplingSettings(temperature=0.5, top_k=0, top_p=1.0, max_new_tokens=4)
 # The better response is the one with the larger number.
@@ -125,8 +121,9 @@ def test_a_noisy_raters_agreement_and_errors_follow_from_its_noise():
 
 def test_a_partial_bias_is_measured():
     """Says a with probability 0.9, whatever the texts."""
-    answers = rate(lambda p, rng: f"{'a' if rng.random() < 0.9 else 'b'} #END_ANSWER",
-                   QUESTIONS * 400)  # fmt: skip
+    answers = rate(
+        lambda p, rng: f"{'a' if rng.random() < 0.9 else 'b'} #END_ANSWER", QUESTIONS * 400
+    )
     num_a = round(answers.position_bias * 2400)
     assert scipy.stats.binomtest(num_a, 2400, 0.9).pvalue > 1e-3
     # Both orders agree when one says a and the other b.

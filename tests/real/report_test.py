@@ -126,9 +126,10 @@ def test_what_a_run_is_and_does_not_have_is_said(text, tmp_path):
         "A user of MiniLens, told by a profile, asks for a film.",
         "40 prompts to label responses of, 20 held out. Strategies select a pair of the responses "
         "to each prompt, by the embedding 'mean'. The policy is a-policy.",
-        "sigmoid(gap in true utility / 0.5)", "against the supervised start with 200 labels",
+        "sigmoid(gap in true utility / 0.5)",
+        "against the supervised start with 200 labels",
         "The grammar's teacher: ",
-    ):  # fmt: skip
+    ):
         assert sentence in text
     few = _page(tmp_path, _FEW)
     for sentence in (
@@ -142,8 +143,9 @@ def test_what_a_run_is_and_does_not_have_is_said(text, tmp_path):
         "No training curves were recorded with 200 labels.",
         "Stability was not measured in this run.",
         "No responses were kept in this run.",
-        "- Not part of this run: True utility", "- Not part of this run: Win rates by a rater",
-    ):  # fmt: skip
+        "- Not part of this run: True utility",
+        "- Not part of this run: Win rates by a rater",
+    ):
         assert sentence in few and sentence not in text
     assert "| holds |" not in few and "Wrong labels" not in few
     assert "| easy | 200 | 1 | 0.280 | 0.720 |" in few and "All numbers of labels" not in few

@@ -126,11 +126,15 @@ def test_files_of_your_own_are_selected_across_prompts(real, tmp_path):
     overrides = [
         f"--config.{name}={value}"
         for name, value in {
-            "source": "files", "files.paths": f"('{path}',)", "files.file_format": "table",
-            "models.policy": "minilens/policy", "selection.strategies": "('easy', 'random')",
-            "selection.embedding": "states", "num_labels": "(4,)",
+            "source": "files",
+            "files.paths": f"('{path}',)",
+            "files.file_format": "table",
+            "models.policy": "minilens/policy",
+            "selection.strategies": "('easy', 'random')",
+            "selection.embedding": "states",
+            "num_labels": "(4,)",
             "supervised.training.num_steps": "4",
-        }.items()  # fmt: skip
+        }.items()
     ]
     changed = ("minilens.", "generation.", "selection.", "num_labels", "supervised.training.num_")
     own = {key: value for key, value in real.settings.items() if not key.startswith(changed)}
@@ -153,8 +157,12 @@ def test_more_labels_than_prompts_are_one_line(real, finished_real, tmp_path):
     many = dataclasses.replace(real, settings={**real.settings, "num_labels": "(8, 99)"})
     code, _, stderr = many.run(workdir)
     assert code == 2
-    assert stderr.strip().splitlines()[-1].startswith(
-        "real.py: 99 labels are wanted, but only 12 of 12 prompts have two usable responses"
+    assert (
+        stderr.strip()
+        .splitlines()[-1]
+        .startswith(
+            "real.py: 99 labels are wanted, but only 12 of 12 prompts have two usable responses"
+        )
     )
 
 

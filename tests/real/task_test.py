@@ -15,18 +15,8 @@ from eagle_jax.language_model.checkpoints.tokenizer import load_tokenizer
 from eagle_jax.language_model.checkpoints.word_tokenizer import write_word_tokenizer
 from eagle_jax.language_model.generation import SamplingSettings, ScriptedGenerator
 from eagle_jax.real.annotators import simulated_answers
-from eagle_jax.real.labels import (
-    ANNOTATORS,
-    Labeller,
-    LabelSettings,
-    Place,
-    training_pairs,
-)
-from eagle_jax.real.settings import (
-    GenerationSettings,
-    MiniLensRequests,
-    PreferenceFiles,
-)
+from eagle_jax.real.labels import ANNOTATORS, Labeller, LabelSettings, Place, training_pairs
+from eagle_jax.real.settings import GenerationSettings, MiniLensRequests, PreferenceFiles
 from eagle_jax.real.task import (
     RealTask,
     files_task,

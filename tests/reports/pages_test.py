@@ -151,7 +151,7 @@ def test_a_text_stays_text_wherever_it_stands(write, place):
 
 
 def test_tags_links_and_images_are_not_made_even_where_nobody_escaped():
-    html = render_html('<b>x</b> [y](http://a) ![z](http://b) <http://c>\n\n<div>\n', "t", {})
+    html = render_html("<b>x</b> [y](http://a) ![z](http://b) <http://c>\n\n<div>\n", "t", {})
     page = Page(html)
     assert not {"b", "img", "div"} & set(page.tags) and page.values("href") == []
     assert "<b>x</b> [y](http://a) z <http://c>" in page.seen

@@ -1,6 +1,5 @@
 """Features by name: sentence encoders and decoders, told apart by their folder's files."""
 
-
 import jax
 import numpy as np
 import pytest

@@ -53,9 +53,7 @@ class World:
 
     def film_vectors(self, films: np.ndarray) -> np.ndarray:
         """Latent vectors [N, L] of films given as value indices [N, S]."""
-        return sum(
-            self.value_vectors[slot][films[:, s]] for s, slot in enumerate(grammar.SLOTS)
-        )
+        return sum(self.value_vectors[slot][films[:, s]] for s, slot in enumerate(grammar.SLOTS))
 
     def draw_tastes(self, num_users: int, rng: np.random.Generator) -> np.ndarray:
         """User latent vectors [U, L]."""

@@ -46,11 +46,7 @@ class RankedPairs(NamedTuple):
 
 
 def play_actions(
-    player: Player,
-    trainable: Params,
-    states: Sequence[EpisodeState],
-    num_samples: int,
-    seed: int,
+    player: Player, trainable: Params, states: Sequence[EpisodeState], num_samples: int, seed: int
 ) -> Samples:
     """A choice at every state of an episode: K actions, each applied by the environment (L = 1).
 
@@ -75,11 +71,7 @@ def play_actions(
 
 
 def play_episodes(
-    player: Player,
-    trainable: Params,
-    states: Sequence[EpisodeState],
-    num_samples: int,
-    seed: int,
+    player: Player, trainable: Params, states: Sequence[EpisodeState], num_samples: int, seed: int
 ) -> Samples:
     """A choice at every start: K whole episodes (L = H), each of which leads to its last text."""
     first = _repeat(states, num_samples)

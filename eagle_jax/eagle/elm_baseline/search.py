@@ -95,9 +95,7 @@ class PointSearch:
             self.scorer.catalogue_embeddings,
         )
         found = jax.device_get(
-            search_balls(
-                *problem, jax.random.key(seed), self.scorer.settings, self.settings.ascent
-            )
+            search_balls(*problem, jax.random.key(seed), self.scorer.settings, self.settings.ascent)
         )
         exact = certify(found, *problem, self.scorer.settings)
         error = np.abs(exact.utilities - found.utilities).max()
@@ -151,7 +149,11 @@ def run_elm_search_stage(
             stage.chunk(
                 number,
                 lambda metric=metric, of_seed=of_seed: _sweep(
-                    search, metric, decoders[of_seed], starts, scorers,
+                    search,
+                    metric,
+                    decoders[of_seed],
+                    starts,
+                    scorers,
                     derive_seed(seed, 1, of_seed),
                 ),
             )

@@ -64,11 +64,7 @@ class EpisodeRecord:
 
 
 def equal_call_episodes(
-    *,
-    calls_per_episode: int,
-    training_calls: int,
-    num_evaluated: int,
-    best_of_n_horizon: int,
+    *, calls_per_episode: int, training_calls: int, num_evaluated: int, best_of_n_horizon: int
 ) -> int:
     """N = ceil((calls_per_episode + training_calls / num_evaluated) / best_of_n_horizon).
 
@@ -87,10 +83,7 @@ def equal_call_episodes(
 
 
 def evaluate_anchor(
-    starts: Sequence[Start],
-    seed: int,
-    score_fns: Mapping[str, ScoreFn],
-    embed_fn: EmbedTextsFn,
+    starts: Sequence[Start], seed: int, score_fns: Mapping[str, ScoreFn], embed_fn: EmbedTextsFn
 ) -> list[EpisodeRecord]:
     """No change at all: what every other row has to beat."""
     return _records(seed, starts, [[()] for _ in starts], _keep_last, score_fns, embed_fn)

@@ -52,14 +52,12 @@ TEXT_MEASURES = (
     Measure("distance", "Distance", "How far the final text's embedding is from its anchor's."),
     Measure("well_formed_share", "Well-formed", "Share of steps in which nothing was malformed."),
     Measure(
-        "readable_share", "Readable",
-        "Share of final texts that the world's grammar can read.",
-    ),  # fmt: skip
+        "readable_share", "Readable", "Share of final texts that the world's grammar can read."
+    ),
     Measure("followed_share", "Followed", "Share of edits that did all that the action says."),
     Measure(
-        "kept_share", "Rest kept",
-        "Share of the facts not named by the action left unchanged.",
-    ),  # fmt: skip
+        "kept_share", "Rest kept", "Share of the facts not named by the action left unchanged."
+    ),
     Measure("environment_calls", "Calls", "Environment calls per episode, at test time."),
 )
 RATER_MEASURES = (

@@ -99,9 +99,10 @@ def _nearest(rows: Sequence[Row], spaces: Spaces, split: Split) -> list[Row]:
     of_users = nearest_neighbors(spaces.users, np.array(known), 1)[:, 0]
     return [
         {**row, "items": [int(spaces.neighbors[item][0]) for item in row["items"]]}
-        if row["user"] is None else spaces.profile_rows[int(of_users[row["user"]])]
+        if row["user"] is None
+        else spaces.profile_rows[int(of_users[row["user"]])]
         for row in rows
-    ]  # fmt: skip
+    ]
 
 
 def score(

@@ -61,10 +61,7 @@ def nearest_item_texts(
 
 
 def text_only_prompts(
-    book: str,
-    rows: Sequence[Row],
-    names: Sequence[str],
-    examples: Mapping[str, Row] | None = None,
+    book: str, rows: Sequence[Row], names: Sequence[str], examples: Mapping[str, Row] | None = None
 ) -> list[Prompt]:
     """Each row as a model reads it that is given names instead of embeddings.
 

@@ -166,9 +166,10 @@ def chance_consistency(ratings: np.ndarray) -> BehavioralConsistency:
     ratings = np.asarray(ratings, np.float64)
     nothing = np.zeros_like(ratings)
     return BehavioralConsistency(
-        ndcg=ndcg(nothing, np.exp2(ratings) - 1.0), spearman=spearman(nothing, ratings),
+        ndcg=ndcg(nothing, np.exp2(ratings) - 1.0),
+        spearman=spearman(nothing, ratings),
         is_ordered=np.ptp(ratings, axis=1) > 0,
-    )  # fmt: skip
+    )
 
 
 def ndcg(scores: np.ndarray, gains: np.ndarray) -> np.ndarray:

@@ -196,9 +196,7 @@ def consistency_curve(
             "num_outputs": len(outputs),
             "num_malformed": sum(not is_readable(text) for text in outputs),
             "cells": {
-                name: bootstrap_interval(
-                    values[index], settings, clusters=clusters
-                ).as_cell()
+                name: bootstrap_interval(values[index], settings, clusters=clusters).as_cell()
                 for name, values in scores.items()
             },
         }

@@ -205,6 +205,4 @@ def _chance(ratings: np.ndarray) -> dict[str, float]:
 
 
 def _means(scored: BehavioralConsistency) -> dict[str, float]:
-    return {
-        "bc/ndcg": float(scored.ndcg.mean()), "bc/spearman": float(scored.spearman.mean()),
-    }  # fmt: skip
+    return {"bc/ndcg": float(scored.ndcg.mean()), "bc/spearman": float(scored.spearman.mean())}

@@ -115,9 +115,7 @@ def _named_films(catalogue: Catalogue, films: np.ndarray, task: str) -> list[Pro
     ]
 
 
-def _with_example(
-    catalogue: Catalogue, prompts: Sequence[Prompt], example: Row
-) -> list[Prompt]:
+def _with_example(catalogue: Catalogue, prompts: Sequence[Prompt], example: Row) -> list[Prompt]:
     """Each prompt behind one answered question about a film that exists."""
     (shown,) = text_only_prompts(BOOK, [example], titles_of(catalogue))
     return [with_example(BOOK, prompt, shown, example["target"]) for prompt in prompts]

@@ -126,9 +126,7 @@ class EmbeddingLM:
         return dataclasses.replace(self, model=dataclasses.replace(self.model, params=params))
 
     def encode(
-        self,
-        prompts: Sequence[EmbeddedPrompt],
-        completions: Sequence[str | Sequence[int]],
+        self, prompts: Sequence[EmbeddedPrompt], completions: Sequence[str | Sequence[int]]
     ) -> EmbeddedBatch:
         """`encode_embedded` for this model; UserError for a row beyond its positions."""
         batch = encode_embedded(

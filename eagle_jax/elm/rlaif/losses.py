@@ -93,10 +93,7 @@ def bellman_residual(predictions: jax.Array, targets: jax.Array, mask: jax.Array
 
 
 def soft_values(
-    log_policy: jax.Array,
-    log_reference: jax.Array,
-    critic_values: jax.Array,
-    kl_coefficient: float,
+    log_policy: jax.Array, log_reference: jax.Array, critic_values: jax.Array, kl_coefficient: float
 ) -> jax.Array:
     """E_{a ~ pi}[Q_n(s_n, a) - alpha log(pi(a | s_n) / p_pre(a | s_n))]: [B, T, V] -> [B, T]."""
     chex.assert_equal_shape([log_policy, log_reference, critic_values])

@@ -120,11 +120,12 @@ def _table(data: RlaifReport, results: Mapping[str, Any], more: Sequence[Column]
     nothing = {"difference": None, "over_seeds": None, "by_seed": (), "verdict": None}
     lines = [
         {
-            **_row(results, system), **compared.get(system, nothing),
+            **_row(results, system),
+            **compared.get(system, nothing),
             "kl": (results["kl"] or {}).get(system),
         }
         for system in (START, *compared)
-    ]  # fmt: skip
+    ]
     columns = [
         Column("ELM", lambda line: tell(line["system"]), LEFT),
         *(

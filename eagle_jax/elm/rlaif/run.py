@@ -54,8 +54,9 @@ class RlaifRun(ElmRun):
         self.start = self.train(self.experiment.elm_seeds[0])
         self.policies = {
             (name, seed): self._reinforce(name, seed)
-            for name in self.rlaif.trainings for seed in self.rlaif.seeds
-        }  # fmt: skip
+            for name in self.rlaif.trainings
+            for seed in self.rlaif.seeds
+        }
         return self._compare(self._ask_all())
 
     def training_stage(self, name: str, seed: int) -> str:

@@ -48,8 +48,9 @@ class RlaifSettings:
     head_updates: int = setting("Their gradient steps in an iteration.", at_least=1)
     target_rate: float = setting(
         "Share of the networks that their targets take over after each of these steps.",
-        above=0, at_most=1,
-    )  # fmt: skip
+        above=0,
+        at_most=1,
+    )
     warmup_iterations: int = setting(
         "The first ones, in which the networks learn and the policy stays.", at_least=0
     )

@@ -49,12 +49,7 @@ class RlaifTask:
 
 
 def train_rlaif(
-    elm: EmbeddingLM,
-    task: RlaifTask,
-    settings: RlaifSettings,
-    *,
-    records: Records,
-    seed: int,
+    elm: EmbeddingLM, task: RlaifTask, settings: RlaifSettings, *, records: Records, seed: int
 ) -> AgentResult:
     """Trains from the last checkpoint, or from `elm`, what `elm.trained` says is not its base's.
 

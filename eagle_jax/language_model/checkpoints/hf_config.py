@@ -47,12 +47,7 @@ _ACTIVATION_SYNONYMS = {"swish": "silu", "gelu_python": "gelu", "gelu_fast": "ge
 _ROPE_KEYS = {
     "default": (),
     "linear": ("factor",),
-    "llama3": (
-        "factor",
-        "low_freq_factor",
-        "high_freq_factor",
-        "original_max_position_embeddings",
-    ),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
 }
 
 

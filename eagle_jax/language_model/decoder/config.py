@@ -48,10 +48,7 @@ FAMILIES = {
         Family(model_type="qwen3", architecture="Qwen3ForCausalLM", head_norms=True),
         Family(model_type="gemma", architecture="GemmaForCausalLM", is_gemma=True),
         Family(
-            model_type="gemma2",
-            architecture="Gemma2ForCausalLM",
-            is_gemma=True,
-            output_norms=True,
+            model_type="gemma2", architecture="Gemma2ForCausalLM", is_gemma=True, output_norms=True
         ),
         Family(
             model_type="gemma3_text",

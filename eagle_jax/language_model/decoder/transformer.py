@@ -197,9 +197,7 @@ class Decoder(nnx.Module):
     def _scan(self, hidden, views):
         """All layers by one compiled body -> (inputs [L] of [B, T, D], caches, last output)."""
         count = self.config.num_layers
-        graphs, states = zip(
-            *(nnx.split(self.layers[str(i)]) for i in range(count)), strict=True
-        )
+        graphs, states = zip(*(nnx.split(self.layers[str(i)]) for i in range(count)), strict=True)
         if any(graph != graphs[0] for graph in graphs):
             raise ValueError("scan_layers needs layers that are all alike: give all of them LoRA")
         run = self._runner(graphs[0], 0)

@@ -31,7 +31,6 @@ STABLE_CORRELATION = 0.9
 PAPER_SHARE_SAVED = 0.65  # REAL's "up to"
 
 
-
 class Claim(NamedTuple):
     """`metric` is larger (direction 1) or smaller (-1) for `better` than for each of `worse`.
 
@@ -84,13 +83,14 @@ REAL_CLAIMS = (
     ),
 )  # fmt: skip
 CONTRARY_CLAIMS = tuple(
-    Claim(f"{SMALL_GAP}: {outcome}", short, metric, direction, SMALL_GAP,
-          (BASELINE, LARGE_GAP, EASY))
+    Claim(
+        f"{SMALL_GAP}: {outcome}", short, metric, direction, SMALL_GAP, (BASELINE, LARGE_GAP, EASY)
+    )
     for outcome, short, metric, direction in (
         ("better accuracy on held-out pairs", "accuracy", ACCURACY, 1),
         *_OUTCOMES,
     )
-)  # fmt: skip
+)
 
 
 def judge(differences: Sequence[SeedMean | None], direction: int) -> str:
@@ -133,9 +133,10 @@ def difference(
 ) -> SeedMean | None:
     """Mean over seeds of strategy - other; None where one of both was not run or not measured."""
     rows = [
-        run for run in runs
+        run
+        for run in runs
         if run["strategy"] in (strategy, other) and run["num_labels"] == num_labels
-    ]  # fmt: skip
+    ]
     if {run["strategy"] for run in rows} != {strategy, other}:
         return None
     differences = paired_differences(rows, "num_labels", confidence, baseline=other)
@@ -195,7 +196,7 @@ def _labels_needed(saved: LabelsSaved, largest: int) -> str:
 
 
 def saving_findings(saved: Mapping[str, Saving]) -> list[Finding]:
-    """"Up to 65 % of the annotation saved", for easy and for centroid.
+    """ "Up to 65 % of the annotation saved", for easy and for centroid.
 
     A strategy that is less accurate than random with equally many labels saves none.
     """

@@ -23,7 +23,6 @@ _MAX_BINS = 8
 _MAX_POINTS = 200  # of a training curve: more only fill the page
 
 
-
 def budget_figure(table: RunRows, strategies: Sequence[str], titles: Mapping[str, str]) -> Figure:
     """Mean and interval against the number of labels, a panel for each column of `titles`."""
     budgets = sorted({row["num_labels"] for row in table})

@@ -21,8 +21,13 @@ _MIN_PAIRS = 200  # of random's, to compare the most with the least similar quar
 
 
 def verdict(
-    runs: RunRows, pairs: RunRows, real: Sequence[Finding], contrary: Sequence[Finding], *,
-    num_labels: int, confidence: float,
+    runs: RunRows,
+    pairs: RunRows,
+    real: Sequence[Finding],
+    contrary: Sequence[Finding],
+    *,
+    num_labels: int,
+    confidence: float,
 ) -> Iterator[str]:
     """What the numbers say: extent, claims, order of the strategies, wrong labels.
 

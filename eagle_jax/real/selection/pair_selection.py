@@ -24,8 +24,8 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.real.selection.two_means import two_means
 
 Strategy = Literal[
-    "easy", "hard", "centroid", "random", "implicit_reward_gap_small", "implicit_reward_gap_large",
-]  # fmt: skip
+    "easy", "hard", "centroid", "random", "implicit_reward_gap_small", "implicit_reward_gap_large"
+]
 STRATEGIES = typing.get_args(Strategy)
 GAP_STRATEGIES = STRATEGIES[-2:]
 METRICS = ("cosine", "euclidean")

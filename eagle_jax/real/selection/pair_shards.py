@@ -76,10 +76,9 @@ def select_shards(
             piece = _piece(shard, start, rows_per_program, sharding)
             running.append(
                 select_within(
-                    strategy, *piece, metric=metric, key=key,
-                    first_row=np.uint32(first_row + start),
+                    strategy, *piece, metric=metric, key=key, first_row=np.uint32(first_row + start)
                 )
-            )  # fmt: skip
+            )
             if len(running) > 1:  # a piece is waited for when the next one is under way
                 done.append(fetch(running.popleft()))
         done += [fetch(pairs) for pairs in running]

@@ -63,9 +63,7 @@ def run_embeddings_stage(
                 shard = examples[first : first + _PROMPTS_PER_SHARD]
                 stage.write_arrays(file, _embedded(shard, embed_fns[name], num_responses))
         stage.finish()
-    return {
-        name: Embeddings(stage, name, settings[name].metric, len(firsts)) for name in embed_fns
-    }
+    return {name: Embeddings(stage, name, settings[name].metric, len(firsts)) for name in embed_fns}
 
 
 def _embedded(
@@ -98,9 +96,7 @@ class PairChooser:
     settings: SelectionSettings
     seed: int
 
-    def choose(
-        self, strategy: str, count: int, implicit_rewards: np.ndarray | None
-    ) -> list[Place]:
+    def choose(self, strategy: str, count: int, implicit_rewards: np.ndarray | None) -> list[Place]:
         """The first `count` pairs of a strategy: fewer are a beginning of more.
 
         implicit_rewards [N, K]: of the strategies that need them.
@@ -129,9 +125,7 @@ class PairChooser:
             chosen = select_across(
                 strategy, similarity, gaps, count, key=across_key, is_valid=has_pair
             )
-        return [
-            Place(int(n), int(first[n]), int(second[n]), float(similarity[n])) for n in chosen
-        ]
+        return [Place(int(n), int(first[n]), int(second[n]), float(similarity[n])) for n in chosen]
 
     def choose_by_gap(
         self, strategy: str, count: int, warmup: Sequence[Place], implicit_rewards: np.ndarray

@@ -54,9 +54,7 @@ def make_designer(
     problem after the other on one core, but several host threads may each have it run a program:
     there num_threads of them share the work. (Elsewhere one call does it all.)
     """
-    mesh = jax.make_mesh(
-        (len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices
-    )
+    mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
     spec = PartitionSpec("data")
     sharding = NamedSharding(mesh, spec)
     is_one_cpu = len(devices) == 1 and devices[0].platform == "cpu"

@@ -42,9 +42,7 @@ def summarize_designs(folder: Path) -> dict[str, Any]:
         "num_non_finite": int(np.sum(~is_finite)),
         "num_kept_misses_a_direction": int(np.sum(converged)) - len(columns["kept_factor"]),
         "quantiles": {
-            name: {
-                label: float(np.quantile(values, level)) for label, level in _QUANTILES.items()
-            }
+            name: {label: float(np.quantile(values, level)) for label, level in _QUANTILES.items()}
             for name, values in columns.items()
             if len(values)
         },

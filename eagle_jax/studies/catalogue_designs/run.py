@@ -54,9 +54,7 @@ class CatalogueDesignsExperiment:
     problems_per_chunk: int = setting(
         "What is in memory at a time, and lost at most by an interruption.", at_least=1
     )
-    num_threads: int | None = setting(
-        "On a single CPU device; None: one per core.", at_least=1
-    )
+    num_threads: int | None = setting("On a single CPU device; None: one per core.", at_least=1)
 
 
 def run_catalogue_designs(experiment: CatalogueDesignsExperiment, workdir: Path) -> Path:

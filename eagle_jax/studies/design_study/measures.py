@@ -19,11 +19,7 @@ from eagle_jax.design.design_problem import GOptimalSettings
 from eagle_jax.design.g_optimal import g_optimal_design
 from eagle_jax.design.kept_subset import exchange_subset, top_k_subset
 from eagle_jax.design.reference_distribution import DesignNotConvergedError
-from eagle_jax.reports.statistics import (
-    BootstrapSettings,
-    bootstrap_interval,
-    paired_difference,
-)
+from eagle_jax.reports.statistics import BootstrapSettings, bootstrap_interval, paired_difference
 
 EMBEDDINGS, DELTAS = "embeddings", "changes"  # what the rows are: z_a or the projected delta_a
 RANDOM, TOP_K, EXCHANGE, ALL = "random_subset", "top_k", "exchange", "all candidates"
@@ -148,11 +144,12 @@ def measure_subsets(
         "largest_leverage": largest,
         "rank_share": rank / problem.rank,
         "factor": np.where(rank < problem.rank, np.inf, largest / problem.rank),
-        "distance": pairs.sum(axis=(1, 2)) / (num_kept * (num_kept - 1))
+        "distance": pairs.sum(axis=(1, 2))
+        / (num_kept * (num_kept - 1))
         / (all_pairs / (count * (count - 1))),
         "volume": volume,
         "weakest_direction": np.sqrt(eigenvalues[:, 0]),
-    }  # fmt: skip
+    }
     if problem.gains is not None:
         kept_gains = problem.gains[:, indices]  # [S, D, k]
         largest, smallest = kept_gains.max(axis=2), kept_gains.min(axis=2)

@@ -116,9 +116,7 @@ def synthetic_sets(
             )  # fmt: skip
 
 
-def minilens_set(
-    chosen: MiniLensSetSettings, sizes: SetSizes, run: Run, seed: int
-) -> EmbeddingSet:
+def minilens_set(chosen: MiniLensSetSettings, sizes: SetSizes, run: Run, seed: int) -> EmbeddingSet:
     """Next embeddings of an EAGLE run's candidates, each anchor's in random order."""
     read = {name: getattr(chosen.experiment, name) for name in _UP_TO_CANDIDATES}
     with run.stage(
@@ -220,9 +218,7 @@ def _write_movielens_rows(
     distances = np.linalg.norm(films[None] - anchors[:, None], axis=2)
     distances[np.arange(len(picked)), picked] = np.inf  # not its own neighbour
     rows = films[np.argsort(distances, axis=1, kind="stable")[:, :needed]]
-    gains = _gains(
-        rows, anchors, wals.user_embeddings, films, chosen.utility, sizes.num_users, rng
-    )
+    gains = _gains(rows, anchors, wals.user_embeddings, films, chosen.utility, sizes.num_users, rng)
     stage.write_arrays(
         "rows.npz", {"anchor_embeddings": anchors, "next_embeddings": rows, "gains": gains}
     )

@@ -37,8 +37,6 @@ _ALL_OF_THEM, _NONE_OF_THEM = 0.999, 0.001
 _ALIKE = 1.05  # ratio of factors that is not worth a word
 
 
-
-
 def study_verdict(cells: Sequence[StudyCell], *, rank: int, num_draws: int) -> Iterator[str]:
     """What the numbers say, in the order of the questions; one sentence or two each."""
     few = [c for c in cells if c["num_kept"] <= c["width"]]

@@ -56,8 +56,9 @@ class ElmToySettings:
     learning_rates: tuple[float, ...] = setting("Of both stages.", above=0, distinct=True)
     adapter_scales: tuple[float, ...] = setting(
         "Of a fresh adapter's outputs, as multiples of the token embeddings' scale.",
-        above=0, distinct=True,
-    )  # fmt: skip
+        above=0,
+        distinct=True,
+    )
     num_steps: int = setting("Optimiser steps.", at_least=2)
     adapter_steps: int = setting(
         "Of the num_steps of two-stage training, those that move the adapter alone.", at_least=1

@@ -62,9 +62,7 @@ def gather(
             of_user[user].setdefault(item, set()).add(normalized(tag))
     tagged = sorted({item for films in of_user.values() for item in films})
     item_of = {entity.entity_id: index for index, entity in enumerate(catalogue.entities)}
-    ordered = {
-        item_of[film] for one in orderings for film in (*one.less, *one.about, *one.more)
-    }
+    ordered = {item_of[film] for one in orderings for film in (*one.less, *one.about, *one.more)}
     items = np.array(tagged + sorted(ordered - set(tagged)))
     row_of = {item: row for row, item in enumerate(items.tolist())}
     rng = np.random.default_rng(seed)
@@ -95,7 +93,9 @@ def normalized(tag: str) -> str:
 
 
 def _has_any(
-    of_users: Iterable[Mapping[int, set[str]]], names: set[str], row_of: Mapping[int, int],
+    of_users: Iterable[Mapping[int, set[str]]],
+    names: set[str],
+    row_of: Mapping[int, int],
     num_tagged: int,
 ) -> np.ndarray:
     has = np.zeros(num_tagged, bool)
@@ -106,14 +106,17 @@ def _has_any(
 
 
 def _opinions(
-    orderings: Sequence[Ordering], attribute: str, item_of: Mapping[str, int],
+    orderings: Sequence[Ordering],
+    attribute: str,
+    item_of: Mapping[str, int],
     row_of: Mapping[int, int],
 ) -> RatedPairs:
     """Raters by number, in order of their appearance."""
     raters: dict[str, int] = {}
     rows = [
         (row_of[item_of[high]], row_of[item_of[low]], raters.setdefault(one.rater, len(raters)))
-        for one in orderings if one.attribute == attribute
+        for one in orderings
+        if one.attribute == attribute
         for high, low in one.pairs()
-    ]  # fmt: skip
+    ]
     return RatedPairs(*np.array(rows, int).reshape(-1, 3).T)

@@ -50,9 +50,7 @@ def agreement(margins: np.ndarray) -> Agreement:
     """Counts from score(higher) - score(lower) of every pair [P]; raises ValueError for a nan."""
     if np.isnan(margins).any():
         raise ValueError(f"{np.isnan(margins).sum()} of {len(margins)} margins are nan")
-    return Agreement(
-        int(np.sum(margins > 0)), int(np.sum(margins < 0)), int(np.sum(margins == 0))
-    )
+    return Agreement(int(np.sum(margins > 0)), int(np.sum(margins < 0)), int(np.sum(margins == 0)))
 
 
 def gamma_interval(
@@ -65,9 +63,7 @@ def gamma_interval(
     strict = margins != 0
     if len(np.unique(rater[strict])) < 2:
         return None
-    return bootstrap_interval(
-        np.sign(margins[strict]), settings, clusters=rater[strict].tolist()
-    )
+    return bootstrap_interval(np.sign(margins[strict]), settings, clusters=rater[strict].tolist())
 
 
 def mean_gamma(gammas: Sequence[float], settings: BootstrapSettings) -> Interval:

@@ -61,9 +61,10 @@ class SoftAttributesReport(Report):
     def common(self) -> list[str]:
         """The attributes that every column has: only on these are means comparable."""
         return [
-            row["attribute"] for row in self.attributes
+            row["attribute"]
+            for row in self.attributes
             if all(row["attribute"] in column for column in self.columns.values())
-        ]  # fmt: skip
+        ]
 
 
 def column_title(method: str, embedding: str | None) -> str:
@@ -166,11 +167,12 @@ def _what_limits(report: SoftAttributesReport) -> Iterator[str]:
     common = {row["row"]: row["cells"]["common"] for row in mean_rows(report)}
     for embedding in report.embeddings:
         means = [
-            common.get(title) for title in (
+            common.get(title)
+            for title in (
                 *(column_title(method, embedding) for method in (*_TAGGED, "orderings, new films")),
                 "other raters",
             )
-        ]  # fmt: skip
+        ]
         if all(means):
             linear, ranking, films, raters = (f"{interval['mean']:.3f}" for interval in means)
             yield (

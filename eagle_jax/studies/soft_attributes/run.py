@@ -59,9 +59,7 @@ class SoftAttributesExperiment:
 
 def run_soft_attributes(experiment: SoftAttributesExperiment, workdir: Path) -> Path:
     """Runs what is not done yet and returns the path of report.html."""
-    catalogue, loaded = read_movielens(
-        Path(experiment.movielens), Path(experiment.texts_file)
-    )
+    catalogue, loaded = read_movielens(Path(experiment.movielens), Path(experiment.texts_file))
     titles = {entity.entity_id: entity.title for entity in catalogue.entities}
     orderings, ordered = read_soft_attributes(Path(experiment.orderings), titles)
     data = gather(
@@ -95,15 +93,14 @@ def run_soft_attributes(experiment: SoftAttributesExperiment, workdir: Path) -> 
         ],
         cells=gammas.read_json("cells.json"),
         refused=gammas.read_json("refused.json"),
-        facts=[
-            f"MovieLens: {line}" for line in loaded.summary(3).splitlines()
-        ] + [f"Orderings: {line}" for line in ordered.summary(3).splitlines()]
+        facts=[f"MovieLens: {line}" for line in loaded.summary(3).splitlines()]
+        + [f"Orderings: {line}" for line in ordered.summary(3).splitlines()]
         + [
             f"Films with any tag, which CAVs are fitted to: {data.num_tagged}; left out because "
             f"nobody rated them: {data.num_unrated}"
         ],
         min_positives=experiment.scores.cav.min_positives,
-    )  # fmt: skip
+    )
     return write_attributes_report(workdir, report)
 
 
@@ -118,9 +115,7 @@ def _embed(
             users, items = rating_embeddings(output)
             wals.write_arrays("embeddings.npz", {"users": users, "items": items})
             wals.finish()
-    encoder = load_sentence_encoder(
-        experiment.encoder, batch_size=experiment.encoder_batch_size
-    )
+    encoder = load_sentence_encoder(experiment.encoder, batch_size=experiment.encoder_batch_size)
     items = hashlib.sha256(data.items.tobytes()).hexdigest()
     with run.stage("sentences", **source, encoder=encoder.name, items=items) as sentences:
         if not sentences.is_complete():
@@ -138,7 +133,9 @@ def _embed(
 
 
 def _score(
-    settings: ScoreSettings, embeddings: Mapping[str, np.ndarray], data: SoftAttributeData,
+    settings: ScoreSettings,
+    embeddings: Mapping[str, np.ndarray],
+    data: SoftAttributeData,
     stage: StageFolder,
 ) -> None:
     """Writes cells.json and refused.json; an embedding that is done is kept when interrupted."""

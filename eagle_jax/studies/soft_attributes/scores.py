@@ -45,8 +45,9 @@ class ScoreSettings:
     cav: CAVSettings
     reference_penalties: tuple[float, ...] = setting(
         "Of CAVs trained on the orderings; that of an attribute is the best for the others.",
-        above=0, distinct=True,
-    )  # fmt: skip
+        above=0,
+        distinct=True,
+    )
     rater_folds: int = setting(
         "Parts of the raters, each scored by what the others say.", at_least=2
     )
@@ -131,8 +132,12 @@ def _reference_cells(
 
 
 def _new_rater_cells(
-    name: str, ordered: np.ndarray, comparisons: Mapping[str, Comparisons],
-    data: SoftAttributeData, settings: ScoreSettings, penalty: float,
+    name: str,
+    ordered: np.ndarray,
+    comparisons: Mapping[str, Comparisons],
+    data: SoftAttributeData,
+    settings: ScoreSettings,
+    penalty: float,
 ) -> Iterator[GammaCell]:
     margins = {attribute: np.zeros(len(p.rater)) for attribute, p in data.opinions.items()}
     # The fewest folds: here only the fit to all films is used.
@@ -140,8 +145,7 @@ def _new_rater_cells(
     for fold in range(settings.rater_folds):
         held_out = {a: p.rater % settings.rater_folds == fold for a, p in data.opinions.items()}
         training = {
-            a: Comparisons(*(column[~held_out[a]] for column in p))
-            for a, p in comparisons.items()
+            a: Comparisons(*(column[~held_out[a]] for column in p)) for a, p in comparisons.items()
         }
         for attribute, found in fit_ranking_cavs(ordered, training, cav).found.items():
             scores = found.scores(ordered)
@@ -173,7 +177,11 @@ def _quality(cav: ConceptActivation) -> dict[str, float]:
 
 
 def _cell(
-    embedding: str | None, method: str, attribute: str, margins: np.ndarray, rater: np.ndarray,
+    embedding: str | None,
+    method: str,
+    attribute: str,
+    margins: np.ndarray,
+    rater: np.ndarray,
     settings: ScoreSettings,
 ) -> GammaCell:
     counted = agreement(margins)

@@ -127,8 +127,9 @@ def test_what_is_no_film_loses_against_every_film_and_is_counted(requests, respo
         np.testing.assert_allclose(true_utility(request, lowest), floor + 1.0, rtol=1e-9)
     whole = f"#BEGIN_PLOT {lowest} #END_REASONS_TO_DISLIKE"  # its markers stand in the prompt
     assert malformed_responses(requests[:3], [response, lowest, whole]) == {
-        reason: 1, "wrong_markers": 1,
-    }  # fmt: skip
+        reason: 1,
+        "wrong_markers": 1,
+    }
 
 
 @DIALECTS

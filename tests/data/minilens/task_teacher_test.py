@@ -6,11 +6,7 @@ import numpy as np
 import pytest
 
 from eagle_jax.data.minilens import corpus, grammar
-from eagle_jax.data.minilens.task_corpus import (
-    READER_KINDS,
-    reader_examples,
-    reader_vocabulary,
-)
+from eagle_jax.data.minilens.task_corpus import READER_KINDS, reader_examples, reader_vocabulary
 from eagle_jax.data.minilens.task_teacher import (
     BOTH_FILMS,
     answer_task,
@@ -27,8 +23,9 @@ from eagle_jax.data.tasks import PLACEHOLDERS, TASKS, read_teacher_prompt, teach
 
 COMPACT = [task for task in TASKS.values() if task.compact]
 ABOUT_ONE = [task for task in COMPACT if task.num_texts == 1]
-COMPARISONS = [TASKS[name] for name in ("similarities", "why_like_nn", "diff_than_nn",
-                                        "common_with_nn")]  # fmt: skip
+COMPARISONS = [
+    TASKS[name] for name in ("similarities", "why_like_nn", "diff_than_nn", "common_with_nn")
+]
 WESTERN = {slot: 0 for slot in grammar.SLOTS}
 NOIR = {slot: 1 for slot in grammar.SLOTS}
 

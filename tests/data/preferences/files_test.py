@@ -253,14 +253,27 @@ UNPAIRED = {"prompt": "P", "completion": "a", "label": True}
         ("rows.csv", [{"prompt": "P", "response_1": "a"}], "table", "no column response_2"),
         ("rows.csv", [{"prompt": "P", "chosen": "a"}], "table", "no column rejected"),
         ("rows.csv", [{"history": "P", "labels": 1}], "shp", "no column post_id, human_ref_A"),
-        ("rows.csv", [{"prompt": "P", "response_0": "a", "response_1": "b", "response_2": "c"}],
-         "table", "rows.csv: response_0: responses are numbered from 1 to 64"),
-        ("rows.jsonl", [{"chosen": "a"}], "hh_rlhf",
-         "no preference left of 1 rows; expected hh_rlhf .* the first: .*: no field rejected"),
-        ("rows.csv",
-         [{"prompt": "P", "response_1": "poor", "response_2": "good", "label": k} for k in (1, 0)],
-         "table",
-         "rows.csv:3: label is 0, but responses are numbered from 1 .*: add 1 to every label"),
+        (
+            "rows.csv",
+            [{"prompt": "P", "response_0": "a", "response_1": "b", "response_2": "c"}],
+            "table",
+            "rows.csv: response_0: responses are numbered from 1 to 64",
+        ),
+        (
+            "rows.jsonl",
+            [{"chosen": "a"}],
+            "hh_rlhf",
+            "no preference left of 1 rows; expected hh_rlhf .* the first: .*: no field rejected",
+        ),
+        (
+            "rows.csv",
+            [
+                {"prompt": "P", "response_1": "poor", "response_2": "good", "label": k}
+                for k in (1, 0)
+            ],
+            "table",
+            "rows.csv:3: label is 0, but responses are numbered from 1 .*: add 1 to every label",
+        ),
         ("rows.jsonl", [], "trl", "rows.jsonl: no preference left of 0 rows; expected trl"),
         ("rows.jsonl", [], "dpo", "format 'dpo': expected one of hh_rlhf, shp, trl, table"),
     ],

@@ -33,8 +33,12 @@ def test_rows_of_a_post_become_one_example(tmp_path):
     ]
     examples, report = read(tmp_path, rows)
     assert [(e.prompt, e.responses, e.scores, e.label) for e in examples] == [
-        ("\n\nHuman: Post p?\n\nAssistant:", (" red", " green", " black", " blue"),
-         (5.0, 9.0, -2.0, 5.0), None),
+        (
+            "\n\nHuman: Post p?\n\nAssistant:",
+            (" red", " green", " black", " blue"),
+            (5.0, 9.0, -2.0, 5.0),
+            None,
+        ),
         ("\n\nHuman: Post q?\n\nAssistant:", (" green", " black"), (9.0, -2.0), (0, 1)),
         ("\n\nHuman: Another post?\n\nAssistant:", (" blue", " green"), (5.0, 9.0), (1, 0)),
     ]

@@ -186,13 +186,15 @@ def test_what_cannot_be_read_is_named_by_prompt_and_embedding(elm):
     fine = TABLES["semantic"][0]
     refused(
         r"prompt 1: its text has placeholders for the embeddings semantic, given are none",
-        PROMPTS[0], embedded("w1 <item>"),
-    )  # fmt: skip
+        PROMPTS[0],
+        embedded("w1 <item>"),
+    )
     refused("embeddings behavioral, given are semantic", embedded("<user>", ("semantic", 0)))
     refused(r"prompt 0, embedding 0 \(semantic\): .* of width 3, but the adapter reads width 6",
             with_vector(fine[:3]))  # fmt: skip
-    refused("prompt 1, embedding 0 .*: the embedding is all zeros",
-            PROMPTS[2], with_vector(0 * fine))  # fmt: skip
+    refused(
+        "prompt 1, embedding 0 .*: the embedding is all zeros", PROMPTS[2], with_vector(0 * fine)
+    )
     refused("prompt 0, embedding 0 .*: the embedding is not finite", with_vector(fine * np.nan))
     refused(r"expected one vector \[d\], got shape \(1, 6\)", with_vector(fine[None]))
     with pytest.raises(UserError, match="prompt 1 and its completion have 104 tokens, more than"):

@@ -48,9 +48,10 @@ def embedded(text: str, *rows: tuple[str, int], stop: tuple[str, ...] = ()) -> E
 
 PROMPTS = (
     embedded("w1 <item> w2", ("semantic", 0)),
-    embedded("<user> w3 w4 w5 w6 <item> w7 <item>", ("behavioral", 1), ("semantic", 2),
-             ("semantic", 0)),
+    embedded(
+        "<user> w3 w4 w5 w6 <item> w7 <item>", ("behavioral", 1), ("semantic", 2), ("semantic", 0)
+    ),
     embedded("w8 w9"),
     embedded("<item> <user>", ("semantic", 3), ("behavioral", 4)),
-)  # fmt: skip
+)
 COMPLETIONS = ("w10 w11 w12", "w13", "w14 w15 w16 w17", "w18 w19")

@@ -71,8 +71,9 @@ def test_stage_one_moves_adapters_only_stage_two_all_but_the_statistics(train, b
     statistics = {path for path in paths if path.startswith("adapter_input/")}
     assert len(adapters) == 8 and len(statistics) == 4
     assert moved(start, first) == adapters
-    for one, other in zip(*map(jax.tree.leaves, (start.decoder.params, first.decoder.params)),
-                          strict=True):  # fmt: skip
+    for one, other in zip(
+        *map(jax.tree.leaves, (start.decoder.params, first.decoder.params)), strict=True
+    ):
         assert one is other  # the very arrays
     both = train(FULL, "both")
     assert train.asked == list(range(8)) and both.trained == "full"
@@ -93,8 +94,9 @@ def test_low_rank_updates_and_adapters_are_trained_on_the_bases_own_arrays(train
     changed = moved(start, low_rank)
     assert low_rank.trained == "lora"
     assert {path.split("/")[-1] for path in changed if path.startswith("layers/")} == {
-        "lora_down", "lora_up",
-    }  # fmt: skip
+        "lora_down",
+        "lora_up",
+    }
     assert {path.split("/")[0] for path in changed} == {"adapter", "layers"}
     kernel = low_rank.model.params["layers"]["0"]["attention"]["query"]["kernel"]
     assert kernel is base.params["layers"]["0"]["attention"]["query"]["kernel"]

@@ -133,9 +133,10 @@ def test_what_is_trained_is_what_differs_from_the_base(whole, elm):
     for one, other in zip(*map(jax.tree.leaves, (trained, start)), strict=True):
         assert not np.array_equal(one, other)
     full = whole["reinforce"].params
-    assert full["adapter_input"]["semantic"]["mean"] is elm.model.params["adapter_input"][
-        "semantic"
-    ]["mean"]  # fmt: skip
+    assert (
+        full["adapter_input"]["semantic"]["mean"]
+        is elm.model.params["adapter_input"]["semantic"]["mean"]
+    )
     assert not np.array_equal(full["token_embedding"], elm.model.params["token_embedding"])
 
 

@@ -225,12 +225,18 @@ def test_names_with_a_prefix_and_heads_that_are_not_needed(copy, folders, texts)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda tensors: tensors.pop("encoder.layer.1.output.dense.bias"),
-         r"tensor encoder\.layer\.1\.output\.dense\.bias is missing"),
-        (lambda tensors: tensors.update({"encoder.layer.2.x": np.zeros(1, np.float32)}),
-         r"model\.safetensors: tensor encoder\.layer\.2\.x has no place"),
-        (lambda tensors: tensors.update({"embeddings.LayerNorm.bias": np.zeros(25, np.float32)}),
-         r"embeddings\.LayerNorm\.bias has shape \(25,\), config\.json says \(24,\)"),
+        (
+            lambda tensors: tensors.pop("encoder.layer.1.output.dense.bias"),
+            r"tensor encoder\.layer\.1\.output\.dense\.bias is missing",
+        ),
+        (
+            lambda tensors: tensors.update({"encoder.layer.2.x": np.zeros(1, np.float32)}),
+            r"model\.safetensors: tensor encoder\.layer\.2\.x has no place",
+        ),
+        (
+            lambda tensors: tensors.update({"embeddings.LayerNorm.bias": np.zeros(25, np.float32)}),
+            r"embeddings\.LayerNorm\.bias has shape \(25,\), config\.json says \(24,\)",
+        ),
     ],
 )
 def test_wrong_tensors_are_named(change, message, copy):

@@ -68,8 +68,9 @@ def test_dense_layers_are_those_of_sentence_transformers(activation, tmp_path):
         [(6, {"bias": False}), (4, {}), (6, {"use_residual": True}), (4, {"use_residual": True})]
     ):
         folder = tmp_path / str(index)
-        theirs = modules.Dense(6, outputs, activation_function=getattr(torch.nn, activation)(),
-                               **options)  # fmt: skip
+        theirs = modules.Dense(
+            6, outputs, activation_function=getattr(torch.nn, activation)(), **options
+        )
         (folder / "2_Dense").mkdir(parents=True)
         theirs.save(str(folder / "2_Dense"))
         _write_modules(folder, ["Transformer", "Pooling", "Dense"], ["", "", "2_Dense"])
@@ -123,10 +124,16 @@ def test_pooling_modes_are_read_as_sentence_transformers_reads_them(config, mode
         (["Transformer", "Normalize"], {}, "modules are .*Normalize; computed here are"),
         (["Transformer", "Pooling", "CNN"], {}, "modules are .*CNN"),
         (["Transformer", "Pooling"], {"pooling_mode": "median"}, r"pooling_mode \['median'\]"),
-        (["Transformer", "Pooling", "Dense"], {"activation_function": "os.system"},
-         "activation_function = 'os.system' is not supported"),
-        (["Transformer", "Pooling", "Normalize"], {"module_input_name": "token_embeddings"},
-         "module_input_name = 'token_embeddings'"),
+        (
+            ["Transformer", "Pooling", "Dense"],
+            {"activation_function": "os.system"},
+            "activation_function = 'os.system' is not supported",
+        ),
+        (
+            ["Transformer", "Pooling", "Normalize"],
+            {"module_input_name": "token_embeddings"},
+            "module_input_name = 'token_embeddings'",
+        ),
     ],
 )
 def test_what_is_not_computed_is_refused(kinds, config, message, tmp_path):

@@ -84,8 +84,7 @@ def test_a_whole_t5_gives_its_encoder(encoder_folder, tmp_path):
     tokens = np.arange(4, 16, dtype=np.int32)[None]
     mask = np.ones((1, 12), bool)
     np.testing.assert_array_equal(
-        encode(config, same, tokens, mask),
-        encode(config, params, tokens, mask),
+        encode(config, same, tokens, mask), encode(config, params, tokens, mask)
     )
 
 
@@ -114,14 +113,20 @@ def test_buckets_by_hand():
     ("kind", "change", "message"),
     [
         ("t5_v1_0", {"feed_forward_proj": "gated-silu"}, "feed_forward_proj = 'gated-silu' is not"),
-        ("bert", {"position_embedding_type": "relative_key"},
-         "position_embedding_type = 'relative_key'"),
+        (
+            "bert",
+            {"position_embedding_type": "relative_key"},
+            "position_embedding_type = 'relative_key'",
+        ),
         ("bert", {"is_decoder": True}, "is_decoder = True"),
         ("bert", {"hidden_act": "mish"}, "hidden_act = 'mish' is not supported; known: .*gelu"),
         ("bert", {"hidden_size": None}, "lacks hidden_size"),
         ("bert", {"hidden_size": "24"}, "hidden_size must be int from 1 to 2147483647, got '24'"),
-        ("bert", {"layer_norm_eps": float("nan")},
-         "layer_norm_eps must be float from 0 to .*, got nan"),
+        (
+            "bert",
+            {"layer_norm_eps": float("nan")},
+            "layer_norm_eps must be float from 0 to .*, got nan",
+        ),
         ("bert", {"num_attention_heads": 5}, "5 heads do not divide a hidden_size of 24"),
     ],
 )

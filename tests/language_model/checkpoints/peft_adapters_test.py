@@ -197,8 +197,11 @@ QUERY = "base_model.model.model.layers.0.self_attn.q_proj"
         ({"r": "absent"}, {}, "adapter_config.json: r must be"),
         ({"r": 5}, {}, rf"adapter_model.safetensors: tensor {QUERY}.lora_A.weight has shape"),
         ({}, {f"{QUERY}.lora_B.weight": None}, f"tensor {QUERY}.lora_B.weight is missing"),
-        ({}, {"base_model.model.lm_head.lora_A.weight": np.ones((4, 48), np.float32)},
-         "adapter_model.safetensors: tensor base_model.model.lm_head.lora_A.weight is no low"),
+        (
+            {},
+            {"base_model.model.lm_head.lora_A.weight": np.ones((4, 48), np.float32)},
+            "adapter_model.safetensors: tensor base_model.model.lm_head.lora_A.weight is no low",
+        ),
     ],
 )
 def test_what_cannot_be_computed_is_refused(saved, tmp_path, config, tensors, message):

@@ -132,9 +132,10 @@ def test_steps_of_training_are_those_of_peft(checkpoint, tmp_path):
     for _ in range(3):
         optimizer.zero_grad()
         their_loss = theirs(
-            input_ids=torch.tensor(TOKENS), attention_mask=torch.tensor(MASK.astype(int)),
+            input_ids=torch.tensor(TOKENS),
+            attention_mask=torch.tensor(MASK.astype(int)),
             labels=labels,
-        ).loss  # fmt: skip
+        ).loss
         their_loss.backward()
         optimizer.step()
         our_loss, gradients = gradient_fn(ours.config, params)

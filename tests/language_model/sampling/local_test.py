@@ -21,10 +21,7 @@ from eagle_jax.language_model.sampling.local import (
     LocalGenerator,
     PromptTooLongError,
 )
-from eagle_jax.language_model.sampling.sampling import (
-    continue_sampling,
-    read_prompts,
-)
+from eagle_jax.language_model.sampling.sampling import continue_sampling, read_prompts
 from tests.language_model.forced import token_log_probs
 
 SAMPLING = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=12)
@@ -36,10 +33,15 @@ def model(tmp_path_factory, tokenizer_writer):
     tokenizer_writer(folder, with_bos=True)
     config = decoder_config_from_hf(
         {
-            "model_type": "llama", "vocab_size": 95, "hidden_size": 16, "intermediate_size": 24,
-            "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 40,
+            "model_type": "llama",
+            "vocab_size": 95,
+            "hidden_size": 16,
+            "intermediate_size": 24,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "max_position_embeddings": 40,
             "initializer_range": 0.4,
-        }  # fmt: skip
+        }
     )
     return LanguageModel(
         "tiny", config, init_params(config, jax.random.key(0)), load_tokenizer(folder)

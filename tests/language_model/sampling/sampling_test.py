@@ -23,10 +23,17 @@ from tests.language_model.forced import token_log_probs
 
 CONFIG = decoder_config_from_hf(
     {
-        "model_type": "qwen3", "vocab_size": 50, "hidden_size": 16, "intermediate_size": 24,
-        "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,
-        "max_position_embeddings": 64, "initializer_range": 0.5,
-    }  # fmt: skip
+        "model_type": "qwen3",
+        "vocab_size": 50,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+        "max_position_embeddings": 64,
+        "initializer_range": 0.5,
+    }
 )
 NO_STOP = jnp.array([-1])
 

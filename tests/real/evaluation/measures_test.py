@@ -31,9 +31,11 @@ def test_rewards_by_hand():
     # Differences 1, -1, 1 and -1, 2, 1: margins 2, -3, 0, of which one wins, one ties.
     assert mean_rewards(policy, reference, 0.1) == pytest.approx(
         {
-            "rewards/chosen": 0.1 / 3, "rewards/rejected": 0.2 / 3, "rewards/margin": -0.1 / 3,
+            "rewards/chosen": 0.1 / 3,
+            "rewards/rejected": 0.2 / 3,
+            "rewards/margin": -0.1 / 3,
             "rewards/accuracy": 0.5,
-        }  # fmt: skip
+        }
     )
 
 
@@ -141,9 +143,8 @@ def test_overlap_is_that_of_the_selection_itself():
         unit = embeddings / np.linalg.norm(embeddings, axis=-1, keepdims=True)
         flat = np.sum(unit[:, first] * unit[:, second], axis=-1).ravel()
         pairs = select_within(
-            "easy", embeddings, np.ones((10, 4), bool), None, metric="cosine",
-            key=jax.random.key(0),
-        )  # fmt: skip
+            "easy", embeddings, np.ones((10, 4), bool), None, metric="cosine", key=jax.random.key(0)
+        )
         rows = select_across(
             "easy", flat, None, 30, key=jax.random.key(0), is_valid=np.ones(60, bool)
         )

@@ -65,8 +65,9 @@ def test_numpys_numbers_are_numbers():
     runs = [run("easy", seed, np.float32(0.5), num_pairs=np.int64(7)) for seed in (0, 1)]
     means = seed_means(runs, "num_labels", 0.95)
     assert {cell.metric: mean.mean for cell, mean in means.items()} == {
-        "num_pairs": 7.0, ACCURACY: 0.5,
-    }  # fmt: skip
+        "num_pairs": 7.0,
+        ACCURACY: 0.5,
+    }
     with pytest.raises(ValueError, match="is not finite"):
         seed_means([run("easy", 0, np.float32(np.nan))], "num_labels", 0.95)
 
@@ -79,8 +80,9 @@ def test_checkpoints_have_means_too():
     ]  # fmt: skip
     means = seed_means(rows, "step", 0.95)
     assert {cell: round(mean.mean, 9) for cell, mean in means.items()} == {
-        Cell("easy", 0, "rank_correlation"): 0.99, Cell("easy", 5, "rank_correlation"): 0.49,
-    }  # fmt: skip
+        Cell("easy", 0, "rank_correlation"): 0.99,
+        Cell("easy", 5, "rank_correlation"): 0.49,
+    }
 
 
 def test_runs_that_cannot_be_told_are_named():

@@ -80,8 +80,9 @@ def test_other_numbers_give_another_verdict(runs, outcome):
 def test_one_seed_and_a_missing_strategy_are_said():
     found = _judged(_runs({"random": 0.5, "easy": 0.7}, seeds=1))
     assert found["easy: larger margin on held-out pairs"].found == [
-        "easy − random: +0.190 (one seed, no interval)", "easy − hard: not measured",
-    ]  # fmt: skip
+        "easy − random: +0.190 (one seed, no interval)",
+        "easy − hard: not measured",
+    ]
 
 
 def test_small_gaps_are_judged_against_random_large_gaps_and_easy():

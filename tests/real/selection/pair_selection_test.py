@@ -73,8 +73,9 @@ def test_pairs_are_those_of_a_loop_in_float64(strategy, metric):
         np.testing.assert_allclose(
             pairs.similarity[row],
             similarity_of(metric, embeddings[row, first], embeddings[row, second]),
-            rtol=1e-5, atol=1e-6,
-        )  # fmt: skip
+            rtol=1e-5,
+            atol=1e-6,
+        )
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -118,8 +118,9 @@ class TestPairLosses(chex.TestCase):
         by_margin, by_rate = slopes(jnp.asarray(MARGINS), rate)
         assert by_rate == 0.0
         # That of label smoothing with q held, and of -log p(label) (Fisher's identity).
-        np.testing.assert_allclose(by_margin, -(1 - posterior) * expit(-m) + posterior * expit(m),
-                                   rtol=1e-4, atol=1e-7)  # fmt: skip
+        np.testing.assert_allclose(
+            by_margin, -(1 - posterior) * expit(-m) + posterior * expit(m), rtol=1e-4, atol=1e-7
+        )
         likelihood = right + wrong
         slope = (2 * rate - 1) * expit(m) * expit(-m) / likelihood
         np.testing.assert_allclose(by_margin, slope, rtol=1e-4, atol=1e-6)
@@ -181,9 +182,10 @@ def test_em_finds_the_share_of_wrong_labels(flipped):
             values.append(negative_log_likelihood(weights, rate))
     assert (np.diff(values) <= 1e-12).all() and values[0] - values[-1] > 1e-3
     direct = scipy.optimize.minimize(
-        lambda x: negative_log_likelihood(x[:3], x[3]), np.array([*truth, 0.2]),
+        lambda x: negative_log_likelihood(x[:3], x[3]),
+        np.array([*truth, 0.2]),
         bounds=[(None, None)] * 3 + [(1e-9, 0.49)],
-    )  # fmt: skip
+    )
     assert values[-1] <= direct.fun + 1e-5
     np.testing.assert_allclose(weights, direct.x[:3], atol=0.05)
     np.testing.assert_allclose(rate, direct.x[3], atol=0.002)

@@ -51,11 +51,17 @@ def model(tmp_path_factory):
     tokenizer = load_tokenizer(folder)
     config = decoder_config_from_hf(
         {
-            "model_type": "llama", "vocab_size": tokenizer.vocab_size, "hidden_size": 16,
-            "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
-            "num_key_value_heads": 2, "max_position_embeddings": 32, "tie_word_embeddings": False,
+            "model_type": "llama",
+            "vocab_size": tokenizer.vocab_size,
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 32,
+            "tie_word_embeddings": False,
             "initializer_range": 0.3,
-        }  # fmt: skip
+        }
     )
     return LanguageModel("toy", config, init_params(config, jax.random.key(0)), tokenizer)
 

@@ -62,9 +62,9 @@ def orderings(embeddings):
             if attribute == "scary":
                 films = films[np.argsort(embeddings[films, 0])]
             less, about, more = (tuple(map(str, part)) for part in np.split(films, [4, 7]))
-            made.append(Ordering(
-                rater=str(rater), attribute=attribute, less=less, about=about, more=more
-            ))  # fmt: skip
+            made.append(
+                Ordering(rater=str(rater), attribute=attribute, less=less, about=about, more=more)
+            )
     return made
 
 
