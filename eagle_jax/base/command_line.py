@@ -113,6 +113,8 @@ def load_config(path: str) -> ConfigDict:
     told = _SCHEMA.search(file.read_text(encoding="utf-8", errors="replace"))
     schema.check_config(int(told[1]) if told else schema.FIRST, f"--config={path}: {file}")
     values = flags.FlagValues()
+    # ml-collections runs every file as this one module, in which an earlier one's names would stay.
+    sys.modules.pop("config_config", None)
     try:
         config_flags.DEFINE_config_file("config", path, flag_values=values, sys_argv=[])
         values([""])
