@@ -1,10 +1,33 @@
-"""The documentation builds as a site, and warns of nothing: no dead link, no page outside of it."""
+"""The documentation builds as a site, its commands are run by tests, and so is its notebook."""
 
+import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+
+# Every command of the documentation: the tests that run it (small, or with other values), or why
+# none does.
+COMMANDS = {
+    "bash launch/run.sh experiments.eagle": "tests/launch/run_test.py",
+    "bash launch/run.sh pytest": "tests/readme_test.py",
+    "bash launch/run.sh ruff": "tests/readme_test.py",
+    "bash launch/run.sh experiments.designs": "tests/studies/catalogue_designs/run_test.py",
+    "bash launch/run.sh experiments.elm": "tests/elm/run_test.py",
+    "bash launch/run.sh experiments.real": "tests/real/run_test.py",
+    "bash launch/run.sh benchmarks.g_optimal": "tests/benchmarks/g_optimal_test.py",
+    "bash launch/run.sh benchmarks.language_models": "tests/benchmarks/language_models_test.py",
+    "bash launch/run.sh benchmarks.pair_selection": "tests/benchmarks/pair_selection_test.py",
+    "bash launch/run.sh benchmarks.sizing": "tests/benchmarks/sizing_test.py",
+    "bash launch/run.sh benchmarks.results": "tests/benchmarks/results_test.py",
+    "tpu": "tests/launch/tpu_vm_test.py",
+    "export EAGLE_EXTRAS=benchmarks": "not run: it sets a variable of the commands after it",
+    "pip install": "not run: it installs packages, which .ci/run does in a fresh environment",
+    "TPU_SKIP_MDS_QUERY=1": "not run: libtpu is no package of the tests, and takes minutes",
+}
 
 
 def test_the_site_builds_without_a_warning(tmp_path):
@@ -13,3 +36,38 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     pages = {path.stem for path in (ROOT / "docs").glob("*.md")}
     assert pages <= {path.stem for path in tmp_path.glob("*.html")}
+
+
+def shell_commands(text: str) -> list[str]:
+    """The lines of code blocks that are typed into a shell."""
+    blocks = re.findall(r"^```(?:bash|sh)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if line.strip()]
+
+
+def test_every_command_is_run_by_a_test_or_has_a_reason_why_not():
+    pages = [ROOT / "README.md", ROOT / "WORKSPACE.md", *(ROOT / "docs").glob("*.md")]
+    pages.append(ROOT / "launch" / "SIZING.md")
+    found = {command for page in pages for command in shell_commands(page.read_text())}
+    found = {command.removeprefix("EAGLE_DATA=<folder> ") for command in found}
+    known = sorted(COMMANDS, key=len, reverse=True)
+    runs = {command: next(filter(command.startswith, known), None) for command in found}
+    assert [command for command, name in runs.items() if name is None] == []
+    assert set(runs.values()) == set(COMMANDS)  # none is listed that no page has
+    tests = [test for test in COMMANDS.values() if not test.startswith("not run: ")]
+    assert [test for test in tests if not (ROOT / test).is_file()] == []
+
+
+def test_the_notebook_runs(tmp_path):
+    notebook = json.loads((ROOT / "docs" / "first_agent.ipynb").read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert len(notebook["cells"]) == 10
+    assert not any(cell["outputs"] for cell in cells)  # what a run showed is not kept
+    program = "\n".join("".join(cell["source"]) for cell in cells)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
+    environment.pop("XLA_FLAGS", None)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^EAGLE, g_optimal +\d\.\d{3} +\d\.\d{3}$", done.stdout, re.MULTILINE)
+    assert (tmp_path / "runs" / "notebook" / "space.png").stat().st_size > 1000
