@@ -5,9 +5,8 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.readme_test import PAGES, ROOT, commands
 
 # Every command of the documentation: the tests that run it (small, or with other values), or why
 # none does.
@@ -38,17 +37,8 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert pages <= {path.stem for path in tmp_path.glob("*.html")}
 
 
-def shell_commands(text: str) -> list[str]:
-    """The lines of code blocks that are typed into a shell."""
-    blocks = re.findall(r"^```(?:bash|sh)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.strip() for line in lines if line.strip()]
-
-
 def test_every_command_is_run_by_a_test_or_has_a_reason_why_not():
-    pages = [ROOT / "README.md", ROOT / "WORKSPACE.md", *(ROOT / "docs").glob("*.md")]
-    pages.append(ROOT / "launch" / "SIZING.md")
-    found = {command for page in pages for command in shell_commands(page.read_text())}
+    found = {command for page in (*PAGES, "launch/SIZING.md") for command in commands(page)}
     found = {command.removeprefix("EAGLE_DATA=<folder> ") for command in found}
     known = sorted(COMMANDS, key=len, reverse=True)
     runs = {command: next(filter(command.startswith, known), None) for command in found}

@@ -73,7 +73,7 @@ def apply_to_empty_groups(argv: Sequence[str], config: ConfigDict) -> tuple[list
     others = []
     for argument in argv:
         found = _OVERRIDE.match(argument)
-        if not found or _empty_group(config, found[1]) is None:
+        if not found or not _is_in_empty_group(config, found[1]):
             others.append(argument)
             continue
         key, text = found.groups()
@@ -109,15 +109,14 @@ def expected_at(message: str, config: ConfigDict) -> str:
     return f"{message}; expected {expected}, the config file has {value!r}"
 
 
-def _empty_group(config: ConfigDict, key: str) -> str | None:
-    """The part of the key that is None in the config though keys come after it, if any."""
-    value, path = config, []
+def _is_in_empty_group(config: ConfigDict, key: str) -> bool:
+    """Whether a part of the key is None or not there though keys come after it."""
+    group = config
     for name in key.split(".")[:-1]:
-        path.append(name)
-        value = value.get(name)
-        if value is None:
-            return ".".join(path)
-    return None
+        group = group.get(name)
+        if group is None:
+            return True
+    return False
 
 
 def _value_at(config: ConfigDict, key: str) -> Any:
