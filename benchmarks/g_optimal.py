@@ -77,9 +77,7 @@ def available_peers() -> tuple[dict[str, Peer], list[str]]:
             notes.append(f"cvxpy {solver}: not there")
             continue
         found[f"cvxpy {solver}"] = partial(g_optimal_peers.cvxpy_log_det, solver=solver)
-        settings = [
-            f"{gap}: {g_optimal_peers.cvxpy_tolerances(solver, float(gap))}" for gap in _GAPS.value
-        ]
+        settings = [f"{gap}: {g_optimal_peers.cvxpy_tolerances(solver, float(gap))}" for gap in _GAPS.value]
         notes.append(f"cvxpy {solver}, the solver's own seconds; {'; '.join(settings)}")
     if "R" in _PEERS.value:
         status = g_optimal_peers.r_status()
@@ -96,17 +94,9 @@ def timed_settings() -> Iterator[Setting]:
     for width in map(int, _WIDTHS.value):
         max_rank = _PROJECTED_RANK.value if width > num_candidates else None
         for dataset in _DATASETS.value:
-            rows = g_optimal_data.problems(
-                dataset, max(batches), num_candidates, width, _SEED.value
-            )
+            rows = g_optimal_data.problems(dataset, max(batches), num_candidates, width, _SEED.value)
             coordinates = g_optimal_data.orthonormal_coordinates(rows, max_rank)
-            setting = Setting(
-                dataset=dataset,
-                rows=rows,
-                coordinates=coordinates,
-                max_rank=max_rank,
-                gap=TARGET_GAP,
-            )
+            setting = Setting(dataset=dataset, rows=rows, coordinates=coordinates, max_rank=max_rank, gap=TARGET_GAP)
             for gap in map(float, _GAPS.value):
                 yield dataclasses.replace(setting, gap=gap)
             if max_rank and dataset == _DATASETS.value[0]:
@@ -123,9 +113,7 @@ def certify() -> Iterator[Certified]:
             if width >= _NUM_CANDIDATES.value:
                 continue
             for dataset in g_optimal_data.DATASETS:
-                rows = g_optimal_data.problems(
-                    dataset, _CERTIFIED.value, _NUM_CANDIDATES.value, width, _SEED.value + 1
-                )
+                rows = g_optimal_data.problems(dataset, _CERTIFIED.value, _NUM_CANDIDATES.value, width, _SEED.value + 1)
                 design = g_optimal_design(on_device(rows, precision), settings)
                 coordinates = g_optimal_data.orthonormal_coordinates(rows, None)
                 gaps = g_optimal_data.true_gaps(coordinates, np.asarray(design.design_weights))

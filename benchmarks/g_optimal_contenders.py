@@ -100,9 +100,7 @@ def on_device(rows: np.ndarray, precision: str) -> jax.Array:
         return jax.numpy.asarray(rows, precision)
 
 
-def our_contender(
-    setting: Setting, plan: Plan, method: str, precision: str, batch: int
-) -> Contender:
+def our_contender(setting: Setting, plan: Plan, method: str, precision: str, batch: int) -> Contender:
     settings = GOptimalSettings(
         method=method,
         max_approximation_factor=1.0 + setting.gap,

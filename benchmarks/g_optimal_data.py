@@ -54,9 +54,7 @@ DATASETS = {
 }
 
 
-def problems(
-    dataset: str, num_problems: int, num_candidates: int, width: int, seed: int
-) -> np.ndarray:
+def problems(dataset: str, num_problems: int, num_candidates: int, width: int, seed: int) -> np.ndarray:
     """[B, K, d] float64, exactly representable in float32; the same for the same arguments."""
     generator = np.random.default_rng([seed, width, list(DATASETS).index(dataset)])
     rows = DATASETS[dataset](generator, (num_problems, num_candidates, width))

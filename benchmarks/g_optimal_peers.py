@@ -96,9 +96,7 @@ def cvxpy_log_det(rows: np.ndarray, gap: float, solver: str) -> tuple[np.ndarray
     for problem_rows in rows * np.sqrt(num_candidates):  # M(uniform) = I: the solvers' best scale
         weights = cvxpy.Variable(num_candidates, nonneg=True)
         information_matrix = problem_rows.T @ cvxpy.diag(weights) @ problem_rows
-        problem = cvxpy.Problem(
-            cvxpy.Maximize(cvxpy.log_det(information_matrix)), [cvxpy.sum(weights) == 1]
-        )
+        problem = cvxpy.Problem(cvxpy.Maximize(cvxpy.log_det(information_matrix)), [cvxpy.sum(weights) == 1])
         start = time.perf_counter()
         try:
             problem.solve(solver=solver, warm_start=False, **cvxpy_tolerances(solver, gap))
@@ -127,10 +125,7 @@ def od_rex(rows: np.ndarray, gap: float) -> tuple[np.ndarray, float]:
     with tempfile.TemporaryDirectory() as folder:
         rows_file, result_file = Path(folder, "rows.csv"), Path(folder, "result.csv")
         np.savetxt(rows_file, rows.reshape(-1, rank), delimiter=",")
-        subprocess.run(
-            ["Rscript", str(_OD_REX), rows_file, str(num_candidates), repr(gap), result_file],
-            check=True,
-        )
+        subprocess.run(["Rscript", str(_OD_REX), rows_file, str(num_candidates), repr(gap), result_file], check=True)
         result = np.loadtxt(result_file, delimiter=",", ndmin=2)
     if result.shape != (num_problems, 1 + num_candidates):
         raise ValueError(f"{_OD_REX.name} wrote a table of shape {result.shape}")

@@ -14,11 +14,7 @@ TARGET_GAP = 1e-4
 # A design is solved when its recomputed gap is at most this many times the gap asked for.
 TOLERATED_EXCESS = 1.1
 # (d, who, precision) -> milliseconds per problem at most, batch 32, gap 1e-4.
-MAX_MILLISECONDS = {
-    (16, BASELINE, "float32"): 0.3,
-    (64, BASELINE, "float32"): 0.5,
-    (64, BASELINE, "float64"): 0.7,
-}
+MAX_MILLISECONDS = {(16, BASELINE, "float32"): 0.3, (64, BASELINE, "float32"): 0.5, (64, BASELINE, "float64"): 0.7}
 # (d, who) -> times slower than ours in float32 at least, batch 32, gap 1e-4.
 MIN_RATIO = {
     (16, "NumPy Wolfe-Atwood"): 12.0,
@@ -78,10 +74,7 @@ class Certified:
 
 
 def verdicts(
-    measurements: Sequence[Measurement],
-    certified: Sequence[Certified],
-    datasets: Sequence[str],
-    ratio_batch: int,
+    measurements: Sequence[Measurement], certified: Sequence[Certified], datasets: Sequence[str], ratio_batch: int
 ) -> list[Verdict]:
     """Every target on every data set, missed ones included."""
     found = []
@@ -101,9 +94,7 @@ def verdicts(
         for (width, who), limit in MIN_RATIO.items():
             target = f"d={width}: at least {limit:,.0f}x {who}"
             m = by_peer.get((width, who))
-            found.append(
-                _verdict(target, dataset, m.ratios if m else [], lambda t, at=limit: t >= at)
-            )
+            found.append(_verdict(target, dataset, m.ratios if m else [], lambda t, at=limit: t >= at))
         found.append(_all_solved(here, dataset))
     return found + [_kept_promise(certified, precision) for precision in ("float64", "float32")]
 

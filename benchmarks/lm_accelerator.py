@@ -61,10 +61,17 @@ def decoding(config, params, batch: int, prompt_length: int, new_tokens: int):
 
     def program():
         return sample(
-            config, params, tokens, mask, jax.random.split(jax.random.key(0), batch),
-            temperature=1.0, top_k=0, top_p=1.0, stop_token_ids=np.zeros((0,), np.int32),
+            config,
+            params,
+            tokens,
+            mask,
+            jax.random.split(jax.random.key(0), batch),
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            stop_token_ids=np.zeros((0,), np.int32),
             max_new_tokens=new_tokens,
-        ).tokens  # fmt: skip
+        ).tokens
 
     weights = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
     cached = 2 * config.num_layers * config.num_kv_heads * config.head_dim * batch
@@ -91,26 +98,20 @@ def training_flops_per_second(config, batch: int, length: int) -> float:
     return 3 * forward_flops(config, batch, length) / _best_seconds(program)
 
 
-def report(*, decoder, batch, prompt_length, new_tokens, train_batch, train_length, product_size,
-           copy_bytes):  # fmt: skip
+def report(*, decoder, batch, prompt_length, new_tokens, train_batch, train_length, product_size, copy_bytes):
     """One turn measures everything; without an accelerator it says so and measures nothing."""
 
     def run(_):
         if jax.default_backend() == "cpu":
             return 0.0, {"note": "no accelerator here"}
         start = time.perf_counter()
-        values = measure(
-            decoder, batch, prompt_length, new_tokens, train_batch, train_length, product_size,
-            copy_bytes,
-        )  # fmt: skip
+        values = measure(decoder, batch, prompt_length, new_tokens, train_batch, train_length, product_size, copy_bytes)
         return time.perf_counter() - start, values
 
     return run
 
 
-def measure(
-    decoder, batch, prompt_length, new_tokens, train_batch, train_length, product_size, copy_bytes
-):
+def measure(decoder, batch, prompt_length, new_tokens, train_batch, train_length, product_size, copy_bytes):
     """Figures by name; works on any backend."""
     config = decoder_config_from_hf(decoder)
     flops, bandwidth = measured_bounds(product_size, copy_bytes)
@@ -130,7 +131,5 @@ def measure(
     }
     if kind in PUBLISHED:
         values["MFU (published peak)"] = training / PUBLISHED[kind][0]
-        values["share of the published bandwidth bound"] = (
-            tokens_per_second * step_bytes / (batch * PUBLISHED[kind][1])
-        )
+        values["share of the published bandwidth bound"] = tokens_per_second * step_bytes / (batch * PUBLISHED[kind][1])
     return values

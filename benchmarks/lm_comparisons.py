@@ -89,66 +89,65 @@ def close_embeddings(ours, theirs):
 
 def sampling(shapes: Shapes, folder: str, tunix_python: str) -> Iterator[Comparison]:
     """top_p 0.95 and 1 at temperature 1; greedy for the tokens."""
-    for setting, temperature, top_p in (
-        ("top_p 0.95", 1.0, 0.95),
-        ("top_p 1", 1.0, 1.0),
-        (GREEDY, 0.0, 1.0),
-    ):
+    for setting, temperature, top_p in (("top_p 0.95", 1.0, 0.95), ("top_p 1", 1.0, 1.0), (GREEDY, 0.0, 1.0)):
         settings = {
-            "folder": folder, "batch": shapes.batch, "prompt_length": shapes.prompt_length,
-            "new_tokens": shapes.new_tokens, "temperature": temperature, "top_p": top_p,
-        }  # fmt: skip
+            "folder": folder,
+            "batch": shapes.batch,
+            "prompt_length": shapes.prompt_length,
+            "new_tokens": shapes.new_tokens,
+            "temperature": temperature,
+            "top_p": top_p,
+        }
         with_shape = settings | {"decoder": shapes.decoder()}
         yield Comparison(
             section="sampling",
             setting=setting,
             contenders=(
                 Contender(who=OURS, make="benchmarks.lm_ours:sampling", settings=settings),
-                Contender(
-                    who="PyTorch generate", make="benchmarks.lm_torch:sampling", settings=settings
-                ),
-                Contender(
-                    who="tunix", make="benchmarks.lm_tunix:sampling", settings=with_shape,
-                    python=tunix_python,
-                ),
+                Contender(who="PyTorch generate", make="benchmarks.lm_torch:sampling", settings=settings),
+                Contender(who="tunix", make="benchmarks.lm_tunix:sampling", settings=with_shape, python=tunix_python),
             ),
             amount=shapes.batch * shapes.new_tokens,
             unit="tokens",
             agreement=equal_tokens if setting == GREEDY else None,
-        )  # fmt: skip
+        )
 
 
 def sft(shapes: Shapes, folder: str, trl_python: str) -> Iterator[Comparison]:
     """AdamW steps on whole texts."""
     settings = {
-        "folder": folder, "batch": shapes.train_batch, "length": shapes.length, "steps": 2,
-        "learning_rate": 1e-4, "weight_decay": 0.1,
-    }  # fmt: skip
+        "folder": folder,
+        "batch": shapes.train_batch,
+        "length": shapes.length,
+        "steps": 2,
+        "learning_rate": 1e-4,
+        "weight_decay": 0.1,
+    }
     yield Comparison(
         section="sft",
         setting=f"{shapes.train_batch} x {shapes.length} tokens",
         contenders=(
             Contender(who=OURS, make="benchmarks.lm_ours:sft", settings=settings),
             Contender(who="PyTorch", make="benchmarks.lm_torch:sft", settings=settings),
-            Contender(
-                who="TRL SFTTrainer", make="benchmarks.lm_trl:sft", settings=settings,
-                python=trl_python,
-            ),
+            Contender(who="TRL SFTTrainer", make="benchmarks.lm_trl:sft", settings=settings, python=trl_python),
         ),
         amount=shapes.train_batch * shapes.length,
         unit="tokens",
         agreement=close_losses,
-    )  # fmt: skip
+    )
 
 
 def reinforce(shapes: Shapes, folder: str) -> Iterator[Comparison]:
     """Steps with the exact KL to the checkpoint."""
     settings = {
-        "folder": folder, "batch": shapes.train_batch,
+        "folder": folder,
+        "batch": shapes.train_batch,
         "prompt_length": shapes.length - shapes.action_length,
-        "action_length": shapes.action_length, "steps": 2, "learning_rate": 1e-5,
+        "action_length": shapes.action_length,
+        "steps": 2,
+        "learning_rate": 1e-5,
         "kl_coefficient": 0.1,
-    }  # fmt: skip
+    }
     yield Comparison(
         section="reinforce",
         setting="exact KL",
@@ -166,10 +165,7 @@ def sentences(shapes: Shapes, folder: str) -> Iterator[Comparison]:
     """Overviews of films and short sentences."""
     module = "benchmarks.sentence_contenders"
     for kind in ("overviews", "short"):
-        settings = {
-            "folder": folder, "kind": kind, "number": shapes.sentences,
-            "batch_size": shapes.sentence_batch,
-        }  # fmt: skip
+        settings = {"folder": folder, "kind": kind, "number": shapes.sentences, "batch_size": shapes.sentence_batch}
         peer = "sentence-transformers"
         yield Comparison(
             section="sentences",
@@ -191,9 +187,11 @@ def compilation(shapes: Shapes, depths: list[int]) -> Iterator[Comparison]:
         decoder = dataclasses.replace(shapes, num_layers=depth).decoder()
         training = {"decoder": decoder, "batch": shapes.train_batch, "length": shapes.length}
         drawing = {
-            "decoder": decoder, "batch": shapes.batch, "prompt_length": shapes.prompt_length,
+            "decoder": decoder,
+            "batch": shapes.batch,
+            "prompt_length": shapes.prompt_length,
             "new_tokens": shapes.new_tokens,
-        }  # fmt: skip
+        }
         yield Comparison(
             section="compile",
             setting=f"{depth} layers",
@@ -216,9 +214,7 @@ def run(comparison: Comparison, rounds: int, cores: int) -> tuple[list[Measureme
     notes, ready = [], []
     with contextlib.ExitStack() as processes:
         started = [
-            processes.enter_context(
-                worker(mine.make, mine.settings, cores=cores, python=mine.python)
-            )
+            processes.enter_context(worker(mine.make, mine.settings, cores=cores, python=mine.python))
             for mine in comparison.contenders
         ]
         for contender, process in zip(comparison.contenders, started, strict=True):
@@ -246,9 +242,7 @@ def run(comparison: Comparison, rounds: int, cores: int) -> tuple[list[Measureme
                 seconds=tuple(turn.seconds for turn in mine),
                 amount=comparison.amount,
                 unit=comparison.unit,
-                ratios=tuple(
-                    turn.seconds / base.seconds for turn, base in zip(mine, base_turns, strict=True)
-                ),
+                ratios=tuple(turn.seconds / base.seconds for turn, base in zip(mine, base_turns, strict=True)),
                 busy_cores=float(np.mean([turn.busy_cores for turn in mine])),
                 first_call=first.seconds,
                 memory_before=memory,

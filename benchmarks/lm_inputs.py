@@ -12,9 +12,7 @@ import numpy as np
 NUM_SPECIAL = 3  # padding, unknown, end: never among the inputs
 
 
-def decoder_json(
-    hidden_size: int, num_layers: int, vocab_size: int, max_positions: int
-) -> dict[str, Any]:
+def decoder_json(hidden_size: int, num_layers: int, vocab_size: int, max_positions: int) -> dict[str, Any]:
     """config.json of a small Qwen 3: heads of 64, half as many for keys, three times the width."""
     num_heads = max(2, hidden_size // 64)
     return {

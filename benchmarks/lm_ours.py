@@ -39,9 +39,17 @@ def sampling(*, folder, batch, prompt_length, new_tokens, temperature, top_p):
         keys = jax.random.split(jax.random.key(turn), batch)
         start = time.perf_counter()
         output = sample(
-            config, params, tokens, mask, keys, temperature=temperature, top_k=0, top_p=top_p,
-            stop_token_ids=np.zeros((0,), np.int32), max_new_tokens=new_tokens,
-        )  # fmt: skip
+            config,
+            params,
+            tokens,
+            mask,
+            keys,
+            temperature=temperature,
+            top_k=0,
+            top_p=top_p,
+            stop_token_ids=np.zeros((0,), np.int32),
+            max_new_tokens=new_tokens,
+        )
         drawn = np.asarray(output.tokens)
         return time.perf_counter() - start, {"tokens": drawn.tolist()}
 
@@ -113,9 +121,7 @@ def reinforce(*, folder, batch, prompt_length, action_length, steps, learning_ra
     action_mask = np.arange(action_length)[None] < lengths[:, None]
     mask = np.concatenate([np.ones((batch, prompt_length), bool), action_mask], axis=1)
     experience = Experience(
-        PolicyBatch(tokens, mask, action_mask),
-        np.ones((batch, 1, 4), np.float32),
-        lm_inputs.rewards(4, batch),
+        PolicyBatch(tokens, mask, action_mask), np.ones((batch, 1, 4), np.float32), lm_inputs.rewards(4, batch)
     )
 
     def run(_):

@@ -33,9 +33,7 @@ def compile_train_step(*, decoder, batch, length, scan_layers):
     config = dataclasses.replace(decoder_config_from_hf(decoder), scan_layers=scan_layers)
     settings = sft_settings(1e-3, 0.1)
     state = jax.eval_shape(lambda: init_training(init_params(config, jax.random.key(0)), settings))
-    tokens, mask, weights = (
-        jax.ShapeDtypeStruct((batch, length), kind) for kind in (np.int32, bool, np.float32)
-    )
+    tokens, mask, weights = (jax.ShapeDtypeStruct((batch, length), kind) for kind in (np.int32, bool, np.float32))
     batches = (Batch(tokens, mask, weights),)
     return _compiling(lambda: train_step.lower(config, settings, {}, state, batches))
 
@@ -50,9 +48,17 @@ def compile_sampler(*, decoder, batch, prompt_length, new_tokens):
 
     def whole(params, tokens, mask, keys, temperature, top_p):
         return sample(
-            config, params, tokens, mask, keys, temperature=temperature, top_k=0, top_p=top_p,
-            stop_token_ids=jnp.zeros((0,), jnp.int32), max_new_tokens=new_tokens,
-        )  # fmt: skip
+            config,
+            params,
+            tokens,
+            mask,
+            keys,
+            temperature=temperature,
+            top_k=0,
+            top_p=top_p,
+            stop_token_ids=jnp.zeros((0,), jnp.int32),
+            max_new_tokens=new_tokens,
+        )
 
     return _compiling(lambda: jax.jit(whole).lower(params, *prompts, keys, scalar, scalar))
 
@@ -96,9 +102,7 @@ def _timed(program, *arguments) -> float:
 
 def matrix_product(*, size, dtype="float32"):
     """A plain product of two square matrices: what can be reached."""
-    left, right = (
-        jax.random.normal(key, (size, size), dtype) for key in jax.random.split(jax.random.key(0))
-    )
+    left, right = (jax.random.normal(key, (size, size), dtype) for key in jax.random.split(jax.random.key(0)))
     program = jax.jit(jnp.dot)
     return lambda _: (_timed(program, left, right), {"flops": 2.0 * size**3})
 
@@ -181,8 +185,9 @@ def _piece_programs(config, batch, length):
         program = both_ways(jnp.matmul, arguments)
         programs[name] = program, arguments, count * config.num_layers, flops
     query = random(batch, length, heads, config.head_dim)
-    stored = KeyValue(random(batch, key_heads, config.head_dim, length),
-                      random(batch, key_heads, length, config.head_dim))  # fmt: skip
+    stored = KeyValue(
+        random(batch, key_heads, config.head_dim, length), random(batch, key_heads, length, config.head_dim)
+    )
     allowed = jnp.broadcast_to(jnp.tri(length, dtype=bool)[None], (batch, length, length))
 
     def attention(query, keys, values):
@@ -192,9 +197,7 @@ def _piece_programs(config, batch, length):
     arguments = query, *stored
     programs["attention"] = both_ways(attention, arguments), arguments, config.num_layers, flops
     gated = random(num_tokens, inner), random(num_tokens, inner)
-    programs["gate"] = (
-        both_ways(lambda gate, up: jax.nn.silu(gate) * up, gated), gated, config.num_layers, 0.0
-    )  # fmt: skip
+    programs["gate"] = (both_ways(lambda gate, up: jax.nn.silu(gate) * up, gated), gated, config.num_layers, 0.0)
     tokens = jnp.asarray(lm_inputs.token_ids(0, batch, length, config.vocab_size))
 
     def loss(hidden, table):

@@ -94,8 +94,7 @@ def verdicts(found: Found, sections: Sequence[str]) -> list[Verdict]:
         mine = [m for m in found.measurements if (m.section, m.who) == (section, who)]
         timed = [m for m in mine if m.setting != GREEDY]
         judged += [
-            Verdict(target, m.setting, spread(m.ratios), statistics.median(m.ratios) >= limit)
-            for m in timed
+            Verdict(target, m.setting, spread(m.ratios), statistics.median(m.ratios) >= limit) for m in timed
         ] or [Verdict(target, "", "not measured", None)]
         judged += [
             Verdict(f"{section}: the same as {who}", m.setting, m.agreement, m.agrees)
@@ -105,12 +104,7 @@ def verdicts(found: Found, sections: Sequence[str]) -> list[Verdict]:
     if "share" in sections:
         target = f"at least {MIN_SHARE:.0%} of a plain product's FLOP/s"
         judged += [
-            Verdict(
-                target,
-                f"{s.program}, d={s.width}",
-                spread(s.shares),
-                statistics.median(s.shares) >= MIN_SHARE,
-            )
+            Verdict(target, f"{s.program}, d={s.width}", spread(s.shares), statistics.median(s.shares) >= MIN_SHARE)
             for s in found.shares
             if s.width in JUDGED_WIDTHS
         ] or [Verdict(target, "", "not measured", None)]
@@ -132,38 +126,56 @@ def page(made_by: Mapping[str, str], found: Found, judged: Iterable[Verdict]) ->
         "`times the first`: seconds by those of the setting's first row in the same round. Memory: "
         "the process's high-water mark, before the first call and at the end.\n",
         markdown_table(
-            ("what", "setting", "who", "rounds", "seconds", "per second", "times the first",
-             "cores", "first call, s", "memory, MiB", "beside ours"),
+            (
+                "what",
+                "setting",
+                "who",
+                "rounds",
+                "seconds",
+                "per second",
+                "times the first",
+                "cores",
+                "first call, s",
+                "memory, MiB",
+                "beside ours",
+            ),
             [_time_row(m) for m in found.measurements],
         ),
-    ]  # fmt: skip
+    ]
     if found.shares:
         rows = [
-            (s.program, str(s.width), spread([rate / 1e9 for rate in s.flops_per_second]),
-             spread(s.shares))
+            (s.program, str(s.width), spread([rate / 1e9 for rate in s.flops_per_second]), spread(s.shares))
             for s in found.shares
-        ]  # fmt: skip
-        parts += ["## Share of a plain matrix product\n",
-                  markdown_table(("program", "d", "GFLOP/s", "share"), rows)]  # fmt: skip
+        ]
+        parts += ["## Share of a plain matrix product\n", markdown_table(("program", "d", "GFLOP/s", "share"), rows)]
     if found.pieces:
         rows = [
-            (str(p.width), p.name, spread([1e3 * s for s in p.seconds]),
-             "" if p.share is None else f"{p.share:.2f}")
+            (str(p.width), p.name, spread([1e3 * s for s in p.seconds]), "" if p.share is None else f"{p.share:.2f}")
             for p in found.pieces
-        ]  # fmt: skip
-        parts += ["## Parts of a training step alone, forward and backward\n",
-                  markdown_table(("d", "part", "ms", "share"), rows)]  # fmt: skip
+        ]
+        parts += [
+            "## Parts of a training step alone, forward and backward\n",
+            markdown_table(("d", "part", "ms", "share"), rows),
+        ]
     if found.accelerator:
-        rows = [(name, value if isinstance(value, str) else f"{value:.4g}")
-                for name, value in found.accelerator.items()]  # fmt: skip
+        rows = [
+            (name, value if isinstance(value, str) else f"{value:.4g}") for name, value in found.accelerator.items()
+        ]
         parts += ["## Accelerator\n", markdown_table(("", ""), rows)]
     return "\n".join(parts)
 
 
 def _time_row(m: Measurement) -> tuple[str, ...]:
     return (
-        m.section, m.setting, m.who, str(len(m.seconds)), spread(m.seconds),
+        m.section,
+        m.setting,
+        m.who,
+        str(len(m.seconds)),
+        spread(m.seconds),
         f"{m.amount / statistics.median(m.seconds):,.0f} {m.unit}" if m.unit else "",
-        spread(m.ratios), f"{m.busy_cores:.1f}", f"{m.first_call:.1f}",
-        f"{m.memory_before:,.0f} -> {m.memory_peak:,.0f}", m.agreement,
-    )  # fmt: skip
+        spread(m.ratios),
+        f"{m.busy_cores:.1f}",
+        f"{m.first_call:.1f}",
+        f"{m.memory_before:,.0f} -> {m.memory_peak:,.0f}",
+        m.agreement,
+    )

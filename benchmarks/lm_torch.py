@@ -65,10 +65,12 @@ def _adamw(model, learning_rate, weight_decay, second_moment_decay) -> torch.opt
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
     return torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": weight_decay},
-         {"params": vectors, "weight_decay": 0.0}],
-        lr=learning_rate, betas=(0.9, second_moment_decay), eps=1e-8, fused=True,
-    )  # fmt: skip
+        [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+        lr=learning_rate,
+        betas=(0.9, second_moment_decay),
+        eps=1e-8,
+        fused=True,
+    )
 
 
 def sft(*, folder, batch, length, steps, learning_rate, weight_decay):
@@ -113,9 +115,7 @@ def reinforce(*, folder, batch, prompt_length, action_length, steps, learning_ra
 
     def logits_of(model):
         # The token at t is predicted at t - 1.
-        output = model(
-            input_ids=tokens, attention_mask=mask, logits_to_keep=action_length + 1, use_cache=False
-        )
+        output = model(input_ids=tokens, attention_mask=mask, logits_to_keep=action_length + 1, use_cache=False)
         return output.logits[:, :-1]
 
     def step():

@@ -66,10 +66,7 @@ def sampling(*, folder, decoder, batch, prompt_length, new_tokens, temperature, 
 
     def run(turn):
         start = time.perf_counter()
-        output = sampler(
-            texts, new_tokens, max_prompt_length=prompt_length, eos_tokens=_NO_END, seed=turn,
-            **drawing,
-        )  # fmt: skip
+        output = sampler(texts, new_tokens, max_prompt_length=prompt_length, eos_tokens=_NO_END, seed=turn, **drawing)
         seconds = time.perf_counter() - start
         values = {"tokens": [row.tolist() for row in output.tokens], "version": version}
         return seconds, values

@@ -22,8 +22,7 @@ def prompts(number, num_responses, width, seed):
     beginning of more.
     """
     blocks = [
-        _block(np.random.default_rng([seed, block]), num_responses, width)
-        for block in range(-(-number // _BLOCK))
+        _block(np.random.default_rng([seed, block]), num_responses, width) for block in range(-(-number // _BLOCK))
     ]
     return np.concatenate(blocks)[:number]
 
@@ -47,9 +46,8 @@ def ours(*, strategy, num_responses, width, number, seed, rows_per_program):
     def run(_):
         start = time.perf_counter()
         (pairs,) = select_shards(
-            strategy, [shard], metric="cosine", key=jax.random.key(seed),
-            rows_per_program=rows_per_program, mesh=None,
-        )  # fmt: skip
+            strategy, [shard], metric="cosine", key=jax.random.key(seed), rows_per_program=rows_per_program, mesh=None
+        )
         seconds = time.perf_counter() - start
         return seconds, {"pairs": np.stack([pairs.first, pairs.second], 1)[:_COMPARED].tolist()}
 
@@ -112,9 +110,13 @@ def stream(*, strategy, num_responses, width, number, seed, rows_per_shard, rows
     def run(_, count=number):
         start, num_selected = time.perf_counter(), 0
         for pairs in select_shards(
-            strategy, shards(count), metric="cosine", key=jax.random.key(seed),
-            rows_per_program=rows_per_program, mesh=None,
-        ):  # fmt: skip
+            strategy,
+            shards(count),
+            metric="cosine",
+            key=jax.random.key(seed),
+            rows_per_program=rows_per_program,
+            mesh=None,
+        ):
             num_selected += int(pairs.is_valid.sum())
         return time.perf_counter() - start, {"selected": num_selected}
 

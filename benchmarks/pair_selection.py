@@ -44,10 +44,7 @@ _SHARD = flags.DEFINE_integer("shard", 16_384, "prompts of a shard", lower_bound
 def compare(strategy: str, num_responses: int) -> list[dict[str, Any]]:
     """A row for ours, and one for each peer that is there, with ratios of seconds per prompt."""
     share = max(1, num_responses // 8) ** 2  # distances are K x K
-    common = {
-        "strategy": strategy, "num_responses": num_responses, "width": _WIDTH.value,
-        "seed": _SEED.value,
-    }  # fmt: skip
+    common = {"strategy": strategy, "num_responses": num_responses, "width": _WIDTH.value, "seed": _SEED.value}
     number = max(_PROMPTS.value // share, _PEER_PROMPTS.value)
     piece = max(1, min(_PIECE.value // max(1, num_responses // 8), number))
     settings = {"ours": common | {"number": number, "rows_per_program": piece}}
@@ -66,18 +63,21 @@ def compare(strategy: str, num_responses: int) -> list[dict[str, Any]]:
                 print(f"{name}: {missing}")
                 continue
             workers[name] = worker
-        turns = rounds.take_turns(
-            [worker.run for worker in workers.values()], [_ROUNDS.value] * len(workers)
-        )
+        turns = rounds.take_turns([worker.run for worker in workers.values()], [_ROUNDS.value] * len(workers))
     return rows_of(strategy, num_responses, dict(zip(workers, turns, strict=True)), settings)
 
 
 def streamed(strategy: str) -> dict[str, Any]:
     """Prompts a second and MiB of many prompts in shards."""
     settings = {
-        "strategy": strategy, "num_responses": 8, "width": _WIDTH.value, "number": _STREAM.value,
-        "seed": _SEED.value, "rows_per_shard": _SHARD.value, "rows_per_program": _PIECE.value,
-    }  # fmt: skip
+        "strategy": strategy,
+        "num_responses": 8,
+        "width": _WIDTH.value,
+        "number": _STREAM.value,
+        "seed": _SEED.value,
+        "rows_per_shard": _SHARD.value,
+        "rows_per_program": _PIECE.value,
+    }
     with rounds.worker(f"{_CONTENDERS}:stream", settings, cores=_CORES.value) as worker:
         before = worker.wait_until_ready()
         turn = worker.run()
@@ -97,24 +97,31 @@ def page(made_by, notes, compared, streams) -> str:
         ("strategy", "K", "who", "us per prompt", "times ours", "equal pairs", "busy cores"),
         (
             (
-                row["strategy"], str(row["num_responses"]), row["who"],
-                rounds.spread(row["microseconds"]), rounds.spread(row["ratios"]),
-                f"{row['equal_pairs']:.0%}", rounds.spread(row["busy_cores"], 2),
+                row["strategy"],
+                str(row["num_responses"]),
+                row["who"],
+                rounds.spread(row["microseconds"]),
+                rounds.spread(row["ratios"]),
+                f"{row['equal_pairs']:.0%}",
+                rounds.spread(row["busy_cores"], 2),
             )
             for row in compared
         ),
-    )  # fmt: skip
+    )
     streams_table = rounds.markdown_table(
         ("strategy", "prompts", "K", "prompts/s", "peak MiB", "MiB before the first shard"),
         (
             (
-                row["strategy"], f"{row['selected']:,}", str(row["num_responses"]),
-                f"{row['prompts_per_second']:,.0f}", f"{row['peak_mebibytes']:,.0f}",
+                row["strategy"],
+                f"{row['selected']:,}",
+                str(row["num_responses"]),
+                f"{row['prompts_per_second']:,.0f}",
+                f"{row['peak_mebibytes']:,.0f}",
                 f"{row['mebibytes_before']:,.0f}",
             )
             for row in streams
         ),
-    )  # fmt: skip
+    )
     machine = "\n".join(f"- {name}: {value}" for name, value in made_by.items())
     remarks = "".join(f"- {note}\n" for note in notes)
     return (

@@ -18,10 +18,7 @@ def rows_of(
     settings: Mapping[str, Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     """What is printed of the turns; `equal_pairs`: the share of pairs that are ours, too."""
-    seconds = {
-        name: [turn.seconds / settings[name]["number"] for turn in own]
-        for name, own in turns.items()
-    }
+    seconds = {name: [turn.seconds / settings[name]["number"] for turn in own] for name, own in turns.items()}
     pairs = {name: own[0].values["pairs"] for name, own in turns.items()}
     rows = []
     for name, own in turns.items():
@@ -32,10 +29,7 @@ def rows_of(
                 "num_responses": num_responses,
                 "who": name,
                 "microseconds": [1e6 * value for value in seconds[name]],
-                "ratios": [
-                    theirs / mine
-                    for theirs, mine in zip(seconds[name], seconds["ours"], strict=True)
-                ],
+                "ratios": [theirs / mine for theirs, mine in zip(seconds[name], seconds["ours"], strict=True)],
                 "equal_pairs": sum(one == other for one, other in matched) / len(matched),
                 "busy_cores": [turn.busy_cores for turn in own],
             }

@@ -21,11 +21,7 @@ from benchmarks.rounds import ROOT
 from eagle_jax.base.atomic_files import write_atomically
 
 # Folder of a run -> headings of its report, in the order in which the page quotes them.
-_EAGLE = (
-    "In short",
-    "Does it steer? Scored by the training encoder",
-    "The same texts under the held-out encoder",
-)
+_EAGLE = ("In short", "Does it steer? Scored by the training encoder", "The same texts under the held-out encoder")
 QUOTED = {
     "eagle_minilens": _EAGLE,
     "eagle_minilens_table2": _EAGLE,
@@ -75,10 +71,7 @@ def made_by(folder: Path) -> str:
         made = max((manifest["provenance"] for manifest in manifests), key=lambda m: m["time"])
     command = re.sub(r" --(workdir|out)=\S+", "", made["command"])
     versions = made.get("versions") or f"jax {made['packages']['jax']}"
-    return (
-        f"`{command}`, commit {str(made['commit'])[:7]}, Python {made['python']}, {versions}, "
-        f"{made['time'][:10]}."
-    )
+    return f"`{command}`, commit {str(made['commit'])[:7]}, Python {made['python']}, {versions}, {made['time'][:10]}."
 
 
 def page_of(folder: Path) -> Path:

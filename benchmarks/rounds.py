@@ -105,9 +105,10 @@ def worker(
     pipe = subprocess.PIPE
     with (
         tempfile.TemporaryFile() as log,
-        subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, stderr=log,
-                         text=True, bufsize=1) as process,
-    ):  # fmt: skip
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, stderr=log, text=True, bufsize=1
+        ) as process,
+    ):
         yield Worker(contender, process, log)
 
 

@@ -36,12 +36,7 @@ from eagle_jax.eagle.agent.state import EagleSettings, init_agent
 from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
 from eagle_jax.language_model.decoder.attention import KeyValue
 from eagle_jax.language_model.decoder.config import DecoderConfig, LoRA
-from eagle_jax.language_model.decoder.transformer import (
-    bind,
-    causal_mask,
-    init_params,
-    token_positions,
-)
+from eagle_jax.language_model.decoder.transformer import bind, causal_mask, init_params, token_positions
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.sharding import AXES, tree_shardings
 from eagle_jax.learning.policy_batch import PolicyBatch
@@ -69,37 +64,60 @@ class Slice:
 SLICES = {
     "v5e-16": Slice(topology="v5e:4x4", options={}, peak=197e12, hbm=16e9, hbm_bandwidth=819e9),
     "v4-32": Slice(
-        topology="v4:2x2x4", options={"chip_config_name": "megacore"}, peak=275e12, hbm=32e9,
-        hbm_bandwidth=1228e9,
+        topology="v4:2x2x4", options={"chip_config_name": "megacore"}, peak=275e12, hbm=32e9, hbm_bandwidth=1228e9
     ),
-}  # fmt: skip
+}
 
 GEMMA_2 = {
-    "model_type": "gemma2", "vocab_size": 256000, "head_dim": 256, "query_pre_attn_scalar": 256,
-    "max_position_embeddings": 8192, "sliding_window": 4096, "attn_logit_softcapping": 50.0,
-    "final_logit_softcapping": 30.0, "hidden_activation": "gelu_pytorch_tanh",
-    "tie_word_embeddings": True, "rms_norm_eps": 1e-6,
-}  # fmt: skip
+    "model_type": "gemma2",
+    "vocab_size": 256000,
+    "head_dim": 256,
+    "query_pre_attn_scalar": 256,
+    "max_position_embeddings": 8192,
+    "sliding_window": 4096,
+    "attn_logit_softcapping": 50.0,
+    "final_logit_softcapping": 30.0,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "tie_word_embeddings": True,
+    "rms_norm_eps": 1e-6,
+}
 POLICY = GEMMA_2 | {
-    "hidden_size": 2304, "intermediate_size": 9216, "num_attention_heads": 8,
-    "num_key_value_heads": 4, "num_hidden_layers": 26,
-}  # fmt: skip
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "num_hidden_layers": 26,
+}
 ENVIRONMENT = GEMMA_2 | {
-    "hidden_size": 3584, "intermediate_size": 14336, "num_attention_heads": 16,
-    "num_key_value_heads": 8, "num_hidden_layers": 42,
-}  # fmt: skip
+    "hidden_size": 3584,
+    "intermediate_size": 14336,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "num_hidden_layers": 42,
+}
 LORA = LoRA(rank=16, alpha=32.0, targets="attention/(query|value)")
 
 # One iteration: 32 episodes of 5 steps; a policy's prompt and action, an environment's and rewrite.
 EPISODES, HORIZON = 32, 5
 POLICY_TOKENS, ENVIRONMENT_TOKENS = (512, 64), (768, 256)
 SETTINGS = EagleSettings(
-    num_iterations=1, episodes_per_iteration=EPISODES, horizon=HORIZON, discount=1.0,
-    gae_lambda=0.9, kl_coefficient=0.1, policy_learning_rate=1e-5,
-    value_learning_rate=1e-3, value_hidden=(64,), value_updates=20, max_gradient_norm=1.0,
-    normalize_advantages=True, minibatch_size=EPISODES, validate_every=1, checkpoint_every=1,
+    num_iterations=1,
+    episodes_per_iteration=EPISODES,
+    horizon=HORIZON,
+    discount=1.0,
+    gae_lambda=0.9,
+    kl_coefficient=0.1,
+    policy_learning_rate=1e-5,
+    value_learning_rate=1e-3,
+    value_hidden=(64,),
+    value_updates=20,
+    max_gradient_norm=1.0,
+    normalize_advantages=True,
+    minibatch_size=EPISODES,
+    validate_every=1,
+    checkpoint_every=1,
     policy=SamplingSettings(temperature=0.5, top_k=0, top_p=1.0, max_new_tokens=POLICY_TOKENS[1]),
-)  # fmt: skip
+)
 
 
 class Cost(NamedTuple):
@@ -120,9 +138,7 @@ class Cost(NamedTuple):
 def on_mesh(mesh: Mesh, tree, dtype=None):
     """Shapes of parameters or optimiser state with their shardings; matrices may change dtype."""
     return jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(
-            leaf.shape, dtype or leaf.dtype, sharding=sharding
-        ),
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, dtype or leaf.dtype, sharding=sharding),
         tree,
         tree_shardings(mesh, tree),
     )
@@ -148,16 +164,12 @@ def decode(config: DecoderConfig, mesh: Mesh, tokens: tuple[int, int], dtype) ->
     shape = (EPISODES, config.num_kv_heads, config.head_dim, slots)
     swapped = (*shape[:2], slots, config.head_dim)
     cache = KeyValue(
-        split_over(mesh, (rows, "tensor"), shape, dtype),
-        split_over(mesh, (rows, "tensor"), swapped, dtype),
+        split_over(mesh, (rows, "tensor"), shape, dtype), split_over(mesh, (rows, "tensor"), swapped, dtype)
     )
     one = jax.ShapeDtypeStruct((EPISODES, 1), jnp.int32)
     allowed = jax.ShapeDtypeStruct((EPISODES, 1, slots), bool)
     slot = jax.ShapeDtypeStruct((), jnp.int32)
-    arguments = replicated(mesh, (one, one, allowed)) + (
-        (cache,) * config.num_layers,
-        replicated(mesh, slot),
-    )
+    arguments = replicated(mesh, (one, one, allowed)) + ((cache,) * config.num_layers, replicated(mesh, slot))
     return cost(jax.jit(step, donate_argnums=4), mesh, weights(config, mesh, dtype), *arguments)
 
 
@@ -184,8 +196,7 @@ def train(config: DecoderConfig, mesh: Mesh, mode: str) -> Cost:
     trainable, frozen = split(whole, mode)
     state = jax.eval_shape(lambda tree: init_agent(tree, 8, SETTINGS, jax.random.key(0)), trainable)
     state = replicated(mesh, state)._replace(
-        trainable=on_mesh(mesh, state.trainable),
-        optimizer_state=on_mesh(mesh, state.optimizer_state),
+        trainable=on_mesh(mesh, state.trainable), optimizer_state=on_mesh(mesh, state.optimizer_state)
     )
     length = sum(POLICY_TOKENS)
     batch = PolicyBatch(
@@ -193,14 +204,16 @@ def train(config: DecoderConfig, mesh: Mesh, mode: str) -> Cost:
         np.ones((EPISODES, length), bool),
         np.ones((EPISODES, POLICY_TOKENS[1]), bool),
     )
-    experience = Experience(
-        batch, np.zeros((EPISODES, 1, 8), np.float32), np.zeros(EPISODES, np.float32)
-    )
+    experience = Experience(batch, np.zeros((EPISODES, 1, 8), np.float32), np.zeros(EPISODES, np.float32))
     run = functools.partial(update, config, SETTINGS)
     return cost(
-        jax.jit(run, donate_argnums=2), mesh, on_mesh(mesh, frozen, dtype),
-        on_mesh(mesh, trainable), state, replicated(mesh, experience),
-    )  # fmt: skip
+        jax.jit(run, donate_argnums=2),
+        mesh,
+        on_mesh(mesh, frozen, dtype),
+        on_mesh(mesh, trainable),
+        state,
+        replicated(mesh, experience),
+    )
 
 
 def weights(config: DecoderConfig, mesh: Mesh, dtype):
@@ -258,9 +271,7 @@ def whole_decoder(shape: dict, lora: LoRA | None, measure: Callable[[DecoderConf
 
 def make_mesh(chip: Slice, shape: tuple[int, int, int]) -> Mesh:
     try:
-        described = topologies.get_topology_desc(
-            platform="tpu", topology_name=chip.topology, **chip.options
-        )
+        described = topologies.get_topology_desc(platform="tpu", topology_name=chip.topology, **chip.options)
     except RuntimeError as error:
         raise UserError(f"no compiler for TPUs: pip install libtpu ({error})") from error
     return Mesh(np.array(described.devices).reshape(shape), AXES, axis_types=(AxisType.Auto,) * 3)
@@ -284,11 +295,9 @@ def report(name: str) -> Iterator[str]:
         ("policy full, prefill", POLICY, None, (1, 4, 4), (prefill, POLICY_TOKENS, single), 5),
         ("policy full, a token", POLICY, None, (1, 4, 4), (decode, POLICY_TOKENS, single), 5 * 64),
         ("policy full, update of 32 actions", POLICY, None, (1, 4, 4), (train, "full"), 5),
-        ("environment, prefill", ENVIRONMENT, None, (2, 1, 8),
-         (prefill, ENVIRONMENT_TOKENS, half), 5),
-        ("environment, a token", ENVIRONMENT, None, (2, 1, 8),
-         (decode, ENVIRONMENT_TOKENS, half), 5 * 256),
-    ):  # fmt: skip
+        ("environment, prefill", ENVIRONMENT, None, (2, 1, 8), (prefill, ENVIRONMENT_TOKENS, half), 5),
+        ("environment, a token", ENVIRONMENT, None, (2, 1, 8), (decode, ENVIRONMENT_TOKENS, half), 5 * 256),
+    ):
         mesh, (function, *rest) = make_mesh(chip, mesh_shape), measure
         of = whole_decoder(shape, lora, lambda c, f=function, m=mesh, r=rest: f(c, m, *r))
         who = label.split(",")[0]

@@ -10,10 +10,7 @@ from eagle_jax.base import command_line
 
 
 def load():
-    from eagle_jax.studies.catalogue_designs.run import (
-        CatalogueDesignsExperiment,
-        run_catalogue_designs,
-    )
+    from eagle_jax.studies.catalogue_designs.run import CatalogueDesignsExperiment, run_catalogue_designs
 
     return CatalogueDesignsExperiment, run_catalogue_designs
 

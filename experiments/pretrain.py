@@ -13,10 +13,7 @@ def main(config, workdir):
     from eagle_jax.base.settings import to_settings
 
     settings_class, pretrain = load()
-    roles = {
-        name: to_settings(settings_class, role, f"config.{name}")
-        for name, role in config.to_dict().items()
-    }
+    roles = {name: to_settings(settings_class, role, f"config.{name}") for name, role in config.to_dict().items()}
     for name, settings in roles.items():
         quality = pretrain(name, settings, workdir)
         print(f"{name}: {', '.join(f'{key} {value:.3f}' for key, value in quality.items())}")

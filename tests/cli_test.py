@@ -18,9 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 def run(*arguments, cwd, path=(ROOT,)):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True
-    )
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
 
 
 def test_help_says_what_it_does_its_flags_its_keys_and_examples(tmp_path):
@@ -30,10 +28,13 @@ def test_help_says_what_it_does_its_flags_its_keys_and_examples(tmp_path):
     told = done.stdout
     assert told.startswith("ELM on MiniLens, from ratings to report")
     order = [
-        "usage: python -m experiments.elm", "--ask Answer questions",
-        "(default: runs/elm_minilens)", "keys of experiments/configs/elm_minilens.py", "seed = ",
+        "usage: python -m experiments.elm",
+        "--ask Answer questions",
+        "(default: runs/elm_minilens)",
+        "keys of experiments/configs/elm_minilens.py",
+        "seed = ",
         "examples:",
-    ]  # fmt: skip
+    ]
     words = " ".join(told.split())
     places = [words.index(part) for part in order]
     assert places == sorted(places)

@@ -16,15 +16,24 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "eagle_jax"
 LAYERS = (
-    "base", "data", "embeddings", "design", "language_model", "learning", "reports", "stages",
-    "elm", "real", "eagle", "studies",
-)  # fmt: skip
+    "base",
+    "data",
+    "embeddings",
+    "design",
+    "language_model",
+    "learning",
+    "reports",
+    "stages",
+    "elm",
+    "real",
+    "eagle",
+    "studies",
+)
 # Beyond the order. ELM and REAL are papers of their own; what is no stage knows no work directory.
 APART = {
     "real": f"{PACKAGE}.elm",
     **dict.fromkeys(
-        ("data", "embeddings", "design", "language_model", "learning", "reports"),
-        f"{PACKAGE}.base.work_directory",
+        ("data", "embeddings", "design", "language_model", "learning", "reports"), f"{PACKAGE}.base.work_directory"
     ),
 }
 # Programs, not libraries: only their own kind may import them.
@@ -37,9 +46,7 @@ MOST_MODULES = 15  # of a folder, those of its subfolders not counted
 SAME_NAME = {
     "FIRST": "the first of two responses, and the first schema",
     "solve": "each method of design is a module with this one function",
-    **dict.fromkeys(
-        ("ACTIVATIONS", "DTYPES", "Params", "attend"), "text encoders and decoders have their own"
-    ),
+    **dict.fromkeys(("ACTIVATIONS", "DTYPES", "Params", "attend"), "text encoders and decoders have their own"),
     **dict.fromkeys(("policy_optimizer", "train_step", "update"), "each training's own"),
 }
 UNUSED = {
@@ -99,11 +106,7 @@ def violations(files: dict[str, str]) -> list[str]:
         apart = APART.get(LAYERS[own]) if own is not None else None
         for name in sorted(imported(text, path)):
             top = name.split(".")[0]
-            if (
-                top in PROGRAMS
-                and module.split(".")[0] not in (top, "tests")
-                and module not in DOORS
-            ):
+            if top in PROGRAMS and module.split(".")[0] not in (top, "tests") and module not in DOORS:
                 found.append(f"{module} imports {name}")
             if own is not None and layer(name) is not None and layer(name) > own:
                 found.append(f"{module} imports {name}, a layer above it")
@@ -281,8 +284,7 @@ def test_the_law_would_be_seen_broken():
         "eagle_jax.real.g imports eagle_jax.elm.space, which it must not know",
         "eagle_jax.elm.h imports eagle_jax.real, a layer above it",
         "eagle_jax.design.i imports eagle_jax.base.work_directory, which it must not know",
-        "eagle_jax.design.i imports eagle_jax.base.work_directory.StageFolder, which it must not"
-        " know",
+        "eagle_jax.design.i imports eagle_jax.base.work_directory.StageFolder, which it must not know",
     ]
     circle = {"a.py": "import b", "b.py": "import c, x", "c.py": "import a"}
     assert cycle(circle) == ["a", "b", "c", "a"]
@@ -295,8 +297,7 @@ def test_a_crowd_a_double_an_orphan_and_a_missing_room_would_be_seen():
     assert crowded(many | {"eagle_jax/data/more.py": ""}) == ["eagle_jax/data: 16 modules"]
 
     house = {
-        "eagle_jax/data/a.py": "T = TypeVar(0)\nRow = int\n"
-        "def read(): return _rows()\ndef _rows(): return Row",
+        "eagle_jax/data/a.py": "T = TypeVar(0)\nRow = int\ndef read(): return _rows()\ndef _rows(): return Row",
         "eagle_jax/elm/b.py": "T = TypeVar(0)\nclass Row: pass\ndef _rows(): pass\nif True: Row()",
         "eagle_jax/elm/c.py": "def ask(): return told()\ndef told(): return ask()\nWORD = 1",
         "experiments/d.py": "from eagle_jax.data.a import read",

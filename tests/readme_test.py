@@ -8,12 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = (
-    "README.md",
-    "WORKSPACE.md",
-    "RESULTS.md",
-    *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")),
-)
+PAGES = ("README.md", "WORKSPACE.md", "RESULTS.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")))
 RUN = "bash launch/run.sh experiments.eagle"
 TEST = "bash launch/run.sh pytest"
 # What a path in a page begins with; anything else in backquotes is not taken for a path.

@@ -14,8 +14,6 @@ def without_times(history):
 
 def assert_same_run(one, other):
     for name in ("params", "best_params"):
-        chex.assert_trees_all_equal(
-            jax.device_get(getattr(one, name)), jax.device_get(getattr(other, name))
-        )
+        chex.assert_trees_all_equal(jax.device_get(getattr(one, name)), jax.device_get(getattr(other, name)))
     assert one.best_step == other.best_step
     assert without_times(one.history) == without_times(other.history)

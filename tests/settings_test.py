@@ -49,9 +49,13 @@ EXPERIMENTS = dict(CONFIGS.values())
 # Where -1 makes sense: all devices that remain; a reward; films moved against a tag; directions
 # that grow.
 MAY_BE_NEGATIVE = {
-    ("mesh", "data"), ("mesh", "fsdp"), ("mesh", "tensor"), ("malformed_reward",),
-    ("curves", "steps", 0), ("synthetic", "spectrum_exponent"),
-}  # fmt: skip
+    ("mesh", "data"),
+    ("mesh", "fsdp"),
+    ("mesh", "tensor"),
+    ("malformed_reward",),
+    ("curves", "steps", 0),
+    ("synthetic", "spectrum_exponent"),
+}
 
 
 def _numbers(value: Any, path: tuple = ()) -> Iterator[tuple[tuple, float]]:

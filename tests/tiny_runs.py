@@ -19,22 +19,40 @@ WATCHED = Path(__file__).with_name("watched_run.py")
 
 # Few lengths and batch sizes above all: most of a run this small is compilation.
 TINY_EAGLE = {
-    "catalogue.minilens.num_films": 300, "catalogue.minilens.num_users": 80,
-    "models.batch_size": 16, "models.length_multiple": 128, "wals.num_iterations": 5,
-    "held_out_domain_encoder.max_epochs": 4, "profiles.titles_per_side": 4, "profiles.max_tries": 2,
-    "candidates.num_entities": 3, "candidates.entities_per_chunk": 1,
-    "candidates.candidates.num_generic": 6, "candidates.candidates.num_personalised": 6,
-    "candidates.candidates.max_tries": 2, "design.num_kept": 4, "design.distribution.rank": 3,
-    "reference.batch_size": 8, "reference.training.num_steps": 6,
-    "reference.training.warmup_steps": 1, "reference.training.checkpoint_every": 2,
-    "reference.training.log_every": 2, "agent.num_validation_starts": 4,
-    "agent.training.num_iterations": 3, "agent.training.episodes_per_iteration": 4,
-    "agent.training.horizon": 2, "agent.training.minibatch_size": 8,
-    "agent.training.value_updates": 2, "agent.training.validate_every": 1,
-    "agent.training.checkpoint_every": 1, "evaluation.num_starts": 8, "evaluation.num_reachable": 2,
-    "evaluation.beam_width": 1, "evaluation.bootstrap.num_resamples": 50,
+    "catalogue.minilens.num_films": 300,
+    "catalogue.minilens.num_users": 80,
+    "models.batch_size": 16,
+    "models.length_multiple": 128,
+    "wals.num_iterations": 5,
+    "held_out_domain_encoder.max_epochs": 4,
+    "profiles.titles_per_side": 4,
+    "profiles.max_tries": 2,
+    "candidates.num_entities": 3,
+    "candidates.entities_per_chunk": 1,
+    "candidates.candidates.num_generic": 6,
+    "candidates.candidates.num_personalised": 6,
+    "candidates.candidates.max_tries": 2,
+    "design.num_kept": 4,
+    "design.distribution.rank": 3,
+    "reference.batch_size": 8,
+    "reference.training.num_steps": 6,
+    "reference.training.warmup_steps": 1,
+    "reference.training.checkpoint_every": 2,
+    "reference.training.log_every": 2,
+    "agent.num_validation_starts": 4,
+    "agent.training.num_iterations": 3,
+    "agent.training.episodes_per_iteration": 4,
+    "agent.training.horizon": 2,
+    "agent.training.minibatch_size": 8,
+    "agent.training.value_updates": 2,
+    "agent.training.validate_every": 1,
+    "agent.training.checkpoint_every": 1,
+    "evaluation.num_starts": 8,
+    "evaluation.num_reachable": 2,
+    "evaluation.beam_width": 1,
+    "evaluation.bootstrap.num_resamples": 50,
     "evaluation.num_told_episodes": 2,
-}  # fmt: skip
+}
 
 
 TINY_REAL = {
@@ -77,11 +95,7 @@ class TinyExperiment:
     cache: Path
 
     def start(
-        self,
-        workdir: Path,
-        overrides: Sequence[str] = (),
-        watch: Sequence[str] = (),
-        config: str | None = None,
+        self, workdir: Path, overrides: Sequence[str] = (), watch: Sequence[str] = (), config: str | None = None
     ) -> subprocess.Popen:
         """`watch`: what watched_run.py is to do at the run's renames; none: the bare command."""
         program = [str(WATCHED), self.module, *watch] if watch else ["-m", self.module]
@@ -95,14 +109,13 @@ class TinyExperiment:
         }
         environment.pop("XLA_FLAGS", None)  # the tests' eight devices; a user has one
         return subprocess.Popen(
-            [sys.executable, *program, f"--config={config or self.config}",
-             f"--workdir={workdir}", *flags, *overrides],
+            [sys.executable, *program, f"--config={config or self.config}", f"--workdir={workdir}", *flags, *overrides],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        )  # fmt: skip
+        )
 
     def run(self, *arguments: Any, **options: Any) -> tuple[int, str, str]:
         """What `start` starts, to its end: exit code (-9: killed), stdout and stderr."""
@@ -156,10 +169,7 @@ def _results(workdir: Path) -> dict[str, object]:
         found[name] = path.read_bytes()
         if path.name == "metrics.jsonl":
             rows = map(json.loads, path.read_text().splitlines())
-            found[name] = [
-                {key: value for key, value in row.items() if not key.startswith("time/")}
-                for row in rows
-            ]
+            found[name] = [{key: value for key, value in row.items() if not key.startswith("time/")} for row in rows]
     return found
 
 

@@ -26,9 +26,16 @@ from eagle_jax.learning.losses import next_token_loss
 WORDS = [f"word{letter}" for letter in "abcdefgh"]
 NOTE = EntityFormat(noun="note", blocks=("NOTE",), action_categories=("any",))
 BOOK = PromptBook(
-    rewrite="rewrite", policy="act", generic_action="act", personalised_action="act",
-    profile="act", describe="act", rater="act", write="act", compare="act",
-)  # fmt: skip
+    rewrite="rewrite",
+    policy="act",
+    generic_action="act",
+    personalised_action="act",
+    profile="act",
+    describe="act",
+    rater="act",
+    write="act",
+    compare="act",
+)
 
 
 class Appender:
@@ -135,13 +142,23 @@ def make_settings():
 
     def make(**changes):
         settings = EagleSettings(
-            num_iterations=24, episodes_per_iteration=32, horizon=3, discount=1.0,
-            gae_lambda=0.95, kl_coefficient=0.02, policy_learning_rate=3e-3,
-            value_learning_rate=1e-2, value_hidden=(16,), value_updates=4,
-            max_gradient_norm=1.0, normalize_advantages=True, minibatch_size=48,
-            validate_every=8, checkpoint_every=6,
+            num_iterations=24,
+            episodes_per_iteration=32,
+            horizon=3,
+            discount=1.0,
+            gae_lambda=0.95,
+            kl_coefficient=0.02,
+            policy_learning_rate=3e-3,
+            value_learning_rate=1e-2,
+            value_hidden=(16,),
+            value_updates=4,
+            max_gradient_norm=1.0,
+            normalize_advantages=True,
+            minibatch_size=48,
+            validate_every=8,
+            checkpoint_every=6,
             policy=SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=4),
-        )  # fmt: skip
+        )
         return dataclasses.replace(settings, **changes)
 
     return make
@@ -152,9 +169,7 @@ def played(toy):
     """Two steps of three episodes at temperature 0.7: prompts, generations and their batch."""
     environment = toy.make_environment()
     sampling = SamplingSettings(temperature=0.7, top_k=0, top_p=1.0, max_new_tokens=4)
-    policy_fn = make_policy_fn(
-        LocalGenerator(toy.model, 8, 32), toy.book, toy.entity_format, sampling
-    )
+    policy_fn = make_policy_fn(LocalGenerator(toy.model, 8, 32), toy.book, toy.entity_format, sampling)
     starts = toy.draw_starts(np.random.default_rng(1), 3)
     steps = rollout(policy_fn, environment, environment.reset(starts), 2, seed=3)
     episodes = range(3)

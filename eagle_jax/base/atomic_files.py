@@ -55,8 +55,7 @@ def report_disk_full(path: Path) -> Iterator[None]:
         if error.errno not in _NO_SPACE:
             raise
         raise DiskFullError(
-            f"{path}: cannot be written: {os.strerror(error.errno)}; "
-            "free some space and run the same command again"
+            f"{path}: cannot be written: {os.strerror(error.errno)}; free some space and run the same command again"
         ) from error
 
 
@@ -82,8 +81,7 @@ def checksums(folder: Path) -> dict[str, dict[str, Any]]:
     """Relative path -> size and SHA-256 of every file below `folder`."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
-        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": _sha256(path)}
-        for path in files
+        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": _sha256(path)} for path in files
     }
 
 
@@ -104,13 +102,10 @@ def verify(folder: Path, recorded: Any, record: str) -> None:
             raise CorruptArtifactError(f"{path}: is missing; {_remedy(folder)}")
         if path.stat().st_size != entry["size"]:
             raise CorruptArtifactError(
-                f"{path}: has {path.stat().st_size} bytes where {entry['size']} were written; "
-                f"{_remedy(folder)}"
+                f"{path}: has {path.stat().st_size} bytes where {entry['size']} were written; {_remedy(folder)}"
             )
         if _sha256(path) != entry["sha256"]:
-            raise CorruptArtifactError(
-                f"{path}: its content is not what was written; {_remedy(folder)}"
-            )
+            raise CorruptArtifactError(f"{path}: its content is not what was written; {_remedy(folder)}")
 
 
 def _is_entry(name: str, entry: Any) -> bool:

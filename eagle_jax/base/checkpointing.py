@@ -20,14 +20,7 @@ from typing import Any, TypeVar
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from eagle_jax.base.atomic_files import (
-    PARTIAL,
-    checksums,
-    remove_partial,
-    report_disk_full,
-    sync_folder,
-    verify,
-)
+from eagle_jax.base.atomic_files import PARTIAL, checksums, remove_partial, report_disk_full, sync_folder, verify
 from eagle_jax.base.errors import CorruptArtifactError, DiskFullError, StaleArtifactError
 from eagle_jax.base.processes import from_primary, is_primary
 
@@ -61,9 +54,7 @@ class Checkpoints:
 
         A NaN is never the best.
         """
-        values = from_primary(
-            f"compare with {self._folder}", lambda: [self._value(best) for best in self._best()]
-        )
+        values = from_primary(f"compare with {self._folder}", lambda: [self._value(best) for best in self._best()])
         if math.isnan(value) or (values and value <= values[0]):
             return False
         self._write("best", step, state, value=float(value))
@@ -94,12 +85,7 @@ class Checkpoints:
     def _write(self, kind: str, step: int, state: Any, value: float | None) -> None:
         final = self._path(kind, step)
         partial = final.with_name(final.name + PARTIAL)
-        record = {
-            "step": int(step),
-            "value": value,
-            "digest": self._digest,
-            "leaves": _leaves(state),
-        }
+        record = {"step": int(step), "value": value, "digest": self._digest, "leaves": _leaves(state)}
         with report_disk_full(final):
             from_primary(f"begin {final}", lambda: self._begin(final, partial))
             try:

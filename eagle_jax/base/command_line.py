@@ -60,9 +60,7 @@ def run(action: Callable[[ConfigDict, Path], None], *, config: str) -> None:
     Without flags it is the config of experiments/configs/<config>.py in runs/<config>.
     """
     default_config = f"experiments/configs/{config}.py"
-    flags.DEFINE_string(
-        "workdir", f"runs/{config}", "Folder of this run; the same command resumes in it."
-    )
+    flags.DEFINE_string("workdir", f"runs/{config}", "Folder of this run; the same command resumes in it.")
     flags.DEFINE_bool(
         "distributed",
         False,
@@ -153,9 +151,7 @@ def workdir_of(name: str) -> Path:
         os.rmdir(tempfile.mkdtemp(prefix=".eagle-jax-", dir=nearest))
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "its name is not UTF-8"
-        raise UserError(
-            f"--workdir={ascii(name)[1:-1]}: {reason}; choose a folder that can be written to"
-        ) from error
+        raise UserError(f"--workdir={ascii(name)[1:-1]}: {reason}; choose a folder that can be written to") from error
     return path
 
 
@@ -174,9 +170,7 @@ def _parse_flags(argv: Sequence[str], default_config: str) -> None:
     check_overrides(argv[1:], config)
     argv, groups = apply_to_empty_groups(argv, config)
     try:
-        config_flags.DEFINE_config_file(
-            "config", _found(path), "Config file, or file.py:argument.", sys_argv=argv
-        )
+        config_flags.DEFINE_config_file("config", _found(path), "Config file, or file.py:argument.", sys_argv=argv)
         unused = flags.FLAGS(argv)[1:]
         fill_empty_groups(flags.FLAGS.config, groups)
     except flags.UnrecognizedFlagError as error:

@@ -33,8 +33,7 @@ def check_finite(step: int, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if not math.isfinite(value):
             raise NonFiniteError(
-                f"step {step}: {name} is {float(value)}; the run stops here, what was saved before "
-                "this step is intact"
+                f"step {step}: {name} is {float(value)}; the run stops here, what was saved before this step is intact"
             )
 
 
@@ -127,9 +126,7 @@ def _line(row: Mapping[str, Any]) -> str:
     return json.dumps(row) + "\n"
 
 
-def progress(
-    iterable: Iterable[T], total: int, description: str, unit: str, initial: int = 0
-) -> Iterator[T]:
+def progress(iterable: Iterable[T], total: int, description: str, unit: str, initial: int = 0) -> Iterator[T]:
     """Passes the items on and shows how far it is, the rate and the time left, on stderr.
 
     A bar on a terminal; elsewhere a plain line every half minute and one at the end; of several
@@ -153,9 +150,7 @@ def progress(
             last_line = now
 
 
-def _plain_line(
-    done: int, total: int, elapsed: float, initial: int, description: str, unit: str
-) -> str:
+def _plain_line(done: int, total: int, elapsed: float, initial: int, description: str, unit: str) -> str:
     return tqdm.format_meter(
         done,
         total,
@@ -163,6 +158,5 @@ def _plain_line(
         initial=initial,
         prefix=description,
         unit=f" {unit}",
-        bar_format="{desc}: {n_fmt}/{total_fmt}{unit}, {elapsed} so far, {remaining} left, "
-        "{rate_fmt}",
+        bar_format="{desc}: {n_fmt}/{total_fmt}{unit}, {elapsed} so far, {remaining} left, {rate_fmt}",
     )

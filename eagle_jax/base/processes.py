@@ -36,9 +36,7 @@ def join_others() -> None:
     JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID say it. Raises UserError.
     """
     try:
-        numbers = {
-            key: int(os.environ[name]) for key, name in _NUMBERS.items() if name in os.environ
-        }
+        numbers = {key: int(os.environ[name]) for key, name in _NUMBERS.items() if name in os.environ}
         jax.distributed.initialize(**numbers)
     except (ValueError, RuntimeError) as error:
         raise UserError(

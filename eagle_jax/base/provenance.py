@@ -51,10 +51,6 @@ def _commit() -> str | None:
 
 def _git(folder: Path, *arguments: str) -> str:
     completed = subprocess.run(
-        ["git", "-C", str(folder), *arguments],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=30,
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=30
     )
     return completed.stdout.strip()

@@ -64,8 +64,7 @@ def settings_of(version: int, stage: Path, settings: Any) -> Any:
             settings = CHANGES[later].before(stage.name, settings)
     if version > SCHEMA or settings is None:
         raise StaleArtifactError(
-            f"{stage} {_distance_to(version)}. "
-            "Remove it to make it anew, or choose another work directory"
+            f"{stage} {_distance_to(version)}. Remove it to make it anew, or choose another work directory"
         )
     return settings
 
@@ -74,9 +73,7 @@ def check_config(version: int, what: str) -> None:
     """Raises `UserError` for a config file of another version whose keys may be others."""
     since = range(version + 1, SCHEMA + 1)
     if version > SCHEMA or any(CHANGES[later].is_of_configs for later in since):
-        raise UserError(
-            f"{what} {_distance_to(version)}. Bring it up to date and write SCHEMA = {SCHEMA} in it"
-        )
+        raise UserError(f"{what} {_distance_to(version)}. Bring it up to date and write SCHEMA = {SCHEMA} in it")
 
 
 def _distance_to(version: int) -> str:

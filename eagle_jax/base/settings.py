@@ -44,10 +44,7 @@ class Declaration(NamedTuple):
 
     def range(self) -> str:
         """The bounds in words, "" without any."""
-        bounds = (
-            ("at least", self.at_least), ("above", self.above),
-            ("at most", self.at_most), ("below", self.below),
-        )  # fmt: skip
+        bounds = (("at least", self.at_least), ("above", self.above), ("at most", self.at_most), ("below", self.below))
         return " and ".join(f"{word} {bound}" for word, bound in bounds if bound is not None)
 
     def check(self, value: float, path: str) -> None:
@@ -91,9 +88,7 @@ def settings(cls: type[T]) -> type[T]:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            converted = _convert(
-                type_hints(type(self))[field.name], value, field.name, declaration(field)
-            )
+            converted = _convert(type_hints(type(self))[field.name], value, field.name, declaration(field))
             object.__setattr__(self, field.name, converted)
         if check_together is not None:
             check_together(self)
@@ -123,9 +118,7 @@ def to_settings(cls: type[T], mapping: ConfigDict | Mapping[str, Any], path: str
             allowed = ", ".join(sorted(fields))
             raise SettingsError(f"{path}: unknown setting {name!r}; allowed are: {allowed}")
     missing = [
-        repr(name)
-        for name, field in fields.items()
-        if name not in mapping and field.default is dataclasses.MISSING
+        repr(name) for name, field in fields.items() if name not in mapping and field.default is dataclasses.MISSING
     ]
     if missing:
         raise SettingsError(f"{path}: missing setting {', '.join(missing)}")
@@ -169,10 +162,7 @@ def _convert(expected: Any, value: Any, path: str, declared: Declaration) -> Any
     if origin is tuple and isinstance(value, Sequence) and not isinstance(value, str):
         return _convert_tuple(arguments, expected, value, path, declared)
     if origin in (dict, Mapping) and isinstance(value, Mapping):
-        return {
-            key: _convert(arguments[1], item, f"{path}.{key}", declared)
-            for key, item in value.items()
-        }
+        return {key: _convert(arguments[1], item, f"{path}.{key}", declared) for key, item in value.items()}
     # bool is a subclass of int, but True is no count.
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if expected is float and is_number:
@@ -186,9 +176,7 @@ def _convert(expected: Any, value: Any, path: str, declared: Declaration) -> Any
     raise _wrong_type(expected, value, path)
 
 
-def _convert_union(
-    arguments: tuple, expected: Any, value: Any, path: str, declared: Declaration
-) -> Any:
+def _convert_union(arguments: tuple, expected: Any, value: Any, path: str, declared: Declaration) -> Any:
     if value is None and types.NoneType in arguments:
         return None
     options = [option for option in arguments if option is not types.NoneType]
@@ -201,9 +189,7 @@ def _convert_union(
     raise _wrong_type(expected, value, path)
 
 
-def _convert_tuple(
-    arguments: tuple, expected: Any, value: Sequence, path: str, declared: Declaration
-) -> tuple:
+def _convert_tuple(arguments: tuple, expected: Any, value: Sequence, path: str, declared: Declaration) -> tuple:
     if arguments[-1] is Ellipsis:
         arguments = arguments[:1] * len(value)
     if len(arguments) != len(value):
@@ -220,6 +206,4 @@ def _convert_tuple(
 
 
 def _wrong_type(expected: Any, value: Any, path: str) -> SettingsError:
-    return SettingsError(
-        f"{path}: expected {type_name(expected)}, got {value!r} ({type(value).__name__})"
-    )
+    return SettingsError(f"{path}: expected {type_name(expected)}, got {value!r} ({type(value).__name__})")

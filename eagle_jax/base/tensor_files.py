@@ -59,9 +59,7 @@ class TensorFiles:
     def check_shape(self, name: str, expected: tuple[int, ...]) -> None:
         """Raises CheckpointError with both shapes where the tensor has another one."""
         if (found := self.shape(name)) != expected:
-            raise CheckpointError(
-                f"{self.file(name)}: tensor {name} has shape {found}, config.json says {expected}"
-            )
+            raise CheckpointError(f"{self.file(name)}: tensor {name} has shape {found}, config.json says {expected}")
 
     def read(self, name: str, index: Any = ...) -> np.ndarray:
         """The tensor or its part `index` (slices with step 1), in the dtype in which it is stored.
@@ -71,8 +69,7 @@ class TensorFiles:
         slices = self._slices(name)
         if slices.get_dtype() not in _READABLE:
             raise CheckpointError(
-                f"{self.file(name)}: tensor {name} is {slices.get_dtype()}, readable are "
-                f"{', '.join(_READABLE)}"
+                f"{self.file(name)}: tensor {name} is {slices.get_dtype()}, readable are {', '.join(_READABLE)}"
             )
         return slices[index]
 
@@ -81,9 +78,7 @@ class TensorFiles:
         try:
             return self._open(file).get_slice(self._stored_names[name])
         except safetensors.SafetensorError as error:
-            raise CheckpointError(
-                f"{file}: tensor {name} is missing, though the index says it is here"
-            ) from error
+            raise CheckpointError(f"{file}: tensor {name} is missing, though the index says it is here") from error
 
     def _open(self, file: Path) -> safetensors.safe_open:
         if file not in self._opened:
@@ -134,9 +129,7 @@ def _open(file: Path) -> safetensors.safe_open:
         raise CheckpointError(f"{file}: not found")
     with open(file, "rb") as stream:
         if stream.read(len(_GIT_LFS)) == _GIT_LFS:
-            raise CheckpointError(
-                f"{file}: is a git LFS pointer; run `git lfs pull` to get the file"
-            )
+            raise CheckpointError(f"{file}: is a git LFS pointer; run `git lfs pull` to get the file")
     try:
         return safetensors.safe_open(file, framework="numpy")
     except safetensors.SafetensorError as error:

@@ -20,14 +20,7 @@ from typing import Any
 import numpy as np
 
 from eagle_jax.base import schema
-from eagle_jax.base.atomic_files import (
-    PARTIAL,
-    checksums,
-    remove_partial,
-    report_disk_full,
-    verify,
-    write_atomically,
-)
+from eagle_jax.base.atomic_files import PARTIAL, checksums, remove_partial, report_disk_full, verify, write_atomically
 from eagle_jax.base.errors import CorruptArtifactError, StaleArtifactError
 from eagle_jax.base.processes import from_primary
 from eagle_jax.base.provenance import provenance
@@ -44,9 +37,7 @@ class StageFolder:
     schema that cannot be gone on from (see `schema`).
     """
 
-    def __init__(
-        self, path: Path, settings: Mapping[str, Any], depends_on: Sequence[StageFolder] = ()
-    ):
+    def __init__(self, path: Path, settings: Mapping[str, Any], depends_on: Sequence[StageFolder] = ()):
         self.path = path
         self.name = path.name
         settings = _as_json(settings)

@@ -47,10 +47,7 @@ class RatingTable:
     def take(self, rows: np.ndarray) -> RatingTable:
         """The same users and items with a subset of the ratings."""
         return dataclasses.replace(
-            self,
-            user_index=self.user_index[rows],
-            item_index=self.item_index[rows],
-            rating=self.rating[rows],
+            self, user_index=self.user_index[rows], item_index=self.item_index[rows], rating=self.rating[rows]
         )
 
 

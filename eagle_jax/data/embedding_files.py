@@ -17,10 +17,7 @@ import numpy as np
 from eagle_jax.base.errors import UserError
 
 _DTYPES = tuple(np.dtype(name) for name in ("float16", "float32", "float64"))
-_HEADER_READERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
+_HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 class EmbeddingFileError(UserError):
@@ -72,9 +69,7 @@ def _find_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise EmbeddingFileError(
-            f"{path}: is not there; expected a .npy file [N, K, d] or a folder of such files"
-        )
+        raise EmbeddingFileError(f"{path}: is not there; expected a .npy file [N, K, d] or a folder of such files")
     files = sorted(path.glob("*.npy"))
     if not files:
         raise EmbeddingFileError(f"{path}: holds no .npy file; expected files [N, K, d]")
@@ -95,8 +90,7 @@ def _read_header(path: Path) -> _Header:
     header = _Header(shape, dtype)
     if dtype not in _DTYPES:
         raise EmbeddingFileError(
-            f"{path}: holds {_describe(header)}; expected float16, float32 or float64 in this "
-            "machine's byte order"
+            f"{path}: holds {_describe(header)}; expected float16, float32 or float64 in this machine's byte order"
         )
     if len(shape) != 3 or 0 in shape:
         raise EmbeddingFileError(

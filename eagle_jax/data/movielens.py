@@ -67,8 +67,7 @@ def read_movielens(folder: Path, texts_file: Path) -> tuple[Catalogue, LoadRepor
     catalogue = Catalogue(
         name=folder.name,
         entities=tuple(
-            Entity(entity_id=film, title=titles[film], description=descriptions[film])
-            for film in with_text.item_names
+            Entity(entity_id=film, title=titles[film], description=descriptions[film]) for film in with_text.item_names
         ),
         ratings=with_text,
         tags=tags,
@@ -100,9 +99,7 @@ def _read_column(path: Path, column: str, bad_rows: list[BadRow]) -> dict[str, s
     return values
 
 
-def _read_descriptions(
-    path: Path, titles: Mapping[str, str], bad_rows: list[BadRow]
-) -> dict[str, str]:
+def _read_descriptions(path: Path, titles: Mapping[str, str], bad_rows: list[BadRow]) -> dict[str, str]:
     """movieId -> marked text of the films with an overview; texts of unknown films are unused."""
     descriptions: dict[str, str] = {}
     for row in read_rows(path, ("movieId", "overview"), (), bad_rows):
@@ -120,11 +117,7 @@ def _read_descriptions(
 
 
 def _read_tags(
-    path: Path,
-    titles: Mapping[str, str],
-    ratings: RatingTable,
-    with_text: RatingTable,
-    bad_rows: list[BadRow],
+    path: Path, titles: Mapping[str, str], ratings: RatingTable, with_text: RatingTable, bad_rows: list[BadRow]
 ) -> tuple[tuple[tuple[int, int, str], ...], int]:
     """(user index, item index, tag) for films with text, and the number of tags of the others."""
     user_of = {name: index for index, name in enumerate(with_text.user_names)}

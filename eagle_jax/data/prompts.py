@@ -206,16 +206,12 @@ DETAILED = PromptBook(
 PROMPT_BOOKS = {"compact": COMPACT, "detailed": DETAILED}
 
 
-def _prompt(
-    parts: Sequence[str], first: str, last: str, may_be_cut: tuple[str, ...] = ()
-) -> Prompt:
+def _prompt(parts: Sequence[str], first: str, last: str, may_be_cut: tuple[str, ...] = ()) -> Prompt:
     opening = begin(first)
     return Prompt(" ".join([*parts, opening]), (end(last),), opening, may_be_cut)
 
 
-def environment_prompt(
-    book: PromptBook, fmt: EntityFormat, description: str, action: str
-) -> Prompt:
+def environment_prompt(book: PromptBook, fmt: EntityFormat, description: str, action: str) -> Prompt:
     """The environment rewrites the entity under the action; it sees no profile, no embedding."""
     parts = [book.rewrite.format(noun=fmt.noun), description, render_block("ACTION", action)]
     return _prompt(parts, fmt.blocks[0], fmt.blocks[-1], fmt.blocks[:1])
@@ -227,9 +223,7 @@ def policy_prompt(book: PromptBook, fmt: EntityFormat, description: str, profile
     return _prompt(parts, "ACTION", "ACTION", ("USER_PROFILE", fmt.blocks[0]))
 
 
-def generic_action_prompt(
-    book: PromptBook, fmt: EntityFormat, description: str, category: str
-) -> Prompt:
+def generic_action_prompt(book: PromptBook, fmt: EntityFormat, description: str, category: str) -> Prompt:
     """Ask the generator for a change of one category."""
     parts = [book.generic_action.format(noun=fmt.noun, category=category), description]
     return _prompt(parts, "ACTION", "ACTION", fmt.blocks[:1])

@@ -79,9 +79,7 @@ def _open_text(path: Path, expected: str) -> Iterator[TextIO]:
         raise UserError(f"{path}: cannot be read ({why}); expected {expected}") from error
 
 
-def read_row_file(
-    path: Path, absent: Absent, expected: str, bad_rows: list[BadRow]
-) -> Iterator[FileRow]:
+def read_row_file(path: Path, absent: Absent, expected: str, bad_rows: list[BadRow]) -> Iterator[FileRow]:
     """Rows of .jsonl, .json (JSON lines, too), .csv, each also .gz, or .parquet, in their order.
 
     Blank lines of text hold no row. A line that is not UTF-8, is no JSON object or lacks a field
@@ -133,9 +131,7 @@ def text_value(values: Mapping[str, Any], name: str) -> str:
     return text
 
 
-def _read_csv(
-    path: Path, absent: Absent, expected: str, bad_rows: list[BadRow]
-) -> Iterator[FileRow]:
+def _read_csv(path: Path, absent: Absent, expected: str, bad_rows: list[BadRow]) -> Iterator[FileRow]:
     """Records of a UTF-8 CSV file (or .csv.gz) with a header line, by the header's names.
 
     A byte order mark, CRLF and quoted line breaks are fine, blank lines hold no record. Undecodable
@@ -205,9 +201,7 @@ def _fields(text: str) -> list[str] | None:
         return None
 
 
-def _read_json_lines(
-    path: Path, absent: Absent, expected: str, bad_rows: list[BadRow]
-) -> Iterator[FileRow]:
+def _read_json_lines(path: Path, absent: Absent, expected: str, bad_rows: list[BadRow]) -> Iterator[FileRow]:
     with _open_text(path, f"lines of JSON objects {expected}") as file:
         for line, text in enumerate(file, 1):
             if not text.strip():
@@ -243,17 +237,14 @@ def _read_parquet(path: Path, absent: Absent, expected: str) -> Iterator[FileRow
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
             if missing := absent(names):
-                raise UserError(
-                    f"{path}: no column {', '.join(missing)}; it has: {', '.join(names)}"
-                )
+                raise UserError(f"{path}: no column {', '.join(missing)}; it has: {', '.join(names)}")
             for batch in file.iter_batches(batch_size=1024):
                 for values in batch.to_pylist():
                     num_read += 1
                     yield FileRow(num_read, values, str(values))
     except (OSError, pyarrow.ArrowException) as error:
         raise UserError(
-            f"{path}: cannot be read after {num_read} rows ({error}); expected a Parquet file "
-            f"{expected}"
+            f"{path}: cannot be read after {num_read} rows ({error}); expected a Parquet file {expected}"
         ) from error
 
 

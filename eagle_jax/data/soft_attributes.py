@@ -33,9 +33,7 @@ class Ordering:
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         """(higher, lower) of every two films in different places; films of one place are tied."""
-        for higher, lower in (
-            (self.about, self.less), (self.more, self.less), (self.more, self.about)
-        ):  # fmt: skip
+        for higher, lower in ((self.about, self.less), (self.more, self.less), (self.more, self.about)):
             yield from ((high, low) for high in higher for low in lower)
 
 
@@ -61,9 +59,7 @@ class OrderingsReport:
         )
 
 
-def read_soft_attributes(
-    path: Path, titles: Mapping[str, str]
-) -> tuple[tuple[Ordering, ...], OrderingsReport]:
+def read_soft_attributes(path: Path, titles: Mapping[str, str]) -> tuple[tuple[Ordering, ...], OrderingsReport]:
     """The good rows of `path`, their films joined to `titles` (MovieLens id -> title).
 
     Titles are compared in Unicode's composed form with a leading article as MovieLens writes it
@@ -102,9 +98,7 @@ def read_soft_attributes(
             num_without_reference += 1
             continue
         less, about, more = map(tuple, films)
-        orderings.append(
-            Ordering(rater=key[0], attribute=key[2], less=less, about=about, more=more)
-        )
+        orderings.append(Ordering(rater=key[0], attribute=key[2], less=less, about=about, more=more))
     if not orderings:
         raise UserError(
             f"{path}: no ordering left: {len(bad_rows)} bad rows, {num_without_reference} whose "

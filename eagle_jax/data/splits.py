@@ -29,9 +29,7 @@ class SplitSettings:
     def __post_init__(self):
         held_out = self.validation_fraction + self.test_fraction
         if held_out > 1:
-            raise ValueError(
-                f"validation_fraction + test_fraction must be at most 1, got {held_out}"
-            )
+            raise ValueError(f"validation_fraction + test_fraction must be at most 1, got {held_out}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +47,7 @@ def split_catalogue(catalogue: Catalogue, settings: SplitSettings) -> Split:
 
     Raises `UserError` when a part would be empty.
     """
-    ratings = split_ratings(
-        catalogue.ratings, held_out_fraction=settings.rating_fraction, seed=settings.seed
-    )
+    ratings = split_ratings(catalogue.ratings, held_out_fraction=settings.rating_fraction, seed=settings.seed)
     rng = np.random.default_rng(settings.seed)
     table = ratings.train
     entity_counts = np.bincount(table.item_index, minlength=table.num_items)
@@ -59,16 +55,11 @@ def split_catalogue(catalogue: Catalogue, settings: SplitSettings) -> Split:
     entities = np.flatnonzero(entity_counts >= settings.min_anchor_ratings)
     users = np.flatnonzero(user_counts >= settings.min_user_ratings)
     return Split(
-        ratings.train,
-        ratings.test,
-        _parts(entities, "entities", settings, rng),
-        _parts(users, "users", settings, rng),
+        ratings.train, ratings.test, _parts(entities, "entities", settings, rng), _parts(users, "users", settings, rng)
     )
 
 
-def _parts(
-    indices: np.ndarray, what: str, settings: SplitSettings, rng: np.random.Generator
-) -> dict[str, np.ndarray]:
+def _parts(indices: np.ndarray, what: str, settings: SplitSettings, rng: np.random.Generator) -> dict[str, np.ndarray]:
     order = rng.permutation(indices)
     num_validation = int(round(settings.validation_fraction * len(order)))
     num_test = int(round(settings.test_fraction * len(order)))

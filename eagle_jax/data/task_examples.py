@@ -99,17 +99,13 @@ def rated_sides(ratings: RatingTable, user: int) -> tuple[np.ndarray, np.ndarray
     return ratings.item_index[order[:third]], ratings.item_index[order[-third:]]
 
 
-def _draw_user(
-    users: Sequence[int], rated: dict[int, tuple[np.ndarray, np.ndarray]], rng: np.random.Generator
-) -> Row:
+def _draw_user(users: Sequence[int], rated: dict[int, tuple[np.ndarray, np.ndarray]], rng: np.random.Generator) -> Row:
     user = users[int(rng.integers(len(users)))]
     sides = [rng.choice(side, RATED_PER_SIDE, replace=False).tolist() for side in rated[user]]
     return {"items": sides[0] + sides[1], "user": user}
 
 
-def _draw_items(
-    task: Task, items: np.ndarray, neighbors: np.ndarray, rng: np.random.Generator
-) -> Row:
+def _draw_items(task: Task, items: np.ndarray, neighbors: np.ndarray, rng: np.random.Generator) -> Row:
     first = int(rng.choice(items))
     if task.partner == "none":
         return {"items": [first], "user": None}

@@ -62,49 +62,51 @@ class Task:
 
 def _about_movie(name: str, compact: str, detailed: str) -> Task:
     detailed += " Do not name the film."
-    return Task(
-        name=name, group="movie", slots=(SEMANTIC,), partner="none",
-        compact=compact, detailed=detailed,
-    )  # fmt: skip
+    return Task(name=name, group="movie", slots=(SEMANTIC,), partner="none", compact=compact, detailed=detailed)
 
 
-def _about_two(
-    name: str, partner: Literal["random", "nearest"], compact: str, detailed: str
-) -> Task:
+def _about_two(name: str, partner: Literal["random", "nearest"], compact: str, detailed: str) -> Task:
     detailed += " Call them film A and film B; do not name them."
     return Task(
-        name=name, group="movie", slots=(SEMANTIC, SEMANTIC), partner=partner,
-        compact=compact, detailed=detailed,
-    )  # fmt: skip
+        name=name, group="movie", slots=(SEMANTIC, SEMANTIC), partner=partner, compact=compact, detailed=detailed
+    )
 
 
 def _about_product(name: str, detailed: str) -> Task:
     return Task(
-        name=f"amazon_{name}", group="amazon", slots=(SEMANTIC,), partner="none", compact="",
+        name=f"amazon_{name}",
+        group="amazon",
+        slots=(SEMANTIC,),
+        partner="none",
+        compact="",
         detailed=f"{detailed} Do not name the product.",
-    )  # fmt: skip
+    )
 
 
 _MOVIE_TASKS = (
     _about_movie(
-        "summary", "summarise the film {0}.",
-        "Summarise the film {0} for somebody who has not seen it: what happens in it and what it "
-        "is like.",
+        "summary",
+        "summarise the film {0}.",
+        "Summarise the film {0} for somebody who has not seen it: what happens in it and what it is like.",
     ),
     _about_movie(
-        "positive_review", "write a positive review of the film {0}.",
+        "positive_review",
+        "write a positive review of the film {0}.",
         "Write a thorough review of the film {0} by a critic who is delighted with it.",
     ),
     _about_movie(
-        "negative_review", "write a negative review of the film {0}.",
+        "negative_review",
+        "write a negative review of the film {0}.",
         "Write a thorough review of the film {0} by a critic who is disappointed with it.",
     ),
     _about_movie(
-        "neutral_review", "write a neutral review of the film {0}.",
+        "neutral_review",
+        "write a neutral review of the film {0}.",
         "Write a thorough, even-handed review of the film {0}, its strengths and its weaknesses.",
     ),
     _about_movie(
-        "five_positive_characteristics", "list five characteristics that speak for the film {0}.",
+        "five_positive_characteristics",
+        "list five characteristics that speak for the film {0}.",
         "Give five reasons, numbered 1 to 5, why the film {0} is loved: one characteristic each.",
     ),
     _about_movie(
@@ -113,118 +115,123 @@ _MOVIE_TASKS = (
         "Give five complaints, numbered 1 to 5, about the film {0}: one characteristic each.",
     ),
     _about_movie(
-        "long_description", "describe at length the film {0}.",
+        "long_description",
+        "describe at length the film {0}.",
         "Tell the story of the film {0} at length and in order, from the beginning to the end.",
     ),
     _about_movie(
-        "funnier", "retell as a funnier one the film {0}.",
-        "Retell the story of the film {0} as a comedy: keep what is not sad about it and make the "
-        "rest funny.",
+        "funnier",
+        "retell as a funnier one the film {0}.",
+        "Retell the story of the film {0} as a comedy: keep what is not sad about it and make the rest funny.",
     ),
     _about_movie(
-        "sadder", "retell as a sadder one the film {0}.",
+        "sadder",
+        "retell as a sadder one the film {0}.",
         "Retell the story of the film {0} as a drama that moves to tears, and keep the rest.",
     ),
     _about_movie(
-        "scarier", "retell as a scarier one the film {0}.",
+        "scarier",
+        "retell as a scarier one the film {0}.",
         "Retell the story of the film {0} so that it frightens the audience, and keep the rest.",
     ),
     _about_movie(
-        "improve", "retell as a better one the film {0}.",
-        "Change the film {0} so that more people would value it. Say what you changed and why the "
-        "film is better now.",
+        "improve",
+        "retell as a better one the film {0}.",
+        "Change the film {0} so that more people would value it. Say what you changed and why the film is better now.",
     ),
     _about_movie(
-        "movie_to_viewer", "name the kind of viewers of the film {0}.",
-        "Who would enjoy the film {0}? Describe these viewers: what they like and what they are "
-        "like.",
+        "movie_to_viewer",
+        "name the kind of viewers of the film {0}.",
+        "Who would enjoy the film {0}? Describe these viewers: what they like and what they are like.",
     ),
     _about_movie(
-        "pitch", "tell a producer to make the film {0}.",
+        "pitch",
+        "tell a producer to make the film {0}.",
         "Suppose that nobody has made the film {0} yet. Win a producer for it: what it is, what "
         "makes it stand out, and how it differs from films of its kind.",
     ),
     _about_movie(
-        "criticize", "criticize the film {0}.",
-        "Criticise the film {0}: what about it people do not like, and what films of its kind do "
-        "better.",
+        "criticize",
+        "criticize the film {0}.",
+        "Criticise the film {0}: what about it people do not like, and what films of its kind do better.",
     ),
     _about_movie(
-        "convince1", "give all reasons to watch the film {0}.",
+        "convince1",
+        "give all reasons to watch the film {0}.",
         "Persuade a friend, going into every detail, that the film {0} is worth watching.",
     ),
     _about_movie(
-        "convince2", "give reasons to watch the film {0}.",
-        "Persuade a friend that the film {0} is worth watching.",
+        "convince2", "give reasons to watch the film {0}.", "Persuade a friend that the film {0} is worth watching."
     ),
     _about_movie(
-        "convince3", "give in short the reasons to watch the film {0}.",
+        "convince3",
+        "give in short the reasons to watch the film {0}.",
         "Persuade a friend in two or three sentences that the film {0} is worth watching.",
     ),
     _about_movie(
-        "dissuade1", "give all reasons not to watch the film {0}.",
+        "dissuade1",
+        "give all reasons not to watch the film {0}.",
         "Talk a friend out of watching the film {0}, going into every detail.",
     ),
-    _about_movie(
-        "dissuade2", "give reasons not to watch the film {0}.",
-        "Talk a friend out of watching the film {0}.",
-    ),
+    _about_movie("dissuade2", "give reasons not to watch the film {0}.", "Talk a friend out of watching the film {0}."),
     _about_two(
-        "similarities", "random",
+        "similarities",
+        "random",
         "name what is the same and what is different in film a {0} and film b {1}.",
-        "Compare film A, {0}, with film B, {1}: first three things that they share, then three in "
-        "which they differ.",
+        "Compare film A, {0}, with film B, {1}: first three things that they share, then three in which they differ.",
     ),
     _about_two(
-        "interpolation", "random", "write a film between film a {0} and film b {1}.",
-        "Imagine a film halfway between film A, {0}, and film B, {1}, and tell its story at "
-        "length.",
+        "interpolation",
+        "random",
+        "write a film between film a {0} and film b {1}.",
+        "Imagine a film halfway between film A, {0}, and film B, {1}, and tell its story at length.",
     ),
     # The paper calls it "nn" and says both that its pairs are random and that they are neighbors
     # (appendix E and the caption of table 2); here they are what the name says.
     _about_two(
-        "why_like_nn", "nearest", "say why a user of film a {0} loves film b {1}.",
+        "why_like_nn",
+        "nearest",
+        "say why a user of film a {0} loves film b {1}.",
         "Somebody loves film A, {0}. Explain to them why they would love film B, {1}, too.",
     ),
     _about_two(
-        "diff_than_nn", "nearest", "name what is different in film a {0} and film b {1}.",
+        "diff_than_nn",
+        "nearest",
+        "name what is different in film a {0} and film b {1}.",
         "Name the three most important ways in which film A, {0}, differs from film B, {1}.",
     ),
     _about_two(
-        "common_with_nn", "nearest", "name what is the same in film a {0} and film b {1}.",
+        "common_with_nn",
+        "nearest",
+        "name what is the same in film a {0} and film b {1}.",
         "Name the three most important things that film A, {0}, and film B, {1}, share.",
     ),
-)  # fmt: skip
+)
 _USER_PROFILE = Task(
-    name="user_profile", group="profile", slots=(BEHAVIORAL,), partner="none",
+    name="user_profile",
+    group="profile",
+    slots=(BEHAVIORAL,),
+    partner="none",
     compact="write the profile of the user {0}.",
     detailed="Describe the taste of the user {0} as a viewer of films in ten points: what the user "
     "looks for and what the user avoids. Name no film.",
-)  # fmt: skip
+)
 _AMAZON_TASKS = (
-    _about_product(
-        "description", "Describe the product {0} for a catalogue: what it is and what it offers."
-    ),
-    _about_product(
-        "positive_review", "Write the review of a buyer who gave the product {0} five stars."
-    ),
-    _about_product(
-        "negative_review",
-        "Write the review of a buyer who gave the product {0} one, two or three stars.",
-    ),
-    _about_product(
-        "neutral_review", "Write the review of a buyer who gave the product {0} four stars."
-    ),
-    _about_product(
-        "endorsement", "Recommend the product {0} to buyers, as somebody who stands up for it."
-    ),
+    _about_product("description", "Describe the product {0} for a catalogue: what it is and what it offers."),
+    _about_product("positive_review", "Write the review of a buyer who gave the product {0} five stars."),
+    _about_product("negative_review", "Write the review of a buyer who gave the product {0} one, two or three stars."),
+    _about_product("neutral_review", "Write the review of a buyer who gave the product {0} four stars."),
+    _about_product("endorsement", "Recommend the product {0} to buyers, as somebody who stands up for it."),
     Task(
-        name="amazon_user_profile", group="amazon", slots=(BEHAVIORAL,), partner="none",
+        name="amazon_user_profile",
+        group="amazon",
+        slots=(BEHAVIORAL,),
+        partner="none",
         compact="",
         detailed="Describe the user {0} as a buyer in ten points: what the user values and what "
         "the user complains about. Name no product.",
     ),
-)  # fmt: skip
+)
 TASKS = {task.name: task for task in (*_MOVIE_TASKS, _USER_PROFILE, *_AMAZON_TASKS)}
 
 

@@ -26,28 +26,24 @@ class GOptimalSettings:
         "The solver.", default="interior_point"
     )
     max_approximation_factor: float = setting(
-        "Stop as soon as the certificate is at most this; 1 is the optimum.",
-        above=1,
-        default=1.0001,
+        "Stop as soon as the certificate is at most this; 1 is the optimum.", above=1, default=1.0001
     )
     max_iterations: int = setting(
-        "Then `converged` is False. interior_point takes about 5, frank_wolfe thousands.",
-        at_least=1,
-        default=50,
+        "Then `converged` is False. interior_point takes about 5, frank_wolfe thousands.", at_least=1, default=50
     )
     rank_tolerance: float = setting(
         "Directions with a singular value of at most this fraction of the largest are projected "
-        "out; with a ridge none is.", at_least=SMALLEST_RANK_TOLERANCE, below=1, default=1e-6,
-    )  # fmt: skip
+        "out; with a ridge none is.",
+        at_least=SMALLEST_RANK_TOLERANCE,
+        below=1,
+        default=1e-6,
+    )
     max_rank: int | None = setting(
-        "So many leading directions at most; None: all that pass rank_tolerance.",
-        at_least=1,
-        default=None,
+        "So many leading directions at most; None: all that pass rank_tolerance.", at_least=1, default=None
     )
     ridge: float = setting(
-        "Added to the diagonal of the information matrix.", at_least=0, default=0.0,
-        unit="squared rows",
-    )  # fmt: skip
+        "Added to the diagonal of the information matrix.", at_least=0, default=0.0, unit="squared rows"
+    )
 
     def __post_init__(self):
         if self.ridge and self.method == "frank_wolfe":
@@ -123,9 +119,7 @@ class Solution(NamedTuple):
         """[] bool: a step is left, and the certificate is not broken (nan) and not good enough."""
         return (self.step < len(self.errors)) & (self.evaluation.factor > factor)
 
-    def moved(
-        self, weights: jax.Array, evaluation: DesignEvaluation, num_steps: jax.Array | int = 1
-    ) -> "Solution":
+    def moved(self, weights: jax.Array, evaluation: DesignEvaluation, num_steps: jax.Array | int = 1) -> "Solution":
         """After so many steps to other weights; the error is that of the last of them."""
         step = self.step + num_steps
         place = jnp.minimum(step, len(self.errors)) - 1
@@ -173,9 +167,7 @@ def prepare(rows: jax.Array, settings: GOptimalSettings) -> DesignProblem:
     num_coordinates = min(settings.max_rank or len(gram), len(gram))
 
     def spectral_coordinates():
-        isometric, scaling, is_direction = _spectral_coordinates(
-            rows, gram, num_coordinates, settings
-        )
+        isometric, scaling, is_direction = _spectral_coordinates(rows, gram, num_coordinates, settings)
         if is_wide:  # the Gram matrix knows distinct rows only
             isometric = isometric[duplicate_of]
         return jnp.where(is_direction[None, :], isometric * scaling[None, :], 0.0), is_direction
@@ -192,9 +184,7 @@ def prepare(rows: jax.Array, settings: GOptimalSettings) -> DesignProblem:
             whitened = jnp.eye(num_rows) if is_wide else rows @ half_inverse.T
             return whitened, jnp.full(num_coordinates, True)
 
-        coordinates, is_direction = jax.lax.cond(
-            is_full_rank, cholesky_coordinates, spectral_coordinates
-        )
+        coordinates, is_direction = jax.lax.cond(is_full_rank, cholesky_coordinates, spectral_coordinates)
     ridge_rows = jnp.sqrt(settings.ridge) / scale * jnp.eye(num_coordinates)
     return DesignProblem(
         rows=coordinates,
@@ -219,9 +209,7 @@ def _cholesky_whitening(gram, rank_tolerance):
     In Frobenius norms 1 / (|L| |L^-1|) is below that ratio; not > is also true for nan.
     """
     factor = jax.lax.linalg.cholesky(gram, symmetrize_input=False)
-    half_inverse = jax.lax.linalg.triangular_solve(
-        factor, jnp.eye(gram.shape[0]), left_side=True, lower=True
-    )
+    half_inverse = jax.lax.linalg.triangular_solve(factor, jnp.eye(gram.shape[0]), left_side=True, lower=True)
     ratio_bound = 1.0 / jnp.sqrt(jnp.trace(gram) * jnp.sum(jnp.square(half_inverse)))
     # 1e-6: beyond it the factor of a Gram matrix has too few digits left to whiten with.
     return half_inverse, ratio_bound > max(rank_tolerance, 1e-6)
@@ -267,9 +255,7 @@ def evaluate(problem: DesignProblem, weights: jax.Array) -> DesignEvaluation:
     num_rows = weights.shape[0]
     variance = (leverage[:num_rows] + jnp.sum(leverage[num_rows:])) * total
     rank = jnp.maximum(problem.rank, 1)
-    return DesignEvaluation(
-        half_rows, variance, jnp.where(problem.rank > 0, jnp.max(variance) / rank, 1.0)
-    )
+    return DesignEvaluation(half_rows, variance, jnp.where(problem.rank > 0, jnp.max(variance) / rank, 1.0))
 
 
 def prediction_variance(problem: DesignProblem, solution: Solution) -> jax.Array:
@@ -286,9 +272,5 @@ def _half_rows(problem, weights, total):
     information_matrix += jnp.diag((~problem.is_direction).astype(weights.dtype))
     factor = jax.lax.linalg.cholesky(information_matrix, symmetrize_input=False)
     return jax.lax.linalg.triangular_solve(
-        factor,
-        jnp.concatenate([problem.rows, problem.ridge_rows]),
-        left_side=False,
-        lower=True,
-        transpose_a=True,
+        factor, jnp.concatenate([problem.rows, problem.ridge_rows]), left_side=False, lower=True, transpose_a=True
     )

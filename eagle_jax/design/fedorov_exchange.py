@@ -31,9 +31,7 @@ class _Exchange(NamedTuple):
     step: jax.Array  # []
 
 
-def exchange(
-    problem: DesignProblem, is_valid: jax.Array, num_kept: int, settings: GOptimalSettings
-) -> jax.Array:
+def exchange(problem: DesignProblem, is_valid: jax.Array, num_kept: int, settings: GOptimalSettings) -> jax.Array:
     """is_kept [K] bool, as `kept_subset.exchange_subset` says; float64 rows, is_valid [K] bool."""
     num_rows = is_valid.shape[0]
     state = jax.lax.while_loop(

@@ -61,10 +61,7 @@ def over_problems(solve, rows: jax.Array, *per_problem: jax.Array):
     batch = rows.shape[:-2]
     if not batch:
         return solve(rows, *per_problem)
-    flat = [
-        array.reshape(math.prod(batch), *array.shape[len(batch) :])
-        for array in (rows, *per_problem)
-    ]
+    flat = [array.reshape(math.prod(batch), *array.shape[len(batch) :]) for array in (rows, *per_problem)]
     if jax.default_backend() == "cpu":
         output = jax.lax.map(lambda problem: solve(*problem), flat)
     else:

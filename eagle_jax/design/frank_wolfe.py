@@ -13,13 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from eagle_jax.design.design_problem import (
-    DesignProblem,
-    GOptimalSettings,
-    Solution,
-    evaluate,
-    start_weights,
-)
+from eagle_jax.design.design_problem import DesignProblem, GOptimalSettings, Solution, evaluate, start_weights
 from eagle_jax.design.float64_batches import first_argmax
 from eagle_jax.design.multiplicative import support_bound
 
@@ -38,9 +32,7 @@ class _State(NamedTuple):
 def solve(problem: DesignProblem, settings: GOptimalSettings) -> Solution:
     """Steps towards the largest leverage or away from the smallest in the support."""
     state = _State(
-        *_refresh(problem, start_weights(problem)),
-        step=jnp.int32(0),
-        errors=jnp.full(settings.max_iterations, jnp.nan),
+        *_refresh(problem, start_weights(problem)), step=jnp.int32(0), errors=jnp.full(settings.max_iterations, jnp.nan)
     )
 
     def goes_on(state):
@@ -50,9 +42,7 @@ def solve(problem: DesignProblem, settings: GOptimalSettings) -> Solution:
     def steps_between_refreshes(state):
         end = state.step + _STEPS_BETWEEN_REFRESHES
         state = jax.lax.while_loop(
-            lambda state: goes_on(state) & (state.step < end),
-            functools.partial(_step, problem),
-            state,
+            lambda state: goes_on(state) & (state.step < end), functools.partial(_step, problem), state
         )
         # No stop is believed before the leverages are recomputed.
         weights, gram, leverages = _refresh(problem, state.weights)

@@ -15,13 +15,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from eagle_jax.design import (
-    design_problem,
-    frank_wolfe,
-    interior_point,
-    multiplicative,
-    working_set,
-)
+from eagle_jax.design import design_problem, frank_wolfe, interior_point, multiplicative, working_set
 from eagle_jax.design.design_problem import GOptimalDesign, GOptimalSettings
 from eagle_jax.design.float64_batches import in_float64, over_problems
 
@@ -34,9 +28,7 @@ _SOLVE = {
 _DEFAULT = GOptimalSettings()
 
 
-def g_optimal_design(
-    next_embeddings: jax.Array, settings: GOptimalSettings = _DEFAULT
-) -> GOptimalDesign:
+def g_optimal_design(next_embeddings: jax.Array, settings: GOptimalSettings = _DEFAULT) -> GOptimalDesign:
     """min_q max_a z_a' M(q)^+ z_a (EAGLE, section 4.3), to settings.max_approximation_factor.
 
     Methods: `interior_point` (4 to 8 steps to any gap), `frank_wolfe` (hundreds to thousands of
@@ -66,9 +58,7 @@ def g_optimal_design(
     """
     next_embeddings = jnp.asarray(next_embeddings)
     if next_embeddings.ndim < 2 or 0 in next_embeddings.shape:
-        raise ValueError(
-            f"next_embeddings must be a non-empty [..., K, d], got {next_embeddings.shape}"
-        )
+        raise ValueError(f"next_embeddings must be a non-empty [..., K, d], got {next_embeddings.shape}")
     dtype = jnp.promote_types(next_embeddings.dtype, jnp.float32)
     # Weights rounded by half an eps change every leverage by that much, and the factor is rounded.
     rounding = 1.0 + 2.0 * float(jnp.finfo(dtype).eps)
@@ -90,9 +80,7 @@ def _solve_one(next_embeddings, settings, rounding):
     is_finite = jnp.all(jnp.isfinite(next_embeddings))
     problem = design_problem.prepare(jnp.where(is_finite, next_embeddings, 0.0), settings)
     target = settings.max_approximation_factor / rounding
-    solution = _SOLVE[settings.method](
-        problem, dataclasses.replace(settings, max_approximation_factor=target)
-    )
+    solution = _SOLVE[settings.method](problem, dataclasses.replace(settings, max_approximation_factor=target))
     factor = solution.evaluation.factor
 
     def unless_broken(value):

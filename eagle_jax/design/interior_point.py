@@ -16,14 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from eagle_jax.design.design_problem import (
-    DesignProblem,
-    GOptimalSettings,
-    Solution,
-    evaluate,
-    start,
-    start_weights,
-)
+from eagle_jax.design.design_problem import DesignProblem, GOptimalSettings, Solution, evaluate, start, start_weights
 
 # Of r: the least slack at the start, and how near a step may come to the boundary.
 _START_SLACK = 0.03
@@ -59,9 +52,7 @@ def _start(problem, settings):
     num_rows, num_coordinates = problem.rows.shape
     rank = jnp.maximum(problem.rank, 1)
     weights = start_weights(problem)
-    in_float32 = jax.tree.map(
-        lambda leaf: leaf.astype(jnp.float32) if leaf.dtype == jnp.float64 else leaf, problem
-    )
+    in_float32 = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if leaf.dtype == jnp.float64 else leaf, problem)
     for _ in range(min(3, num_rows // (2 * num_coordinates))):
         variance = evaluate(in_float32, weights.astype(jnp.float32)).variance
         weights = jnp.where(problem.rank > 0, weights * variance.astype(weights.dtype), weights)
@@ -97,9 +88,7 @@ def _newton_step(problem: DesignProblem, dtype, state: _State) -> _State:
     raw_variance = evaluation.variance / jnp.sum(weights)
     residual = jnp.where(is_free, rank - raw_variance - slack, 0.0)
     ratio = jnp.where(is_free, slack / safe_weights, _FIXED)
-    factor = jax.lax.linalg.cholesky(
-        _newton_matrix(problem, evaluation, ratio, dtype), symmetrize_input=False
-    )
+    factor = jax.lax.linalg.cholesky(_newton_matrix(problem, evaluation, ratio, dtype), symmetrize_input=False)
 
     def direction(complementarity):
         """du, ds of  (G * G) du - ds = -residual,  s du + u ds = u complementarity."""
@@ -116,14 +105,10 @@ def _newton_step(problem: DesignProblem, dtype, state: _State) -> _State:
     )
     predicted_centrality = jnp.sum(jnp.where(is_free, predicted, 0.0)) / num_free
     target = (predicted_centrality / centrality) ** 3 * centrality
-    weights_step, slack_step = direction(
-        -slack + (target - weights_step * slack_step) / safe_weights
-    )
+    weights_step, slack_step = direction(-slack + (target - weights_step * slack_step) / safe_weights)
     # Near the optimum longer steps keep the convergence quadratic.
     fraction = jnp.maximum(_STEP_FRACTION, 1.0 - centrality * num_free / rank)
-    new_weights = (
-        weights + jnp.minimum(1.0, fraction * _longest_step(weights, weights_step)) * weights_step
-    )
+    new_weights = weights + jnp.minimum(1.0, fraction * _longest_step(weights, weights_step)) * weights_step
     new_slack = slack + jnp.minimum(1.0, fraction * _longest_step(slack, slack_step)) * slack_step
     return _accept(problem, dtype, state, new_weights, new_slack)
 

@@ -51,20 +51,12 @@ def top_k_subset(
     """
     next_embeddings, design_weights = _checked(next_embeddings, design_weights, num_kept)
     return _top_k_subset(
-        next_embeddings,
-        design_weights,
-        _validity(next_embeddings, is_valid),
-        num_kept=num_kept,
-        settings=settings,
+        next_embeddings, design_weights, _validity(next_embeddings, is_valid), num_kept=num_kept, settings=settings
     )
 
 
 def exchange_subset(
-    next_embeddings: jax.Array,
-    num_kept: int,
-    *,
-    settings: GOptimalSettings,
-    is_valid: jax.Array | None = None,
+    next_embeddings: jax.Array, num_kept: int, *, settings: GOptimalSettings, is_valid: jax.Array | None = None
 ) -> KeptSubset:
     """k rows of large log det sum_kept z z': pivoted start, then Fedorov exchange.
 
@@ -84,9 +76,7 @@ def exchange_subset(
       ValueError: shapes that do not fit, or num_kept not in 1..K.
     """
     next_embeddings, _ = _checked(next_embeddings, num_kept=num_kept)
-    return _exchange_subset(
-        next_embeddings, _validity(next_embeddings, is_valid), num_kept=num_kept, settings=settings
-    )
+    return _exchange_subset(next_embeddings, _validity(next_embeddings, is_valid), num_kept=num_kept, settings=settings)
 
 
 def finite_problem(rows: jax.Array, settings: GOptimalSettings) -> tuple[DesignProblem, jax.Array]:
@@ -95,9 +85,7 @@ def finite_problem(rows: jax.Array, settings: GOptimalSettings) -> tuple[DesignP
     return prepare(jnp.where(is_finite, rows, 0.0), settings), is_finite
 
 
-def approximation_factor(
-    problem: DesignProblem, weights: jax.Array, settings: GOptimalSettings
-) -> jax.Array:
+def approximation_factor(problem: DesignProblem, weights: jax.Array, settings: GOptimalSettings) -> jax.Array:
     """[], max_a z_a' M(q)^-1 z_a / rank of any q = weights / sum, weights [K], in float64.
 
     inf when M(q) misses a direction of the rows: its smallest singular value on whitened rows is at
@@ -132,9 +120,7 @@ def kept_subset(
 def _checked(next_embeddings, weights=None, num_kept=1):
     next_embeddings = jnp.asarray(next_embeddings)
     if next_embeddings.ndim < 2 or 0 in next_embeddings.shape:
-        raise ValueError(
-            f"next_embeddings must be a non-empty [..., K, d], got {next_embeddings.shape}"
-        )
+        raise ValueError(f"next_embeddings must be a non-empty [..., K, d], got {next_embeddings.shape}")
     if weights is not None and weights.shape != next_embeddings.shape[:-1]:
         raise ValueError(
             f"weights must be {next_embeddings.shape[:-1]}, as next_embeddings"

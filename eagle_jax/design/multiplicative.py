@@ -11,14 +11,7 @@ Axis letters: K candidates.
 import jax
 import jax.numpy as jnp
 
-from eagle_jax.design.design_problem import (
-    DesignProblem,
-    GOptimalSettings,
-    Solution,
-    evaluate,
-    start,
-    start_weights,
-)
+from eagle_jax.design.design_problem import DesignProblem, GOptimalSettings, Solution, evaluate, start, start_weights
 
 
 def support_bound(factor: jax.Array, rank: jax.Array) -> jax.Array:

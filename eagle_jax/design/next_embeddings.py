@@ -16,9 +16,7 @@ class ProjectedChanges(NamedTuple):
     kept_energy: jax.Array
 
 
-def project_changes(
-    next_embeddings: jax.Array, anchor_embedding: jax.Array, rank: int
-) -> ProjectedChanges:
+def project_changes(next_embeddings: jax.Array, anchor_embedding: jax.Array, rank: int) -> ProjectedChanges:
     """delta_a = z_a - z_anchor on the leading right singular directions of all delta.
 
     The directions are those of the second moment about the anchor (uncentred): an edit that every
@@ -40,9 +38,7 @@ def project_changes(
             f" {next_embeddings.shape} and {anchor_embedding.shape}"
         )
     if not 1 <= rank <= min(next_embeddings.shape):
-        raise ValueError(
-            f"rank must lie between 1 and min(K, d) = {min(next_embeddings.shape)}, got {rank}"
-        )
+        raise ValueError(f"rank must lie between 1 and min(K, d) = {min(next_embeddings.shape)}, got {rank}")
     changes = next_embeddings - anchor_embedding[None, :]
     _, singular_values, directions = jnp.linalg.svd(changes, full_matrices=False)
     projected = jnp.matmul(changes, directions[:rank].T, precision="highest")

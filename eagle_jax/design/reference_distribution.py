@@ -31,9 +31,7 @@ class ReferenceDistributionSettings:
     rank: int = setting("r, directions of change, at most num_kept.", at_least=1)
     num_best: int = setting("Candidates that best_next_step keeps; the paper: 1.", at_least=1)
     subsample_factor: float = setting("C of g_optimal_subsample; the paper: 1.", above=0)
-    max_draws: int = setting(
-        "After so many g_optimal_subsample gives up and keeps the last one.", at_least=1
-    )
+    max_draws: int = setting("After so many g_optimal_subsample gives up and keeps the last one.", at_least=1)
     solver: GOptimalSettings
 
 
@@ -91,9 +89,7 @@ def choose(
       ValueError: unknown kind, too few valid candidates, num_kept below the rank, not finite.
       DesignNotConvergedError: the solver's certificate is worse than its settings demand.
     """
-    _check_arguments(
-        kind, next_embeddings, anchor_embedding, next_utilities, is_valid, num_kept, settings
-    )
+    _check_arguments(kind, next_embeddings, anchor_embedding, next_utilities, is_valid, num_kept, settings)
     changes, kept_energy = _project(next_embeddings, anchor_embedding, is_valid, rank=settings.rank)
     candidates = Candidates(changes, next_embeddings, next_utilities, is_valid)
     indices, num_draws, accepted = KINDS[kind].keep(candidates, num_kept, settings, key)
@@ -118,9 +114,7 @@ def choose(
     )
 
 
-def _check_arguments(
-    kind, next_embeddings, anchor_embedding, next_utilities, is_valid, num_kept, settings
-):
+def _check_arguments(kind, next_embeddings, anchor_embedding, next_utilities, is_valid, num_kept, settings):
     if kind not in KINDS:
         raise ValueError(f"unknown reference distribution {kind!r}, expected one of {tuple(KINDS)}")
     is_valid = np.asarray(is_valid)
@@ -197,9 +191,7 @@ def _g_optimal(candidates, num_kept, settings, key):
     2.0 in the median of 200 problems, 2.2 against 26 in the worst). approximation_factor certifies
     q; kept_approximation_factor says what equal weights on the kept candidates reach.
     """
-    kept = exchange_subset(
-        candidates.changes, num_kept, settings=settings.solver, is_valid=candidates.is_valid
-    )
+    kept = exchange_subset(candidates.changes, num_kept, settings=settings.solver, is_valid=candidates.is_valid)
     return np.flatnonzero(np.asarray(kept.counts) > 0), 0, True
 
 

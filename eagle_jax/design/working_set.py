@@ -13,14 +13,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from eagle_jax.design.design_problem import (
-    DesignProblem,
-    GOptimalSettings,
-    Solution,
-    evaluate,
-    start,
-    start_weights,
-)
+from eagle_jax.design.design_problem import DesignProblem, GOptimalSettings, Solution, evaluate, start, start_weights
 from eagle_jax.design.float64_batches import first_argmax
 
 # W, by trial: half of it has to hold a support, which on a sphere is 10 p and more, or rounds undo
@@ -54,9 +47,7 @@ def size(num_rows: int, num_coordinates: int) -> int:
 
 
 def solve(
-    method: Callable[[DesignProblem, GOptimalSettings], Solution],
-    problem: DesignProblem,
-    settings: GOptimalSettings,
+    method: Callable[[DesignProblem, GOptimalSettings], Solution], problem: DesignProblem, settings: GOptimalSettings
 ) -> Solution:
     """`method` on working sets; `errors` has the certificates on all rows, one a round.
 
@@ -75,8 +66,7 @@ def solve(
         score = score.at[carrying].max(jnp.where(largest > 0, jnp.inf, 0.0))
         _, working = jax.lax.top_k(jnp.where(problem.is_support, score, -1.0), num_working)
         solution = method(
-            problem._replace(rows=problem.rows[working], is_support=problem.is_support[working]),
-            settings,
+            problem._replace(rows=problem.rows[working], is_support=problem.is_support[working]), settings
         )
         weights = jnp.zeros_like(state.weights).at[working].set(solution.weights)
         return state.moved(weights, evaluate(problem, weights), jnp.maximum(solution.step, 1))

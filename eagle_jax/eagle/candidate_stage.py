@@ -12,12 +12,7 @@ from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.splits import Split
-from eagle_jax.eagle.candidates import (
-    ProposalContext,
-    apply_candidates,
-    count_candidates,
-    propose_candidates,
-)
+from eagle_jax.eagle.candidates import ProposalContext, apply_candidates, count_candidates, propose_candidates
 from eagle_jax.eagle.environment import LLMEnvironment
 from eagle_jax.eagle.settings import CandidateStageSettings
 from eagle_jax.embeddings.scorer import Scorer
@@ -63,10 +58,7 @@ def run_candidate_stage(
         rows = []
         for index, chunk in enumerate(progress(chunks, len(chunks), "candidates", "chunk")):
             rows += stage.chunk(
-                index,
-                lambda chunk=chunk: _propose_and_apply(
-                    catalogue, context, environment, settings, chunk, seed
-                ),
+                index, lambda chunk=chunk: _propose_and_apply(catalogue, context, environment, settings, chunk, seed)
             )
         _write(stage, rows, users, scorer, seed)
         stage.finish()
@@ -102,23 +94,17 @@ def _propose_and_apply(
                 }
                 for candidate in of_entity
             ],
-            "next": [
-                {"description": step.description, "malformed": step.malformed} for step in outcomes
-            ],
+            "next": [{"description": step.description, "malformed": step.malformed} for step in outcomes],
             "counts": count_candidates([of_entity], [outcomes]),
         }
         for entity, of_entity, outcomes in zip(anchors, candidates, steps, strict=True)
     ]
 
 
-def _write(
-    stage: StageFolder, rows: list[dict[str, Any]], users: np.ndarray, scorer: Scorer, seed: int
-) -> None:
+def _write(stage: StageFolder, rows: list[dict[str, Any]], users: np.ndarray, scorer: Scorer, seed: int) -> None:
     """Users of all candidates, next embeddings and utilities, and counts for the report."""
     rng = np.random.default_rng(derive_seed(seed, 2))
-    columns: dict[str, list] = {
-        "user_index": [], "next_embeddings": [], "next_utilities": [], "is_valid": [],
-    }  # fmt: skip
+    columns: dict[str, list] = {"user_index": [], "next_embeddings": [], "next_utilities": [], "is_valid": []}
     counts: dict[str, int] = {}
     for row in rows:
         drawn = rng.integers(len(users), size=len(row["candidates"]))

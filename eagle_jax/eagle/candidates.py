@@ -63,10 +63,7 @@ class ProposalContext:
 
 
 def propose_candidates(
-    context: ProposalContext,
-    entities: Sequence[tuple[int, str]],
-    settings: CandidateSettings,
-    seed: int,
+    context: ProposalContext, entities: Sequence[tuple[int, str]], settings: CandidateSettings, seed: int
 ) -> list[list[Candidate]]:
     """num_generic, then num_personalised candidates for each (entity index, description)."""
     return [
@@ -76,16 +73,10 @@ def propose_candidates(
 
 
 def _propose(
-    context: ProposalContext,
-    entity_index: int,
-    description: str,
-    settings: CandidateSettings,
-    seed: int,
+    context: ProposalContext, entity_index: int, description: str, settings: CandidateSettings, seed: int
 ) -> list[Candidate]:
     num_candidates = settings.num_generic + settings.num_personalised
-    users = np.random.default_rng(seed).integers(
-        len(context.profiles), size=settings.num_personalised
-    )
+    users = np.random.default_rng(seed).integers(len(context.profiles), size=settings.num_personalised)
     categories = context.entity_format.action_categories
     candidates = [
         Candidate(
@@ -117,15 +108,9 @@ def _propose(
 
 def _prompt(context: ProposalContext, description: str, candidate: Candidate) -> Prompt:
     if candidate.user_index is None:
-        return generic_action_prompt(
-            context.book, context.entity_format, description, candidate.category
-        )
+        return generic_action_prompt(context.book, context.entity_format, description, candidate.category)
     return personalised_action_prompt(
-        context.book,
-        context.entity_format,
-        description,
-        candidate.category,
-        context.profiles[candidate.user_index],
+        context.book, context.entity_format, description, candidate.category, context.profiles[candidate.user_index]
     )
 
 
@@ -139,19 +124,14 @@ def apply_candidates(
     return [
         environment.step(
             [description] * len(row),
-            [
-                MalformedText(c.malformed[-1], "every try") if c.action is None else c.action
-                for c in row
-            ],
+            [MalformedText(c.malformed[-1], "every try") if c.action is None else c.action for c in row],
             derive_seed(seed, entity_index, 1),
         )
         for (entity_index, description), row in zip(entities, candidates, strict=True)
     ]
 
 
-def count_candidates(
-    candidates: Sequence[Sequence[Candidate]], steps: Sequence[Sequence[Step]]
-) -> Counter[str]:
+def count_candidates(candidates: Sequence[Sequence[Candidate]], steps: Sequence[Sequence[Step]]) -> Counter[str]:
     """For the report: proposals, duplicates within an entity, and what was malformed, by reason."""
     counts: Counter[str] = Counter()
     for row, outcomes in zip(candidates, steps, strict=True):
@@ -159,7 +139,5 @@ def count_candidates(
         counts["candidates"] += len(row)
         counts["duplicates"] += len(actions) - len(set(actions))
         counts.update(f"action:{reason}" for candidate in row for reason in candidate.malformed)
-        counts.update(
-            step.malformed for step in outcomes if step.action is not None and step.malformed
-        )
+        counts.update(step.malformed for step in outcomes if step.action is not None and step.malformed)
     return counts

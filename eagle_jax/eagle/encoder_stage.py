@@ -14,12 +14,7 @@ from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.splits import Split
-from eagle_jax.embeddings.domain_encoder import (
-    DomainEncoder,
-    FeaturesFn,
-    compute_features,
-    encoder_quality,
-)
+from eagle_jax.embeddings.domain_encoder import DomainEncoder, FeaturesFn, compute_features, encoder_quality
 from eagle_jax.embeddings.regression_head import DomainEncoderSettings, fit_head
 from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN, Scorer
 from eagle_jax.embeddings.utility import UtilitySettings

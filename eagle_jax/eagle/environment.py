@@ -11,19 +11,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from eagle_jax.data.prompts import (
-    EntityFormat,
-    MalformedText,
-    PromptBook,
-    environment_prompt,
-    render_blocks,
-)
-from eagle_jax.language_model.generation import (
-    Generation,
-    SamplingSettings,
-    TextGenerator,
-    parse_generation,
-)
+from eagle_jax.data.prompts import EntityFormat, MalformedText, PromptBook, environment_prompt, render_blocks
+from eagle_jax.language_model.generation import Generation, SamplingSettings, TextGenerator, parse_generation
 
 
 class Start(NamedTuple):
@@ -85,9 +74,7 @@ class LLMEnvironment:
         """The states before the first step."""
         return [EpisodeState(**start._asdict(), step=0) for start in starts]
 
-    def step(
-        self, descriptions: Sequence[str], actions: Sequence[str | MalformedText], seed: int
-    ) -> list[Step]:
+    def step(self, descriptions: Sequence[str], actions: Sequence[str | MalformedText], seed: int) -> list[Step]:
         """What the actions make of the texts: one call for each action that could be read."""
         steps = [
             Step(action=None, description=description, malformed=f"action:{action.reason}")
@@ -99,9 +86,7 @@ class LLMEnvironment:
         if not acting:
             return steps
         prompts = [
-            environment_prompt(
-                self.book, self.entity_format, steps[row].description, steps[row].action
-            )
+            environment_prompt(self.book, self.entity_format, steps[row].description, steps[row].action)
             for row in acting
         ]
         self.num_calls += len(prompts)

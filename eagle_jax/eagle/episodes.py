@@ -33,14 +33,9 @@ class Episodes:
         """Random (anchor, user) pairs of one part of the split."""
         anchors, users = self.entities[part], self.users[part]
         drawn = zip(
-            anchors[rng.integers(len(anchors), size=count)],
-            users[rng.integers(len(users), size=count)],
-            strict=True,
+            anchors[rng.integers(len(anchors), size=count)], users[rng.integers(len(users), size=count)], strict=True
         )
-        return [
-            Start(int(i), int(u), self.catalogue.entities[i].description, self.profiles[int(u)])
-            for i, u in drawn
-        ]
+        return [Start(int(i), int(u), self.catalogue.entities[i].description, self.profiles[int(u)]) for i, u in drawn]
 
     def rewards(self, states: Sequence[EpisodeState]) -> np.ndarray:
         """Utility of each state's text for its user [B]."""

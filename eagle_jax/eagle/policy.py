@@ -15,20 +15,13 @@ from eagle_jax.language_model.generation import Generation, SamplingSettings, Te
 from eagle_jax.learning.policy_batch import PolicyBatch, pack_actions
 
 
-def state_prompts(
-    book: PromptBook, entity_format: EntityFormat, states: Sequence[EpisodeState]
-) -> list[Prompt]:
+def state_prompts(book: PromptBook, entity_format: EntityFormat, states: Sequence[EpisodeState]) -> list[Prompt]:
     """What the policy is asked in each state."""
-    return [
-        policy_prompt(book, entity_format, state.description, state.profile) for state in states
-    ]
+    return [policy_prompt(book, entity_format, state.description, state.profile) for state in states]
 
 
 def make_policy_fn(
-    generator: TextGenerator,
-    book: PromptBook,
-    entity_format: EntityFormat,
-    sampling: SamplingSettings,
+    generator: TextGenerator, book: PromptBook, entity_format: EntityFormat, sampling: SamplingSettings
 ) -> PolicyFn:
     """The policy that writes an action for each state."""
 
@@ -38,9 +31,7 @@ def make_policy_fn(
     return policy_fn
 
 
-def encode_policy_batch(
-    tokenizer: Tokenizer, generations: Sequence[Generation], num_action_tokens: int
-) -> PolicyBatch:
+def encode_policy_batch(tokenizer: Tokenizer, generations: Sequence[Generation], num_action_tokens: int) -> PolicyBatch:
     """Actions behind the prompts to which they were written, for teacher forcing; P is up to an
     eighth more than needed, to compile seldom.
 

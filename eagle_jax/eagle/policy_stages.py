@@ -29,12 +29,7 @@ from eagle_jax.language_model.sharding import MeshSettings
 from eagle_jax.learning.loop import AgentResult
 from eagle_jax.reports.markdown import fact
 from eagle_jax.stages.models import load_model, model_folder
-from eagle_jax.stages.policy_models import (
-    PolicyTrainingSettings,
-    for_training,
-    load_policy,
-    save_policy,
-)
+from eagle_jax.stages.policy_models import PolicyTrainingSettings, for_training, load_policy, save_policy
 from eagle_jax.stages.supervised import training_records
 
 
@@ -54,11 +49,7 @@ def usable_sets(candidate_sets: Sequence[CandidateSet], num_kept: int) -> list[C
 
 
 def run_design_stage(
-    stage: StageFolder,
-    candidate_sets: Sequence[CandidateSet],
-    scorer: Scorer,
-    settings: DesignStageSettings,
-    seed: int,
+    stage: StageFolder, candidate_sets: Sequence[CandidateSet], scorer: Scorer, settings: DesignStageSettings, seed: int
 ) -> dict[str, list[list[int]]]:
     """Kept candidates of each entity, by kind; writes chosen.json with the factors."""
     if not stage.is_complete():
@@ -135,9 +126,7 @@ def run_agent_stage(
     """
     if not stage.is_complete():
         stage.begin()
-        result = _train_agent(
-            stage, reference, episodes, settings, preference, policy_training, seed
-        )
+        result = _train_agent(stage, reference, episodes, settings, preference, policy_training, seed)
         for folder, params in (("model", result.best_params), ("last", result.params)):
             agent = dataclasses.replace(reference, name=stage.name, params=params)
             save_policy(agent, stage.path / folder, model_folder(pretrained))
@@ -164,9 +153,7 @@ def _train_agent(
         "environment": episodes.environment,
         "reward_fn": episodes.rewards,
         "draw_starts": lambda rng, count: episodes.draw_starts("train", rng, count),
-        "validation_starts": episodes.draw_starts(
-            "validation", rng, settings.num_validation_starts
-        ),
+        "validation_starts": episodes.draw_starts("validation", rng, settings.num_validation_starts),
     }
     run = {"records": training_records(stage), "seed": seed}
     policy = for_training(reference, policy_training)

@@ -19,11 +19,7 @@ from eagle_jax.data.splits import Split
 from eagle_jax.eagle.settings import ProfileSettings
 from eagle_jax.eagle.user_profiles import write_profiles
 from eagle_jax.embeddings.domain_encoder import FeaturesFn, compute_features
-from eagle_jax.embeddings.regression_head import (
-    DomainEncoderSettings,
-    apply_regression_head,
-    fit_head,
-)
+from eagle_jax.embeddings.regression_head import DomainEncoderSettings, apply_regression_head, fit_head
 from eagle_jax.language_model.generation import TextGenerator
 from eagle_jax.reports.markdown import fact
 
@@ -54,9 +50,7 @@ def run_profile_stage(
     """Profiles of all users of the split, by user index; writes profiles.jsonl and facts.json."""
     if not stage.is_complete():
         users = np.concatenate([split.users[part] for part in sorted(split.users)]).tolist()
-        titles = [
-            rated_titles(catalogue, split.train, user, settings.titles_per_side) for user in users
-        ]
+        titles = [rated_titles(catalogue, split.train, user, settings.titles_per_side) for user in users]
         profiles, malformed = write_profiles(
             generator,
             book,
@@ -67,10 +61,7 @@ def run_profile_stage(
             settings.max_tries,
         )
         by_user = dict(zip(users, profiles, strict=True))
-        stage.write_jsonl(
-            "profiles.jsonl",
-            ({"user_index": user, "profile": text} for user, text in by_user.items()),
-        )
+        stage.write_jsonl("profiles.jsonl", ({"user_index": user, "profile": text} for user, text in by_user.items()))
         facts = check_profiles(by_user, split, features_fn, user_embeddings, check, seed)
         stage.write_json("facts.json", facts | {"malformed": dict(malformed)})
         stage.finish()
@@ -92,13 +83,7 @@ def check_profiles(
     # The profile check is a linear probe: few users, so the smallest head.
     probe = dataclasses.replace(settings, head="ridge")
     features = compute_features(features_fn, [profiles[user] for user in known])
-    fit = fit_head(
-        features,
-        user_embeddings[known],
-        np.ones(len(known), np.float32),
-        probe,
-        jax.random.key(seed),
-    )
+    fit = fit_head(features, user_embeddings[known], np.ones(len(known), np.float32), probe, jax.random.key(seed))
     held_out_features = compute_features(features_fn, [profiles[user] for user in held_out])
     predicted = np.asarray(apply_regression_head(fit.head, held_out_features))
     errors = np.linalg.norm(predicted - user_embeddings[held_out], axis=1)

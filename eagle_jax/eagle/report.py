@@ -94,9 +94,7 @@ def make_report(
         rater=_rater(experiment),
         remote=remote,
         decoder_sweep=sweep(stages),
-        not_reproduced=[
-            line for line in NOT_REPRODUCED if line != WITHOUT_ELM or SEARCH not in stages
-        ],
+        not_reproduced=[line for line in NOT_REPRODUCED if line != WITHOUT_ELM or SEARCH not in stages],
     )
     return write_report(folder, data)
 
@@ -109,9 +107,7 @@ def write_report(folder: Path, data: EagleReport) -> tuple[Path, Path]:
     for row in data.table:
         refuse_non_finite(f"row {row['row']!r}", row["cells"])
     drawn = {
-        "utility": figures.interval_figure(
-            data.table, report_tables.utility_panels(data.table), "U", part=0
-        ),
+        "utility": figures.interval_figure(data.table, report_tables.utility_panels(data.table), "U", part=0),
         "curves": figures.curves_figure(data.curves) if data.curves else None,
         "embedding": figures.embedding_figure(data.embedding_picture),
     }
@@ -125,9 +121,7 @@ def write_report(folder: Path, data: EagleReport) -> tuple[Path, Path]:
         "sweep": table(data.decoder_sweep, report_tables.SWEEP_COLUMNS),
         "episodes": [story(episode) for episode in data.episodes],
         "rated": rated,
-        "malformed": table(
-            data.malformed.items(), report_tables.malformed_columns(data.malformed, rated)
-        ),
+        "malformed": table(data.malformed.items(), report_tables.malformed_columns(data.malformed, rated)),
         "remote": table(data.remote, report_tables.REMOTE_COLUMNS),
     }
     return write_pages(folder, "eagle/report", context, drawn)

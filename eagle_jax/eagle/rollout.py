@@ -22,11 +22,7 @@ class Transitions(NamedTuple):
 
 
 def rollout(
-    policy_fn: PolicyFn,
-    environment: LLMEnvironment,
-    states: Sequence[EpisodeState],
-    horizon: int,
-    seed: int,
+    policy_fn: PolicyFn, environment: LLMEnvironment, states: Sequence[EpisodeState], horizon: int, seed: int
 ) -> list[Transitions]:
     """`horizon` steps from `states`, in order; the same seed gives the same episodes."""
     played = []

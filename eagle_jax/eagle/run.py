@@ -28,12 +28,7 @@ from eagle_jax.eagle.evaluation.rows import (
     Evaluation,
     run_evaluation_stage,
 )
-from eagle_jax.eagle.policy_stages import (
-    reference_pairs,
-    run_agent_stage,
-    run_design_stage,
-    usable_sets,
-)
+from eagle_jax.eagle.policy_stages import reference_pairs, run_agent_stage, run_design_stage, usable_sets
 from eagle_jax.eagle.profile_stage import run_profile_stage
 from eagle_jax.eagle.report import make_report
 from eagle_jax.eagle.settings import EagleExperiment
@@ -51,9 +46,7 @@ def run_eagle(experiment: EagleExperiment, workdir: Path) -> Path:
     return _EagleRun(experiment, workdir).run()
 
 
-def run_to_candidates(
-    experiment: EagleExperiment, workdir: Path
-) -> tuple[list[CandidateSet], Scorer]:
+def run_to_candidates(experiment: EagleExperiment, workdir: Path) -> tuple[list[CandidateSet], Scorer]:
     """Stages 1 to 4 only: the candidates of each anchor, and the training encoder's scorer."""
     run = _EagleRun(experiment, workdir)
     run.prepare_world()
@@ -97,9 +90,8 @@ class _EagleRun(Run):
         writers = {} if self.experiment.elm_baseline is None else {ELM_DECODER: self._elm_writers()}
         self._evaluate(Contestants(policies, writers, calls))
         html, _ = make_report(
-            self.workdir, self.experiment, self.stages, self.scorers[TRAIN], self.seconds(),
-            self.usage(),
-        )  # fmt: skip
+            self.workdir, self.experiment, self.stages, self.scorers[TRAIN], self.seconds(), self.usage()
+        )
         return html
 
     def prepare_world(self) -> None:
@@ -111,36 +103,40 @@ class _EagleRun(Run):
             "catalogue", data=fingerprint(self.catalogue), split=settings.split, wals=settings.wals
         ) as stage:
             seed = derive_seed(settings.seed, 1)
-            self.wals = run_catalogue_stage(
-                stage, self.catalogue, load_report, self.split, settings.wals, seed
-            )
+            self.wals = run_catalogue_stage(stage, self.catalogue, load_report, self.split, settings.wals, seed)
         models = {TRAIN: settings.models.features, HELD_OUT: settings.models.held_out_features}
         heads = {TRAIN: settings.domain_encoder, HELD_OUT: settings.held_out_domain_encoder}
         features = {
-            name: load_features(
-                model, settings.models.batch_size, settings.models.dtype, settings.mesh
-            )
+            name: load_features(model, settings.models.batch_size, settings.models.dtype, settings.mesh)
             for name, model in models.items()
         }
         with self.stage(
-            "encoders",
-            "catalogue",
-            heads=heads,
-            models={name: encoder.name for name, encoder in features.items()},
+            "encoders", "catalogue", heads=heads, models={name: encoder.name for name, encoder in features.items()}
         ) as stage:
             self.scorers = run_encoder_stage(
-                stage, self.catalogue, self.split, self.wals, features, heads, settings.utility,
+                stage,
+                self.catalogue,
+                self.split,
+                self.wals,
+                features,
+                heads,
+                settings.utility,
                 derive_seed(settings.seed, 2),
-            )  # fmt: skip
+            )
         writer = self.generator(settings.models.generator)
-        with self.stage(
-            "profiles", "encoders", profiles=settings.profiles, model=writer.name
-        ) as stage:
+        with self.stage("profiles", "encoders", profiles=settings.profiles, model=writer.name) as stage:
             self.profiles = run_profile_stage(
-                stage, self.catalogue, self.split, writer, self.book,
-                settings.profiles, features[TRAIN], self.scorers[TRAIN].user_embeddings,
-                settings.domain_encoder, derive_seed(settings.seed, 3),
-            )  # fmt: skip
+                stage,
+                self.catalogue,
+                self.split,
+                writer,
+                self.book,
+                settings.profiles,
+                features[TRAIN],
+                self.scorers[TRAIN].user_embeddings,
+                settings.domain_encoder,
+                derive_seed(settings.seed, 3),
+            )
 
     def propose_candidates(self) -> list[CandidateSet]:
         """Stage 4: candidate actions and what each makes of its anchor."""
@@ -154,14 +150,25 @@ class _EagleRun(Run):
             [self.profiles[int(user)] for user in self.split.users["train"]],
         )
         with self.stage(
-            "candidates", "profiles", candidates=settings.candidates, utility=settings.utility,
-            environment=settings.environment, generator=context.generator.name,
+            "candidates",
+            "profiles",
+            candidates=settings.candidates,
+            utility=settings.utility,
+            environment=settings.environment,
+            generator=context.generator.name,
             environment_model=self.environment.generator.name,
-        ) as stage:  # fmt: skip
+        ) as stage:
             return run_candidate_stage(
-                stage, self.catalogue, self.split, self.profiles, context, self.environment,
-                self.scorers[TRAIN], settings.candidates, derive_seed(settings.seed, 4),
-            )  # fmt: skip
+                stage,
+                self.catalogue,
+                self.split,
+                self.profiles,
+                context,
+                self.environment,
+                self.scorers[TRAIN],
+                settings.candidates,
+                derive_seed(settings.seed, 4),
+            )
 
     def _design(self, proposed: list[CandidateSet]) -> None:
         """Stage 5: which candidates each kind of reference distribution keeps."""
@@ -169,53 +176,57 @@ class _EagleRun(Run):
         self.candidates = usable_sets(proposed, settings.design.num_kept)
         with self.stage("design", "candidates", design=settings.design) as stage:
             self.kept = run_design_stage(
-                stage, self.candidates, self.scorers[TRAIN], settings.design,
-                derive_seed(settings.seed, 5),
-            )  # fmt: skip
+                stage, self.candidates, self.scorers[TRAIN], settings.design, derive_seed(settings.seed, 5)
+            )
         self.episodes = Episodes(
-            self.catalogue, self.book, self.environment, self.profiles, self.scorers[TRAIN],
-            self.split.entities, self.split.users,
-        )  # fmt: skip
+            self.catalogue,
+            self.book,
+            self.environment,
+            self.profiles,
+            self.scorers[TRAIN],
+            self.split.entities,
+            self.split.users,
+        )
 
     def _reference(self, kind: str) -> LanguageModel:
         """Stage 6, for one kind of reference distribution."""
         settings = self.experiment.reference
-        pairs = reference_pairs(
-            self.catalogue, self.book, self.profiles, self.candidates, self.kept[kind]
-        )
+        pairs = reference_pairs(self.catalogue, self.book, self.profiles, self.candidates, self.kept[kind])
         policy, training = self.experiment.models.policy, self.experiment.policy_training
         with self.stage(
-            f"reference_{kind}", "design", kind=kind, reference=settings,
-            policy=self.generator(policy, dtype=training.dtype).name, policy_training=training,
-        ) as stage:  # fmt: skip
+            f"reference_{kind}",
+            "design",
+            kind=kind,
+            reference=settings,
+            policy=self.generator(policy, dtype=training.dtype).name,
+            policy_training=training,
+        ) as stage:
             seed = derive_seed(self.experiment.seed, 6)
-            return run_reference_stage(
-                stage, policy, self.experiment.mesh, pairs, settings, training, seed
-            )
+            return run_reference_stage(stage, policy, self.experiment.mesh, pairs, settings, training, seed)
 
     def _agent(
-        self,
-        kind: str,
-        seed: int,
-        reference: LanguageModel,
-        preference: PreferenceAgentSettings | None,
+        self, kind: str, seed: int, reference: LanguageModel, preference: PreferenceAgentSettings | None
     ) -> LanguageModel:
         """Stage 7, for one kind of reference policy and one seed: by REINFORCE, or by DPO where
         `preference` has its settings; both start and are validated alike."""
         settings = self.experiment.agent
-        shared = {
-            "training": settings.training,
-            "num_validation_starts": settings.num_validation_starts,
-        }
+        shared = {"training": settings.training, "num_validation_starts": settings.num_validation_starts}
         name = f"agent_{kind}_{seed}"
         if preference is not None:
             name, shared = f"preference_{name}", shared | {"preference_agent": preference}
         with self.stage(name, f"reference_{kind}", seed=seed, **shared) as stage:
             agent_seed = derive_seed(self.experiment.seed, 7, seed)
             return run_agent_stage(
-                stage, reference, self.experiment.models.policy, self.experiment.mesh,
-                self.episodes, settings, preference, self.experiment.policy_training, agent_seed,
-            )  # fmt: skip
+                stage,
+                reference,
+                self.experiment.models.policy,
+                self.experiment.mesh,
+                self.episodes,
+                settings,
+                preference,
+                self.experiment.policy_training,
+                agent_seed,
+            )
 
     def _elm_writers(self) -> dict[int, ElmWriter]:
         """ELM as the baseline: a decoder for each seed, and where all of them are asked."""
@@ -225,24 +236,35 @@ class _EagleRun(Run):
         decoders = {}
         for seed in settings.seeds:
             with self.stage(
-                f"elm_{seed}", "encoders",
-                decoder=settings.decoder, seed=seed, reader=identity(base),
-            ) as stage:  # fmt: skip
+                f"elm_{seed}", "encoders", decoder=settings.decoder, seed=seed, reader=identity(base)
+            ) as stage:
                 decoders[seed] = run_elm_decoder_stage(
-                    stage, base, self.catalogue, self.split, embeddings, self.book,
-                    self.scorers[TRAIN], experiment.models, settings.decoder,
+                    stage,
+                    base,
+                    self.catalogue,
+                    self.split,
+                    embeddings,
+                    self.book,
+                    self.scorers[TRAIN],
+                    experiment.models,
+                    settings.decoder,
                     derive_seed(experiment.seed, 9, seed),
-                )  # fmt: skip
+                )
         of_seeds = [f"elm_{seed}" for seed in decoders]
         bootstrap = experiment.evaluation.bootstrap
         with self.stage(
-            "elm_search", "profiles", *of_seeds, search=settings.search,
-            utility=experiment.utility, bootstrap=bootstrap,
-        ) as stage:  # fmt: skip
+            "elm_search", "profiles", *of_seeds, search=settings.search, utility=experiment.utility, bootstrap=bootstrap
+        ) as stage:
             return run_elm_search_stage(
-                stage, self.episodes, embeddings, decoders, self.scorers, settings.search,
-                bootstrap, derive_seed(experiment.seed, 10),
-            )  # fmt: skip
+                stage,
+                self.episodes,
+                embeddings,
+                decoders,
+                self.scorers,
+                settings.search,
+                bootstrap,
+                derive_seed(experiment.seed, 10),
+            )
 
     def _evaluate(self, contestants: Contestants) -> None:
         """Stage 8: in the training environment and, where asked for, another one; then rated."""
@@ -252,16 +274,24 @@ class _EagleRun(Run):
         asked = settings.evaluation.rater is not None
         rater = self.generator(settings.models.rater) if asked else None
         evaluation = Evaluation(
-            self.episodes, self.scorers, settings.models, settings.agent.training,
-            settings.evaluation, transfer, rater, derive_seed(settings.seed, 8),
-        )  # fmt: skip
+            self.episodes,
+            self.scorers,
+            settings.models,
+            settings.agent.training,
+            settings.evaluation,
+            transfer,
+            rater,
+            derive_seed(settings.seed, 8),
+        )
         of_policies = ("agent_", "preference_agent_", "reference_", "elm_search")
         before = [name for name in self.stages if name.startswith(of_policies)]
         with self.stage(
-            "evaluation", *before, evaluation=settings.evaluation,
+            "evaluation",
+            *before,
+            evaluation=settings.evaluation,
             rater=None if rater is None else rater.name,
             transfer=None if transfer is None else transfer.generator.name,
-        ) as stage:  # fmt: skip
+        ) as stage:
             run_evaluation_stage(stage, evaluation, contestants)
 
     def _environment(self, name: str) -> LLMEnvironment:

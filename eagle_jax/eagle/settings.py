@@ -86,20 +86,17 @@ class EvaluationSettings:
     seeds: tuple[int, ...] = setting("Of the episodes.", at_least=0, distinct=True)
     best_of_n: tuple[Literal["test_calls", "all_calls"], ...] = setting(
         "Budgets of best-of-N with the reference policy: as many environment calls as one episode, "
-        "or the agent's training calls as well.", may_be_empty=True, distinct=True,
-    )  # fmt: skip
-    transfer_environment: str | None = setting(
-        "Another environment for the same policies (minilens/<name>, a folder or remote/<name>); "
-        "None: no such rows."
-    )
-    extra_kinds: tuple[str, ...] = setting(
-        "The kinds of reference policy that get best-of-N and transfer rows.",
+        "or the agent's training calls as well.",
         may_be_empty=True,
         distinct=True,
     )
-    num_reachable: int = setting(
-        "Starts for which the best reachable utility is searched, 0: none.", at_least=0
+    transfer_environment: str | None = setting(
+        "Another environment for the same policies (minilens/<name>, a folder or remote/<name>); None: no such rows."
     )
+    extra_kinds: tuple[str, ...] = setting(
+        "The kinds of reference policy that get best-of-N and transfer rows.", may_be_empty=True, distinct=True
+    )
+    num_reachable: int = setting("Starts for which the best reachable utility is searched, 0: none.", at_least=0)
     beam_width: int = setting("Texts that the search goes on from.", at_least=1)
     rater: SamplingSettings | None = setting(
         "How the rater answers its form about every new text; None: no rater columns."
@@ -138,8 +135,7 @@ class EagleExperiment:
     reference: ReferenceStageSettings
     agent: AgentStageSettings
     preference_agent: PreferenceAgentSettings | None = setting(
-        "DPO agents beside the REINFORCE ones, of the same kinds, seeds and environment calls; "
-        "None: no such agents."
+        "DPO agents beside the REINFORCE ones, of the same kinds, seeds and environment calls; None: no such agents."
     )
     elm_baseline: ElmBaselineSettings | None = setting(
         "ELM decoders, asked for the best point near an anchor; None: no such row."
@@ -150,10 +146,7 @@ class EagleExperiment:
         if self.preference_agent is not None:
             self.preference_agent.num_rounds(self.agent.training)  # raises where calls differ
         of_design, extra = self.design.kinds, self.evaluation.extra_kinds
-        for name, kinds, allowed in (
-            ("design.kinds", of_design, KINDS),
-            ("evaluation.extra_kinds", extra, of_design),
-        ):
+        for name, kinds, allowed in (("design.kinds", of_design, KINDS), ("evaluation.extra_kinds", extra, of_design)):
             for kind in kinds:
                 if kind not in allowed:
                     raise ValueError(f"{name}: {kind!r} is none of {', '.join(allowed)}")

@@ -26,8 +26,7 @@ def write_profiles(
     users who have none after `max_tries`.
     """
     prompts = [
-        profile_prompt(book, liked, disliked)
-        for liked, disliked in zip(titles_liked, titles_disliked, strict=True)
+        profile_prompt(book, liked, disliked) for liked, disliked in zip(titles_liked, titles_disliked, strict=True)
     ]
     profiles: dict[int, str] = {}
     malformed: Counter[str] = Counter()
@@ -35,9 +34,7 @@ def write_profiles(
     for attempt in range(max_tries):
         if not pending:
             break
-        generations = generator.generate(
-            [prompts[user] for user in pending], sampling, derive_seed(seed, attempt)
-        )
+        generations = generator.generate([prompts[user] for user in pending], sampling, derive_seed(seed, attempt))
         failed = {}
         for user, generation in zip(pending, generations, strict=True):
             try:

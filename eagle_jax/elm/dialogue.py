@@ -199,10 +199,7 @@ def locate(explorer: Explorer, kind: str, point: Point) -> np.ndarray:
 def answer(explorer: Explorer, question: DialogueQuestion, seed: int) -> Reply:
     """What the ELM writes, and how consistent that is with what it was asked about."""
     task = question.task
-    vectors = [
-        (kind, locate(explorer, kind, point))
-        for kind, point in zip(task.slots, question.points, strict=True)
-    ]
+    vectors = [(kind, locate(explorer, kind, point)) for kind, point in zip(task.slots, question.points, strict=True)]
     prompt = EmbeddedPrompt(elm_prompt(explorer.book, task), tuple(vectors))
     outputs = read_outputs(explorer.elm.generate([prompt], explorer.sampling, seed))
     (text,), (reason,) = outputs
@@ -268,9 +265,7 @@ def reply(explorer: Explorer, line: str, seed: int) -> list[str]:
         return [str(error)]
 
 
-def converse(
-    explorer: Explorer, lines: Iterable[str], write: Callable[[str], None], seed: int
-) -> None:
+def converse(explorer: Explorer, lines: Iterable[str], write: Callable[[str], None], seed: int) -> None:
     """Replies to each line until `quit` or the end; answer number n is drawn with seed + n."""
     write("Ask about items and users; 'help' says how, 'quit' ends.")
     for number, line in enumerate(lines):

@@ -16,13 +16,7 @@ from eagle_jax.data.minilens.task_teacher import answer_task
 from eagle_jax.data.splits import Split
 from eagle_jax.data.task_examples import Row, draw_task_examples
 from eagle_jax.data.tasks import TASKS
-from eagle_jax.elm.settings import (
-    BOOK,
-    PROFILE,
-    TASK_NAMES,
-    ElmEvaluationSettings,
-    ElmExampleSettings,
-)
+from eagle_jax.elm.settings import BOOK, PROFILE, TASK_NAMES, ElmEvaluationSettings, ElmExampleSettings
 from eagle_jax.elm.teacher import Targets, TeacherSettings, write_targets
 from eagle_jax.language_model.generation import ScriptedGenerator
 
@@ -77,23 +71,23 @@ def run_example_stage(
     return {part: stage.read_jsonl(f"{part}.jsonl") for part in ("train", "test")}
 
 
-def _draw(
-    split: Split, part: str, neighbors: np.ndarray, settings: ElmExampleSettings, seed: int
-) -> list[Row]:
+def _draw(split: Split, part: str, neighbors: np.ndarray, settings: ElmExampleSettings, seed: int) -> list[Row]:
     rows = []
     for number, name in enumerate(TASK_NAMES):
         count = settings.profiles if name == PROFILE else settings.per_movie_task
         rows += draw_task_examples(
-            TASKS[name], count, np.random.default_rng([seed, number]),
-            items=split.entities[part], neighbors=neighbors, ratings=split.train,
+            TASKS[name],
+            count,
+            np.random.default_rng([seed, number]),
+            items=split.entities[part],
+            neighbors=neighbors,
+            ratings=split.train,
             users=split.users[part],
-        )  # fmt: skip
+        )
     return rows
 
 
-def _draw_many(
-    split: Split, neighbors: np.ndarray, settings: ElmEvaluationSettings, seed: int
-) -> list[Row]:
+def _draw_many(split: Split, neighbors: np.ndarray, settings: ElmEvaluationSettings, seed: int) -> list[Row]:
     several = ElmExampleSettings(
         per_movie_task=_DRAWS_PER_EXAMPLE * settings.per_movie_task,
         profiles=_DRAWS_PER_EXAMPLE * settings.profiles,

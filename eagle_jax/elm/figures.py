@@ -8,30 +8,25 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from eagle_jax.elm.verdict import (
-    MEASURE_NAMES,
-    PAPER_MEASURES,
-    SYSTEM_NAMES,
-    Rows,
-    find_cell,
-    paper_score,
-)
+from eagle_jax.elm.verdict import MEASURE_NAMES, PAPER_MEASURES, SYSTEM_NAMES, Rows, find_cell, paper_score
 from eagle_jax.reports.figures import COLORS, MARKERS, STYLE, new_figure
 
 _LINES = {
-    "sc/point": "SC with the point", "sc/first": "with the first end",
-    "sc/second": "with the second end", "sc/start": "with the start",
-    "has_tag": "share that names the tag", "bc/ndcg": "BC (NDCG)", "bc/spearman": "BC (Spearman)",
-}  # fmt: skip
+    "sc/point": "SC with the point",
+    "sc/first": "with the first end",
+    "sc/second": "with the second end",
+    "sc/start": "with the start",
+    "has_tag": "share that names the tag",
+    "bc/ndcg": "BC (NDCG)",
+    "bc/spearman": "BC (Spearman)",
+}
 _COLUMNS = 3
 
 
 def task_figure(rows: Rows, tasks: Sequence[str]) -> Figure | None:
     """Each task's SC and BC by system, with intervals, and the paper's (x); None without any."""
     panels = [
-        measure
-        for measure in PAPER_MEASURES
-        if any(measure in row["cells"] for row in rows if row["group"] in tasks)
+        measure for measure in PAPER_MEASURES if any(measure in row["cells"] for row in rows if row["group"] in tasks)
     ]
     if not panels:
         return None
@@ -96,9 +91,7 @@ def _draw_line(axis, curve: Mapping[str, Any], measure: str, kind: int) -> None:
     at = [row["position"] for row in points]
     cells = [row["cells"][measure] for row in points]
     axis.plot(at, [c["mean"] for c in cells], MARKERS[kind % 7] + "-", color=color, ms=3, lw=1.2)
-    axis.fill_between(
-        at, [c["low"] for c in cells], [c["high"] for c in cells], color=color, alpha=0.2, lw=0
-    )
+    axis.fill_between(at, [c["low"] for c in cells], [c["high"] for c in cells], color=color, alpha=0.2, lw=0)
     for line, style in (("chance", ":"), ("truth", "--")):
         level = curve.get(line, {}).get(measure)
         if points and level is not None:

@@ -54,9 +54,7 @@ _MEANINGS = {
 _BAR = (
     Column("Line", attrgetter("name"), LEFT),
     Column("Value", lambda line: None if line.value is None else f"{line.value:.3f}"),
-    Column(
-        "Asked for", lambda line: f"at least {line.threshold:.2f}" if line.threshold else "above 0"
-    ),
+    Column("Asked for", lambda line: f"at least {line.threshold:.2f}" if line.threshold else "above 0"),
     Column("Found", attrgetter("says"), LEFT),
     Column("Verdict", attrgetter("verdict"), LEFT),
 )
@@ -83,19 +81,23 @@ _PLACES = (
     Column("Path", "name", LEFT),
     Column("Task", lambda row: _plain(row["task"]), LEFT),
     Column("Place", "position"),
-    Column("Scores", lambda row: "; ".join(
-        f"{measure} {format_interval(cell)}" for measure, cell in row["cells"].items()
-    ), LEFT),
+    Column(
+        "Scores",
+        lambda row: "; ".join(f"{measure} {format_interval(cell)}" for measure, cell in row["cells"].items()),
+        LEFT,
+    ),
     Column("Unreadable", lambda row: f"{row['num_malformed']} of {row['num_outputs']}"),
-)  # fmt: skip
+)
 _MALFORMED = (
     Column("Task", lambda row: _plain(row["group"]), LEFT),
     Column("System", lambda row: SYSTEM_NAMES[row["system"]], LEFT),
     Column("Outputs", "num_outputs"),
-    Column("Could not be read", lambda row: ", ".join(
-        f"{reason}: {count}" for reason, count in row["malformed"].items()
-    ), LEFT),
-)  # fmt: skip
+    Column(
+        "Could not be read",
+        lambda row: ", ".join(f"{reason}: {count}" for reason, count in row["malformed"].items()),
+        LEFT,
+    ),
+)
 _SAMPLES = (
     Column("System", "system", LEFT),
     Column("Seed", "seed"),
@@ -167,10 +169,7 @@ def write_elm_report(folder: Path, data: ElmReport) -> tuple[Path, Path]:
     _check(data)
     rows = data.consistency["rows"]
     tasks = _tasks(data.consistency)
-    by_kind = {
-        kind: [curve for curve in data.curves if curve["kind"] == kind]
-        for kind in (SEMANTIC, BEHAVIORAL)
-    }
+    by_kind = {kind: [curve for curve in data.curves if curve["kind"] == kind] for kind in (SEMANTIC, BEHAVIORAL)}
     drawn = {
         "tasks": elm_figures.task_figure(rows, tasks),
         "semantic": elm_figures.paths_figure(by_kind[SEMANTIC]),
@@ -188,11 +187,7 @@ def _context(data: ElmReport, tasks: Sequence[str]) -> dict[str, Any]:
     # Of the tasks, the profile and the mixtures are groups of their own.
     alone = set(tasks) - {PROFILE, FILM_MIXTURE, USER_MIXTURE}
     answers = [row for row in rows if row["group"] in tasks]
-    places = [
-        row | {"name": curve["name"], "task": curve["task"]}
-        for curve in data.curves
-        for row in curve["rows"]
-    ]
+    places = [row | {"name": curve["name"], "task": curve["task"]} for curve in data.curves for row in curve["rows"]]
     bar, claims = judge_bar(rows), paper_claims(rows, compared, data.curves)
     names = [*(group for group in groups if group not in tasks), *tasks]
     tables = {measure: _task_table(data.consistency, measure, names) for measure in MEASURE_NAMES}
@@ -225,18 +220,13 @@ def _task_table(consistency: Mapping[str, Any], measure: str, names: Sequence[st
     """What was taken of a measure by group or task and system, the paper's beside."""
     rows = consistency["rows"]
     systems = [
-        system
-        for system in SYSTEM_NAMES
-        if any(row["system"] == system and measure in row["cells"] for row in rows)
+        system for system in SYSTEM_NAMES if any(row["system"] == system and measure in row["cells"] for row in rows)
     ]
     columns = [Column("Task", _plain, LEFT)]
     if measure in PAPER_MEASURES:
-        columns.append(
-            Column("Paper's ELM", lambda name: _of_paper(consistency["groups"][name], measure))
-        )
+        columns.append(Column("Paper's ELM", lambda name: _of_paper(consistency["groups"][name], measure)))
     columns += [
-        Column(SYSTEM_NAMES[system], lambda name, s=system: find_cell(rows, name, s, measure))
-        for system in systems
+        Column(SYSTEM_NAMES[system], lambda name, s=system: find_cell(rows, name, s, measure)) for system in systems
     ]
     measured = [name for name in names if any(find_cell(rows, name, s, measure) for s in systems)]
     return table(measured, columns)
@@ -257,9 +247,7 @@ def _texts(curve: Mapping[str, Any]) -> Markup:
     return table(rows, columns)
 
 
-def sample_tables(
-    samples: Rows, name_fn: Callable[[str], str]
-) -> Iterator[tuple[str, str, Markup]]:
+def sample_tables(samples: Rows, name_fn: Callable[[str], str]) -> Iterator[tuple[str, str, Markup]]:
     """What the systems wrote about the same thing, together: (task, about what, table).
 
     name_fn: what the page calls a system.
@@ -273,9 +261,7 @@ def sample_tables(
             {
                 "system": name_fn(answer["system"]),
                 "seed": answer["seed"],
-                "text": answer["text"]
-                if answer["text"] is not None
-                else f"could not be read: {answer['malformed']}",
+                "text": answer["text"] if answer["text"] is not None else f"could not be read: {answer['malformed']}",
                 "scores": "; ".join(f"{name} {v:.3f}" for name, v in answer["scores"].items()),
             }
             for answer in answers

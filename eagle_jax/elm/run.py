@@ -12,18 +12,8 @@ from eagle_jax.data.minilens.world import make_catalogue
 from eagle_jax.data.sources import fingerprint
 from eagle_jax.data.splits import split_catalogue
 from eagle_jax.data.task_examples import Row
-from eagle_jax.elm.evaluation.answers import (
-    SystemTexts,
-    answer_all,
-    sample_rows,
-    score,
-    score_chance,
-)
-from eagle_jax.elm.evaluation.consistency_table import (
-    ConsistencyRecord,
-    compare_consistency,
-    summarize_consistency,
-)
+from eagle_jax.elm.evaluation.answers import SystemTexts, answer_all, sample_rows, score, score_chance
+from eagle_jax.elm.evaluation.consistency_table import ConsistencyRecord, compare_consistency, summarize_consistency
 from eagle_jax.elm.evaluation.curves import Paths
 from eagle_jax.elm.evaluation.mixtures import score_mixtures
 from eagle_jax.elm.examples import ask_teacher, grammar_teacher, run_example_stage
@@ -71,14 +61,18 @@ class ElmRun(Run):
         """Stage 4, for one seed."""
         settings = self.experiment
         with self.stage(
-            f"elm_{seed}", "examples", elm=settings.elm, models=settings.models,
-            reader=self._reader().name, seed=seed,
-        ) as stage:  # fmt: skip
+            f"elm_{seed}", "examples", elm=settings.elm, models=settings.models, reader=self._reader().name, seed=seed
+        ) as stage:
             return run_elm_stage(
-                stage, self.examples["train"], self.spaces, self.split.entities["train"],
-                self.split.users["train"], settings.models, settings.elm,
+                stage,
+                self.examples["train"],
+                self.spaces,
+                self.split.entities["train"],
+                self.split.users["train"],
+                settings.models,
+                settings.elm,
                 derive_seed(settings.seed, 4, seed),
-            )  # fmt: skip
+            )
 
     def _write(self, rows: Sequence[Row], use: int) -> list[Row]:
         """Every row with the teacher's answer."""
@@ -99,31 +93,49 @@ class ElmRun(Run):
             "catalogue", data=fingerprint(self.catalogue), split=settings.split, wals=settings.wals
         ) as stage:
             seed = derive_seed(settings.seed, 1)
-            self.wals = run_catalogue_stage(
-                stage, self.catalogue, {}, self.split, settings.wals, seed
-            )
+            self.wals = run_catalogue_stage(stage, self.catalogue, {}, self.split, settings.wals, seed)
         features = load_features(settings.models.features, settings.models.batch_size)
         with self.stage(
-            "space", "catalogue", space=settings.space, features=features.name,
-            teacher=grammar_teacher().name, asked=settings.teacher,
-        ) as stage:  # fmt: skip
+            "space",
+            "catalogue",
+            space=settings.space,
+            features=features.name,
+            teacher=grammar_teacher().name,
+            asked=settings.teacher,
+        ) as stage:
             return run_space_stage(
-                stage, self.catalogue, self.split, self.wals, features, self._write,
-                settings.space, settings.examples.num_neighbors, derive_seed(settings.seed, 2),
-            )  # fmt: skip
+                stage,
+                self.catalogue,
+                self.split,
+                self.wals,
+                features,
+                self._write,
+                settings.space,
+                settings.examples.num_neighbors,
+                derive_seed(settings.seed, 2),
+            )
 
     def _write_examples(self) -> dict[str, list[Row]]:
         """Stage 3: examples of every task with the teacher's answers."""
         settings, evaluation = self.experiment, self.experiment.evaluation
         with self.stage(
-            "examples", "space", examples=settings.examples,
-            held_out=[evaluation.per_movie_task, evaluation.profiles], asked=settings.teacher,
-        ) as stage:  # fmt: skip
+            "examples",
+            "space",
+            examples=settings.examples,
+            held_out=[evaluation.per_movie_task, evaluation.profiles],
+            asked=settings.teacher,
+        ) as stage:
             return run_example_stage(
-                stage, self.catalogue, self.split, self.spaces.neighbors, settings.examples,
-                evaluation, settings.teacher, derive_seed(settings.seed, 3),
+                stage,
+                self.catalogue,
+                self.split,
+                self.spaces.neighbors,
+                settings.examples,
+                evaluation,
+                settings.teacher,
+                derive_seed(settings.seed, 3),
                 self.workdir / _CACHE,
-            )  # fmt: skip
+            )
 
     @property
     def elm(self) -> EmbeddingLM:
@@ -144,10 +156,18 @@ class ElmRun(Run):
         evaluation = self.experiment.evaluation
         with self.stage("answers", *self._of_elms(), sampling=evaluation.sampling) as stage:
             answers = answer_all(
-                stage, self.examples["test"], self.catalogue, self.split, self.spaces, self.elms,
-                self._reader(), self._shown(), self._write, evaluation,
+                stage,
+                self.examples["test"],
+                self.catalogue,
+                self.split,
+                self.spaces,
+                self.elms,
+                self._reader(),
+                self._shown(),
+                self._write,
+                evaluation,
                 derive_seed(self.experiment.seed, 5),
-            )  # fmt: skip
+            )
             if not stage.is_complete():
                 stage.finish()
             return answers
@@ -156,14 +176,23 @@ class ElmRun(Run):
         """Stage 6: films and users that do not exist."""
         evaluation = self.experiment.evaluation
         with self.stage(
-            "paths", *self._of_elms()[:1], curves=evaluation.curves, sampling=evaluation.sampling,
+            "paths",
+            *self._of_elms()[:1],
+            curves=evaluation.curves,
+            sampling=evaluation.sampling,
             bootstrap=evaluation.bootstrap,
-        ) as stage:  # fmt: skip
+        ) as stage:
             if not stage.is_complete():
                 paths = Paths(
-                    stage, self.catalogue, self.split, self.wals, self.spaces, self.elm,
-                    evaluation, derive_seed(self.experiment.seed, 6),
-                )  # fmt: skip
+                    stage,
+                    self.catalogue,
+                    self.split,
+                    self.wals,
+                    self.spaces,
+                    self.elm,
+                    evaluation,
+                    derive_seed(self.experiment.seed, 6),
+                )
                 stage.write_json("curves.json", paths.run())
                 stage.finish()
             return stage.read_json("curves.json")
@@ -171,13 +200,19 @@ class ElmRun(Run):
     def _mix(self) -> list[ConsistencyRecord]:
         """Stage 7: the middles of the same paths, by the ELMs and by models told with words."""
         evaluation = self.experiment.evaluation
-        with self.stage(
-            "mixtures", *self._of_elms(), curves=evaluation.curves, sampling=evaluation.sampling
-        ) as stage:
+        with self.stage("mixtures", *self._of_elms(), curves=evaluation.curves, sampling=evaluation.sampling) as stage:
             records = score_mixtures(
-                stage, self.catalogue, self.split, self.wals, self.spaces, self.elms,
-                self._reader(), self._shown(), evaluation, derive_seed(self.experiment.seed, 6),
-            )  # fmt: skip
+                stage,
+                self.catalogue,
+                self.split,
+                self.wals,
+                self.spaces,
+                self.elms,
+                self._reader(),
+                self._shown(),
+                evaluation,
+                derive_seed(self.experiment.seed, 6),
+            )
             if not stage.is_complete():
                 stage.finish()
             return records
@@ -190,23 +225,15 @@ class ElmRun(Run):
         return first
 
     def _report(
-        self,
-        answers: list[SystemTexts],
-        mixtures: list[ConsistencyRecord],
-        curves: list[dict[str, Any]],
+        self, answers: list[SystemTexts], mixtures: list[ConsistencyRecord], curves: list[dict[str, Any]]
     ) -> Path:
         """Stage 8: scores and what else a report tells."""
         evaluation = self.experiment.evaluation
         with self.stage("results", "answers", "paths", "mixtures", evaluation=evaluation) as stage:
             if not stage.is_complete():
                 rows = self.examples["test"]
-                records = [
-                    score(answer, rows, self.catalogue, self.split, self.spaces)
-                    for answer in answers
-                ]
-                samples = sample_rows(
-                    answers, records, rows, self.catalogue, evaluation.samples_per_task
-                )
+                records = [score(answer, rows, self.catalogue, self.split, self.spaces) for answer in answers]
+                samples = sample_rows(answers, records, rows, self.catalogue, evaluation.samples_per_task)
                 chance = score_chance(rows, self.catalogue, self.split, self.spaces)
                 scored = [record for of_system in records for record in of_system]
                 table = self._table([*scored, *mixtures, *chance])
@@ -242,7 +269,9 @@ class ElmRun(Run):
             "num_test_users": len({row["user"] for row in test if row["task"] == PROFILE}),
             "seeds": list(self.experiment.elm_seeds),
             "models": {
-                "elm": [elm.name for elm in self.elms.values()], "reader": self._reader().name,
-                "features": self.spaces.features.name, "teacher": grammar_teacher().name,
+                "elm": [elm.name for elm in self.elms.values()],
+                "reader": self._reader().name,
+                "features": self.spaces.features.name,
+                "teacher": grammar_teacher().name,
             },
-        }  # fmt: skip
+        }

@@ -20,9 +20,7 @@ from eagle_jax.reports.statistics import BootstrapSettings
 
 BOOK = "compact"  # the wordings that MiniLens-LM knows
 TASK_NAMES = tuple(name for name, task in TASKS.items() if task.compact)
-SINGLE_MOVIE = tuple(
-    name for name in TASK_NAMES if len(TASKS[name].slots) == 1 and not TASKS[name].describes_user
-)
+SINGLE_MOVIE = tuple(name for name in TASK_NAMES if len(TASKS[name].slots) == 1 and not TASKS[name].describes_user)
 TWO_MOVIES = tuple(name for name in TASK_NAMES if len(TASKS[name].slots) == 2)
 PROFILE = "user_profile"
 CAVKind = Literal["linear", "ranking"]
@@ -81,14 +79,10 @@ class ElmCurveSettings:
     num_paths: int = setting("Pairs of films and of users.", at_least=2)
     how: tuple[How, ...] = setting("Paths between two embeddings.", distinct=True)
     alphas: tuple[float, ...] = setting("Places on a path.", at_least=0, at_most=1, distinct=True)
-    tags: tuple[str, ...] = setting(
-        "Values along whose vectors films and users are moved.", distinct=True
-    )
+    tags: tuple[str, ...] = setting("Values along whose vectors films and users are moved.", distinct=True)
     steps: tuple[float, ...] = setting("How far they are moved.", unit="spreads", distinct=True)
     cav_kinds: tuple[CAVKind, ...] = setting("One vector of each kind.", distinct=True)
-    lower_per_positive: int = setting(
-        "For ranking ones, films below each film with the tag.", at_least=1
-    )
+    lower_per_positive: int = setting("For ranking ones, films below each film with the tag.", at_least=1)
     cavs: CAVSettings
 
     def __post_init__(self):
@@ -116,9 +110,7 @@ class ElmExperiment:
     title: str = setting("Of the report.")
     seed: int = setting("Of everything that has no seed of its own.", at_least=0)
     elm_seeds: tuple[int, ...] = setting(
-        "An ELM is trained for each and answers once; so does who is told titles.",
-        at_least=0,
-        distinct=True,
+        "An ELM is trained for each and answers once; so does who is told titles.", at_least=0, distinct=True
     )
     catalogue: MiniLensSettings
     split: SplitSettings

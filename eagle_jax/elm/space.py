@@ -22,12 +22,7 @@ from eagle_jax.data.tasks import TASKS
 from eagle_jax.elm.evaluation.consistency import cosine_consistency
 from eagle_jax.elm.examples import TeacherFn
 from eagle_jax.elm.settings import PROFILE, ElmSpaceSettings
-from eagle_jax.embeddings.domain_encoder import (
-    DomainEncoder,
-    FeaturesFn,
-    compute_features,
-    encoder_quality,
-)
+from eagle_jax.embeddings.domain_encoder import DomainEncoder, FeaturesFn, compute_features, encoder_quality
 from eagle_jax.embeddings.regression_head import fit_head
 from eagle_jax.embeddings.text_projection import TextProjection, fit_text_projection
 from eagle_jax.embeddings.wals import WALSOutput
@@ -89,10 +84,7 @@ def run_space_stage(
 
 
 def _view_rows(tasks: Sequence[str], num_films: int) -> list[list[Row]]:
-    return [
-        [{"task": task, "items": [film], "user": None} for film in range(num_films)]
-        for task in tasks
-    ]
+    return [[{"task": task, "items": [film], "user": None} for film in range(num_films)] for task in tasks]
 
 
 def _profile_rows(split: Split, seed: int) -> list[Row]:
@@ -102,9 +94,14 @@ def _profile_rows(split: Split, seed: int) -> list[Row]:
     for user in sorted(int(user) for part in split.users.values() for user in part):
         if rated_sides(split.train, user):
             rows += draw_task_examples(
-                TASKS[PROFILE], 1, rng, items=np.zeros(0), neighbors=np.zeros((0, 0)),
-                ratings=split.train, users=np.array([user]),
-            )  # fmt: skip
+                TASKS[PROFILE],
+                1,
+                rng,
+                items=np.zeros(0),
+                neighbors=np.zeros((0, 0)),
+                ratings=split.train,
+                users=np.array([user]),
+            )
     return rows
 
 
@@ -130,15 +127,15 @@ def _fit(
     keys = [jax.random.key(derive_seed(seed, side)) for side in (1, 2)]
     num_views = len(by_view)
     items = fit_head(
-        flat, np.tile(item_targets[rated], (num_views, 1)),
-        np.tile(counts[rated].astype(np.float32), num_views), settings.heads, keys[0],
-    )  # fmt: skip
+        flat,
+        np.tile(item_targets[rated], (num_views, 1)),
+        np.tile(counts[rated].astype(np.float32), num_views),
+        settings.heads,
+        keys[0],
+    )
     is_known = np.isin(users, split.users["train"])
     user_targets = np.asarray(wals.user_embeddings)[users]
-    people = fit_head(
-        of_profiles[is_known], user_targets[is_known], np.ones(is_known.sum()),
-        settings.heads, keys[1],
-    )  # fmt: skip
+    people = fit_head(of_profiles[is_known], user_targets[is_known], np.ones(is_known.sum()), settings.heads, keys[1])
     encoders = {"items": DomainEncoder(None, items), "users": DomainEncoder(None, people)}
     for name, encoder in encoders.items():
         stage.write_arrays(f"{name}.npz", encoder.to_arrays())
@@ -147,13 +144,14 @@ def _fit(
     stage.write_arrays(
         "space.npz",
         {
-            "center": projection.center, "matrix": projection.matrix, "semantic": semantic,
-            "item_texts": item_texts, "user_texts": user_texts,
+            "center": projection.center,
+            "matrix": projection.matrix,
+            "semantic": semantic,
+            "item_texts": item_texts,
+            "user_texts": user_texts,
         },
-    )  # fmt: skip
-    held_out = encoder_quality(
-        item_texts[test], item_targets[test], np.asarray(wals.user_embeddings)
     )
+    held_out = encoder_quality(item_texts[test], item_targets[test], np.asarray(wals.user_embeddings))
     stage.write_json(
         "facts.json",
         {
@@ -163,9 +161,7 @@ def _fit(
                 float(cosine_consistency(texts[test], semantic[test]).mean()) for texts in projected
             ],
             "item_encoder_held_out": held_out._asdict(),
-            "user_encoder_held_out_relative_error": _relative_error(
-                user_texts[~is_known], user_targets[~is_known]
-            ),
+            "user_encoder_held_out_relative_error": _relative_error(user_texts[~is_known], user_targets[~is_known]),
         },
     )
 
@@ -174,9 +170,7 @@ def _relative_error(made: np.ndarray, targets: np.ndarray) -> float:
     return float(np.sqrt(np.sum((made - targets) ** 2) / np.sum(targets**2)))
 
 
-def _read(
-    stage: StageFolder, split: Split, wals: WALSOutput, features: FeaturesFn, num_neighbors: int
-) -> Spaces:
+def _read(stage: StageFolder, split: Split, wals: WALSOutput, features: FeaturesFn, num_neighbors: int) -> Spaces:
     arrays: dict[str, Any] = stage.read_arrays("space.npz")
     rows = stage.read_jsonl("profiles.jsonl")
     return Spaces(
@@ -189,9 +183,7 @@ def _read(
         neighbors=nearest_neighbors(arrays["semantic"], split.entities["train"], num_neighbors),
         profile_rows={row["user"]: row for row in rows},
         item_texts=arrays["item_texts"],
-        user_texts={
-            row["user"]: text for row, text in zip(rows, arrays["user_texts"], strict=True)
-        },
+        user_texts={row["user"]: text for row, text in zip(rows, arrays["user_texts"], strict=True)},
     )
 
 
@@ -205,10 +197,7 @@ def draw_ends(split: Split, spaces: Spaces, count: int, seed: int) -> tuple[np.n
     ends = []
     for pool in (split.entities["test"], np.array(known)):
         if len(pool) < 2 * count:
-            raise UserError(
-                f"curves.num_paths: {count} paths need {2 * count} held-out ends, there are "
-                f"{len(pool)}"
-            )
+            raise UserError(f"curves.num_paths: {count} paths need {2 * count} held-out ends, there are {len(pool)}")
         ends.append(rng.permutation(pool)[: 2 * count].reshape(2, count))
     return ends[0], ends[1]
 

@@ -63,10 +63,7 @@ def write_targets(
     a row that has none after `max_tries` is left out. Raises UserError for an unknown task, and
     where no row has a target.
     """
-    prompts = [
-        teacher_prompt(book, find_task(row["task"]), [texts[item] for item in row["items"]])
-        for row in rows
-    ]
+    prompts = [teacher_prompt(book, find_task(row["task"]), [texts[item] for item in row["items"]]) for row in rows]
     teacher = CachedGenerator(generator, cache)
     targets: dict[int, str] = {}
     malformed: Counter[str] = Counter()
@@ -86,17 +83,11 @@ def write_targets(
             "book of tasks"
         )
     left_out = Counter(rows[row]["task"] for row in pending)
-    return Targets(
-        [{**rows[row], "target": targets[row]} for row in sorted(targets)], malformed, left_out
-    )
+    return Targets([{**rows[row], "target": targets[row]} for row in sorted(targets)], malformed, left_out)
 
 
 def _ask(
-    teacher: TextGenerator,
-    prompts: Sequence[Prompt],
-    settings: TeacherSettings,
-    seed: int,
-    attempt: int,
+    teacher: TextGenerator, prompts: Sequence[Prompt], settings: TeacherSettings, seed: int, attempt: int
 ) -> list[str | MalformedText]:
     """The answer to each prompt, or what is wrong with it."""
     answers: list[str | MalformedText] = []

@@ -62,9 +62,7 @@ def run_elm_stage(
         elm = new_embedding_lm(
             base,
             {
-                kind: AdapterSettings(
-                    input_width=vectors.shape[1], hidden_width=settings.adapter_hidden_width
-                )
+                kind: AdapterSettings(input_width=vectors.shape[1], hidden_width=settings.adapter_hidden_width)
                 for kind, vectors in embeddings.items()
             },
             {kind: input_statistics(vectors) for kind, vectors in embeddings.items()},
@@ -74,11 +72,15 @@ def run_elm_stage(
             slot_multiple=models.slot_multiple,
         )
         elm = train_elm(
-            elm, batch_drawer(elm, rows, spaces, settings.tokens_per_batch, seed),
-            settings.training, jax.random.key(derive_seed(seed, 2)),
-            checkpoint_folder=stage.path / "checkpoints", digest=stage.digest,
-            metrics_folder=stage.path / "metrics", description="ELM",
-        )  # fmt: skip
+            elm,
+            batch_drawer(elm, rows, spaces, settings.tokens_per_batch, seed),
+            settings.training,
+            jax.random.key(derive_seed(seed, 2)),
+            checkpoint_folder=stage.path / "checkpoints",
+            digest=stage.digest,
+            metrics_folder=stage.path / "metrics",
+            description="ELM",
+        )
         save_embedding_lm(elm, stage.path / _MODEL)
         stage.write_json("training.json", _curve(stage.path / "metrics"))
         stage.finish()
@@ -87,10 +89,7 @@ def run_elm_stage(
 
 def _curve(folder: Path) -> list[dict[str, float | str]]:
     files = {name: folder / name / "metrics.jsonl" for name in STAGES}
-    return [
-        {"stage": name, **row}
-        for name, file in files.items() if file.exists() for row in read_metrics(file)
-    ]  # fmt: skip
+    return [{"stage": name, **row} for name, file in files.items() if file.exists() for row in read_metrics(file)]
 
 
 def batch_drawer(
@@ -104,12 +103,7 @@ def batch_drawer(
     prompts = elm_prompts(rows, spaces)
     completions = [p.prompt.closed(row["target"]) for row, p in zip(rows, prompts, strict=True)]
     encode = elm.model.tokenizer.encode_prompt
-    lengths = np.array(
-        [
-            len(encode(p.prompt.text)) + len(encode(c))
-            for p, c in zip(prompts, completions, strict=True)
-        ]
-    )
+    lengths = np.array([len(encode(p.prompt.text)) + len(encode(c)) for p, c in zip(prompts, completions, strict=True)])
     padded = -(-lengths // elm.length_multiple) * elm.length_multiple
     sizes = np.unique(padded)
     buckets = [np.flatnonzero(padded == size) for size in sizes]

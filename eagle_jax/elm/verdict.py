@@ -19,13 +19,19 @@ FILM_MIXTURE, USER_MIXTURE = "film_mixture", "user_mixture"
 ELM, TEACHER, NEAREST, TEXT_ONLY = "elm", "teacher", "nearest", "text_only"
 TEXT_ONLY_EXAMPLE, CHANCE = "text_only_example", "chance"
 SYSTEM_NAMES = {
-    ELM: "ELM", TEACHER: "teacher", NEAREST: "nearest item", TEXT_ONLY: "text-only, names",
-    TEXT_ONLY_EXAMPLE: "text-only, one example", CHANCE: "at random",
-}  # fmt: skip
+    ELM: "ELM",
+    TEACHER: "teacher",
+    NEAREST: "nearest item",
+    TEXT_ONLY: "text-only, names",
+    TEXT_ONLY_EXAMPLE: "text-only, one example",
+    CHANCE: "at random",
+}
 MEASURE_NAMES = {
-    "sc": "semantic consistency", "bc/spearman": "behavioral consistency (Spearman)",
-    "bc/ndcg": "behavioral consistency (NDCG)", "slots": "slots recovered",
-}  # fmt: skip
+    "sc": "semantic consistency",
+    "bc/spearman": "behavioral consistency (Spearman)",
+    "bc/ndcg": "behavioral consistency (NDCG)",
+    "slots": "slots recovered",
+}
 MET, MISSED = "met", "missed"
 MIN_SLOTS, MIN_PROFILE_SHARE = 0.85, 0.9
 
@@ -76,18 +82,17 @@ def judge_bar(rows: Rows) -> list[Judged]:
     """The three lines of the bar. Fewer than `MIN_SEEDS` seeds of ELM decide none of them."""
     return [
         _judge(
-            rows, SINGLE, "SC above the nearest item's, intervals apart, mean of the single-movie "
-            "tasks", 0.0, _gap_to_nearest(rows),
+            rows,
+            SINGLE,
+            "SC above the nearest item's, intervals apart, mean of the single-movie tasks",
+            0.0,
+            _gap_to_nearest(rows),
         ),
+        _judge(rows, SUMMARY, "Slots of the film recovered on the summary task", MIN_SLOTS, _summary_slots(rows)),
         _judge(
-            rows, SUMMARY, "Slots of the film recovered on the summary task", MIN_SLOTS,
-            _summary_slots(rows),
+            rows, PROFILE, "BC of user profiles as a share of the teacher's", MIN_PROFILE_SHARE, _share_of_teacher(rows)
         ),
-        _judge(
-            rows, PROFILE, "BC of user profiles as a share of the teacher's", MIN_PROFILE_SHARE,
-            _share_of_teacher(rows),
-        ),
-    ]  # fmt: skip
+    ]
 
 
 def _gap_to_nearest(rows: Rows) -> tuple[float, str] | None:
@@ -113,9 +118,7 @@ def _share_of_teacher(rows: Rows) -> tuple[float, str] | None:
     return elm["mean"] / teacher["mean"], said
 
 
-def _judge(
-    rows: Rows, group: str, name: str, threshold: float, measured: tuple[float, str] | None
-) -> Judged:
+def _judge(rows: Rows, group: str, name: str, threshold: float, measured: tuple[float, str] | None) -> Judged:
     if measured is None:
         return Judged(name, None, threshold, UNDECIDED, "not measured in this run")
     value, said = measured
@@ -133,18 +136,27 @@ def paper_claims(rows: Rows, comparisons: Rows, curves: Rows) -> list[ElmClaim]:
         _compare_groups(rows),
         _compare_mixtures(comparisons),
         _follow(
-            curves, "SC of mixtures is lower far away from both movies", "section 4, figure 4",
-            ("semantic", "interpolation", "sc/point"), _ends_and_middle,
+            curves,
+            "SC of mixtures is lower far away from both movies",
+            "section 4, figure 4",
+            ("semantic", "interpolation", "sc/point"),
+            _ends_and_middle,
         ),
         _follow(
-            curves, "SC falls along a CAV", "section 4, figure 4",
-            ("semantic", "extrapolation", "sc/point"), _start_and_end,
+            curves,
+            "SC falls along a CAV",
+            "section 4, figure 4",
+            ("semantic", "extrapolation", "sc/point"),
+            _start_and_end,
         ),
         _follow(
-            curves, "BC of user profiles rises along a CAV", "section 4, figure 5",
-            ("behavioral", "extrapolation", "bc/ndcg"), lambda points: _start_and_end(points)[::-1],
+            curves,
+            "BC of user profiles rises along a CAV",
+            "section 4, figure 5",
+            ("behavioral", "extrapolation", "bc/ndcg"),
+            lambda points: _start_and_end(points)[::-1],
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _compare_groups(rows: Rows) -> ElmClaim:
@@ -173,9 +185,7 @@ def _compare_mixtures(comparisons: Rows) -> ElmClaim:
     return ElmClaim(claim, "section 4, figure 3", tuple(found), _of_all(ways))
 
 
-def _follow(
-    curves: Rows, claim: str, source: str, which: tuple[str, str, str], choose: Any
-) -> ElmClaim:
+def _follow(curves: Rows, claim: str, source: str, which: tuple[str, str, str], choose: Any) -> ElmClaim:
     """The claim: on each curve the first of the two places that `choose` names is higher."""
     kind, path, measure = which
     found, ways = [], []
@@ -200,9 +210,7 @@ def _ends_and_middle(points: Rows) -> tuple[Mapping[str, Any], Mapping[str, Any]
 
 def _start_and_end(points: Rows) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Step 0 and the largest one."""
-    return min(points, key=lambda row: abs(row["position"])), max(
-        points, key=lambda row: row["position"]
-    )
+    return min(points, key=lambda row: abs(row["position"])), max(points, key=lambda row: row["position"])
 
 
 def _way(higher: ElmCell, lower: ElmCell) -> str:

@@ -104,9 +104,7 @@ def extrapolate(embedding: np.ndarray, cav: ConceptActivation, step: float) -> n
     return np.asarray(embedding) + step * cav.spread * cav.direction
 
 
-def fit_cavs(
-    embeddings: np.ndarray, has_tag: Mapping[str, np.ndarray], settings: CAVSettings
-) -> FittedCAVs:
+def fit_cavs(embeddings: np.ndarray, has_tag: Mapping[str, np.ndarray], settings: CAVSettings) -> FittedCAVs:
     """Linear CAVs of many tags in one batched solve (module docstring).
 
     Args:
@@ -131,9 +129,7 @@ def fit_cavs(
         labels = np.stack(list(kept.values()))
         folds = np.stack([deal_folds(row, settings.num_folds, settings.seed) for row in labels])
         balance = np.where(labels, 1 / labels.sum(1)[:, None], 1 / (~labels).sum(1)[:, None])
-        in_training = np.stack(
-            [folds != fold for fold in range(settings.num_folds)] + [folds >= 0], axis=1
-        )
+        in_training = np.stack([folds != fold for fold in range(settings.num_folds)] + [folds >= 0], axis=1)
         problems = balance[:, None] * in_training  # [G, F + 1, N]
         signs = np.where(labels, 1.0, -1.0)
         solved = _solve(rows, signs, problems, settings, shared_rows=True)
@@ -143,14 +139,15 @@ def fit_cavs(
                 refused[tag] = "rows with and without it have the same mean: no direction"
                 continue
             quality = [
-                np.mean([auc(scores[index, p, f, folds[index] == f],
-                              labels[index, folds[index] == f])
-                         for f in range(settings.num_folds)])
+                np.mean(
+                    [
+                        auc(scores[index, p, f, folds[index] == f], labels[index, folds[index] == f])
+                        for f in range(settings.num_folds)
+                    ]
+                )
                 for p in range(len(settings.penalties))
-            ]  # fmt: skip
-            found[tag] = _chosen(
-                solved, index, quality, settings, rows, center, scale, int(labels[index].sum())
-            )
+            ]
+            found[tag] = _chosen(solved, index, quality, settings, rows, center, scale, int(labels[index].sum()))
     return FittedCAVs(found=found, refused=refused)
 
 
@@ -224,20 +221,14 @@ def _check_pairs(tag: str, pairs: Comparisons, num_rows: int) -> None:
 
 
 def _solve(
-    rows: np.ndarray,
-    signs: np.ndarray,
-    problems: np.ndarray,
-    settings: CAVSettings,
-    *,
-    shared_rows: bool,
+    rows: np.ndarray, signs: np.ndarray, problems: np.ndarray, settings: CAVSettings, *, shared_rows: bool
 ) -> LogisticSolution:
     """`solve_batch` as arrays of NumPy."""
     rows, signs, problems = (jnp.asarray(x, jnp.float32) for x in (rows, signs, problems))
     penalties = jnp.asarray(settings.penalties, jnp.float32)
     solved = solve_batch(
-        rows, signs, problems, penalties, settings.tolerance, settings.max_iterations,
-        shared_rows=shared_rows,
-    )  # fmt: skip
+        rows, signs, problems, penalties, settings.tolerance, settings.max_iterations, shared_rows=shared_rows
+    )
     return LogisticSolution(*map(np.asarray, solved))
 
 

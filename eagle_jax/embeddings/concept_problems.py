@@ -59,8 +59,7 @@ def standardized(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]
     ):
         if is_bad.any():
             raise UserError(
-                f"embeddings: row {np.flatnonzero(is_bad)[0]} {what} ({is_bad.sum()} such rows); "
-                "leave these rows out"
+                f"embeddings: row {np.flatnonzero(is_bad)[0]} {what} ({is_bad.sum()} such rows); leave these rows out"
             )
     center = embeddings.mean(axis=0)
     scale = float(np.sqrt(np.mean((embeddings - center) ** 2)))
@@ -79,10 +78,7 @@ def deal_folds(is_positive: np.ndarray, num_folds: int, seed: int) -> np.ndarray
 
 
 def padded_differences(
-    rows: np.ndarray,
-    comparisons: Mapping[str, Comparisons],
-    folds: Mapping[str, np.ndarray],
-    num_folds: int,
+    rows: np.ndarray, comparisons: Mapping[str, Comparisons], folds: Mapping[str, np.ndarray], num_folds: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Differences [G, P, d] and weights [G, F + 1, P], zeros where a concept has fewer pairs."""
     longest = max(len(pairs.higher) for pairs in comparisons.values())
@@ -115,9 +111,7 @@ def solve_batch(
     rows [N, d] shared by all tags, or [G, P, d]; signs [G, P]; problems [G, F + 1, P], the weight
     of each row; penalties [L].
     """
-    solve = partial(
-        solve_logistic, with_bias=shared_rows, tolerance=tolerance, max_iterations=max_iterations
-    )
+    solve = partial(solve_logistic, with_bias=shared_rows, tolerance=tolerance, max_iterations=max_iterations)
     solve = jax.vmap(solve, (None, None, 0, None))  # folds
     solve = jax.vmap(solve, (None, None, None, 0))  # penalties
     solve = jax.vmap(solve, (None if shared_rows else 0, 0, 0, None))  # tags

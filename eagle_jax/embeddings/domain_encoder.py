@@ -60,9 +60,7 @@ class DomainEncoder:
         return {name: np.asarray(array) for name, array in arrays.items()}
 
     @classmethod
-    def from_arrays(
-        cls, arrays: Mapping[str, np.ndarray], features_fn: FeaturesFn
-    ) -> "DomainEncoder":
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], features_fn: FeaturesFn) -> "DomainEncoder":
         """The inverse of `to_arrays`, with the `features_fn` it was fitted with."""
         num_layers = sum(name.startswith("weights_") for name in arrays)
         layers = tuple((arrays[f"weights_{i}"], arrays[f"bias_{i}"]) for i in range(num_layers))
@@ -90,9 +88,7 @@ class EncoderQuality(NamedTuple):
     rank_correlation: float  # of <z_u, E_D> with <z_u, z> over entities, Spearman, mean over users
 
 
-def encoder_quality(
-    domain_embeddings: np.ndarray, targets: np.ndarray, user_embeddings: np.ndarray
-) -> EncoderQuality:
+def encoder_quality(domain_embeddings: np.ndarray, targets: np.ndarray, user_embeddings: np.ndarray) -> EncoderQuality:
     """Compare E_D of held-out texts [N, d] with their behavioral embeddings [N, d].
 
     `user_embeddings` [U, d] give the rank correlation; a constant utility of a user counts as 0.

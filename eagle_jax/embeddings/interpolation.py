@@ -16,9 +16,7 @@ How = Literal["linear", "spherical"]
 _LEAST_SUM = 1e-5
 
 
-def interpolate(
-    first: np.ndarray, second: np.ndarray, alpha: float, how: How = "linear"
-) -> np.ndarray:
+def interpolate(first: np.ndarray, second: np.ndarray, alpha: float, how: How = "linear") -> np.ndarray:
     """The point at `alpha` on the way from `first` (0) to `second` (1), row by row, in float64.
 
     linear:    (1 - alpha) x + alpha y                      (Tennenholtz et al. 2024, section 4)
@@ -37,9 +35,7 @@ def interpolate(
     """
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.shape != second.shape or first.ndim < 1:
-        raise UserError(
-            f"interpolation needs two embeddings of one shape, got {first.shape}, {second.shape}"
-        )
+        raise UserError(f"interpolation needs two embeddings of one shape, got {first.shape}, {second.shape}")
     if not 0.0 <= alpha <= 1.0:
         raise UserError(f"alpha must lie in [0, 1], got {alpha}: beyond an end is no mixture")
     if how not in ("linear", "spherical"):

@@ -78,9 +78,8 @@ def solve_logistic(
         # Inexact Newton: the residual shrinks with the gradient, so convergence is superlinear.
         norm = jnp.linalg.norm(carry.gradient)
         direction, _ = jax.scipy.sparse.linalg.cg(
-            hessian_product, -carry.gradient, tol=jnp.minimum(0.1, jnp.sqrt(norm)),
-            maxiter=_MAX_CG_STEPS,
-        )  # fmt: skip
+            hessian_product, -carry.gradient, tol=jnp.minimum(0.1, jnp.sqrt(norm)), maxiter=_MAX_CG_STEPS
+        )
         slope = jnp.vdot(direction, carry.gradient)
 
         def too_far(length):
@@ -88,9 +87,7 @@ def solve_logistic(
             return gained > 1e-4 * length * slope + _ROUNDING * carry.value
 
         length = jax.lax.while_loop(
-            lambda length: too_far(length) & (length > 0.5**_MAX_HALVINGS),
-            lambda length: length / 2,
-            jnp.float32(1),
+            lambda length: too_far(length) & (length > 0.5**_MAX_HALVINGS), lambda length: length / 2, jnp.float32(1)
         )
         weights = carry.weights + length * direction
         value, gradient = value_and_gradient(weights)
@@ -107,7 +104,5 @@ def solve_logistic(
 
     first = _Carry(start, gradient, value, jnp.int32(0), jnp.bool_(False))
     last = jax.lax.while_loop(goes_on, iterate, first)
-    relative = jnp.where(
-        limit > _NO_SIGNAL, jnp.linalg.norm(last.gradient) / limit, jnp.float32(jnp.nan)
-    )
+    relative = jnp.where(limit > _NO_SIGNAL, jnp.linalg.norm(last.gradient) / limit, jnp.float32(jnp.nan))
     return LogisticSolution(last.weights, relative, last.step)

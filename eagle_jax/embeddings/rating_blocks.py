@@ -67,12 +67,7 @@ def pack_ratings(
     column[place], values[place], mask[place] = column_index[order], rating[order], 1.0
     shape = (num_blocks, capacity, length)
     return RatingBlocks(
-        row,
-        count,
-        segment_row.reshape(shape[:2]),
-        column.reshape(shape),
-        values.reshape(shape),
-        mask.reshape(shape),
+        row, count, segment_row.reshape(shape[:2]), column.reshape(shape), values.reshape(shape), mask.reshape(shape)
     )
 
 

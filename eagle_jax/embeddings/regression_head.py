@@ -35,9 +35,7 @@ class DomainEncoderSettings:
     weight_decay: float = setting("AdamW's.", at_least=0)
     batch_size: int = setting("Examples of an optimiser step.", at_least=1)
     max_epochs: int = setting("Passes over the examples at most.", at_least=1)
-    patience: int = setting(
-        "Stop after so many without a better validation error.", at_least=0, unit="epochs"
-    )
+    patience: int = setting("Stop after so many without a better validation error.", at_least=0, unit="epochs")
 
 
 class RegressionHead(NamedTuple):
@@ -63,11 +61,7 @@ def apply_regression_head(head: RegressionHead, features: jax.Array) -> jax.Arra
 
 
 def fit_head(
-    features: np.ndarray,
-    targets: np.ndarray,
-    weights: np.ndarray,
-    settings: DomainEncoderSettings,
-    key: jax.Array,
+    features: np.ndarray, targets: np.ndarray, weights: np.ndarray, settings: DomainEncoderSettings, key: jax.Array
 ) -> HeadFit:
     """Fit targets [N, d] to features [N, F] with weights [N]; the key is consumed.
 
@@ -107,8 +101,7 @@ def _check_size(settings: DomainEncoderSettings, num_examples: int) -> None:
         )
     if settings.head == "mlp" and settings.batch_size > num_examples - num_validation:
         raise ValueError(
-            f"batch_size is {settings.batch_size}; only {num_examples - num_validation} examples "
-            "are left for training"
+            f"batch_size is {settings.batch_size}; only {num_examples - num_validation} examples are left for training"
         )
 
 
@@ -143,9 +136,7 @@ def _error(head: RegressionHead, data: tuple[jax.Array, jax.Array, jax.Array]) -
 
 
 @jax.jit
-def _fit_ridge(
-    data: tuple[jax.Array, jax.Array, jax.Array], penalties: jax.Array
-) -> RegressionHead:
+def _fit_ridge(data: tuple[jax.Array, jax.Array, jax.Array], penalties: jax.Array) -> RegressionHead:
     """Heads for all penalties [P], stacked: (X'WX + penalty I)^-1 X'WY, W of unit sum."""
     features, targets, weights = data
     mean, scale = _moments(features, weights)
@@ -210,9 +201,7 @@ def _fit_mlp(
         state, _ = jax.lax.scan(update, state, (rows, jax.random.split(dropout_key, num_batches)))
         error = _error(unscaled(state[0]), validation)
         better = error < jnp.nanmin(errors, initial=jnp.inf)
-        best_layers = jax.tree.map(
-            lambda new, old: jnp.where(better, new, old), state[0], best_layers
-        )
+        best_layers = jax.tree.map(lambda new, old: jnp.where(better, new, old), state[0], best_layers)
         best_count = jnp.where(better, count, best_count)
         return count + 1, key, state, best_layers, best_count, errors.at[count].set(error)
 

@@ -66,7 +66,5 @@ def fit_text_projection(features: np.ndarray, width: int, shrinkage: float) -> T
     try:
         _, vectors = scipy.linalg.eigh(between, within, subset_by_index=last)
     except np.linalg.LinAlgError as error:
-        raise UserError(
-            "the texts of an item differ in too few directions: raise shrinkage"
-        ) from error
+        raise UserError("the texts of an item differ in too few directions: raise shrinkage") from error
     return TextProjection(center, vectors[:, ::-1])

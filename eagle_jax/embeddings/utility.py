@@ -44,12 +44,7 @@ class Term(NamedTuple):
 
 def _user_term(inputs: UtilityInputs, settings: UtilitySettings) -> jax.Array:
     """<z_u, z>."""
-    return jnp.einsum(
-        "bd,bd->b",
-        inputs.domain_embeddings,
-        inputs.user_embeddings,
-        precision=jax.lax.Precision.HIGHEST,
-    )
+    return jnp.einsum("bd,bd->b", inputs.domain_embeddings, inputs.user_embeddings, precision=jax.lax.Precision.HIGHEST)
 
 
 def _neighbor_distance_term(inputs: UtilityInputs, settings: UtilitySettings) -> jax.Array:
@@ -79,9 +74,7 @@ def _neighbor_distance_term(inputs: UtilityInputs, settings: UtilitySettings) ->
 
 
 TERMS = {
-    "user_term": Term(
-        _user_term, lambda settings: 1.0, "User term", "How well the text fits the user."
-    ),
+    "user_term": Term(_user_term, lambda settings: 1.0, "User term", "How well the text fits the user."),
     "creator_term": Term(
         lambda inputs, settings: inputs.creator_utility,
         lambda settings: 1.0,
@@ -117,12 +110,8 @@ def content_gap_utility(
     """
     chex.assert_rank([domain_embeddings, user_embeddings, catalogue_embeddings], 2)
     chex.assert_equal_shape([domain_embeddings, user_embeddings])
-    inputs = UtilityInputs(
-        domain_embeddings, user_embeddings, catalogue_embeddings, creator_utility
-    )
+    inputs = UtilityInputs(domain_embeddings, user_embeddings, catalogue_embeddings, creator_utility)
     terms = {name: term.function(inputs, settings) for name, term in TERMS.items()}
     present = {name: values for name, values in terms.items() if values is not None}
     chex.assert_shape(list(present.values()), (len(domain_embeddings),))
-    return UtilityTerms(
-        sum(TERMS[name].weight(settings) * values for name, values in present.items()), **terms
-    )
+    return UtilityTerms(sum(TERMS[name].weight(settings) * values for name, values in present.items()), **terms)

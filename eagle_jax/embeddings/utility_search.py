@@ -22,9 +22,7 @@ from eagle_jax.embeddings.utility import UtilitySettings, content_gap_utility
 class UtilitySearchSettings:
     """Projected ascent inside a ball."""
 
-    num_starts: int = setting(
-        "Random ones in each ball, beside the maximiser of the user's term.", at_least=0
-    )
+    num_starts: int = setting("Random ones in each ball, beside the maximiser of the user's term.", at_least=0)
     num_steps: int = setting("Of the ascent from each start.", at_least=1)
     last_step: float = setting("Steps shrink from 1 to it.", above=0, below=1, unit="radii")
 
@@ -67,8 +65,7 @@ def search_balls(
     factors = jnp.linalg.cholesky(metrics)
     keys = jax.random.split(key, len(centers))
     return jax.lax.map(
-        lambda problem: _search(*problem, radius, utility_fn, settings),
-        (centers, factors, user_embeddings, keys),
+        lambda problem: _search(*problem, radius, utility_fn, settings), (centers, factors, user_embeddings, keys)
     )
 
 
@@ -103,9 +100,7 @@ def _search(
         moved = _into_ball(offsets + step * _unit(upward))
         return (moved, jnp.maximum(utilities, best), best_offsets), None
 
-    directions = jax.vmap(partial(jax.scipy.linalg.solve_triangular, lower=True), (0, None))(
-        factors, user
-    )
+    directions = jax.vmap(partial(jax.scipy.linalg.solve_triangular, lower=True), (0, None))(factors, user)
     drawn = jax.random.ball(key, width, shape=(num_centers, settings.num_starts))
     starts = jnp.concatenate([_unit(directions)[:, None], drawn], axis=1)
     # The last point is looked at too: one more round, whose step goes nowhere.

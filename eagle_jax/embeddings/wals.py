@@ -85,12 +85,8 @@ def fit_wals(ratings: RatingTable, settings: WALSSettings, key: jax.Array) -> WA
     if len(ratings.rating) == 0:
         raise ValueError("fit_wals needs at least one rating; the table has none")
     row_width = settings.dim + (settings.bias == "user_item")
-    user_blocks = pack_ratings(
-        ratings.user_index, ratings.item_index, ratings.rating, ratings.num_users, row_width
-    )
-    item_blocks = pack_ratings(
-        ratings.item_index, ratings.user_index, ratings.rating, ratings.num_items, row_width
-    )
+    user_blocks = pack_ratings(ratings.user_index, ratings.item_index, ratings.rating, ratings.num_users, row_width)
+    item_blocks = pack_ratings(ratings.item_index, ratings.user_index, ratings.rating, ratings.num_items, row_width)
     initial_items = jax.random.normal(key, (ratings.num_items, settings.dim)) * 0.1
     global_bias = 0.0 if settings.bias == "none" else np.mean(ratings.rating, dtype=np.float64)
     return _alternate(
@@ -152,18 +148,11 @@ def _alternate(
     before = _objective(user_blocks, item_blocks, users, items, global_bias, weights)
     (users, items), after = jax.lax.scan(iteration, (users, items), length=num_iterations)
     objective = jnp.concatenate([before[None], after])
-    return WALSOutput(
-        users.embeddings, items.embeddings, users.bias, items.bias, global_bias, objective
-    )
+    return WALSOutput(users.embeddings, items.embeddings, users.bias, items.bias, global_bias, objective)
 
 
 def _half_step(
-    blocks: RatingBlocks,
-    other: _Side,
-    num_rows: int,
-    global_bias: jax.Array,
-    weights: _Weights,
-    has_bias: bool,
+    blocks: RatingBlocks, other: _Side, num_rows: int, global_bias: jax.Array, weights: _Weights, has_bias: bool
 ) -> _Side:
     """argmin of J over one side given the other: one f x f positive definite system per row.
 
@@ -185,9 +174,7 @@ def _half_step(
     def solve_block(block: RatingBlocks) -> jax.Array:
         x = features[block.column] * block.mask[..., None]
         target = block.rating - global_bias - other.bias[block.column]
-        sums = partial(
-            jax.ops.segment_sum, segment_ids=block.segment_row, num_segments=block.row.shape[0]
-        )
+        sums = partial(jax.ops.segment_sum, segment_ids=block.segment_row, num_segments=block.row.shape[0])
         matrix = sums(_product("slf,slg->sfg", x, x)) * rated_weight[None] + gram[None]
         vector = sums(_product("slf,sl->sf", x, target)) * weights.observed_weight
         scale = _penalty_scale(block.count, num_columns, weights)
@@ -224,9 +211,9 @@ def _objective(
         count = jnp.zeros(side.bias.shape).at[blocks.row].set(blocks.count, mode="drop")
         scale = _penalty_scale(count, num_columns, weights)
         squared_norm = jnp.sum(side.embeddings**2, axis=1)
-        return weights.regularization * jnp.sum(
-            scale * squared_norm
-        ) + weights.bias_regularization * jnp.sum(side.bias**2)
+        return weights.regularization * jnp.sum(scale * squared_norm) + weights.bias_regularization * jnp.sum(
+            side.bias**2
+        )
 
     user_gram = _product("nf,ng->fg", users.embeddings, users.embeddings)
     item_gram = _product("nf,ng->fg", items.embeddings, items.embeddings)

@@ -47,9 +47,7 @@ class TextGenerator(Protocol):
     @property
     def name(self) -> str: ...
 
-    def generate(
-        self, prompts: Sequence[Prompt], sampling: SamplingSettings, seed: int
-    ) -> list[Generation]: ...
+    def generate(self, prompts: Sequence[Prompt], sampling: SamplingSettings, seed: int) -> list[Generation]: ...
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
@@ -78,20 +76,10 @@ class ScriptedGenerator:
         self.fn = fn
         self.name = name
 
-    def generate(
-        self, prompts: Sequence[Prompt], sampling: SamplingSettings, seed: int
-    ) -> list[Generation]:
-        texts = [
-            self.fn(prompt, np.random.default_rng([seed, row]))
-            for row, prompt in enumerate(prompts)
-        ]
+    def generate(self, prompts: Sequence[Prompt], sampling: SamplingSettings, seed: int) -> list[Generation]:
+        texts = [self.fn(prompt, np.random.default_rng([seed, row])) for row, prompt in enumerate(prompts)]
         return [
-            Generation(
-                text=cut_at_stop(text, prompt.stop)[0],
-                token_ids=None,
-                log_probs=None,
-                stop_reason="stop",
-            )
+            Generation(text=cut_at_stop(text, prompt.stop)[0], token_ids=None, log_probs=None, stop_reason="stop")
             for prompt, text in zip(prompts, texts, strict=True)
         ]
 

@@ -17,13 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from eagle_jax.language_model.decoder.config import DecoderConfig
-from eagle_jax.language_model.decoder.transformer import (
-    Params,
-    SoftEmbeddings,
-    bind,
-    causal_mask,
-    token_positions,
-)
+from eagle_jax.language_model.decoder.transformer import Params, SoftEmbeddings, bind, causal_mask, token_positions
 
 _MANY = 2**28  # logits, 1 GiB of them
 
@@ -46,11 +40,7 @@ class TokenScores(NamedTuple):
 
 
 def read_text(
-    config: DecoderConfig,
-    params: Params,
-    tokens: jax.Array,
-    mask: jax.Array,
-    soft: SoftEmbeddings | None = None,
+    config: DecoderConfig, params: Params, tokens: jax.Array, mask: jax.Array, soft: SoftEmbeddings | None = None
 ) -> LastStates:
     """Of whole sequences tokens [B, T] with mask [B, T], padded left or right."""
     decoder = bind(config, params)
@@ -79,10 +69,7 @@ def kl_divergence(log_probs: jax.Array, reference: jax.Array) -> jax.Array:
 
 
 def score_tokens(
-    read: LastStates,
-    tokens: jax.Array,
-    temperature: jax.Array | float = 1.0,
-    reference: LastStates | None = None,
+    read: LastStates, tokens: jax.Array, temperature: jax.Array | float = 1.0, reference: LastStates | None = None
 ) -> TokenScores:
     """Scores of tokens [B, T], each drawn from softmax(logits / temperature) of its state.
 
@@ -112,12 +99,8 @@ def score_tokens(
         padded = jnp.pad(rows, ((0, 0), (0, -length % size), *((0, 0) for _ in rows.shape[2:])))
         return jnp.moveaxis(padded.reshape(batch, -1, size, *rows.shape[2:]), 1, 0)
 
-    blocks = jax.lax.map(
-        lambda block: jax.checkpoint(score)(*block), jax.tree.map(in_blocks, whole)
-    )
-    return jax.tree.map(
-        lambda rows: jnp.moveaxis(rows, 0, 1).reshape(batch, -1)[:, :length], blocks
-    )
+    blocks = jax.lax.map(lambda block: jax.checkpoint(score)(*block), jax.tree.map(in_blocks, whole))
+    return jax.tree.map(lambda rows: jnp.moveaxis(rows, 0, 1).reshape(batch, -1)[:, :length], blocks)
 
 
 def following_log_probs(

@@ -38,17 +38,13 @@ def cut_tokens(tokenizer: Tokenizer, prompt: Prompt, ids: Sequence[int], count: 
     return [token_id for position, token_id in enumerate(ids) if position not in cut]
 
 
-def splice_placeholders(
-    ids: Sequence[int], placeholder_id: int, spliced: Sequence[int], row: int
-) -> list[int]:
+def splice_placeholders(ids: Sequence[int], placeholder_id: int, spliced: Sequence[int], row: int) -> list[int]:
     """Token ids with each placeholder replaced by the next one of `spliced`.
 
     Raises UserError that names the prompt's row and the counts where they differ.
     """
     count = sum(token_id == placeholder_id for token_id in ids)
     if count != len(spliced):
-        raise UserError(
-            f"prompt {row} has {count} placeholders and {len(spliced)} embeddings to put there"
-        )
+        raise UserError(f"prompt {row} has {count} placeholders and {len(spliced)} embeddings to put there")
     following = iter(spliced)
     return [next(following) if token_id == placeholder_id else token_id for token_id in ids]

@@ -47,13 +47,7 @@ _RULES = tuple(
     )
 )
 # Letter of an activation's axis -> the mesh axes it is split over; other letters are not split.
-_ACTIVATION_AXES = {
-    "B": ("data", "fsdp"),
-    "H": "tensor",
-    "G": "tensor",
-    "F": "tensor",
-    "V": "tensor",
-}
+_ACTIVATION_AXES = {"B": ("data", "fsdp"), "H": "tensor", "G": "tensor", "F": "tensor", "V": "tensor"}
 
 
 class MeshError(UserError):
@@ -105,10 +99,7 @@ def _equal_shares(first: int, count: int) -> list[jax.Device]:
             "equal shares; both numbers have to be multiples of the number of processes"
         )
     share = slice(first // processes, (first + count) // processes)
-    local = [
-        [device for device in jax.devices() if device.process_index == process]
-        for process in range(processes)
-    ]
+    local = [[device for device in jax.devices() if device.process_index == process] for process in range(processes)]
     return [device for devices in local for device in devices[share]]
 
 
@@ -129,10 +120,7 @@ def _parameter_axes(path: Any, shape: tuple[int, ...]) -> tuple:
     name = jax.tree_util.keystr(path, simple=True, separator="/")
     found = [axes or (None,) * len(shape) for pattern, axes in _RULES if pattern.search(name)]
     if not found or len(found[0]) != len(shape):
-        raise MeshError(
-            f"no rule says how {name} {list(shape)} lies on a mesh; add one to the table in "
-            f"{__name__}"
-        )
+        raise MeshError(f"no rule says how {name} {list(shape)} lies on a mesh; add one to the table in {__name__}")
     return found[0]
 
 
@@ -143,10 +131,7 @@ def _sharding(mesh: Any, axes: tuple, shape: tuple[int, ...]) -> NamedSharding:
         names = (axis,) if isinstance(axis, str) else axis
         return size % math.prod(mesh.shape[name] for name in names) == 0
 
-    kept = [
-        axis if axis and divides(axis, size) else None
-        for axis, size in zip(axes, shape, strict=True)
-    ]
+    kept = [axis if axis and divides(axis, size) else None for axis, size in zip(axes, shape, strict=True)]
     return NamedSharding(mesh, PartitionSpec(*kept))
 
 

@@ -67,10 +67,7 @@ def train(
     """
     restored = records.checkpoints.restore_latest(state)
     start, state = restored if restored else (0, state)
-    with (
-        sigterm_heard() as is_ending,
-        MetricsWriter(records.metrics_folder, start if restored else None) as metrics,
-    ):
+    with sigterm_heard() as is_ending, MetricsWriter(records.metrics_folder, start if restored else None) as metrics:
         at_start = [hook for hook in hooks if hook.at_start and not restored]
         if at_start:
             metrics.write(0, _values(at_start, 0, state))
@@ -173,10 +170,14 @@ def train_agent(
         return values
 
     state = train(
-        state, iterate, [Hook(validate_every, run, at_start=True)], records,
-        num_steps=num_iterations, log_every=1, checkpoint_every=checkpoint_every, unit="iteration",
-    )  # fmt: skip
-    best_step, best = records.checkpoints.restore_best(state.trainable)
-    return AgentResult(
-        join(state.trainable, frozen), join(best, frozen), best_step, records.history()
+        state,
+        iterate,
+        [Hook(validate_every, run, at_start=True)],
+        records,
+        num_steps=num_iterations,
+        log_every=1,
+        checkpoint_every=checkpoint_every,
+        unit="iteration",
     )
+    best_step, best = records.checkpoints.restore_best(state.trainable)
+    return AgentResult(join(state.trainable, frozen), join(best, frozen), best_step, records.history())

@@ -33,9 +33,7 @@ def make_optimizer(
             optax.rmsprop(learning_rate, second_moment_decay, eps=1e-8, eps_in_sqrt=False),
         )
     elif weight_decay:
-        optimizer = optax.adamw(
-            learning_rate, b2=second_moment_decay, weight_decay=weight_decay, mask=_matrices
-        )
+        optimizer = optax.adamw(learning_rate, b2=second_moment_decay, weight_decay=weight_decay, mask=_matrices)
     else:
         optimizer = optax.adam(learning_rate, b2=second_moment_decay)
     if max_gradient_norm is None:
@@ -43,9 +41,7 @@ def make_optimizer(
     return optax.chain(optax.clip_by_global_norm(max_gradient_norm), optimizer)
 
 
-def apply_gradients(
-    optimizer: optax.GradientTransformation, gradients: Params, state: State
-) -> State:
+def apply_gradients(optimizer: optax.GradientTransformation, gradients: Params, state: State) -> State:
     """The state with `trainable` and `optimizer_state` after a step, laid out as before it."""
     updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.trainable)
     return state._replace(
@@ -60,6 +56,4 @@ def _matrices(params):
 
 def warmup_cosine(peak: float, warmup_steps: int, num_steps: int) -> optax.Schedule:
     """From 0 up to `peak` in `warmup_steps`, along a cosine down to a tenth at `num_steps`."""
-    return optax.warmup_cosine_decay_schedule(
-        0.0, peak, warmup_steps, max(num_steps, warmup_steps + 1), 0.1 * peak
-    )
+    return optax.warmup_cosine_decay_schedule(0.0, peak, warmup_steps, max(num_steps, warmup_steps + 1), 0.1 * peak)

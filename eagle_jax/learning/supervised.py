@@ -56,10 +56,7 @@ class NextTokenState(NamedTuple):
 
 
 def encode_pairs(
-    tokenizer: Tokenizer,
-    pairs: Sequence[tuple[str, str]],
-    prompt_loss_weight: float,
-    length_multiple: int,
+    tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]], prompt_loss_weight: float, length_multiple: int
 ) -> Batch:
     """Prompts and completions as one batch; a completion's tokens count 1, a prompt's
     `prompt_loss_weight`."""
@@ -104,9 +101,7 @@ def read_batch(config: DecoderConfig, params: Params, batch: Batch) -> LastState
     return read_text(config, params, batch.tokens, batch.mask)
 
 
-@functools.partial(
-    jax.jit, static_argnames=("config", "settings", "read_fn"), donate_argnames="state"
-)
+@functools.partial(jax.jit, static_argnames=("config", "settings", "read_fn"), donate_argnames="state")
 def train_step(
     config: DecoderConfig,
     settings: NextTokenSettings,
@@ -122,8 +117,7 @@ def train_step(
     def loss_fn(trainable):
         params = join(trainable, frozen)
         losses = [
-            weight
-            * next_token_loss(read_fn(config, params, batch), batch.tokens, batch.loss_weights)
+            weight * next_token_loss(read_fn(config, params, batch), batch.tokens, batch.loss_weights)
             for weight, batch in zip(weights, batches, strict=True)
         ]
         return sum(losses) / sum(weights)

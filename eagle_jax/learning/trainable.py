@@ -23,12 +23,7 @@ _STATISTICS = r"adapter_input/.+"  # of the embeddings that an ELM reads: facts,
 # (pattern, is it trained?); the first pattern that matches a whole path decides.
 _RULES: dict[TrainingMode, tuple[tuple[str, bool], ...]] = {
     "full": ((_STATISTICS, False), (r".+", True)),
-    "lora": (
-        (_STATISTICS, False),
-        (r"adapter/.+", True),
-        (r"(.+/)?lora_(down|up)", True),
-        (_DECODER, False),
-    ),
+    "lora": ((_STATISTICS, False), (r"adapter/.+", True), (r"(.+/)?lora_(down|up)", True), (_DECODER, False)),
     "adapter": ((_STATISTICS, False), (r"adapter/.+", True), (_DECODER, False)),
 }
 

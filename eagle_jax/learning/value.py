@@ -76,9 +76,7 @@ def _standard(statistics: RunningStatistics, rows: jax.Array) -> jax.Array:
 class ValueSettings:
     """The value network and its training."""
 
-    value_hidden: tuple[int, ...] = setting(
-        "Hidden units of each layer.", at_least=1, may_be_empty=True
-    )
+    value_hidden: tuple[int, ...] = setting("Hidden units of each layer.", at_least=1, may_be_empty=True)
     value_learning_rate: float = setting("Adam's, of the value network.", above=0)
     value_updates: int = setting("Gradient steps of that network in an iteration.", at_least=1)
 
@@ -119,8 +117,7 @@ def observe(state: ValueState, features: jax.Array, returns: jax.Array) -> Value
     """
     rows = features.reshape(-1, features.shape[-1])
     return state._replace(
-        features=update_statistics(state.features, rows),
-        returns=update_statistics(state.returns, returns),
+        features=update_statistics(state.features, rows), returns=update_statistics(state.returns, returns)
     )
 
 
@@ -140,9 +137,7 @@ def fit(
 
     def step(carry, _):
         params, optimizer_state = carry
-        loss, gradients = jax.value_and_grad(
-            lambda params: value_loss(_apply(params, inputs), targets)
-        )(params)
+        loss, gradients = jax.value_and_grad(lambda params: value_loss(_apply(params, inputs), targets))(params)
         updates, optimizer_state = optimizer.update(gradients, optimizer_state)
         return (optax.apply_updates(params, updates), optimizer_state), loss
 

@@ -15,12 +15,7 @@ from scipy.special import expit
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.prompts import MalformedText, PromptBook, compare_prompt
-from eagle_jax.language_model.generation import (
-    Generation,
-    SamplingSettings,
-    TextGenerator,
-    parse_generation,
-)
+from eagle_jax.language_model.generation import Generation, SamplingSettings, TextGenerator, parse_generation
 
 FIRST, SECOND, NEITHER = 0, 1, -1
 
@@ -77,9 +72,7 @@ class Answers(NamedTuple):
         return float(num_first / num_read) if num_read else None
 
 
-def simulated_answers(
-    utility_gaps: np.ndarray, temperature: float, rng: np.random.Generator
-) -> np.ndarray:
+def simulated_answers(utility_gaps: np.ndarray, temperature: float, rng: np.random.Generator) -> np.ndarray:
     """Bradley and Terry's (1952) annotator: P(first) = sigmoid(gap / temperature), 0 or 1 [N].
 
     Their error grows as the gap shrinks: REAL's reason for pairs that are far apart.
@@ -96,11 +89,7 @@ def simulated_answers(
 
 
 def rate_questions(
-    questions: Sequence[Question],
-    generator: TextGenerator,
-    book: PromptBook,
-    sampling: SamplingSettings,
-    seed: int,
+    questions: Sequence[Question], generator: TextGenerator, book: PromptBook, sampling: SamplingSettings, seed: int
 ) -> Answers:
     """Ask a language model about each pair in both orders, with one call of `generator`.
 

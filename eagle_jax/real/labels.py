@@ -15,22 +15,10 @@ import numpy as np
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.settings import setting, settings
-from eagle_jax.data.preferences.examples import (
-    PreferenceExample,
-    PreferencePair,
-    known_label,
-    labelled_pair,
-)
+from eagle_jax.data.preferences.examples import PreferenceExample, PreferencePair, known_label, labelled_pair
 from eagle_jax.data.prompts import PromptBook
 from eagle_jax.language_model.generation import SamplingSettings, TextGenerator
-from eagle_jax.real.annotators import (
-    FIRST,
-    NEITHER,
-    Answers,
-    Question,
-    rate_questions,
-    simulated_answers,
-)
+from eagle_jax.real.annotators import FIRST, NEITHER, Answers, Question, rate_questions, simulated_answers
 from eagle_jax.reports.markdown import fact
 
 Label = tuple[int, int]  # (chosen, rejected), numbers of responses
@@ -206,23 +194,14 @@ ANNOTATORS = {
 }
 
 
-def training_pairs(
-    examples: Sequence[PreferenceExample], pairs: Sequence[LabelledPair]
-) -> list[PreferencePair]:
+def training_pairs(examples: Sequence[PreferenceExample], pairs: Sequence[LabelledPair]) -> list[PreferencePair]:
     """What is trained on: the pairs that got a label."""
-    return [
-        labelled_pair(examples[pair.prompt_index], pair.label)
-        for pair in pairs
-        if pair.label is not None
-    ]
+    return [labelled_pair(examples[pair.prompt_index], pair.label) for pair in pairs if pair.label is not None]
 
 
 def read_pairs(rows: Sequence[Mapping[str, Any]]) -> list[LabelledPair]:
     """Pairs whose `dataclasses.asdict` went through JSON."""
-    return [
-        LabelledPair(**{**row, "label": None if row["label"] is None else tuple(row["label"])})
-        for row in rows
-    ]
+    return [LabelledPair(**{**row, "label": None if row["label"] is None else tuple(row["label"])}) for row in rows]
 
 
 def summarize_pairs(pairs: Sequence[LabelledPair]) -> dict[str, Any]:

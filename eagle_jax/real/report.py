@@ -23,13 +23,7 @@ from eagle_jax.real.evaluation.claims import (
     stability_finding,
     stability_table,
 )
-from eagle_jax.real.evaluation.table import (
-    BASELINE,
-    RunRows,
-    SeedMean,
-    paired_differences,
-    seed_means,
-)
+from eagle_jax.real.evaluation.table import BASELINE, RunRows, SeedMean, paired_differences, seed_means
 from eagle_jax.real.evaluation.verdict import verdict
 from eagle_jax.real.labels import ANNOTATORS
 from eagle_jax.real.settings import GRAMMAR_RATER
@@ -44,34 +38,48 @@ _MEASURES = {
     ),
     "Held-out pairs, the same for all": (
         Measure("held_out/loss", "Loss", "mean loss"),
-        Measure("held_out/rewards/margin", "Margin", "mean of r(chosen) − r(rejected), where "
-                "r = beta (log π − log π_ref)"),
+        Measure(
+            "held_out/rewards/margin", "Margin", "mean of r(chosen) − r(rejected), where r = beta (log π − log π_ref)"
+        ),
         Measure(ACCURACY, "Accuracy", "share of pairs with r(chosen) above r(rejected)"),
         Measure("held_out/rewards/chosen", "r(chosen)", "mean reward of the chosen"),
         Measure("held_out/rewards/rejected", "r(rejected)", "mean reward of the rejected"),
     ),
     "The pairs that were trained on": (
-        Measure("train/loss", "Loss", "mean loss on the strategy's own pairs and labels, in the "
-                "last epoch, before each step"),
+        Measure(
+            "train/loss",
+            "Loss",
+            "mean loss on the strategy's own pairs and labels, in the last epoch, before each step",
+        ),
         Measure("train/rewards/margin", "Margin", "mean margin on them"),
         Measure("train/rewards/accuracy", "Accuracy", "share of them with a margin above 0"),
     ),
     "What the policies write": (
-        Measure("win_rate_true", "Wins, true utility", "share of prompts where the response has "
-                "the higher true utility, ties count one half"),
-        Measure("win_rate_rater", "Wins, rater", "share of prompts where the rater prefers it in "
-                "both orders, contradictions count one half"),
-        Measure("rater_agreement", "Rater's agreement", "share of prompts with the same answer in "
-                "both orders"),
+        Measure(
+            "win_rate_true",
+            "Wins, true utility",
+            "share of prompts where the response has the higher true utility, ties count one half",
+        ),
+        Measure(
+            "win_rate_rater",
+            "Wins, rater",
+            "share of prompts where the rater prefers it in both orders, contradictions count one half",
+        ),
+        Measure("rater_agreement", "Rater's agreement", "share of prompts with the same answer in both orders"),
         Measure("mean_true_utility", "True utility", "mean of the responses"),
         Measure("malformed_share", "Malformed", "share of responses that could not be read"),
     ),
-}  # fmt: skip
+}
 _ALL_MEASURES = [measure for measures in _MEASURES.values() for measure in measures]
 _DIFFERENCES = (
-    "label_error_rate", "held_out/loss", "held_out/rewards/margin", ACCURACY, "win_rate_true",
-    "win_rate_rater", "mean_true_utility",
-)  # fmt: skip
+    "label_error_rate",
+    "held_out/loss",
+    "held_out/rewards/margin",
+    ACCURACY,
+    "win_rate_true",
+    "win_rate_rater",
+    "mean_true_utility",
+)
 _BUDGET_PANELS = {ACCURACY: "accuracy, held-out pairs", "held_out/rewards/margin": "margin"}
 _JUDGES = {"win_rate_true": "wins by true utility", "win_rate_rater": "wins by the rater"}
 
@@ -81,9 +89,7 @@ _SIMILARITY = Column("Mean similarity", "mean_similarity")
 _TRUE_GAP = Column("Mean gap in true utility", "mean_true_gap")
 _CLAIMS = (
     Column("Claim", attrgetter("claim"), LEFT),
-    Column(
-        "Found here", lambda finding: "; ".join(finding.found) or "not measured in this run", LEFT
-    ),
+    Column("Found here", lambda finding: "; ".join(finding.found) or "not measured in this run", LEFT),
     Column("Verdict", attrgetter("verdict"), LEFT),
 )
 _SELECTION = (_STRATEGY, _PAIRS, _SIMILARITY, _TRUE_GAP, Column("Without a label", "num_invalid"))
@@ -166,11 +172,7 @@ def _context(data: RealReport, results: RunRows) -> dict[str, Any]:
     at = {"num_labels": data.num_labels, "confidence": data.confidence}
     saved = savings(data.runs, data.confidence)
     stability = stability_table(data.stability, data.confidence)
-    real = [
-        *findings(REAL_CLAIMS, data.runs, **at),
-        stability_finding(stability),
-        *saving_findings(saved),
-    ]
+    real = [*findings(REAL_CLAIMS, data.runs, **at), stability_finding(stability), *saving_findings(saved)]
     contrary = findings(CONTRARY_CLAIMS, data.runs, **at)
     differences = []
     if any(run["strategy"] == BASELINE for run in data.runs):
@@ -210,9 +212,7 @@ def _figures(data: RealReport, results: RunRows) -> dict[str, Any]:
         "wins": figures.win_figure(judged, strategies, judges) if judges else None,
         "ambiguity": figures.ambiguity_figure(data.pairs, strategies, data.confidence),
         "training": figures.runs_figure(data.curves, strategies, data.num_labels),
-        "stability": (
-            figures.stability_figure(data.stability, strategies) if data.stability else None
-        ),
+        "stability": (figures.stability_figure(data.stability, strategies) if data.stability else None),
     }
 
 
@@ -222,8 +222,7 @@ def _rows(means: Mapping[tuple[str, int, str], SeedMean]) -> list[dict[str, Any]
     """
     strategies = list(dict.fromkeys(cell.strategy for cell in means))
     places = sorted(
-        {(cell.strategy, cell.place) for cell in means},
-        key=lambda place: (strategies.index(place[0]), place[1]),
+        {(cell.strategy, cell.place) for cell in means}, key=lambda place: (strategies.index(place[0]), place[1])
     )
     return [
         {
@@ -240,9 +239,7 @@ def _shown(rows: RunRows, data: RealReport) -> list[Mapping[str, Any]]:
     return [row for row in rows if row["num_labels"] == data.num_labels]
 
 
-def _result_tables(
-    rows: RunRows, everything: RunRows
-) -> list[tuple[str, Markup, Sequence[Measure]]]:
+def _result_tables(rows: RunRows, everything: RunRows) -> list[tuple[str, Markup, Sequence[Measure]]]:
     """Title, table and measures of each group that has any in `everything`."""
     used = {title: used_measures(measures, everything) for title, measures in _MEASURES.items()}
     return [
@@ -252,12 +249,9 @@ def _result_tables(
     ]
 
 
-def _columns(
-    measures: Iterable[Measure], tell: Callable[[Mapping[str, Any], SeedMean | None], Markup]
-) -> list[Column]:
+def _columns(measures: Iterable[Measure], tell: Callable[[Mapping[str, Any], SeedMean | None], Markup]) -> list[Column]:
     return [
-        Column(measure.heading, lambda row, name=measure.name: tell(row, row["cells"][name]))
-        for measure in measures
+        Column(measure.heading, lambda row, name=measure.name: tell(row, row["cells"][name])) for measure in measures
     ]
 
 

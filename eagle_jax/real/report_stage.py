@@ -31,10 +31,7 @@ def make_real_report(
 ) -> tuple[Path, Path]:
     """Writes report.html and report.md into `folder`; `stages` are the finished ones by name."""
     run_stages = {plan.stage_name: stages[plan.stage_name] for plan in plans}
-    history = {
-        name: read_metrics(stage.path / "metrics" / "metrics.jsonl")
-        for name, stage in run_stages.items()
-    }
+    history = {name: read_metrics(stage.path / "metrics" / "metrics.jsonl") for name, stage in run_stages.items()}
     largest = [plan for plan in plans if plan.num_labels == experiment.num_labels[-1]]
     data = RealReport(
         **shared_fields(experiment),
@@ -42,9 +39,7 @@ def make_real_report(
         num_prompts={part: len(prompts) for part, prompts in task.prompts.items()},
         runs=[run_stages[plan.stage_name].read_json("run.json") for plan in plans],
         curves=[_curve(plan, history[plan.stage_name]) for plan in largest],
-        stability=[
-            row for plan in largest for row in stability_rows(plan, history[plan.stage_name])
-        ],
+        stability=[row for plan in largest for row in stability_rows(plan, history[plan.stage_name])],
         selection=_selection(largest),
         pairs=[
             {
@@ -76,17 +71,12 @@ def _selection(plans: Sequence[RunPlan]) -> list[dict[str, Any]]:
     """Over the pairs of all seeds."""
     names = dict.fromkeys(plan.strategy for plan in plans)
     return [
-        {
-            "strategy": name,
-            **summarize_pairs([p for plan in plans if plan.strategy == name for p in plan.pairs]),
-        }
+        {"strategy": name, **summarize_pairs([p for plan in plans if plan.strategy == name for p in plan.pairs])}
         for name in names
     ]
 
 
-def _encoders(
-    experiment: RealExperiment, stages: Mapping[str, StageFolder]
-) -> list[dict[str, Any]]:
+def _encoders(experiment: RealExperiment, stages: Mapping[str, StageFolder]) -> list[dict[str, Any]]:
     """What every encoder would select, with the first seed; one alone has nothing beside it."""
     rows = stages[f"pairs_{experiment.seeds[0]}"].read_json("encoders.json")
     return rows if len(experiment.embeddings) > 1 else []
@@ -113,9 +103,7 @@ def _samples(
                 {
                     "strategy": name,
                     "text": strategy_texts[place],
-                    "true_utility": task.utility(prompts[place], strategy_texts[place])
-                    if task.has_utility
-                    else None,
+                    "true_utility": task.utility(prompts[place], strategy_texts[place]) if task.has_utility else None,
                 }
                 for name, strategy_texts in texts.items()
             ],
@@ -124,9 +112,7 @@ def _samples(
     ]
 
 
-def _facts(
-    task: RealTask, seeds: Sequence[int], stages: Mapping[str, StageFolder]
-) -> list[dict[str, Any]]:
+def _facts(task: RealTask, seeds: Sequence[int], stages: Mapping[str, StageFolder]) -> list[dict[str, Any]]:
     groups = []
     if task.facts:
         groups.append({"title": "What was read", "facts": task.facts})

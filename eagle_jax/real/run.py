@@ -23,13 +23,7 @@ from eagle_jax.real.settings import GRAMMAR_RATER, POLICY, RealExperiment
 from eagle_jax.real.task import files_task, minilens_task, run_responses_stage, supervised_pairs
 from eagle_jax.real.training.losses import implicit_rewards
 from eagle_jax.real.training.preference import log_probs_of
-from eagle_jax.real.training.runs import (
-    HeldOut,
-    RunPlan,
-    run_policy_stage,
-    run_start_stage,
-    train_policy,
-)
+from eagle_jax.real.training.runs import HeldOut, RunPlan, run_policy_stage, run_start_stage, train_policy
 from eagle_jax.stages.models import load_model
 from eagle_jax.stages.run import Run
 from eagle_jax.stages.supervised import run_reference_stage
@@ -56,32 +50,25 @@ class _RealRun(Run):
 
     def run(self) -> Path:
         experiment = self.experiment
-        base = load_model(
-            experiment.models.policy, experiment.policy_training.dtype, experiment.mesh
-        )
+        base = load_model(experiment.models.policy, experiment.policy_training.dtype, experiment.mesh)
         if experiment.minilens is not None:
             self.task = minilens_task(experiment.minilens, derive_seed(experiment.seed, 0))
         else:
             self.task = files_task(
-                experiment.files, base.tokenizer, experiment.training.max_prompt_tokens,
-                derive_seed(experiment.seed, 0),
-            )  # fmt: skip
+                experiment.files, base.tokenizer, experiment.training.max_prompt_tokens, derive_seed(experiment.seed, 0)
+            )
         self.policy = self._supervised(base)
         self.examples = self._responses()
         self._embed()
         rater = None if experiment.rater is None else self._generator(experiment.rater.model)
         self.held_out = HeldOut(experiment, self.task, self.examples["test"], rater, self.book)
-        with self.stage(
-            "start", "responses", evaluation=experiment.evaluation, training=experiment.training
-        ) as stage:
+        with self.stage("start", "responses", evaluation=experiment.evaluation, training=experiment.training) as stage:
             self.start = run_start_stage(stage, self.held_out, self.policy)
         self.stability = stability_pairs(experiment, self.policy, self.examples["test"])
         plans = [plan for seed in experiment.seeds for plan in self._plans(seed)]
         for plan in plans:
             self._train(plan)
-        html, _ = make_real_report(
-            self.workdir, experiment, self.task, self.stages, plans, self.start
-        )
+        html, _ = make_real_report(self.workdir, experiment, self.task, self.stages, plans, self.start)
         return html
 
     def _supervised(self, base: LanguageModel) -> LanguageModel:
@@ -91,17 +78,23 @@ class _RealRun(Run):
             return base
         seed = derive_seed(self.experiment.seed, 1)
         pairs = supervised_pairs(
-            self.task, self.experiment.minilens, base.tokenizer,
-            self.experiment.training.max_tokens, seed,
-        )  # fmt: skip
+            self.task, self.experiment.minilens, base.tokenizer, self.experiment.training.max_tokens, seed
+        )
         with self.stage(
-            "supervised", model=self._generator(self.experiment.models.policy).name,
-            supervised=settings, policy_training=self.experiment.policy_training,
-        ) as stage:  # fmt: skip
+            "supervised",
+            model=self._generator(self.experiment.models.policy).name,
+            supervised=settings,
+            policy_training=self.experiment.policy_training,
+        ) as stage:
             return run_reference_stage(
-                stage, self.experiment.models.policy, self.experiment.mesh, pairs, settings,
-                self.experiment.policy_training, seed,
-            )  # fmt: skip
+                stage,
+                self.experiment.models.policy,
+                self.experiment.mesh,
+                pairs,
+                settings,
+                self.experiment.policy_training,
+                seed,
+            )
 
     def _responses(self) -> dict[str, list[PreferenceExample]]:
         """Stage 2: K responses to each prompt."""
@@ -117,9 +110,7 @@ class _RealRun(Run):
             max_tokens=training.max_tokens,
         ) as stage:
             seed = derive_seed(self.experiment.seed, 2)
-            return run_responses_stage(
-                stage, self.task, generator, settings, seed, self.policy.tokenizer, training
-            )
+            return run_responses_stage(stage, self.task, generator, settings, seed, self.policy.tokenizer, training)
 
     def _embed(self) -> None:
         """Stage 3: what each response is to the selection."""
@@ -129,12 +120,12 @@ class _RealRun(Run):
             for name, encoder_settings in settings.items()
         }
         with self.stage(
-            "embeddings", "responses", embeddings=settings,
+            "embeddings",
+            "responses",
+            embeddings=settings,
             models={name: embed_fn.name for name, embed_fn in embed_fns.items()},
-        ) as stage:  # fmt: skip
-            self.embeddings = run_embeddings_stage(
-                stage, self.examples["train"], embed_fns, settings
-            )
+        ) as stage:
+            self.embeddings = run_embeddings_stage(stage, self.examples["train"], embed_fns, settings)
 
     def _plans(self, seed: int) -> list[RunPlan]:
         """Stage 4, for one seed: labelled pairs, and the runs that they are for."""
@@ -145,47 +136,61 @@ class _RealRun(Run):
             for name, embeddings in self.embeddings.items()
         }
         labeller = Labeller(
-            self.examples["train"], ANNOTATORS[experiment.labels.source], experiment.labels,
-            self.held_out.rater, experiment.rater and experiment.rater.sampling, self.book,
+            self.examples["train"],
+            ANNOTATORS[experiment.labels.source],
+            experiment.labels,
+            self.held_out.rater,
+            experiment.rater and experiment.rater.sampling,
+            self.book,
             own_seed,
-        )  # fmt: skip
+        )
         with self.stage(
-            f"pairs_{seed}", "embeddings", seed=seed, selection=experiment.selection,
-            labels=experiment.labels, rater=self.held_out.rater_name, training=experiment.training,
+            f"pairs_{seed}",
+            "embeddings",
+            seed=seed,
+            selection=experiment.selection,
+            labels=experiment.labels,
+            rater=self.held_out.rater_name,
+            training=experiment.training,
             num_labels=experiment.num_labels[-1],
-        ) as stage:  # fmt: skip
+        ) as stage:
             rewards = self._rewards_after(stage, seed)
-            chosen = run_selection_stage(
-                stage, choosers, labeller, experiment.num_labels[-1], rewards
-            )
+            chosen = run_selection_stage(stage, choosers, labeller, experiment.num_labels[-1], rewards)
         return [
             RunPlan(strategy=name, num_labels=count, seed=seed, pairs=pairs[:count])
             for name, pairs in chosen.items()
             for count in experiment.num_labels
         ]
 
-    def _rewards_after(
-        self, stage: StageFolder, seed: int
-    ) -> Callable[[Sequence[LabelledPair]], np.ndarray]:
+    def _rewards_after(self, stage: StageFolder, seed: int) -> Callable[[Sequence[LabelledPair]], np.ndarray]:
         """Implicit rewards [N, K] of all training responses after training on the given pairs."""
 
         def rewards(pairs: Sequence[LabelledPair]) -> np.ndarray:
             experiment, examples = self.experiment, self.examples["train"]
             stage.begin()
             trained, _ = train_policy(
-                stage.path / "warmup", stage.digest, self.policy, training_pairs(examples, pairs),
-                self.task.ending, experiment, seed=derive_seed(experiment.seed, 4, seed),
-                description=f"warm-up {seed}", probe=None,
-            )  # fmt: skip
+                stage.path / "warmup",
+                stage.digest,
+                self.policy,
+                training_pairs(examples, pairs),
+                self.task.ending,
+                experiment,
+                seed=derive_seed(experiment.seed, 4, seed),
+                description=f"warm-up {seed}",
+                probe=None,
+            )
             places = [(n, k) for n, e in enumerate(examples) for k in range(len(e.responses))]
             values = [
                 log_probs_of(
-                    model, [examples[n].prompt for n, _ in places],
-                    [examples[n].responses[k] for n, k in places], self.task.ending,
-                    experiment.training, experiment.models.batch_size,
+                    model,
+                    [examples[n].prompt for n, _ in places],
+                    [examples[n].responses[k] for n, k in places],
+                    self.task.ending,
+                    experiment.training,
+                    experiment.models.batch_size,
                 )
                 for model in (trained, self.policy)
-            ]  # fmt: skip
+            ]
             table = np.zeros((len(examples), max(k for _, k in places) + 1), np.float32)
             table[tuple(np.array(places).T)] = implicit_rewards(*values, experiment.training.beta)
             return table
@@ -196,14 +201,17 @@ class _RealRun(Run):
         """Stage 5, for one run."""
         experiment = self.experiment
         with self.stage(
-            plan.stage_name, f"pairs_{plan.seed}", "start", **plan.place,
-            training=experiment.training, policy_training=experiment.policy_training,
+            plan.stage_name,
+            f"pairs_{plan.seed}",
+            "start",
+            **plan.place,
+            training=experiment.training,
+            policy_training=experiment.policy_training,
             evaluation=experiment.evaluation,
-        ) as stage:  # fmt: skip
+        ) as stage:
             run_policy_stage(
-                stage, plan, self.policy, self.examples["train"], self.held_out, self.start,
-                self.stability,
-            )  # fmt: skip
+                stage, plan, self.policy, self.examples["train"], self.held_out, self.start, self.stability
+            )
 
     def _generator(self, name: str) -> TextGenerator:
         """The text generator that a name stands for: the scripted teacher, the policy after

@@ -67,8 +67,7 @@ class EmbeddingSettings:
     """What a response is to the selection."""
 
     model: str = setting(
-        "policy (states of the supervised start), a folder of a decoder, or one of a sentence "
-        "encoder."
+        "policy (states of the supervised start), a folder of a decoder, or one of a sentence encoder."
     )
     pooling: Literal["mean", "last", "cls", "own"] = setting("own: as the encoder was made to.")
     with_prompt: bool = setting("The prompt is read before the response.")
@@ -113,12 +112,8 @@ class RaterSettings:
 class RealEvaluation:
     """What is measured on held-out prompts."""
 
-    sampling: SamplingSettings = setting(
-        "Of one response of every trained policy to every held-out prompt."
-    )
-    num_stability_prompts: int = setting(
-        "Prompts whose pairs of responses are followed over training.", at_least=1
-    )
+    sampling: SamplingSettings = setting("Of one response of every trained policy to every held-out prompt.")
+    num_stability_prompts: int = setting("Prompts whose pairs of responses are followed over training.", at_least=1)
     num_told_prompts: int = setting("Prompts whose responses the report tells.", at_least=0)
     confidence: float = setting("Of the intervals, e.g. 0.95.", above=0, below=1)
 
@@ -140,9 +135,7 @@ class RealExperiment:
     supervised: ReferenceStageSettings | None = setting(
         "Next-token prediction before anything else; None: the policy's model as it is."
     )
-    generation: GenerationSettings | None = setting(
-        "Who writes the responses; None: they are those of the files."
-    )
+    generation: GenerationSettings | None = setting("Who writes the responses; None: they are those of the files.")
     embeddings: dict[str, EmbeddingSettings] = setting("What a response is to the selection.")
     selection: SelectionSettings
     labels: LabelSettings
@@ -151,9 +144,7 @@ class RealExperiment:
         "With so many labels, every seed and strategy; increasing.", at_least=1, distinct=True
     )
     seeds: tuple[int, ...] = setting("Of the trainings.", at_least=0, distinct=True)
-    rater: RaterSettings | None = setting(
-        "Of labels, if they are its, and of the win rates; None: no such rates."
-    )
+    rater: RaterSettings | None = setting("Of labels, if they are its, and of the win rates; None: no such rates.")
     evaluation: RealEvaluation
 
     def __post_init__(self):
@@ -165,14 +156,11 @@ class RealExperiment:
             raise ValueError(f"labels.source is {self.labels.source}, but rater is None")
         if self.selection.embedding not in self.embeddings:
             raise ValueError(
-                f"selection.embedding {self.selection.embedding!r} is none of "
-                f"{', '.join(self.embeddings)}"
+                f"selection.embedding {self.selection.embedding!r} is none of {', '.join(self.embeddings)}"
             )
         if list(self.num_labels) != sorted(self.num_labels):
             raise ValueError(f"num_labels must increase, got {self.num_labels}")
-        if self.selection.needs_warmup and (
-            not 0 < self.selection.num_warmup_labels < self.num_labels[0]
-        ):
+        if self.selection.needs_warmup and (not 0 < self.selection.num_warmup_labels < self.num_labels[0]):
             raise ValueError(
                 f"selection.num_warmup_labels must be in (0, {self.num_labels[0]}), the smallest "
                 f"of num_labels, got {self.selection.num_warmup_labels}"

@@ -87,9 +87,7 @@ def minilens_task(settings: MiniLensRequests, seed: int) -> RealTask:
     )
 
 
-def files_task(
-    settings: PreferenceFiles, tokenizer: Tokenizer, max_prompt_tokens: int, seed: int
-) -> RealTask:
+def files_task(settings: PreferenceFiles, tokenizer: Tokenizer, max_prompt_tokens: int, seed: int) -> RealTask:
     """Prompts of files, without their beginnings where they have more tokens than a policy is to
     read; the same prompt is never in both parts.
 
@@ -114,10 +112,7 @@ def files_task(
         facts += [
             fact(f"{report.file}: rows", report.num_rows, "without blank lines"),
             fact(f"{report.file}: prompts", report.num_examples, "with responses to choose from"),
-            *(
-                fact(f"{report.file}: left out", count, reason)
-                for reason, count in sorted(reasons.items())
-            ),
+            *(fact(f"{report.file}: left out", count, reason) for reason, count in sorted(reasons.items())),
             *(
                 fact(f"{report.file}: bad row", str(row), "one of the first")
                 for row in report.bad_rows[:_NUM_BAD_ROWS_TOLD]
@@ -140,10 +135,7 @@ def files_task(
     parts = {"test": order[:num_test], "train": order[num_test:]}
     examples = {part: [e for i in parts[part] for e in by_prompt[texts[i]]] for part in TWO_PARTS}
     return RealTask(
-        prompts={
-            part: [Prompt(example.prompt, (), "") for example in own]
-            for part, own in examples.items()
-        },
+        prompts={part: [Prompt(example.prompt, (), "") for example in own] for part, own in examples.items()},
         ending=end_of_turn(tokenizer) if is_chat else None,
         requests={},
         examples=examples,
@@ -158,15 +150,15 @@ def supervised_pairs(
     the responses that files prefer; of these, those with at most `limit` tokens."""
     if settings is not None:
         examples = supervised_examples(
-            settings.num_supervised, seed, num_films=settings.num_films,
-            strength=settings.film_strength, dialect=settings.dialect,
-        )  # fmt: skip
+            settings.num_supervised,
+            seed,
+            num_films=settings.num_films,
+            strength=settings.film_strength,
+            dialect=settings.dialect,
+        )
         return [(example.prompt.text, example.completion) for example in examples]
     ending = task.ending or tokenizer.eos_token or ""
-    pairs = [
-        (example.prompt, with_ending(_preferred(example), ending))
-        for example in task.examples["train"]
-    ]
+    pairs = [(example.prompt, with_ending(_preferred(example), ending)) for example in task.examples["train"]]
     return [pair for pair in pairs if sum(map(len, tokenizer.encode_response(*pair))) <= limit]
 
 
@@ -284,8 +276,5 @@ def _distinct(
 
 
 def _read_example(row: dict[str, Any]) -> PreferenceExample:
-    tuples = {
-        name: None if row[name] is None else tuple(row[name])
-        for name in ("responses", "scores", "label")
-    }
+    tuples = {name: None if row[name] is None else tuple(row[name]) for name in ("responses", "scores", "label")}
     return PreferenceExample(**{**row, **tuples})

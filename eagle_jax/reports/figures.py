@@ -39,9 +39,7 @@ STYLE = {
 }
 
 
-def interval_figure(
-    rows: Sequence[Mapping[str, Any]], panels: Mapping[str, str], label: str, part: int
-) -> Figure:
+def interval_figure(rows: Sequence[Mapping[str, Any]], panels: Mapping[str, str], label: str, part: int) -> Figure:
     """Mean and interval of every row, one panel for each of `panels` (name of the cell -> title).
 
     label: of what is measured; part: which part of a row's name, between commas, tells its kind.
@@ -97,8 +95,7 @@ def curves_figure(curves: Sequence[Mapping[str, Any]]) -> Figure:
         for axis in axes[len(names) - columns : len(names)]:
             axis.set_xlabel("iteration")
         handles = [
-            axes[0].plot([], [], color=COLORS[i % 7], ls=("-", "--", "-.", ":")[i % 4])[0]
-            for i in range(len(rows))
+            axes[0].plot([], [], color=COLORS[i % 7], ls=("-", "--", "-.", ":")[i % 4])[0] for i in range(len(rows))
         ]
         figure.legend(handles, rows, loc="outside upper center", ncols=min(3, len(rows)))
         figure.get_layout_engine().set(h_pad=0.1)
@@ -127,9 +124,7 @@ def embedding_figure(picture: Mapping[str, Any]) -> Figure:
         return figure
 
 
-def embedding_picture(
-    catalogue_embeddings: np.ndarray, trajectories: Mapping[str, np.ndarray]
-) -> dict[str, Any]:
+def embedding_picture(catalogue_embeddings: np.ndarray, trajectories: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """JSON-able plane of the catalogue's two leading principal directions.
 
     The directions are those of all entities; at most `_MAX_DOTS` of them are kept as dots.
@@ -146,8 +141,7 @@ def embedding_picture(
     return {
         "catalogue": ((shown - mean) @ axes.T).tolist(),
         "trajectories": [
-            {"label": label, "points": ((points - mean) @ axes.T).tolist()}
-            for label, points in trajectories.items()
+            {"label": label, "points": ((points - mean) @ axes.T).tolist()} for label, points in trajectories.items()
         ],
         "explained_variance": (scales[:2] ** 2 / (scales**2).sum()).tolist(),
     }

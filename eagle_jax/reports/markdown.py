@@ -72,8 +72,7 @@ def format_interval(cell: Any, signed: bool = False) -> Markup:
     if cell is None:
         return to_markdown(None)
     mean, low, high = (
-        cell[name] if isinstance(cell, Mapping) else getattr(cell, name)
-        for name in ("mean", "low", "high")
+        cell[name] if isinstance(cell, Mapping) else getattr(cell, name) for name in ("mean", "low", "high")
     )
     sign = "+" if signed else ""
     alone = f"{mean:{sign}.3f}"
@@ -125,10 +124,8 @@ def facts_of(values: Mapping[str, Any], meanings: Mapping[str, str]) -> list[dic
 
 def fact_table(facts: Iterable[Mapping[str, Any]]) -> Markup:
     return table(
-        facts,
-        (Column("Fact", "name", LEFT), Column("Value", "value"),
-         Column("What it means", "meaning", LEFT)),
-    )  # fmt: skip
+        facts, (Column("Fact", "name", LEFT), Column("Value", "value"), Column("What it means", "meaning", LEFT))
+    )
 
 
 def value_table(values: Mapping[str, Any]) -> Markup:

@@ -86,9 +86,11 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "bullets": markdown.bullets, "facts": markdown.fact_table, "table": markdown.table,
+        "bullets": markdown.bullets,
+        "facts": markdown.fact_table,
+        "table": markdown.table,
         "values": markdown.value_table,
-    }  # fmt: skip
+    }
     environment.globals["min_seeds"] = MIN_SEEDS
     return environment
 
@@ -135,9 +137,7 @@ def _to_figure(opening: Token, inline: Token, closing: Token) -> None:
         inline.children = [image, begin, *caption[1:], end]  # without the end of the image's line
 
 
-def _render_image(
-    renderer: RendererHTML, tokens: Sequence[Token], place: int, options: Any, env: Any
-) -> str:
+def _render_image(renderer: RendererHTML, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
     """The figure with its description; of any other image the description alone."""
     image = tokens[place]
     description = escape(renderer.renderInlineAsText(image.children, options, env))

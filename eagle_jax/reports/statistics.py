@@ -40,10 +40,7 @@ class Interval:
 
 
 def bootstrap_interval(
-    values: Sequence[float],
-    settings: BootstrapSettings,
-    *,
-    clusters: Sequence[Hashable] | None = None,
+    values: Sequence[float], settings: BootstrapSettings, *, clusters: Sequence[Hashable] | None = None
 ) -> Interval:
     """Percentile bootstrap interval of the mean (Efron and Tibshirani 1993, chapters 8 and 13).
 
@@ -77,11 +74,7 @@ def bootstrap_interval(
     tail = (1.0 - settings.confidence) / 2.0
     low, high = np.quantile(means, (tail, 1.0 - tail))
     return Interval(
-        mean=float(values.mean()),
-        low=float(low),
-        high=float(high),
-        num_values=len(values),
-        num_clusters=num_clusters,
+        mean=float(values.mean()), low=float(low), high=float(high), num_values=len(values), num_clusters=num_clusters
     )
 
 
@@ -92,9 +85,7 @@ def _cluster_sums(values, clusters):
     if len(clusters) != len(values):
         raise ValueError(f"{len(clusters)} cluster labels for {len(values)} values")
     numbers: dict[Hashable, int] = {}
-    cluster_index = np.array(
-        [numbers.setdefault(label, len(numbers)) for label in clusters], np.int64
-    )
+    cluster_index = np.array([numbers.setdefault(label, len(numbers)) for label in clusters], np.int64)
     return np.bincount(cluster_index, values), np.bincount(cluster_index).astype(np.float64)
 
 

@@ -19,8 +19,7 @@ def side(interval: Any) -> int:
     if interval is None:
         return 0
     low, high = (
-        interval[name] if isinstance(interval, Mapping) else getattr(interval, name)
-        for name in ("low", "high")
+        interval[name] if isinstance(interval, Mapping) else getattr(interval, name) for name in ("low", "high")
     )
     return 0 if low is None else int(low > 0) - int(high < 0)
 

@@ -41,9 +41,7 @@ def run_catalogue_stage(
     return WALSOutput(**stage.read_arrays("wals.npz"))
 
 
-def wals_facts(
-    catalogue: Catalogue, split: Split, output: WALSOutput, baseline: WALSOutput
-) -> dict[str, Any]:
+def wals_facts(catalogue: Catalogue, split: Split, output: WALSOutput, baseline: WALSOutput) -> dict[str, Any]:
     """Held-out RMSE beside the bias baseline's, rank correlation within users, sizes."""
     test = split.test
     scale = split.train.rating.min(), split.train.rating.max()
@@ -51,9 +49,7 @@ def wals_facts(
         np.clip(np.asarray(predict_ratings(fit, test.user_index, test.item_index)), *scale)
         for fit in (output, baseline)
     )
-    correlation, num_users = within_user_spearman(
-        test.user_index, predicted, test.rating, min_ratings=5
-    )
+    correlation, num_users = within_user_spearman(test.user_index, predicted, test.rating, min_ratings=5)
     objective = np.asarray(output.objective)
     return {
         "num_entities": len(catalogue.entities),

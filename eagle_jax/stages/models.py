@@ -7,11 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.embeddings.sentences.encoder import (
-    SentenceEncoder,
-    is_sentence_encoder,
-    load_sentence_encoder,
-)
+from eagle_jax.embeddings.sentences.encoder import SentenceEncoder, is_sentence_encoder, load_sentence_encoder
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel, load_language_model
 from eagle_jax.language_model.remote.settings import RemoteSettings
 from eagle_jax.language_model.sampling.local import LocalFeatures
@@ -27,16 +23,12 @@ def model_folder(name: str) -> Path:
     folder = _MINILENS_LM / role if source == "minilens" else Path(name)
     if not (folder / "config.json").is_file():
         shipped = ", ".join(f"minilens/{path.name}" for path in sorted(_MINILENS_LM.iterdir()))
-        raise UserError(
-            f"config.models: {name!r} is neither one of {shipped} nor a folder with a config.json"
-        )
+        raise UserError(f"config.models: {name!r} is neither one of {shipped} nor a folder with a config.json")
     return folder
 
 
 @functools.cache
-def load_model(
-    name: str, dtype: str = "float32", mesh: MeshSettings | None = None
-) -> LanguageModel:
+def load_model(name: str, dtype: str = "float32", mesh: MeshSettings | None = None) -> LanguageModel:
     """The model in a folder as `model_folder` finds it, on a mesh or the default device; the same
     object every time."""
     devices = None if mesh is None else make_mesh(mesh)
@@ -58,9 +50,7 @@ def load_features(
     return LocalFeatures(load_model(name, dtype, mesh), batch_size)
 
 
-def remote_models(
-    names: Iterable[str | None], table: Mapping[str, RemoteSettings]
-) -> dict[str, RemoteSettings]:
+def remote_models(names: Iterable[str | None], table: Mapping[str, RemoteSettings]) -> dict[str, RemoteSettings]:
     """Those of the models' names that begin with `remote/`, with their endpoints in the table;
     raises `ValueError`."""
     asked = [name for name in dict.fromkeys(names) if name and name.startswith(REMOTE)]

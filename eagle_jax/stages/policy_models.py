@@ -13,11 +13,7 @@ from typing import Literal
 import jax
 
 from eagle_jax.base.settings import setting, settings
-from eagle_jax.language_model.checkpoints.hf_checkpoints import (
-    LanguageModel,
-    load_language_model,
-    save_language_model,
-)
+from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel, load_language_model, save_language_model
 from eagle_jax.language_model.checkpoints.peft_adapters import load_peft_adapter, save_peft_adapter
 from eagle_jax.language_model.decoder.config import LoRA
 from eagle_jax.language_model.decoder.lora import add_lora
@@ -26,9 +22,7 @@ from eagle_jax.language_model.sharding import mesh_of
 _ADAPTER = "adapter"  # below the folder of the whole model
 
 
-def with_updates(
-    pretrained: LanguageModel, settings: PolicyTrainingSettings, seed: int
-) -> LanguageModel:
+def with_updates(pretrained: LanguageModel, settings: PolicyTrainingSettings, seed: int) -> LanguageModel:
     """The pretrained model, in mode "lora" with low-rank updates that change nothing yet."""
     if settings.mode == "full":
         return pretrained
@@ -39,9 +33,7 @@ def with_updates(
 
 def for_training(policy: LanguageModel, settings: PolicyTrainingSettings) -> LanguageModel:
     """The model with its layers computed as the settings say: same results, other memory."""
-    config = dataclasses.replace(
-        policy.config, remat=settings.remat, scan_layers=settings.scan_layers
-    )
+    config = dataclasses.replace(policy.config, remat=settings.remat, scan_layers=settings.scan_layers)
     return dataclasses.replace(policy, config=config)
 
 
@@ -53,9 +45,7 @@ def save_policy(policy: LanguageModel, folder: Path, pretrained: Path) -> None:
         save_peft_adapter(policy, folder / _ADAPTER, str(pretrained))
 
 
-def load_policy(
-    folder: Path, pretrained: LanguageModel, settings: PolicyTrainingSettings
-) -> LanguageModel:
+def load_policy(folder: Path, pretrained: LanguageModel, settings: PolicyTrainingSettings) -> LanguageModel:
     """What `save_policy` wrote; in mode "lora" on the arrays of the `pretrained` model."""
     if settings.mode == "full":
         return load_language_model(folder, mesh=mesh_of(pretrained.params))
@@ -70,9 +60,7 @@ class PolicyTrainingSettings:
     mode: Literal["full", "lora"] = setting(
         "All parameters (then they are float32), or low-rank updates beside the frozen ones."
     )
-    dtype: Literal["float32", "bfloat16"] = setting(
-        "Of the policy's own parameters; the updates are float32."
-    )
+    dtype: Literal["float32", "bfloat16"] = setting("Of the policy's own parameters; the updates are float32.")
     lora: LoRA = setting("These updates, in mode lora only.")
     remat: bool = setting("Layers are computed again in the backward pass, not kept.")
     scan_layers: bool = setting("All layers are compiled as one.")

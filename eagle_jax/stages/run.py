@@ -61,9 +61,7 @@ class Run:
         self._shared = dict(shared or {})
         self._models, self._mesh = models, mesh
         cache = GenerationCache(workdir / _GENERATIONS)
-        self._remote = {
-            name: RemoteGenerator(settings, cache) for name, settings in (remote or {}).items()
-        }
+        self._remote = {name: RemoteGenerator(settings, cache) for name, settings in (remote or {}).items()}
 
     @contextlib.contextmanager
     def stage(self, name: str, /, *depends_on: str, **settings: Any) -> Iterator[StageFolder]:

@@ -16,13 +16,7 @@ from eagle_jax.language_model.sharding import MeshSettings
 from eagle_jax.learning.loop import Records
 from eagle_jax.learning.supervised import Batch, NextTokenSettings, encode_pairs, train_next_token
 from eagle_jax.stages.models import load_model, model_folder
-from eagle_jax.stages.policy_models import (
-    PolicyTrainingSettings,
-    for_training,
-    load_policy,
-    save_policy,
-    with_updates,
-)
+from eagle_jax.stages.policy_models import PolicyTrainingSettings, for_training, load_policy, save_policy, with_updates
 
 _LENGTH_MULTIPLE = 32
 

@@ -49,10 +49,17 @@ class PretrainingSettings:
 
 # Tokens of the longest example of each task, rounded up: one compilation per task.
 _TASK_LENGTHS = {
-    "rewrite": 128, "describe": 64, "profile": 288,
-    "generic_action": 80, "personalised_action": 128, "rater": 192,
-    "film_title": 80, "film_text": 120, "film_pair": 96, "user": 176,
-}  # fmt: skip
+    "rewrite": 128,
+    "describe": 64,
+    "profile": 288,
+    "generic_action": 80,
+    "personalised_action": 128,
+    "rater": 192,
+    "film_title": 80,
+    "film_text": 120,
+    "film_pair": 96,
+    "user": 176,
+}
 _QUALITY_SEED = 10_000_019  # far from the training seeds, which are step numbers
 
 
@@ -85,9 +92,7 @@ def _train(stage: StageFolder, settings: PretrainingSettings) -> None:
     )
 
     def draw_batches(step: int) -> tuple[Batch, ...]:
-        return tuple(
-            _draw_batch(tokenizer, settings, task, step) for task in sorted(settings.task_shares)
-        )
+        return tuple(_draw_batch(tokenizer, settings, task, step) for task in sorted(settings.task_shares))
 
     params = train_next_token(
         config,
@@ -99,12 +104,9 @@ def _train(stage: StageFolder, settings: PretrainingSettings) -> None:
     )
     model = LanguageModel(name=stage.name, config=config, params=params, tokenizer=tokenizer)
     save_language_model(model, folder, "bfloat16")
-    quality = measure_quality(
-        LocalGenerator(model, batch_size=128, length_multiple=32), settings, _QUALITY_SEED
-    )
+    quality = measure_quality(LocalGenerator(model, batch_size=128, length_multiple=32), settings, _QUALITY_SEED)
     stage.write_json(
-        "model/card.json",
-        {"settings": dataclasses.asdict(settings), "quality": quality, "made_by": provenance()},
+        "model/card.json", {"settings": dataclasses.asdict(settings), "quality": quality, "made_by": provenance()}
     )
     stage.finish()
 
@@ -115,9 +117,7 @@ def _vocabulary(settings: PretrainingSettings) -> list[str]:
     return task_corpus.reader_vocabulary() if reads else corpus.vocabulary()
 
 
-def _draw_examples(
-    settings: PretrainingSettings, task: str, count: int, seed: int
-) -> list[corpus.Example]:
+def _draw_examples(settings: PretrainingSettings, task: str, count: int, seed: int) -> list[corpus.Example]:
     if task in task_corpus.READER_KINDS:
         return task_corpus.reader_examples(task, count, seed)
     return corpus.draw_examples(task, settings.dialect, count, seed)
@@ -132,9 +132,7 @@ def _draw_batch(tokenizer: Tokenizer, settings: PretrainingSettings, task: str, 
     return encode_pairs(tokenizer, pairs, settings.prompt_loss_weight, _TASK_LENGTHS[task])
 
 
-def measure_quality(
-    generator: TextGenerator, settings: PretrainingSettings, examples_seed: int
-) -> dict[str, float]:
+def measure_quality(generator: TextGenerator, settings: PretrainingSettings, examples_seed: int) -> dict[str, float]:
     """Shares on fresh films at temperature 0.5, for the tasks that the model was trained on."""
     sampling = SamplingSettings(temperature=0.5, top_k=0, top_p=1.0, max_new_tokens=80)
     quality: dict[str, float] = {}
@@ -163,9 +161,7 @@ def _rewrite_quality(examples: list[corpus.Example], texts: list[str]) -> dict[s
         before, action = example.prompt.text.split("#BEGIN_ACTION")
         before = before[before.index("#BEGIN_PLOT") :]
         try:
-            after = render_blocks(
-                parse_completion(example.prompt, text, tuple(grammar.BLOCK_SLOTS))
-            )
+            after = render_blocks(parse_completion(example.prompt, text, tuple(grammar.BLOCK_SLOTS)))
         except MalformedText:
             after = ""
         outcomes.append(oracle.judge_edit(before, action, after))
@@ -192,11 +188,7 @@ def _action_quality(examples: list[corpus.Example], texts: list[str]) -> dict[st
     """One readable change of the category that was asked for."""
     right = []
     for example, text in zip(examples, texts, strict=True):
-        slots = [
-            slots
-            for category, slots in grammar.CATEGORY_SLOTS.items()
-            if category in example.prompt.text
-        ][0]
+        slots = [slots for category, slots in grammar.CATEGORY_SLOTS.items() if category in example.prompt.text][0]
         named = grammar.mentions(text)
         right.append(len(named) == 1 and named[0][0] in slots)
     return {"one_change_of_the_category": np.mean(right)}

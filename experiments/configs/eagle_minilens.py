@@ -111,9 +111,7 @@ def _encoders(config: ConfigDict) -> None:
 
 
 def _actions(config: ConfigDict) -> None:
-    config.environment = ConfigDict(
-        {"temperature": 0.5, "top_k": 0, "top_p": 1.0, "max_new_tokens": 64}
-    )
+    config.environment = ConfigDict({"temperature": 0.5, "top_k": 0, "top_p": 1.0, "max_new_tokens": 64})
     config.profiles = ConfigDict(
         {
             "titles_per_side": 10,

@@ -28,9 +28,7 @@ def get_config(variant: str = "default") -> ConfigDict:
     config = eagle_minilens.get_config(variant)
     with config.unlocked():
         config.title += ", with the ELM decoder"
-        config.elm_baseline = ConfigDict(
-            {"seeds": (0, 1, 2), "decoder": _decoder(), "search": _search()}
-        )
+        config.elm_baseline = ConfigDict({"seeds": (0, 1, 2), "decoder": _decoder(), "search": _search()})
         if variant == "quick":
             config.elm_baseline.seeds = (0,)
             config.elm_baseline.decoder.training.stage1.num_steps = 30
@@ -41,9 +39,7 @@ def get_config(variant: str = "default") -> ConfigDict:
 
 
 def _decoder() -> dict:
-    shared = {
-        "weight_decay": 0.01, "max_gradient_norm": 1.0, "checkpoint_every": 100, "log_every": 20,
-    }  # fmt: skip
+    shared = {"weight_decay": 0.01, "max_gradient_norm": 1.0, "checkpoint_every": 100, "log_every": 20}
     return {
         "reader": "minilens/reader",  # becomes the ELM: a name as of config.models
         "adapter_hidden_width": 256,

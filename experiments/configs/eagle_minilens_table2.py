@@ -25,13 +25,7 @@ def get_config() -> ConfigDict:
     config = eagle_minilens.get_config()
     with config.unlocked():
         config.title = "EAGLE on MiniLens: all reference policies"
-        config.design.kinds = (
-            "uniform",
-            "random_subset",
-            "best_next_step",
-            "g_optimal",
-            "g_optimal_subsample",
-        )
+        config.design.kinds = ("uniform", "random_subset", "best_next_step", "g_optimal", "g_optimal_subsample")
         config.agent.training.num_iterations = 45  # fifteen agents: a little shorter each
         config.evaluation.num_starts = 200
         config.evaluation.best_of_n = ("test_calls", "all_calls")

@@ -46,9 +46,7 @@ def get_config(features: str = "") -> ConfigDict:
         config.title = "EAGLE on MovieLens"
         folder = data / "ml-latest-small"
         config.catalogue = ConfigDict({"source": "movielens"})
-        config.catalogue.movielens = ConfigDict(
-            {"folder": str(folder), "texts_file": str(folder / "texts.csv")}
-        )
+        config.catalogue.movielens = ConfigDict({"folder": str(folder), "texts_file": str(folder / "texts.csv")})
         config.wals.regularization = 1.4
         config.wals.regularization_scaling = 0.5  # chosen on the split of tests/embeddings
         config.wals.bias_regularization = 2.0

@@ -93,7 +93,5 @@ def get_config(variant: str = "vllm") -> ConfigDict:
         config.agent.training.policy.max_new_tokens = 80
         config.agent.training.policy_learning_rate = 1e-5  # paper
         config.reference.training.learning_rate = 1e-5
-        config.evaluation.rater = ConfigDict(
-            {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 100}
-        )
+        config.evaluation.rater = ConfigDict({"temperature": 0.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 100})
     return config.lock()

@@ -87,9 +87,7 @@ def _world(config: ConfigDict) -> None:
 def _spaces(config: ConfigDict) -> None:
     config.space = ConfigDict(
         {
-            "tasks": (
-                "summary", "positive_review", "five_negative_characteristics", "pitch", "convince1",
-            ),
+            "tasks": ("summary", "positive_review", "five_negative_characteristics", "pitch", "convince1"),
             "width": 64,
             "shrinkage": 1e-4,  # 1e-2 hides slots: a linear probe reads 82 % of them, here all
             "heads": {
@@ -105,7 +103,7 @@ def _spaces(config: ConfigDict) -> None:
                 "patience": 20,
             },
         }
-    )  # fmt: skip
+    )
     config.teacher = ConfigDict(
         {
             # The grammar draws its words itself: of these only the seed counts.
@@ -118,9 +116,7 @@ def _spaces(config: ConfigDict) -> None:
 
 
 def _training(config: ConfigDict) -> None:
-    shared = {
-        "weight_decay": 0.01, "max_gradient_norm": 1.0, "checkpoint_every": 100, "log_every": 20,
-    }  # fmt: skip
+    shared = {"weight_decay": 0.01, "max_gradient_norm": 1.0, "checkpoint_every": 100, "log_every": 20}
     config.elm = ConfigDict(
         {
             "adapter_hidden_width": 256,
@@ -154,12 +150,16 @@ def _evaluation(config: ConfigDict) -> None:
                 "cav_kinds": ("linear", "ranking"),
                 "lower_per_positive": 8,
                 "cavs": {
-                    "penalties": (0.01, 0.1, 1.0), "num_folds": 4, "min_positives": 8,
-                    "tolerance": 1e-5, "max_iterations": 50, "seed": 0,
+                    "penalties": (0.01, 0.1, 1.0),
+                    "num_folds": 4,
+                    "min_positives": 8,
+                    "tolerance": 1e-5,
+                    "max_iterations": 50,
+                    "seed": 0,
                 },
             },
         }
-    )  # fmt: skip
+    )
 
 
 def _make_quick(config: ConfigDict) -> None:

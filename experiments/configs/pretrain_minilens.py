@@ -71,9 +71,7 @@ def _reader() -> ConfigDict:
     hardly infers a taste from ten titles (see its card.json): ELM's own training teaches these.
     """
     config = _decoder(seed=5, num_steps=1000)
-    config.task_shares = ConfigDict(
-        {"film_title": 0.35, "film_text": 0.25, "film_pair": 0.25, "user": 0.15}
-    )
+    config.task_shares = ConfigDict({"film_title": 0.35, "film_text": 0.25, "film_pair": 0.25, "user": 0.15})
     return config
 
 

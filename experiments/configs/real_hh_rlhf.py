@@ -42,8 +42,7 @@ def get_config(variant: str = "states") -> ConfigDict:
         config.files = ConfigDict(
             {
                 "paths": tuple(
-                    str(data / "hh-rlhf" / f"{part}-base.test.jsonl.gz")
-                    for part in ("helpful", "harmless")
+                    str(data / "hh-rlhf" / f"{part}-base.test.jsonl.gz") for part in ("helpful", "harmless")
                 ),
                 "file_format": "hh_rlhf",
                 "test_fraction": 0.1,

@@ -104,9 +104,7 @@ def _selection(config: ConfigDict) -> None:
             "mean_states": states | {"pooling": "mean", "metric": "cosine"},  # the paper's
             "last_state": states | {"pooling": "last", "metric": "cosine"},
             "mean_states_euclidean": states | {"pooling": "mean", "metric": "euclidean"},
-            "other_model": states
-            | {"model": "minilens/environment_a"}
-            | {"pooling": "mean", "metric": "cosine"},
+            "other_model": states | {"model": "minilens/environment_a"} | {"pooling": "mean", "metric": "cosine"},
         }
     )
     config.selection = ConfigDict(
@@ -126,10 +124,7 @@ def _selection(config: ConfigDict) -> None:
     )
     config.labels = ConfigDict({"source": "simulated", "temperature": 0.5})  # units of utility
     config.rater = ConfigDict(
-        {
-            "model": "minilens/teacher",
-            "sampling": {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 4},
-        }
+        {"model": "minilens/teacher", "sampling": {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 4}}
     )
 
 

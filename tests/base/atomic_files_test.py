@@ -58,9 +58,7 @@ def test_a_real_file_size_limit_of_the_system(tmp_path):
         "except DiskFullError as error:\n"
         "    print(error)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(target)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program, str(target)], capture_output=True, text=True, check=True)
     assert f"{target}: cannot be written" in done.stdout
     assert target.read_bytes() == b"before"
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 1000  # only the child was limited

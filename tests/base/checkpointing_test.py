@@ -82,8 +82,7 @@ def test_the_best_is_kept_apart_from_the_latest(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("values", "best"),
-    [([np.nan, 0.1, 0.0], 2), ([0.1, np.nan, 0.0], 1), ([0.1, 0.2, np.nan], 2), ([np.nan], None)],
+    ("values", "best"), [([np.nan, 0.1, 0.0], 2), ([0.1, np.nan, 0.0], 1), ([0.1, 0.2, np.nan], 2), ([np.nan], None)]
 )
 def test_nan_is_never_the_best(tmp_path, values, best):
     for step, value in enumerate(values, start=1):
@@ -113,9 +112,7 @@ def test_another_digest_or_another_shape_is_refused(tmp_path):
     ):
         with pytest.raises(StaleArtifactError, match="made with other settings"):
             use()
-    with pytest.raises(
-        StaleArtifactError, match=r"has bfloat16\[5\] at .*'b'.*expects bfloat16\[6\]; remove "
-    ):
+    with pytest.raises(StaleArtifactError, match=r"has bfloat16\[5\] at .*'b'.*expects bfloat16\[6\]; remove "):
         make(tmp_path).restore_latest(make_state(0, width=6))
     assert checksums(tmp_path) == before
 

@@ -98,9 +98,14 @@ def test_without_flags_the_default_config_and_folder_are_used(folder):
 
 def test_overrides_and_the_config_argument_reach_main(folder):
     code, stdout, _ = run(
-        folder, "--config=config.py:large", "--config.rl.anchor.num=7", "--config.rate=2",
-        "--config.widths=(1, 2, 3)", "--config.clip", "--workdir=elsewhere",
-    )  # fmt: skip
+        folder,
+        "--config=config.py:large",
+        "--config.rl.anchor.num=7",
+        "--config.rate=2",
+        "--config.widths=(1, 2, 3)",
+        "--config.clip",
+        "--workdir=elsewhere",
+    )
     config, _, workdir = json.loads(stdout)
     assert (code, workdir) == (0, "elsewhere")
     assert config == {
@@ -116,10 +121,7 @@ def test_overrides_and_the_config_argument_reach_main(folder):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (
-            ["--config.step=1"],
-            "unknown key 'step', did you mean config.steps\\?; config has: clip, name, rate, rl,",
-        ),
+        (["--config.step=1"], "unknown key 'step', did you mean config.steps\\?; config has: clip, name, rate, rl,"),
         (["--config.rl.anchor.n=1"], "unknown key 'n'; config.rl.anchor has: num"),
         (["--config.rl.horizon.n=1"], "config.rl.horizon is a single value, 5"),
         (["--config.steps=many"], "--config.steps=many: .* expected int, the config file has 3"),
@@ -187,8 +189,7 @@ def test_a_bug_keeps_its_traceback(folder):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
-    [([], ["slow"]), (["--verbosity=0"], ["begins", "slow"]), (["--verbosity=-2"], [])],
+    ("arguments", "said"), [([], ["slow"]), (["--verbosity=0"], ["begins", "slow"]), (["--verbosity=-2"], [])]
 )
 def test_libraries_are_heard_from_warnings_on_unless_told_otherwise(folder, arguments, said):
     code, _, stderr = run(folder, "--config.name=log", *arguments)

@@ -10,13 +10,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from eagle_jax.base import metrics
 from eagle_jax.base.errors import CorruptArtifactError
-from eagle_jax.base.metrics import (
-    MetricsWriter,
-    NonFiniteError,
-    check_finite,
-    progress,
-    read_metrics,
-)
+from eagle_jax.base.metrics import MetricsWriter, NonFiniteError, check_finite, progress, read_metrics
 
 
 def write_steps(folder, steps, resume_step=None):

@@ -41,8 +41,7 @@ def make_state(shape: tuple[int, int], factor: float) -> dict:
 def template_on(shape: tuple[int, int]) -> dict:
     """Shapes and shardings only."""
     return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
-        make_state(shape, 0.0),
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), make_state(shape, 0.0)
     )
 
 

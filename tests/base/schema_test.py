@@ -84,9 +84,7 @@ def test_a_change_without_a_way_back_is_refused_in_a_sentence(old, monkeypatch):
     monkeypatch.setattr(schema, "SCHEMA", 3)
     changes = {
         2: schema.Change(SENTENCE, lambda stage, settings: settings, True),
-        3: schema.Change(
-            "numbers are float", lambda stage, given: None if stage == "numbers" else given, False
-        ),
+        3: schema.Change("numbers are float", lambda stage, given: None if stage == "numbers" else given, False),
     }
     monkeypatch.setattr(schema, "CHANGES", changes)
     before = checksums(old)
@@ -103,8 +101,7 @@ def test_a_change_without_a_way_back_is_refused_in_a_sentence(old, monkeypatch):
         stage.write_json("value.json", 1)
     assert [stage.is_complete() for stage in stages(old / "new", size=3)] == [False, False]
     told = [
-        json.loads((old / "new" / name / "SETTINGS.json").read_text()).get("schema")
-        for name in ("numbers", "sums")
+        json.loads((old / "new" / name / "SETTINGS.json").read_text()).get("schema") for name in ("numbers", "sums")
     ]
     assert told == [3, None]
 

@@ -105,10 +105,12 @@ def test_nested_settings_are_built_with_their_types(make):
         ({"sampling": {"temperature": 1, "top_p": "x"}}, r"^config.sampling.top_p: expected float"),
         ({"other": {"temperature": -1, "top_p": 1}}, r"^config.other.temperature must be at lea"),
         ({"other": {"temperature": 0, "top_p": 1}}, r"^config.other: temperature and top_p do not"),
-        ({"models": {"x": {"temperature": 1, "top_p": 1.1}}},
-         r"^config.models.x.top_p must be above 0 and at most 1, got 1.1$"),
+        (
+            {"models": {"x": {"temperature": 1, "top_p": 1.1}}},
+            r"^config.models.x.top_p must be above 0 and at most 1, got 1.1$",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_named_by_its_path(change, message):
     with pytest.raises(SettingsError, match=message):
         to_settings(Training, {**GOOD, **change})

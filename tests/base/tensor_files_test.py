@@ -55,9 +55,7 @@ def test_another_stem_is_another_set_of_files(tmp_path):
 def test_a_slice_does_not_read_the_rest(tmp_path):
     # 64 MiB on disk; what the process holds grows by the slice, not by the tensor.
     rows, width = 16384, 1024
-    safetensors.numpy.save_file(
-        {"a": np.ones((rows, width), np.float32)}, tmp_path / "model.safetensors"
-    )
+    safetensors.numpy.save_file({"a": np.ones((rows, width), np.float32)}, tmp_path / "model.safetensors")
     files = TensorFiles(tmp_path)
 
     def resident():
@@ -81,9 +79,7 @@ def test_a_tensor_that_no_file_has_is_named_with_the_folder(tmp_path):
 def test_a_wrong_shape_is_named_with_both(tmp_path):
     safetensors.numpy.save_file({"a": MATRIX}, tmp_path / "model.safetensors")
     TensorFiles(tmp_path).check_shape("a", (4, 6))
-    with pytest.raises(
-        CheckpointError, match=r"model.safetensors: tensor a has shape \(4, 6\), .*says \(6, 4\)"
-    ):
+    with pytest.raises(CheckpointError, match=r"model.safetensors: tensor a has shape \(4, 6\), .*says \(6, 4\)"):
         TensorFiles(tmp_path).check_shape("a", (6, 4))
 
 

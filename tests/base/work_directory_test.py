@@ -123,27 +123,28 @@ SHA256 = "0" * 64
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        *(
-            (files, "MANIFEST.json: files must be an object of files")
-            for files in (None, [], "value.json", 3)
-        ),
+        *((files, "MANIFEST.json: files must be an object of files") for files in (None, [], "value.json", 3)),
         *(
             ({"value.json": entry}, "MANIFEST.json: files: 'value.json' must .* size and sha256")
             for entry in (
-                None, 7, [], {}, {"size": 10}, {"sha256": SHA256}, {"size": True, "sha256": SHA256},
-                {"size": "10", "sha256": SHA256}, {"size": 10, "sha256": None},
+                None,
+                7,
+                [],
+                {},
+                {"size": 10},
+                {"sha256": SHA256},
+                {"size": True, "sha256": SHA256},
+                {"size": "10", "sha256": SHA256},
+                {"size": 10, "sha256": None},
             )
         ),
         *(
             ({name: {"size": 1, "sha256": SHA256}}, "MANIFEST.json: files: .* below the folder")
             for name in ("", ".", "../design/value.json", "/etc/hostname")
         ),
-        *(
-            ({name: {"size": 1, "sha256": SHA256}}, "is missing; remove")
-            for name in ("a\0b", "x" * 300, "parts")
-        ),
+        *(({name: {"size": 1, "sha256": SHA256}}, "is missing; remove") for name in ("a\0b", "x" * 300, "parts")),
     ],
-)  # fmt: skip
+)
 def test_a_manifest_that_nobody_wrote_is_refused_with_what_is_wrong(tmp_path, files, said):
     path = finished_stage(tmp_path).path / "MANIFEST.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"files": files}))
@@ -160,8 +161,7 @@ def test_json_of_another_form_is_refused_by_the_name_of_its_file(tmp_path, file,
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
-    [({"schema": "3"}, "schema"), ({"schema": 0}, "schema"), ({"depends_on": [1]}, "depends_on")],
+    ("change", "said"), [({"schema": "3"}, "schema"), ({"schema": 0}, "schema"), ({"depends_on": [1]}, "depends_on")]
 )
 def test_settings_that_nobody_wrote_are_refused(tmp_path, change, said):
     path = finished_stage(tmp_path).path / "SETTINGS.json"

@@ -91,9 +91,7 @@ def test_coordinates_of_the_leading_directions():
     left, singular_values, right = np.linalg.svd(rows[0])
     coordinates = g_optimal_data.orthonormal_coordinates(rows, 3)[0]
     np.testing.assert_allclose(
-        coordinates * singular_values[:3] @ right[:3],
-        (left[:, :3] * singular_values[:3]) @ right[:3],
-        atol=1e-12,
+        coordinates * singular_values[:3] @ right[:3], (left[:, :3] * singular_values[:3]) @ right[:3], atol=1e-12
     )
     assert g_optimal_data.orthonormal_coordinates(rows, None).shape == (2, 10, 10)
     with pytest.raises(ValueError, match="rank below 20"):
@@ -134,27 +132,27 @@ def test_misses_are_shown_as_misses():
     ]
     certified = [
         Certified(
-            dataset="gaussian",
-            width=16,
-            precision="float32",
-            gap=1e-5,
-            num_problems=8,
-            worst_excess=excess,
-            unsolved=0,
+            dataset="gaussian", width=16, precision="float32", gap=1e-5, num_problems=8, worst_excess=excess, unsolved=0
         )
         for excess in (0.5, 1.2)
     ]
     found = {v.target: v.is_met for v in verdicts(measured, certified, ["gaussian"], 32)}
     assert found == {
-        "d=16, float32: at most 0.3 ms": None, "d=64, float32: at most 0.5 ms": True,
-        "d=64, float64: at most 0.7 ms": False, "d=16: at least 12x NumPy Wolfe-Atwood": None,
-        "d=16: at least 200x cvxpy CLARABEL": None, "d=16: at least 900x R od_REX": None,
-        "d=64: at least 2x frank_wolfe": True, "d=64: at least 10x NumPy Wolfe-Atwood": False,
-        "d=64: at least 1,000x cvxpy SCS": None, "d=64: at least 2,500x R od_REX": None,
-        "d=64: at least 30,000x cvxpy CLARABEL": None, "0 unsolved": False,
+        "d=16, float32: at most 0.3 ms": None,
+        "d=64, float32: at most 0.5 ms": True,
+        "d=64, float64: at most 0.7 ms": False,
+        "d=16: at least 12x NumPy Wolfe-Atwood": None,
+        "d=16: at least 200x cvxpy CLARABEL": None,
+        "d=16: at least 900x R od_REX": None,
+        "d=64: at least 2x frank_wolfe": True,
+        "d=64: at least 10x NumPy Wolfe-Atwood": False,
+        "d=64: at least 1,000x cvxpy SCS": None,
+        "d=64: at least 2,500x R od_REX": None,
+        "d=64: at least 30,000x cvxpy CLARABEL": None,
+        "0 unsolved": False,
         "recomputed gap at most 1.1 x promised, float64": None,
         "recomputed gap at most 1.1 x promised, float32": False,
-    }  # fmt: skip
+    }
     assert rounds.spread((0.0012345, 3.0, 12345.0)) == "3 [0.00123, 12,345]"
 
 
@@ -186,9 +184,7 @@ def test_the_script_writes_its_table(tmp_path):
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "results.json").read_text())
     rows = [row for row in record["measurements"] if row["who"] != "R od_REX"]
-    assert [
-        (row["width"], row["rank"], row["who"], row["precision"], row["batch"]) for row in rows
-    ] == [
+    assert [(row["width"], row["rank"], row["who"], row["precision"], row["batch"]) for row in rows] == [
         (width, rank, *who)
         for width, rank in ((4, 4), (24, 3))
         for who in (

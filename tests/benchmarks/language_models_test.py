@@ -29,10 +29,20 @@ from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_h
 from eagle_jax.language_model.decoder.transformer import forward, init_params
 
 TINY = {
-    "hidden_size": 32, "num_layers": 1, "vocab_size": 64, "batch": 3, "prompt_length": 4,
-    "new_tokens": 5, "train_batch": 3, "length": 8, "action_length": 3, "sentences": 10,
-    "sentence_batch": 4, "product_size": 64, "rounds": 1,
-}  # fmt: skip
+    "hidden_size": 32,
+    "num_layers": 1,
+    "vocab_size": 64,
+    "batch": 3,
+    "prompt_length": 4,
+    "new_tokens": 5,
+    "train_batch": 3,
+    "length": 8,
+    "action_length": 3,
+    "sentences": 10,
+    "sentence_batch": 4,
+    "product_size": 64,
+    "rounds": 1,
+}
 
 
 class WorkerHere:
@@ -63,10 +73,7 @@ def record(tmp_path_factory):
     """results.json and results.md of the whole benchmark on tiny shapes, in this process."""
     torch = pytest.importorskip("torch")
     folder = tmp_path_factory.mktemp("benchmark")
-    options = {
-        **TINY, "out": str(folder), "depths": "1", "widths": "32",
-        "only": ",".join(language_models.SECTIONS),
-    }  # fmt: skip
+    options = {**TINY, "out": str(folder), "depths": "1", "widths": "32", "only": ",".join(language_models.SECTIONS)}
 
     def worker_here(contender, settings, **_):
         return contextlib.nullcontext(WorkerHere(contender, settings))
@@ -94,14 +101,10 @@ def test_every_part_has_its_rows(record):
     expected |= {("sft", "3 x 8 tokens", who) for who in ("ours", "PyTorch")}
     expected |= {("reinforce", "exact KL", who) for who in ("ours", "PyTorch")}
     expected |= {
-        ("compile", "1 layers", who)
-        for who in ("training step, scanned", "training step, unrolled", "sampler")
+        ("compile", "1 layers", who) for who in ("training step, scanned", "training step, unrolled", "sampler")
     }
     assert expected <= have
-    assert {(s["program"], s["width"]) for s in found["shares"]} == {
-        ("forward", 32),
-        ("training step", 32),
-    }
+    assert {(s["program"], s["width"]) for s in found["shares"]} == {("forward", 32), ("training step", 32)}
     assert found["accelerator"] == {"note": "no accelerator here"}
     for title in ("## Targets", "## Times", "## Share of", "## Parts of", "no accelerator here"):
         assert title in page
@@ -111,9 +114,7 @@ def test_ratios_are_of_the_same_round(record):
     found, _ = record
     for row in found["measurements"]:
         (base, *_) = [
-            m
-            for m in found["measurements"]
-            if (m["section"], m["setting"]) == (row["section"], row["setting"])
+            m for m in found["measurements"] if (m["section"], m["setting"]) == (row["section"], row["setting"])
         ]
         assert len(row["seconds"]) == TINY["rounds"]
         expected = np.divide(row["seconds"], base["seconds"])
@@ -132,15 +133,10 @@ def test_peers_compute_the_same(record):
 
 def test_agreement_can_fail():
     tokens = {"tokens": [[1, 2], [3, 4]]}
-    assert lm_comparisons.equal_tokens(tokens, {"tokens": [[1, 2], [3, 5]]}) == (
-        "3 of 4 tokens equal",
-        False,
-    )
+    assert lm_comparisons.equal_tokens(tokens, {"tokens": [[1, 2], [3, 5]]}) == ("3 of 4 tokens equal", False)
     assert not lm_comparisons.close_losses({"loss": [8.0, 7.0]}, {"loss": [8.0, 7.1]})[1]
     assert lm_comparisons.close_losses({"kl": [0.0, 2.0]}, {"kl": [1e-8, 2.0001]})[1]
-    assert not lm_comparisons.close_embeddings(
-        {"embeddings": [[0.6, 0.8]]}, {"embeddings": [[0.6, 0.8001]]}
-    )[1]
+    assert not lm_comparisons.close_embeddings({"embeddings": [[0.6, 0.8]]}, {"embeddings": [[0.6, 0.8001]]})[1]
 
 
 @pytest.fixture
@@ -200,9 +196,13 @@ def test_a_comparison_leaves_the_warm_up_out(contenders):
     assert (slower.first_call, slower.seconds, slower.ratios) == (0.1, (3.0, 3.0), (3.0, 1.5))
     assert (ours.agreement, slower.agreement, slower.agrees) == ("", "0 0", True)
     with pytest.raises(rounds.MissingPeer):
-        lm_comparisons.run(Comparison(section="sft", setting="", contenders=(
-            Contender(who="ours", make="made_up:absent", settings={}),
-        )), rounds=1, cores=1)  # fmt: skip
+        lm_comparisons.run(
+            Comparison(
+                section="sft", setting="", contenders=(Contender(who="ours", make="made_up:absent", settings={}),)
+            ),
+            rounds=1,
+            cores=1,
+        )
 
 
 def test_turns_are_taken_round_by_round():
@@ -214,10 +214,18 @@ def test_turns_are_taken_round_by_round():
 
 def measurement(section: str, setting: str, who: str, ratios: tuple[float, ...], **changes):
     settings = {
-        "section": section, "setting": setting, "who": who, "seconds": ratios, "amount": 6.0,
-        "unit": "tokens", "ratios": ratios, "busy_cores": 1.0, "first_call": 1.0,
-        "memory_before": 100.0, "memory_peak": 200.0,
-    }  # fmt: skip
+        "section": section,
+        "setting": setting,
+        "who": who,
+        "seconds": ratios,
+        "amount": 6.0,
+        "unit": "tokens",
+        "ratios": ratios,
+        "busy_cores": 1.0,
+        "first_call": 1.0,
+        "memory_before": 100.0,
+        "memory_peak": 200.0,
+    }
     return Measurement(**settings | changes)
 
 

@@ -32,9 +32,8 @@ def test_ratios_are_of_seconds_per_prompt():
 
 def test_a_stream_is_of_many_different_prompts():
     run = pair_contenders.stream(
-        strategy="easy", num_responses=3, width=4, number=100, seed=0, rows_per_shard=40,
-        rows_per_program=16,
-    )  # fmt: skip
+        strategy="easy", num_responses=3, width=4, number=100, seed=0, rows_per_shard=40, rows_per_program=16
+    )
     assert run(0)[1] == {"selected": 100}
 
 
@@ -43,12 +42,25 @@ def test_the_script_writes_its_table(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     done = subprocess.run(
         [
-            sys.executable, "-m", "benchmarks.pair_selection", f"--out={tmp_path}", "--rounds=1",
-            "--strategies=centroid", "--responses=6", "--width=8", "--prompts=48",
-            "--peer_prompts=32", "--starts=10", "--stream=0", "--piece=16",
+            sys.executable,
+            "-m",
+            "benchmarks.pair_selection",
+            f"--out={tmp_path}",
+            "--rounds=1",
+            "--strategies=centroid",
+            "--responses=6",
+            "--width=8",
+            "--prompts=48",
+            "--peer_prompts=32",
+            "--starts=10",
+            "--stream=0",
+            "--piece=16",
         ],
-        cwd=ROOT, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "results.json").read_text())
     assert [row["who"] for row in record["compared"]] == ["ours", "scikit-learn, 10 starts"]

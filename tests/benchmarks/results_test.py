@@ -98,9 +98,12 @@ def test_a_benchmark_is_quoted_from_its_own_page(runs):
     folder.mkdir()
     (folder / "results.md").write_text("# B\n\n## In short\n\nfast\n")
     machine = {
-        "command": "python -m benchmarks.b --out=x", "commit": "abcdefghi", "python": "3.13.1",
-        "versions": "jax 0.12", "time": "2026-03-04T00:00:00",
-    }  # fmt: skip
+        "command": "python -m benchmarks.b --out=x",
+        "commit": "abcdefghi",
+        "python": "3.13.1",
+        "versions": "jax 0.12",
+        "time": "2026-03-04T00:00:00",
+    }
     (folder / "results.json").write_text(json.dumps({"machine": machine}))
     page, renewed = results.renew(PAGE, runs)
     assert renewed == ["a", "b"]

@@ -9,9 +9,14 @@ from benchmarks import sizing
 from eagle_jax.language_model.sharding import MeshSettings, make_mesh
 
 SMALL = sizing.GEMMA_2 | {
-    "vocab_size": 128, "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "head_dim": 16, "num_hidden_layers": 6,
-}  # fmt: skip
+    "vocab_size": 128,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "num_hidden_layers": 6,
+}
 CHIP = sizing.Slice(topology="", options={}, peak=100.0, hbm=1.0, hbm_bandwidth=10.0, ici=1.0)
 
 
@@ -22,9 +27,7 @@ def mesh():
 
 def test_the_parts_of_a_decoding_step_are_counted(mesh):
     tokens = (24, 8)
-    found = sizing.whole_decoder(
-        SMALL, None, lambda config: sizing.decode(config, mesh, tokens, jnp.float32)
-    )
+    found = sizing.whole_decoder(SMALL, None, lambda config: sizing.decode(config, mesh, tokens, jnp.float32))
     # A layer: query and output 64 x 64, key and value 64 x 32, three of 64 x 96, over fsdp and
     # tensor; four norms of 64, whole; the cache of 8 rows, 1 group, 16 wide, 32 slots, twice.
     matrices = (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 96) // 4
@@ -46,9 +49,7 @@ def test_an_update_holds_the_trained_part_its_optimiser_and_the_reference(mesh, 
         sizes = [
             np.prod(sharding.shard_shape(leaf.shape))
             for leaf, sharding in zip(
-                jax.tree.leaves(part),
-                jax.tree.leaves(sizing.tree_shardings(mesh, part)),
-                strict=True,
+                jax.tree.leaves(part), jax.tree.leaves(sizing.tree_shardings(mesh, part)), strict=True
             )
         ]
         return sum(sizes), frozen
@@ -60,9 +61,7 @@ def test_an_update_holds_the_trained_part_its_optimiser_and_the_reference(mesh, 
         frozen_size = sum(
             np.prod(sharding.shard_shape(leaf.shape))
             for leaf, sharding in zip(
-                jax.tree.leaves(frozen),
-                jax.tree.leaves(sizing.tree_shardings(mesh, frozen)),
-                strict=True,
+                jax.tree.leaves(frozen), jax.tree.leaves(sizing.tree_shardings(mesh, frozen)), strict=True
             )
         )
         batch = 32 * (sum(sizing.POLICY_TOKENS) * 5 + sizing.POLICY_TOKENS[1])

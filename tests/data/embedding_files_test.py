@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 
 from eagle_jax.data.embedding_files import EmbeddingFileError, EmbeddingFiles
-from eagle_jax.studies.catalogue_designs.synthetic import (
-    SyntheticEmbeddings,
-    write_synthetic_embeddings,
-)
+from eagle_jax.studies.catalogue_designs.synthetic import SyntheticEmbeddings, write_synthetic_embeddings
 
 
 def draw(num_problems, dtype=np.float32, seed=0):
@@ -75,9 +72,12 @@ def test_other_arrays_are_refused_with_file_and_shape(tmp_path, arrays, said):
 
 @pytest.mark.parametrize(
     ("num_bytes", "said"),
-    [(0, "is not a readable .npy file"), (50, "is not a readable .npy file"),
-     (400, r"has 400 bytes where float32 \[10, 5, 3\] needs 728: it is truncated")],
-)  # fmt: skip
+    [
+        (0, "is not a readable .npy file"),
+        (50, "is not a readable .npy file"),
+        (400, r"has 400 bytes where float32 \[10, 5, 3\] needs 728: it is truncated"),
+    ],
+)
 def test_a_truncated_file_is_refused(tmp_path, num_bytes, said):
     path = tmp_path / "rows.npy"
     np.save(path, draw(10))
@@ -93,9 +93,15 @@ def test_a_path_that_is_not_there_is_refused(tmp_path):
 
 def test_synthetic_embeddings_are_what_their_settings_say(tmp_path):
     settings = SyntheticEmbeddings(
-        seed=0, num_problems=1030, num_candidates=12, width=6, num_clusters=3,
-        cluster_spread=1e-3, spectrum_exponent=0.5, mean_length=2.0,
-    )  # fmt: skip
+        seed=0,
+        num_problems=1030,
+        num_candidates=12,
+        width=6,
+        num_clusters=3,
+        cluster_spread=1e-3,
+        spectrum_exponent=0.5,
+        mean_length=2.0,
+    )
     write_synthetic_embeddings(tmp_path / "rows.npy", settings)
     rows = np.load(tmp_path / "rows.npy")
     assert (rows.shape, rows.dtype) == ((1030, 12, 6), np.float32)

@@ -16,13 +16,9 @@ FILES = {
         "4,Marked (2001),Drama\n"
     ),
     "ratings.csv": (
-        "userId,movieId,rating,timestamp\n"
-        "a,1,4.0,1\na,2,3.0,2\nb,2,5.0,3\nc,3,2.0,4\nc,9,2.0,4\na,3,1.5,4\na,4,1.5,4\n"
+        "userId,movieId,rating,timestamp\na,1,4.0,1\na,2,3.0,2\nb,2,5.0,3\nc,3,2.0,4\nc,9,2.0,4\na,3,1.5,4\na,4,1.5,4\n"
     ),
-    "tags.csv": (
-        "userId,movieId,tag,timestamp\n"
-        "a,1,mind  bending,1\nc,2,slow,1\nz,1,cult,1\na,77,odd,1\nb,1,loud,1\n"
-    ),
+    "tags.csv": ("userId,movieId,tag,timestamp\na,1,mind  bending,1\nc,2,slow,1\nz,1,cult,1\na,77,odd,1\nb,1,loud,1\n"),
     "links.csv": "movieId,imdbId,tmdbId\n",
     "texts.csv": (
         "movieId,title,overview\n"
@@ -46,12 +42,8 @@ def test_films_ratings_tags_and_the_report(tmp_path):
     catalogue, report = read_movielens(*_write(tmp_path))
     films = [(film.entity_id, film.title) for film in catalogue.entities]
     assert films == [("1", "Matrix, The (1999)"), ("3", "Heat (1995)")]
-    blocks = [
-        parse_blocks(text, MOVIE.blocks, may_be_empty=True) for text in catalogue.descriptions
-    ]
-    assert blocks[0] == {
-        "PLOT": "A hacker learns the truth.", "REASONS_TO_LIKE": "", "REASONS_TO_DISLIKE": "",
-    }  # fmt: skip
+    blocks = [parse_blocks(text, MOVIE.blocks, may_be_empty=True) for text in catalogue.descriptions]
+    assert blocks[0] == {"PLOT": "A hacker learns the truth.", "REASONS_TO_LIKE": "", "REASONS_TO_DISLIKE": ""}
     ratings = catalogue.ratings
     assert ratings.item_names == ("1", "3") and ratings.user_names == ("a", "c")
     assert list(zip(ratings.user_index, ratings.item_index, ratings.rating, strict=True)) == [
@@ -86,11 +78,13 @@ def test_a_missing_file_is_named(tmp_path, missing):
     [
         ({"texts.csv": "movieId,overview\n1,\n"}, "no film of .*movies.csv has an overview there"),
         ({"texts.csv": "movieId,plot\n1,x\n"}, "texts.csv: line 1: no column overview"),
-        ({"texts.csv": "movieId,overview\n4,x\n", "ratings.csv": "userId,movieId,rating\na,1,4\n"},
-         "no rating of a film with text"),
+        (
+            {"texts.csv": "movieId,overview\n4,x\n", "ratings.csv": "userId,movieId,rating\na,1,4\n"},
+            "no rating of a film with text",
+        ),
         ({"movies.csv": "movieId,title\n"}, "movies.csv: no film left"),
     ],
-)  # fmt: skip
+)
 def test_nothing_left_is_refused(tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
         read_movielens(*_write(tmp_path, **changes))

@@ -36,33 +36,32 @@ def all_prompts(book, fmt):
     text, action_block = entity_text(fmt), ("ACTION",)
     category = fmt.action_categories[2]
     return {
-        "environment": (
-            prompts.environment_prompt(book, fmt, text, ACTION), fmt.blocks, (text, ACTION),
-        ),
+        "environment": (prompts.environment_prompt(book, fmt, text, ACTION), fmt.blocks, (text, ACTION)),
         "policy": (prompts.policy_prompt(book, fmt, text, PROFILE), action_block, (text, PROFILE)),
-        "generic": (
-            prompts.generic_action_prompt(book, fmt, text, category), action_block,
-            (text, category),
-        ),
+        "generic": (prompts.generic_action_prompt(book, fmt, text, category), action_block, (text, category)),
         "personalised": (
-            prompts.personalised_action_prompt(book, fmt, text, category, PROFILE), action_block,
+            prompts.personalised_action_prompt(book, fmt, text, category, PROFILE),
+            action_block,
             (text, category, PROFILE),
         ),
         "profile": (
-            prompts.profile_prompt(book, ["up", "jaws"], ["heat"]), ("USER_PROFILE",),
+            prompts.profile_prompt(book, ["up", "jaws"], ["heat"]),
+            ("USER_PROFILE",),
             ("#BEGIN_LIKED up; jaws #END_LIKED", "#BEGIN_DISLIKED heat #END_DISLIKED"),
         ),
         "describe": (prompts.describe_prompt(book, fmt, "jaws"), fmt.blocks, ("jaws",)),
         "rater": (
             prompts.rater_prompt(book, text, entity_text(fmt).replace("dog", "cat"), PROFILE),
-            ("ANSWERS",), (text, PROFILE),
+            ("ANSWERS",),
+            (text, PROFILE),
         ),
         "write": (prompts.write_prompt(book, fmt, PROFILE), fmt.blocks, (fmt.noun, PROFILE)),
         "compare": (
-            prompts.compare_prompt(book, DIALOGUE, "Feed it.", "Cats?"), ("ANSWER",),
+            prompts.compare_prompt(book, DIALOGUE, "Feed it.", "Cats?"),
+            ("ANSWER",),
             ("Human: my dog barks. Assistant:", "Feed it.", "Cats?"),
         ),
-    }  # fmt: skip
+    }
 
 
 def reason_of(call, *arguments, **options):
@@ -81,8 +80,7 @@ def test_a_text_is_written_as_the_paper_marks_it():
 
 
 @pytest.mark.parametrize(
-    "content",
-    ["one", "a, b: c; d.", "#hashtag #1", "BEGIN_PLOT without its sign", "50% {braces} \\ é 映画"],
+    "content", ["one", "a, b: c; d.", "#hashtag #1", "BEGIN_PLOT without its sign", "50% {braces} \\ é 映画"]
 )
 def test_what_is_written_can_be_read_back(content):
     blocks = {"PLOT": content, "ACTION": content[::-1]}
@@ -178,9 +176,7 @@ def test_a_completion_is_read_back_without_its_markers(book, fmt):
 
 @BOOKS
 def test_the_environment_sees_neither_profile_nor_user(book):
-    assert list(inspect.signature(prompts.environment_prompt).parameters) == [
-        "book", "fmt", "description", "action",
-    ]  # fmt: skip
+    assert list(inspect.signature(prompts.environment_prompt).parameters) == ["book", "fmt", "description", "action"]
     text = prompts.environment_prompt(book, MOVIE, TEXT, ACTION).text
     assert "PROFILE" not in text and "user" not in text
     generic = prompts.generic_action_prompt(book, MOVIE, TEXT, "plot changes").text
@@ -247,10 +243,8 @@ def test_the_blocks_that_may_be_cut_are_found_where_they_end(book, fmt):
         "rater": {profile: PROFILE},
         "describe": {},
         "write": {profile: PROFILE},
-        "compare": {
-            "REQUEST": "Human: my dog barks. Assistant:", "TEXT_A": "Feed it.", "TEXT_B": "Cats?",
-        },
-    }  # fmt: skip
+        "compare": {"REQUEST": "Human: my dog barks. Assistant:", "TEXT_A": "Feed it.", "TEXT_B": "Cats?"},
+    }
     for role, (prompt, _, _) in all_prompts(book, fmt).items():
         found = [prompt.text[start:end].strip() for start, end in prompts.cut_spans(prompt)]
         if role in expected:

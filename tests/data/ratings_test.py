@@ -28,9 +28,7 @@ def test_good_rows(tmp_path):
     table, bad_rows = _read(tmp_path, "userId,movieId,rating,timestamp\n7,20,4.5,5\n8,10,0.5,6\n")
     assert _triples(table) == [("7", "20", 4.5), ("8", "10", 0.5)]
     assert table.item_names == ITEMS and table.user_names == ("7", "8") and bad_rows == []
-    assert (table.user_index.dtype, table.item_index.dtype, table.rating.dtype) == (
-        np.int32, np.int32, np.float32,
-    )  # fmt: skip
+    assert (table.user_index.dtype, table.item_index.dtype, table.rating.dtype) == (np.int32, np.int32, np.float32)
 
 
 def test_byte_order_mark_crlf_quotes_column_order_and_no_timestamp(tmp_path):
@@ -186,9 +184,7 @@ def test_split_laws(fraction):
 
 def test_split_depends_on_the_seed_only():
     table = _random_table(2)
-    first, again, other = (
-        split_ratings(table, held_out_fraction=0.2, seed=seed) for seed in (5, 5, 6)
-    )
+    first, again, other = (split_ratings(table, held_out_fraction=0.2, seed=seed) for seed in (5, 5, 6))
     np.testing.assert_array_equal(first.test.item_index, again.test.item_index)
     assert _triples(first.test) != _triples(other.test)
 
@@ -213,10 +209,7 @@ def test_faults_put_into_the_real_file_are_all_found(tmp_path, eagle_data):
     source = eagle_data / "ml-latest-small" / "ratings.csv"
     lines = source.read_bytes().splitlines()
     items = sorted({line.split(b",")[1].decode() for line in lines[1:]})
-    faults = {
-        100: b"1,2,3", 5000: b"\xff,1,3,4", 40000: b'4,"1,3,4', 70000: b"1,1,NaN,4",
-        90000: b"1,0,3,4",
-    }  # fmt: skip
+    faults = {100: b"1,2,3", 5000: b"\xff,1,3,4", 40000: b'4,"1,3,4', 70000: b"1,1,NaN,4", 90000: b"1,0,3,4"}
     for line, content in faults.items():
         lines[line - 1] = content
     (tmp_path / "ratings.csv").write_bytes(b"\r\n".join(lines))

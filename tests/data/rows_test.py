@@ -9,10 +9,7 @@ import pytest
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.rows import read_row_file, text_value
 
-ROWS = [
-    {"a": " leading, and trailing ", "b": 'quote " and\nline'},
-    {"a": "é \u2028 \x0b ☃", "b": ""},
-]
+ROWS = [{"a": " leading, and trailing ", "b": 'quote " and\nline'}, {"a": "é \u2028 \x0b ☃", "b": ""}]
 
 
 def absent(names):
@@ -66,9 +63,7 @@ def test_lines_that_are_no_object_are_counted_where_they_stand(tmp_path):
     rows, bad_rows = read(path)
     assert [row.line for row in rows] == [1, 9]
     no_object = "no JSON object"
-    assert bad_rows == [(3, no_object), (4, no_object), (5, "no field b"), (6, no_object)] + [
-        (8, no_object)
-    ]
+    assert bad_rows == [(3, no_object), (4, no_object), (5, "no field b"), (6, no_object)] + [(8, no_object)]
 
 
 @pytest.mark.parametrize(
@@ -93,16 +88,8 @@ def test_values_that_are_no_text(tmp_path, value, reason):
     ("name", "content", "match"),
     [
         ("rows.jsonl.gz", json_lines(), "rows.jsonl.gz: cannot be read .*[Nn]ot a gzipped file"),
-        (
-            "rows.jsonl.gz",
-            gzip.compress(json_lines(), mtime=0)[:-9],
-            "rows.jsonl.gz: cannot be read .*end",
-        ),
-        (
-            "rows.csv.gz",
-            gzip.compress(csv_text(), mtime=0)[:-9],
-            "rows.csv.gz: cannot be read .*end",
-        ),
+        ("rows.jsonl.gz", gzip.compress(json_lines(), mtime=0)[:-9], "rows.jsonl.gz: cannot be read .*end"),
+        ("rows.csv.gz", gzip.compress(csv_text(), mtime=0)[:-9], "rows.csv.gz: cannot be read .*end"),
         ("rows.jsonl", None, "rows.jsonl: cannot be read .No such file.*fields a, b"),
         ("rows.parquet", None, "rows.parquet: cannot be read .*No such file.*fields a, b"),
         ("rows.parquet", b"PAR1 not", "rows.parquet: cannot be read .*expected a Parquet file"),

@@ -8,11 +8,7 @@ import pytest
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.soft_attributes import joined_title, read_soft_attributes
 
-TITLES = {
-    "7": "Shining, The (1980)",
-    "8": "Amelie (Le destin d'Am\u00e9lie) (2001)",
-    "9": "Ran (1985)",
-}
+TITLES = {"7": "Shining, The (1980)", "8": "Amelie (Le destin d'Am\u00e9lie) (2001)", "9": "Ran (1985)"}
 HEADER = ["rater_id", "reference_title", "soft_attribute", "less_than", "about_as", "more_than"]
 AMELIE = "Amelie (Le destin d'Ame\u0301lie) (2001)"  # decomposed
 
@@ -34,8 +30,10 @@ def test_an_ordering_and_its_pairs(tmp_path):
 
 def test_lost_letters_are_found_in_the_one_film_that_fits(tmp_path):
     lost = "Amelie (Le destin d'Am\ufffd\ufffdlie) (2001)"
-    rows = [("1", "Ran (1985)", "scary", json.dumps([lost]), "", ""),
-            ("2", "Ran (1985)", "scary", json.dumps([lost]), json.dumps([AMELIE]), "")]  # fmt: skip
+    rows = [
+        ("1", "Ran (1985)", "scary", json.dumps([lost]), "", ""),
+        ("2", "Ran (1985)", "scary", json.dumps([lost]), json.dumps([AMELIE]), ""),
+    ]
     path = write(tmp_path / "a.csv", rows)
     orderings, report = read_soft_attributes(path, TITLES)
     assert [one.less for one in orderings] == [("8",)] and report.repaired_titles == (lost,)

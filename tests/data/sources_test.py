@@ -7,9 +7,14 @@ from eagle_jax.data.catalogue import SOURCES
 from eagle_jax.data.sources import CatalogueSettings, fingerprint, load_catalogue
 
 WORLD = {
-    "seed": 0, "num_films": 30, "num_users": 12, "ratings_per_user": 8, "rating_noise": 0.3,
-    "popularity_exponent": 0.8, "selection_strength": 0.5,
-}  # fmt: skip
+    "seed": 0,
+    "num_films": 30,
+    "num_users": 12,
+    "ratings_per_user": 8,
+    "rating_noise": 0.3,
+    "popularity_exponent": 0.8,
+    "selection_strength": 0.5,
+}
 
 
 def settings(**changes):

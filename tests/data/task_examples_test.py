@@ -27,20 +27,18 @@ def neighbors(embeddings):
 def ratings():
     """Users 0 and 1 with 18 ratings each, user 2 with 14, user 3 who rates all alike."""
     user = np.repeat([0, 1, 2, 3], [18, 18, 14, 18])
-    item = np.concatenate(
-        [np.random.default_rng(u).permutation(POOL)[: np.sum(user == u)] for u in range(4)]
-    )
+    item = np.concatenate([np.random.default_rng(u).permutation(POOL)[: np.sum(user == u)] for u in range(4)])
     stars = np.where(user == 3, 4.0, (np.arange(len(user)) % 9 + 1) / 2)
     names = tuple(f"u{i}" for i in range(4)), tuple(f"f{i}" for i in range(NUM_ITEMS))
-    return RatingTable(user_names=names[0], item_names=names[1], user_index=user,
-                       item_index=item, rating=stars.astype(np.float32))  # fmt: skip
+    return RatingTable(
+        user_names=names[0], item_names=names[1], user_index=user, item_index=item, rating=stars.astype(np.float32)
+    )
 
 
 @pytest.fixture
 def draw(neighbors, ratings):
     def drawn(name, count=200, seed=0, users=(0, 1, 2, 3), **others):
-        given = {"items": POOL, "neighbors": neighbors, "ratings": ratings,
-                 "users": np.array(users)} | others  # fmt: skip
+        given = {"items": POOL, "neighbors": neighbors, "ratings": ratings, "users": np.array(users)} | others
         return draw_task_examples(TASKS[name], count, np.random.default_rng(seed), **given)
 
     return drawn

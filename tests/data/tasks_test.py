@@ -6,15 +6,7 @@ import pytest
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.prompts import cut_spans
-from eagle_jax.data.tasks import (
-    BOOKS,
-    PLACEHOLDERS,
-    TASKS,
-    elm_prompt,
-    find_task,
-    read_teacher_prompt,
-    teacher_prompt,
-)
+from eagle_jax.data.tasks import BOOKS, PLACEHOLDERS, TASKS, elm_prompt, find_task, read_teacher_prompt, teacher_prompt
 
 # Table 2 of the paper (24 tasks), its user profile, and table 3.
 MOVIE = (
@@ -24,11 +16,8 @@ MOVIE = (
     "why_like_nn diff_than_nn common_with_nn"
 )
 AMAZON = "description positive_review negative_review neutral_review endorsement user_profile"
-ROWS = [(task, book) for task in TASKS.values() for book in BOOKS if task.group != "amazon" or
-        book == "detailed"]  # fmt: skip
-every_prompt = pytest.mark.parametrize(
-    ("task", "book"), ROWS, ids=[f"{task.name}-{book}" for task, book in ROWS]
-)
+ROWS = [(task, book) for task in TASKS.values() for book in BOOKS if task.group != "amazon" or book == "detailed"]
+every_prompt = pytest.mark.parametrize(("task", "book"), ROWS, ids=[f"{task.name}-{book}" for task, book in ROWS])
 
 
 def texts_of(task):
@@ -47,9 +36,12 @@ def test_all_tasks_of_the_paper_are_there():
 def test_pairs_are_drawn_as_the_names_say():
     partners = {name: task.partner for name, task in TASKS.items() if len(task.slots) == 2}
     assert partners == {
-        "similarities": "random", "interpolation": "random", "why_like_nn": "nearest",
-        "diff_than_nn": "nearest", "common_with_nn": "nearest",
-    }  # fmt: skip
+        "similarities": "random",
+        "interpolation": "random",
+        "why_like_nn": "nearest",
+        "diff_than_nn": "nearest",
+        "common_with_nn": "nearest",
+    }
     assert all(task.partner == "none" for task in TASKS.values() if len(task.slots) == 1)
     of_users = [task.name for task in TASKS.values() if task.slots == ("behavioral",)]
     assert of_users == ["user_profile", "amazon_user_profile"]

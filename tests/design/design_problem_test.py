@@ -24,12 +24,8 @@ def test_duplicates_put_the_weight_on_the_first(method):
     assert tripled.converged
     np.testing.assert_array_equal(tripled.design_weights[12:], 0.0)
     for copy in (slice(12, 24), slice(24, 36)):
-        np.testing.assert_allclose(
-            tripled.prediction_variance[copy], tripled.prediction_variance[:12], rtol=1e-5
-        )
-    np.testing.assert_allclose(
-        tripled.prediction_variance[:12], single.prediction_variance, atol=0.02
-    )
+        np.testing.assert_allclose(tripled.prediction_variance[copy], tripled.prediction_variance[:12], rtol=1e-5)
+    np.testing.assert_allclose(tripled.prediction_variance[:12], single.prediction_variance, atol=0.02)
 
 
 def test_near_duplicates_are_not_duplicates():
@@ -125,9 +121,7 @@ def test_both_ways_to_whiten_make_the_uniform_design_round():
             white = np.asarray(problem.rows)
             np.testing.assert_array_equal(white[7], white[3])
             np.testing.assert_allclose(
-                white[is_first].T @ white[is_first],
-                np.diag(np.asarray(problem.is_direction, float)),
-                atol=1e-9,
+                white[is_first].T @ white[is_first], np.diag(np.asarray(problem.is_direction, float)), atol=1e-9
             )
 
 

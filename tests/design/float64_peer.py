@@ -7,16 +7,10 @@ from eagle_jax.design.g_optimal import GOptimalSettings
 METHODS = {
     "interior_point": GOptimalSettings(max_approximation_factor=1.0005, rank_tolerance=1e-4),
     "frank_wolfe": GOptimalSettings(
-        method="frank_wolfe",
-        max_approximation_factor=1.0005,
-        max_iterations=4000,
-        rank_tolerance=1e-4,
+        method="frank_wolfe", max_approximation_factor=1.0005, max_iterations=4000, rank_tolerance=1e-4
     ),
     "multiplicative": GOptimalSettings(
-        method="multiplicative",
-        max_approximation_factor=1.0005,
-        max_iterations=20000,
-        rank_tolerance=1e-4,
+        method="multiplicative", max_approximation_factor=1.0005, max_iterations=20000, rank_tolerance=1e-4
     ),
 }
 

@@ -42,9 +42,7 @@ def test_every_step_is_the_best_along_its_line():
 
         # Away steps end where the row is empty.
         lowest = -weights[row] / (1 - weights[row])
-        best = scipy.optimize.minimize_scalar(
-            loss, bounds=(lowest, 0.999), method="bounded", options={"xatol": 1e-10}
-        )
+        best = scipy.optimize.minimize_scalar(loss, bounds=(lowest, 0.999), method="bounded", options={"xatol": 1e-10})
         assert lowest - 1e-12 <= step and loss(step) <= best.fun + 1e-9
         assert loss(0.0) - loss(step) > 1e-6
         num_drops += bool(is_drop)
@@ -57,13 +55,10 @@ def test_drift_of_the_rank_one_updates_does_not_reach_the_certificate():
     rows = np.random.default_rng(0).normal(size=(6, 100, 16))
     with jax.enable_x64(True):
         design = g_optimal_design(
-            rows,
-            dataclasses.replace(SETTINGS, max_approximation_factor=1 + 1e-5, max_iterations=5000),
+            rows, dataclasses.replace(SETTINGS, max_approximation_factor=1 + 1e-5, max_iterations=5000)
         )
     assert design.converged.all() and design.num_iterations.max() > 300
-    for problem, weights, promised in zip(
-        rows, design.design_weights, design.approximation_factor, strict=True
-    ):
+    for problem, weights, promised in zip(rows, design.design_weights, design.approximation_factor, strict=True):
         variance, rank = true_variance(problem, weights)
         assert variance.max() / rank == pytest.approx(float(promised), abs=1e-12)
 

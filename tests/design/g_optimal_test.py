@@ -59,18 +59,12 @@ def test_agrees_with_cvxpy(ridge):
     rows = np.random.default_rng(3).normal(size=(25, 4))
     weights = cvxpy.Variable(25, nonneg=True)
     information_matrix = rows.T @ cvxpy.diag(weights) @ rows + ridge * np.eye(4)
-    cvxpy.Problem(
-        cvxpy.Maximize(cvxpy.log_det(information_matrix)), [cvxpy.sum(weights) == 1]
-    ).solve(solver="CLARABEL")
+    cvxpy.Problem(cvxpy.Maximize(cvxpy.log_det(information_matrix)), [cvxpy.sum(weights) == 1]).solve(solver="CLARABEL")
     with jax.enable_x64(True):
-        design = g_optimal_design(
-            rows, GOptimalSettings(max_approximation_factor=1 + 1e-8, ridge=ridge)
-        )
+        design = g_optimal_design(rows, GOptimalSettings(max_approximation_factor=1 + 1e-8, ridge=ridge))
     assert design.converged
     np.testing.assert_allclose(design.design_weights, weights.value, atol=2e-4)
-    inverse = np.linalg.inv(
-        rows.T @ (np.asarray(weights.value)[:, None] * rows) + ridge * np.eye(4)
-    )
+    inverse = np.linalg.inv(rows.T @ (np.asarray(weights.value)[:, None] * rows) + ridge * np.eye(4))
     variance = np.einsum("ki,ij,kj->k", rows, inverse, rows)
     np.testing.assert_allclose(design.prediction_variance, variance, rtol=2e-3)
 
@@ -81,10 +75,7 @@ def test_ridge_certificate_bounds_the_ridge_leverage(num_rows, width, method):
     rows = np.random.default_rng(4).normal(size=(num_rows, width)).astype(np.float32)
     ridge, gap = 0.3, 1e-3
     design = g_optimal_design(
-        rows,
-        GOptimalSettings(
-            method=method, max_approximation_factor=1 + gap, max_iterations=5000, ridge=ridge
-        ),
+        rows, GOptimalSettings(method=method, max_approximation_factor=1 + gap, max_iterations=5000, ridge=ridge)
     )
     assert design.converged and design.rank == min(num_rows, width)
     wide = rows.astype(np.float64)
@@ -114,9 +105,7 @@ def test_change_of_basis_and_order_change_nothing(method):
         ("signs", rows * rng.choice([-1, 1], size=(50, 1)).astype(np.float32), np.arange(50)),
     ):
         again = g_optimal_design(other, METHODS[method])
-        np.testing.assert_allclose(
-            again.prediction_variance[back], design.prediction_variance, atol=0.02, err_msg=name
-        )
+        np.testing.assert_allclose(again.prediction_variance[back], design.prediction_variance, atol=0.02, err_msg=name)
 
 
 @each_method

@@ -122,9 +122,7 @@ def test_exchange_is_close_to_the_best_of_all_subsets():
 @pytest.mark.parametrize("num_kept", [6, 9])
 def test_no_single_exchange_improves(num_kept):
     rows = gaussian(2, 20, 30, 6)
-    for problem, counts in zip(
-        rows, exchange_subset(rows, num_kept, settings=SETTINGS).counts, strict=True
-    ):
+    for problem, counts in zip(rows, exchange_subset(rows, num_kept, settings=SETTINGS).counts, strict=True):
         kept = np.flatnonzero(counts)
         best = max(
             log_det(problem, [*(set(kept) - {leaving}), entering])
@@ -168,9 +166,7 @@ def test_rows_that_are_not_valid_are_neither_kept_nor_covered():
     alone = every_subset(rows[:, is_valid])
     masked = {
         "exchange": exchange_subset(polluted, 5, settings=SETTINGS, is_valid=is_valid),
-        "top_k": top_k_subset(
-            polluted, np.ones((3, 24), np.float32), 5, settings=SETTINGS, is_valid=is_valid
-        ),
+        "top_k": top_k_subset(polluted, np.ones((3, 24), np.float32), 5, settings=SETTINGS, is_valid=is_valid),
     }
     for subset in masked.values():
         assert (subset.counts[:, ~is_valid] == 0).all() and (subset.counts.sum(axis=1) == 5).all()
@@ -193,9 +189,7 @@ def test_the_same_rows_in_another_basis_and_another_order():
     for name, subset in given.items():
         np.testing.assert_array_equal(moved[name].counts, subset.counts)
         np.testing.assert_array_equal(shuffled[name].counts, subset.counts[order])
-        np.testing.assert_allclose(
-            moved[name].approximation_factor, subset.approximation_factor, rtol=1e-4
-        )
+        np.testing.assert_allclose(moved[name].approximation_factor, subset.approximation_factor, rtol=1e-4)
 
 
 def test_a_batch_is_a_loop_and_an_outer_jit_changes_nothing():

@@ -80,9 +80,7 @@ def test_polynomial_regression_sits_on_the_legendre_support(degree, method):
     weights, variance = solve(np.polynomial.legendre.legvander(grid, degree), method)
     # Grid neighbours may share a support point's weight: add up what lies close to it.
     for point in support:
-        assert weights[np.abs(grid - point) < 0.06].sum() == pytest.approx(
-            1 / (degree + 1), abs=5e-3
-        )
+        assert weights[np.abs(grid - point) < 0.06].sum() == pytest.approx(1 / (degree + 1), abs=5e-3)
     np.testing.assert_allclose(variance[-len(support) :], degree + 1, rtol=3e-3)
 
 
@@ -105,9 +103,7 @@ def test_scheffe_mixtures_weigh_vertices_and_midpoints_equally(method):
     # Kiefer (1961): the quadratic mixture model in 3 components, 1/6 on each vertex and midpoint.
     lattice = np.array([p for p in itertools.product(range(9), repeat=3) if sum(p) == 8]) / 8
     pairs = [(0, 1), (0, 2), (1, 2)]
-    rows = np.concatenate(
-        [lattice, np.stack([lattice[:, i] * lattice[:, j] for i, j in pairs], axis=1)], axis=1
-    )
+    rows = np.concatenate([lattice, np.stack([lattice[:, i] * lattice[:, j] for i, j in pairs], axis=1)], axis=1)
     weights, _ = solve(rows, method)
     is_support = np.isin(lattice, [0.0, 0.5, 1.0]).all(axis=1)
     assert is_support.sum() == 6

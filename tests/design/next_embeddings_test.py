@@ -9,10 +9,7 @@ from eagle_jax.design.next_embeddings import project_changes
 def draw(seed=0, num_rows=20, width=6):
     rng = np.random.default_rng(seed)
     scales = np.logspace(0, -1.5, width)
-    return (
-        (rng.normal(size=(num_rows, width)) * scales).astype(np.float32),
-        rng.normal(size=width).astype(np.float32),
-    )
+    return ((rng.normal(size=(num_rows, width)) * scales).astype(np.float32), rng.normal(size=width).astype(np.float32))
 
 
 def test_inner_products_are_those_of_the_best_rank_r_approximation():

@@ -8,11 +8,7 @@ import pytest
 
 from eagle_jax.design import design_problem, kept_subset, reference_distribution
 from eagle_jax.design.g_optimal import GOptimalSettings
-from eagle_jax.design.reference_distribution import (
-    DesignNotConvergedError,
-    ReferenceDistributionSettings,
-    choose,
-)
+from eagle_jax.design.reference_distribution import DesignNotConvergedError, ReferenceDistributionSettings, choose
 
 SETTINGS = ReferenceDistributionSettings(
     rank=4,
@@ -34,9 +30,7 @@ def draw(seed=0, width=D):
 def run(kind, data=None, is_valid=None, num_kept=6, settings=SETTINGS, seed=0):
     data = draw() if data is None else data
     is_valid = np.ones(K, bool) if is_valid is None else is_valid
-    return choose(
-        kind, *data, is_valid, num_kept=num_kept, settings=settings, key=jax.random.key(seed)
-    )
+    return choose(kind, *data, is_valid, num_kept=num_kept, settings=settings, key=jax.random.key(seed))
 
 
 def projected(data, rank=4):
@@ -115,9 +109,7 @@ def test_g_optimal_factors_are_what_float64_finds():
 
 def test_g_optimal_keeps_a_far_better_subset_than_chance():
     factors = {
-        kind: np.median(
-            [run(kind, draw(seed), seed=seed).kept_approximation_factor for seed in range(12)]
-        )
+        kind: np.median([run(kind, draw(seed), seed=seed).kept_approximation_factor for seed in range(12)])
         for kind in ("g_optimal", "random_subset")
     }
     assert factors["g_optimal"] < 3.0
@@ -175,18 +167,14 @@ def test_one_compilation_for_all_entities(monkeypatch):
     for module in (design_problem, kept_subset, reference_distribution):
         monkeypatch.setattr(module, "prepare", counted)
     # Settings that no other test has compiled: the solver, the exchange and the judge, once each.
-    unseen = dataclasses.replace(
-        SETTINGS, solver=dataclasses.replace(SETTINGS.solver, max_approximation_factor=1.0123)
-    )
+    unseen = dataclasses.replace(SETTINGS, solver=dataclasses.replace(SETTINGS.solver, max_approximation_factor=1.0123))
     for seed in range(4):
         run("g_optimal", draw(seed), np.arange(K) != seed, seed=seed, settings=unseen)
     assert traces == [(K, 4)] * 3
 
 
 def test_an_unfinished_design_is_an_error():
-    hasty = dataclasses.replace(
-        SETTINGS, solver=dataclasses.replace(SETTINGS.solver, max_iterations=1)
-    )
+    hasty = dataclasses.replace(SETTINGS, solver=dataclasses.replace(SETTINGS.solver, max_iterations=1))
     with pytest.raises(DesignNotConvergedError, match="1 iterations"):
         run("g_optimal", settings=hasty)
 

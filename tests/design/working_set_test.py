@@ -24,9 +24,7 @@ SETS = {
     "gaussian": lambda rng: rng.normal(size=(1200, 8)),
     "heavy_tailed": lambda rng: rng.standard_t(2, size=(1200, 8)),
     "hidden_direction": hidden_direction,
-    "sphere": lambda rng: (lambda x: x / np.linalg.norm(x, axis=1, keepdims=True))(
-        rng.normal(size=(1200, 4))
-    ),
+    "sphere": lambda rng: (lambda x: x / np.linalg.norm(x, axis=1, keepdims=True))(rng.normal(size=(1200, 4))),
     "duplicates": lambda rng: np.repeat(rng.normal(size=(300, 5)), 4, axis=0),
 }
 
@@ -36,9 +34,7 @@ SETS = {
 def test_every_row_is_covered(name, method):
     rows = SETS[name](np.random.default_rng(0))
     settings = GOptimalSettings(
-        method=method,
-        max_approximation_factor=1 + 1e-4,
-        max_iterations=50 if method == "interior_point" else 5000,
+        method=method, max_approximation_factor=1 + 1e-4, max_iterations=50 if method == "interior_point" else 5000
     )
     with jax.enable_x64(True):
         design = g_optimal_design(rows, settings)

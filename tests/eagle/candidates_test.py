@@ -33,10 +33,7 @@ class Writer:
         self.prompts = []
 
     def generate(self, prompts, sampling, seed):
-        return [
-            self.write(prompt, np.random.default_rng([seed, row]))
-            for row, prompt in enumerate(prompts)
-        ]
+        return [self.write(prompt, np.random.default_rng([seed, row])) for row, prompt in enumerate(prompts)]
 
     def write(self, prompt, rng):
         self.prompts.append(prompt.text)
@@ -44,16 +41,13 @@ class Writer:
         word = f"word{rng.integers(1000)}"
         text = f"add {word}."
         if prompt.opening == "#BEGIN_PLOT":
-            text = (f"new {word}. #END_PLOT #BEGIN_REASONS_TO_LIKE x. #END_REASONS_TO_LIKE "
-                    "#BEGIN_REASONS_TO_DISLIKE y.")  # fmt: skip
+            text = f"new {word}. #END_PLOT #BEGIN_REASONS_TO_LIKE x. #END_REASONS_TO_LIKE #BEGIN_REASONS_TO_DISLIKE y."
         return Generation(text=text, token_ids=None, log_probs=None, stop_reason=reason)
 
 
 def make(generator):
     context = ProposalContext(generator, COMPACT, MOVIE, SAMPLING, PROFILES)
-    environment = LLMEnvironment(
-        generator=generator, book=COMPACT, entity_format=MOVIE, sampling=SAMPLING
-    )
+    environment = LLMEnvironment(generator=generator, book=COMPACT, entity_format=MOVIE, sampling=SAMPLING)
     return context, environment
 
 

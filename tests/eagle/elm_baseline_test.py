@@ -22,17 +22,26 @@ from eagle_jax.language_model.generation import Generation, SamplingSettings
 CONFIG = "experiments/configs/eagle_minilens_elm.py:quick"
 ROW, CHOICE = "ELM decoder", "Which point the ELM decoder is asked for"
 TINY = {
-    "decoder.adapter_hidden_width": 16, "decoder.batch_size": 16,
-    "decoder.training.stage1.num_steps": 0, "decoder.training.stage2.num_steps": 6,
-    "decoder.training.stage2.warmup_steps": 1, "search.num_pairs": 8, "search.num_centers": 2,
+    "decoder.adapter_hidden_width": 16,
+    "decoder.batch_size": 16,
+    "decoder.training.stage1.num_steps": 0,
+    "decoder.training.stage2.num_steps": 6,
+    "decoder.training.stage2.warmup_steps": 1,
+    "search.num_pairs": 8,
+    "search.num_centers": 2,
     "search.radii": "(0.0, 1.0)",
-    "search.ascent.num_starts": 1, "search.ascent.num_steps": 5,
-}  # fmt: skip
+    "search.ascent.num_starts": 1,
+    "search.ascent.num_steps": 5,
+}
 TEXT = render_blocks({block: "word" for block in MOVIE.blocks})
 SEARCH = ElmSearchSettings(
-    num_pairs=2, num_centers=3, radii=(1.0,), metrics=("euclidean",), ridge=0.01,
+    num_pairs=2,
+    num_centers=3,
+    radii=(1.0,),
+    metrics=("euclidean",),
+    ridge=0.01,
     ascent=UtilitySearchSettings(num_starts=1, num_steps=5, last_step=0.1),
-)  # fmt: skip
+)
 
 
 def read(path):
@@ -50,8 +59,11 @@ def test_the_decoder_gets_stages_a_row_and_comparisons(eagle, finished, tmp_path
     assert (workdir / "elm_0" / "model" / "embedding_lm.json").exists()
     sweep = read(workdir / "elm_search" / "sweep.json")
     assert [(row["metric"], row["radius"]) for row in sweep] == [
-        ("euclidean", 0.0), ("euclidean", 1.0), ("pull_back", 0.0), ("pull_back", 1.0),
-    ]  # fmt: skip
+        ("euclidean", 0.0),
+        ("euclidean", 1.0),
+        ("pull_back", 0.0),
+        ("pull_back", 1.0),
+    ]
     best = max(sweep, key=lambda row: row["cells"]["train/utility"]["mean"])
     assert (chosen["metric"], chosen["radius"]) == (best["metric"], best["radius"])
     promised = [row["point_utility"] for row in sweep]
@@ -96,8 +108,7 @@ class Scripted:
     def generate(self, prompts, sampling, seed):
         self.points = [prompt.embeddings for prompt in prompts]
         return [
-            Generation(text=text, token_ids=None, log_probs=None, stop_reason=reason)
-            for text, reason in self.answers
+            Generation(text=text, token_ids=None, log_probs=None, stop_reason=reason) for text, reason in self.answers
         ]
 
 
@@ -110,8 +121,10 @@ def test_a_malformed_text_is_its_anchor_with_the_reason():
     points = np.arange(6.0).reshape(3, 2)
     steps = decoder.steps(points, ["a", "b", "c"], 0)
     assert [(step.description, step.malformed) for step in steps] == [
-        (TEXT, None), ("b", "decoder:length"), ("c", "decoder:missing_block"),
-    ]  # fmt: skip
+        (TEXT, None),
+        ("b", "decoder:length"),
+        ("c", "decoder:missing_block"),
+    ]
     assert all(step.action is None for step in steps)
     for ((kind, vector),), point in zip(elm.points, points, strict=True):
         assert kind == "behavioral" and np.array_equal(vector, point)
@@ -166,11 +179,13 @@ def test_a_search_that_float64_contradicts_is_an_error(search):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("radii", (), "search.radii: at least one"), ("radii", (-1.0,), "must be at least 0"),
-        ("ridge", 0.0, "ridge must be positive"), ("num_pairs", 1, "num_pairs must be"),
+        ("radii", (), "search.radii: at least one"),
+        ("radii", (-1.0,), "must be at least 0"),
+        ("ridge", 0.0, "ridge must be positive"),
+        ("num_pairs", 1, "num_pairs must be"),
         ("metrics", ("cosine",), "config.elm_baseline.search.metrics"),
     ],
-)  # fmt: skip
+)
 def test_settings_that_cannot_be_are_refused_by_name(name, value, message):
     config = load_config(CONFIG).to_dict()
     config["elm_baseline"]["search"][name] = value

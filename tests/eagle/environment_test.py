@@ -8,11 +8,10 @@ from eagle_jax.eagle.environment import LLMEnvironment, Start, Step, read_action
 from eagle_jax.language_model.generation import Generation, SamplingSettings, parse_generation
 
 SAMPLING = SamplingSettings(temperature=0.5, top_k=0, top_p=1.0, max_new_tokens=20)
-TEXT = render_blocks(
-    {"PLOT": "a dog runs.", "REASONS_TO_LIKE": "the dog.", "REASONS_TO_DISLIKE": "the run."}
+TEXT = render_blocks({"PLOT": "a dog runs.", "REASONS_TO_LIKE": "the dog.", "REASONS_TO_DISLIKE": "the run."})
+REWRITTEN = (
+    "a cat runs. #END_PLOT #BEGIN_REASONS_TO_LIKE the cat. #END_REASONS_TO_LIKE #BEGIN_REASONS_TO_DISLIKE the run."
 )
-REWRITTEN = "a cat runs. #END_PLOT #BEGIN_REASONS_TO_LIKE the cat. #END_REASONS_TO_LIKE " \
-    "#BEGIN_REASONS_TO_DISLIKE the run."  # fmt: skip
 
 
 def written(text, stop_reason="stop"):
@@ -33,9 +32,7 @@ class Recorder:
 
 def make_environment(*answers):
     generator = Recorder(*answers)
-    return generator, LLMEnvironment(
-        generator=generator, book=COMPACT, entity_format=MOVIE, sampling=SAMPLING
-    )
+    return generator, LLMEnvironment(generator=generator, book=COMPACT, entity_format=MOVIE, sampling=SAMPLING)
 
 
 def reset(environment, count):
@@ -74,10 +71,12 @@ def test_step_rewrites_in_one_call_and_sees_no_profile():
         (written("a cat runs."), "environment:missing_block"),
         (written(f"{REWRITTEN} #BEGIN_PLOT"), "environment:wrong_markers"),
         (written(REWRITTEN.replace("the cat.", "")), "environment:empty_block"),
-        (written(REWRITTEN.replace("#BEGIN_REASONS_TO_LIKE", "and #BEGIN_REASONS_TO_LIKE")),
-         "environment:text_outside_blocks"),
+        (
+            written(REWRITTEN.replace("#BEGIN_REASONS_TO_LIKE", "and #BEGIN_REASONS_TO_LIKE")),
+            "environment:text_outside_blocks",
+        ),
     ],
-)  # fmt: skip
+)
 def test_malformed_output_leaves_the_text_and_is_noted(output, reason):
     _, environment = make_environment(output, written(REWRITTEN))
     bad, good = environment.step([TEXT] * 2, ["a", "b"], seed=0)

@@ -11,11 +11,7 @@ REFERENCE = "reference_g_optimal"
 
 def snapshot(workdir: Path) -> dict[Path, tuple[int, bytes]]:
     """When each file was written, and its content."""
-    return {
-        path: (path.stat().st_mtime_ns, path.read_bytes())
-        for path in workdir.rglob("*")
-        if path.is_file()
-    }
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in workdir.rglob("*") if path.is_file()}
 
 
 def unfinish(stage: Path) -> None:
@@ -66,9 +62,7 @@ def test_a_damaged_piece_of_an_unfinished_stage_is_named(eagle, finished, tmp_pa
         ),
     ],
 )
-def test_another_config_is_refused_with_the_key_that_differs(
-    eagle, finished, tmp_path, override, unfinished, said
-):
+def test_another_config_is_refused_with_the_key_that_differs(eagle, finished, tmp_path, override, unfinished, said):
     workdir = finished.copy(tmp_path / "run")
     if unfinished:
         unfinish(workdir / unfinished)
@@ -97,16 +91,10 @@ def assert_refused(eagle, workdir, overrides, said) -> None:
             (REFERENCE, AGENT, "evaluation"),
             r"step 3: (loss|gradient_norm) is (nan|inf)",
         ),
-        (
-            "agent.training.policy_learning_rate=1e15",
-            (AGENT, "evaluation"),
-            r"step 2: policy/\w+ is nan",
-        ),
+        ("agent.training.policy_learning_rate=1e15", (AGENT, "evaluation"), r"step 2: policy/\w+ is nan"),
     ],
 )
-def test_a_loss_that_is_not_finite_stops_the_run_and_tells_the_step(
-    eagle, finished, tmp_path, override, gone, said
-):
+def test_a_loss_that_is_not_finite_stops_the_run_and_tells_the_step(eagle, finished, tmp_path, override, gone, said):
     workdir = finished.copy(tmp_path / "run", without=gone)
     before = snapshot(workdir)
     code, stdout, stderr = eagle.run(workdir, [f"--config.{override}"])

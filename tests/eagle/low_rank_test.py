@@ -10,9 +10,11 @@ from eagle_jax.stages.models import load_model
 POLICY_STAGES = ("reference_g_optimal", "agent_g_optimal_0")
 MODELS = ("reference_g_optimal/model", "agent_g_optimal_0/model", "agent_g_optimal_0/last")
 LOW_RANK = (
-    "--config.policy_training.mode=lora", "--config.policy_training.lora.rank=2",
-    "--config.policy_training.remat=True", "--config.policy_training.scan_layers=True",
-)  # fmt: skip
+    "--config.policy_training.mode=lora",
+    "--config.policy_training.lora.rank=2",
+    "--config.policy_training.remat=True",
+    "--config.policy_training.scan_layers=True",
+)
 
 
 def logits(model):

@@ -23,9 +23,13 @@ CONFIG = "experiments/configs/eagle_minilens_dpo.py:quick"
 STAGE, ROW = "preference_agent_g_optimal_0", "DPO, g_optimal"
 # The tiny experiment's agent plays 3 x 4 episodes of two steps: as many in three rounds of 2 x 2.
 PAIRS = {
-    "starts_per_round": 2, "num_samples": 2, "num_epochs": 1, "batch_size": 2,
-    "validate_every": 1, "checkpoint_every": 1,
-}  # fmt: skip
+    "starts_per_round": 2,
+    "num_samples": 2,
+    "num_epochs": 1,
+    "batch_size": 2,
+    "validate_every": 1,
+    "checkpoint_every": 1,
+}
 
 
 def test_dpo_agents_get_a_stage_a_row_and_comparisons(eagle, finished, tmp_path):
@@ -64,19 +68,14 @@ def test_dpo_agents_get_a_stage_a_row_and_comparisons(eagle, finished, tmp_path)
 def test_dpo_is_compared_with_its_anchor_its_reference_and_eagle():
     anchor = EvalRow(system=ANCHOR, environment=None)
     of_kinds = [
-        {
-            system: EvalRow(system=system, kind=kind, environment=environment)
-            for system in (REFERENCE, EAGLE, DPO)
-        }
+        {system: EvalRow(system=system, kind=kind, environment=environment) for system in (REFERENCE, EAGLE, DPO)}
         for kind, environment in (("uniform", HOME), ("g_optimal", HOME), ("g_optimal", TRANSFER))
     ]
     rows = [anchor, EvalRow(system=BEST_OF_N, kind="g_optimal", budget="all_calls")]
     rows += [row for of_kind in of_kinds for row in of_kind.values()]
     pairs = [pair for pair in comparison_pairs(rows, ["g_optimal"]) if pair[0].system == DPO]
     assert pairs == [
-        (of_kind[DPO], other)
-        for of_kind in of_kinds
-        for other in (anchor, of_kind[REFERENCE], of_kind[EAGLE])
+        (of_kind[DPO], other) for of_kind in of_kinds for other in (anchor, of_kind[REFERENCE], of_kind[EAGLE])
     ]
 
 

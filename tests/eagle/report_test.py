@@ -22,9 +22,7 @@ _BOOTSTRAP = BootstrapSettings(num_resamples=200, confidence=0.95, seed=0)
 _ROWS = {"anchor": 0.0, "reference policy, uniform": 0.2, "EAGLE, uniform": 1.0}
 _EVIL = "<script>alert(1)</script> | [x](y) **bold** <img src=http://a.example/x.png>"
 _ASKED = RaterScores(user_utility=1.0, distance_score=0.25, rater_utility=0.0, consistency=0.75)
-_ANCHOR = (
-    "#BEGIN_PLOT a grim noir film. #END_PLOT #BEGIN_REASONS_TO_LIKE the score. #END_REASONS_TO_LIKE"
-)
+_ANCHOR = "#BEGIN_PLOT a grim noir film. #END_PLOT #BEGIN_REASONS_TO_LIKE the score. #END_REASONS_TO_LIKE"
 
 
 def _record(row, gain, pair, seed):
@@ -40,19 +38,25 @@ def _record(row, gain, pair, seed):
     utilities = np.linspace(first, last if steps else first, 1 + len(steps)).tolist()
     path = tuple({"utility": u, "user_term": u, "neighbor_distance_term": 0.5} for u in utilities)
     return EpisodeRecord(
-        seed=seed, entity_index=pair, user_index=0, anchor=_ANCHOR, profile=_EVIL,
-        steps=steps, scores={"train": path, "held_out": path}, distance=gain,
-        num_steps=len(steps), environment_calls=2 if steps else 0,
+        seed=seed,
+        entity_index=pair,
+        user_index=0,
+        anchor=_ANCHOR,
+        profile=_EVIL,
+        steps=steps,
+        scores={"train": path, "held_out": path},
+        distance=gain,
+        num_steps=len(steps),
+        environment_calls=2 if steps else 0,
         malformed={"action:length": 1} if steps else {},
         rater=dataclasses.asdict(_ASKED) if steps and pair else None,
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
 def data():
     records = {
-        row: [_record(row, gain, pair, seed) for pair in range(12) for seed in range(2)]
-        for row, gain in _ROWS.items()
+        row: [_record(row, gain, pair, seed) for pair in range(12) for seed in range(2)] for row, gain in _ROWS.items()
     }
     rng = np.random.default_rng(0)
     metrics = [{"step": s, "kl": 0.1 * s, **({"val": 1.0 * s} if s % 2 else {})} for s in range(6)]
@@ -61,9 +65,7 @@ def data():
         confidence=0.95,
         table=summarize(records, _BOOTSTRAP),
         comparisons=compare(
-            records,
-            [("EAGLE, uniform", "anchor"), ("reference policy, uniform", "EAGLE, uniform")],
-            _BOOTSTRAP,
+            records, [("EAGLE, uniform", "anchor"), ("reference policy, uniform", "EAGLE, uniform")], _BOOTSTRAP
         ),
         malformed=malformed_counts(records, {row: {"missing_block": 2} for row in records}),
         episodes=[{"row": "EAGLE, uniform"} | records["EAGLE, uniform"][0].to_json()],
@@ -71,22 +73,31 @@ def data():
         embedding_picture=figures.embedding_picture(
             rng.normal(size=(30, 4)), {"A": rng.normal(size=(4, 4)), "B": rng.normal(size=(2, 4))}
         ),
-        stages=[
-            {"title": "E_D", "facts": [{"name": "R^2", "value": 0.81234567, "meaning": _EVIL}]}
-        ],
+        stages=[{"title": "E_D", "facts": [{"name": "R^2", "value": 0.81234567, "meaning": _EVIL}]}],
         rater="Here a model <b>rates</b>.",
         remote=[
             {
-                "name": "remote/large", "model": _EVIL, "base_url": "https://a.example/v1",
-                "num_requests": 12, "num_answered": 9, "num_cached": 4, "num_uncounted": 1,
-                "failed": {"http_429": 2, "timeout": 1}, "prompt_tokens": 4321,
-                "completion_tokens": 765, "cost": cost,
+                "name": "remote/large",
+                "model": _EVIL,
+                "base_url": "https://a.example/v1",
+                "num_requests": 12,
+                "num_answered": 9,
+                "num_cached": 4,
+                "num_uncounted": 1,
+                "failed": {"http_429": 2, "timeout": 1},
+                "prompt_tokens": 4321,
+                "completion_tokens": 765,
+                "cost": cost,
             }
             for cost in (0.0123456, None)
         ],
         decoder_sweep=[
             {
-                **row, "metric": "pull_back", "radius": 0.25, "length": 0.1, "point_utility": 1.875,
+                **row,
+                "metric": "pull_back",
+                "radius": 0.25,
+                "length": 0.1,
+                "point_utility": 1.875,
                 "chosen": row["row"] == "anchor",
             }
             for row in summarize(records, _BOOTSTRAP)[:2]
@@ -94,7 +105,7 @@ def data():
         not_reproduced=["raters <people>"],
         settings={"design": {"kind": "g_optimal", "num_kept": 10}, "seed": 0},
         provenance={"commit": "abc"},
-    )  # fmt: skip
+    )
 
 
 def write(folder, data):
@@ -196,9 +207,16 @@ def test_nan_in_the_table_is_refused(data, tmp_path):
 def test_changed_words_are_marked():
     after = _ANCHOR.replace("grim noir", "warm noir").replace("the score", "the drums")
     assert changed_words(_ANCHOR, after) == [
-        ("label", "Plot"), ("same", "a"), ("gone", "grim"), ("new", "warm"), ("same", "noir film."),
-        ("label", "Reasons to like"), ("same", "the"), ("gone", "score."), ("new", "drums."),
-    ]  # fmt: skip
+        ("label", "Plot"),
+        ("same", "a"),
+        ("gone", "grim"),
+        ("new", "warm"),
+        ("same", "noir film."),
+        ("label", "Reasons to like"),
+        ("same", "the"),
+        ("gone", "score."),
+        ("new", "drums."),
+    ]
 
 
 def test_learning_curve_keeps_the_steps_where_a_metric_was_written():

@@ -12,14 +12,23 @@ from pathlib import Path
 import pytest
 
 STAGES = (
-    "catalogue", "encoders", "profiles", "candidates", "design", "reference_g_optimal",
-    "agent_g_optimal_0", "evaluation", "report",
-)  # fmt: skip
+    "catalogue",
+    "encoders",
+    "profiles",
+    "candidates",
+    "design",
+    "reference_g_optimal",
+    "agent_g_optimal_0",
+    "evaluation",
+    "report",
+)
 # Of the stages that last: the pieces between which a run may stop.
 PIECES = {
-    "candidates": "/parts/", "reference_g_optimal": "/checkpoints/step_",
-    "agent_g_optimal_0": "/checkpoints/", "evaluation": "/parts/",
-}  # fmt: skip
+    "candidates": "/parts/",
+    "reference_g_optimal": "/checkpoints/step_",
+    "agent_g_optimal_0": "/checkpoints/",
+    "evaluation": "/parts/",
+}
 
 
 def stage_of(target: str) -> str:
@@ -59,12 +68,19 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
 def test_what_is_compared_is_there(finished):
     found = finished.results()
     assert {
-        "catalogue/wals.npz", "encoders/train.npz", "profiles/profiles.jsonl",
-        "candidates/candidates.jsonl", "design/chosen.json",
-        "reference_g_optimal/model/model.safetensors", "agent_g_optimal_0/model/model.safetensors",
-        "agent_g_optimal_0/last/model.safetensors", "agent_g_optimal_0/metrics/metrics.jsonl",
-        "evaluation/records.jsonl", "evaluation/table.json", "evaluation/comparisons.json",
-    } <= set(found)  # fmt: skip
+        "catalogue/wals.npz",
+        "encoders/train.npz",
+        "profiles/profiles.jsonl",
+        "candidates/candidates.jsonl",
+        "design/chosen.json",
+        "reference_g_optimal/model/model.safetensors",
+        "agent_g_optimal_0/model/model.safetensors",
+        "agent_g_optimal_0/last/model.safetensors",
+        "agent_g_optimal_0/metrics/metrics.jsonl",
+        "evaluation/records.jsonl",
+        "evaluation/table.json",
+        "evaluation/comparisons.json",
+    } <= set(found)
     assert [row["step"] for row in found["agent_g_optimal_0/metrics/metrics.jsonl"]] == [0, 1, 2, 3]
 
 
@@ -79,12 +95,8 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_results(eagle, finished,
     finished.assert_same_results(workdir)
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)]
-)
-def test_a_signal_out_of_the_blue_leaves_a_run_that_resumes(
-    eagle, finished, tmp_path, number, code
-):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_signal_out_of_the_blue_leaves_a_run_that_resumes(eagle, finished, tmp_path, number, code):
     workdir = finished.copy(tmp_path / "run", without=("agent_g_optimal_0", "evaluation"))
     process = eagle.start(workdir)
     wait_for(workdir / "agent_g_optimal_0" / "checkpoints" / "step_00000001", process)

@@ -20,9 +20,7 @@ class Appender:
     def write(self, text, seed):
         note = text.split("#BEGIN_NOTE ")[1].split(" #END_NOTE")[0]
         action = text.split("#BEGIN_ACTION ")[1].split(" #END_ACTION")[0]
-        return Generation(
-            text=f"{note} {action}{seed % 7}", token_ids=None, log_probs=None, stop_reason="stop"
-        )
+        return Generation(text=f"{note} {action}{seed % 7}", token_ids=None, log_probs=None, stop_reason="stop")
 
 
 def policy(states, seed):
@@ -39,9 +37,7 @@ def policy(states, seed):
 
 
 def play(seed, horizon=4):
-    environment = LLMEnvironment(
-        generator=Appender(), book=COMPACT, entity_format=NOTE, sampling=SAMPLING
-    )
+    environment = LLMEnvironment(generator=Appender(), book=COMPACT, entity_format=NOTE, sampling=SAMPLING)
     starts = [Start(i, i, render_blocks({"NOTE": f"n{i}"}), "p") for i in range(6)]
     return environment, rollout(policy, environment, environment.reset(starts), horizon, seed)
 

@@ -42,9 +42,8 @@ from eagle_jax.stages.catalogue import wals_facts
 from eagle_jax.stages.models import load_model
 
 SPLIT = SplitSettings(
-    seed=0, rating_fraction=0.1, validation_fraction=0.1, test_fraction=0.2,
-    min_anchor_ratings=12, min_user_ratings=20,
-)  # fmt: skip
+    seed=0, rating_fraction=0.1, validation_fraction=0.1, test_fraction=0.2, min_anchor_ratings=12, min_user_ratings=20
+)
 UTILITY = UtilitySettings(neighbor_weight=0.3, num_neighbors=3)
 SAMPLING = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=80)
 ORACLE = grammar.GrammarOracle()
@@ -102,9 +101,11 @@ def make_table(rows, num_users, num_items):
     user, item, rating = zip(*rows, strict=True)
     return RatingTable(
         user_names=tuple(f"u{i}" for i in range(num_users)),
-        item_names=tuple(f"i{i}" for i in range(num_items)), user_index=np.array(user, np.int32),
-        item_index=np.array(item, np.int32), rating=np.array(rating, np.float32),
-    )  # fmt: skip
+        item_names=tuple(f"i{i}" for i in range(num_items)),
+        user_index=np.array(user, np.int32),
+        item_index=np.array(item, np.int32),
+        rating=np.array(rating, np.float32),
+    )
 
 
 class TestSplit:
@@ -194,13 +195,12 @@ def test_the_fingerprint_changes_with_any_text_and_any_rating(catalogue):
 def test_facts_about_wals_agree_with_a_float64_loop(catalogue, split):
     rng = np.random.default_rng(2)
     output = WALSOutput(
-        *(rng.normal(size=shape).astype(np.float32)
-          for shape in ((60, 3), (120, 3), (60,), (120,))),
-        np.float32(3.4), np.array([9.0, 5.0, 4.0], np.float32),
-    )  # fmt: skip
+        *(rng.normal(size=shape).astype(np.float32) for shape in ((60, 3), (120, 3), (60,), (120,))),
+        np.float32(3.4),
+        np.array([9.0, 5.0, 4.0], np.float32),
+    )
     baseline = output._replace(
-        user_embeddings=np.zeros((60, 0), np.float32),
-        item_embeddings=np.zeros((120, 0), np.float32),
+        user_embeddings=np.zeros((60, 0), np.float32), item_embeddings=np.zeros((120, 0), np.float32)
     )
 
     def rmse(with_embeddings):
@@ -223,10 +223,7 @@ def test_facts_about_wals_agree_with_a_float64_loop(catalogue, split):
 
 def test_rated_titles_are_the_best_and_the_worst_and_never_both():
     entities = tuple(Entity(entity_id=f"i{i}", title=f"t{i}", description="") for i in range(8))
-    rows = [
-        (0, 3, 2.0), (1, 0, 5.0), (0, 1, 5.0), (0, 5, 4.0), (0, 2, 0.5), (0, 4, 4.0),
-        (2, 6, 3.0), (1, 7, 1.0),
-    ]  # fmt: skip
+    rows = [(0, 3, 2.0), (1, 0, 5.0), (0, 1, 5.0), (0, 5, 4.0), (0, 2, 0.5), (0, 4, 4.0), (2, 6, 3.0), (1, 7, 1.0)]
     table = make_table(rows, num_users=4, num_items=8)
     catalogue = Catalogue(name="x", entities=entities, ratings=table, tags=(), entity_format=MOVIE)
     # User 0: t1 5.0, t5 4.0, t4 4.0 (level: as they come), t3 2.0, t2 0.5.
@@ -267,9 +264,7 @@ class TestScorer:
 
     def test_an_entity_of_the_catalogue_is_at_no_distance_from_itself(self, scorer, catalogue):
         text = catalogue.descriptions[3]
-        distances = np.linalg.norm(
-            scorer.catalogue_embeddings - scorer.catalogue_embeddings[3], axis=1
-        )
+        distances = np.linalg.norm(scorer.catalogue_embeddings - scorer.catalogue_embeddings[3], axis=1)
         term = scorer.score([text], np.array([0])).neighbor_distance_term[0]
         assert term == pytest.approx(np.sort(distances)[1:3].sum(), abs=1e-4)
 
@@ -303,9 +298,11 @@ def profiles(split):
 
 class TestCandidates:
     SETTINGS = CandidateStageSettings(
-        num_entities=3, entities_per_chunk=2, sampling=SAMPLING,
+        num_entities=3,
+        entities_per_chunk=2,
+        sampling=SAMPLING,
         candidates=CandidateSettings(num_generic=10, num_personalised=10, max_tries=1),
-    )  # fmt: skip
+    )
 
     @pytest.fixture
     def run(self, tmp_path, catalogue, split, scorer, profiles):
@@ -318,13 +315,15 @@ class TestCandidates:
         def run_stage(seed=5):
             run_stage.prompts = []
             context = ProposalContext(
-                ScriptedGenerator(propose), COMPACT, MOVIE, SAMPLING,
+                ScriptedGenerator(propose),
+                COMPACT,
+                MOVIE,
+                SAMPLING,
                 [profiles[int(user)] for user in split.users["train"]],
-            )  # fmt: skip
+            )
             environment = LLMEnvironment(
-                generator=ScriptedGenerator(rewrite_by_grammar), book=COMPACT,
-                entity_format=MOVIE, sampling=SAMPLING,
-            )  # fmt: skip
+                generator=ScriptedGenerator(rewrite_by_grammar), book=COMPACT, entity_format=MOVIE, sampling=SAMPLING
+            )
             stage = StageFolder(tmp_path / str(seed) / "candidates", {})
             sets = run_candidate_stage(
                 stage, catalogue, split, profiles, context, environment, scorer, self.SETTINGS, seed
@@ -333,9 +332,7 @@ class TestCandidates:
 
         return run_stage
 
-    def test_each_candidate_has_its_text_embedding_user_and_utility(
-        self, run, catalogue, split, scorer, profiles
-    ):
+    def test_each_candidate_has_its_text_embedding_user_and_utility(self, run, catalogue, split, scorer, profiles):
         stage, sets = run()
         prompts = iter(run.prompts)
         rows = stage.read_jsonl("candidates.jsonl")
@@ -408,9 +405,8 @@ def test_reference_pairs_are_policy_prompt_and_kept_action(catalogue):
     def candidate_set(entity, actions, users):
         count = len(actions)
         return CandidateSet(
-            entity, actions, np.array(users), np.zeros((count, 2)), np.zeros(count),
-            np.ones(count, bool),
-        )  # fmt: skip
+            entity, actions, np.array(users), np.zeros((count, 2)), np.zeros(count), np.ones(count, bool)
+        )
 
     sets = [
         candidate_set(4, ["use jazz music.", None, "explore grief."], [8, 9, 9]),
@@ -452,19 +448,13 @@ class TestEpisodes:
             assert start.profile == profiles[start.user_index]
         assert episodes.draw_starts(part, np.random.default_rng(0), 200) == starts
 
-    def test_rewards_and_value_features_are_those_of_text_and_user(
-        self, episodes, catalogue, scorer
-    ):
+    def test_rewards_and_value_features_are_those_of_text_and_user(self, episodes, catalogue, scorer):
         states = [
-            EpisodeState(entity_index=i, user_index=u, description=catalogue.descriptions[d],
-                         profile="", step=1)
+            EpisodeState(entity_index=i, user_index=u, description=catalogue.descriptions[d], profile="", step=1)
             for i, u, d in ((0, 5, 7), (1, 6, 8), (0, 5, 9))
-        ]  # fmt: skip
-        embeddings = scorer.embed([state.description for state in states])
-        by_hand = [
-            utility_by_hand(scorer, z, s.user_index)
-            for z, s in zip(embeddings, states, strict=True)
         ]
+        embeddings = scorer.embed([state.description for state in states])
+        by_hand = [utility_by_hand(scorer, z, s.user_index) for z, s in zip(embeddings, states, strict=True)]
         np.testing.assert_allclose(episodes.rewards(states), [u for u, *_ in by_hand], rtol=1e-4)
         features = episodes.value_features(states)
         users = scorer.user_embeddings[[5, 6, 5]]
@@ -496,11 +486,16 @@ def test_eagle_is_compared_with_what_it_has_to_beat():
     pairs = comparison_pairs(rows, ["g_optimal"])
     assert len(pairs) == 8 and set(pairs) == set(
         [
-            (rows[2], rows[0]), (rows[2], rows[1]),
-            (rows[4], rows[0]), (rows[4], rows[3]), (rows[4], rows[7]), (rows[4], rows[2]),
-            (rows[6], rows[0]), (rows[6], rows[5]),
+            (rows[2], rows[0]),
+            (rows[2], rows[1]),
+            (rows[4], rows[0]),
+            (rows[4], rows[3]),
+            (rows[4], rows[7]),
+            (rows[4], rows[2]),
+            (rows[6], rows[0]),
+            (rows[6], rows[5]),
         ]
-    )  # fmt: skip
+    )
     assert comparison_pairs(rows[:2], ["uniform"]) == []
     # Whichever kinds are the extra ones are compared with the others.
     other = set(comparison_pairs(rows, ["uniform"]))
@@ -515,14 +510,12 @@ class TestToldEpisodes:
     def told(self, tmp_path, rows, kind, count):
         stage = StageFolder(tmp_path / "evaluation", {})
         records = [
-            dataclasses.asdict(row)
-            | {"scores": {"train": [{"utility": 1.0}, {"utility": 1.0 + gain}]}}
+            dataclasses.asdict(row) | {"scores": {"train": [{"utility": 1.0}, {"utility": 1.0 + gain}]}}
             for row, gain in rows
         ]
         stage.write_jsonl("records.jsonl", records)
         return [
-            round(record["scores"]["train"][-1]["utility"] - 1.0, 6)
-            for record in _told_episodes(stage, kind, count)
+            round(record["scores"]["train"][-1]["utility"] - 1.0, 6) for record in _told_episodes(stage, kind, count)
         ]
 
     def test_the_best_the_worst_and_what_lies_between(self, tmp_path):
@@ -532,9 +525,11 @@ class TestToldEpisodes:
         rows = [
             (EvalRow(system=ANCHOR, environment=None), 9.0),
             (EvalRow(system=REFERENCE, kind="g_optimal"), 7.0),
-            (uniform, 0.2), (elsewhere, 6.0), (uniform, 0.4),
+            (uniform, 0.2),
+            (elsewhere, 6.0),
+            (uniform, 0.4),
             *((g_optimal, gain) for gain in gains),
-        ]  # fmt: skip
+        ]
         assert self.told(tmp_path, rows, "g_optimal", 3) == [2.0, 0.5, -1.0]
         assert self.told(tmp_path, rows, "g_optimal", 5) == [2.0, 1.1, 0.5, 0.3, -1.0]
         assert self.told(tmp_path, rows, "uniform", 2) == [0.4, 0.2]
@@ -542,6 +537,8 @@ class TestToldEpisodes:
 
 @pytest.mark.parametrize("name", ["minilens/nobody", "minilens/", "minilens", "no/such/folder"])
 def test_a_model_that_is_not_there_is_named_with_those_that_are(name):
-    with pytest.raises(UserError, match=f"config.models: '{name}' is neither one of "
-                       ".*minilens/environment_a.*minilens/policy.* nor a folder"):  # fmt: skip
+    with pytest.raises(
+        UserError,
+        match=f"config.models: '{name}' is neither one of .*minilens/environment_a.*minilens/policy.* nor a folder",
+    ):
         load_model(name)

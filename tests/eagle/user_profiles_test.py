@@ -29,10 +29,7 @@ class Profiler:
             self.failures[title] = self.failures.get(title, 0) - 1
             answers.append(
                 Generation(
-                    text=f"fan of {title}",
-                    token_ids=None,
-                    log_probs=None,
-                    stop_reason="length" if fails else "stop",
+                    text=f"fan of {title}", token_ids=None, log_probs=None, stop_reason="length" if fails else "stop"
                 )
             )
         return answers

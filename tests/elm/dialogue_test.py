@@ -33,9 +33,14 @@ _GREEDY = SamplingSettings(temperature=0.0, top_k=0, top_p=1.0, max_new_tokens=8
 
 def _cav(direction, spread):
     return ConceptActivation(
-        direction=np.array(direction), bias=0.0, spread=spread, quality=0.9, penalty=1.0,
-        num_positives=9, gradient_norm=0.0,
-    )  # fmt: skip
+        direction=np.array(direction),
+        bias=0.0,
+        spread=spread,
+        quality=0.9,
+        penalty=1.0,
+        num_positives=9,
+        gradient_norm=0.0,
+    )
 
 
 def _embed(texts):
@@ -56,29 +61,30 @@ class _ScriptedElm:
         texts = [self.texts.pop(0) for _ in prompts]
         return [
             Generation(
-                text=text or "east", token_ids=None, log_probs=None,
-                stop_reason="length" if text is None else "stop",
+                text=text or "east", token_ids=None, log_probs=None, stop_reason="length" if text is None else "stop"
             )
             for text in texts
-        ]  # fmt: skip
+        ]
 
 
 def _explorer(*texts, items=None):
     vectors = np.array(list(_ITEMS.values()))
     items = items or Space(
-        ids=["f0", "f1", "f2", "f3"], titles=list(_ITEMS), vectors=vectors,
-        activations={"Sunny": _cav([0.0, 1.0], 0.5)},
-    )  # fmt: skip
+        ids=["f0", "f1", "f2", "f3"], titles=list(_ITEMS), vectors=vectors, activations={"Sunny": _cav([0.0, 1.0], 0.5)}
+    )
     users = Space(
-        ids=["u0", "u1"], titles=["u0", "u1"], vectors=np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]),
-        activations={},
-    )  # fmt: skip
+        ids=["u0", "u1"], titles=["u0", "u1"], vectors=np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]), activations={}
+    )
     return Explorer(
-        elm=_ScriptedElm(*texts), book="compact", sampling=_GREEDY, how="linear",
+        elm=_ScriptedElm(*texts),
+        book="compact",
+        sampling=_GREEDY,
+        how="linear",
         spaces={SEMANTIC: items, BEHAVIORAL: users},
-        of_items=Ranker(_embed, vectors), of_profiles=Ranker(_embed, vectors),
+        of_items=Ranker(_embed, vectors),
+        of_profiles=Ranker(_embed, vectors),
         predicted_ratings=lambda user: np.array([5.0, 1.0, 0.0, 2.0]) * user[0],
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,11 +96,10 @@ def _explorer(*texts, items=None):
         ("summary: a ~ b @ 0.25", (Point("a", toward="b", amount=0.25),)),
         ("summary: a > very funny @ -2", (Point("a", along="very funny", amount=-2.0),)),
         ("summary: a > funny", (Point("a", along="funny", amount=1.0),)),
-        ("why like nn: a ~ b ; c > d @ 3",
-         (Point("a", toward="b", amount=0.5), Point("c", along="d", amount=3.0))),
+        ("why like nn: a ~ b ; c > d @ 3", (Point("a", toward="b", amount=0.5), Point("c", along="d", amount=3.0))),
         ("user_profile: u7", (Point("u7"),)),
     ],
-)  # fmt: skip
+)
 def test_lines_are_questions(line, points):
     question = parse_question(line)
     assert question.points == points
@@ -172,9 +177,7 @@ def test_two_items_have_a_cosine_each():
     question = parse_question("similarities: east ; north")
     given = answer(_explorer("north-east"), question, seed=0)
     assert given.cosines == pytest.approx([np.sqrt(0.5)] * 2)
-    assert reply(_explorer("north-east"), "similarities: east ; north", 0)[1] == (
-        "cosine with each item: 0.707, 0.707"
-    )
+    assert reply(_explorer("north-east"), "similarities: east ; north", 0)[1] == ("cosine with each item: 0.707, 0.707")
 
 
 def test_a_profile_is_judged_by_predicted_ratings():
@@ -210,10 +213,7 @@ def test_help_names_what_can_be_asked_here():
 def test_names_are_found_by_their_words():
     assert reply(_explorer(), "find NORTH", 0) == ["f1  north", "f3  north-east"]
     assert reply(_explorer(), "find south", 0) == ["no title has all of: south"]
-    many = Space(
-        ids=[f"f{i}" for i in range(12)], titles=["north"] * 12, vectors=np.ones((12, 2)),
-        activations={},
-    )  # fmt: skip
+    many = Space(ids=[f"f{i}" for i in range(12)], titles=["north"] * 12, vectors=np.ones((12, 2)), activations={})
     told = reply(_explorer(items=many), "find north", 0)
     assert len(told) == 11 and told[-1] == "... 12 in all"
 

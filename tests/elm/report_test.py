@@ -17,10 +17,16 @@ _EVIL = "<script>alert(1)</script> | [x](y) **bold**"
 
 def _sample(system, text):
     return {
-        "system": system, "task": "positive_review", "items": [_EVIL], "user": None, "seed": 0,
-        "text": text, "malformed": None if text else "length", "target": _EVIL,
+        "system": system,
+        "task": "positive_review",
+        "items": [_EVIL],
+        "user": None,
+        "seed": 0,
+        "text": text,
+        "malformed": None if text else "length",
+        "target": _EVIL,
         "scores": {"sc": 0.8125, "slots": 0.5},
-    }  # fmt: skip
+    }
 
 
 _BARE = ElmReport(
@@ -40,15 +46,10 @@ _WHOLE = dataclasses.replace(
     consistency={
         "groups": GROUPS,
         "rows": [
-            own | {"malformed": {"length": 2, _EVIL: 1}}
-            if (own["group"], own["system"]) == ("pitch", "elm")
-            else own
+            own | {"malformed": {"length": 2, _EVIL: 1}} if (own["group"], own["system"]) == ("pitch", "elm") else own
             for own in all_rows()
         ],
-        "comparisons": [
-            *(comparison(group, "nearest", "sc", 0.2) for group in (SINGLE, "summary")),
-            *mixtures(),
-        ],
+        "comparisons": [*(comparison(group, "nearest", "sc", 0.2) for group in (SINGLE, "summary")), *mixtures()],
     },
     curves=[
         curve("semantic", "interpolation", [0.8, 0.7, 0.8], _EVIL),
@@ -103,10 +104,14 @@ def test_what_models_wrote_stays_text(text):
 def test_parts_may_be_missing(tmp_path):
     text = _page(tmp_path, _BARE)
     for sentence in (
-        "This run has no output of ELM.", "No task was measured", "This run compares nothing",
-        "No path was measured", "No texts were kept", "No training curve was recorded",
+        "This run has no output of ELM.",
+        "No task was measured",
+        "This run compares nothing",
+        "No path was measured",
+        "No texts were kept",
+        "No training curve was recorded",
         "None of 0.",
-    ):  # fmt: skip
+    ):
         assert sentence in text
     assert not list(tmp_path.glob("*.png"))
 
@@ -114,10 +119,7 @@ def test_parts_may_be_missing(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            {"training": [{"stage": "a", "step": 0, "loss": math.nan}]},
-            r"training\[0\], loss: nan is not finite",
-        ),
+        ({"training": [{"stage": "a", "step": 0, "loss": math.nan}]}, r"training\[0\], loss: nan is not finite"),
         ({"samples": [_sample("gpt", "x")]}, "system 'gpt': expected one of elm, teacher"),
         (
             {"consistency": {"groups": {}, "comparisons": [], "rows": [row("pitch", "elm")] * 2}},

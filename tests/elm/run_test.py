@@ -62,10 +62,13 @@ def test_every_task_is_scored_for_every_system(done):
     assert set(cells["user_profile", "elm"]) == {"slots", "bc/ndcg", "bc/spearman"}
     names = {curve["name"] for curve in json.loads((results / "curves.json").read_text())}
     assert names == {
-        "between two films, linear", "between two users, linear", "towards 'betrayal', linear CAV",
-        "towards 'betrayal', ranking CAV", "users towards 'betrayal', linear CAV",
+        "between two films, linear",
+        "between two users, linear",
+        "towards 'betrayal', linear CAV",
+        "towards 'betrayal', ranking CAV",
+        "users towards 'betrayal', linear CAV",
         "users towards 'betrayal', ranking CAV",
-    }  # fmt: skip
+    }
 
 
 def test_held_out_examples_are_held_out(done):
@@ -120,9 +123,7 @@ def test_a_finished_run_can_be_asked(done, monkeypatch, capsys):
     )
     given = run.split.train.rating
     np.testing.assert_allclose(
-        explorer.predicted_ratings(run.spaces.users[user]),
-        np.clip(expected, given.min(), given.max()),
-        rtol=1e-5,
+        explorer.predicted_ratings(run.spaces.users[user]), np.clip(expected, given.min(), given.max()), rtol=1e-5
     )
     # "betrayal" grows in users as it does in films.
     cav = explorer.spaces[BEHAVIORAL].activations["betrayal"]

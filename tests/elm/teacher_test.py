@@ -20,9 +20,7 @@ ROWS = [
     {"task": "user_profile", "items": list(range(10)), "user": 3},
 ]
 SETTINGS = TeacherSettings(
-    sampling=SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=80),
-    batch_size=4,
-    max_tries=3,
+    sampling=SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=80), batch_size=4, max_tries=3
 )
 
 
@@ -81,9 +79,7 @@ def test_an_interrupted_run_goes_on_where_it_was(write, tmp_path):
     after = Watched()
     resumed = write(after)
     assert [len(call) for call in after.asked] == [4, 4]  # the third batch and the fourth
-    whole = write_targets(
-        Watched(), "compact", ROWS, TITLES, SETTINGS, 5, tmp_path / "another.sqlite"
-    )
+    whole = write_targets(Watched(), "compact", ROWS, TITLES, SETTINGS, 5, tmp_path / "another.sqlite")
     assert resumed == whole
 
 
@@ -124,8 +120,11 @@ def test_a_retry_has_another_seed(write):
 def test_faults_are_named(write):
     with pytest.raises(UserError, match="no task 'sumary': expected one of summary, positive"):
         write(Watched(), rows=[{"task": "sumary", "items": [0], "user": None}])
-    with pytest.raises(UserError, match=r"watched wrote no target for 16 examples in 3 tries: "
-                                        r"\{'length': 48\}"):  # fmt: skip
+    with pytest.raises(
+        UserError,
+        match=r"watched wrote no target for 16 examples in 3 tries: "
+        r"\{'length': 48\}",
+    ):
         write(Watched(lambda text, call: (text, "length")))
 
 

@@ -106,8 +106,7 @@ def test_the_summary_says_what_the_rows_say():
     said = list(summarize_elm(rows, judge_bar(rows), paper_claims(rows, [], _CURVES)))
     assert said[1] == "Of the 3 lines of the bar: 2 met, 1 missed."
     assert said[2].startswith(
-        "Semantic consistency, single-movie tasks, highest first: teacher 0.900 [0.880, 0.920], "
-        "ELM 0.800"
+        "Semantic consistency, single-movie tasks, highest first: teacher 0.900 [0.880, 0.920], ELM 0.800"
     )
     assert list(summarize_elm([], judge_bar([]), paper_claims([], [], []))) == [
         "This run has no output of ELM.",

@@ -8,18 +8,11 @@ import scipy.optimize
 import scipy.special
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.embeddings.concept_activation import (
-    CAVSettings,
-    Comparisons,
-    extrapolate,
-    fit_cavs,
-    fit_ranking_cavs,
-)
+from eagle_jax.embeddings.concept_activation import CAVSettings, Comparisons, extrapolate, fit_cavs, fit_ranking_cavs
 
 SETTINGS = CAVSettings(
-    penalties=(0.03, 0.3, 3.0), num_folds=3, min_positives=6, tolerance=1e-5, max_iterations=40,
-    seed=0,
-)  # fmt: skip
+    penalties=(0.03, 0.3, 3.0), num_folds=3, min_positives=6, tolerance=1e-5, max_iterations=40, seed=0
+)
 N, D = 240, 5
 
 
@@ -34,10 +27,7 @@ def tags(embeddings):
     """Two noisy directions: a tag of 30 rows, one of 12."""
     rng = np.random.default_rng(1)
     scores = embeddings @ rng.normal(size=(D, 2)) + rng.normal(size=(N, 2))
-    return {
-        "wide": scores[:, 0] > np.sort(scores[:, 0])[-31],
-        "rare": scores[:, 1] > np.sort(scores[:, 1])[-13],
-    }
+    return {"wide": scores[:, 0] > np.sort(scores[:, 0])[-31], "rare": scores[:, 1] > np.sort(scores[:, 1])[-13]}
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +37,7 @@ def pairs(embeddings):
     rows = rng.integers(0, N, (2, 900))
     rows = rows[:, rows[0] != rows[1]]
     is_first = scores[rows[0]] > scores[rows[1]]
-    return Comparisons(
-        np.where(is_first, *rows), np.where(is_first, *rows[::-1]), rng.uniform(0.5, 2, len(rows.T))
-    )
+    return Comparisons(np.where(is_first, *rows), np.where(is_first, *rows[::-1]), rng.uniform(0.5, 2, len(rows.T)))
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +64,8 @@ def test_direction_and_bias_are_scikit_learns(embeddings, tags, linear, tag):
     cav = linear[tag]
     # It minimises C * sum of losses with weights N / (2 n_class), N in all, + |w|^2 / 2.
     fitted = linear_model.LogisticRegression(
-        C=1 / (cav.penalty * variance(embeddings) * N), class_weight="balanced", tol=1e-10,
-        max_iter=10_000,
-    ).fit(embeddings, tags[tag])  # fmt: skip
+        C=1 / (cav.penalty * variance(embeddings) * N), class_weight="balanced", tol=1e-10, max_iter=10_000
+    ).fit(embeddings, tags[tag])
     norm = np.linalg.norm(fitted.coef_)
     np.testing.assert_allclose(cav.direction, fitted.coef_[0] / norm, atol=1e-4)
     assert cav.bias == pytest.approx(fitted.intercept_[0] / norm, abs=1e-3)
@@ -96,9 +83,13 @@ def pairwise_objective(slope, embeddings, pairs, penalty):
 
 def test_ranking_is_scipys_pairwise_solution(embeddings, pairs, ranking):
     found = scipy.optimize.minimize(
-        pairwise_objective, np.zeros(D), (embeddings, pairs, ranking.penalty), jac=True,
-        method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-10},
-    )  # fmt: skip
+        pairwise_objective,
+        np.zeros(D),
+        (embeddings, pairs, ranking.penalty),
+        jac=True,
+        method="L-BFGS-B",
+        options={"ftol": 1e-15, "gtol": 1e-10},
+    )
     np.testing.assert_allclose(ranking.direction, found.x / np.linalg.norm(found.x), atol=1e-4)
 
 
@@ -153,9 +144,7 @@ def test_extrapolation_moves_the_score_by_spreads(embeddings, linear):
     scores = np.array([cav.scores(extrapolate(embeddings[0], cav, step)) for step in steps])
     np.testing.assert_allclose(scores - scores[1], steps * np.std(cav.scores(embeddings)))
     sideways = extrapolate(embeddings, cav, 1.0) - embeddings
-    np.testing.assert_allclose(
-        sideways - sideways @ np.outer(cav.direction, cav.direction), 0, atol=1e-12
-    )
+    np.testing.assert_allclose(sideways - sideways @ np.outer(cav.direction, cav.direction), 0, atol=1e-12)
 
 
 def test_a_user_moved_along_a_cav_likes_items_by_their_score(embeddings, linear):
@@ -188,9 +177,7 @@ def test_comparisons_that_cancel_show_no_direction(embeddings, pairs):
     """Each pair with its opposite, in the compiled shape: half of the pairs, twice."""
     half = Comparisons(*(column[: len(column) // 2] for column in pairs))
     both = Comparisons(
-        np.append(half.higher, half.lower),
-        np.append(half.lower, half.higher),
-        np.append(half.weight, half.weight),
+        np.append(half.higher, half.lower), np.append(half.lower, half.higher), np.append(half.weight, half.weight)
     )
     refused = fit_ranking_cavs(embeddings, {"concept": both}, SETTINGS).refused
     assert "cancel each other" in refused["concept"]
@@ -203,9 +190,7 @@ def test_pairs_that_all_touch_one_fold_are_refused(embeddings):
     assert "all of 6 pairs touch one fold" in refused["concept"]
 
 
-@pytest.mark.parametrize(
-    ("value", "message"), [(np.nan, "row 7 is not finite"), (0.0, "row 7 is all zeros")]
-)
+@pytest.mark.parametrize(("value", "message"), [(np.nan, "row 7 is not finite"), (0.0, "row 7 is all zeros")])
 def test_bad_rows_are_named(embeddings, tags, value, message):
     bad = embeddings.copy()
     bad[7] = value

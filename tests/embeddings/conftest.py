@@ -45,13 +45,24 @@ def _models():
     import transformers
 
     bert_like = {
-        "vocab_size": 90, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
-        "intermediate_size": 40, "max_position_embeddings": 48, "initializer_range": 0.2,
-    }  # fmt: skip
+        "vocab_size": 90,
+        "hidden_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "intermediate_size": 40,
+        "max_position_embeddings": 48,
+        "initializer_range": 0.2,
+    }
     t5_like = {
-        "vocab_size": 90, "d_model": 24, "d_kv": 5, "d_ff": 40, "num_layers": 2, "num_heads": 3,
-        "relative_attention_num_buckets": 8, "relative_attention_max_distance": 12,
-    }  # fmt: skip
+        "vocab_size": 90,
+        "d_model": 24,
+        "d_kv": 5,
+        "d_ff": 40,
+        "num_layers": 2,
+        "num_heads": 3,
+        "relative_attention_num_buckets": 8,
+        "relative_attention_max_distance": 12,
+    }
     first = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
     second = ("[CLS]", "[PAD]", "[SEP]", "[UNK]")  # padding is token 1, as for RoBERTa
     return {
@@ -61,16 +72,12 @@ def _models():
         ),
         "bert_relu": lambda: (
             transformers.BertModel(
-                transformers.BertConfig(
-                    **bert_like, hidden_act="relu", layer_norm_eps=0.1, type_vocab_size=1
-                )
+                transformers.BertConfig(**bert_like, hidden_act="relu", layer_norm_eps=0.1, type_vocab_size=1)
             ),
             _tokenizer(first, "[CLS]", "[SEP]"),
         ),
         "roberta": lambda: (
-            transformers.XLMRobertaModel(
-                transformers.XLMRobertaConfig(**bert_like, pad_token_id=1, type_vocab_size=1)
-            ),
+            transformers.XLMRobertaModel(transformers.XLMRobertaConfig(**bert_like, pad_token_id=1, type_vocab_size=1)),
             _tokenizer(second, "[CLS]", "[SEP]", lowercase=False),
         ),
         "mpnet": lambda: (
@@ -82,9 +89,7 @@ def _models():
             _tokenizer(first, None, "[SEP]"),
         ),
         "t5_v1_1": lambda: (
-            transformers.T5EncoderModel(
-                transformers.T5Config(**t5_like, feed_forward_proj="gated-gelu")
-            ),
+            transformers.T5EncoderModel(transformers.T5Config(**t5_like, feed_forward_proj="gated-gelu")),
             _tokenizer(first, None, "[SEP]"),
         ),
     }

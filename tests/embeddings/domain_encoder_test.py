@@ -11,10 +11,17 @@ from eagle_jax.embeddings.domain_encoder import DomainEncoder, compute_features,
 from eagle_jax.embeddings.regression_head import DomainEncoderSettings, fit_head
 
 RIDGE = DomainEncoderSettings(
-    head="ridge", validation_fraction=0.2, penalties=(0.01, 0.1, 1.0, 10.0), hidden_width=32,
-    dropout_rate=0.1, learning_rate=0.01, weight_decay=0.01, batch_size=32, max_epochs=60,
+    head="ridge",
+    validation_fraction=0.2,
+    penalties=(0.01, 0.1, 1.0, 10.0),
+    hidden_width=32,
+    dropout_rate=0.1,
+    learning_rate=0.01,
+    weight_decay=0.01,
+    batch_size=32,
+    max_epochs=60,
     patience=60,
-)  # fmt: skip
+)
 MLP = dataclasses.replace(RIDGE, head="mlp")
 
 
@@ -23,11 +30,7 @@ def _problem(seed, num_examples=60, num_features=9, noise=2.0):
     features = rng.normal(size=(num_examples, num_features)) * rng.uniform(0.1, 9, num_features) + 3
     features[:, 4] = 7.3  # a constant column
     targets = features @ rng.normal(size=(num_features, 3)) / 9 + 1
-    return (
-        features,
-        targets + noise * rng.normal(size=targets.shape),
-        rng.integers(1, 30, len(features)),
-    )
+    return (features, targets + noise * rng.normal(size=targets.shape), rng.integers(1, 30, len(features)))
 
 
 def _split(settings, key, num_examples):
@@ -60,9 +63,7 @@ def test_ridge_matches_scikit_learn_and_picks_the_best_penalty(weighted):
     expected = []
     for penalty in RIDGE.penalties:
         predict = _sklearn_ridge(features[training], targets[training], weights[training], penalty)
-        expected.append(
-            _relative_error(predict(features[validation]), targets[validation], weights[validation])
-        )
+        expected.append(_relative_error(predict(features[validation]), targets[validation], weights[validation]))
     np.testing.assert_allclose(fit.validation_errors, expected, rtol=1e-4)
     assert 0 < np.argmin(expected) < 3  # so that the choice is one
     best = RIDGE.penalties[int(np.argmin(expected))]

@@ -35,12 +35,8 @@ def test_laws(how):
     first, second = rng.normal(size=(2, 3, 4, 6))
     np.testing.assert_allclose(interpolate(first, second, 0.0, how), first)
     np.testing.assert_allclose(interpolate(first, second, 1.0, how), second)
-    np.testing.assert_allclose(
-        interpolate(first, second, 0.3, how), interpolate(second, first, 0.7, how)
-    )
-    np.testing.assert_allclose(
-        interpolate(5 * first, 5 * second, 0.3, how), 5 * interpolate(first, second, 0.3, how)
-    )
+    np.testing.assert_allclose(interpolate(first, second, 0.3, how), interpolate(second, first, 0.7, how))
+    np.testing.assert_allclose(interpolate(5 * first, 5 * second, 0.3, how), 5 * interpolate(first, second, 0.3, how))
     np.testing.assert_allclose(interpolate(first, first, 0.3, how), first)
     np.testing.assert_allclose(  # a row does not depend on the others
         interpolate(first, second, 0.3, how)[1, 2], interpolate(first[1, 2], second[1, 2], 0.3, how)

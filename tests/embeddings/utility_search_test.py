@@ -6,12 +6,7 @@ import pytest
 from scipy.optimize import minimize
 
 from eagle_jax.embeddings.utility import UtilitySettings
-from eagle_jax.embeddings.utility_search import (
-    FoundPoints,
-    UtilitySearchSettings,
-    certify,
-    search_balls,
-)
+from eagle_jax.embeddings.utility_search import FoundPoints, UtilitySearchSettings, certify, search_balls
 
 SETTINGS = UtilitySearchSettings(num_starts=6, num_steps=60, last_step=1e-3)
 WEIGHT, NEIGHBORS, RADIUS = 0.3, 3, 0.8
@@ -96,15 +91,15 @@ def test_it_is_no_worse_than_slsqp_from_many_starts(problem):
     for row in range(P):
         theirs = []
         for center, metric in zip(np.float64(centers[row]), np.float64(metrics[row]), strict=True):
-            inside = {
-                "type": "ineq",
-                "fun": lambda z, c=center, g=metric: RADIUS**2 - (z - c) @ g @ (z - c),
-            }
+            inside = {"type": "ineq", "fun": lambda z, c=center, g=metric: RADIUS**2 - (z - c) @ g @ (z - c)}
             for start in center + 0.3 * RADIUS * rng.normal(size=(12, D)):
                 solved = minimize(
                     lambda z, row=row: -utility_of(z, users[row], catalogue),
-                    start, method="SLSQP", constraints=[inside], options={"maxiter": 60},
-                )  # fmt: skip
+                    start,
+                    method="SLSQP",
+                    constraints=[inside],
+                    options={"maxiter": 60},
+                )
                 if inside["fun"](solved.x) > -1e-6:
                     theirs.append(-solved.fun)
         assert exact.utilities[row] >= max(theirs) - 2e-3
@@ -134,8 +129,6 @@ def test_it_finds_the_best_point_of_a_dense_grid_between_neighbors():
 def test_another_seed_finds_the_same_utility_and_the_same_seed_the_same_point(problem):
     centers, metrics, users, catalogue = problem
     arguments = centers, metrics, np.float32(RADIUS), users, catalogue
-    one, same, other = (
-        search_balls(*arguments, jax.random.key(seed), UTILITY, SETTINGS) for seed in (0, 0, 1)
-    )
+    one, same, other = (search_balls(*arguments, jax.random.key(seed), UTILITY, SETTINGS) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one.points, same.points)
     np.testing.assert_allclose(one.utilities, other.utilities, atol=5e-3)

@@ -46,9 +46,8 @@ def test_worked_arithmetic():
     # The nearest three: 0 + 4 + 5 = 9. U = 11 + 0.5 + 2 * 9 = 29.5.
     catalogue = jnp.array([[0.0, 0.0], [3.0, 0.0], [3.0, 4.0], [9.0, 12.0]])
     terms = content_gap_utility(
-        jnp.array([[3.0, 4.0]]), jnp.array([[1.0, 2.0]]), catalogue, _settings(2.0),
-        creator_utility=jnp.array([0.5]),
-    )  # fmt: skip
+        jnp.array([[3.0, 4.0]]), jnp.array([[1.0, 2.0]]), catalogue, _settings(2.0), creator_utility=jnp.array([0.5])
+    )
     assert [float(term[0]) for term in terms] == [29.5, 11.0, 0.5, 9.0]
 
 
@@ -85,9 +84,7 @@ def test_translation_moves_only_the_user_term():
     here = content_gap_utility(domain, users, catalogue, _settings())
     there = content_gap_utility(domain + shift, users, catalogue + shift, _settings())
     np.testing.assert_allclose(there.neighbor_distance_term, here.neighbor_distance_term, rtol=1e-5)
-    np.testing.assert_allclose(
-        there.user_term - here.user_term, (users @ shift[0]), rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(there.user_term - here.user_term, (users @ shift[0]), rtol=1e-4, atol=1e-5)
 
 
 def test_gradient_is_finite_at_an_existing_entity():

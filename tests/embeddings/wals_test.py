@@ -13,9 +13,15 @@ from eagle_jax.embeddings import rating_blocks, wals
 from eagle_jax.embeddings.wals import WALSSettings, fit_wals, predict_ratings, rating_embeddings
 
 SETTINGS = WALSSettings(
-    dim=4, num_iterations=6, bias="user_item", observed_weight=1.5, unobserved_weight=0.05,
-    regularization=0.3, regularization_scaling=0.5, bias_regularization=0.7,
-)  # fmt: skip
+    dim=4,
+    num_iterations=6,
+    bias="user_item",
+    observed_weight=1.5,
+    unobserved_weight=0.05,
+    regularization=0.3,
+    regularization_scaling=0.5,
+    bias_regularization=0.7,
+)
 VARIANTS = [
     SETTINGS,
     dataclasses.replace(SETTINGS, bias="global", unobserved_weight=0.0),
@@ -128,9 +134,7 @@ def test_blocks_smaller_than_the_data_change_nothing_nor_does_compilation(monkey
     table, settings = _table(0), dataclasses.replace(SETTINGS, num_iterations=1)
     whole = fit_wals(table, settings, jax.random.key(0))
     monkeypatch.setattr(rating_blocks, "_BLOCK_ELEMENTS", 200)
-    blocks = rating_blocks.pack_ratings(
-        table.user_index, table.item_index, table.rating, table.num_users, 5
-    )
+    blocks = rating_blocks.pack_ratings(table.user_index, table.item_index, table.rating, table.num_users, 5)
     assert blocks.row.shape[0] > 3
     for is_eager in (False, True):
         with chex.fake_jit(is_eager):
@@ -146,9 +150,7 @@ def test_order_of_ratings_and_of_users_does_not_matter():
     permuted = dataclasses.replace(shuffled, user_index=new_index[shuffled.user_index])
     expected = fit_wals(table, SETTINGS, jax.random.key(0))
     output = fit_wals(permuted, SETTINGS, jax.random.key(0))
-    back = output._replace(
-        user_embeddings=output.user_embeddings[new_index], user_bias=output.user_bias[new_index]
-    )
+    back = output._replace(user_embeddings=output.user_embeddings[new_index], user_bias=output.user_bias[new_index])
     chex.assert_trees_all_close(back, expected, atol=1e-4, rtol=1e-5)
 
 
@@ -211,9 +213,7 @@ def test_settings_out_of_range_are_refused(change, message):
 def test_held_out_error_on_movielens_beats_the_biases(eagle_data):
     folder = eagle_data / "ml-latest-small"
     lines = (folder / "movies.csv").read_text(encoding="utf-8").splitlines()[1:]
-    table, bad_rows = read_ratings(
-        folder / "ratings.csv", known_items=[line.partition(",")[0] for line in lines]
-    )
+    table, bad_rows = read_ratings(folder / "ratings.csv", known_items=[line.partition(",")[0] for line in lines])
     assert (len(table), table.num_users, table.num_items) == (100836, 610, 9742) and not bad_rows
     split = split_ratings(table, held_out_fraction=0.1, seed=0)
 
@@ -224,9 +224,15 @@ def test_held_out_error_on_movielens_beats_the_biases(eagle_data):
         return np.sqrt(np.mean((clipped - split.test.rating) ** 2))
 
     settings = WALSSettings(
-        dim=8, num_iterations=20, bias="user_item", observed_weight=1.0, unobserved_weight=0.0,
-        regularization=1.4, regularization_scaling=0.5, bias_regularization=2.0,
-    )  # fmt: skip
+        dim=8,
+        num_iterations=20,
+        bias="user_item",
+        observed_weight=1.0,
+        unobserved_weight=0.0,
+        regularization=1.4,
+        regularization_scaling=0.5,
+        bias_regularization=2.0,
+    )
     error = held_out_error(settings)
     assert error <= 0.88
     assert error < held_out_error(dataclasses.replace(settings, dim=0)) - 0.005

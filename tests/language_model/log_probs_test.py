@@ -46,8 +46,7 @@ class TestKL:
         policy, reference, mask = self.draw()
         divergence = exact_kl(jnp.array(policy), jnp.array(reference), mask, 0.7)
         per_token = scipy.special.rel_entr(
-            scipy.special.softmax(policy / 0.7, axis=-1),
-            scipy.special.softmax(reference / 0.7, axis=-1),
+            scipy.special.softmax(policy / 0.7, axis=-1), scipy.special.softmax(reference / 0.7, axis=-1)
         ).sum(axis=-1)
         np.testing.assert_allclose(divergence, (per_token * mask).sum(axis=1), rtol=1e-4)
 
@@ -69,12 +68,7 @@ class TestKL:
             return exact_kl(policy, reference, mask, 0.5).sum()
 
         jax.test_util.check_grads(
-            lambda logits: total(logits, reference),
-            (policy,),
-            order=1,
-            modes=["rev"],
-            atol=2e-2,
-            rtol=2e-2,
+            lambda logits: total(logits, reference), (policy,), order=1, modes=["rev"], atol=2e-2, rtol=2e-2
         )
         np.testing.assert_array_equal(jax.grad(total, argnums=1)(policy, reference), 0.0)
         masked = np.asarray(jax.grad(total)(policy, reference))[~np.asarray(mask)]
@@ -127,9 +121,8 @@ def test_in_blocks_values_and_gradients_are_those_of_the_whole(monkeypatch, size
                 return 30.0 * jnp.tanh(states @ arrays["table"].T / 30.0)
 
             scores = score_tokens(
-                LastStates(arrays["states"], unembed), tokens, 0.7,
-                LastStates(arrays["other"], unembed),
-            )  # fmt: skip
+                LastStates(arrays["states"], unembed), tokens, 0.7, LastStates(arrays["other"], unembed)
+            )
             return jnp.sum(weights * jnp.stack(scores)), scores
 
         value_and_gradient = jax.value_and_grad(total, has_aux=True)
@@ -137,8 +130,6 @@ def test_in_blocks_values_and_gradients_are_those_of_the_whole(monkeypatch, size
         monkeypatch.setattr(log_probs, "_MANY", size * 3 * 11)
         (_, blocks), gradient = jax.jit(value_and_gradient)(arrays)
         assert expected["table"].dtype == jnp.float64
-        for one, other in zip(
-            jax.tree.leaves((whole, expected)), jax.tree.leaves((blocks, gradient)), strict=True
-        ):
+        for one, other in zip(jax.tree.leaves((whole, expected)), jax.tree.leaves((blocks, gradient)), strict=True):
             np.testing.assert_allclose(other, one, rtol=1e-9, atol=1e-12)
         np.testing.assert_array_equal(gradient["other"], 0.0)

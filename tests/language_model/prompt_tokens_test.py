@@ -8,11 +8,7 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.data.prompts import COMPACT, MOVIE, Prompt, policy_prompt, profile_prompt
 from eagle_jax.language_model.checkpoints.chat_template import ChatTemplate
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
-from eagle_jax.language_model.prompt_tokens import (
-    PromptTooLongError,
-    cut_tokens,
-    splice_placeholders,
-)
+from eagle_jax.language_model.prompt_tokens import PromptTooLongError, cut_tokens, splice_placeholders
 
 FILM = (
     "#BEGIN_PLOT a harbor thief returns #END_PLOT #BEGIN_REASONS_TO_LIKE painted "
@@ -43,9 +39,7 @@ def backend(request):
 
 
 def make_tokenizer(backend, chat_template=None):
-    return Tokenizer(
-        backend, pad_token=None, bos_token=None, eos_token=None, chat_template=chat_template
-    )
+    return Tokenizer(backend, pad_token=None, bos_token=None, eos_token=None, chat_template=chat_template)
 
 
 def test_the_end_of_the_block_goes_and_all_else_stays(backend):
@@ -83,17 +77,13 @@ def test_blocks_are_found_inside_a_chat_template_that_strips(backend, tmp_path):
     text = backend.decode(ids, skip_special_tokens=False)
     assert len(ids) == len(whole) - 4
     assert text.startswith("[TURN] " + PROFILE.text[:60])
-    assert text.endswith(
-        " #END_LIKED #BEGIN_DISLIKED poor film #END_DISLIKED #BEGIN_USER_PROFILE [ANSWER]"
-    )
+    assert text.endswith(" #END_LIKED #BEGIN_DISLIKED poor film #END_DISLIKED #BEGIN_USER_PROFILE [ANSWER]")
 
 
 def test_what_cannot_be_cut_is_an_error_that_counts(backend):
     tokenizer = make_tokenizer(backend)
     ids = tokenizer.encode_prompt(PROFILE.text)
-    with pytest.raises(
-        PromptTooLongError, match=r"500 tokens too many, of which \d+ may be cut .*LI"
-    ):
+    with pytest.raises(PromptTooLongError, match=r"500 tokens too many, of which \d+ may be cut .*LI"):
         cut_tokens(tokenizer, PROFILE, ids, 500)
     with pytest.raises(PromptTooLongError, match="of which 0 may be cut: its task names no block"):
         cut_tokens(tokenizer, Prompt(PROFILE.text, (), "x"), ids, 1)

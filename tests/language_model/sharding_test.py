@@ -9,13 +9,7 @@ import pytest
 
 from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
 from eagle_jax.language_model.decoder.config import FAMILIES, LoRA
-from eagle_jax.language_model.decoder.transformer import (
-    bind,
-    causal_mask,
-    forward,
-    init_params,
-    token_positions,
-)
+from eagle_jax.language_model.decoder.transformer import bind, causal_mask, forward, init_params, token_positions
 from eagle_jax.language_model.sampling.sampling import sample
 from eagle_jax.language_model.sharding import (
     MeshError,
@@ -30,10 +24,17 @@ from eagle_jax.language_model.sharding import (
 
 MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 2, 4)]
 SHAPE = {
-    "vocab_size": 96, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
-    "max_position_embeddings": 64, "initializer_range": 0.2, "tie_word_embeddings": False,
-}  # fmt: skip
+    "vocab_size": 96,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.2,
+    "tie_word_embeddings": False,
+}
 LORA = LoRA(rank=3, alpha=6.0, targets="query|output|up|down")
 
 
@@ -76,9 +77,16 @@ def compute(config, params, batch):
     with on_mesh_of(params):
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(5), np.arange(8))
         sampled = sample(
-            config, params, *batch, keys, temperature=1.0, top_k=0, top_p=0.9,
-            stop_token_ids=np.array([1, 7, 8], np.int32), max_new_tokens=6,
-        )  # fmt: skip
+            config,
+            params,
+            *batch,
+            keys,
+            temperature=1.0,
+            top_k=0,
+            top_p=0.9,
+            stop_token_ids=np.array([1, 7, 8], np.int32),
+            max_new_tokens=6,
+        )
         return forward(config, params, *batch).logits, sampled, prefill(params, *batch)
 
 
@@ -130,16 +138,13 @@ def test_every_parameter_is_stored_in_parts(params):
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
 def test_the_table_covers_every_family(name):
-    config = decoder_config_from_hf(
-        {"model_type": name, **SHAPE, "tie_word_embeddings": FAMILIES[name].is_gemma}
-    )
+    config = decoder_config_from_hf({"model_type": name, **SHAPE, "tie_word_embeddings": FAMILIES[name].is_gemma})
     config = dataclasses.replace(config, lora=dataclasses.replace(LORA, targets="."))
     shapes = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
     mesh = make_mesh(settings(2, 2, 2))
     in_parts = jax.tree.map(
         lambda leaf, sharding: (
-            len(sharding.shard_shape(leaf.shape)) < 2
-            or np.prod(sharding.shard_shape(leaf.shape)) < np.prod(leaf.shape)
+            len(sharding.shard_shape(leaf.shape)) < 2 or np.prod(sharding.shard_shape(leaf.shape)) < np.prod(leaf.shape)
         ),
         shapes,
         tree_shardings(mesh, shapes),
@@ -177,9 +182,7 @@ def test_meshes_take_their_slice_of_the_devices():
     assert slices == [{0, 1}, {2, 3, 4, 5, 6, 7}]
 
 
-@pytest.mark.parametrize(
-    "wanted", [(16, 1, 1), (4, 1, 1, 5), (-1, 3, 1), (1, -1, 1, 8), (8, 1, 1, 9)]
-)
+@pytest.mark.parametrize("wanted", [(16, 1, 1), (4, 1, 1, 5), (-1, 3, 1), (1, -1, 1, 8), (8, 1, 1, 9)])
 def test_a_mesh_that_does_not_fit_is_refused(wanted):
     with pytest.raises(MeshError, match=rf"data={wanted[0]}, .*does not fit the 8 devices"):
         make_mesh(settings(*wanted))

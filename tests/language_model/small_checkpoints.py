@@ -34,46 +34,42 @@ def write_tokenizer(folder: Path, *, with_bos: bool) -> None:
 
 # What each family adds to SHAPE: every switch that a published checkpoint of it uses.
 SHAPE = {
-    "vocab_size": 100, "hidden_size": 48, "intermediate_size": 72, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 96,
-    "rms_norm_eps": 1e-5, "initializer_range": 0.15, "bos_token_id": 1, "eos_token_id": 2,
+    "vocab_size": 100,
+    "hidden_size": 48,
+    "intermediate_size": 72,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 96,
+    "rms_norm_eps": 1e-5,
+    "initializer_range": 0.15,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
     "pad_token_id": 0,
-}  # fmt: skip
+}
 LLAMA3_ROPE = {
-    "rope_type": "llama3", "rope_theta": 5e3, "factor": 8.0, "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0, "original_max_position_embeddings": 24,
-}  # fmt: skip
+    "rope_type": "llama3",
+    "rope_theta": 5e3,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 24,
+}
 CHECKPOINTS = {
     "llama": ("Llama", {"rope_parameters": {"rope_type": "default", "rope_theta": 5e3}}),
     "llama3_2": ("Llama", {"rope_parameters": LLAMA3_ROPE, "tie_word_embeddings": True}),
     "llama_biases": ("Llama", {"attention_bias": True, "mlp_bias": True}),
     "mistral": ("Mistral", {"sliding_window": 5}),
-    "qwen2_5": (
-        "Qwen2",
-        {
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
-            "tie_word_embeddings": True,
-        },
-    ),
-    "qwen2_window": (
-        "Qwen2",
-        {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
-    ),
+    "qwen2_5": ("Qwen2", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}, "tie_word_embeddings": True}),
+    "qwen2_window": ("Qwen2", {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}),
     # The heads are wider than hidden_size / num_attention_heads, as in Qwen 3 0.6B.
     "qwen3": (
         "Qwen3",
-        {
-            "head_dim": 16,
-            "tie_word_embeddings": True,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
-        },
+        {"head_dim": 16, "tie_word_embeddings": True, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}},
     ),
     "gpt2": ("GPT2", {}),
     "gpt_neox": ("GPTNeoX", {"rope_parameters": {"rope_theta": 5e3, "partial_rotary_factor": 0.5}}),
-    "gpt_neox_sequential": (
-        "GPTNeoX",
-        {"use_parallel_residual": False, "rotary_pct": 0.5, "rotary_emb_base": 5e3},
-    ),
+    "gpt_neox_sequential": ("GPTNeoX", {"use_parallel_residual": False, "rotary_pct": 0.5, "rotary_emb_base": 5e3}),
     "phi": ("Phi", {"num_key_value_heads": 2}),
     "gemma": ("Gemma", {"head_dim": 16}),
     "gemma2": (
@@ -110,9 +106,12 @@ def shape_of(family: str) -> dict[str, Any]:
     if family != "GPT2":
         return shape
     names = {
-        "hidden_size": "n_embd", "intermediate_size": "n_inner", "num_hidden_layers": "n_layer",
-        "num_attention_heads": "n_head", "max_position_embeddings": "n_positions",
-    }  # fmt: skip
+        "hidden_size": "n_embd",
+        "intermediate_size": "n_inner",
+        "num_hidden_layers": "n_layer",
+        "num_attention_heads": "n_head",
+        "max_position_embeddings": "n_positions",
+    }
     return {names.get(key, key): value for key, value in shape.items()}
 
 

@@ -81,9 +81,7 @@ def test_copy_sends_what_git_knows_or_would_add(tpu_vm):
         names = set(archive.getnames())
     assert names == {".gitignore", "kept.py", "new.py", "a b", SCRIPT}
     send, unpack = calls
-    assert send[3] == "scp" and send[-3:] == [
-        "eagle:eagle_jax.tar.gz", "--worker=all", "--zone=us-a",
-    ]  # fmt: skip
+    assert send[3] == "scp" and send[-3:] == ["eagle:eagle_jax.tar.gz", "--worker=all", "--zone=us-a"]
     assert unpack[3:6] == ["ssh", "eagle", "--worker=all"]
     assert "tar -xzf ../eagle_jax.tar.gz" in unpack[6]
 
@@ -98,9 +96,7 @@ def test_run_starts_the_module_on_all_workers_with_its_flags_intact(tpu_vm, tmp_
     home.mkdir(parents=True)
     (home / "run.sh").write_text('printf "%s\\n" "$EAGLE_EXTRAS" "$@"')
     command = call[6].removeprefix("--command=")
-    told = subprocess.run(
-        ["bash", "-c", command], cwd=home.parents[1], capture_output=True, text=True, check=True
-    )
+    told = subprocess.run(["bash", "-c", command], cwd=home.parents[1], capture_output=True, text=True, check=True)
     assert told.stdout.splitlines() == ["tpu", "experiments.eagle", *flags, "--distributed"]
 
 

@@ -32,9 +32,7 @@ def installed(tmp_path_factory) -> Path:
 
 def run(python, installed, cwd, *arguments):
     environment = {**os.environ, "PYTHONPATH": str(installed), "JAX_PLATFORMS": "cpu"}
-    return subprocess.run(
-        [python, *arguments], cwd=cwd, env=environment, capture_output=True, text=True
-    )
+    return subprocess.run([python, *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("python", PYTHONS, ids=["this", *PYTHONS[1:]])

@@ -34,13 +34,17 @@ def run(folder, terminated_at=None, in_hook=False, loss=None):
             terminate(step)
         return {"seen": float(state["value"])}
 
-    records = Records(
-        Checkpoints(folder / "checkpoints", digest="abc", max_to_keep=1), folder, "toy"
-    )
+    records = Records(Checkpoints(folder / "checkpoints", digest="abc", max_to_keep=1), folder, "toy")
     state = train(
-        {"value": jnp.int32(1)}, iterate, [Hook(2, hook, at_start=True)], records,
-        num_steps=NUM_STEPS, log_every=3, checkpoint_every=5, unit="step",
-    )  # fmt: skip
+        {"value": jnp.int32(1)},
+        iterate,
+        [Hook(2, hook, at_start=True)],
+        records,
+        num_steps=NUM_STEPS,
+        log_every=3,
+        checkpoint_every=5,
+        unit="step",
+    )
     rows = [{k: v for k, v in row.items() if k != "time"} for row in records.history()]
     return int(state["value"]), rows
 
@@ -61,9 +65,7 @@ def names(folder):
         (6, True, 7),
     ],
 )
-def test_sigterm_saves_the_step_that_runs_and_the_same_command_goes_on(
-    tmp_path, capsys, at, in_hook, saved
-):
+def test_sigterm_saves_the_step_that_runs_and_the_same_command_goes_on(tmp_path, capsys, at, in_hook, saved):
     whole = run(tmp_path / "whole")
     with pytest.raises(SystemExit) as caught:
         run(tmp_path / "run", at, in_hook)

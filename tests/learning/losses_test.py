@@ -61,16 +61,11 @@ class TestGeneralizedAdvantage(chex.TestCase):
         np.testing.assert_allclose(full, reward_to_go - values[:, :-1], atol=1e-5)
         np.testing.assert_allclose(returns, reward_to_go, atol=1e-5)
         one_step, _ = advantage(rewards, values, 0.9, 0.0)
-        np.testing.assert_allclose(
-            one_step, rewards + 0.9 * values[:, 1:] - values[:, :-1], atol=1e-6
-        )
+        np.testing.assert_allclose(one_step, rewards + 0.9 * values[:, 1:] - values[:, :-1], atol=1e-6)
 
     def test_values_get_no_gradient(self):
         gradient = jax.grad(
-            lambda values: sum(
-                part.sum()
-                for part in losses.generalized_advantage(jnp.ones((2, 3)), values, 0.9, 0.9)
-            )
+            lambda values: sum(part.sum() for part in losses.generalized_advantage(jnp.ones((2, 3)), values, 0.9, 0.9))
         )(jnp.ones((2, 4)))
         np.testing.assert_array_equal(gradient, 0.0)
 
@@ -84,9 +79,7 @@ class TestReinforce(chex.TestCase):
     def test_worked_example(self):
         # -(2 * -1 + -3 * -0.5) / 2 = 0.25; gradient -advantage / B = (-1, 1.5)
         log_probs, advantages = jnp.array([-1.0, -0.5]), jnp.array([2.0, -3.0])
-        loss, gradient = self.variant(jax.value_and_grad(losses.reinforce_loss))(
-            log_probs, advantages
-        )
+        loss, gradient = self.variant(jax.value_and_grad(losses.reinforce_loss))(log_probs, advantages)
         assert loss == pytest.approx(0.25)
         np.testing.assert_allclose(gradient, [-1.0, 1.5])
 
@@ -114,10 +107,7 @@ class TestReinforce(chex.TestCase):
             return scipy.special.softmax(logits) @ rewards
 
         start, h = np.array([0.3, -0.4]), 1e-6
-        difference = [
-            (expected_reward(start + h * e) - expected_reward(start - h * e)) / (2 * h)
-            for e in np.eye(2)
-        ]
+        difference = [(expected_reward(start + h * e) - expected_reward(start - h * e)) / (2 * h) for e in np.eye(2)]
         np.testing.assert_allclose(gradient, -np.array(difference), atol=1e-6)
 
     @both_ways
@@ -156,9 +146,7 @@ class TestNextToken(chex.TestCase):
         logits = rng.normal(size=(3, 5, 7)).astype(np.float32)
         tokens, mask = rng.integers(7, size=(3, 5)), rng.random((3, 5)) < 0.6
         targets = np.where(mask, tokens, -100)[:, 1:].reshape(-1)
-        expected = torch.nn.functional.cross_entropy(
-            torch.tensor(logits[:, :-1].reshape(-1, 7)), torch.tensor(targets)
-        )
+        expected = torch.nn.functional.cross_entropy(torch.tensor(logits[:, :-1].reshape(-1, 7)), torch.tensor(targets))
         loss = self.variant(next_token_loss)(logits, tokens, mask)
         assert float(loss) == pytest.approx(float(expected), rel=1e-5)
 

@@ -19,22 +19,21 @@ from eagle_jax.language_model.decoder.lora import LORA_LEAVES, add_lora
 from eagle_jax.language_model.decoder.transformer import init_params
 from eagle_jax.learning.loop import Records
 from eagle_jax.learning.policy_batch import PolicyBatch
-from eagle_jax.learning.supervised import (
-    Batch,
-    NextTokenSettings,
-    init_training,
-    train_next_token,
-    train_step,
-)
+from eagle_jax.learning.supervised import Batch, NextTokenSettings, init_training, train_next_token, train_step
 from eagle_jax.learning.trainable import join, split
 from tests.language_model.small_checkpoints import config_of
 from tests.same_run import Interrupted
 
 LOW_RANK = LoRA(rank=2, alpha=8.0, targets="attention/(query|value)|feed_forward/down")
 SETTINGS = NextTokenSettings(
-    num_steps=8, learning_rate=0.03, warmup_steps=0, weight_decay=0.1, max_gradient_norm=1e6,
-    checkpoint_every=4, log_every=1,
-)  # fmt: skip
+    num_steps=8,
+    learning_rate=0.03,
+    warmup_steps=0,
+    weight_decay=0.1,
+    max_gradient_norm=1e6,
+    checkpoint_every=4,
+    log_every=1,
+)
 
 
 def make_decoder(name, dtype=jnp.float32):

@@ -26,22 +26,9 @@ from eagle_jax.language_model.decoder.config import LoRA
 from eagle_jax.language_model.decoder.transformer import forward, init_params
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.sampling.local import LocalFeatures, LocalGenerator
-from eagle_jax.language_model.sharding import (
-    MeshSettings,
-    fetch,
-    make_mesh,
-    mesh_of,
-    on_mesh_of,
-    tree_shardings,
-)
+from eagle_jax.language_model.sharding import MeshSettings, fetch, make_mesh, mesh_of, on_mesh_of, tree_shardings
 from eagle_jax.learning.policy_batch import PolicyBatch
-from eagle_jax.learning.supervised import (
-    Batch,
-    NextTokenSettings,
-    NextTokenState,
-    init_training,
-    train_step,
-)
+from eagle_jax.learning.supervised import Batch, NextTokenSettings, NextTokenState, init_training, train_step
 from eagle_jax.learning.trainable import split
 
 CONFIG = dataclasses.replace(
@@ -60,16 +47,32 @@ CONFIG = dataclasses.replace(
     lora=LoRA(rank=4, alpha=8.0, targets="query|output|down"),
 )
 NEXT_TOKEN = NextTokenSettings(
-    num_steps=9, learning_rate=1e-3, warmup_steps=0, weight_decay=0.1, max_gradient_norm=1.0,
-    checkpoint_every=9, log_every=9,
-)  # fmt: skip
+    num_steps=9,
+    learning_rate=1e-3,
+    warmup_steps=0,
+    weight_decay=0.1,
+    max_gradient_norm=1.0,
+    checkpoint_every=9,
+    log_every=9,
+)
 EAGLE = EagleSettings(
-    num_iterations=1, episodes_per_iteration=8, horizon=2, discount=1.0, gae_lambda=0.9,
-    kl_coefficient=0.1, policy_learning_rate=1e-3,
-    value_learning_rate=1e-2, value_hidden=(8,), value_updates=2, max_gradient_norm=1.0,
-    normalize_advantages=True, minibatch_size=8, validate_every=1, checkpoint_every=1,
+    num_iterations=1,
+    episodes_per_iteration=8,
+    horizon=2,
+    discount=1.0,
+    gae_lambda=0.9,
+    kl_coefficient=0.1,
+    policy_learning_rate=1e-3,
+    value_learning_rate=1e-2,
+    value_hidden=(8,),
+    value_updates=2,
+    max_gradient_norm=1.0,
+    normalize_advantages=True,
+    minibatch_size=8,
+    validate_every=1,
+    checkpoint_every=1,
     policy=SamplingSettings(temperature=0.7, top_k=0, top_p=1.0, max_new_tokens=4),
-)  # fmt: skip
+)
 
 
 def place(settings: MeshSettings | None) -> dict:

@@ -24,15 +24,15 @@ NUM_STEPS = 12
 def test_steps_are_those_of_pytorch(name, max_gradient_norm, weight_decay, second_moment_decay):
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
-    params = {
-        "matrix": rng.normal(size=(3, 4)).astype(np.float32),
-        "vector": rng.normal(size=5).astype(np.float32),
-    }
+    params = {"matrix": rng.normal(size=(3, 4)).astype(np.float32), "vector": rng.normal(size=5).astype(np.float32)}
     schedule = warmup_cosine(0.05, 3, NUM_STEPS)
     optimizer = make_optimizer(
-        schedule, max_gradient_norm=max_gradient_norm, weight_decay=weight_decay,
-        second_moment_decay=second_moment_decay, name=name,
-    )  # fmt: skip
+        schedule,
+        max_gradient_norm=max_gradient_norm,
+        weight_decay=weight_decay,
+        second_moment_decay=second_moment_decay,
+        name=name,
+    )
     theirs = {name: torch.tensor(leaf, requires_grad=True) for name, leaf in params.items()}
     groups = [
         {"params": [theirs["matrix"]], "weight_decay": weight_decay},
@@ -46,10 +46,7 @@ def test_steps_are_those_of_pytorch(name, max_gradient_norm, weight_decay, secon
     state = optimizer.init(ours)
     for step in range(NUM_STEPS):
         size = 3.0 if step % 2 else 0.03  # every other gradient is clipped
-        gradient = {
-            name: (size * rng.normal(size=leaf.shape)).astype(np.float32)
-            for name, leaf in params.items()
-        }
+        gradient = {name: (size * rng.normal(size=leaf.shape)).astype(np.float32) for name, leaf in params.items()}
         updates, state = optimizer.update(gradient, state, ours)
         ours = optax.apply_updates(ours, updates)
         for name, leaf in theirs.items():

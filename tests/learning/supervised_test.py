@@ -31,9 +31,14 @@ from tests.same_run import Interrupted
 WORDS = ["one", "two", "three", "four", "five", "six", ".", "#BEGIN_ACTION", "#END_ACTION"]
 NUM_STEPS = 12
 SETTINGS = NextTokenSettings(
-    num_steps=NUM_STEPS, learning_rate=0.02, warmup_steps=0, weight_decay=0.1,
-    max_gradient_norm=1e6, checkpoint_every=4, log_every=1,
-)  # fmt: skip
+    num_steps=NUM_STEPS,
+    learning_rate=0.02,
+    warmup_steps=0,
+    weight_decay=0.1,
+    max_gradient_norm=1e6,
+    checkpoint_every=4,
+    log_every=1,
+)
 PAIRS = [
     ("one two #BEGIN_ACTION", "three #END_ACTION"),
     ("two one #BEGIN_ACTION", "four five six four #END_ACTION"),
@@ -96,11 +101,7 @@ def train(config, params, tokenizer, tmp_path):
             "full",
             draw_batches,
             settings,
-            Records(
-                Checkpoints(tmp_path / name / "ckpt", digest="d", max_to_keep=2),
-                tmp_path / name,
-                "test",
-            ),
+            Records(Checkpoints(tmp_path / name / "ckpt", digest="d", max_to_keep=2), tmp_path / name, "test"),
         )
 
     return run
@@ -113,16 +114,12 @@ def saved_steps(folder):
 def test_prompts_count_a_little_completions_fully_and_padding_not_at_all(tokenizer):
     batch = encode_pairs(tokenizer, PAIRS[:2], 0.25, 4)
     # 3 + 2 tokens, padded, and 3 + 5.
-    np.testing.assert_array_equal(
-        batch.loss_weights, [[0.25] * 3 + [1.0] * 2 + [0.0] * 3, [0.25] * 3 + [1.0] * 5]
-    )
+    np.testing.assert_array_equal(batch.loss_weights, [[0.25] * 3 + [1.0] * 2 + [0.0] * 3, [0.25] * 3 + [1.0] * 5])
     np.testing.assert_array_equal(batch.mask, batch.loss_weights > 0)
     for row, (prompt, target) in enumerate(PAIRS[:2]):
         ids = tokenizer.encode(f"{prompt} {target}")
         np.testing.assert_array_equal(batch.tokens[row, : len(ids)], ids)
-    np.testing.assert_array_equal(
-        encode_pairs(tokenizer, PAIRS[:1], 0.0, 4).loss_weights, [[0, 0, 0, 1, 1, 0, 0, 0]]
-    )
+    np.testing.assert_array_equal(encode_pairs(tokenizer, PAIRS[:1], 0.0, 4).loss_weights, [[0, 0, 0, 1, 1, 0, 0, 0]])
 
 
 def test_a_beginning_token_is_not_put_between_prompt_and_completion(tokenizer):
@@ -145,10 +142,7 @@ def weighted_nll(config, params, ids, weights):
 
 
 def test_a_step_over_several_batches_is_a_step_over_their_union(config, params, tokenizer):
-    batches = (
-        encode_pairs(tokenizer, PAIRS[:2], 0.5, 8),
-        encode_pairs(tokenizer, PAIRS[2:], 0.5, 16),
-    )
+    batches = (encode_pairs(tokenizer, PAIRS[:2], 0.5, 8), encode_pairs(tokenizer, PAIRS[2:], 0.5, 16))
     total, loss = 0.0, 0.0
     gradient = jax.tree.map(lambda leaf: np.zeros(leaf.shape), params)
     value_and_grad = jax.jit(jax.value_and_grad(weighted_nll, argnums=1), static_argnums=0)
@@ -167,18 +161,14 @@ def test_a_step_over_several_batches_is_a_step_over_their_union(config, params, 
     np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-4)
     # Adam's first moment after one step is a tenth of the gradient; nothing was clipped.
     moment = optax.tree_utils.tree_get(state.optimizer_state, "mu")
-    chex.assert_trees_all_close(
-        moment, jax.tree.map(lambda g: np.float32(0.1 * g), gradient), atol=2e-6, rtol=1e-3
-    )
+    chex.assert_trees_all_close(moment, jax.tree.map(lambda g: np.float32(0.1 * g), gradient), atol=2e-6, rtol=1e-3)
     # Adam's first update is g / (|g| + eps); matrices decay, vectors (norms) do not.
     expected = jax.tree.map(
         lambda p, g: p - 0.02 * (g / (np.abs(g) + 1e-8) + (0.1 * p if p.ndim > 1 else 0.0)),
         jax.tree.map(np.float64, params),
         gradient,
     )
-    for ours, theirs, g in zip(
-        *map(jax.tree.leaves, (state.trainable, expected, gradient)), strict=True
-    ):
+    for ours, theirs, g in zip(*map(jax.tree.leaves, (state.trainable, expected, gradient)), strict=True):
         sure = np.abs(g) > 1e-4  # where the sign of the gradient is not a matter of rounding
         assert sure.mean() > 0.5 or g.size < 20
         np.testing.assert_allclose(np.asarray(ours)[sure], theirs[sure], atol=2e-5)
@@ -187,10 +177,7 @@ def test_a_step_over_several_batches_is_a_step_over_their_union(config, params, 
 
 def test_targets_of_weight_zero_do_not_matter(config, params, tokenizer):
     """Another last token of weight 0 changes neither loss nor gradient; of weight 1 it does."""
-    batches = (
-        encode_pairs(tokenizer, PAIRS[:2], 0.5, 8),
-        encode_pairs(tokenizer, PAIRS[2:], 0.5, 16),
-    )
+    batches = (encode_pairs(tokenizer, PAIRS[:2], 0.5, 8), encode_pairs(tokenizer, PAIRS[2:], 0.5, 16))
 
     def loss_with(last_weight, last_token):
         first = batches[0]
@@ -217,10 +204,7 @@ def test_the_rate_warms_up_and_falls_to_a_tenth_and_vectors_do_not_decay():
         rates.append(-float(updates["matrix"][0, 0]) / settings.weight_decay)
     middle = 0.02 * (0.1 + 0.9 * (1 + np.cos(np.pi / 2)) / 2)  # half-way from step 4 to step 10
     np.testing.assert_allclose(
-        [rates[0], rates[2], rates[4], rates[7], rates[10]],
-        [0.0, 0.01, 0.02, middle, 0.002],
-        rtol=1e-5,
-        atol=1e-9,
+        [rates[0], rates[2], rates[4], rates[7], rates[10]], [0.0, 0.01, 0.02, middle, 0.002], rtol=1e-5, atol=1e-9
     )
 
 

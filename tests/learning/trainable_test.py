@@ -55,9 +55,7 @@ def test_only_the_adapter_moves_and_it_learns():
     decoder = init_params(config, jax.random.key(0))
     adapter = {"kernel": jnp.zeros((3, config.hidden_size))}
     trainable, frozen = split({"adapter": adapter, "decoder": decoder}, "adapter")
-    optimizer = make_optimizer(
-        0.03, max_gradient_norm=1.0, weight_decay=0.0, second_moment_decay=0.999
-    )
+    optimizer = make_optimizer(0.03, max_gradient_norm=1.0, weight_decay=0.0, second_moment_decay=0.999)
     embeddings = jnp.eye(3)
     tokens = np.array([[0, 5, 7], [0, 6, 8], [0, 9, 4]])  # the soft one first: it tells the rest
     is_soft = np.arange(3)[None].repeat(3, axis=0) == 0

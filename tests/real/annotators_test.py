@@ -121,9 +121,7 @@ def test_a_noisy_raters_agreement_and_errors_follow_from_its_noise():
 
 def test_a_partial_bias_is_measured():
     """Says a with probability 0.9, whatever the texts."""
-    answers = rate(
-        lambda p, rng: f"{'a' if rng.random() < 0.9 else 'b'} #END_ANSWER", QUESTIONS * 400
-    )
+    answers = rate(lambda p, rng: f"{'a' if rng.random() < 0.9 else 'b'} #END_ANSWER", QUESTIONS * 400)
     num_a = round(answers.position_bias * 2400)
     assert scipy.stats.binomtest(num_a, 2400, 0.9).pvalue > 1e-3
     # Both orders agree when one says a and the other b.
@@ -138,9 +136,7 @@ def test_the_worlds_teacher_as_a_rater_errs_where_films_are_close():
     texts = [film.completion.removesuffix(film.prompt.stop[0]).strip() for film in films]
     pairs = list(zip(asked, texts[::2], texts[1::2], strict=True))
     answers = rate(requests.answer_compare, [Question(r.prompt.text, *two) for r, *two in pairs])
-    gaps = np.array(
-        [np.subtract(*(requests.true_utility(r, text) for text in two)) for r, *two in pairs]
-    )
+    gaps = np.array([np.subtract(*(requests.true_utility(r, text) for text in two)) for r, *two in pairs])
     # The same films in both orders: only where it finds them alike does it draw its answer.
     assert not answers.malformed and answers.agreement > 0.8
     is_wrong = answers.preferred == (gaps > 0)

@@ -60,9 +60,7 @@ def conversations(has_system):
 def read(tokenizer, tmp_path, rows, file_format="trl", max_tokens=64):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    files = PreferenceFiles(
-        paths=(str(path),), file_format=file_format, test_fraction=0.1, max_prompts=None
-    )
+    files = PreferenceFiles(paths=(str(path),), file_format=file_format, test_fraction=0.1, max_prompts=None)
     return files_task(files, tokenizer, max_tokens, 0)
 
 

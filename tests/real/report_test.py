@@ -18,27 +18,35 @@ def _run(strategy, num_labels, seed):
     value = _LEVELS[strategy] + 0.01 * seed * (strategy != "random") + num_labels / 1e4
     rewards = {"rewards/margin": value, "rewards/accuracy": value}
     return {
-        "strategy": strategy, "num_labels": num_labels, "seed": seed,
-        "label_error_rate": 0.25, "mean_similarity": 1.0 - value,
+        "strategy": strategy,
+        "num_labels": num_labels,
+        "seed": seed,
+        "label_error_rate": 0.25,
+        "mean_similarity": 1.0 - value,
         "train": {"loss": 0.5, **rewards},
         "held_out": {"loss": 1.0 - value, **rewards},
-        "win_rate_true": value, "win_rate_rater": value if seed else None,
-    }  # fmt: skip
+        "win_rate_true": value,
+        "win_rate_rater": value if seed else None,
+    }
 
 
 _SETTINGS = {
-    "minilens": None, "files": {"paths": ["/data/own.csv", "more.jsonl"]}, "supervised": None,
-    "models": {"policy": "a-policy"}, "selection": {"scope": "across", "embedding": "mean"},
-    "labels": {"source": "data"}, "num_labels": [100, 200], "rater": None,
-}  # fmt: skip
+    "minilens": None,
+    "files": {"paths": ["/data/own.csv", "more.jsonl"]},
+    "supervised": None,
+    "models": {"policy": "a-policy"},
+    "selection": {"scope": "across", "embedding": "mean"},
+    "labels": {"source": "data"},
+    "num_labels": [100, 200],
+    "rater": None,
+}
 # Somebody's own data: one seed, one number of labels, no true utility, no rater.
 _FEW = RealReport(
     title="Which pairs are worth a label?",
     confidence=0.95,
     num_prompts={"train": 40, "test": 20},
     runs=[
-        _run(strategy, 200, 0)
-        | dict.fromkeys(("label_error_rate", "win_rate_true", "win_rate_rater"))
+        _run(strategy, 200, 0) | dict.fromkeys(("label_error_rate", "win_rate_true", "win_rate_rater"))
         for strategy in ("random", "easy", "hard")
     ],
     curves=[],
@@ -55,42 +63,57 @@ _WHOLE = dataclasses.replace(
     _FEW,
     runs=[_run(s, n, seed) for s in _LEVELS for n in (100, 200) for seed in _SEEDS],
     curves=[
-        {"strategy": s, "num_labels": 200, "seed": seed, "step": list(range(0, 30, 2 + seed)),
-         "metrics": {"loss": [0.5] * len(range(0, 30, 2 + seed))}}
-        for s in _LEVELS for seed in _SEEDS  # they share every sixth step
+        {
+            "strategy": s,
+            "num_labels": 200,
+            "seed": seed,
+            "step": list(range(0, 30, 2 + seed)),
+            "metrics": {"loss": [0.5] * len(range(0, 30, 2 + seed))},
+        }
+        for s in _LEVELS
+        for seed in _SEEDS  # they share every sixth step
     ],
     stability=[
-        {"strategy": s, "seed": seed, "step": step, "rank_correlation": 1.0 - step / 1e3,
-         "quantiles": [0.1, 0.2, 0.3 + step / 1e3, 0.4, 0.5], "easy_overlap": 0.875}
-        for s in _LEVELS for seed in _SEEDS for step in (0, 40)
+        {
+            "strategy": s,
+            "seed": seed,
+            "step": step,
+            "rank_correlation": 1.0 - step / 1e3,
+            "quantiles": [0.1, 0.2, 0.3 + step / 1e3, 0.4, 0.5],
+            "easy_overlap": 0.875,
+        }
+        for s in _LEVELS
+        for seed in _SEEDS
+        for step in (0, 40)
     ],
     selection=[
-        {"strategy": "easy", "num_pairs": 200, "mean_similarity": 0.3125, "mean_true_gap": None,
-         "num_invalid": 7}
+        {"strategy": "easy", "num_pairs": 200, "mean_similarity": 0.3125, "mean_true_gap": None, "num_invalid": 7}
     ],
-    pairs=[
-        {"strategy": "random", "similarity": i / 200, "true_gap": 1.0, "is_error": i % 4 == 0}
-        for i in range(200)
-    ] + [
-        {"strategy": "easy", "similarity": 0.5, "true_gap": None, "is_error": None}
-        for _ in range(200)
-    ],
+    pairs=[{"strategy": "random", "similarity": i / 200, "true_gap": 1.0, "is_error": i % 4 == 0} for i in range(200)]
+    + [{"strategy": "easy", "similarity": 0.5, "true_gap": None, "is_error": None} for _ in range(200)],
     embeddings=[
-        {"embedding": "last token", "metric": "euclidean", "strategy": "hard", "num_pairs": 5,
-         "mean_similarity": -1.5, "mean_true_gap": 0.25, "label_error_rate": None,
-         "overlap": 0.375}
+        {
+            "embedding": "last token",
+            "metric": "euclidean",
+            "strategy": "hard",
+            "num_pairs": 5,
+            "mean_similarity": -1.5,
+            "mean_true_gap": 0.25,
+            "label_error_rate": None,
+            "overlap": 0.375,
+        }
     ],
-    samples=[
-        {"prompt": _EVIL, "rows": [{"strategy": "easy", "text": _EVIL, "true_utility": 0.125}]}
-    ],
+    samples=[{"prompt": _EVIL, "rows": [{"strategy": "easy", "text": _EVIL, "true_utility": 0.125}]}],
     stages=[{"title": "Read", "facts": [fact("bad rows", 3, _EVIL)]}],
-    settings=_SETTINGS | {
-        "minilens": {"num_train": 40}, "supervised": {"num_steps": 1},
+    settings=_SETTINGS
+    | {
+        "minilens": {"num_train": 40},
+        "supervised": {"num_steps": 1},
         "rater": {"model": GRAMMAR_RATER},
         "labels": {"source": "simulated", "temperature": 0.5},
         "selection": {"scope": "within", "embedding": "mean"},
     },
-)  # fmt: skip
+)
 
 
 def _page(folder, data):
@@ -154,12 +177,10 @@ def test_what_a_run_is_and_does_not_have_is_said(text, tmp_path):
 
 def test_a_number_that_is_not_finite_is_refused_by_name(tmp_path):
     for name, change, named in (
-        ("runs", {"held_out": {"loss": math.nan}},
-         "strategy 'random', num_labels 100, seed 0, metric 'held_out/loss'"),
-        ("stability", {"quantiles": [0.1, 0.2, math.nan, 0.4, 0.5]},
-         r"stability\[0\], quantiles\[2\]: nan"),
+        ("runs", {"held_out": {"loss": math.nan}}, "strategy 'random', num_labels 100, seed 0, metric 'held_out/loss'"),
+        ("stability", {"quantiles": [0.1, 0.2, math.nan, 0.4, 0.5]}, r"stability\[0\], quantiles\[2\]: nan"),
         ("pairs", {"true_gap": math.inf}, r"pairs\[0\], true_gap: inf"),
-    ):  # fmt: skip
+    ):
         first, *others = getattr(_WHOLE, name)
         changed = {name: [first | change, *others]}
         with pytest.raises(ValueError, match=named):

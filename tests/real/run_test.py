@@ -96,9 +96,7 @@ def test_rewards_are_those_of_the_saved_models_under_transformers(finished_real)
                 values.append(logits.log_softmax(-1).gather(1, own[:, None]).sum().item())
         return np.array(values)
 
-    rewards = log_probs(workdir / "policy_random_12_0/model") - log_probs(
-        workdir / "supervised/model"
-    )
+    rewards = log_probs(workdir / "policy_random_12_0/model") - log_probs(workdir / "supervised/model")
     margins, first = [], 0
     for row in examples(workdir, "test"):
         own, scores = rewards[first : first + len(row["scores"])], row["scores"]
@@ -160,9 +158,7 @@ def test_more_labels_than_prompts_are_one_line(real, finished_real, tmp_path):
     assert (
         stderr.strip()
         .splitlines()[-1]
-        .startswith(
-            "real.py: 99 labels are wanted, but only 12 of 12 prompts have two usable responses"
-        )
+        .startswith("real.py: 99 labels are wanted, but only 12 of 12 prompts have two usable responses")
     )
 
 

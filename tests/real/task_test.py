@@ -17,19 +17,11 @@ from eagle_jax.language_model.generation import SamplingSettings, ScriptedGenera
 from eagle_jax.real.annotators import simulated_answers
 from eagle_jax.real.labels import ANNOTATORS, Labeller, LabelSettings, Place, training_pairs
 from eagle_jax.real.settings import GenerationSettings, MiniLensRequests, PreferenceFiles
-from eagle_jax.real.task import (
-    RealTask,
-    files_task,
-    minilens_task,
-    run_responses_stage,
-    supervised_pairs,
-)
+from eagle_jax.real.task import RealTask, files_task, minilens_task, run_responses_stage, supervised_pairs
 from eagle_jax.stages.models import load_model
 
 SAMPLING = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=8)
-REQUESTS = MiniLensRequests(
-    num_train=3, num_test=2, num_supervised=5, num_films=4, film_strength=1.0, dialect="a"
-)
+REQUESTS = MiniLensRequests(num_train=3, num_test=2, num_supervised=5, num_films=4, film_strength=1.0, dialect="a")
 
 
 def example(prompt: str, *responses: str, scores=None) -> PreferenceExample:
@@ -50,9 +42,12 @@ def responses(tmp_path, task: RealTask, texts: dict[str, list[str]], count: int)
         return texts[prompt.text][(asked[prompt.text] - 1) % count]
 
     settings = GenerationSettings(
-        generator="remote/x", num_train_responses=count, num_test_responses=count,
-        sampling=SAMPLING, prompts_per_chunk=2,
-    )  # fmt: skip
+        generator="remote/x",
+        num_train_responses=count,
+        num_test_responses=count,
+        sampling=SAMPLING,
+        prompts_per_chunk=2,
+    )
     stage = StageFolder(tmp_path / "responses", {})
     made = run_responses_stage(stage, task, ScriptedGenerator(write), settings, 0, *cut(tmp_path))
     again = run_responses_stage(stage, task, None, settings, 0, None, None)  # nobody is asked
@@ -68,18 +63,17 @@ def cut(tmp_path):
 
 
 def test_empty_and_repeated_responses_are_left_out_and_counted(tmp_path):
-    texts = {
-        "one": ["a", "", "b", "a"],
-        "two": ["same", "same ", "same", "same"],
-        "three": ["x", "y", "z", " "],
-    }
+    texts = {"one": ["a", "", "b", "a"], "two": ["same", "same ", "same", "same"], "three": ["x", "y", "z", " "]}
     made, facts = responses(tmp_path, task_of(list(texts)), texts, 4)
     assert made["train"] == [example("one", "a", "b"), example("three", "x", "y", "z")]
     assert made["test"] == [example("one", "a", "b")]
     assert facts == {
-        "responses": 16, "cut short": 0, "empty": 3, "repeated": 5,
+        "responses": 16,
+        "cut short": 0,
+        "empty": 3,
+        "repeated": 5,
         "prompts left out: fewer than two different responses": 1,
-    }  # fmt: skip
+    }
 
 
 def test_responses_that_are_the_same_when_they_are_cut_are_left_out_and_counted(tmp_path):
@@ -94,11 +88,7 @@ def test_responses_that_are_the_same_when_they_are_cut_are_left_out_and_counted(
     stage = StageFolder(tmp_path / "responses", {})
     made = run_responses_stage(stage, task, None, None, 0, *cut(tmp_path))
     assert made["test"] == whole[1:2]
-    assert made["train"] == [
-        whole[1],
-        example("q r", "a b c", "y", scores=(1.0, 3.0)),
-        example("q r", "a b", "a b c"),
-    ]
+    assert made["train"] == [whole[1], example("q r", "a b c", "y", scores=(1.0, 3.0)), example("q r", "a b", "a b c")]
     assert stage.read_json("facts.json") == {
         "the same as another after cutting": 3,
         "prompts left out: all responses the same after cutting": 1,
@@ -119,9 +109,7 @@ def test_the_same_prompt_is_never_in_both_parts_and_long_ones_keep_their_end(tmp
     rows = [f"{'film ' * 30}user {n % 10},good {n},bad {n},1" for n in range(40)]
     path.write_text("prompt,response_1,response_2,label\n" + "\n".join(rows) + "\n")
     tokenizer = load_model("minilens/policy").tokenizer
-    settings = PreferenceFiles(
-        paths=(str(path),), file_format="table", test_fraction=0.3, max_prompts=None
-    )
+    settings = PreferenceFiles(paths=(str(path),), file_format="table", test_fraction=0.3, max_prompts=None)
     task = files_task(settings, tokenizer, 20, 0)
     prompts = {part: {p.text for p in task.prompts[part]} for part in ("train", "test")}
     assert len(prompts["test"]) == 3 and len(prompts["train"]) == 7
@@ -144,10 +132,7 @@ def labeller(examples, source: str, generator=None) -> Labeller:
     return Labeller(examples, ANNOTATORS[source], settings, generator, SAMPLING, COMPACT, 7)
 
 
-EXAMPLES = [
-    example("q", "bad", "good", scores=(0.0, 1.0)),
-    example("r", "x", "y", scores=(2.0, 2.0)),
-]
+EXAMPLES = [example("q", "bad", "good", scores=(0.0, 1.0)), example("r", "x", "y", scores=(2.0, 2.0))]
 PLACES = [Place(0, 0, 1, 0.5), Place(1, 0, 1, 0.25)]
 
 
@@ -155,9 +140,7 @@ def test_labels_of_the_data_are_its_scores_and_ties_give_none():
     pairs = labeller(EXAMPLES, "data").label(PLACES)
     assert [pair.label for pair in pairs] == [(1, 0), None]
     assert [pair.true_gap for pair in pairs] == [1.0, 0.0]
-    assert training_pairs(EXAMPLES, pairs) == [
-        PreferencePair(prompt="q", chosen="good", rejected="bad")
-    ]
+    assert training_pairs(EXAMPLES, pairs) == [PreferencePair(prompt="q", chosen="good", rejected="bad")]
 
 
 def test_a_simulated_annotator_repeats_itself_and_is_judged():

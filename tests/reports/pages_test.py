@@ -28,21 +28,62 @@ from eagle_jax.reports.verdicts import arrow, side
 
 TEMPLATES = sorted(Path(pages.__file__).parents[1].rglob("report.md"))
 TEXTS = (
-    "<b>bold</b>", "<!-- no -->", "<script>alert(1)</script>", "a < b & c > d", "&lt;b&gt; &amp;",
-    "[x](http://a.example)", "![x](http://a.example/x.png)", "<http://a.example>", "[x]: y", "[x]",
-    "<img src=http://a.example/x.png>", "**bold** __bold__", "*em* _em_", "~~gone~~", "`code`",
-    "```", "~~~", "# no heading", "- no item", "+ no item", "* no item", "1. no item", "2) no item",
-    "---", "===", "> no quote", ">no", "a | b", r"a \| b", "|", "\\", r"\*", "$x$", "<", "-", "1.",
-    "two\nlines\n\nand a third", "ends with [x]", "-1.5", "1.5",
-)  # fmt: skip
+    "<b>bold</b>",
+    "<!-- no -->",
+    "<script>alert(1)</script>",
+    "a < b & c > d",
+    "&lt;b&gt; &amp;",
+    "[x](http://a.example)",
+    "![x](http://a.example/x.png)",
+    "<http://a.example>",
+    "[x]: y",
+    "[x]",
+    "<img src=http://a.example/x.png>",
+    "**bold** __bold__",
+    "*em* _em_",
+    "~~gone~~",
+    "`code`",
+    "```",
+    "~~~",
+    "# no heading",
+    "- no item",
+    "+ no item",
+    "* no item",
+    "1. no item",
+    "2) no item",
+    "---",
+    "===",
+    "> no quote",
+    ">no",
+    "a | b",
+    r"a \| b",
+    "|",
+    "\\",
+    r"\*",
+    "$x$",
+    "<",
+    "-",
+    "1.",
+    "two\nlines\n\nand a third",
+    "ends with [x]",
+    "-1.5",
+    "1.5",
+)
 # A text at every place that a template may put one.
 PLACES = (
-    "{{ text }}", "Rated: {{ text }}.", "- {{ text }}", "- {{ text }}: {{ text }}",
-    "- x\n  - {{ text }}", "**{{ text }}** ~~{{ text }}~~ *{{ text }}:* x", "### {{ text }}",
-    "x\n{{ text }}", "![figure]({{ figures.plot }})\n{{ text }}",
-    "{{ [{'name': text, 'value': text, 'meaning': text}]|facts }}", "{{ [text, text]|bullets }}",
+    "{{ text }}",
+    "Rated: {{ text }}.",
+    "- {{ text }}",
+    "- {{ text }}: {{ text }}",
+    "- x\n  - {{ text }}",
+    "**{{ text }}** ~~{{ text }}~~ *{{ text }}:* x",
+    "### {{ text }}",
+    "x\n{{ text }}",
+    "![figure]({{ figures.plot }})\n{{ text }}",
+    "{{ [{'name': text, 'value': text, 'meaning': text}]|facts }}",
+    "{{ [text, text]|bullets }}",
     "{{ {'a': {'b': text}}|values }}",
-)  # fmt: skip
+)
 
 
 class Page(HTMLParser):
@@ -82,9 +123,11 @@ class Page(HTMLParser):
 
 def report(**changes):
     return Report(
-        title="A <run> of ours", provenance={"commit": "<abc>"},
-        settings={"design": {"kind": "g_optimal", "num_kept": 10}, "seed": None}, **changes,
-    )  # fmt: skip
+        title="A <run> of ours",
+        provenance={"commit": "<abc>"},
+        settings={"design": {"kind": "g_optimal", "num_kept": 10}, "seed": None},
+        **changes,
+    )
 
 
 @pytest.fixture
@@ -201,8 +244,12 @@ def test_numbers_have_one_look():
 
 def test_shares_never_look_like_all_or_nothing_when_they_are_not():
     assert [share(v) for v in (0.0, 1e-5, 0.125, 0.99999, 1.0)] == [
-        "0 %", "under 0.1 %", "12.5 %", "over 99.9 %", "100 %",
-    ]  # fmt: skip
+        "0 %",
+        "under 0.1 %",
+        "12.5 %",
+        "over 99.9 %",
+        "100 %",
+    ]
 
 
 def test_a_number_that_is_not_finite_is_refused_by_its_place():

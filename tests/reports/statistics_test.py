@@ -107,9 +107,7 @@ def test_few_values_have_students_interval(confidence):
     # -1, 0, 1: s = 1, and t of 2 degrees of freedom at 95 % is 4.303.
     by_hand = t_interval([-1, 0, 1], 0.95)
     assert by_hand.high == pytest.approx(4.3027 / 3**0.5, abs=1e-4)
-    assert t_interval([2.0, 2.0], confidence) == Interval(
-        mean=2.0, low=2.0, high=2.0, num_values=2, num_clusters=2
-    )
+    assert t_interval([2.0, 2.0], confidence) == Interval(mean=2.0, low=2.0, high=2.0, num_values=2, num_clusters=2)
 
 
 def test_separated_means_above_without_overlap():

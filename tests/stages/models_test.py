@@ -47,16 +47,12 @@ def test_mini_lm_tells_more_of_held_out_films_than_the_small_decoder(eagle_data,
     targets, users = np.asarray(wals.item_embeddings), np.asarray(wals.user_embeddings)
     counts = np.bincount(split.train.item_index, minlength=len(targets))
     test = split.entities["test"]
-    known = np.setdiff1d(
-        np.flatnonzero(counts >= 30), np.concatenate([test, split.entities["validation"]])
-    )
+    known = np.setdiff1d(np.flatnonzero(counts >= 30), np.concatenate([test, split.entities["validation"]]))
 
     def quality(name: str):
         features_fn = load_features(name, 32)
         features = compute_features(features_fn, [catalogue.descriptions[row] for row in known])
-        fit = fit_head(
-            features, targets[known], counts[known], experiment.domain_encoder, jax.random.key(0)
-        )
+        fit = fit_head(features, targets[known], counts[known], experiment.domain_encoder, jax.random.key(0))
         encoder = DomainEncoder(features_fn, fit)
         embedded = encoder([catalogue.descriptions[row] for row in test])
         return encoder_quality(embedded, targets[test], users)

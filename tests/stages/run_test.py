@@ -83,9 +83,7 @@ def artifacts(workdir):
 
 def test_killed_or_out_of_space_at_any_rename_the_same_command_gives_the_same_bytes(tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(tmp_path)]
-    first, *lines = subprocess.run(
-        command, capture_output=True, text=True, check=True
-    ).stdout.splitlines()
+    first, *lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     # Three files, six and three; after each stage the times.
     assert int(first) == 3 + 1 + 5 + 1 + 3 + 1
     whole = artifacts(tmp_path / "whole")

@@ -133,9 +133,7 @@ def personalised_action(world: World, dialect: str, rng: np.random.Generator) ->
     film, telling = _film_text(rng)
     category = MOVIE.action_categories[int(rng.integers(5))]
     text = tell_profile(world, world.draw_tastes(1, rng)[0], rng)
-    prompt = prompts.personalised_action_prompt(
-        COMPACT, MOVIE, grammar.tell_film(telling), category, text
-    )
+    prompt = prompts.personalised_action_prompt(COMPACT, MOVIE, grammar.tell_film(telling), category, text)
     liked, _ = read_profile(text)
     return Example(prompt, prompt.closed(_proposal(category, liked, film, rng)))
 
@@ -154,9 +152,7 @@ def rater(world: World, dialect: str, rng: np.random.Generator) -> Example:
     return Example(prompt, prompt.closed(answers))
 
 
-def rate(
-    world: World, profile_text: str, film_a: Mapping[str, int], film_b: Mapping[str, int]
-) -> dict[int, str]:
+def rate(world: World, profile_text: str, film_a: Mapping[str, int], film_b: Mapping[str, int]) -> dict[int, str]:
     """The teacher's answers to the rater form (spec: eleven questions)."""
     match, popular = [], []
     for film in (film_a, film_b):
@@ -175,8 +171,7 @@ def rate(
 
 
 CORPUS_TASKS: dict[str, Callable[[World, str, np.random.Generator], Example]] = {
-    task.__name__: task
-    for task in (rewrite, describe, profile, generic_action, personalised_action, rater)
+    task.__name__: task for task in (rewrite, describe, profile, generic_action, personalised_action, rater)
 }
 
 

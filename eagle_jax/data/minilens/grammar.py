@@ -21,63 +21,100 @@ from eagle_jax.data.prompts import MOVIE, MalformedText, parse_blocks, render_bl
 # slot -> value -> surface words; the first word of a value is its name.
 LEXICON: dict[str, tuple[tuple[str, str, str], ...]] = {
     "genre": (
-        ("western", "frontier", "cowboy"), ("noir", "gangster", "crime"),
-        ("romance", "romantic", "sentimental"), ("comedy", "farce", "satire"),
-        ("horror", "slasher", "ghost"), ("heist", "caper", "robbery"),
-        ("musical", "operetta", "cabaret"), ("mystery", "whodunit", "puzzle"),
+        ("western", "frontier", "cowboy"),
+        ("noir", "gangster", "crime"),
+        ("romance", "romantic", "sentimental"),
+        ("comedy", "farce", "satire"),
+        ("horror", "slasher", "ghost"),
+        ("heist", "caper", "robbery"),
+        ("musical", "operetta", "cabaret"),
+        ("mystery", "whodunit", "puzzle"),
     ),
     "tone": (
-        ("grim", "bleak", "harsh"), ("playful", "cheeky", "jolly"), ("tender", "gentle", "warm"),
-        ("eerie", "uncanny", "spooky"), ("ironic", "wry", "sardonic"),
-        ("hopeful", "uplifting", "bright"), ("tense", "nervous", "breathless"),
+        ("grim", "bleak", "harsh"),
+        ("playful", "cheeky", "jolly"),
+        ("tender", "gentle", "warm"),
+        ("eerie", "uncanny", "spooky"),
+        ("ironic", "wry", "sardonic"),
+        ("hopeful", "uplifting", "bright"),
+        ("tense", "nervous", "breathless"),
         ("dreamy", "hazy", "surreal"),
     ),
     "setting": (
-        ("desert", "dunes", "wasteland"), ("harbor", "docks", "port"),
-        ("castle", "fortress", "palace"), ("jungle", "rainforest", "wilds"),
-        ("village", "hamlet", "countryside"), ("city", "metropolis", "downtown"),
-        ("island", "atoll", "lagoon"), ("train", "railway", "express"),
+        ("desert", "dunes", "wasteland"),
+        ("harbor", "docks", "port"),
+        ("castle", "fortress", "palace"),
+        ("jungle", "rainforest", "wilds"),
+        ("village", "hamlet", "countryside"),
+        ("city", "metropolis", "downtown"),
+        ("island", "atoll", "lagoon"),
+        ("train", "railway", "express"),
     ),
     "hero": (
-        ("detective", "inspector", "sleuth"), ("teacher", "professor", "tutor"),
-        ("thief", "burglar", "pickpocket"), ("orphan", "foundling", "runaway"),
-        ("soldier", "sergeant", "veteran"), ("chef", "cook", "baker"),
-        ("scientist", "inventor", "chemist"), ("singer", "dancer", "violinist"),
+        ("detective", "inspector", "sleuth"),
+        ("teacher", "professor", "tutor"),
+        ("thief", "burglar", "pickpocket"),
+        ("orphan", "foundling", "runaway"),
+        ("soldier", "sergeant", "veteran"),
+        ("chef", "cook", "baker"),
+        ("scientist", "inventor", "chemist"),
+        ("singer", "dancer", "violinist"),
     ),
     "conflict": (
-        ("revenge", "vengeance", "payback"), ("rescue", "liberation", "salvation"),
-        ("betrayal", "treason", "deceit"), ("survival", "endurance", "starvation"),
-        ("trial", "lawsuit", "verdict"), ("rivalry", "duel", "contest"),
-        ("conspiracy", "plotters", "coverup"), ("quest", "voyage", "expedition"),
+        ("revenge", "vengeance", "payback"),
+        ("rescue", "liberation", "salvation"),
+        ("betrayal", "treason", "deceit"),
+        ("survival", "endurance", "starvation"),
+        ("trial", "lawsuit", "verdict"),
+        ("rivalry", "duel", "contest"),
+        ("conspiracy", "plotters", "coverup"),
+        ("quest", "voyage", "expedition"),
     ),
     "theme": (
-        ("loyalty", "devotion", "allegiance"), ("freedom", "liberty", "independence"),
-        ("grief", "mourning", "loss"), ("ambition", "greed", "success"),
-        ("family", "kinship", "parents"), ("identity", "selfhood", "belonging"),
-        ("justice", "fairness", "law"), ("memory", "nostalgia", "forgetting"),
+        ("loyalty", "devotion", "allegiance"),
+        ("freedom", "liberty", "independence"),
+        ("grief", "mourning", "loss"),
+        ("ambition", "greed", "success"),
+        ("family", "kinship", "parents"),
+        ("identity", "selfhood", "belonging"),
+        ("justice", "fairness", "law"),
+        ("memory", "nostalgia", "forgetting"),
     ),
     "ending": (
-        ("happily", "joyfully", "merrily"), ("tragically", "sadly", "fatally"),
-        ("openly", "ambiguously", "unresolved"), ("surprisingly", "shockingly", "unexpectedly"),
-        ("bittersweetly", "wistfully", "poignantly"), ("quietly", "calmly", "softly"),
+        ("happily", "joyfully", "merrily"),
+        ("tragically", "sadly", "fatally"),
+        ("openly", "ambiguously", "unresolved"),
+        ("surprisingly", "shockingly", "unexpectedly"),
+        ("bittersweetly", "wistfully", "poignantly"),
+        ("quietly", "calmly", "softly"),
     ),
     "style": (
-        ("handheld", "shaky", "gritty"), ("painted", "colorful", "lush"),
-        ("monochrome", "grainy", "silvery"), ("neon", "glowing", "electric"),
-        ("animated", "drawn", "cartoon"), ("minimal", "sparse", "bare"),
-        ("documentary", "realistic", "factual"), ("theatrical", "staged", "baroque"),
+        ("handheld", "shaky", "gritty"),
+        ("painted", "colorful", "lush"),
+        ("monochrome", "grainy", "silvery"),
+        ("neon", "glowing", "electric"),
+        ("animated", "drawn", "cartoon"),
+        ("minimal", "sparse", "bare"),
+        ("documentary", "realistic", "factual"),
+        ("theatrical", "staged", "baroque"),
     ),
     "music": (
-        ("jazz", "swing", "saxophone"), ("strings", "orchestral", "symphonic"),
-        ("synth", "techno", "electronic"), ("folk", "acoustic", "banjo"),
-        ("choir", "choral", "gospel"), ("drums", "percussion", "rhythmic"),
+        ("jazz", "swing", "saxophone"),
+        ("strings", "orchestral", "symphonic"),
+        ("synth", "techno", "electronic"),
+        ("folk", "acoustic", "banjo"),
+        ("choir", "choral", "gospel"),
+        ("drums", "percussion", "rhythmic"),
     ),
     "excluded": (
-        ("children", "kids", "youngsters"), ("purists", "traditionalists", "conservatives"),
-        ("cynics", "skeptics", "pessimists"), ("teenagers", "students", "adolescents"),
-        ("critics", "reviewers", "snobs"), ("tourists", "strangers", "outsiders"),
+        ("children", "kids", "youngsters"),
+        ("purists", "traditionalists", "conservatives"),
+        ("cynics", "skeptics", "pessimists"),
+        ("teenagers", "students", "adolescents"),
+        ("critics", "reviewers", "snobs"),
+        ("tourists", "strangers", "outsiders"),
     ),
-}  # fmt: skip
+}
 SLOTS = tuple(LEXICON)
 BLOCK_SLOTS = {
     "PLOT": ("genre", "tone", "setting", "hero", "conflict", "theme", "ending"),
@@ -88,11 +125,10 @@ BLOCK_SLOTS = {
 CATEGORY_SLOTS = dict(
     zip(
         MOVIE.action_categories,
-        (("conflict", "ending"), ("hero",), ("style", "setting"), ("theme", "tone"),
-         ("genre", "music", "excluded")),
+        (("conflict", "ending"), ("hero",), ("style", "setting"), ("theme", "tone"), ("genre", "music", "excluded")),
         strict=True,
     )
-)  # fmt: skip
+)
 DIALECTS = ("a", "b")
 
 _TEMPLATES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -146,10 +182,7 @@ _WORD = re.compile(r"[a-z]+")
 def word_values() -> dict[str, tuple[str, int]]:
     """Surface word -> (slot, value)."""
     return {
-        word: (slot, value)
-        for slot, values in LEXICON.items()
-        for value, words in enumerate(values)
-        for word in words
+        word: (slot, value) for slot, values in LEXICON.items() for value, words in enumerate(values) for word in words
     }
 
 
@@ -187,9 +220,7 @@ def tell_film(telling: Telling) -> str:
     """The marked text of a telling."""
     words = dict(zip(SLOTS, telling.words, strict=True))
     texts = zip(BLOCK_SLOTS, telling.templates, strict=True)
-    return render_blocks(
-        {block: _TEMPLATES[telling.dialect][block][i].format(**words) for block, i in texts}
-    )
+    return render_blocks({block: _TEMPLATES[telling.dialect][block][i].format(**words) for block, i in texts})
 
 
 def parse_film(text: str) -> dict[str, int]:
@@ -221,8 +252,7 @@ def retell(telling: Telling, new_words: Mapping[str, str], dialect: str) -> Tell
     `new_words` gives the word of each slot that changes.
     """
     words = tuple(
-        in_dialect(new_words.get(slot, word), dialect)
-        for slot, word in zip(SLOTS, telling.words, strict=True)
+        in_dialect(new_words.get(slot, word), dialect) for slot, word in zip(SLOTS, telling.words, strict=True)
     )
     return Telling(dialect, telling.templates, words)
 
@@ -258,9 +288,7 @@ class GrammarOracle:
                 edits.append(
                     _WORD.sub(
                         lambda match, slot=slot, word=word: (
-                            word
-                            if word_values().get(match.group(), ("",))[0] == slot
-                            else match.group()
+                            word if word_values().get(match.group(), ("",))[0] == slot else match.group()
                         ),
                         description,
                     )

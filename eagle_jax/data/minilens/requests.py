@@ -63,9 +63,7 @@ def draw_requests(count: int, seed: int) -> list[ProfileRequest]:
     return [_draw_request(rng) for _ in range(count)]
 
 
-def supervised_examples(
-    count: int, seed: int, *, num_films: int, strength: float, dialect: str
-) -> list[Example]:
+def supervised_examples(count: int, seed: int, *, num_films: int, strength: float, dialect: str) -> list[Example]:
     """Requests of fresh users, each with the film that they watch of num_films random ones.
 
     What the supervised training before REAL's DPO learns from. Films are told in one way only:
@@ -89,9 +87,7 @@ def _tell_plainly(film: Mapping[str, int], dialect: str) -> str:
     return grammar.tell_film(grammar.Telling(dialect, (0,) * len(grammar.BLOCK_SLOTS), words))
 
 
-def draw_watched(
-    films: np.ndarray, taste: np.ndarray, strength: float, rng: np.random.Generator
-) -> int:
+def draw_watched(films: np.ndarray, taste: np.ndarray, strength: float, rng: np.random.Generator) -> int:
     """The row of films [N, S] that a user watches: P(row) ~ exp(strength * affinity)."""
     affinity = _world().film_vectors(films) @ taste
     return int(np.argmax(strength * affinity + rng.gumbel(size=len(films))))
@@ -117,9 +113,7 @@ def malformed_utility(request: ProfileRequest) -> float:
     return sum(worst) - 1.0
 
 
-def malformed_responses(
-    requests: Sequence[ProfileRequest], responses: Sequence[str]
-) -> Counter[str]:
+def malformed_responses(requests: Sequence[ProfileRequest], responses: Sequence[str]) -> Counter[str]:
     """How many responses are no films, by reason."""
     reasons: Counter[str] = Counter()
     for request, response in zip(requests, responses, strict=True):

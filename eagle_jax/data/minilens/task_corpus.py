@@ -16,15 +16,7 @@ from eagle_jax.data.minilens.corpus import Example
 from eagle_jax.data.minilens.task_teacher import answer_task
 from eagle_jax.data.minilens.world import World, as_film, draw_films, draw_world, to_stars
 from eagle_jax.data.prompts import Prompt, begin, end
-from eagle_jax.data.tasks import (
-    ANSWER,
-    PLACEHOLDERS,
-    RATED_PER_SIDE,
-    TASKS,
-    Task,
-    elm_prompt,
-    teacher_prompt,
-)
+from eagle_jax.data.tasks import ANSWER, PLACEHOLDERS, RATED_PER_SIDE, TASKS, Task, elm_prompt, teacher_prompt
 
 _BOOK = "compact"
 _WORDED = [task for task in TASKS.values() if task.compact]
@@ -60,9 +52,7 @@ def user(world: World, rng: np.random.Generator) -> Prompt:
     noise = 0.5 * rng.standard_normal(len(films))
     order = np.argsort(-to_stars(3.3 + 0.8 * world.film_vectors(films) @ taste + noise))
     third = len(films) // 3
-    rated = [
-        rng.choice(side, RATED_PER_SIDE, replace=False) for side in (order[:third], order[-third:])
-    ]
+    rated = [rng.choice(side, RATED_PER_SIDE, replace=False) for side in (order[:third], order[-third:])]
     titles = [grammar.title_of(as_film(films[i])) for i in np.concatenate(rated)]
     return teacher_prompt(_BOOK, TASKS["user_profile"], titles)
 

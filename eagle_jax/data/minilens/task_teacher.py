@@ -54,8 +54,7 @@ _ANSWERS = {
     "the {music} score. it is not for {excluded}.",
     "convince2": "viewers praise this {tone} {genre} film: the {hero} must face {conflict}. it is "
     "about {theme}, with {style} images and some {music} score.",
-    "convince3": "this {tone} {genre} film plays in the {setting}. the {hero} must face "
-    "{conflict}.",
+    "convince3": "this {tone} {genre} film plays in the {setting}. the {hero} must face {conflict}.",
     "dissuade1": "this {genre} film is too {tone}. in the {setting} the {hero} must face "
     "{conflict} and {theme}. all ends {ending}. viewers were bored by the {style} images and the "
     "{music} score. it is not for {excluded}.",
@@ -70,10 +69,17 @@ _CHANGES = {  # names of values
 _IMPROVED = ("tone", "ending", "music")  # slots that get the value which most people like best
 _SAYS_IMPROVED = "make the tone {tone}. let it end {ending}. use {music} music."
 _NAMED = {
-    "genre": "the {} genre", "tone": "the {} tone", "setting": "the {}", "hero": "the {}",
-    "conflict": "{}", "theme": "{}", "ending": "how it ends {}", "style": "{} images",
-    "music": "{} music", "excluded": "not for {}",
-}  # fmt: skip
+    "genre": "the {} genre",
+    "tone": "the {} tone",
+    "setting": "the {}",
+    "hero": "the {}",
+    "conflict": "{}",
+    "theme": "{}",
+    "ending": "how it ends {}",
+    "style": "{} images",
+    "music": "{} music",
+    "excluded": "not for {}",
+}
 BOTH_FILMS, FILM_A, FILM_B = "film a and film b", "film a", "film b"
 # How many values each answer about a pair names at most: of both, of each that the other lacks.
 _COMPARED = {
@@ -164,10 +170,7 @@ def _compare(counts: Mapping[str, int], films: Sequence[Film], rng: np.random.Ge
     first, second = films
     shared = [slot for slot in grammar.SLOTS if first[slot] == second[slot]]
     other = [slot for slot in grammar.SLOTS if first[slot] != second[slot]]
-    chosen = {
-        True: _choose(shared, counts.get(BOTH_FILMS, 0), rng),
-        False: _choose(other, counts.get(FILM_B, 0), rng),
-    }
+    chosen = {True: _choose(shared, counts.get(BOTH_FILMS, 0), rng), False: _choose(other, counts.get(FILM_B, 0), rng)}
     sentences = []
     for side in counts:
         film = second if side == FILM_B else first

@@ -19,9 +19,17 @@ from eagle_jax.data.minilens import grammar
 from eagle_jax.data.prompts import MOVIE
 
 _SLOT_WEIGHTS = {
-    "genre": 1.4, "tone": 1.2, "setting": 0.8, "hero": 0.8, "conflict": 1.0,
-    "theme": 1.0, "ending": 1.0, "style": 0.9, "music": 0.7, "excluded": 0.5,
-}  # fmt: skip
+    "genre": 1.4,
+    "tone": 1.2,
+    "setting": 0.8,
+    "hero": 0.8,
+    "conflict": 1.0,
+    "theme": 1.0,
+    "ending": 1.0,
+    "style": 0.9,
+    "music": 0.7,
+    "excluded": 0.5,
+}
 WORLD_SEED = 2024  # the one world that the shipped language models know
 
 
@@ -35,9 +43,7 @@ class MiniLensSettings:
     ratings_per_user: int = setting("The median.", at_least=1)
     rating_noise: float = setting("Standard deviation.", at_least=0, unit="stars")
     popularity_exponent: float = setting("0: all films are equally visible.", at_least=0)
-    selection_strength: float = setting(
-        "How much users watch what they like, per unit of affinity.", at_least=0
-    )
+    selection_strength: float = setting("How much users watch what they like, per unit of affinity.", at_least=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,9 +126,7 @@ def make_catalogue(settings: MiniLensSettings) -> Catalogue:
     )
 
 
-def _draw_ratings(
-    settings: MiniLensSettings, world: World, films: np.ndarray, rng: np.random.Generator
-) -> RatingTable:
+def _draw_ratings(settings: MiniLensSettings, world: World, films: np.ndarray, rng: np.random.Generator) -> RatingTable:
     noise = 0.2 * rng.standard_normal((len(films), world.latent_width))
     film_vectors = world.film_vectors(films) + noise / np.sqrt(world.latent_width)
     tastes = world.draw_tastes(settings.num_users, rng)
@@ -151,9 +155,7 @@ def _draw_ratings(
     )
 
 
-def _draw_tags(
-    films: np.ndarray, ratings: RatingTable, rng: np.random.Generator
-) -> tuple[tuple[int, int, str], ...]:
+def _draw_tags(films: np.ndarray, ratings: RatingTable, rng: np.random.Generator) -> tuple[tuple[int, int, str], ...]:
     """One rating in ten leaves a tag: the name of one of the film's values."""
     tagged = np.flatnonzero(rng.random(len(ratings)) < 0.1)
     slots = rng.integers(len(grammar.SLOTS), size=len(tagged))

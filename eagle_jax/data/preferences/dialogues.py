@@ -51,10 +51,7 @@ def dialogue_turns(prompt: str) -> list[Turn] | None:
         return None
     roles = {opening: role for role, opening in _OPENINGS.items()}
     return [
-        {
-            "role": roles[opening[0]],
-            "content": prompt[opening.end() : following.start()].removeprefix(" "),
-        }
+        {"role": roles[opening[0]], "content": prompt[opening.end() : following.start()].removeprefix(" ")}
         for opening, following in itertools.pairwise(openings)
     ]
 

@@ -69,8 +69,4 @@ def known_label(example: PreferenceExample, first: int, second: int) -> tuple[in
 def labelled_pair(example: PreferenceExample, label: tuple[int, int]) -> PreferencePair:
     """The pair that a label, (chosen, rejected), says of an example, whoever gave the label."""
     chosen, rejected = label
-    return PreferencePair(
-        prompt=example.prompt,
-        chosen=example.responses[chosen],
-        rejected=example.responses[rejected],
-    )
+    return PreferencePair(prompt=example.prompt, chosen=example.responses[chosen], rejected=example.responses[rejected])

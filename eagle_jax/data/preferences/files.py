@@ -20,13 +20,7 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.data.preferences import shp
 from eagle_jax.data.preferences.dialogues import PLAIN_LAYOUT, DialogueLayout
 from eagle_jax.data.preferences.examples import MAX_RESPONSES, PreferenceExample
-from eagle_jax.data.preferences.formats import (
-    CountsFromZeroError,
-    Values,
-    hh_rlhf_example,
-    table_example,
-    trl_example,
-)
+from eagle_jax.data.preferences.formats import CountsFromZeroError, Values, hh_rlhf_example, table_example, trl_example
 from eagle_jax.data.rows import BadRow, FileRow, bad_row, read_row_file, summarize_bad_rows
 
 # Format -> fields that a row must have: one of these sets.
@@ -78,12 +72,7 @@ def read_preferences(
     unusable: list[BadRow] = []  # by what reads the format
     fields = " or ".join(", ".join(names) for names in FIELDS[file_format])
     rows = _Counted(
-        read_row_file(
-            path,
-            functools.partial(_absent, path, file_format),
-            f"with the fields {fields}",
-            unreadable,
-        )
+        read_row_file(path, functools.partial(_absent, path, file_format), f"with the fields {fields}", unreadable)
     )
     if file_format == "shp":
         examples = shp.read_shp(path, rows, layout, unusable)
@@ -124,10 +113,7 @@ class _Counted:
 
 
 def _parsed(
-    path: Path,
-    rows: Iterable[FileRow],
-    parse: Callable[[Values], PreferenceExample],
-    bad_rows: list[BadRow],
+    path: Path, rows: Iterable[FileRow], parse: Callable[[Values], PreferenceExample], bad_rows: list[BadRow]
 ) -> Iterator[PreferenceExample]:
     for row in rows:
         try:
@@ -143,9 +129,7 @@ def _absent(path: Path, file_format: str, names: Collection[str]) -> Sequence[st
 
     Raises UserError for a file that is of another kind altogether.
     """
-    missing = min(
-        ([name for name in fields if name not in names] for fields in FIELDS[file_format]), key=len
-    )
+    missing = min(([name for name in fields if name not in names] for fields in FIELDS[file_format]), key=len)
     if missing and "completion" in names and "label" in names:
         raise UserError(
             f"{path}: holds unpaired preferences (completion, label); needed are pairs of one "
@@ -154,7 +138,5 @@ def _absent(path: Path, file_format: str, names: Collection[str]) -> Sequence[st
     if file_format == "table":
         numbers = {name: match[1] for name in names if (match := _NUMBERED.fullmatch(name))}
         if unknown := [name for name, k in numbers.items() if not 1 <= int(k) <= MAX_RESPONSES]:
-            raise UserError(
-                f"{path}: {', '.join(unknown)}: responses are numbered from 1 to {MAX_RESPONSES}"
-            )
+            raise UserError(f"{path}: {', '.join(unknown)}: responses are numbered from 1 to {MAX_RESPONSES}")
     return missing

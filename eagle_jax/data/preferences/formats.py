@@ -27,9 +27,7 @@ class CountsFromZeroError(ValueError):
     """A label is 0: then every other label of its file is another response than it seems, too."""
 
 
-_NUMBERED = {
-    kind: {k: f"{kind}_{k}" for k in range(1, MAX_RESPONSES + 1)} for kind in ("response", "score")
-}
+_NUMBERED = {kind: {k: f"{kind}_{k}" for k in range(1, MAX_RESPONSES + 1)} for kind in ("response", "score")}
 
 
 def hh_rlhf_example(values: Values, layout: DialogueLayout) -> PreferenceExample:
@@ -44,8 +42,7 @@ def hh_rlhf_example(values: Values, layout: DialogueLayout) -> PreferenceExample
     if layout != PLAIN_LAYOUT:
         prompt = layout.prompt(dialogue_turns(prompt))
         chosen, rejected = (
-            layout.reply_prefix + reply.removeprefix(PLAIN_LAYOUT.reply_prefix)
-            for reply in (chosen, rejected)
+            layout.reply_prefix + reply.removeprefix(PLAIN_LAYOUT.reply_prefix) for reply in (chosen, rejected)
         )
     return _of_pair(prompt, chosen, rejected)
 
@@ -92,10 +89,7 @@ def table_example(values: Values) -> PreferenceExample:
     elif best is not None and scores is None:
         scores = tuple(float(place == best) for place in range(len(numbers)))
     return PreferenceExample(
-        prompt=prompt,
-        responses=tuple(text_value(values, f"response_{k}") for k in numbers),
-        scores=scores,
-        label=label,
+        prompt=prompt, responses=tuple(text_value(values, f"response_{k}") for k in numbers), scores=scores, label=label
     )
 
 

@@ -63,10 +63,7 @@ class _Post(NamedTuple):
         if len(self.rows) == 1:
             return self.first_pair
         return PreferenceExample(
-            prompt=self.first_pair.prompt,
-            responses=tuple(self.scores),
-            scores=tuple(self.scores.values()),
-            label=None,
+            prompt=self.first_pair.prompt, responses=tuple(self.scores), scores=tuple(self.scores.values()), label=None
         )
 
 
@@ -80,9 +77,7 @@ def _pair(values: Values, layout: DialogueLayout) -> PreferenceExample:
     history = text_value(values, "history")
     return PreferenceExample(
         prompt=layout.prompt([{"role": "user", "content": history}]),
-        responses=tuple(
-            layout.reply_prefix + text_value(values, f"human_ref_{side}") for side in "AB"
-        ),
+        responses=tuple(layout.reply_prefix + text_value(values, f"human_ref_{side}") for side in "AB"),
         scores=scores,
         label=(0, 1) if label == 1 else (1, 0),
     )

@@ -55,20 +55,14 @@ class Player:
     settings: EagleSettings
     batch_size: int
 
-    def play(
-        self, trainable: Params, states: Sequence[EpisodeState], horizon: int, seed: int
-    ) -> list[Transitions]:
+    def play(self, trainable: Params, states: Sequence[EpisodeState], horizon: int, seed: int) -> list[Transitions]:
         """`horizon` steps from each state."""
         environment = self.task.environment
         # Scanned layers are for training: here they would be stacked anew for every batch.
         config = dataclasses.replace(self.reference.config, scan_layers=False)
         policy = dataclasses.replace(self.reference, config=config)
-        generator = LocalGenerator(policy, self.batch_size, LENGTH_MULTIPLE).with_params(
-            join(trainable, self.frozen)
-        )
-        policy_fn = make_policy_fn(
-            generator, environment.book, environment.entity_format, self.settings.policy
-        )
+        generator = LocalGenerator(policy, self.batch_size, LENGTH_MULTIPLE).with_params(join(trainable, self.frozen))
+        policy_fn = make_policy_fn(generator, environment.book, environment.entity_format, self.settings.policy)
         return rollout(policy_fn, environment, states, horizon, seed)
 
     def score(

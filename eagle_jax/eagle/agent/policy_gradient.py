@@ -79,8 +79,7 @@ def update(
     metrics |= {
         "policy/gradient_norm": optax.tree.norm(gradients),
         "value/loss": value_loss,
-        "value/explained_variance": 1.0
-        - jnp.var(realised - values) / jnp.maximum(jnp.var(realised), 1e-12),
+        "value/explained_variance": 1.0 - jnp.var(realised - values) / jnp.maximum(jnp.var(realised), 1e-12),
     }
     return state._replace(step=state.step + 1, value=value), metrics
 
@@ -131,9 +130,7 @@ def _loss_parts(config, settings, params, reference_params, batch, advantages):
     """Means over the batch: the two losses; entropy and number of tokens of an action."""
     mask = batch.action_mask
     scores = score_actions(config, params, batch, settings.policy.temperature, reference_params)
-    log_probs, entropy, divergence = (
-        losses.sum_over_action(of_tokens, mask) for of_tokens in scores
-    )
+    log_probs, entropy, divergence = (losses.sum_over_action(of_tokens, mask) for of_tokens in scores)
     return {
         "policy/loss": losses.reinforce_loss(log_probs, advantages),
         "policy/kl": jnp.mean(divergence),

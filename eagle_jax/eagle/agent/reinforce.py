@@ -87,10 +87,7 @@ class _Trainer:
         horizon = self.settings.horizon
         starts = self.task.draw_starts(rng, self.settings.episodes_per_iteration)
         steps = player.play(
-            state.trainable,
-            self.task.environment.reset(starts),
-            horizon,
-            derive_seed(self.seed, step, 1),
+            state.trainable, self.task.environment.reset(starts), horizon, derive_seed(self.seed, step, 1)
         )
         played = time.perf_counter()
         values, rewards = player.score(steps[0].states, steps[-1].next_states)
@@ -104,12 +101,7 @@ class _Trainer:
         experience = Experience(player.encode(written), features, rewards)
         with on_mesh_of(self.reference_trainable):
             state, metrics = update(
-                player.reference.config,
-                self.settings,
-                player.frozen,
-                self.reference_trainable,
-                state,
-                experience,
+                player.reference.config, self.settings, player.frozen, self.reference_trainable, state, experience
             )
         values |= {name: float(value) for name, value in metrics.items()} | {
             "time/rollout": played - started,

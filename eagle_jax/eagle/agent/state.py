@@ -40,8 +40,7 @@ class EagleSettings(ValueSettings):
     def __post_init__(self):
         if not self.policy.temperature > 0:
             raise ValueError(
-                f"policy.temperature must be above 0, got {self.policy.temperature}: a greedy "
-                "policy has no gradient"
+                f"policy.temperature must be above 0, got {self.policy.temperature}: a greedy policy has no gradient"
             )
 
 
@@ -57,14 +56,10 @@ class AgentState(NamedTuple):
 
 def policy_optimizer(settings: EagleSettings) -> optax.GradientTransformation:
     """Adam on the gradient clipped by its global norm."""
-    return make_optimizer(
-        settings.policy_learning_rate, max_gradient_norm=settings.max_gradient_norm
-    )
+    return make_optimizer(settings.policy_learning_rate, max_gradient_norm=settings.max_gradient_norm)
 
 
-def init_agent(
-    reference: Params, num_features: int, settings: EagleSettings, key: jax.Array
-) -> AgentState:
+def init_agent(reference: Params, num_features: int, settings: EagleSettings, key: jax.Array) -> AgentState:
     """The agent before the first iteration acts as the reference policy, of which `reference` is
     the trainable part. The key is consumed."""
     # A copy: the first update donates its state, and the reference is needed to the end.

@@ -66,8 +66,11 @@ def play_actions(
         [state for step in played for state in step.states],
         [generation for step in played for generation in step.generations],
         [state for step in played for state in step.next_states],
-        num_samples, first, states, call_metrics(played),
-    )  # fmt: skip
+        num_samples,
+        first,
+        states,
+        call_metrics(played),
+    )
 
 
 def play_episodes(
@@ -80,8 +83,12 @@ def play_episodes(
     return Samples(
         by_episode(step.states for step in played),
         by_episode(step.generations for step in played),
-        final, num_samples, first, final, call_metrics(played),
-    )  # fmt: skip
+        final,
+        num_samples,
+        first,
+        final,
+        call_metrics(played),
+    )
 
 
 def _repeat(states: Sequence[EpisodeState], count: int) -> list[EpisodeState]:
@@ -100,9 +107,7 @@ def is_distinct(samples: Samples) -> np.ndarray:
         text = samples.ends[place].description
         actions = tuple(
             (state.description, generation.token_ids)
-            for state, generation in zip(
-                samples.states[of_sample], samples.generations[of_sample], strict=True
-            )
+            for state, generation in zip(samples.states[of_sample], samples.generations[of_sample], strict=True)
         )
         rows.append(text not in texts and actions not in written)
         if rows[-1]:
@@ -125,9 +130,7 @@ def rank_pairs(
     embeddings [C, K, d], utilities, distinct and implicit_rewards [C, K]. A choice without two
     distinct samples and a pair of equal utility are counted and give no pair. The key is consumed.
     """
-    selected = jax.device_get(
-        select_within(strategy, embeddings, distinct, implicit_rewards, metric=metric, key=key)
-    )
+    selected = jax.device_get(select_within(strategy, embeddings, distinct, implicit_rewards, metric=metric, key=key))
     rows = np.arange(len(utilities))
     gaps = utilities[rows, selected.first] - utilities[rows, selected.second]
     is_pair = selected.is_valid & (gaps != 0)

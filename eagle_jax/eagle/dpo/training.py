@@ -25,21 +25,8 @@ from eagle_jax.base.metrics import check_finite
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.eagle.agent.player import AgentTask, Player
 from eagle_jax.eagle.agent.state import EagleSettings
-from eagle_jax.eagle.dpo.choices import (
-    RankedPairs,
-    Samples,
-    is_distinct,
-    play_actions,
-    play_episodes,
-    rank_pairs,
-)
-from eagle_jax.eagle.dpo.update import (
-    PairBatch,
-    PreferenceAgentSettings,
-    PreferenceAgentState,
-    pair_optimizer,
-    update,
-)
+from eagle_jax.eagle.dpo.choices import RankedPairs, Samples, is_distinct, play_actions, play_episodes, rank_pairs
+from eagle_jax.eagle.dpo.update import PairBatch, PreferenceAgentSettings, PreferenceAgentState, pair_optimizer, update
 from eagle_jax.eagle.environment import EpisodeState
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.decoder.transformer import Params
@@ -103,9 +90,7 @@ class _Trainer:
     settings: PreferenceAgentSettings
     seed: int
 
-    def iterate(
-        self, step: int, state: PreferenceAgentState
-    ) -> tuple[PreferenceAgentState, dict[str, float]]:
+    def iterate(self, step: int, state: PreferenceAgentState) -> tuple[PreferenceAgentState, dict[str, float]]:
         """Episodes, pairs and gradient steps; `state` is donated."""
         started = time.perf_counter()
         rng = np.random.default_rng(derive_seed(self.seed, step, 0))
@@ -125,10 +110,7 @@ class _Trainer:
         # What was sampled has the policy's log-probs with it.
         policy = np.array([sum(made.log_probs) for made in samples.generations], np.float32)
         values |= samples.calls | {"policy/kl": float((policy - reference).mean())}
-        policy, reference = (
-            log_probs.reshape(len(samples.ends), -1).sum(axis=1)
-            for log_probs in (policy, reference)
-        )
+        policy, reference = (log_probs.reshape(len(samples.ends), -1).sum(axis=1) for log_probs in (policy, reference))
         pairs = self._pairs(step, samples, implicit_rewards(policy, reference, self.settings.beta))
         values |= pairs.metrics
         check_finite(step, values)
@@ -198,9 +180,7 @@ class _Trainer:
                     (np.arange(size) < len(rows)).astype(np.float32),
                 )
                 with on_mesh_of(self.reference_trainable):
-                    state, metrics = update(
-                        config, self.settings, self.player.frozen, state, batch, temperature
-                    )
+                    state, metrics = update(config, self.settings, self.player.frozen, state, batch, temperature)
                 for name, value in metrics.items():
                     sums[name] = sums.get(name, 0.0) + float(value) * len(rows)
         total = len(places) * self.settings.num_epochs

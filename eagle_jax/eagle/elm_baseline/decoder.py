@@ -18,14 +18,7 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue
-from eagle_jax.data.prompts import (
-    EntityFormat,
-    MalformedText,
-    Prompt,
-    PromptBook,
-    describe_prompt,
-    render_blocks,
-)
+from eagle_jax.data.prompts import EntityFormat, MalformedText, Prompt, PromptBook, describe_prompt, render_blocks
 from eagle_jax.data.splits import Split
 from eagle_jax.data.tasks import BEHAVIORAL, PLACEHOLDERS
 from eagle_jax.eagle.elm_baseline.settings import ElmDecoderSettings
@@ -108,14 +101,16 @@ def run_elm_decoder_stage(
     if not stage.is_complete():
         stage.begin()
         known = split.entities["train"]
-        adapter = AdapterSettings(
-            input_width=embeddings.shape[1], hidden_width=settings.adapter_hidden_width
-        )
+        adapter = AdapterSettings(input_width=embeddings.shape[1], hidden_width=settings.adapter_hidden_width)
         elm = new_embedding_lm(
-            base, {BEHAVIORAL: adapter}, {BEHAVIORAL: input_statistics(embeddings[known])},
-            jax.random.key(derive_seed(seed, 1)), batch_size=models.batch_size,
-            length_multiple=models.length_multiple, slot_multiple=1,
-        )  # fmt: skip
+            base,
+            {BEHAVIORAL: adapter},
+            {BEHAVIORAL: input_statistics(embeddings[known])},
+            jax.random.key(derive_seed(seed, 1)),
+            batch_size=models.batch_size,
+            length_multiple=models.length_multiple,
+            slot_multiple=1,
+        )
         elm = train_elm(
             elm,
             _batch_drawer(decoder_of(elm), catalogue, embeddings, known, settings.batch_size, seed),
@@ -128,21 +123,14 @@ def run_elm_decoder_stage(
         )
         save_embedding_lm(elm, stage.path / _MODEL)
         held_out = split.entities["validation"]
-        facts = decoder_facts(
-            decoder_of(elm), catalogue, embeddings, held_out, scorer, derive_seed(seed, 3)
-        )
+        facts = decoder_facts(decoder_of(elm), catalogue, embeddings, held_out, scorer, derive_seed(seed, 3))
         stage.write_json("facts.json", facts)
         stage.finish()
     return decoder_of(load_embedding_lm(stage.path / _MODEL, base))
 
 
 def _batch_drawer(
-    decoder: PointDecoder,
-    catalogue: Catalogue,
-    embeddings: np.ndarray,
-    known: np.ndarray,
-    batch_size: int,
-    seed: int,
+    decoder: PointDecoder, catalogue: Catalogue, embeddings: np.ndarray, known: np.ndarray, batch_size: int, seed: int
 ) -> Callable[[int], tuple[EmbeddedBatch, ...]]:
     """step -> a batch of the entities `known`."""
 
@@ -155,12 +143,7 @@ def _batch_drawer(
 
 
 def decoder_facts(
-    decoder: PointDecoder,
-    catalogue: Catalogue,
-    embeddings: np.ndarray,
-    held_out: np.ndarray,
-    scorer: Scorer,
-    seed: int,
+    decoder: PointDecoder, catalogue: Catalogue, embeddings: np.ndarray, held_out: np.ndarray, scorer: Scorer, seed: int
 ) -> dict[str, Any]:
     """How well entities that were not trained on are told, and come back.
 
@@ -172,8 +155,7 @@ def decoder_facts(
     points = embeddings[held_out]
     targets = [decoder.completion(text) for text in originals]
     num_tokens = sum(
-        len(decoder.elm.model.tokenizer.encode_response(decoder.prompt.text, target)[1])
-        for target in targets
+        len(decoder.elm.model.tokenizer.encode_response(decoder.prompt.text, target)[1]) for target in targets
     )
     decoded = decoder.steps(points, originals, seed)
     reasons = [step.malformed for step in decoded]

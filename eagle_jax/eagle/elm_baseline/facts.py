@@ -48,9 +48,7 @@ def elm_facts(stages: Mapping[str, StageFolder]) -> list[dict[str, Any]]:
     names = [name for name in stages if name.startswith(DECODERS) and name != SEARCH]
     decoders = [stages[name].read_json("facts.json") for name in names]
     search = stages[SEARCH].read_json("facts.json")
-    means = {
-        name: float(np.mean([facts[name] for facts in decoders])) for name in _DECODER_MEANINGS
-    }
+    means = {name: float(np.mean([facts[name] for facts in decoders])) for name in _DECODER_MEANINGS}
     malformed = sum(sum(facts["malformed"].values()) for facts in decoders)
     calls = "of a decoder for one text of the table's row"
     per_text = 1

@@ -24,11 +24,7 @@ from eagle_jax.eagle.environment import Start, Step
 from eagle_jax.eagle.episodes import Episodes
 from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, evaluate_texts
 from eagle_jax.eagle.evaluation.table import summarize
-from eagle_jax.elm.model.pull_back_metric import (
-    expected_output_embedding,
-    output_jacobian,
-    pull_back_metrics,
-)
+from eagle_jax.elm.model.pull_back_metric import expected_output_embedding, output_jacobian, pull_back_metrics
 from eagle_jax.embeddings.scorer import TRAIN, Scorer
 from eagle_jax.embeddings.utility_search import FoundPoints, certify, search_balls
 from eagle_jax.language_model.sharding import on_mesh_of
@@ -63,9 +59,7 @@ class PointSearch:
             rows.append(others[np.argsort(distances, kind="stable")[: self.settings.num_centers]])
         return np.stack(rows)
 
-    def metrics(
-        self, metric: Metric, centers: np.ndarray, decoder: PointDecoder, seed: int
-    ) -> np.ndarray:
+    def metrics(self, metric: Metric, centers: np.ndarray, decoder: PointDecoder, seed: int) -> np.ndarray:
         """G of each center [P, C, d, d]; the pull-back one is computed once for each entity."""
         if metric == "euclidean":
             width = self.embeddings.shape[1]
@@ -78,12 +72,7 @@ class PointSearch:
         return made[places.reshape(centers.shape)]
 
     def find(
-        self,
-        starts: Sequence[Start],
-        centers: np.ndarray,
-        metrics: np.ndarray,
-        radius: float,
-        seed: int,
+        self, starts: Sequence[Start], centers: np.ndarray, metrics: np.ndarray, radius: float, seed: int
     ) -> FoundPoints:
         """The best points [P, d] of balls of `radius` units; UserError where float64 disagrees."""
         users = self.scorer.user_embeddings[[start.user_index for start in starts]]
@@ -94,9 +83,7 @@ class PointSearch:
             users,
             self.scorer.catalogue_embeddings,
         )
-        found = jax.device_get(
-            search_balls(*problem, jax.random.key(seed), self.scorer.settings, self.settings.ascent)
-        )
+        found = jax.device_get(search_balls(*problem, jax.random.key(seed), self.scorer.settings, self.settings.ascent))
         exact = certify(found, *problem, self.scorer.settings)
         error = np.abs(exact.utilities - found.utilities).max()
         if not max(error, exact.excess.max()) < _TOLERANCE:  # NaN too
@@ -149,17 +136,10 @@ def run_elm_search_stage(
             stage.chunk(
                 number,
                 lambda metric=metric, of_seed=of_seed: _sweep(
-                    search,
-                    metric,
-                    decoders[of_seed],
-                    starts,
-                    scorers,
-                    derive_seed(seed, 1, of_seed),
+                    search, metric, decoders[of_seed], starts, scorers, derive_seed(seed, 1, of_seed)
                 ),
             )
-            for number, (metric, of_seed) in enumerate(
-                progress(jobs, len(jobs), stage.name, "sweep")
-            )
+            for number, (metric, of_seed) in enumerate(progress(jobs, len(jobs), stage.name, "sweep"))
         ]
         table = sweep_table(search, [metric for metric, _ in jobs], chunks, bootstrap)
         stage.write_json("sweep.json", table)
@@ -180,8 +160,7 @@ def run_elm_search_stage(
         stage.finish()
     chosen = stage.read_json("facts.json")
     return {
-        of_seed: ElmWriter(search, decoder, chosen["metric"], chosen["radius"])
-        for of_seed, decoder in decoders.items()
+        of_seed: ElmWriter(search, decoder, chosen["metric"], chosen["radius"]) for of_seed, decoder in decoders.items()
     }
 
 
@@ -261,7 +240,4 @@ def _cost(points: np.ndarray, decoder: PointDecoder) -> dict[str, float]:
                 jax.block_until_ready(function(elm.model.config, elm.model.params, batch))
                 times.append(time.monotonic() - started)
             seconds.append(min(times[1:]))
-    return {
-        "seconds_per_jacobian": seconds[0] / len(points),
-        "forward_passes_per_jacobian": seconds[0] / seconds[1],
-    }
+    return {"seconds_per_jacobian": seconds[0] / len(points), "forward_passes_per_jacobian": seconds[0] / seconds[1]}

@@ -31,9 +31,7 @@ class ElmSearchSettings:
     num_pairs: int = setting("Validation pairs on which metric and radius are chosen.", at_least=2)
     num_centers: int = setting("Training films with a ball.", at_least=1)
     radii: tuple[float, ...] = setting(
-        "To choose from, in median distances of a film to its nearest one.",
-        at_least=0,
-        distinct=True,
+        "To choose from, in median distances of a film to its nearest one.", at_least=0, distinct=True
     )
     metrics: tuple[Metric, ...] = setting("To choose from.", distinct=True)
     ridge: float = setting("Of the pull-back metric, see `normalised_metric`.", at_least=0)

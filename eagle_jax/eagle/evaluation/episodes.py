@@ -90,11 +90,7 @@ def evaluate_anchor(
 
 
 def evaluate_texts(
-    starts: Sequence[Start],
-    texts: Sequence[Step],
-    seed: int,
-    score_fns: Mapping[str, ScoreFn],
-    embed_fn: EmbedTextsFn,
+    starts: Sequence[Start], texts: Sequence[Step], seed: int, score_fns: Mapping[str, ScoreFn], embed_fn: EmbedTextsFn
 ) -> list[EpisodeRecord]:
     """One text per start that no action led to: one step and no environment call."""
     episodes = [[(text,)] for text in texts]
@@ -168,9 +164,7 @@ def _records(seed, starts, episodes, keep, score_fns, embed_fn) -> list[EpisodeR
         for start, of_start in zip(starts, episodes, strict=True)
     ]
     flat_users = [user for user, of_start in zip(users, texts, strict=True) for _ in of_start]
-    flat_scores = _score_paths(
-        TRAIN, score_fns[TRAIN], [path for of_start in texts for path in of_start], flat_users
-    )
+    flat_scores = _score_paths(TRAIN, score_fns[TRAIN], [path for of_start in texts for path in of_start], flat_users)
     paths, kept = [], []
     remaining = iter(flat_scores)
     for of_start, of_texts in zip(episodes, texts, strict=True):
@@ -184,9 +178,7 @@ def _records(seed, starts, episodes, keep, score_fns, embed_fn) -> list[EpisodeR
             for (_, scores), path_scores in zip(kept, scored, strict=True):
                 scores[name] = path_scores
     distances = np.linalg.norm(
-        np.asarray(embed_fn([path[-1] for path in paths]))
-        - np.asarray(embed_fn([path[0] for path in paths])),
-        axis=1,
+        np.asarray(embed_fn([path[-1] for path in paths])) - np.asarray(embed_fn([path[0] for path in paths])), axis=1
     )
     return [
         _record(seed, start, *parts, float(distance), of_start)
@@ -220,17 +212,11 @@ def _score_paths(encoder, score_fn, paths, users) -> list[tuple[Score, ...]]:
             places.setdefault((text, user), len(places))
     terms = score_fn([text for text, _ in places], np.array([user for _, user in places], np.int32))
     columns = {name: values for name, values in terms._asdict().items() if values is not None}
-    scores = [
-        dict(zip(columns, map(float, values), strict=True))
-        for values in zip(*columns.values(), strict=True)
-    ]
+    scores = [dict(zip(columns, map(float, values), strict=True)) for values in zip(*columns.values(), strict=True)]
     for (text, user), score in zip(places, scores, strict=True):
         if not all(map(math.isfinite, score.values())):
             raise ValueError(
                 f"encoder {encoder!r}, user {user}: the utility terms are {score} for "
                 f"{text[:200]!r}; finite numbers were expected: check the encoder"
             )
-    return [
-        tuple(scores[places[text, user]] for text in path)
-        for path, user in zip(paths, users, strict=True)
-    ]
+    return [tuple(scores[places[text, user]] for text in path) for path, user in zip(paths, users, strict=True)]

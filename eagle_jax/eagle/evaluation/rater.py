@@ -16,20 +16,11 @@ from eagle_jax.eagle.evaluation.rater_form import (
     place_blind,
     score_answers,
 )
-from eagle_jax.language_model.generation import (
-    Generation,
-    SamplingSettings,
-    TextGenerator,
-    parse_generation,
-)
+from eagle_jax.language_model.generation import Generation, SamplingSettings, TextGenerator, parse_generation
 
 
 def rate_episodes(
-    records: Sequence[EpisodeRecord],
-    generator: TextGenerator,
-    book: PromptBook,
-    sampling: SamplingSettings,
-    seed: int,
+    records: Sequence[EpisodeRecord], generator: TextGenerator, book: PromptBook, sampling: SamplingSettings, seed: int
 ) -> tuple[list[RaterScores | None], Counter[str]]:
     """Scores of each record's final text against its anchor, and malformed answers by reason.
 

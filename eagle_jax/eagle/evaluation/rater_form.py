@@ -77,8 +77,7 @@ def rater_form(entity_format: EntityFormat, text_a: str, text_b: str, profile: s
         lines.append("")
     lines.append("Questions")
     lines += [
-        f"{number}. {question.format(noun=entity_format.noun)}"
-        for number, question in enumerate(_QUESTIONS, start=1)
+        f"{number}. {question.format(noun=entity_format.noun)}" for number, question in enumerate(_QUESTIONS, start=1)
     ]
     blanks = " ".join(f"{number} _" for number in range(1, len(_QUESTIONS) + 1))
     lines += ["", "One answer after each number", f"{begin('ANSWERS')} {blanks} {end('ANSWERS')}"]
@@ -94,9 +93,7 @@ def parse_rater_answers(text: str) -> RaterAnswers:
     """
     words = parse_blocks(text, ("ANSWERS",))["ANSWERS"].split()
     if len(words) != 2 * len(_QUESTIONS):
-        raise MalformedText(
-            "missing_answers", f"expected {2 * len(_QUESTIONS)} words, found {len(words)}"
-        )
+        raise MalformedText("missing_answers", f"expected {2 * len(_QUESTIONS)} words, found {len(words)}")
     answers: dict[int, BlindLabel | int] = {}
     pairs = zip(words[0::2], words[1::2], strict=True)
     for expected, (number, answer) in enumerate(pairs, start=1):

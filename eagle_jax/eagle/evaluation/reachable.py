@@ -37,14 +37,8 @@ def best_reachable_utility(
     beams = [[text] for text in descriptions]
     seen = [{text} for text in descriptions]
     for _ in range(horizon):
-        edits = [
-            list(dict.fromkeys(edit for text in beam for edit in oracle.single_edits(text)))
-            for beam in beams
-        ]
-        edits = [
-            [edit for edit in of_start if edit not in known]
-            for of_start, known in zip(edits, seen, strict=True)
-        ]
+        edits = [list(dict.fromkeys(edit for text in beam for edit in oracle.single_edits(text))) for beam in beams]
+        edits = [[edit for edit in of_start if edit not in known] for of_start, known in zip(edits, seen, strict=True)]
         counts = [len(of_start) for of_start in edits]
         if not sum(counts):
             break

@@ -9,22 +9,9 @@ from typing import Any
 from markupsafe import Markup
 
 from eagle_jax.eagle.evaluation.rows import EAGLE, ELM_DECODER, REFERENCE, EvalRow
-from eagle_jax.eagle.evaluation.table import (
-    HELD_OUT_MEASURES,
-    RATER_MEASURES,
-    TEXT_MEASURES,
-    TRAIN_MEASURES,
-)
+from eagle_jax.eagle.evaluation.table import HELD_OUT_MEASURES, RATER_MEASURES, TEXT_MEASURES, TRAIN_MEASURES
 from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN
-from eagle_jax.reports.markdown import (
-    LEFT,
-    Column,
-    bullets,
-    format_interval,
-    measure_columns,
-    table,
-    used_measures,
-)
+from eagle_jax.reports.markdown import LEFT, Column, bullets, format_interval, measure_columns, table, used_measures
 from eagle_jax.reports.verdicts import side
 
 TableRows = Sequence[Mapping[str, Any]]
@@ -53,9 +40,11 @@ def utility_panels(rows: TableRows) -> dict[str, str]:
 def result_tables(rows: TableRows) -> Iterator[dict[str, Any]]:
     """{"title", "table", "meanings"} of each group of measures that was taken."""
     columns = [
-        Column("Row", "row", LEFT), Column("Episodes", "num_episodes"),
-        Column("Pairs", "num_pairs"), Column("Seeds", "num_seeds"),
-    ]  # fmt: skip
+        Column("Row", "row", LEFT),
+        Column("Episodes", "num_episodes"),
+        Column("Pairs", "num_pairs"),
+        Column("Seeds", "num_seeds"),
+    ]
     for title, measures in (
         ("Does it steer? Scored by the training encoder", TRAIN_MEASURES),
         ("The same texts under the held-out encoder", HELD_OUT_MEASURES),
@@ -94,8 +83,7 @@ def compared_sentences(comparisons: TableRows) -> Iterator[str]:
     pairs = dict.fromkeys((c["row"], c["baseline"]) for c in comparisons)
     for row, baseline in pairs:
         parts = [
-            f"{ENCODER_TITLES[c['encoder']]}: {_verdict(c)}, "
-            f"{format_interval(c['difference'], signed=True)}"
+            f"{ENCODER_TITLES[c['encoder']]}: {_verdict(c)}, {format_interval(c['difference'], signed=True)}"
             for c in comparisons
             if (c["row"], c["baseline"]) == (row, baseline)
         ]

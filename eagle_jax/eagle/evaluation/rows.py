@@ -41,11 +41,7 @@ HOME, TRANSFER = "home", "other environment"  # the one that agents were trained
 
 # Whose rows a row is compared with, where kind and environment are its own or there are none. What
 # is added here and to the contestants of a run is a row, and what EAGLE has to beat.
-COMPARED = {
-    ELM_DECODER: (ANCHOR,),
-    EAGLE: (ANCHOR, REFERENCE, BEST_OF_N, ELM_DECODER),
-    DPO: (ANCHOR, REFERENCE, EAGLE),
-}
+COMPARED = {ELM_DECODER: (ANCHOR,), EAGLE: (ANCHOR, REFERENCE, BEST_OF_N, ELM_DECODER), DPO: (ANCHOR, REFERENCE, EAGLE)}
 
 # (starts, seed) -> their texts; the anchor where malformed.
 WriterFn = Callable[[Sequence[Start], int], list[Step]]
@@ -131,17 +127,21 @@ class Evaluation:
                 for system, models in contestants.policies.items():
                     if kind in models:
                         rows[EvalRow(system=system, kind=kind, environment=place)] = self._played(
-                            evaluate_policy, models[kind], environment, 1,
-                            horizon=self.agent.horizon, **shared,
-                        )  # fmt: skip
+                            evaluate_policy, models[kind], environment, 1, horizon=self.agent.horizon, **shared
+                        )
         for kind in self.settings.extra_kinds:
             for budget in self.settings.best_of_n:
                 horizon, count = self._budget(budget, contestants.training_calls[kind])
                 words = f"{count} x {horizon} steps ({budget})"
                 rows[EvalRow(system=BEST_OF_N, kind=kind, budget=words)] = self._played(
-                    evaluate_best_of_n, contestants.policies[REFERENCE][kind], environments[HOME],
-                    2, horizon=horizon, num_episodes=count, **shared,
-                )  # fmt: skip
+                    evaluate_best_of_n,
+                    contestants.policies[REFERENCE][kind],
+                    environments[HOME],
+                    2,
+                    horizon=horizon,
+                    num_episodes=count,
+                    **shared,
+                )
         return rows
 
     def _played(
@@ -163,9 +163,7 @@ class Evaluation:
             for seed, model in models.items()
         }
 
-    def rated(
-        self, records: Sequence[EpisodeRecord], seed: int
-    ) -> tuple[list[EpisodeRecord], Counter[str]]:
+    def rated(self, records: Sequence[EpisodeRecord], seed: int) -> tuple[list[EpisodeRecord], Counter[str]]:
         """The records of one row and seed with the rater's scores, and its malformed answers.
 
         The places of the texts are those of the other rows: rows are compared start by start.
@@ -173,11 +171,7 @@ class Evaluation:
         if self.rater is None:
             return list(records), Counter()
         scores, malformed = rate_episodes(
-            records,
-            self.rater,
-            self.episodes.book,
-            self.settings.rater,
-            derive_seed(self.seed, 3, seed),
+            records, self.rater, self.episodes.book, self.settings.rater, derive_seed(self.seed, 3, seed)
         )
         rated = [
             dataclasses.replace(record, rater=score and dataclasses.asdict(score))
@@ -187,9 +181,7 @@ class Evaluation:
 
     def _policy(self, model: LanguageModel) -> PolicyFn:
         generator = LocalGenerator(model, self.models.batch_size, self.models.length_multiple)
-        return make_policy_fn(
-            generator, self.episodes.book, self.episodes.entity_format, self.agent.policy
-        )
+        return make_policy_fn(generator, self.episodes.book, self.episodes.entity_format, self.agent.policy)
 
     def _budget(self, budget: str, training_calls: float) -> tuple[int, int]:
         """Steps and number of episodes: single edits at test-time equality, else whole episodes."""
@@ -205,9 +197,7 @@ class Evaluation:
         return horizon, count
 
 
-def run_evaluation_stage(
-    stage: StageFolder, evaluation: Evaluation, contestants: Contestants
-) -> None:
+def run_evaluation_stage(stage: StageFolder, evaluation: Evaluation, contestants: Contestants) -> None:
     """Plays all rows; writes records.jsonl and table.json, whose lines hold the fields of their row
     and its title as `row`; and comparisons.json, malformed.json and reachable.json by titles."""
     if stage.is_complete():
@@ -223,9 +213,7 @@ def run_evaluation_stage(
     malformed_answers: dict[str, Counter[str]] = {title: Counter() for title in titles}
     for (title, seed, _), chunk in zip(jobs, chunks, strict=True):
         # The seed of a record is the row's own, so that tables can average seeds inside a pair.
-        records[title] += [
-            EpisodeRecord.from_json(value | {"seed": seed}) for value in chunk["records"]
-        ]
+        records[title] += [EpisodeRecord.from_json(value | {"seed": seed}) for value in chunk["records"]]
         malformed_answers[title].update(chunk["malformed_answers"])
     bootstrap = evaluation.settings.bootstrap
     oracle = evaluation.episodes.catalogue.oracle
@@ -239,31 +227,19 @@ def run_evaluation_stage(
     stage.write_json("malformed.json", malformed_counts(records, malformed_answers))
     stage.write_jsonl(
         "records.jsonl",
-        (
-            {"row": title} | fields[title] | record.to_json()
-            for title, of_row in records.items()
-            for record in of_row
-        ),
+        ({"row": title} | fields[title] | record.to_json() for title, of_row in records.items() for record in of_row),
     )
     stage.finish()
 
 
-def _chunk(
-    evaluation: Evaluation, seed: int, play: Callable[[], list[EpisodeRecord]]
-) -> dict[str, Any]:
+def _chunk(evaluation: Evaluation, seed: int, play: Callable[[], list[EpisodeRecord]]) -> dict[str, Any]:
     """One row and seed, played and rated."""
     records, malformed = evaluation.rated(play(), seed)
-    return {
-        "records": [record.to_json() for record in records],
-        "malformed_answers": dict(malformed),
-    }
+    return {"records": [record.to_json() for record in records], "malformed_answers": dict(malformed)}
 
 
 def _reachable(
-    stage: StageFolder,
-    evaluation: Evaluation,
-    records: Mapping[str, Sequence[EpisodeRecord]],
-    chunk: int,
+    stage: StageFolder, evaluation: Evaluation, records: Mapping[str, Sequence[EpisodeRecord]], chunk: int
 ) -> dict[str, Any]:
     """Best reachable utility of the first starts, and each row's share of the best gain there."""
     oracle = evaluation.episodes.catalogue.oracle
@@ -283,10 +259,7 @@ def _reachable(
         ).tolist(),
     )
     by_pair = {(s.entity_index, s.user_index): u for s, u in zip(starts, best, strict=True)}
-    subset = {
-        row: [record for record in of_row if record.pair in by_pair]
-        for row, of_row in records.items()
-    }
+    subset = {row: [record for record in of_row if record.pair in by_pair] for row, of_row in records.items()}
     rows = summarize(subset, settings.bootstrap, by_pair)
     return {
         "best_utility": float(np.mean(best)),
@@ -295,9 +268,7 @@ def _reachable(
     }
 
 
-def comparison_pairs(
-    rows: Sequence[EvalRow], extra_kinds: Sequence[str]
-) -> list[tuple[EvalRow, EvalRow]]:
+def comparison_pairs(rows: Sequence[EvalRow], extra_kinds: Sequence[str]) -> list[tuple[EvalRow, EvalRow]]:
     """Who is compared with whom (`COMPARED`); EAGLE's extra kinds with its other ones too."""
     pairs = []
     for row in rows:
@@ -311,8 +282,6 @@ def comparison_pairs(
             ]
         if row.system == EAGLE and row.environment == HOME and row.kind in extra_kinds:
             pairs += [
-                (row, other)
-                for other in rows
-                if (other.system, other.environment) == (EAGLE, HOME) and other != row
+                (row, other) for other in rows if (other.system, other.environment) == (EAGLE, HOME) and other != row
             ]
     return pairs

@@ -16,13 +16,7 @@ from eagle_jax.eagle.evaluation.episodes import EpisodeRecord
 from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN
 from eagle_jax.embeddings.utility import TERMS
 from eagle_jax.reports.markdown import Measure
-from eagle_jax.reports.statistics import (
-    BootstrapSettings,
-    Interval,
-    bootstrap_interval,
-    paired_difference,
-    separated,
-)
+from eagle_jax.reports.statistics import BootstrapSettings, Interval, bootstrap_interval, paired_difference, separated
 
 
 def _encoder_measures(encoder: str) -> tuple[Measure, ...]:
@@ -51,13 +45,9 @@ HELD_OUT_MEASURES = _encoder_measures(HELD_OUT)
 TEXT_MEASURES = (
     Measure("distance", "Distance", "How far the final text's embedding is from its anchor's."),
     Measure("well_formed_share", "Well-formed", "Share of steps in which nothing was malformed."),
-    Measure(
-        "readable_share", "Readable", "Share of final texts that the world's grammar can read."
-    ),
+    Measure("readable_share", "Readable", "Share of final texts that the world's grammar can read."),
     Measure("followed_share", "Followed", "Share of edits that did all that the action says."),
-    Measure(
-        "kept_share", "Rest kept", "Share of the facts not named by the action left unchanged."
-    ),
+    Measure("kept_share", "Rest kept", "Share of the facts not named by the action left unchanged."),
     Measure("environment_calls", "Calls", "Environment calls per episode, at test time."),
 )
 RATER_MEASURES = (
@@ -68,9 +58,7 @@ RATER_MEASURES = (
         "anchor (question 1); a text that equals its anchor gets no form.",
     ),
     Measure(
-        "rater/rater_utility",
-        "Rater utility",
-        "Share of forms in which the rater prefers the new text (question 8).",
+        "rater/rater_utility", "Rater utility", "Share of forms in which the rater prefers the new text (question 8)."
     ),
     Measure(
         "rater/distance_score",
@@ -127,9 +115,7 @@ def summarize(
 
 
 def compare(
-    records: Mapping[str, Sequence[EpisodeRecord]],
-    pairs: Sequence[tuple[str, str]],
-    settings: BootstrapSettings,
+    records: Mapping[str, Sequence[EpisodeRecord]], pairs: Sequence[tuple[str, str]], settings: BootstrapSettings
 ) -> list[dict[str, Any]]:
     """For each (row, baseline) and each encoder: is U higher, and are the intervals apart?
 
@@ -159,8 +145,7 @@ def compare(
 
 
 def malformed_counts(
-    records: Mapping[str, Sequence[EpisodeRecord]],
-    malformed_answers: Mapping[str, Mapping[str, int]],
+    records: Mapping[str, Sequence[EpisodeRecord]], malformed_answers: Mapping[str, Mapping[str, int]]
 ) -> dict[str, dict[str, Any]]:
     """Row -> number of steps taken and of rater forms shown, and how many failed for each reason.
 
@@ -179,9 +164,7 @@ def malformed_counts(
     return counts
 
 
-def _values(
-    record: EpisodeRecord, yardstick: float | None, oracle: EditOracle | None
-) -> dict[str, float | None]:
+def _values(record: EpisodeRecord, yardstick: float | None, oracle: EditOracle | None) -> dict[str, float | None]:
     """What one episode adds to each column."""
     failures = sum(record.malformed.values())
     values: dict[str, float | None] = {
@@ -233,9 +216,7 @@ def _mean_best_gain(row, records, best_reachable) -> float | None:
     if best_reachable is None:
         return None
     if missing := {record.pair for record in records} - best_reachable.keys():
-        raise ValueError(
-            f"row {row!r}: best reachable utility is missing for (anchor, user) {min(missing)}"
-        )
+        raise ValueError(f"row {row!r}: best reachable utility is missing for (anchor, user) {min(missing)}")
     gains = [best_reachable[r.pair] - r.scores[TRAIN][0]["utility"] for r in records]
     mean = sum(gains) / len(gains)
     if not math.isfinite(mean):

@@ -127,11 +127,15 @@ def score(
                 columns[place][name] = float(value)
     return [
         ConsistencyRecord(
-            system=answers.system, task=row["task"], entities=entities_of(row),
-            seed=answers.seed, scores=scores, malformed=reason,
+            system=answers.system,
+            task=row["task"],
+            entities=entities_of(row),
+            seed=answers.seed,
+            scores=scores,
+            malformed=reason,
         )
         for row, scores, reason in zip(rows, columns, answers.reasons, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def _targets(rows: Sequence[Row], spaces: Spaces) -> np.ndarray:
@@ -151,11 +155,7 @@ def _slots(rows: Sequence[Row], texts: Sequence[str | None], titles: Sequence[st
 
 
 def _behavioral(
-    rows: Sequence[Row],
-    texts: Sequence[str | None],
-    catalogue: Catalogue,
-    split: Split,
-    spaces: Spaces,
+    rows: Sequence[Row], texts: Sequence[str | None], catalogue: Catalogue, split: Split, spaces: Spaces
 ) -> BehavioralConsistency:
     """A profile ranks the held-out films, a film's text the held-out users."""
     ratings = _ratings(rows, catalogue, split, spaces)
@@ -181,9 +181,7 @@ def _ratings(rows: Sequence[Row], catalogue: Catalogue, split: Split, spaces: Sp
     return rating_matrix(catalogue.ratings, _ranked_users(split, spaces), about).T
 
 
-def score_chance(
-    rows: Sequence[Row], catalogue: Catalogue, split: Split, spaces: Spaces
-) -> list[ConsistencyRecord]:
+def score_chance(rows: Sequence[Row], catalogue: Catalogue, split: Split, spaces: Spaces) -> list[ConsistencyRecord]:
     """Behavioral consistency of rankings at random, expected, on the same rows."""
     records = []
     for group in (SINGLE_MOVIE, (PROFILE,)):
@@ -193,15 +191,15 @@ def score_chance(
         at_random = chance_consistency(_ratings(group_rows, catalogue, split, spaces))
         records += [
             ConsistencyRecord(
-                system=CHANCE, task=row["task"], entities=entities_of(row), seed=0,
-                scores={
-                    "bc/ndcg": float(at_random.ndcg[place]),
-                    "bc/spearman": float(at_random.spearman[place]),
-                },
+                system=CHANCE,
+                task=row["task"],
+                entities=entities_of(row),
+                seed=0,
+                scores={"bc/ndcg": float(at_random.ndcg[place]), "bc/spearman": float(at_random.spearman[place])},
                 malformed=None,
             )
             for place, row in enumerate(group_rows)
-        ]  # fmt: skip
+        ]
     return records
 
 

@@ -22,8 +22,7 @@ from eagle_jax.elm.evaluation.consistency import directions
 # The smallest models know no other words than those of the tasks.
 _WITH_EXAMPLE = {
     "compact": "{example} {prompt}",
-    "detailed": "First an example of the task and its answer: {example} Now do the same, in the "
-    "same style: {prompt}",
+    "detailed": "First an example of the task and its answer: {example} Now do the same, in the same style: {prompt}",
 }
 
 

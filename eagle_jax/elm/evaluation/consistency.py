@@ -95,9 +95,7 @@ def embed_outputs(embed: EmbedFn, texts: Sequence[str | None], width: int) -> np
     return embeddings
 
 
-def semantic_consistency(
-    embed: EmbedFn, texts: Sequence[str | None], target_embeddings: np.ndarray
-) -> np.ndarray:
+def semantic_consistency(embed: EmbedFn, texts: Sequence[str | None], target_embeddings: np.ndarray) -> np.ndarray:
     """SC(o, w) = cos(P(o), w) [B] (section 3.2); -1 for None and for blank texts.
 
     target_embeddings [B, d]: w, the embedding that was decoded; for tasks about two items that of
@@ -156,9 +154,7 @@ def behavioral_consistency_item(
     output_embeddings [B, d]; user_text_embeddings [U, d]; ratings [U, B]: column b is what the
     users gave to the item of output b.
     """
-    return behavioral_consistency_user(
-        output_embeddings, user_text_embeddings, np.transpose(ratings)
-    )
+    return behavioral_consistency_user(output_embeddings, user_text_embeddings, np.transpose(ratings))
 
 
 def chance_consistency(ratings: np.ndarray) -> BehavioralConsistency:
@@ -195,9 +191,7 @@ def rating_matrix(table: RatingTable, users: Sequence[int], items: Sequence[int]
     return given[np.asarray(users)][:, np.asarray(items)].toarray()
 
 
-def directions(
-    embeddings: np.ndarray, what: str, may_be_missing: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
+def directions(embeddings: np.ndarray, what: str, may_be_missing: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Rows [B, d] over their lengths, zeros where missing (all nan), and which are there [B].
 
     Raises UserError for the first row that is zero or not finite; `what` names it.

@@ -22,12 +22,7 @@ from eagle_jax.elm.evaluation.consistency import (
     embed_outputs,
     is_readable,
 )
-from eagle_jax.reports.statistics import (
-    BootstrapSettings,
-    bootstrap_interval,
-    paired_difference,
-    separated,
-)
+from eagle_jax.reports.statistics import BootstrapSettings, bootstrap_interval, paired_difference, separated
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,9 +43,7 @@ class ConsistencyRecord:
 
 
 def summarize_consistency(
-    records: Sequence[ConsistencyRecord],
-    groups: Mapping[str, Sequence[str]],
-    settings: BootstrapSettings,
+    records: Sequence[ConsistencyRecord], groups: Mapping[str, Sequence[str]], settings: BootstrapSettings
 ) -> list[dict[str, Any]]:
     """A row for each group of tasks and system that has outputs there, every output weighing 1.
 
@@ -111,9 +104,7 @@ def compare_consistency(
             clusters = [entities[0] for _, entities in keys]
             for measure in measures[0]:
                 values = [[row_means[key][measure] for key in keys] for row_means in means]
-                ours, theirs = (
-                    bootstrap_interval(value, settings, clusters=clusters) for value in values
-                )
+                ours, theirs = (bootstrap_interval(value, settings, clusters=clusters) for value in values)
                 difference = paired_difference(*values, settings, clusters=clusters)
                 comparisons.append(
                     {
@@ -143,18 +134,13 @@ def semantic_path(
     shape = len(texts), len(texts[0])
     flat = outputs.reshape(-1, outputs.shape[-1])
     return {
-        name: cosine_consistency(
-            flat, np.broadcast_to(target, outputs.shape).reshape(flat.shape)
-        ).reshape(shape)
+        name: cosine_consistency(flat, np.broadcast_to(target, outputs.shape).reshape(flat.shape)).reshape(shape)
         for name, target in targets.items()
     }
 
 
 def behavioral_path(
-    embed: EmbedFn,
-    texts: Sequence[Sequence[str | None]],
-    item_text_embeddings: np.ndarray,
-    ratings: np.ndarray,
+    embed: EmbedFn, texts: Sequence[Sequence[str | None]], item_text_embeddings: np.ndarray, ratings: np.ndarray
 ) -> dict[str, np.ndarray]:
     """BC of profiles decoded along a path: "bc/ndcg" and "bc/spearman" [A, B].
 
@@ -217,9 +203,7 @@ def _columns(records: Sequence[ConsistencyRecord], named: str) -> dict[str, list
     measures = list(records[0].scores)
     for record in records:
         if set(record.scores) != set(measures):
-            raise ValueError(
-                f"{named}: task {record.task} has {sorted(record.scores)}, others {measures}"
-            )
+            raise ValueError(f"{named}: task {record.task} has {sorted(record.scores)}, others {measures}")
     return {measure: [record.scores[measure] for record in records] for measure in measures}
 
 

@@ -24,11 +24,7 @@ from eagle_jax.elm.evaluation.consistency import (
     chance_consistency,
     read_outputs,
 )
-from eagle_jax.elm.evaluation.consistency_table import (
-    behavioral_path,
-    consistency_curve,
-    semantic_path,
-)
+from eagle_jax.elm.evaluation.consistency_table import behavioral_path, consistency_curve, semantic_path
 from eagle_jax.elm.evaluation.directions import fit_tag_cavs
 from eagle_jax.elm.model.embedding_lm import EmbeddingLM
 from eagle_jax.elm.settings import PROFILE, ElmEvaluationSettings
@@ -70,14 +66,10 @@ class Paths:
             (np.asarray(self.wals.item_embeddings), self._users_along, users[0]),
         ):
             for kind in of_curves.cav_kinds:
-                cavs = fit_tag_cavs(
-                    self.catalogue, self.split, embeddings, of_curves.tags, kind, of_curves
-                )
+                cavs = fit_tag_cavs(self.catalogue, self.split, embeddings, of_curves.tags, kind, of_curves)
                 for tag in of_curves.tags:
                     if tag not in cavs.found:
-                        raise UserError(
-                            f"curves.tags: {tag!r} has no {kind} direction: {cavs.refused[tag]}"
-                        )
+                        raise UserError(f"curves.tags: {tag!r} has no {kind} direction: {cavs.refused[tag]}")
                     curves.append(along(starts, tag, kind, cavs.found[tag]))
         return curves
 
@@ -96,11 +88,7 @@ class Paths:
         return [flat[start : start + width] for start in range(0, len(flat), width)]
 
     def _rows(
-        self,
-        positions: Sequence[float],
-        texts: Texts,
-        scores: Mapping[str, np.ndarray],
-        starts: np.ndarray,
+        self, positions: Sequence[float], texts: Texts, scores: Mapping[str, np.ndarray], starts: np.ndarray
     ) -> list[dict[str, Any]]:
         return consistency_curve(positions, texts, scores, starts.tolist(), self.settings.bootstrap)
 
@@ -112,11 +100,15 @@ class Paths:
         targets = {"sc/point": points, "sc/first": first, "sc/second": second}
         scores = semantic_path(self.spaces.embed, texts, targets)
         return {
-            "name": f"between two films, {how}", "kind": SEMANTIC, "path": "interpolation",
-            "how": how, "task": curves.task, "tag": None,
+            "name": f"between two films, {how}",
+            "kind": SEMANTIC,
+            "path": "interpolation",
+            "how": how,
+            "task": curves.task,
+            "tag": None,
             "rows": self._rows(curves.alphas, texts, scores, ends[0]),
             "texts": [at[0] for at in texts],
-        }  # fmt: skip
+        }
 
     def _between_users(self, ends: np.ndarray) -> dict[str, Any]:
         """Against the ratings that matrix factorisation predicts for each point (figure 5)."""
@@ -128,23 +120,23 @@ class Paths:
         of_points = np.stack([(1 - alpha) * bias[0] + alpha * bias[1] for alpha in alphas])
         ratings = self._predict(points, of_points, films)
         texts = self._decode(PROFILE, BEHAVIORAL, points)
-        scores = behavioral_path(
-            self.spaces.user_encoder, texts, self.spaces.item_texts[films], ratings
-        )
+        scores = behavioral_path(self.spaces.user_encoder, texts, self.spaces.item_texts[films], ratings)
         return {
-            "name": "between two users, linear", "kind": BEHAVIORAL, "path": "interpolation",
-            "how": "linear", "task": PROFILE, "tag": None,
+            "name": "between two users, linear",
+            "kind": BEHAVIORAL,
+            "path": "interpolation",
+            "how": "linear",
+            "task": PROFILE,
+            "tag": None,
             "chance": _chance(ratings),
             "rows": self._rows(alphas, texts, scores, ends[0]),
             "texts": [at[0] for at in texts],
-        }  # fmt: skip
+        }
 
     def _predict(self, points: np.ndarray, bias: np.ndarray, films: np.ndarray) -> np.ndarray:
         return predicted_ratings(self.wals, self.split.train, points, bias, films)
 
-    def _films_along(
-        self, starts: np.ndarray, tag: str, kind: str, cav: ConceptActivation
-    ) -> dict[str, Any]:
+    def _films_along(self, starts: np.ndarray, tag: str, kind: str, cav: ConceptActivation) -> dict[str, Any]:
         curves = self.settings.curves
         start = self.spaces.semantic[starts]
         points = np.stack([extrapolate(start, cav, step) for step in curves.steps])
@@ -153,15 +145,18 @@ class Paths:
         scores = semantic_path(self.spaces.embed, texts, targets)
         scores["has_tag"] = _names(tag, texts, grammar.mentions)
         return {
-            "name": f"towards {tag!r}, {kind} CAV", "kind": SEMANTIC, "path": "extrapolation",
-            "how": None, "task": curves.task, "tag": tag, "quality": cav.quality,
+            "name": f"towards {tag!r}, {kind} CAV",
+            "kind": SEMANTIC,
+            "path": "extrapolation",
+            "how": None,
+            "task": curves.task,
+            "tag": tag,
+            "quality": cav.quality,
             "rows": self._rows(curves.steps, texts, scores, starts),
             "texts": [at[0] for at in texts],
-        }  # fmt: skip
+        }
 
-    def _users_along(
-        self, starts: np.ndarray, tag: str, kind: str, cav: ConceptActivation
-    ) -> dict[str, Any]:
+    def _users_along(self, starts: np.ndarray, tag: str, kind: str, cav: ConceptActivation) -> dict[str, Any]:
         """Films and users share the space of matrix factorisation: the direction is the films',
         its unit the spread of users. has_tag: whether the profile says that the user likes it;
         truth: what the teacher's own profiles of the users at the start score there."""
@@ -172,9 +167,7 @@ class Paths:
         bias = np.tile(np.asarray(self.wals.user_bias)[starts], (len(steps), 1))
         ratings = self._predict(points, bias, films)
         texts = self._decode(PROFILE, BEHAVIORAL, points)
-        scores = behavioral_path(
-            self.spaces.user_encoder, texts, self.spaces.item_texts[films], ratings
-        )
+        scores = behavioral_path(self.spaces.user_encoder, texts, self.spaces.item_texts[films], ratings)
         scores["has_tag"] = _names(tag, texts, lambda text: corpus.read_profile(text)[0])
         of_teacher = behavioral_consistency_user(
             np.stack([self.spaces.user_texts[int(user)] for user in starts]),
@@ -182,17 +175,21 @@ class Paths:
             self._predict(self.spaces.users[starts], bias[0], films),
         )
         return {
-            "name": f"users towards {tag!r}, {kind} CAV", "kind": BEHAVIORAL,
-            "path": "extrapolation", "how": None, "task": PROFILE, "tag": tag,
-            "quality": cav.quality, "chance": _chance(ratings), "truth": _means(of_teacher),
+            "name": f"users towards {tag!r}, {kind} CAV",
+            "kind": BEHAVIORAL,
+            "path": "extrapolation",
+            "how": None,
+            "task": PROFILE,
+            "tag": tag,
+            "quality": cav.quality,
+            "chance": _chance(ratings),
+            "truth": _means(of_teacher),
             "rows": self._rows(steps, texts, scores, starts),
             "texts": [at[0] for at in texts],
-        }  # fmt: skip
+        }
 
 
-def _names(
-    tag: str, texts: Texts, values_of: Callable[[str], Collection[tuple[str, int]]]
-) -> np.ndarray:
+def _names(tag: str, texts: Texts, values_of: Callable[[str], Collection[tuple[str, int]]]) -> np.ndarray:
     """[A, B]: 1 where a text names the tag's value."""
     value = grammar.word_values()[tag]
     named = [[text is not None and value in values_of(text) for text in at] for at in texts]

@@ -44,9 +44,7 @@ def fit_tag_cavs(
         return fit_cavs(embeddings[films], _has_tags(of_users, row_of, tags), settings.cavs)
     rng = np.random.default_rng(settings.cavs.seed)
     comparisons = {
-        tag: comparisons_within_users(
-            of_users.values(), {tag}, row_of, settings.lower_per_positive, rng
-        )
+        tag: comparisons_within_users(of_users.values(), {tag}, row_of, settings.lower_per_positive, rng)
         for tag in tags
     }
     return fit_ranking_cavs(embeddings[films], comparisons, settings.cavs)

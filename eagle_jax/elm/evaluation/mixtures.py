@@ -21,12 +21,7 @@ from eagle_jax.data.splits import Split
 from eagle_jax.data.task_examples import Row
 from eagle_jax.data.tasks import BEHAVIORAL, SEMANTIC, find_task
 from eagle_jax.elm.evaluation.answers import titles_of
-from eagle_jax.elm.evaluation.baselines import (
-    item_mixture_prompt,
-    text_only_prompts,
-    user_mixture_prompt,
-    with_example,
-)
+from eagle_jax.elm.evaluation.baselines import item_mixture_prompt, text_only_prompts, user_mixture_prompt, with_example
 from eagle_jax.elm.evaluation.consistency import (
     behavioral_consistency_user,
     embed_outputs,
@@ -63,9 +58,7 @@ def score_mixtures(
     points = interpolate(*spaces.semantic[films], 0.5)
     middles = interpolate(*spaces.users[users], 0.5)
     test = split.entities["test"]
-    ratings = predicted_ratings(
-        wals, split.train, middles, np.asarray(wals.user_bias)[users].mean(axis=0), test
-    )
+    ratings = predicted_ratings(wals, split.train, middles, np.asarray(wals.user_bias)[users].mean(axis=0), test)
 
     def semantic(texts: Sequence[str | None]) -> dict[str, np.ndarray]:
         return {"sc": semantic_consistency(spaces.embed, texts, points)}
@@ -78,9 +71,7 @@ def score_mixtures(
     named = _named_films(catalogue, films, curves.task)
     exemplified = _with_example(catalogue, named, examples[curves.task])
     profiles = [
-        user_mixture_prompt(
-            BOOK, find_task(PROFILE), *(spaces.profile_rows[int(user)]["target"] for user in pair)
-        )
+        user_mixture_prompt(BOOK, find_task(PROFILE), *(spaces.profile_rows[int(user)]["target"] for user in pair))
         for pair in users.T
     ]
     of_films = [embedded_prompt(curves.task, SEMANTIC, point) for point in points]
@@ -109,10 +100,7 @@ def score_mixtures(
 
 def _named_films(catalogue: Catalogue, films: np.ndarray, task: str) -> list[Prompt]:
     titles = titles_of(catalogue)
-    return [
-        item_mixture_prompt(BOOK, find_task(task), *(titles[film] for film in pair))
-        for pair in films.T
-    ]
+    return [item_mixture_prompt(BOOK, find_task(task), *(titles[film] for film in pair)) for pair in films.T]
 
 
 def _with_example(catalogue: Catalogue, prompts: Sequence[Prompt], example: Row) -> list[Prompt]:
@@ -132,9 +120,12 @@ def _records(
     measures = score(outputs["texts"])
     return [
         ConsistencyRecord(
-            system=system, task=task, entities=tuple(int(end) for end in pair), seed=seed,
+            system=system,
+            task=task,
+            entities=tuple(int(end) for end in pair),
+            seed=seed,
             scores={name: float(values[place]) for name, values in measures.items()},
             malformed=outputs["reasons"][place],
         )
         for place, pair in enumerate(ends.T)
-    ]  # fmt: skip
+    ]

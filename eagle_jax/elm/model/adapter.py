@@ -32,19 +32,14 @@ class AdapterSettings:
     hidden_width: int = setting("Between its two layers.", at_least=1)
 
 
-def init_adapter(
-    key: jax.Array, settings: AdapterSettings, output_width: int, output_scale: float
-) -> Params:
+def init_adapter(key: jax.Array, settings: AdapterSettings, output_width: int, output_scale: float) -> Params:
     """{up, down: {kernel, bias}}; for standardised embeddings the outputs' root mean square is
     about `output_scale` (that of token embeddings). The key is consumed."""
     up_key, down_key = jax.random.split(key)
     up = jax.random.normal(up_key, (settings.input_width, settings.hidden_width))
     down = jax.random.normal(down_key, (settings.hidden_width, output_width))
     return {
-        "up": {
-            "kernel": up / math.sqrt(settings.input_width),
-            "bias": jnp.zeros(settings.hidden_width),
-        },
+        "up": {"kernel": up / math.sqrt(settings.input_width), "bias": jnp.zeros(settings.hidden_width)},
         "down": {
             "kernel": down * output_scale / math.sqrt(settings.hidden_width * _GELU_POWER),
             "bias": jnp.zeros(output_width),
@@ -108,11 +103,8 @@ def check_embeddings(embeddings: np.ndarray, width: int, named: str) -> None:
     """
     if embeddings.shape[1] != width:
         raise EmbeddingError(
-            f"{named.format(0)}: an embedding of width {embeddings.shape[1]}, but the adapter "
-            f"reads width {width}"
+            f"{named.format(0)}: an embedding of width {embeddings.shape[1]}, but the adapter reads width {width}"
         )
     for fault, rows in bad_rows(embeddings).items():
         more = f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""
-        raise EmbeddingError(
-            f"{named.format(rows[0])}{more}: the embedding is {fault}; leave such rows out"
-        )
+        raise EmbeddingError(f"{named.format(rows[0])}{more}: the embedding is {fault}; leave such rows out")

@@ -19,20 +19,8 @@ import numpy as np
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.tasks import PLACEHOLDERS
-from eagle_jax.elm.model.adapter import (
-    AdapterSettings,
-    EmbeddingError,
-    apply_adapter,
-    init_adapter,
-    standardise,
-)
-from eagle_jax.elm.model.prompts import (
-    EmbeddedBatch,
-    EmbeddedPrompt,
-    encode_embedded,
-    kind_of_id,
-    own_vectors,
-)
+from eagle_jax.elm.model.adapter import AdapterSettings, EmbeddingError, apply_adapter, init_adapter, standardise
+from eagle_jax.elm.model.prompts import EmbeddedBatch, EmbeddedPrompt, encode_embedded, kind_of_id, own_vectors
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.checkpoints.placeholders import with_placeholders
 from eagle_jax.language_model.decoder.config import DecoderConfig
@@ -79,9 +67,7 @@ def embedded_logits(config: DecoderConfig, params: Params, batch: EmbeddedBatch)
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def embedded_token_log_probs(
-    config: DecoderConfig, params: Params, batch: EmbeddedBatch
-) -> jax.Array:
+def embedded_token_log_probs(config: DecoderConfig, params: Params, batch: EmbeddedBatch) -> jax.Array:
     """log p(tokens[:, 1:] | what stands before) [B, T - 1] at temperature 1, 0 at padding."""
     return following_log_probs(read_embedded(config, params, batch), batch.tokens, batch.mask)
 
@@ -125,14 +111,16 @@ class EmbeddingLM:
         """The same ELM with other parameters; nothing is compiled again."""
         return dataclasses.replace(self, model=dataclasses.replace(self.model, params=params))
 
-    def encode(
-        self, prompts: Sequence[EmbeddedPrompt], completions: Sequence[str | Sequence[int]]
-    ) -> EmbeddedBatch:
+    def encode(self, prompts: Sequence[EmbeddedPrompt], completions: Sequence[str | Sequence[int]]) -> EmbeddedBatch:
         """`encode_embedded` for this model; UserError for a row beyond its positions."""
         batch = encode_embedded(
-            self.model.tokenizer, self.widths, prompts, completions,
-            length_multiple=self.length_multiple, slot_multiple=self.slot_multiple,
-        )  # fmt: skip
+            self.model.tokenizer,
+            self.widths,
+            prompts,
+            completions,
+            length_multiple=self.length_multiple,
+            slot_multiple=self.slot_multiple,
+        )
         lengths = batch.mask.sum(axis=1)
         limit = self.model.config.max_position_embeddings
         if (lengths > limit).any():
@@ -143,9 +131,7 @@ class EmbeddingLM:
             )
         return batch
 
-    def generate(
-        self, prompts: Sequence[EmbeddedPrompt], sampling: SamplingSettings, seed: int
-    ) -> list[Generation]:
+    def generate(self, prompts: Sequence[EmbeddedPrompt], sampling: SamplingSettings, seed: int) -> list[Generation]:
         """One generation per prompt, as `LocalGenerator.generate` (with its cache of keys and
         values). Raises UserError that names the prompt."""
         kinds_by_id = kind_of_id(self.model.tokenizer, sorted(self.widths))
@@ -155,16 +141,11 @@ class EmbeddingLM:
         texts = [prompt.prompt.text for prompt in prompts]
         for other in others:
             texts = [text.replace(other, one) for text in texts]
-        plain = [
-            dataclasses.replace(prompt.prompt, text=text)
-            for prompt, text in zip(prompts, texts, strict=True)
-        ]
+        plain = [dataclasses.replace(prompt.prompt, text=text) for prompt, text in zip(prompts, texts, strict=True)]
         generator = LocalGenerator(self.decoder, self.batch_size, self.length_multiple)
         return generator.generate_spliced(plain, vectors, one, sampling, seed)
 
-    def _token_vectors(
-        self, prompts: Sequence[EmbeddedPrompt], kinds_by_id: Mapping[int, str]
-    ) -> list[np.ndarray]:
+    def _token_vectors(self, prompts: Sequence[EmbeddedPrompt], kinds_by_id: Mapping[int, str]) -> list[np.ndarray]:
         """[number of embeddings, D] for each prompt, computed kind by kind for all of them."""
         width = self.model.config.hidden_size
         vectors = [np.zeros((len(prompt.embeddings), width), np.float32) for prompt in prompts]
@@ -185,9 +166,7 @@ class EmbeddingLM:
                 vectors[row][number] = made[index]
         return vectors
 
-    def log_probs(
-        self, prompts: Sequence[EmbeddedPrompt], completions: Sequence[str | Sequence[int]]
-    ) -> np.ndarray:
+    def log_probs(self, prompts: Sequence[EmbeddedPrompt], completions: Sequence[str | Sequence[int]]) -> np.ndarray:
         """[B]: log p(completion | prompt) at temperature 1, in nats, batch by batch."""
         totals = []
         for start in range(0, len(prompts), self.batch_size):
@@ -230,9 +209,8 @@ def new_embedding_lm(
         inputs[kind] = {name: jnp.asarray(statistics[kind][name]) for name in ("mean", "scale")}
     params = model.params | place_like(model.params, {"adapter": made, "adapter_input": inputs})
     return EmbeddingLM(
-        dataclasses.replace(model, params=params), identity(base), "adapter",
-        batch_size, length_multiple, slot_multiple,
-    )  # fmt: skip
+        dataclasses.replace(model, params=params), identity(base), "adapter", batch_size, length_multiple, slot_multiple
+    )
 
 
 def place_like(params: Params, tree: Params) -> Params:

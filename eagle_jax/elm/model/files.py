@@ -89,28 +89,33 @@ def load_embedding_lm(folder: Path | str, base: LanguageModel | None) -> Embeddi
     adapters = _read_own(TensorFiles(folder, _STEM), record, model.config.hidden_size)
     params = model.params | place_like(model.params, adapters)
     return EmbeddingLM(
-        dataclasses.replace(model, params=params), record["base"], record["trained"],
-        record["batch_size"], record["length_multiple"], record["slot_multiple"],
-    )  # fmt: skip
+        dataclasses.replace(model, params=params),
+        record["base"],
+        record["trained"],
+        record["batch_size"],
+        record["length_multiple"],
+        record["slot_multiple"],
+    )
 
 
 def _checked(path: Path, record: Mapping[str, Any]) -> Mapping[str, Any]:
     expected = {
-        "base": str, "trained": str, "token_width": int, "adapters": dict, "batch_size": int,
-        "length_multiple": int, "slot_multiple": int,
-    }  # fmt: skip
+        "base": str,
+        "trained": str,
+        "token_width": int,
+        "adapters": dict,
+        "batch_size": int,
+        "length_multiple": int,
+        "slot_multiple": int,
+    }
     for name, kind in expected.items():
         if not isinstance(record.get(name), kind):
             raise CheckpointError(f"{path}: {name} is missing or no {kind.__name__}")
     if record["trained"] not in ("adapter", "lora", "full"):
-        raise CheckpointError(
-            f"{path}: trained is {record['trained']!r}, expected adapter, lora or full"
-        )
+        raise CheckpointError(f"{path}: trained is {record['trained']!r}, expected adapter, lora or full")
     for kind, sizes in record["adapters"].items():
         if kind not in PLACEHOLDERS or not isinstance(sizes, dict):
-            raise CheckpointError(
-                f"{path}: adapters has {kind!r}; known kinds are {', '.join(PLACEHOLDERS)}"
-            )
+            raise CheckpointError(f"{path}: adapters has {kind!r}; known kinds are {', '.join(PLACEHOLDERS)}")
         for name in ("input_width", "hidden_width"):
             if not isinstance(sizes.get(name), int):
                 raise CheckpointError(f"{path}: {name} of {kind} is missing or no int")
@@ -162,8 +167,6 @@ def _read_own(files: TensorFiles, record: Mapping[str, Any], width: int) -> dict
             )
         values = files.read(name)
         if not np.isfinite(values).all():
-            raise CheckpointError(
-                f"{files.file(name)}: tensor {name} has values that are no number"
-            )
+            raise CheckpointError(f"{files.file(name)}: tensor {name} has values that are no number")
         leaves[name] = jnp.asarray(values, jnp.float32)
     return unflatten_dict(leaves, sep="/")

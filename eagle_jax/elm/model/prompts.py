@@ -94,9 +94,7 @@ def kind_of_id(tokenizer: Tokenizer, kinds: Sequence[str]) -> dict[int, str]:
     return kinds_by_id
 
 
-def _encode_row(
-    tokenizer: Tokenizer, prompt: str, completion: str | Sequence[int]
-) -> tuple[list[int], list[int]]:
+def _encode_row(tokenizer: Tokenizer, prompt: str, completion: str | Sequence[int]) -> tuple[list[int], list[int]]:
     if isinstance(completion, str):
         return tokenizer.encode_response(prompt, completion)
     return tokenizer.encode_prompt(prompt), list(completion)
@@ -110,9 +108,7 @@ def own_vectors(
     if given != kinds_in_text:
         names = (", ".join(kinds) or "none" for kinds in (kinds_in_text, given))
         raise EmbeddingError(
-            "prompt {}: its text has placeholders for the embeddings {}, given are {}".format(
-                row, *names
-            )
+            "prompt {}: its text has placeholders for the embeddings {}, given are {}".format(row, *names)
         )
     by_kind: dict[str, list[np.ndarray]] = {kind: [] for kind in widths}
     for number, (kind, vector) in enumerate(prompt.embeddings):

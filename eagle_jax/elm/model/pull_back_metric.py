@@ -21,9 +21,7 @@ from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.sharding import fetch, on_mesh_of
 
 
-def expected_output_embedding(
-    config: DecoderConfig, params: Params, batch: EmbeddedBatch
-) -> jax.Array:
+def expected_output_embedding(config: DecoderConfig, params: Params, batch: EmbeddedBatch) -> jax.Array:
     """g [B, D]: the mean over a completion's tokens of sum_v p(v | what stands before) e_v.
 
     e_v are the decoder's own token embeddings; what stands before is the prompt with its vectors
@@ -73,10 +71,7 @@ def normalised_metric(jacobians: np.ndarray, ridge: float) -> np.ndarray:
 
 
 def pull_back_metrics(
-    elm: EmbeddingLM,
-    prompts: Sequence[EmbeddedPrompt],
-    completions: Sequence[str | Sequence[int]],
-    ridge: float,
+    elm: EmbeddingLM, prompts: Sequence[EmbeddedPrompt], completions: Sequence[str | Sequence[int]], ridge: float
 ) -> np.ndarray:
     """`normalised_metric` [B, d, d] at each prompt's one vector, along its completion."""
     jacobians = []

@@ -33,9 +33,7 @@ def token_divergence(log_policy: jax.Array, log_reference: jax.Array, mask: jax.
     return jnp.where(mask, kl_divergence(log_policy, log_reference), 0.0)
 
 
-def returns_to_go(
-    rewards: jax.Array, divergence: jax.Array, mask: jax.Array, kl_coefficient: float
-) -> jax.Array:
+def returns_to_go(rewards: jax.Array, divergence: jax.Array, mask: jax.Array, kl_coefficient: float) -> jax.Array:
     """G_n = r - alpha sum_{m > n} KL_m, a sample of Q_n(s_n, a_n). [B], [B, T] -> [B, T].
 
     a_n decides which states follow, so that their KL is part of its return. No gradient.
@@ -102,11 +100,7 @@ def soft_values(
 
 
 def actor_loss(
-    log_policy: jax.Array,
-    log_reference: jax.Array,
-    critic_values: jax.Array,
-    mask: jax.Array,
-    kl_coefficient: float,
+    log_policy: jax.Array, log_reference: jax.Array, critic_values: jax.Array, mask: jax.Array, kl_coefficient: float
 ) -> jax.Array:
     """-mean sum_n E_{a ~ pi}[Q_n(s_n, a) - alpha log(pi / p_pre)] (equation 4): [B, T, V] -> [].
 
@@ -118,9 +112,7 @@ def actor_loss(
     return -jnp.mean(jnp.sum(jnp.where(mask, values, 0.0), axis=1))
 
 
-def optimal_values(
-    log_reference: jax.Array, critic_values: jax.Array, kl_coefficient: float
-) -> jax.Array:
+def optimal_values(log_reference: jax.Array, critic_values: jax.Array, kl_coefficient: float) -> jax.Array:
     """V*_n = alpha log E_{a ~ p_pre}[exp(Q_n(s_n, a) / alpha)] (equation 5): [B, T, V] -> [B, T].
 
     The largest `soft_values` that any policy has with this Q.
@@ -130,9 +122,7 @@ def optimal_values(
     return kl_coefficient * jax.nn.logsumexp(exponents, axis=-1)
 
 
-def optimal_log_policy(
-    log_reference: jax.Array, critic_values: jax.Array, kl_coefficient: float
-) -> jax.Array:
+def optimal_log_policy(log_reference: jax.Array, critic_values: jax.Array, kl_coefficient: float) -> jax.Array:
     """log mu*_n, mu* proportional to p_pre exp(Q / alpha) (equation 7). [B, T, V] -> [B, T, V]."""
     chex.assert_equal_shape([log_reference, critic_values])
     return jax.nn.log_softmax(log_reference + critic_values / kl_coefficient)

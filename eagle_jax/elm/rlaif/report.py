@@ -47,16 +47,14 @@ def report_rlaif(run: RlaifRun) -> Path:
     """Writes report.html and report.md of a finished run, returns the path of the first."""
     settings, results = run.rlaif, run.stages["rlaif_results"]
     metrics = {
-        policy: run.stages[run.training_stage(*policy)].path / "metrics" / "metrics.jsonl"
-        for policy in run.policies
+        policy: run.stages[run.training_stage(*policy)].path / "metrics" / "metrics.jsonl" for policy in run.policies
     }
     data = RlaifReport(
         **shared_fields(settings),
         confidence=settings.evaluation.bootstrap.confidence,
         tables=results.read_json("tables.json"),
         curves=[
-            figures.learning_curve(name, seed, read_metrics(file), _CURVES)
-            for (name, seed), file in metrics.items()
+            figures.learning_curve(name, seed, read_metrics(file), _CURVES) for (name, seed), file in metrics.items()
         ],
         samples=results.read_jsonl("samples.jsonl"),
         facts={"start": run.start.name, "seconds": run.seconds()},
@@ -109,9 +107,7 @@ def tell(system: str) -> str:
 
 
 def _row(results: Mapping[str, Any], system: str) -> Mapping[str, Any]:
-    return next(
-        row for row in results["rows"] if (row["system"], row["group"]) == (system, "all tasks")
-    )
+    return next(row for row in results["rows"] if (row["system"], row["group"]) == (system, "all tasks"))
 
 
 def _table(data: RlaifReport, results: Mapping[str, Any], more: Sequence[Column]) -> Markup:
@@ -119,28 +115,23 @@ def _table(data: RlaifReport, results: Mapping[str, Any], more: Sequence[Column]
     compared = {row["system"]: row for row in results["comparisons"]}
     nothing = {"difference": None, "over_seeds": None, "by_seed": (), "verdict": None}
     lines = [
-        {
-            **_row(results, system),
-            **compared.get(system, nothing),
-            "kl": (results["kl"] or {}).get(system),
-        }
+        {**_row(results, system), **compared.get(system, nothing), "kl": (results["kl"] or {}).get(system)}
         for system in (START, *compared)
     ]
     columns = [
         Column("ELM", lambda line: tell(line["system"]), LEFT),
         *(
             Column(heading, lambda line, name=name: line["cells"][name])
-            for name, heading in MEASURE_NAMES.items() if name in lines[0]["cells"]
+            for name, heading in MEASURE_NAMES.items()
+            if name in lines[0]["cells"]
         ),
-        Column(f"Difference of the reward, {data.unit}",
-               lambda line: format_interval(line["difference"], signed=True)),
+        Column(f"Difference of the reward, {data.unit}", lambda line: format_interval(line["difference"], signed=True)),
         Column("over seeds", lambda line: format_interval(line["over_seeds"], signed=True)),
         Column("of each seed", lambda line: _by_seed(line["by_seed"])),
         Column("KL", lambda line: None if line["kl"] is None else f"{line['kl']:.2f}"),
-        Column("Malformed", lambda line:
-               f"{sum(line['malformed'].values())} of {line['num_outputs']}"),
+        Column("Malformed", lambda line: f"{sum(line['malformed'].values())} of {line['num_outputs']}"),
         *more,
-    ]  # fmt: skip
+    ]
     return table(lines, columns)
 
 

@@ -44,9 +44,7 @@ def semantic_score(embed: EmbedFn, semantic: np.ndarray) -> TextScoreFn:
     return score
 
 
-def behavioral_score(
-    embed: EmbedFn, item_texts: np.ndarray, ratings: RatingTable, films: np.ndarray
-) -> TextScoreFn:
+def behavioral_score(embed: EmbedFn, item_texts: np.ndarray, ratings: RatingTable, films: np.ndarray) -> TextScoreFn:
     """BC (NDCG) of each user's profile [B]: how it ranks `films` against the user's `ratings`.
 
     embed: E_D of profiles; item_texts [N, d]: of all films' texts.
@@ -65,9 +63,7 @@ def training_reward(reward: str, malformed_reward: float, spaces: Spaces, split:
     if reward == SC:
         score = semantic_score(spaces.embed, spaces.semantic)
     else:
-        score = behavioral_score(
-            spaces.user_encoder, spaces.item_texts, split.train, split.entities["train"]
-        )
+        score = behavioral_score(spaces.user_encoder, spaces.item_texts, split.train, split.entities["train"])
 
     def reward_fn(rows: Sequence[Row], generations: Sequence[Generation]) -> np.ndarray:
         texts = read_outputs(generations).texts
@@ -80,10 +76,7 @@ def training_reward(reward: str, malformed_reward: float, spaces: Spaces, split:
 def questions(tasks: Sequence[str], split: Split, spaces: Spaces, part: str) -> list[list[Row]]:
     """For each film of a part of the split, or user of whom there is a profile, every task."""
     if not find_task(tasks[0]).describes_user:
-        return [
-            [{"task": task, "items": [int(film)], "user": None} for task in tasks]
-            for film in split.entities[part]
-        ]
+        return [[{"task": task, "items": [int(film)], "user": None} for task in tasks] for film in split.entities[part]]
     known = [int(user) for user in split.users[part] if int(user) in spaces.profile_rows]
     return [[spaces.profile_rows[user]] for user in known]
 

@@ -53,9 +53,7 @@ class RlaifRun(ElmRun):
         self.prepare()
         self.start = self.train(self.experiment.elm_seeds[0])
         self.policies = {
-            (name, seed): self._reinforce(name, seed)
-            for name in self.rlaif.trainings
-            for seed in self.rlaif.seeds
+            (name, seed): self._reinforce(name, seed) for name in self.rlaif.trainings for seed in self.rlaif.seeds
         }
         return self._compare(self._ask_all())
 
@@ -66,10 +64,14 @@ class RlaifRun(ElmRun):
         """One training, from the supervised ELM."""
         settings = self.rlaif
         with self.stage(
-            self.training_stage(name, seed), self._of_elms()[0],
-            training=settings.trainings[name], reward=settings.reward, tasks=settings.tasks,
-            malformed_reward=settings.malformed_reward, seed=seed,
-        ) as stage:  # fmt: skip
+            self.training_stage(name, seed),
+            self._of_elms()[0],
+            training=settings.trainings[name],
+            reward=settings.reward,
+            tasks=settings.tasks,
+            malformed_reward=settings.malformed_reward,
+            seed=seed,
+        ) as stage:
             if not stage.is_complete():
                 stage.begin()
                 result = train_rlaif(
@@ -81,23 +83,18 @@ class RlaifRun(ElmRun):
                 )
                 save_embedding_lm(self.start.with_params(result.params), stage.path / "model")
                 stage.finish()
-            return load_embedding_lm(
-                stage.path / "model", load_model(self.experiment.models.reader)
-            )
+            return load_embedding_lm(stage.path / "model", load_model(self.experiment.models.reader))
 
     def rewarded_task(self) -> RlaifTask:
         """Training questions and their reward; every validation film is asked every task."""
         settings = self.rlaif
         train, validation = (
-            questions(settings.tasks, self.split, self.spaces, part)
-            for part in ("train", "validation")
+            questions(settings.tasks, self.split, self.spaces, part) for part in ("train", "validation")
         )
         return RlaifTask(
             draw_rows=lambda rng, count: draw_questions(train, rng, count),
             prompt_fn=lambda rows: elm_prompts(rows, self.spaces),
-            reward_fn=training_reward(
-                settings.reward, settings.malformed_reward, self.spaces, self.split
-            ),
+            reward_fn=training_reward(settings.reward, settings.malformed_reward, self.spaces, self.split),
             validation_rows=[row for of_one in validation for row in of_one],
         )
 
@@ -112,9 +109,11 @@ class RlaifRun(ElmRun):
         """What the start and every trained ELM write: [{"asked", "texts", "reasons", "kl"}]."""
         evaluation = self.rlaif.evaluation
         with self.stage(
-            "rlaif_answers", *(self.training_stage(*policy) for policy in self.policies),
-            num_entities=evaluation.num_entities, temperatures=evaluation.other_temperatures,
-        ) as stage:  # fmt: skip
+            "rlaif_answers",
+            *(self.training_stage(*policy) for policy in self.policies),
+            num_entities=evaluation.num_entities,
+            temperatures=evaluation.other_temperatures,
+        ) as stage:
             rows = self.held_out_rows()
             answers = []
             for number, asked in enumerate(self._all_asked()):
@@ -147,9 +146,7 @@ class RlaifRun(ElmRun):
     def _compare(self, answers: Sequence[dict[str, Any]]) -> Path:
         """Scores, differences to the start, and samples."""
         evaluation = self.rlaif.evaluation
-        with self.stage(
-            "rlaif_results", "rlaif_answers", evaluation=evaluation, tasks=self.rlaif.tasks
-        ) as stage:
+        with self.stage("rlaif_results", "rlaif_answers", evaluation=evaluation, tasks=self.rlaif.tasks) as stage:
             if not stage.is_complete():
                 rows = self.held_out_rows()
                 tables = []
@@ -157,18 +154,16 @@ class RlaifRun(ElmRun):
                     at_this = [a for a in answers if a["asked"].temperature == temperature]
                     read = [
                         SystemTexts(
-                            system=answer["asked"].system, seed=answer["asked"].seed,
-                            texts=answer["texts"], reasons=answer["reasons"],
+                            system=answer["asked"].system,
+                            seed=answer["asked"].seed,
+                            texts=answer["texts"],
+                            reasons=answer["reasons"],
                         )
                         for answer in at_this
-                    ]  # fmt: skip
-                    records = [
-                        score(one, rows, self.catalogue, self.split, self.spaces) for one in read
                     ]
+                    records = [score(one, rows, self.catalogue, self.split, self.spaces) for one in read]
                     if not tables:
-                        samples = sample_rows(
-                            read, records, rows, self.catalogue, evaluation.samples_per_task
-                        )
+                        samples = sample_rows(read, records, rows, self.catalogue, evaluation.samples_per_task)
                         stage.write_jsonl("samples.jsonl", samples)
                     table = self._table([record for group in records for record in group])
                     tables.append({"temperature": temperature, **table, "kl": _mean_kl(at_this)})
@@ -192,7 +187,4 @@ def _mean_kl(answers: Sequence[dict[str, Any]]) -> dict[str, float] | None:
     if answers[0]["kl"] is None:
         return None
     systems = dict.fromkeys(answer["asked"].system for answer in answers)
-    return {
-        system: float(np.mean([a["kl"] for a in answers if a["asked"].system == system]))
-        for system in systems
-    }
+    return {system: float(np.mean([a["kl"] for a in answers if a["asked"].system == system])) for system in systems}

@@ -20,13 +20,10 @@ SC, BC = "sc", "bc/ndcg"
 class RlaifEvaluationSettings:
     """What is asked of the start and of what was trained."""
 
-    num_entities: int = setting(
-        "Held-out films (users where profiles are written), each asked every task.", at_least=2
-    )
+    num_entities: int = setting("Held-out films (users where profiles are written), each asked every task.", at_least=2)
     other_temperatures: tuple[float, ...] = setting(
-        "At which all are asked once more, beside that of training.", at_least=0,
-        may_be_empty=True, distinct=True,
-    )  # fmt: skip
+        "At which all are asked once more, beside that of training.", at_least=0, may_be_empty=True, distinct=True
+    )
     bootstrap: BootstrapSettings
     samples_per_task: int = setting("Texts before and after that the report shows.", at_least=0)
 
@@ -36,9 +33,7 @@ class RlaifExperiment:
     """Everything; a config file gives every field a value."""
 
     title: str = setting("Of the report.")
-    start: ElmExperiment = setting(
-        "The supervised run, of whose trained ELMs the first one is the start of all."
-    )
+    start: ElmExperiment = setting("The supervised run, of whose trained ELMs the first one is the start of all.")
     reward: Literal["sc", "bc/ndcg"] = setting("SC of a film's text, or BC of a user's profile.")
     tasks: tuple[str, ...] = setting("Asked equally often.", distinct=True)
     malformed_reward: float = setting("Of what could not be read or was cut short.")
@@ -50,8 +45,7 @@ class RlaifExperiment:
         allowed = SINGLE_MOVIE if self.reward == SC else (PROFILE,)
         if unknown := [name for name in self.tasks if name not in allowed]:
             raise UserError(
-                f"tasks: {unknown[0]!r} has no reward {self.reward!r}; those that have are "
-                f"{', '.join(allowed)}"
+                f"tasks: {unknown[0]!r} has no reward {self.reward!r}; those that have are {', '.join(allowed)}"
             )
         if not self.trainings or START in self.trainings:
             raise UserError(f"trainings: at least one, none called {START!r}")

@@ -22,20 +22,14 @@ from eagle_jax.learning.optimizers import make_optimizer
 from eagle_jax.learning.value import RunningStatistics, no_statistics
 
 # What each method fits beside the policy: a baseline or V, and Q.
-HEADS = {
-    "reinforce": ("value",),
-    "soft_actor_critic": ("value", "critic"),
-    "value_distillation": ("critic",),
-}
+HEADS = {"reinforce": ("value",), "soft_actor_critic": ("value", "critic"), "value_distillation": ("critic",)}
 
 
 @settings
 class RlaifSettings:
     """Reinforcement learning of an ELM's texts."""
 
-    method: Literal["reinforce", "soft_actor_critic", "value_distillation"] = setting(
-        "Equation 1, 2 to 4, or 5 to 8."
-    )
+    method: Literal["reinforce", "soft_actor_critic", "value_distillation"] = setting("Equation 1, 2 to 4, or 5 to 8.")
     num_iterations: int = setting("Updates of the policy, warm-up included.", at_least=0)
     texts_per_iteration: int = setting("Texts drawn for each.", at_least=1)
     kl_coefficient: float = setting(
@@ -47,16 +41,10 @@ class RlaifSettings:
     head_learning_rate: float = setting("Of these networks.", above=0)
     head_updates: int = setting("Their gradient steps in an iteration.", at_least=1)
     target_rate: float = setting(
-        "Share of the networks that their targets take over after each of these steps.",
-        above=0,
-        at_most=1,
+        "Share of the networks that their targets take over after each of these steps.", above=0, at_most=1
     )
-    warmup_iterations: int = setting(
-        "The first ones, in which the networks learn and the policy stays.", at_least=0
-    )
-    sampling: SamplingSettings = setting(
-        "Its temperature is the policy's and the pretrained ELM's everywhere."
-    )
+    warmup_iterations: int = setting("The first ones, in which the networks learn and the policy stays.", at_least=0)
+    sampling: SamplingSettings = setting("Its temperature is the policy's and the pretrained ELM's everywhere.")
     validate_every: int = setting("The last one always does.", at_least=1, unit="iterations")
     checkpoint_every: int = setting("The last one always does.", at_least=1, unit="iterations")
 
@@ -64,10 +52,7 @@ class RlaifSettings:
         draw = self.sampling
         if draw.temperature == 0 or draw.top_k != 0 or draw.top_p != 1.0:
             # The losses' expectations are over all tokens.
-            raise UserError(
-                "sampling must be of the whole distribution: temperature above 0, no top_k/p, got "
-                f"{draw}"
-            )
+            raise UserError(f"sampling must be of the whole distribution: temperature above 0, no top_k/p, got {draw}")
 
 
 class RlaifState(NamedTuple):
@@ -97,9 +82,7 @@ def head_optimizer(settings: RlaifSettings) -> optax.GradientTransformation:
     return make_optimizer(settings.head_learning_rate)
 
 
-def init_rlaif(
-    config: DecoderConfig, pretrained: Params, settings: RlaifSettings, key: jax.Array
-) -> RlaifState:
+def init_rlaif(config: DecoderConfig, pretrained: Params, settings: RlaifSettings, key: jax.Array) -> RlaifState:
     """The state before the first iteration acts as the pretrained ELM, of which `pretrained` is the
     trainable part; values are the mean reward. The key is consumed."""
     shape = AdapterSettings(input_width=config.hidden_size + 1, hidden_width=settings.head_width)
@@ -107,8 +90,7 @@ def init_rlaif(
     names = HEADS[settings.method]
     keys = jax.random.split(key, len(names))
     heads = {
-        name: init_adapter(keys[number], shape, outputs[name], output_scale=0.0)
-        for number, name in enumerate(names)
+        name: init_adapter(keys[number], shape, outputs[name], output_scale=0.0) for number, name in enumerate(names)
     }
     if "critic" in heads:
         heads["critic"]["per_nat"] = jnp.zeros(())

@@ -37,18 +37,12 @@ def compare_to_start(
             return next(row["difference"] for row in compared if row["measure"] == measure)
 
         seeds = sorted({record.seed for record in records if record.system == name})
-        by_seed = [
-            {"seed": seed, "difference": difference([r for r in records if r.seed == seed])}
-            for seed in seeds
-        ]
+        by_seed = [{"seed": seed, "difference": difference([r for r in records if r.seed == seed])} for seed in seeds]
         over_seeds = None
         if len(seeds) > 1:
             means = [row["difference"]["mean"] for row in by_seed]
             over_seeds = t_interval(means, settings.confidence).as_cell()
-        row = {
-            "system": name, "difference": difference(records), "over_seeds": over_seeds,
-            "by_seed": by_seed,
-        }  # fmt: skip
+        row = {"system": name, "difference": difference(records), "over_seeds": over_seeds, "by_seed": by_seed}
         rows.append(row | {"verdict": judge_methods(row)})
     return rows
 

@@ -99,13 +99,7 @@ class _Trainer:
         batch = self._encode(prompts, generations)
         with on_mesh_of(self.pretrained):
             state, metrics = update(
-                self.elm.model.config,
-                self.settings,
-                self.frozen,
-                self.pretrained,
-                state,
-                batch,
-                rewards,
+                self.elm.model.config, self.settings, self.frozen, self.pretrained, state, batch, rewards
             )
         values |= {name: float(value) for name, value in metrics.items()} | {
             "time/sample": sampled - started,
@@ -120,9 +114,7 @@ class _Trainer:
         prompts = self.task.prompt_fn(rows)
         return self._score(rows, self._write(trainable, prompts, derive_seed(self.seed, 0, 1)))[0]
 
-    def _write(
-        self, trainable: Params, prompts: Sequence[EmbeddedPrompt], seed: int
-    ) -> list[Generation]:
+    def _write(self, trainable: Params, prompts: Sequence[EmbeddedPrompt], seed: int) -> list[Generation]:
         # Scanned layers are for training: here they would be stacked anew for every batch.
         config = dataclasses.replace(self.elm.model.config, scan_layers=False)
         params = join(trainable, self.frozen)
@@ -130,9 +122,7 @@ class _Trainer:
         acting = dataclasses.replace(self.elm, model=model)
         return acting.generate(prompts, self.settings.sampling, seed)
 
-    def _encode(
-        self, prompts: Sequence[EmbeddedPrompt], generations: Sequence[Generation]
-    ) -> EmbeddedBatch:
+    def _encode(self, prompts: Sequence[EmbeddedPrompt], generations: Sequence[Generation]) -> EmbeddedBatch:
         """The texts behind their prompts."""
         batch = self.elm.encode(prompts, [made.token_ids for made in generations])
         for row, made in enumerate(generations):
@@ -145,9 +135,7 @@ class _Trainer:
                 )
         return batch
 
-    def _score(
-        self, rows: Sequence[Any], generations: Sequence[Generation]
-    ) -> tuple[dict[str, float], np.ndarray]:
+    def _score(self, rows: Sequence[Any], generations: Sequence[Generation]) -> tuple[dict[str, float], np.ndarray]:
         """Metrics of texts and their rewards [B]."""
         rewards = np.asarray(self.task.reward_fn(rows, generations), np.float32)
         if rewards.shape != (len(generations),):

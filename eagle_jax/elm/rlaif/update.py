@@ -63,9 +63,7 @@ def update(
     """
     chex.assert_shape(rewards, (batch.tokens.shape[0],))
     temperature = settings.sampling.temperature
-    states, log_reference = jax.lax.stop_gradient(
-        _read(config, join(pretrained, frozen), batch, temperature)
-    )
+    states, log_reference = jax.lax.stop_gradient(_read(config, join(pretrained, frozen), batch, temperature))
     tokens = batch.tokens[:, 1:]
     mask = batch.loss_weights[:, 1:] > 0
     features, excess = state_features(states, log_reference, tokens, mask)

@@ -25,9 +25,7 @@ def read_tensor(files: TensorFiles, name: str, shape: tuple[int, ...]) -> np.nda
     return files.read(name)
 
 
-def read_linear(
-    read: ReadTensorFn, names: Sequence[str], inputs: int, outputs: int, has_bias: bool
-) -> Params:
+def read_linear(read: ReadTensorFn, names: Sequence[str], inputs: int, outputs: int, has_bias: bool) -> Params:
     """torch's linear layers side by side: kernel [inputs, n outputs], bias [n outputs].
 
     A kernel is [outputs, inputs] in the checkpoint.
@@ -81,9 +79,7 @@ def load_params(folder: Path, config: EncoderConfig, dtype: str) -> Params:
     params: Params = {"layers": {}}
     for path in names:
         if path.startswith("layers/"):
-            starts = (
-                family.layers.format(layer=layer) for layer in range(config.num_hidden_layers)
-            )
+            starts = (family.layers.format(layer=layer) for layer in range(config.num_hidden_layers))
             of_layers = (module(path, start) for start in starts)
             stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *of_layers)
             params["layers"][path.removeprefix("layers/")] = to_device(stacked, dtype)

@@ -47,7 +47,6 @@ class ConfigFile:
         known = tuple(known)
         if not isinstance(value, str | bool) or value not in known:
             raise UnsupportedEncoderError(
-                f"{self.path}: {key} = {value!r} is not supported; "
-                f"known: {', '.join(map(str, known))}"
+                f"{self.path}: {key} = {value!r} is not supported; known: {', '.join(map(str, known))}"
             )
         return value

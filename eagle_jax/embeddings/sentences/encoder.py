@@ -24,14 +24,7 @@ from eagle_jax.base.tensor_files import CheckpointError, read_json
 from eagle_jax.embeddings.sentences.checkpoints import DTYPES, load_params
 from eagle_jax.embeddings.sentences.families import ENCODER_FAMILIES, EncoderConfig, read_config
 from eagle_jax.embeddings.sentences.layers import Params
-from eagle_jax.embeddings.sentences.modules import (
-    MODULES_FILE,
-    Head,
-    apply_head,
-    pool,
-    read_modules,
-    read_truncate_dim,
-)
+from eagle_jax.embeddings.sentences.modules import MODULES_FILE, Head, apply_head, pool, read_modules, read_truncate_dim
 from eagle_jax.embeddings.sentences.tokenizer import SentenceTokenizer, load_sentence_tokenizer
 from eagle_jax.embeddings.sentences.transformer import encode
 
@@ -52,9 +45,7 @@ class SentenceConfig:
     truncate_dim: int | None  # so many coordinates are kept; None: all
 
 
-def embed(
-    config: SentenceConfig, params: Params, tokens: jax.Array, lengths: jax.Array
-) -> jax.Array:
+def embed(config: SentenceConfig, params: Params, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
     """Tokens [B, T], of which each text has the first `lengths` [B], to float32 [B, E]."""
     mask = jnp.arange(tokens.shape[1])[None] < lengths[:, None]
     hidden = encode(config.encoder, params["encoder"], tokens, mask)
@@ -101,8 +92,11 @@ class SentenceEncoder:
         if num_cut:
             logging.warning(
                 "%d of %d texts have more than the %d tokens of %s and are cut",
-                num_cut, len(texts), self.tokenizer.max_tokens, self.folder_name,
-            )  # fmt: skip
+                num_cut,
+                len(texts),
+                self.tokenizer.max_tokens,
+                self.folder_name,
+            )
         embeddings = np.zeros((len(ids), self.dim), np.float32)
         # The longest first: if a batch does not fit into memory, it is the first one.
         by_length = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
@@ -136,8 +130,7 @@ class SentenceEncoder:
         if self.mesh is not None:
             split = NamedSharding(self.mesh, PartitionSpec(tuple(_split(self.mesh))))
             tokens, lengths = (
-                jax.make_array_from_callback(array.shape, split, array.__getitem__)
-                for array in (tokens, lengths)
+                jax.make_array_from_callback(array.shape, split, array.__getitem__) for array in (tokens, lengths)
             )
         return _program(self.mesh)(self.config, self.params, tokens, lengths)
 
@@ -195,9 +188,7 @@ def load_sentence_encoder(
     folder = Path(folder)
     modules = read_modules(folder)
     encoder = read_config(modules.transformer / "config.json")
-    tokenizer = load_sentence_tokenizer(
-        folder, modules.transformer, prompt_name, encoder.max_tokens
-    )
+    tokenizer = load_sentence_tokenizer(folder, modules.transformer, prompt_name, encoder.max_tokens)
     if tokenizer.vocab_size > encoder.vocab_size:
         raise CheckpointError(
             f"{modules.transformer}: the tokenizer has {tokenizer.vocab_size} tokens, the model's "
@@ -208,10 +199,7 @@ def load_sentence_encoder(
         if own and (inputs := len(own["linear"]["kernel"])) != width:
             raise CheckpointError(f"{folder}: a dense layer for {inputs} inputs gets {width}")
         width = own["linear"]["kernel"].shape[1] if own else width
-    params = {
-        "encoder": load_params(modules.transformer, encoder, dtype),
-        "heads": modules.head_params,
-    }
+    params = {"encoder": load_params(modules.transformer, encoder, dtype), "heads": modules.head_params}
     if mesh is not None:
         params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
     return SentenceEncoder(

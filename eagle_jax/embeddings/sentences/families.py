@@ -95,10 +95,7 @@ _T5 = EncoderFamily(
         "layers/up": ("layer.1.DenseReluDense.wi",),
         "layers/down": ("layer.1.DenseReluDense.wo",),
     },
-    gated_names={
-        "layers/gate": ("layer.1.DenseReluDense.wi_0",),
-        "layers/up": ("layer.1.DenseReluDense.wi_1",),
-    },
+    gated_names={"layers/gate": ("layer.1.DenseReluDense.wi_0",), "layers/up": ("layer.1.DenseReluDense.wi_1",)},
     synonyms={"shared.weight": "embed_tokens.weight"},
     ignored=r"decoder\..*|lm_head\.weight",
 )
@@ -111,8 +108,7 @@ ENCODER_FAMILIES = {
     "t5": _T5,
     "mt5": dataclasses.replace(_T5, feed_forward=("feed_forward_proj", "gated-gelu")),
 }
-_NECESSARY = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
-              "num_attention_heads")  # fmt: skip
+_NECESSARY = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 _NUMBERS = dict.fromkeys(_NECESSARY) | {  # key -> the default of `transformers`
     "type_vocab_size": 2,
     "relative_attention_num_buckets": 32,
@@ -157,10 +153,7 @@ def read_config(path: Path) -> EncoderConfig:
     family = ENCODER_FAMILIES[model_type]
     for key, required in _REQUIRED.items():
         file.choose(key, (required,), required)
-    numbers = {
-        name: file.read(family.keys.get(name, name), int, default)
-        for name, default in _NUMBERS.items()
-    }
+    numbers = {name: file.read(family.keys.get(name, name), int, default) for name, default in _NUMBERS.items()}
     buckets = numbers["relative_attention_num_buckets"]
     distance = numbers["relative_attention_max_distance"]
     if not 4 <= buckets < 4 * distance:  # a quarter of the buckets are for single distances

@@ -60,9 +60,7 @@ class Normalize:
 Head = Dense | Normalize
 
 
-def pool(
-    modes: tuple[str, ...], hidden: jax.Array, lengths: jax.Array, num_skipped: int
-) -> jax.Array:
+def pool(modes: tuple[str, ...], hidden: jax.Array, lengths: jax.Array, num_skipped: int) -> jax.Array:
     """Hidden states [B, T, D] of texts with lengths [B] -> float32 [B, D * number of modes].
 
     Texts begin in the first column; their first `num_skipped` tokens do not count. Of the n others

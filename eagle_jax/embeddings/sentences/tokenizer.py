@@ -96,7 +96,6 @@ def _prompt(folder: Path, prompt_name: str | None) -> str:
         return ""
     if not isinstance(prompts.get(name), str):
         raise UserError(
-            f"{settings.path}: has no prompt named {name!r}, "
-            f"only {', '.join(map(repr, prompts)) or 'none'}"
+            f"{settings.path}: has no prompt named {name!r}, only {', '.join(map(repr, prompts)) or 'none'}"
         )
     return prompts[name]

@@ -16,9 +16,7 @@ _OPTIONS = {
     "add_prefix_space": "add_prefix_space",
 }
 # Classes in which what is not said is not taken from tokenizer.json.
-_DEFAULTS = dict.fromkeys(
-    ("BertTokenizer", "MPNetTokenizer"), {"do_lower_case": True, "tokenize_chinese_chars": True}
-)
+_DEFAULTS = dict.fromkeys(("BertTokenizer", "MPNetTokenizer"), {"do_lower_case": True, "tokenize_chinese_chars": True})
 _WITHOUT_OPTIONS = ("PreTrainedTokenizerFast", "TokenizersBackend")  # classes that pass them over
 
 
@@ -64,8 +62,7 @@ def read_tokenizer(folder: Path) -> Any:
     except Exception as error:  # bare ones of the `tokenizers` library, or of any other kind
         reason = " ".join(str(error).split())
         raise TokenizerError(
-            f"{path}: not a tokenizer, or not with the {files[0]} beside it: "
-            f"{type(error).__name__}: {reason:.400}"
+            f"{path}: not a tokenizer, or not with the {files[0]} beside it: {type(error).__name__}: {reason:.400}"
         ) from error
     return tokenizer
 

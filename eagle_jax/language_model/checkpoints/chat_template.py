@@ -30,9 +30,7 @@ class ChatTemplate:
     `transformers` renders it, in a process of its own with limits of time and memory.
     """
 
-    def __init__(
-        self, folder: Path, templates: str | Mapping[str, str], special_tokens: Mapping[str, str]
-    ):
+    def __init__(self, folder: Path, templates: str | Mapping[str, str], special_tokens: Mapping[str, str]):
         self.folder = folder
         self.special_tokens = dict(special_tokens)
         self.templates = templates if isinstance(templates, Mapping) else {_DEFAULT: templates}
@@ -68,9 +66,7 @@ class ChatTemplate:
         """
         answer = self._answer(turns, arguments)
         if "error" in answer:
-            raise ChatTemplateError(
-                f"{self.folder}: its chat template fails: {answer['error']}: {answer['message']}"
-            )
+            raise ChatTemplateError(f"{self.folder}: its chat template fails: {answer['error']}: {answer['message']}")
         return answer["text"]
 
     def to_json(self) -> str | list[dict[str, str]]:

@@ -17,17 +17,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh, Sharding
 
 from eagle_jax.base.atomic_files import write_atomically
-from eagle_jax.base.tensor_files import (
-    INDEX_SUFFIX,
-    SUFFIX,
-    CheckpointError,
-    TensorFiles,
-    read_json,
-)
-from eagle_jax.language_model.checkpoints.hf_config import (
-    decoder_config_from_hf,
-    decoder_config_to_hf,
-)
+from eagle_jax.base.tensor_files import INDEX_SUFFIX, SUFFIX, CheckpointError, TensorFiles, read_json
+from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf, decoder_config_to_hf
 from eagle_jax.language_model.checkpoints.hf_names import HFTensor, hf_tensor
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer, load_tokenizer
 from eagle_jax.language_model.decoder.config import DecoderConfig, UnsupportedModelError
@@ -38,13 +29,7 @@ from eagle_jax.language_model.sharding import fetch, tree_shardings
 MAX_SHARD_BYTES = 5 * 10**9
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # Buffers that follow from config.json: old checkpoints carry them.
-_DERIVED = (
-    ".rotary_emb.inv_freq",
-    ".attention.bias",
-    ".attention.masked_bias",
-    ".attn.bias",
-    ".attn.masked_bias",
-)
+_DERIVED = (".rotary_emb.inv_freq", ".attention.bias", ".attention.masked_bias", ".attn.bias", ".attn.masked_bias")
 # How a text model's names hang: in its own checkpoint, in GPT-2's own, and in two kinds of those
 # that see as well (the first one is that of Gemma 3).
 _NESTINGS = (
@@ -65,9 +50,7 @@ class LanguageModel:
     tokenizer: Tokenizer
 
 
-def load_language_model(
-    folder: Path | str, *, dtype: str = "float32", mesh: Mesh | None = None
-) -> LanguageModel:
+def load_language_model(folder: Path | str, *, dtype: str = "float32", mesh: Mesh | None = None) -> LanguageModel:
     """Reads a checkpoint of a known family; its parameters become "float32" or "bfloat16".
 
     On a mesh each device's part of a tensor is read for itself, and the host holds one tensor at a
@@ -83,8 +66,7 @@ def load_language_model(
     files = TensorFiles(folder)
     if config.num_layers > len(files.names):  # before so many layers are made
         raise CheckpointError(
-            f"{folder / 'config.json'}: has {config.num_layers} layers, but there are only "
-            f"{len(files.names)} tensors"
+            f"{folder / 'config.json'}: has {config.num_layers} layers, but there are only {len(files.names)} tensors"
         )
     if config.tie_word_embeddings and _has_own_unembedding(config, files):
         config = dataclasses.replace(config, tie_word_embeddings=False)
@@ -171,9 +153,7 @@ def _warn_of_auto_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
             write_atomically(folder / "README.md", lambda file: file.write(text.encode()))
 
 
-def _shards(
-    config: DecoderConfig, params: Mapping[str, jax.Array], itemsize: int, max_bytes: int
-) -> list[list[str]]:
+def _shards(config: DecoderConfig, params: Mapping[str, jax.Array], itemsize: int, max_bytes: int) -> list[list[str]]:
     """Parameter paths in order, cut before the one that would exceed max_bytes; of parameters that
     are one tensor there the first one stands for all."""
     shards, used = [[]], 0
@@ -256,11 +236,7 @@ def read_leaves(
 
 
 def _read_leaf(
-    files: TensorFiles,
-    place: HFTensor,
-    shape: tuple[int, ...],
-    dtype: jnp.dtype,
-    sharding: Sharding | None,
+    files: TensorFiles, place: HFTensor, shape: tuple[int, ...], dtype: jnp.dtype, sharding: Sharding | None
 ) -> jax.Array:
     parts: dict[tuple, np.ndarray] = {}
 
@@ -321,8 +297,7 @@ def _places(config: DecoderConfig, files: TensorFiles, paths: Iterable[str]) -> 
             others += 1
         elif not name.endswith(_DERIVED):
             raise CheckpointError(
-                f"{files.file(name)}: tensor {name} has no place in a {config.family.model_type} "
-                "decoder"
+                f"{files.file(name)}: tensor {name} has no place in a {config.family.model_type} decoder"
             )
     if others:
         logging.info("%s: %d tensors are not the text model's and not read", files.folder, others)

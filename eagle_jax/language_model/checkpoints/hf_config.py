@@ -13,13 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Set
 from typing import Any
 
-from eagle_jax.language_model.decoder.config import (
-    FAMILIES,
-    DecoderConfig,
-    Family,
-    Rope,
-    UnsupportedModelError,
-)
+from eagle_jax.language_model.decoder.config import FAMILIES, DecoderConfig, Family, Rope, UnsupportedModelError
 
 # Keys that would change the computation, with the only value that is computed here.
 _REQUIRED = {
@@ -124,9 +118,7 @@ def _hf_config(config_json: Mapping[str, Any]) -> tuple[Family, Any]:
         config_json = {"model_type": "gemma3_text"} | text_config
     model_type = config_json.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
-        raise UnsupportedModelError(
-            f"model_type {model_type!r} is not supported; known: {', '.join(sorted(FAMILIES))}"
-        )
+        raise UnsupportedModelError(f"model_type {model_type!r} is not supported; known: {', '.join(sorted(FAMILIES))}")
     for key in _REFUSED:
         if config_json.get(key):
             raise UnsupportedModelError(f"{model_type}: {key} = {config_json[key]!r:.80}: not read")
@@ -215,10 +207,7 @@ def decoder_config_to_hf(config: DecoderConfig) -> dict[str, Any]:
         "mlp_bias": config.feed_forward_bias,
         "use_sliding_window": bool(windows),
         "sliding_window": windows[0] if windows else None,
-        "layer_types": [
-            "full_attention" if window is None else "sliding_attention"
-            for window in config.layer_windows
-        ],
+        "layer_types": ["full_attention" if window is None else "sliding_attention" for window in config.layer_windows],
     }
     if config.family.block != "sequential":
         config_json["use_parallel_residual"] = config.block != "sequential"
@@ -227,10 +216,7 @@ def decoder_config_to_hf(config: DecoderConfig) -> dict[str, Any]:
     if config.family.model_type == "gpt2":
         config_json |= {old: config_json[new] for new, old in _GPT2_KEYS.items()}
     if config.family.model_type == "gpt_neox":
-        config_json |= {
-            "rotary_pct": config.rotary_dim / config.head_dim,
-            "rotary_emb_base": config.rope.theta,
-        }
+        config_json |= {"rotary_pct": config.rotary_dim / config.head_dim, "rotary_emb_base": config.rope.theta}
     if config.family.is_gemma:
         config_json |= {
             "hidden_activation": config.activation,
@@ -245,6 +231,4 @@ def decoder_config_to_hf(config: DecoderConfig) -> dict[str, Any]:
 def _rope_scaling(rope: Rope) -> dict[str, Any] | None:
     if rope.rope_type == "default":
         return None
-    return {"rope_type": rope.rope_type} | {
-        key: getattr(rope, key) for key in _ROPE_KEYS[rope.rope_type]
-    }
+    return {"rope_type": rope.rope_type} | {key: getattr(rope, key) for key in _ROPE_KEYS[rope.rope_type]}

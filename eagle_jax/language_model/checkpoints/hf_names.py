@@ -28,11 +28,7 @@ class Scheme(NamedTuple):
 
 
 _LLAMA = Scheme(
-    outer={
-        "token_embedding": "model.embed_tokens.weight",
-        "final_norm": "model.norm",
-        "unembedding": "lm_head.weight",
-    },
+    outer={"token_embedding": "model.embed_tokens.weight", "final_norm": "model.norm", "unembedding": "lm_head.weight"},
     layers="model.layers",
     inner={
         "attention_norm": "input_layernorm",
@@ -61,15 +57,10 @@ _SCHEMES = {
     "gemma2": _GEMMA2,
     "gemma3_text": _GEMMA2,
     "phi": Scheme(
-        outer=_LLAMA.outer
-        | {"final_norm": "model.final_layernorm", "unembedding_bias": "lm_head.bias"},
+        outer=_LLAMA.outer | {"final_norm": "model.final_layernorm", "unembedding_bias": "lm_head.bias"},
         layers="model.layers",
         inner=_LLAMA.inner
-        | {
-            "attention/output": "self_attn.dense",
-            "feed_forward/up": "mlp.fc1",
-            "feed_forward/down": "mlp.fc2",
-        },
+        | {"attention/output": "self_attn.dense", "feed_forward/up": "mlp.fc1", "feed_forward/down": "mlp.fc2"},
     ),
     "gpt_neox": Scheme(
         outer={

@@ -88,18 +88,14 @@ def load_peft_adapter(model: LanguageModel, folder: Path | str) -> LanguageModel
     model has low-rank updates already.
     """
     if model.config.lora is not None:
-        raise ValueError(
-            f"{model.name} has low-rank updates already; load its base to replace them"
-        )
+        raise ValueError(f"{model.name} has low-rank updates already; load its base to replace them")
     folder = Path(folder)
     config_json = read_json(folder / CONFIG)
     _check_supported(folder / CONFIG, config_json)
     files = TensorFiles(folder, STEM)
     lora = _lora(folder / CONFIG, config_json, _targets(model.config, files.names))
     config = dataclasses.replace(model.config, lora=lora)
-    shapes = {
-        path: leaf for path, leaf in parameter_shapes(config).items() if path.endswith(LORA_LEAVES)
-    }
+    shapes = {path: leaf for path, leaf in parameter_shapes(config).items() if path.endswith(LORA_LEAVES)}
     places = {path: _place(config, path) for path in shapes}
     for name in sorted(set(files.names) - {place.name for place in places.values()}):
         raise CheckpointError(
@@ -145,17 +141,13 @@ def _module_of(name: str) -> str:
 def _linear_modules(config: DecoderConfig) -> dict[str, str]:
     """Path of each linear layer -> its name in PyTorch."""
     kernels = [path for path in parameter_shapes(config) if path.endswith("/kernel")]
-    return {
-        path.removesuffix("/kernel"): _module_of(hf_tensor(config, path).name) for path in kernels
-    }
+    return {path.removesuffix("/kernel"): _module_of(hf_tensor(config, path).name) for path in kernels}
 
 
 def _target_modules(config: DecoderConfig, adapted: set[str]) -> list[str]:
     """Ends of the names ("q_proj") where they mean just the adapted layers, else the names."""
     last_parts = {name.rsplit(".", 1)[-1] for name in adapted}
-    meant = {
-        name for name in _linear_modules(config).values() if name.rsplit(".", 1)[-1] in last_parts
-    }
+    meant = {name for name in _linear_modules(config).values() if name.rsplit(".", 1)[-1] in last_parts}
     return sorted(last_parts if meant == adapted else adapted)
 
 
@@ -163,9 +155,7 @@ def _check_supported(path: Path, config_json: Mapping[str, Any]) -> None:
     for key, supported in _REQUIRED_VALUES.items():
         value = config_json.get(key, supported[0])
         if value not in supported:
-            raise CheckpointError(
-                f"{path}: {key} = {value!r} is not supported, only {supported[0]!r}"
-            )
+            raise CheckpointError(f"{path}: {key} = {value!r} is not supported, only {supported[0]!r}")
 
 
 def _lora(path: Path, config_json: Mapping[str, Any], targets: str) -> LoRA:

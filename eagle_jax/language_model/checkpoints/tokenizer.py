@@ -67,8 +67,7 @@ class Tokenizer:
         added = self.backend.get_added_tokens_decoder()
         if any(i not in added or not added[i].special for i in self._unreadable):
             raise TokenizerError(
-                f"the tokenizer has {self.vocab_size} tokens, the model's vocab_size is only "
-                f"{num_embeddings}"
+                f"the tokenizer has {self.vocab_size} tokens, the model's vocab_size is only {num_embeddings}"
             )
         if self._unreadable:
             tokens = ", ".join(self._unreadable.values())
@@ -147,15 +146,11 @@ class Tokenizer:
         """Id of one token as the vocabulary spells it, None if it is not one token."""
         return self.backend.token_to_id(token)
 
-    def left_pad(
-        self, ids: Sequence[Sequence[int]], multiple: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def left_pad(self, ids: Sequence[Sequence[int]], multiple: int) -> tuple[np.ndarray, np.ndarray]:
         """tokens [B, T] int32 and mask [B, T], T a multiple, the text at the end."""
         return self._pad(ids, multiple, left=True)
 
-    def right_pad(
-        self, ids: Sequence[Sequence[int]], multiple: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def right_pad(self, ids: Sequence[Sequence[int]], multiple: int) -> tuple[np.ndarray, np.ndarray]:
         """tokens [B, T] int32 and mask [B, T], T a multiple, the text in front."""
         return self._pad(ids, multiple, left=False)
 
@@ -173,11 +168,7 @@ class Tokenizer:
     def save(self, folder: Path) -> None:
         """Writes tokenizer.json and tokenizer_config.json as `transformers` reads them."""
         template = self.chat_template
-        roles = {
-            "pad_token": self.pad_token,
-            "bos_token": self.bos_token,
-            "eos_token": self.eos_token,
-        }
+        roles = {"pad_token": self.pad_token, "bos_token": self.bos_token, "eos_token": self.eos_token}
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": False,
@@ -224,13 +215,7 @@ def load_tokenizer(folder: Path | str, num_embeddings: int | None = None) -> Tok
         for token_id in _token_ids(path, "eos_token_id")
     ]
     try:
-        return Tokenizer(
-            backend,
-            **named,
-            more_eos_ids=ends,
-            chat_template=template,
-            num_embeddings=num_embeddings,
-        )
+        return Tokenizer(backend, **named, more_eos_ids=ends, chat_template=template, num_embeddings=num_embeddings)
     except TokenizerError as error:
         raise TokenizerError(f"{folder / 'tokenizer.json'}: {error}") from error
 

@@ -78,11 +78,7 @@ def window_mask(allowed: jax.Array, window: int) -> jax.Array:
 
 
 def attend(
-    query: jax.Array,
-    stored: KeyValue,
-    allowed: jax.Array,
-    scale: float | None = None,
-    softcap: float | None = None,
+    query: jax.Array, stored: KeyValue, allowed: jax.Array, scale: float | None = None, softcap: float | None = None
 ) -> jax.Array:
     """softmax(cap(scale q k')) v of query [B, T, H, d] where allowed [B, T, S]; [B, T, H * d].
 
@@ -97,9 +93,7 @@ def attend(
     scale = head_dim**-0.5 if scale is None else scale
     query = query.reshape(batch, length, *split[1:3], head_dim) * scale
     query = query.transpose(0, 2, 3, 1, 4).reshape(*stacked, head_dim)
-    scores = jnp.einsum(
-        "bgqd,bgds->bgqs", query, stored.keys, preferred_element_type=jnp.float32
-    ).reshape(*split, -1)
+    scores = jnp.einsum("bgqd,bgds->bgqs", query, stored.keys, preferred_element_type=jnp.float32).reshape(*split, -1)
     if softcap is not None:
         scores = softcap * jnp.tanh(scores / softcap)
     weights = jax.nn.softmax(jnp.where(allowed[:, None, None], scores, _MASKED), axis=-1)
@@ -121,9 +115,7 @@ class Attention(nnx.Module):
         self.query = linear("query", width, config.num_heads * config.head_dim, bias)
         self.key = linear("key", width, config.num_kv_heads * config.head_dim, bias)
         self.value = linear("value", width, config.num_kv_heads * config.head_dim, bias)
-        self.output = linear(
-            "output", config.num_heads * config.head_dim, width, config.output_bias
-        )
+        self.output = linear("output", config.num_heads * config.head_dim, width, config.output_bias)
         if config.family.head_norms:
             self.query_norm = NORMS[config.family.norm](config.head_dim, config)
             self.key_norm = NORMS[config.family.norm](config.head_dim, config)
@@ -143,11 +135,7 @@ class Attention(nnx.Module):
         """
         query, key, value = (
             projection(inputs).reshape(*inputs.shape[:2], -1, self.config.head_dim)
-            for projection, inputs in (
-                (self.query, hidden[:, first:]),
-                (self.key, hidden),
-                (self.value, hidden),
-            )
+            for projection, inputs in ((self.query, hidden[:, first:]), (self.key, hidden), (self.value, hidden))
         )
         if self.config.family.head_norms:
             query, key = self.query_norm(query), self.key_norm(key)
@@ -159,8 +147,7 @@ class Attention(nnx.Module):
         if cache is not None:
             write = jax.lax.dynamic_update_slice_in_dim
             stored = KeyValue(
-                write(cache.keys, stored.keys, slot, axis=3),
-                write(cache.values, stored.values, slot, axis=2),
+                write(cache.keys, stored.keys, slot, axis=3), write(cache.values, stored.values, slot, axis=2)
             )
         stored = KeyValue(constrain(stored.keys, "BGdS"), constrain(stored.values, "BGSd"))
         scale, softcap = self.config.attention_scale, self.config.attention_softcap

@@ -47,9 +47,7 @@ FAMILIES = {
         Family(model_type="qwen2", architecture="Qwen2ForCausalLM", query_key_value_bias=True),
         Family(model_type="qwen3", architecture="Qwen3ForCausalLM", head_norms=True),
         Family(model_type="gemma", architecture="GemmaForCausalLM", is_gemma=True),
-        Family(
-            model_type="gemma2", architecture="Gemma2ForCausalLM", is_gemma=True, output_norms=True
-        ),
+        Family(model_type="gemma2", architecture="Gemma2ForCausalLM", is_gemma=True, output_norms=True),
         Family(
             model_type="gemma3_text",
             architecture="Gemma3ForCausalLM",
@@ -113,9 +111,7 @@ class LoRA:
 
     rank: int = setting("Columns of down, rows of up.", at_least=1)
     alpha: float = setting("The update's scale is alpha / rank.", above=0)
-    targets: str = setting(
-        "A regular expression found in the path of a linear layer: layers/0/attention/query."
-    )
+    targets: str = setting("A regular expression found in the path of a linear layer: layers/0/attention/query.")
 
     def __post_init__(self):
         try:
@@ -169,13 +165,10 @@ class DecoderConfig:
     def __post_init__(self):
         if self.num_heads % self.num_kv_heads:
             raise UnsupportedModelError(
-                f"num_attention_heads {self.num_heads} is not a multiple of "
-                f"num_key_value_heads {self.num_kv_heads}"
+                f"num_attention_heads {self.num_heads} is not a multiple of num_key_value_heads {self.num_kv_heads}"
             )
         if self.rotary_dim % 2:
-            raise UnsupportedModelError(
-                f"rotary positions need an even number of coordinates, got {self.rotary_dim}"
-            )
+            raise UnsupportedModelError(f"rotary positions need an even number of coordinates, got {self.rotary_dim}")
         if self.activation not in ACTIVATIONS:
             raise UnsupportedModelError(
                 f"{self.family.model_type}: hidden_act {self.activation!r} is not supported, only "

@@ -19,16 +19,7 @@ class Linear(nnx.Module):
     three times as long for the gradient of W when it has to contract two axes at once.
     """
 
-    def __init__(
-        self,
-        config: DecoderConfig,
-        path: str,
-        inputs: int,
-        outputs: int,
-        has_bias: bool,
-        *,
-        rngs: nnx.Rngs,
-    ):
+    def __init__(self, config: DecoderConfig, path: str, inputs: int, outputs: int, has_bias: bool, *, rngs: nnx.Rngs):
         normal = nnx.initializers.normal(config.initializer_range)
         self.kernel = nnx.Param(normal(rngs.params(), (inputs, outputs), jnp.float32))
         self.has_bias = has_bias

@@ -24,9 +24,7 @@ class LoRAError(UserError):
     """LoRA was asked for where it cannot be."""
 
 
-def add_lora(
-    config: DecoderConfig, params: Params, lora: LoRA, key: jax.Array
-) -> tuple[DecoderConfig, Params]:
+def add_lora(config: DecoderConfig, params: Params, lora: LoRA, key: jax.Array) -> tuple[DecoderConfig, Params]:
     """The same base arrays with float32 leaves lora_down [I, r] (random), lora_up [r, O] (zero).
 
     The decoder computes what it did before. The key is consumed. Raises LoRAError when it has LoRA

@@ -38,10 +38,7 @@ class LayerNorm(nnx.Module):
         exact -= jnp.mean(exact, axis=-1, keepdims=True)
         mean_square = jnp.mean(jnp.square(exact), axis=-1, keepdims=True)
         leading = tuple(range(inputs.ndim - 1))
-        scale, bias = (
-            jnp.expand_dims(leaf[...].astype(jnp.float32), leading)
-            for leaf in (self.scale, self.bias)
-        )
+        scale, bias = (jnp.expand_dims(leaf[...].astype(jnp.float32), leading) for leaf in (self.scale, self.bias))
         normed = exact * jax.lax.rsqrt(mean_square + self.epsilon) * scale + bias
         return normed.astype(inputs.dtype)
 

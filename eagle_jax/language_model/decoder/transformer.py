@@ -15,12 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from eagle_jax.language_model.decoder.attention import (
-    Attention,
-    KeyValue,
-    rotary_angles,
-    window_mask,
-)
+from eagle_jax.language_model.decoder.attention import Attention, KeyValue, rotary_angles, window_mask
 from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.linear import Linear
 from eagle_jax.language_model.decoder.norms import NORMS
@@ -117,9 +112,7 @@ class Decoder(nnx.Module):
         shape = (config.vocab_size, config.hidden_size)
         self.config = config
         self.token_embedding = nnx.Param(init(rngs.params(), shape, jnp.float32))
-        self.layers = nnx.Dict(
-            {str(i): Layer(config, f"layers/{i}", rngs=rngs) for i in range(config.num_layers)}
-        )
+        self.layers = nnx.Dict({str(i): Layer(config, f"layers/{i}", rngs=rngs) for i in range(config.num_layers)})
         self.final_norm = NORMS[config.family.norm](config.hidden_size, config)
         if config.family.learned_positions:
             shape_of_positions = (config.max_position_embeddings, config.hidden_size)
@@ -221,9 +214,7 @@ class Decoder(nnx.Module):
         """[..., D] -> float32 [..., V], capped as softcap tanh(x / softcap) in Gemma 2."""
         tied = self.config.tie_word_embeddings
         matrix = self.token_embedding if tied else self.unembedding
-        flat = jnp.matmul(
-            hidden.reshape(-1, hidden.shape[-1]), matrix[...].T, preferred_element_type=jnp.float32
-        )
+        flat = jnp.matmul(hidden.reshape(-1, hidden.shape[-1]), matrix[...].T, preferred_element_type=jnp.float32)
         if self.config.family.unembedding_bias:
             flat += self.unembedding_bias[...][None].astype(jnp.float32)
         if self.config.logit_softcap is not None:
@@ -269,11 +260,7 @@ class DecoderOutput(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames="config")
 def forward(
-    config: DecoderConfig,
-    params: Params,
-    tokens: jax.Array,
-    mask: jax.Array,
-    soft: SoftEmbeddings | None = None,
+    config: DecoderConfig, params: Params, tokens: jax.Array, mask: jax.Array, soft: SoftEmbeddings | None = None
 ) -> DecoderOutput:
     """Whole sequences tokens [B, T] with mask [B, T] (True: real), padded left or right.
 

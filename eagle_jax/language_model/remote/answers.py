@@ -86,10 +86,7 @@ def _to_generation(choice: dict[str, Any], prompt: Prompt, is_chat: bool) -> Gen
     # Where the cut was made here, it is not known between which tokens it lies.
     ids, log_probs = (None, None) if was_cut else (_ids(choice), _log_probs(choice, is_chat))
     return Generation(
-        text=text,
-        token_ids=ids,
-        log_probs=log_probs,
-        stop_reason="stop" if was_cut else _FINISHED[reason],
+        text=text, token_ids=ids, log_probs=log_probs, stop_reason="stop" if was_cut else _FINISHED[reason]
     )
 
 

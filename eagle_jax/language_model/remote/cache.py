@@ -83,9 +83,7 @@ class GenerationCache:
         with self._transaction() as connection:
             _insert(connection, generations)
 
-    def record(
-        self, name: str, requests: Iterable[Request], generations: Mapping[str, Generation]
-    ) -> None:
+    def record(self, name: str, requests: Iterable[Request], generations: Mapping[str, Generation]) -> None:
         """Notes requests to the generator `name` and keeps what they brought."""
         rows = [(name, *request) for request in requests]
         with self._transaction() as connection:
@@ -154,13 +152,9 @@ class CachedGenerator:
     def name(self) -> str:
         return self.inner.name
 
-    def generate(
-        self, prompts: Sequence[Prompt], sampling: SamplingSettings, seed: int
-    ) -> list[Generation]:
+    def generate(self, prompts: Sequence[Prompt], sampling: SamplingSettings, seed: int) -> list[Generation]:
         name = self.name
-        keys = [
-            content_key(name, prompt, sampling, seed, row) for row, prompt in enumerate(prompts)
-        ]
+        keys = [content_key(name, prompt, sampling, seed, row) for row, prompt in enumerate(prompts)]
         found = self.cache.look_up(keys)
         if all(generation is not None for generation in found):
             return found

@@ -79,9 +79,7 @@ class RemoteGenerator:
         more = settings.request_fields
         return f"{name} {json.dumps(more, sort_keys=True)}" if more else name
 
-    def generate(
-        self, prompts: Sequence[Prompt], sampling: SamplingSettings, seed: int
-    ) -> list[Generation]:
+    def generate(self, prompts: Sequence[Prompt], sampling: SamplingSettings, seed: int) -> list[Generation]:
         """One generation per prompt.
 
         Raises `RemoteError` or `BudgetExhausted` for the first row that cannot be had; no other row
@@ -94,9 +92,7 @@ class RemoteGenerator:
 
         return [read_generation(fields) for fields in from_primary(f"ask {self.name}", ask)]
 
-    def _generate(
-        self, prompts: Sequence[Prompt], sampling: SamplingSettings, seed: int
-    ) -> list[Generation]:
+    def _generate(self, prompts: Sequence[Prompt], sampling: SamplingSettings, seed: int) -> list[Generation]:
         name = self.name
         rows = []
         for row, prompt in enumerate(prompts):

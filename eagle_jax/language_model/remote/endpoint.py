@@ -139,9 +139,13 @@ def _without_key(text: str, key: str) -> str:
     upper or lower case, backwards, or as JSON, URLs, hexadecimal digits or Base64 spell them."""
     data = key.encode()
     forms = {
-        key, key[::-1], urllib.parse.quote(key, safe=""), data.hex(),
-        "".join(f"%{byte:02x}" for byte in data), "".join(f"\\u{byte:04x}" for byte in data),
-    }  # fmt: skip
+        key,
+        key[::-1],
+        urllib.parse.quote(key, safe=""),
+        data.hex(),
+        "".join(f"%{byte:02x}" for byte in data),
+        "".join(f"\\u{byte:04x}" for byte in data),
+    }
     # Base64 depends on how many bytes, modulo 3, are ahead; its ends on what is beside it.
     forms |= {base64.b64encode(bytes(n) + data)[2 * n : -4].decode() for n in range(3)}
     lower, kept = text.translate(_TO_LOWER), list(text)

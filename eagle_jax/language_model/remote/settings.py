@@ -9,9 +9,7 @@ from typing import Any, Literal
 from eagle_jax.base.settings import setting, settings
 
 # Fields that the prompt and the sampling settings say, or that change what an answer is.
-_NOT_TO_CHANGE = {
-    "model", "messages", "prompt", "max_tokens", "max_completion_tokens", "n", "best_of", "stream",
-}  # fmt: skip
+_NOT_TO_CHANGE = {"model", "messages", "prompt", "max_tokens", "max_completion_tokens", "n", "best_of", "stream"}
 
 
 @settings
@@ -19,9 +17,7 @@ class RemoteBudget:
     """What one run of a program may ask for; None: no limit."""
 
     max_requests: int | None = setting("Requests, retries among them.", at_least=0)
-    max_tokens: int | None = setting(
-        "Of prompts and completions.", at_least=0, at_most=2**53, unit="tokens"
-    )
+    max_tokens: int | None = setting("Of prompts and completions.", at_least=0, at_most=2**53, unit="tokens")
 
 
 @settings
@@ -38,18 +34,14 @@ class RemoteSettings:
 
     base_url: str = setting("Like https://host/v1.")
     model: str = setting("The endpoint's name of it.")
-    api_key_variable: str | None = setting(
-        "The environment variable that holds the key; None: no key is sent."
-    )
+    api_key_variable: str | None = setting("The environment variable that holds the key; None: no key is sent.")
     api: Literal["chat", "completion"] = setting(
         "chat sends the prompt as the user's turn, completion as text to go on from."
     )
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = setting(
         "What the endpoint calls the limit of new tokens."
     )
-    request_fields: dict[str, Any] = setting(
-        "More fields of every request; None takes one of ours away."
-    )
+    request_fields: dict[str, Any] = setting("More fields of every request; None takes one of ours away.")
     concurrency: int = setting("Requests at a time.", at_least=1)
     timeout_seconds: float = setting("The longest wait for one answer.", above=0, unit="s")
     max_tries: int = setting("Requests for one row before the run gives up.", at_least=1)
@@ -69,12 +61,9 @@ class RemoteSettings:
         if url.scheme not in ("http", "https") or not url.hostname:
             raise ValueError(f"base_url must be like https://host/v1, got {self.base_url!r}")
         # Names are in upper case, keys are not: a key put here by mistake is not repeated.
-        if self.api_key_variable is not None and not re.fullmatch(
-            r"[A-Z_][A-Z0-9_]*", self.api_key_variable
-        ):
+        if self.api_key_variable is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.api_key_variable):
             raise ValueError(
-                "api_key_variable must be the name of an environment variable in upper case, "
-                "never the key itself"
+                "api_key_variable must be the name of an environment variable in upper case, never the key itself"
             )
         if wrong := sorted(_NOT_TO_CHANGE & self.request_fields.keys()):
             raise ValueError(f"request_fields must not change {', '.join(wrong)}")

@@ -57,9 +57,7 @@ def sample_batch(
         state = _start(model, prompts, vectors, keys, drawing, limit, length_multiple)
     while True:
         with on_mesh_of(model.params):
-            state = continue_sampling(
-                model.config, model.params, state, keys, drawing, np.int32(count)
-            )
+            state = continue_sampling(model.config, model.params, state, keys, drawing, np.int32(count))
             output, done = fetch((sampled(state), state.done))
         if count >= limit:
             return output
@@ -79,18 +77,14 @@ def _start(model, prompts, vectors, keys, drawing, max_new_tokens, multiple) -> 
     shared = split_prompts(prompts, multiple)
     prefix = None
     if shared:
-        beginnings = _to_arrays(
-            model, shared.prefixes, vectors, len(shared.prefixes), shared.prefix_length
-        )
+        beginnings = _to_arrays(model, shared.prefixes, vectors, len(shared.prefixes), shared.prefix_length)
         rows = np.zeros(len(keys), np.int32)
         rows[: len(prompts)] = shared.rows
         num_slots = shared.prefix_length + shared.suffix_length + max_new_tokens
         prefix = prefill_shared(config, params, *beginnings, rows, num_slots=num_slots)
         prompts, multiple = shared.suffixes, shared.suffix_length
     ends = _to_arrays(model, prompts, vectors, len(keys), multiple)
-    return start_sampling(
-        config, params, *ends, keys, drawing, prefix, max_new_tokens=max_new_tokens
-    )
+    return start_sampling(config, params, *ends, keys, drawing, prefix, max_new_tokens=max_new_tokens)
 
 
 def _to_arrays(

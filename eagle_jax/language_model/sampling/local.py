@@ -22,17 +22,8 @@ from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
 from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params, forward
-from eagle_jax.language_model.generation import (
-    Generation,
-    SamplingSettings,
-    chat_answer,
-    cut_at_stop,
-)
-from eagle_jax.language_model.prompt_tokens import (
-    PromptTooLongError,
-    cut_tokens,
-    splice_placeholders,
-)
+from eagle_jax.language_model.generation import Generation, SamplingSettings, chat_answer, cut_at_stop
+from eagle_jax.language_model.prompt_tokens import PromptTooLongError, cut_tokens, splice_placeholders
 from eagle_jax.language_model.sampling.batch import sample_batch
 from eagle_jax.language_model.sampling.sampling import SampleOutput
 from eagle_jax.language_model.sharding import fetch, on_mesh_of
@@ -71,9 +62,7 @@ class LocalGenerator:
         model = dataclasses.replace(self.model, params=params)
         return dataclasses.replace(self, model=model)
 
-    def generate(
-        self, prompts: Sequence[Prompt], sampling: SamplingSettings, seed: int
-    ) -> list[Generation]:
+    def generate(self, prompts: Sequence[Prompt], sampling: SamplingSettings, seed: int) -> list[Generation]:
         """One generation per prompt; prompts that are too long are cut, counted in a warning.
 
         Raises PromptTooLongError that names the lengths where that is not enough.
@@ -139,9 +128,7 @@ class LocalGenerator:
                 for index, row in enumerate(batch_rows):
                     made = _to_generation(self.model.tokenizer, output, index, stop)
                     generations[row] = dataclasses.replace(
-                        made,
-                        text=self._said(made.text, prompts[row], ids[row]),
-                        prompt_token_ids=tuple(ids[row]),
+                        made, text=self._said(made.text, prompts[row], ids[row]), prompt_token_ids=tuple(ids[row])
                     )
         return [generations[row] for row in range(len(prompts))]
 
@@ -153,9 +140,7 @@ class LocalGenerator:
         is_thinking = self.model.tokenizer.decode(ids[-8:]).rstrip().endswith("<think>")
         return chat_answer(f"<think>{text}" if is_thinking else text, prompt.opening)
 
-    def _cut(
-        self, prompts: Sequence[Prompt], ids: list[list[int]], max_new_tokens: int
-    ) -> list[list[int]]:
+    def _cut(self, prompts: Sequence[Prompt], ids: list[list[int]], max_new_tokens: int) -> list[list[int]]:
         """Ids that leave room for the new tokens."""
         limit = self.model.config.max_position_embeddings
         kept, num_cut = [], []
@@ -174,9 +159,13 @@ class LocalGenerator:
             logging.warning(
                 "%d of %d prompts are too long for the %d positions of %s with %d new tokens: "
                 "%d tokens are cut from the blocks that their tasks name",
-                np.count_nonzero(num_cut), len(prompts), limit, self.model.name, max_new_tokens,
+                np.count_nonzero(num_cut),
+                len(prompts),
+                limit,
+                self.model.name,
+                max_new_tokens,
                 sum(num_cut),
-            )  # fmt: skip
+            )
         return kept
 
     def _sample(
@@ -217,18 +206,14 @@ def _bucket(count: int, batch_size: int) -> int:
     return min(1 << (count - 1).bit_length(), batch_size)
 
 
-def _to_generation(
-    tokenizer: Tokenizer, output: SampleOutput, row: int, stop: tuple[str, ...]
-) -> Generation:
+def _to_generation(tokenizer: Tokenizer, output: SampleOutput, row: int, stop: tuple[str, ...]) -> Generation:
     """Cuts text at the first stop string and the tokens behind the one that completes it."""
     length = int(output.mask[row].sum())
     ids = output.tokens[row, :length].tolist()
     text, found = cut_at_stop(tokenizer.decode(ids), stop)
     if found:
         length = 1 + bisect.bisect_left(
-            range(1, length),
-            True,
-            key=lambda end: cut_at_stop(tokenizer.decode(ids[:end]), stop)[1],
+            range(1, length), True, key=lambda end: cut_at_stop(tokenizer.decode(ids[:end]), stop)[1]
         )
     return Generation(
         text=text,
@@ -262,8 +247,11 @@ class LocalFeatures:
         if too_long := sum(len(row_ids) > limit for row_ids in ids):
             logging.warning(
                 "%d of %d texts have more tokens than the %d positions of %s and are cut",
-                too_long, len(ids), limit, self.model.name,
-            )  # fmt: skip
+                too_long,
+                len(ids),
+                limit,
+                self.model.name,
+            )
         features = np.zeros((len(ids), 3 * self.model.config.hidden_size), np.float32)
         kept = [row_ids[:limit] for row_ids in ids]
         for rows, tokens, mask in batches_by_length(self.model.tokenizer, kept, self.batch_size):
@@ -290,9 +278,7 @@ def batches_by_length(
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _mean_states(
-    config: DecoderConfig, params: Params, tokens: jax.Array, mask: jax.Array
-) -> jax.Array:
+def _mean_states(config: DecoderConfig, params: Params, tokens: jax.Array, mask: jax.Array) -> jax.Array:
     """[B, T] -> [B, 3 D]: mask-means of hidden states 0, L // 2 and L."""
     states = forward(config, params, tokens, mask).hidden_states
     chosen = states[jnp.array([0, config.num_layers // 2, config.num_layers])]

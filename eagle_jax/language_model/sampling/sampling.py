@@ -16,13 +16,7 @@ import jax.numpy as jnp
 
 from eagle_jax.language_model.decoder.attention import KeyValue
 from eagle_jax.language_model.decoder.config import DecoderConfig
-from eagle_jax.language_model.decoder.transformer import (
-    Params,
-    SoftEmbeddings,
-    bind,
-    causal_mask,
-    token_positions,
-)
+from eagle_jax.language_model.decoder.transformer import Params, SoftEmbeddings, bind, causal_mask, token_positions
 from eagle_jax.language_model.sampling.token_drawing import Drawing, draw
 
 
@@ -185,9 +179,7 @@ def continue_sampling(
         state = state._replace(caches=states.caches)
         return _record(state, decoder.logits(states.last[:, 0]), keys, drawing)
 
-    return jax.lax.while_loop(
-        lambda state: (state.step < num_tokens) & ~jnp.all(state.done), advance, state
-    )
+    return jax.lax.while_loop(lambda state: (state.step < num_tokens) & ~jnp.all(state.done), advance, state)
 
 
 def sampled(state: SamplingState) -> SampleOutput:
@@ -219,13 +211,10 @@ def sample(
     """
     chex.assert_rank([prompt_tokens, prompt_mask, keys, stop_token_ids], [2, 2, 1, 1])
     chex.assert_equal_shape([prompt_tokens, prompt_mask])
-    drawing = Drawing(
-        jnp.float32(temperature), jnp.int32(top_k), jnp.float32(top_p), jnp.int32(stop_token_ids)
-    )
+    drawing = Drawing(jnp.float32(temperature), jnp.int32(top_k), jnp.float32(top_p), jnp.int32(stop_token_ids))
     start = start_sampling(
-        config, params, prompt_tokens, prompt_mask, soft, keys, drawing, None,
-        max_new_tokens=max_new_tokens,
-    )  # fmt: skip
+        config, params, prompt_tokens, prompt_mask, soft, keys, drawing, None, max_new_tokens=max_new_tokens
+    )
     return sampled(continue_sampling(config, params, start, keys, drawing, max_new_tokens))
 
 
@@ -234,9 +223,7 @@ def _with_room(caches: tuple[KeyValue, ...], room: int) -> tuple[KeyValue, ...]:
     return tuple(KeyValue(jnp.pad(kv.keys, keys), jnp.pad(kv.values, values)) for kv in caches)
 
 
-def _record(
-    state: SamplingState, logits: jax.Array, keys: jax.Array, drawing: Drawing
-) -> SamplingState:
+def _record(state: SamplingState, logits: jax.Array, keys: jax.Array, drawing: Drawing) -> SamplingState:
     """The state with one more token for each row that is not done."""
     tokens, log_probs = draw(logits, keys, state.step, drawing)
     is_stop = jnp.any(tokens[:, None] == drawing.stop_token_ids[None], axis=-1)

@@ -45,9 +45,7 @@ def split_prompts(prompts: Sequence[list[int]], length_multiple: int) -> SharedP
             for group, first in zip(groups, [0, *cuts], strict=True)
         ]
         longest = max(
-            len(prompts[row]) - length
-            for group, length in zip(groups, lengths, strict=True)
-            for row in group
+            len(prompts[row]) - length for group, length in zip(groups, lengths, strict=True) for row in group
         )
         end = 1 if longest == 1 else _padded(longest, length_multiple)
         count = num_groups * (width - end) + len(prompts) * end
@@ -69,11 +67,7 @@ def _num_common(one: list[int], other: list[int]) -> int:
 
 
 def _split(
-    prompts: Sequence[list[int]],
-    groups: list[np.ndarray],
-    lengths: list[int],
-    prefix_length: int,
-    suffix_length: int,
+    prompts: Sequence[list[int]], groups: list[np.ndarray], lengths: list[int], prefix_length: int, suffix_length: int
 ) -> SharedPrefixes:
     rows = np.zeros(len(prompts), np.int32)
     suffixes: list[list[int]] = [[] for _ in prompts]

@@ -40,11 +40,7 @@ def keep_top_k(log_probs: jax.Array, top_k: jax.Array) -> jax.Array:
         middle = low + (high - low) // 2
         below = jnp.sum(bits <= middle, axis=-1, keepdims=True)
         enough = below >= top_k
-        return (
-            jnp.where(enough, low, middle),
-            jnp.where(enough, middle, high),
-            jnp.where(enough, below, count),
-        )
+        return (jnp.where(enough, low, middle), jnp.where(enough, middle, high), jnp.where(enough, below, count))
 
     def is_open(bounds):
         low, high, count = bounds
@@ -83,9 +79,7 @@ def nucleus_argmax(log_probs: jax.Array, noise: jax.Array, top_p: jax.Array) -> 
     return jax.lax.while_loop(lambda tried: jnp.any(tried[1]), try_rest, first)[0]
 
 
-def draw(
-    logits: jax.Array, keys: jax.Array, step: jax.Array, drawing: Drawing
-) -> tuple[jax.Array, jax.Array]:
+def draw(logits: jax.Array, keys: jax.Array, step: jax.Array, drawing: Drawing) -> tuple[jax.Array, jax.Array]:
     """Tokens [B] and their log-probs before truncation, from logits [B, V] and keys [B].
 
     argmax(log p + Gumbel noise) is a draw from p (Gumbel 1954); a row's noise comes from
@@ -94,9 +88,7 @@ def draw(
     log_probs = scaled_log_softmax(logits, drawing.temperature)
 
     def sampled():
-        kept = jax.lax.cond(
-            drawing.top_k > 0, keep_top_k, lambda values, _: values, log_probs, drawing.top_k
-        )
+        kept = jax.lax.cond(drawing.top_k > 0, keep_top_k, lambda values, _: values, log_probs, drawing.top_k)
         shape = logits.shape[-1:]
         noise = jax.vmap(lambda key: jax.random.gumbel(jax.random.fold_in(key, step), shape))(keys)
         return jax.lax.cond(

@@ -77,15 +77,19 @@ REAL_CLAIMS = (
         for strategy in (EASY, CENTROID)
     ),
     *(
-        Claim(f"{CENTROID} is best of all: {outcome}", f"best of all in {short}", metric, direction,
-              CENTROID, (BASELINE, HARD, EASY))
+        Claim(
+            f"{CENTROID} is best of all: {outcome}",
+            f"best of all in {short}",
+            metric,
+            direction,
+            CENTROID,
+            (BASELINE, HARD, EASY),
+        )
         for outcome, short, metric, direction in _WINS
     ),
-)  # fmt: skip
+)
 CONTRARY_CLAIMS = tuple(
-    Claim(
-        f"{SMALL_GAP}: {outcome}", short, metric, direction, SMALL_GAP, (BASELINE, LARGE_GAP, EASY)
-    )
+    Claim(f"{SMALL_GAP}: {outcome}", short, metric, direction, SMALL_GAP, (BASELINE, LARGE_GAP, EASY))
     for outcome, short, metric, direction in (
         ("better accuracy on held-out pairs", "accuracy", ACCURACY, 1),
         *_OUTCOMES,
@@ -98,29 +102,23 @@ def judge(differences: Sequence[SeedMean | None], direction: int) -> str:
 
     None (not measured) and a difference over fewer than `MIN_SEEDS` decide nothing.
     """
-    sides = [
-        direction * side(None if d is None or d.num_seeds < MIN_SEEDS else d) for d in differences
-    ]
+    sides = [direction * side(None if d is None or d.num_seeds < MIN_SEEDS else d) for d in differences]
     if -1 in sides:
         return FAILS
     return HOLDS if sides and set(sides) == {1} else UNDECIDED
 
 
-def findings(
-    claims: Sequence[Claim], runs: RunRows, num_labels: int, confidence: float
-) -> list[Finding]:
+def findings(claims: Sequence[Claim], runs: RunRows, num_labels: int, confidence: float) -> list[Finding]:
     """Each claim beside the differences that were measured, at one number of labels."""
     return [_finding(claim, runs, num_labels, confidence) for claim in claims]
 
 
 def _finding(claim: Claim, runs: RunRows, num_labels: int, confidence: float) -> Finding:
     differences = {
-        other: difference(runs, claim.metric, claim.better, other, num_labels, confidence)
-        for other in claim.worse
+        other: difference(runs, claim.metric, claim.better, other, num_labels, confidence) for other in claim.worse
     }
     found = [
-        f"{claim.better} − {other}: {'not measured' if d is None else signed(d)}"
-        for other, d in differences.items()
+        f"{claim.better} − {other}: {'not measured' if d is None else signed(d)}" for other, d in differences.items()
     ]
     if not any(differences.values()):
         found = []
@@ -132,11 +130,7 @@ def difference(
     runs: RunRows, metric: str, strategy: str, other: str, num_labels: int, confidence: float
 ) -> SeedMean | None:
     """Mean over seeds of strategy - other; None where one of both was not run or not measured."""
-    rows = [
-        run
-        for run in runs
-        if run["strategy"] in (strategy, other) and run["num_labels"] == num_labels
-    ]
+    rows = [run for run in runs if run["strategy"] in (strategy, other) and run["num_labels"] == num_labels]
     if {run["strategy"] for run in rows} != {strategy, other}:
         return None
     differences = paired_differences(rows, "num_labels", confidence, baseline=other)
@@ -215,11 +209,7 @@ def saving_findings(saved: Mapping[str, Saving]) -> list[Finding]:
         found = [
             f"{strategy}: {sentence}",
             f"{BASELINE}, as control: {saved[BASELINE].sentence}",
-            *(
-                f"{name}, {strategy} − {BASELINE}: {signed(d)}"
-                for name, d in differences.items()
-                if d
-            ),
+            *(f"{name}, {strategy} − {BASELINE}: {signed(d)}" for name, d in differences.items() if d),
         ]
         is_behind = judge([more_accurate], 1) == FAILS
         rows.append(Finding(*claim, found, FAILS if is_behind else judge([more_saved], 1)))
@@ -230,20 +220,22 @@ def stability_table(stability: RunRows, confidence: float) -> list[dict[str, Any
     """What became of the similarities by the last checkpoint of each seed."""
     rows = []
     for strategy in dict.fromkeys(row["strategy"] for row in stability):
-        by_step = sorted(
-            (row for row in stability if row["strategy"] == strategy), key=lambda row: row["step"]
-        )
+        by_step = sorted((row for row in stability if row["strategy"] == strategy), key=lambda row: row["step"])
         first, last = ({row["seed"]: row for row in order} for order in (by_step[::-1], by_step))
         step = by_step[-1]["step"]
         # Seeds may end a few steps apart: the last checkpoints stand for one place.
         means = seed_means([row | {"step": step} for row in last.values()], "step", confidence)
-        rows.append({
-            "strategy": strategy, "step": step, "num_seeds": len(last),
-            "first_median": float(np.mean([row["quantiles"][2] for row in first.values()])),
-            "last_median": float(np.mean([row["quantiles"][2] for row in last.values()])),
-            "rank_correlation": means[strategy, step, "rank_correlation"],
-            "easy_overlap": means.get((strategy, step, "easy_overlap")),
-        })  # fmt: skip
+        rows.append(
+            {
+                "strategy": strategy,
+                "step": step,
+                "num_seeds": len(last),
+                "first_median": float(np.mean([row["quantiles"][2] for row in first.values()])),
+                "last_median": float(np.mean([row["quantiles"][2] for row in last.values()])),
+                "rank_correlation": means[strategy, step, "rank_correlation"],
+                "easy_overlap": means.get((strategy, step, "easy_overlap")),
+            }
+        )
     return rows
 
 

@@ -36,9 +36,14 @@ def budget_figure(table: RunRows, strategies: Sequence[str], titles: Mapping[str
                 at = [r["num_labels"] * 1.03 ** (kind - (len(strategies) - 1) / 2) for r in rows]
                 cells = [r["cells"][name] for r in rows]
                 axis.plot(
-                    at, [c.mean for c in cells], MARKERS[kind % 7] + "-",
-                    color=COLORS[kind % 7], ms=5, lw=1.2, label=strategy,
-                )  # fmt: skip
+                    at,
+                    [c.mean for c in cells],
+                    MARKERS[kind % 7] + "-",
+                    color=COLORS[kind % 7],
+                    ms=5,
+                    lw=1.2,
+                    label=strategy,
+                )
                 for x, cell in zip(at, cells, strict=True):
                     _interval_line(axis.vlines, x, cell, kind, 1.2)
             _count_axis(axis, budgets)
@@ -82,9 +87,14 @@ def ambiguity_figure(pairs: RunRows, strategies: Sequence[str], confidence: floa
             for strategy, bins in binned.items():
                 kind = strategies.index(strategy)
                 axis.plot(
-                    [b["similarity"] for b in bins], [b[name].mean for b in bins],
-                    MARKERS[kind % 7] + "-", color=COLORS[kind % 7], ms=4, lw=1, label=strategy,
-                )  # fmt: skip
+                    [b["similarity"] for b in bins],
+                    [b[name].mean for b in bins],
+                    MARKERS[kind % 7] + "-",
+                    color=COLORS[kind % 7],
+                    ms=4,
+                    lw=1,
+                    label=strategy,
+                )
                 for b in bins:
                     _interval_line(axis.vlines, b["similarity"], b[name], kind, 1)
             axis.set_title(title, fontsize=9)
@@ -109,12 +119,7 @@ def runs_figure(curves: RunRows, strategies: Sequence[str], num_labels: int) -> 
 
 def _mean_curve(curves: RunRows, name: str, common: Set[int]) -> dict[str, list[float]]:
     """Mean of a metric over the seeds, at the steps that all have, smoothed to few points."""
-    values = np.array(
-        [
-            [v for s, v in zip(c["step"], c["metrics"][name], strict=True) if s in common]
-            for c in curves
-        ]
-    )
+    values = np.array([[v for s, v in zip(c["step"], c["metrics"][name], strict=True) if s in common] for c in curves])
     blocks = min(_MAX_POINTS, len(common))
     steps = np.array(sorted(common), np.float64)
     return {

@@ -79,13 +79,7 @@ def rater_win_rate(answers: Answers, num_identical: int) -> WinRate:
 
 
 def stability_row(
-    similarities: np.ndarray,
-    start: np.ndarray,
-    prompt_index: np.ndarray | None,
-    *,
-    strategy: str,
-    seed: int,
-    step: int,
+    similarities: np.ndarray, start: np.ndarray, prompt_index: np.ndarray | None, *, strategy: str, seed: int, step: int
 ) -> dict[str, Any]:
     """How far the similarities of fixed response pairs have moved (REAL's embedding stability).
 
@@ -110,9 +104,7 @@ def stability_row(
     }
 
 
-def easy_overlap(
-    then: np.ndarray, now: np.ndarray, prompt_index: np.ndarray | None
-) -> float | None:
+def easy_overlap(then: np.ndarray, now: np.ndarray, prompt_index: np.ndarray | None) -> float | None:
     """How much of what `easy` selects by similarities [N] then, it selects now.
 
     prompt_index: [N], which prompt a pair belongs to: the share of prompts, of those with two

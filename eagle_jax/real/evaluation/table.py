@@ -64,15 +64,10 @@ def seed_means(rows: RunRows, axis: Axis, confidence: float) -> dict[Cell, SeedM
     ValueError that names strategy, place, seed and metric for a number that is not finite and for
     two rows of the same run.
     """
-    return {
-        cell: _seed_mean(list(by_seed.values()), confidence)
-        for cell, by_seed in _by_cell(rows, axis).items()
-    }
+    return {cell: _seed_mean(list(by_seed.values()), confidence) for cell, by_seed in _by_cell(rows, axis).items()}
 
 
-def paired_differences(
-    rows: RunRows, axis: Axis, confidence: float, baseline: str = BASELINE
-) -> dict[Cell, SeedMean]:
+def paired_differences(rows: RunRows, axis: Axis, confidence: float, baseline: str = BASELINE) -> dict[Cell, SeedMean]:
     """Mean over seeds of (strategy - baseline) at the same place and seed, with its interval.
 
     A metric that the baseline does not have is left out. Raises as `seed_means`, and ValueError for
@@ -95,9 +90,7 @@ def paired_differences(
     return differences
 
 
-def labels_to_reach(
-    budgets: Sequence[float], values: Sequence[float], target: float
-) -> float | None:
+def labels_to_reach(budgets: Sequence[float], values: Sequence[float], target: float) -> float | None:
     """Labels at which the curve first reaches the target, linear between budgets; None if never.
 
     A curve that begins at or above the target gives its smallest budget: fewer were not tried.
@@ -144,9 +137,8 @@ def labels_saved(runs: RunRows, metric: str) -> dict[str, LabelsSaved]:
             scores = {budget: values[seed] for budget, values in curve.items() if seed in values}
             by_seed[seed] = _share(_needed(scores, own_target), largest)
         saved[strategy] = LabelsSaved(
-            target=target, num_needed=num_needed, share_saved=_share(num_needed, largest),
-            by_seed=by_seed,
-        )  # fmt: skip
+            target=target, num_needed=num_needed, share_saved=_share(num_needed, largest), by_seed=by_seed
+        )
     return saved
 
 

@@ -53,9 +53,7 @@ def verdict(
 
 
 def _extent(runs: RunRows, num_labels: int) -> str:
-    strategies, budgets, seeds = (
-        sorted({run[name] for run in runs}) for name in ("strategy", "num_labels", "seed")
-    )
+    strategies, budgets, seeds = (sorted({run[name] for run in runs}) for name in ("strategy", "num_labels", "seed"))
     said = (
         f"{len(runs)} models were trained: strategies {', '.join(strategies)}; labels "
         f"{', '.join(map(str, budgets))}; seeds: {len(seeds)}. Claims are judged with {num_labels} "
@@ -102,9 +100,7 @@ def _own_pairs(means: Mapping[tuple[str, str], Any]) -> Iterator[str]:
         )
 
 
-def _wrong_labels(
-    means: Mapping[tuple[str, str], Any], pairs: RunRows, confidence: float
-) -> Iterator[str]:
+def _wrong_labels(means: Mapping[tuple[str, str], Any], pairs: RunRows, confidence: float) -> Iterator[str]:
     """Does similarity tell which labels are wrong? By random's pairs, which show all pairs."""
     if _order(means, "label_error_rate"):
         yield f"Share of wrong labels, highest first: {_listed(means, 'label_error_rate')}."
@@ -148,13 +144,18 @@ def similarity_bins(pairs: RunRows, num_bins: int, confidence: float) -> list[di
         num_errors = sum(bool(pair["is_error"]) for pair in bin_pairs)
         wilson = stats.binomtest(num_errors, num_pairs).proportion_ci(confidence, "wilson")
         error = Interval(
-            mean=num_errors / num_pairs, low=float(wilson.low), high=float(wilson.high),
-            num_values=num_pairs, num_clusters=num_pairs,
-        )  # fmt: skip
+            mean=num_errors / num_pairs,
+            low=float(wilson.low),
+            high=float(wilson.high),
+            num_values=num_pairs,
+            num_clusters=num_pairs,
+        )
         gaps = [pair["true_gap"] for pair in bin_pairs]
-        bins.append({
-            "similarity": float(np.mean([pair["similarity"] for pair in bin_pairs])),
-            "error": error,
-            "gap": None if None in gaps else t_interval(gaps, confidence),
-        })  # fmt: skip
+        bins.append(
+            {
+                "similarity": float(np.mean([pair["similarity"] for pair in bin_pairs])),
+                "error": error,
+                "gap": None if None in gaps else t_interval(gaps, confidence),
+            }
+        )
     return bins

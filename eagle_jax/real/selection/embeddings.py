@@ -31,20 +31,20 @@ def make_embed_fn(
         if settings.with_prompt:
             raise UserError("config.embeddings: a sentence encoder never reads the prompt")
         encoder = load_sentence_encoder(
-            Path(settings.model), batch_size=models.batch_size, dtype=models.dtype,
-            mesh=make_mesh(experiment.mesh),
-        )  # fmt: skip
-        return EncoderEmbeddings(
-            encoder=encoder, pooling=None if settings.pooling == "own" else settings.pooling
+            Path(settings.model), batch_size=models.batch_size, dtype=models.dtype, mesh=make_mesh(experiment.mesh)
         )
+        return EncoderEmbeddings(encoder=encoder, pooling=None if settings.pooling == "own" else settings.pooling)
     if settings.model == POLICY:
         model = policy
     else:
         model = load_model(settings.model, models.dtype, experiment.mesh)
     return DecoderEmbeddings(
-        model=model, pooling=settings.pooling, with_prompt=settings.with_prompt,
-        max_tokens=experiment.training.max_tokens, batch_size=models.batch_size,
-    )  # fmt: skip
+        model=model,
+        pooling=settings.pooling,
+        with_prompt=settings.with_prompt,
+        max_tokens=experiment.training.max_tokens,
+        batch_size=models.batch_size,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +86,10 @@ def stability_pairs(
     places = np.array(pairs)
     compete = experiment.selection.scope == "across"
     return StabilityPairs(
-        make_embed_fn(of_policy[0], policy, experiment), prompts, responses,
-        places[:, 0], places[:, 1], None if compete else places[:, 2],
-    )  # fmt: skip
+        make_embed_fn(of_policy[0], policy, experiment),
+        prompts,
+        responses,
+        places[:, 0],
+        places[:, 1],
+        None if compete else places[:, 2],
+    )

@@ -23,9 +23,7 @@ import numpy as np
 from eagle_jax.base.errors import UserError
 from eagle_jax.real.selection.two_means import two_means
 
-Strategy = Literal[
-    "easy", "hard", "centroid", "random", "implicit_reward_gap_small", "implicit_reward_gap_large"
-]
+Strategy = Literal["easy", "hard", "centroid", "random", "implicit_reward_gap_small", "implicit_reward_gap_large"]
 STRATEGIES = typing.get_args(Strategy)
 GAP_STRATEGIES = STRATEGIES[-2:]
 METRICS = ("cosine", "euclidean")
@@ -76,12 +74,9 @@ def select_within(
         raise UserError(f"strategy {strategy!r} needs implicit rewards [N, K], got none")
     if embeddings.ndim != 3 or embeddings.shape[1] < 2:
         raise UserError(
-            f"embeddings must be [N, K, D] with at least 2 responses per prompt, got"
-            f" {list(embeddings.shape)}"
+            f"embeddings must be [N, K, D] with at least 2 responses per prompt, got {list(embeddings.shape)}"
         )
-    return _select_within(
-        strategy, embeddings, is_valid, implicit_rewards, first_row, metric=metric, key=key
-    )
+    return _select_within(strategy, embeddings, is_valid, implicit_rewards, first_row, metric=metric, key=key)
 
 
 def _check_choice(what: str, value: str, known: tuple[str, ...]) -> None:
@@ -222,16 +217,11 @@ def select_across(
     """
     across = tuple(name for name in STRATEGIES if name != "centroid")
     if strategy == "centroid":
-        raise UserError(
-            "strategy 'centroid' selects within a prompt; across prompts use one of "
-            + ", ".join(across)
-        )
+        raise UserError("strategy 'centroid' selects within a prompt; across prompts use one of " + ", ".join(across))
     _check_choice("strategy", strategy, across)
     is_valid = np.asarray(is_valid, bool)
     if not 1 <= num_kept <= is_valid.sum():
-        raise UserError(
-            f"num_kept is {num_kept}, but {is_valid.sum()} of {len(is_valid)} prompts have a pair"
-        )
+        raise UserError(f"num_kept is {num_kept}, but {is_valid.sum()} of {len(is_valid)} prompts have a pair")
     if strategy == "random":
         order = np.asarray(jax.random.permutation(key, len(is_valid)))
         return order[is_valid[order]][:num_kept].astype(np.int32)

@@ -32,13 +32,7 @@ class Shard(NamedTuple):
 
 
 def select_shards(
-    strategy: str,
-    shards: Iterable[Shard],
-    *,
-    metric: str,
-    key: jax.Array,
-    rows_per_program: int,
-    mesh: Mesh | None,
+    strategy: str, shards: Iterable[Shard], *, metric: str, key: jax.Array, rows_per_program: int, mesh: Mesh | None
 ) -> Iterator[SelectedPairs]:
     """`select_within` of shard after shard; NumPy arrays, one SelectedPairs for each shard.
 
@@ -67,17 +61,13 @@ def select_shards(
         _check_form(number, shard)
         form = form or _form(shard)
         if _form(shard) != form:
-            raise UserError(
-                f"shard {number} has {_describe(_form(shard))}, the first one {_describe(form)}"
-            )
+            raise UserError(f"shard {number} has {_describe(_form(shard))}, the first one {_describe(form)}")
         running = collections.deque()
         done = []
         for start in range(0, len(shard.embeddings), rows_per_program):
             piece = _piece(shard, start, rows_per_program, sharding)
             running.append(
-                select_within(
-                    strategy, *piece, metric=metric, key=key, first_row=np.uint32(first_row + start)
-                )
+                select_within(strategy, *piece, metric=metric, key=key, first_row=np.uint32(first_row + start))
             )
             if len(running) > 1:  # a piece is waited for when the next one is under way
                 done.append(fetch(running.popleft()))
@@ -108,8 +98,7 @@ def _check_form(number: int, shard: Shard) -> None:
     for name, array in (("is_valid", shard.is_valid), ("rewards", shard.implicit_rewards)):
         if array is not None and array.shape != shape[:2]:
             raise UserError(
-                f"shard {number}: {name} must be {list(shape[:2])} like the embeddings, got "
-                f"{list(array.shape)}"
+                f"shard {number}: {name} must be {list(shape[:2])} like the embeddings, got {list(array.shape)}"
             )
 
 
@@ -136,5 +125,8 @@ def _warn_of_unusable(number: int, first_row: int, selected: SelectedPairs) -> N
         logging.warning(
             "shard %d: %d responses of %d prompts cannot be compared (nan, inf or zero) and are "
             "left out; the first such prompt is number %d",
-            number, selected.num_unusable.sum(), len(rows), first_row + rows[0],
-        )  # fmt: skip
+            number,
+            selected.num_unusable.sum(),
+            len(rows),
+            first_row + rows[0],
+        )

@@ -112,8 +112,12 @@ class DecoderEmbeddings:
             logging.warning(
                 "of %d responses to embed by %s %d lose their end and %d prompts their beginning: "
                 "together they have more than %d tokens",
-                len(ids), self.model.name, num_cut, num_cut_prompts, limit,
-            )  # fmt: skip
+                len(ids),
+                self.model.name,
+                num_cut,
+                num_cut_prompts,
+                limit,
+            )
         return ids, starts
 
 

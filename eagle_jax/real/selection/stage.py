@@ -71,9 +71,7 @@ def _embedded(
 ) -> dict[str, np.ndarray]:
     """vectors [n, K, D] and is_valid [n, K], False where a prompt has fewer responses."""
     places = [(n, k) for n, e in enumerate(examples) for k in range(len(e.responses))]
-    flat = embed_fn(
-        [examples[n].prompt for n, _ in places], [examples[n].responses[k] for n, k in places]
-    )
+    flat = embed_fn([examples[n].prompt for n, _ in places], [examples[n].responses[k] for n, k in places])
     rows, columns = np.array(places).T
     vectors = np.zeros((len(examples), num_responses, flat.shape[1]), np.float32)
     is_valid = np.zeros(vectors.shape[:2], bool)
@@ -105,9 +103,13 @@ class PairChooser:
         within = strategy if self.settings.scope == "within" else "random"
         within_key, across_key = jax.random.split(key)
         selected = select_shards(
-            within, self.embeddings.shards(implicit_rewards), metric=self.embeddings.metric,
-            key=within_key, rows_per_program=_ROWS_PER_PROGRAM, mesh=None,
-        )  # fmt: skip
+            within,
+            self.embeddings.shards(implicit_rewards),
+            metric=self.embeddings.metric,
+            key=within_key,
+            rows_per_program=_ROWS_PER_PROGRAM,
+            mesh=None,
+        )
         first, second, similarity, has_pair, _ = map(np.concatenate, zip(*selected, strict=True))
         if has_pair.sum() < count:
             raise UserError(
@@ -122,9 +124,7 @@ class PairChooser:
             if implicit_rewards is not None:
                 rows = np.arange(len(first))
                 gaps = implicit_rewards[rows, first] - implicit_rewards[rows, second]
-            chosen = select_across(
-                strategy, similarity, gaps, count, key=across_key, is_valid=has_pair
-            )
+            chosen = select_across(strategy, similarity, gaps, count, key=across_key, is_valid=has_pair)
         return [Place(int(n), int(first[n]), int(second[n]), float(similarity[n])) for n in chosen]
 
     def choose_by_gap(
@@ -164,17 +164,25 @@ def run_selection_stage(
                 rest = chooser.choose_by_gap(name, count, warmup, rewards)
                 pairs[name] = [*labelled, *labeller.label(rest)]
         stage.write_json(
-            "pairs.json",
-            {name: list(map(dataclasses.asdict, pairs[name])) for name in settings.strategies},
+            "pairs.json", {name: list(map(dataclasses.asdict, pairs[name])) for name in settings.strategies}
         )
         # A rater's answers cost something: what is not trained on is not asked about.
         label_fn = labeller.judge if labeller.annotator.asks else labeller.label
-        stage.write_json("encoders.json", [
-            {"embedding": name, "metric": chooser.embeddings.metric, "strategy": strategy,
-             "overlap": _overlap(places, pairs[strategy]), **summarize_pairs(label_fn(places))}
-            for name, chooser in choosers.items() for strategy in plain
-            for places in [chooser.choose(strategy, count, None)]
-        ])  # fmt: skip
+        stage.write_json(
+            "encoders.json",
+            [
+                {
+                    "embedding": name,
+                    "metric": chooser.embeddings.metric,
+                    "strategy": strategy,
+                    "overlap": _overlap(places, pairs[strategy]),
+                    **summarize_pairs(label_fn(places)),
+                }
+                for name, chooser in choosers.items()
+                for strategy in plain
+                for places in [chooser.choose(strategy, count, None)]
+            ],
+        )
         stage.write_json("facts.json", labeller.facts())
         stage.finish()
     return {name: read_pairs(rows) for name, rows in stage.read_json("pairs.json").items()}

@@ -134,6 +134,4 @@ def _exchange(gram, is_valid, num_points, in_a) -> _Search:
     squared_sum = jnp.sum(jnp.where(in_a, products, 0.0))
     first = _Search(in_a, products, squared_sum, jnp.array(False), jnp.array(0))
     # It stops by itself after fewer than K steps; rounding alone could make it go on.
-    return jax.lax.while_loop(
-        lambda state: ~state.is_done & (state.step < 2 * len(in_a)), step, first
-    )
+    return jax.lax.while_loop(lambda state: ~state.is_done & (state.step < 2 * len(in_a)), step, first)

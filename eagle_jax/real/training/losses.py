@@ -47,9 +47,7 @@ def dpo_loss(margins: jax.Array, label_smoothing: jax.Array | float) -> jax.Arra
     return -(1.0 - label_smoothing) * agree - label_smoothing * differ
 
 
-def ipo_loss(
-    policy: PairValues, reference: PairValues, num_tokens: PairValues, beta: float
-) -> jax.Array:
+def ipo_loss(policy: PairValues, reference: PairValues, num_tokens: PairValues, beta: float) -> jax.Array:
     """(h - 1 / (2 beta))^2, h the difference of the log-ratios' means per token. [B].
 
     Azar et al. (2024), equation 17, where beta is called tau and h is of sums. Of means it does not
@@ -57,9 +55,7 @@ def ipo_loss(
     paper's experiments.
     """
     chex.assert_equal_shape([*policy, *reference, *num_tokens])
-    chosen, rejected = map(
-        lambda p, r, count: (p - r) / jnp.maximum(count, 1), policy, reference, num_tokens
-    )
+    chosen, rejected = map(lambda p, r, count: (p - r) / jnp.maximum(count, 1), policy, reference, num_tokens)
     return jnp.square(chosen - rejected - 1.0 / (2.0 * beta))
 
 
@@ -93,9 +89,7 @@ def em_loss(margins: jax.Array, error_rate: jax.Array | float) -> jax.Array:
     return dpo_loss(margins, error_posterior(margins, error_rate))
 
 
-def reward_metrics(
-    policy: PairValues, reference: PairValues, beta: float, weights: jax.Array
-) -> dict[str, jax.Array]:
+def reward_metrics(policy: PairValues, reference: PairValues, beta: float, weights: jax.Array) -> dict[str, jax.Array]:
     """Means [] over pairs with weights [B] (0: padding), multiplied by beta, named as in TRL.
 
     Accuracy is the share of pairs whose chosen response has the higher reward; a tie counts 0.

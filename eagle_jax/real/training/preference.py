@@ -84,8 +84,12 @@ def _encode(
         logging.warning(
             "of %d responses %d have a prompt of more than %d tokens, which loses its beginning, "
             "and %d lose their end: prompt and response have more than %d tokens",
-            len(rows), num_cut_prompts, max_prompt_tokens, num_cut_responses, max_tokens,
-        )  # fmt: skip
+            len(rows),
+            num_cut_prompts,
+            max_prompt_tokens,
+            num_cut_responses,
+            max_tokens,
+        )
     return rows
 
 
@@ -95,10 +99,7 @@ def with_ending(response: str, ending: str) -> str:
 
 
 def distinct_places(
-    tokenizer: Tokenizer,
-    examples: Sequence[PreferenceExample],
-    ending: str | None,
-    settings: PreferenceSettings,
+    tokenizer: Tokenizer, examples: Sequence[PreferenceExample], ending: str | None, settings: PreferenceSettings
 ) -> list[list[int]]:
     """For each example the places of the responses that are left when of those that are the same,
     as training cuts them, only the first one stays."""
@@ -209,10 +210,7 @@ def train_preference(
 
 
 def _check_run(
-    model: LanguageModel,
-    pairs: Sequence[PreferencePair],
-    settings: PreferenceSettings,
-    num_steps: int,
+    model: LanguageModel, pairs: Sequence[PreferencePair], settings: PreferenceSettings, num_steps: int
 ) -> None:
     if not pairs:
         raise UserError("there are no preference pairs to train on")
@@ -224,9 +222,7 @@ def _check_run(
         )
     limit = model.config.max_position_embeddings
     if settings.max_tokens > limit:
-        raise UserError(
-            f"max_tokens is {settings.max_tokens}, but {model.name} has {limit} positions"
-        )
+        raise UserError(f"max_tokens is {settings.max_tokens}, but {model.name} has {limit} positions")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,12 +37,7 @@ from eagle_jax.real.selection.embeddings import StabilityPairs
 from eagle_jax.real.settings import RealExperiment
 from eagle_jax.real.task import RealTask
 from eagle_jax.real.training.losses import PairValues
-from eagle_jax.real.training.preference import (
-    Probe,
-    log_probs_of,
-    num_training_steps,
-    train_preference,
-)
+from eagle_jax.real.training.preference import Probe, log_probs_of, num_training_steps, train_preference
 from eagle_jax.real.training.step import PreferenceSettings
 from eagle_jax.stages.models import model_folder
 from eagle_jax.stages.policy_models import for_training, save_policy
@@ -83,9 +78,8 @@ class HeldOut:
         """log pi of every held-out response [R]."""
         experiment = self.experiment
         return log_probs_of(
-            policy, self.prompts, self.responses, self.task.ending, experiment.training,
-            experiment.models.batch_size,
-        )  # fmt: skip
+            policy, self.prompts, self.responses, self.task.ending, experiment.training, experiment.models.batch_size
+        )
 
     def texts(self, policy: LanguageModel) -> list[str]:
         """One response to each held-out prompt, drawn with the same seed for every policy."""
@@ -105,9 +99,11 @@ class HeldOut:
         values: dict[str, Any] = {
             "held_out": self._rewards(self.log_probs(policy), start),
             "malformed_share": float(np.mean(malformed)),
-            "win_rate_true": None, "mean_true_utility": None,
-            "win_rate_rater": None, "rater_agreement": None,
-        }  # fmt: skip
+            "win_rate_true": None,
+            "mean_true_utility": None,
+            "win_rate_rater": None,
+            "rater_agreement": None,
+        }
         if self.task.has_utility:
             ours, theirs = (
                 np.array([self.task.utility(p, t) for p, t in zip(prompts, responses, strict=True)])
@@ -124,17 +120,14 @@ class HeldOut:
     def _rewards(self, log_probs: np.ndarray, start: StartMeasures) -> dict[str, float]:
         """Means over all held-out pairs whose true order is known; DPO's loss on them."""
         policy, reference = (
-            PairValues(values[self.chosen], values[self.rejected])
-            for values in (log_probs, start.log_probs)
+            PairValues(values[self.chosen], values[self.rejected]) for values in (log_probs, start.log_probs)
         )
         beta = self.experiment.training.beta
         margins = beta * (policy.chosen - policy.rejected - reference.chosen + reference.rejected)
         loss = float(np.logaddexp(0.0, -margins.astype(np.float64)).mean())
         return {"loss": loss, **mean_rewards(policy, reference, beta)}
 
-    def _rated(
-        self, prompts: Sequence[str], ours: Sequence[str], theirs: Sequence[str]
-    ) -> tuple[Answers, int]:
+    def _rated(self, prompts: Sequence[str], ours: Sequence[str], theirs: Sequence[str]) -> tuple[Answers, int]:
         """Only texts that differ and are not empty are asked about; an empty one is left out."""
         rows = list(zip(prompts, ours, theirs, strict=True))
         asked = [Question(*row) for row in rows if all(row) and row[1].split() != row[2].split()]
@@ -212,26 +205,33 @@ def run_policy_stage(
     if is_largest and stability is not None:
         probe = stability_probe(policy, stability, plan)
     trained, history = train_policy(
-        stage.path, stage.digest, policy, training_pairs(examples, plan.pairs),
-        held_out.task.ending, experiment, seed=derive_seed(experiment.seed, 7, plan.seed),
-        description=stage.name, probe=probe,
-    )  # fmt: skip
+        stage.path,
+        stage.digest,
+        policy,
+        training_pairs(examples, plan.pairs),
+        held_out.task.ending,
+        experiment,
+        seed=derive_seed(experiment.seed, 7, plan.seed),
+        description=stage.name,
+        probe=probe,
+    )
     values, texts = held_out.measure(trained, start, asks_rater=is_largest)
-    stage.write_json("run.json", {
-        **plan.place,
-        **summarize_pairs(plan.pairs),
-        "train": _last_epoch(history, len(plan.pairs), experiment.training),
-        **values,
-    })  # fmt: skip
+    stage.write_json(
+        "run.json",
+        {
+            **plan.place,
+            **summarize_pairs(plan.pairs),
+            "train": _last_epoch(history, len(plan.pairs), experiment.training),
+            **values,
+        },
+    )
     stage.write_json("texts.json", texts)
     if is_largest:
         save_policy(trained, stage.path / "model", model_folder(experiment.models.policy))
     stage.finish()
 
 
-def _last_epoch(
-    history: Sequence[Mapping[str, Any]], num_pairs: int, settings: PreferenceSettings
-) -> dict[str, float]:
+def _last_epoch(history: Sequence[Mapping[str, Any]], num_pairs: int, settings: PreferenceSettings) -> dict[str, float]:
     """Means over the logged steps of the last epoch, in which every pair is seen once."""
     last = max(row["step"] for row in history)
     first = last - num_training_steps(num_pairs, settings) // settings.num_epochs
@@ -260,9 +260,7 @@ def train_policy(
         ending,
         experiment.training,
         records=Records(
-            Checkpoints(folder / _CHECKPOINTS, digest=digest, max_to_keep=1),
-            folder / "metrics",
-            description,
+            Checkpoints(folder / _CHECKPOINTS, digest=digest, max_to_keep=1), folder / "metrics", description
         ),
         seed=seed,
         probe=probe,
@@ -278,9 +276,7 @@ def stability_probe(policy: LanguageModel, pairs: StabilityPairs, plan: RunPlan)
 
     def probe(step: int, params: Params) -> Mapping[str, float]:
         now = pairs.similarities(params)
-        row = stability_row(
-            now, start, pairs.prompt_index, strategy=plan.strategy, seed=plan.seed, step=step
-        )
+        row = stability_row(now, start, pairs.prompt_index, strategy=plan.strategy, seed=plan.seed, step=step)
         values = dict(zip(_QUANTILES, row["quantiles"], strict=True))
         for name in ("rank_correlation", "easy_overlap"):
             if row[name] is not None:

@@ -18,12 +18,7 @@ from eagle_jax.base.settings import setting, settings
 from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.sharding import constrain_tree, on_mesh_of
-from eagle_jax.learning.optimizers import (
-    OptimizerName,
-    apply_gradients,
-    make_optimizer,
-    warmup_cosine,
-)
+from eagle_jax.learning.optimizers import OptimizerName, apply_gradients, make_optimizer, warmup_cosine
 from eagle_jax.learning.policy_batch import PolicyBatch, action_log_probs
 from eagle_jax.learning.trainable import join
 from eagle_jax.real.training.losses import (
@@ -50,21 +45,15 @@ class PreferenceSettings:
     label_smoothing: float = setting("Of dpo: share of wrong labels.", at_least=0, below=0.5)
     initial_error_rate: float = setting("Of em: where its share begins.", at_least=0, below=0.5)
     batch_size: int = setting("Pairs of an optimiser step.", at_least=1)
-    accumulation: int = setting(
-        "Parts that a step is computed in; changes memory, not the result.", at_least=1
-    )
+    accumulation: int = setting("Parts that a step is computed in; changes memory, not the result.", at_least=1)
     num_epochs: int = setting("Passes over the pairs.", at_least=1)
     optimizer: OptimizerName = setting("The paper: rmsprop.")
     learning_rate: float = setting("At the end of the warm-up.", above=0)
     warmup_steps: int = setting("In which the learning rate rises from 0.", at_least=0)
     weight_decay: float = setting("Of matrices.", at_least=0)
     max_gradient_norm: float = setting("Longer gradients are scaled down to it.", above=0)
-    max_prompt_tokens: int = setting(
-        "Longer prompts lose their beginning.", at_least=1, unit="tokens"
-    )
-    max_tokens: int = setting(
-        "Of prompt and response; longer responses lose their end.", at_least=1, unit="tokens"
-    )
+    max_prompt_tokens: int = setting("Longer prompts lose their beginning.", at_least=1, unit="tokens")
+    max_tokens: int = setting("Of prompt and response; longer responses lose their end.", at_least=1, unit="tokens")
     log_every: int = setting("The last one always has a row.", at_least=1, unit="steps")
     checkpoint_every: int = setting("The last one always has one.", at_least=1, unit="steps")
     probe_every: int = setting("The last one always has one.", at_least=1, unit="steps")
@@ -72,18 +61,13 @@ class PreferenceSettings:
     def __post_init__(self):
         if self.loss != "dpo" and self.label_smoothing:
             raise ValueError(
-                f"label_smoothing must be 0 where loss is {self.loss!r} and not 'dpo', got "
-                f"{self.label_smoothing}"
+                f"label_smoothing must be 0 where loss is {self.loss!r} and not 'dpo', got {self.label_smoothing}"
             )
         if self.batch_size % self.accumulation:
-            raise ValueError(
-                f"accumulation must be a divisor of batch_size {self.batch_size}, got "
-                f"{self.accumulation}"
-            )
+            raise ValueError(f"accumulation must be a divisor of batch_size {self.batch_size}, got {self.accumulation}")
         if self.max_tokens <= self.max_prompt_tokens:
             raise ValueError(
-                f"max_tokens must be above max_prompt_tokens {self.max_prompt_tokens}, got "
-                f"{self.max_tokens}"
+                f"max_tokens must be above max_prompt_tokens {self.max_prompt_tokens}, got {self.max_tokens}"
             )
 
 
@@ -133,9 +117,7 @@ def preference_schedule(settings: PreferenceSettings, num_steps: int) -> optax.S
     return warmup_cosine(settings.learning_rate, settings.warmup_steps, num_steps)
 
 
-def preference_optimizer(
-    settings: PreferenceSettings, num_steps: int
-) -> optax.GradientTransformation:
+def preference_optimizer(settings: PreferenceSettings, num_steps: int) -> optax.GradientTransformation:
     """The optimiser that the settings name, on clipped gradients."""
     return make_optimizer(
         preference_schedule(settings, num_steps),
@@ -146,9 +128,7 @@ def preference_optimizer(
     )
 
 
-def init_preference(
-    trainable: Params, settings: PreferenceSettings, num_pairs: int, num_steps: int
-) -> PreferenceState:
+def init_preference(trainable: Params, settings: PreferenceSettings, num_pairs: int, num_steps: int) -> PreferenceState:
     """The state before the first step, with a copy of `trainable`: steps donate their state."""
     with on_mesh_of(trainable):
         is_em = settings.loss == "em"
@@ -160,9 +140,7 @@ def init_preference(
         )
 
 
-@functools.partial(
-    jax.jit, static_argnames=("config", "settings", "num_steps"), donate_argnames="state"
-)
+@functools.partial(jax.jit, static_argnames=("config", "settings", "num_steps"), donate_argnames="state")
 def train_step(
     config: DecoderConfig,
     settings: PreferenceSettings,

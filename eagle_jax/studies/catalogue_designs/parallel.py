@@ -41,11 +41,7 @@ class CatalogueDesigns(NamedTuple):
 
 
 def make_designer(
-    settings: GOptimalSettings,
-    num_kept: int,
-    problems_per_chunk: int,
-    devices: Sequence[jax.Device],
-    num_threads: int,
+    settings: GOptimalSettings, num_kept: int, problems_per_chunk: int, devices: Sequence[jax.Device], num_threads: int
 ) -> Callable[[np.ndarray], CatalogueDesigns]:
     """A function from next embeddings [n, K, d] to their designs and kept subsets.
 
@@ -87,9 +83,7 @@ def make_designer(
         program = compiled(parts[0].shape, parts[0].dtype)  # here, not by every thread at once
         with ThreadPoolExecutor(num_threads) as pool:
             parts = list(pool.map(functools.partial(solve_part, program), parts))
-        return CatalogueDesigns(
-            *(np.concatenate(leaves)[:size] for leaves in zip(*parts, strict=True))
-        )
+        return CatalogueDesigns(*(np.concatenate(leaves)[:size] for leaves in zip(*parts, strict=True)))
 
     return design_all
 

@@ -75,23 +75,21 @@ def _solved_columns(folder: Path) -> dict[str, np.ndarray]:
 
 def _page(summary: Mapping[str, Any], seconds: float, settings: Any, device: str) -> str:
     solved_in = f"{seconds:.1f} s on {device}, {summary['num_problems'] / seconds:.0f} a second"
-    counts = bullets([
-        f"problems: {summary['num_problems']}, solved: {summary['num_solved']} "
-        f"(certificate at most {settings.design.max_approximation_factor:g})",
-        f"unsolved: {summary['num_unsolved']}",
-        f"with a nan or inf, left out: {summary['num_non_finite']}",
-        f"{settings.num_kept} rows kept of each; they miss a direction in "
-        f"{summary['num_kept_misses_a_direction']}",
-        f"reading and solving, compilation included: {solved_in}",
-    ])  # fmt: skip
+    counts = bullets(
+        [
+            f"problems: {summary['num_problems']}, solved: {summary['num_solved']} "
+            f"(certificate at most {settings.design.max_approximation_factor:g})",
+            f"unsolved: {summary['num_unsolved']}",
+            f"with a nan or inf, left out: {summary['num_non_finite']}",
+            f"{settings.num_kept} rows kept of each; they miss a direction in {summary['num_kept_misses_a_direction']}",
+            f"reading and solving, compilation included: {solved_in}",
+        ]
+    )
     quantiles = table(
         summary["quantiles"].items(),
         [
             Column("of the solved", lambda row: _TITLES[row[0]], LEFT),
-            *(
-                Column(label, lambda row, label=label: f"{row[1][label]:.6g}")
-                for label in _QUANTILES
-            ),
+            *(Column(label, lambda row, label=label: f"{row[1][label]:.6g}") for label in _QUANTILES),
         ],
     )
     picture = "![histograms](histograms.png)"

@@ -32,10 +32,7 @@ from eagle_jax.design.g_optimal import GOptimalSettings
 from eagle_jax.stages.run import Run
 from eagle_jax.studies.catalogue_designs.parallel import CatalogueDesigns, make_designer
 from eagle_jax.studies.catalogue_designs.report import summarize_designs, write_designs_report
-from eagle_jax.studies.catalogue_designs.synthetic import (
-    SyntheticEmbeddings,
-    write_synthetic_embeddings,
-)
+from eagle_jax.studies.catalogue_designs.synthetic import SyntheticEmbeddings, write_synthetic_embeddings
 
 _SUMMARY = "summary.json"
 _EMBEDDINGS = "next_embeddings.npy"
@@ -45,15 +42,11 @@ _EMBEDDINGS = "next_embeddings.npy"
 class CatalogueDesignsExperiment:
     """What is solved, how, and in which pieces."""
 
-    next_embeddings: str | None = setting(
-        "A .npy file [N, K, d] or a folder of them; None: synthetic ones are made."
-    )
+    next_embeddings: str | None = setting("A .npy file [N, K, d] or a folder of them; None: synthetic ones are made.")
     synthetic: SyntheticEmbeddings
     design: GOptimalSettings
     num_kept: int = setting("Rows that the exchange keeps of every problem.", at_least=1)
-    problems_per_chunk: int = setting(
-        "What is in memory at a time, and lost at most by an interruption.", at_least=1
-    )
+    problems_per_chunk: int = setting("What is in memory at a time, and lost at most by an interruption.", at_least=1)
     num_threads: int | None = setting("On a single CPU device; None: one per core.", at_least=1)
 
 
@@ -79,16 +72,16 @@ def run_catalogue_designs(experiment: CatalogueDesignsExperiment, workdir: Path)
         files = EmbeddingFiles(Path(experiment.next_embeddings))
         given["next_embeddings"] = files.checksums()
     if experiment.num_kept > files.num_candidates:
-        raise UserError(
-            f"num_kept is {experiment.num_kept}, but a problem has only {files.num_candidates} "
-            "candidates"
-        )
+        raise UserError(f"num_kept is {experiment.num_kept}, but a problem has only {files.num_candidates} candidates")
     with run.stage("designs", *run.stages, **given) as stage:
         if not stage.is_complete():
             designer = make_designer(
-                experiment.design, experiment.num_kept, experiment.problems_per_chunk,
-                jax.devices(), experiment.num_threads or os.cpu_count(),
-            )  # fmt: skip
+                experiment.design,
+                experiment.num_kept,
+                experiment.problems_per_chunk,
+                jax.devices(),
+                experiment.num_threads or os.cpu_count(),
+            )
             _run_design_stage(stage, files, experiment.problems_per_chunk, designer)
     return write_designs_report(workdir, stage, experiment)
 
@@ -113,17 +106,13 @@ def _run_design_stage(
 
 
 def _solve_chunks(
-    stage: StageFolder,
-    files: EmbeddingFiles,
-    starts: range,
-    designer: Callable[[np.ndarray], CatalogueDesigns],
+    stage: StageFolder, files: EmbeddingFiles, starts: range, designer: Callable[[np.ndarray], CatalogueDesigns]
 ) -> None:
     """Writes the parts that are missing; those before were made by an earlier run."""
     num_done = _count_parts(stage, len(starts))
     chunks = progress(
-        range(num_done, len(starts)), len(starts),
-        f"designs, {starts.step} in a chunk", "chunk", initial=num_done,
-    )  # fmt: skip
+        range(num_done, len(starts)), len(starts), f"designs, {starts.step} in a chunk", "chunk", initial=num_done
+    )
     with MetricsWriter(stage.path / "metrics", resume_step=num_done - 1) as writer:
         for index in chunks:
             started = time.monotonic()
@@ -133,9 +122,7 @@ def _solve_chunks(
             seconds = time.monotonic() - started
             # Before the part: resuming drops the row of a chunk that has no part.
             writer.write(
-                index,
-                _measure(designs)
-                | {"time/seconds": seconds, "time/problems_per_second": len(rows) / seconds},
+                index, _measure(designs) | {"time/seconds": seconds, "time/problems_per_second": len(rows) / seconds}
             )
             stage.write_arrays(_part(index), designs._asdict())
 

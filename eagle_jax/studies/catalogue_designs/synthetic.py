@@ -28,9 +28,7 @@ class SyntheticEmbeddings:
     num_problems: int = setting("N.", at_least=1)
     num_candidates: int = setting("K of each problem.", at_least=1)
     width: int = setting("d.", at_least=1)
-    num_clusters: int = setting(
-        "Of each problem's candidates, around centres of their own.", at_least=1
-    )
+    num_clusters: int = setting("Of each problem's candidates, around centres of their own.", at_least=1)
     cluster_spread: float = setting(
         "Standard deviation inside a cluster, in units of that between centres.", at_least=0
     )

@@ -30,8 +30,13 @@ def acceptance_figure(cells: Sequence[StudyCell]) -> Figure:
                 axis.plot(
                     [c["num_kept"] / (constant * c["width"]) for c in family_cells],
                     [c["paper"][place]["accepted"] for c in family_cells],
-                    MARKERS[kind], color=COLORS[kind], ms=5, alpha=0.6, mew=0, label=name,
-                )  # fmt: skip
+                    MARKERS[kind],
+                    color=COLORS[kind],
+                    ms=5,
+                    alpha=0.6,
+                    mew=0,
+                    label=name,
+                )
             _make_log(axis.set_xscale, axis.xaxis)
             axis.set_title(f"C = {constant:g}", fontsize=9)
             axis.set_xlabel("k / (C n)")
@@ -40,9 +45,7 @@ def acceptance_figure(cells: Sequence[StudyCell]) -> Figure:
             axis.grid()
         for axis in axes[len(constants) :]:
             axis.set_axis_off()
-        figure.legend(
-            *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(families)
-        )
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(families))
         return figure
 
 
@@ -59,9 +62,13 @@ def leverage_figure(cells: Sequence[StudyCell]) -> Figure:
             at = np.array([c["num_kept"] / c["width"] for c in family_cells]) * 1.06 ** (kind - 1.5)
             ranges = [c["largest_kept_leverage_over_n"] for c in family_cells]
             axis.vlines(
-                at, [r["smallest"] for r in ranges], [r["largest"] for r in ranges],
-                color=COLORS[kind], lw=1.2, alpha=0.7,
-            )  # fmt: skip
+                at,
+                [r["smallest"] for r in ranges],
+                [r["largest"] for r in ranges],
+                color=COLORS[kind],
+                lw=1.2,
+                alpha=0.7,
+            )
             medians = [r["median"] for r in ranges]
             axis.plot(at, medians, MARKERS[kind], color=COLORS[kind], ms=5, label=name)
         _make_log(axis.set_xscale, axis.xaxis)
@@ -92,9 +99,14 @@ def factor_figure(cells: Sequence[StudyCell]) -> Figure:
                     if (median := c["rules"][rule]["median_factor"]) is not None
                 ]
                 axis.plot(
-                    *(zip(*points, strict=True) if points else ((), ())), MARKERS[kind],
-                    color=COLORS[kind], ms=5, alpha=0.75, mew=0, label=rule,
-                )  # fmt: skip
+                    *(zip(*points, strict=True) if points else ((), ())),
+                    MARKERS[kind],
+                    color=COLORS[kind],
+                    ms=5,
+                    alpha=0.75,
+                    mew=0,
+                    label=rule,
+                )
             _make_log(axis.set_xscale, axis.xaxis)
             _make_log(axis.set_yscale, axis.yaxis)
             axis.set_title(name, fontsize=9)
@@ -126,9 +138,8 @@ def exploration_figure(cells: Sequence[StudyCell]) -> Figure:
                     line = place + 0.15 * (kind - 2)
                     axis.plot([value["low"], value["high"]], [line] * 2, color=COLORS[kind], lw=1.5)
                     axis.plot(
-                        value["mean"], line, MARKERS[kind], color=COLORS[kind], ms=4,
-                        label=rule if place == 0 else None,
-                    )  # fmt: skip
+                        value["mean"], line, MARKERS[kind], color=COLORS[kind], ms=4, label=rule if place == 0 else None
+                    )
             labels = [f"{cell['set']}\n{cell['footing']}" for cell in cells]
             axis.set_yticks(range(len(cells)), labels)
             axis.set_ylim(len(cells) - 0.5, -0.5)

@@ -39,20 +39,14 @@ class SubsetStudySettings:
     """Subsets of the candidates, by several rules."""
 
     subset_sizes: tuple[int, ...] = setting("k.", at_least=2, distinct=True)
-    subsample_factors: tuple[float, ...] = setting(
-        "C of the paper's rule, 1 first.", above=0, distinct=True
-    )
-    num_draws: int = setting(
-        "D of each problem, after which the paper's rule gives up.", at_least=1
-    )
+    subsample_factors: tuple[float, ...] = setting("C of the paper's rule, 1 first.", above=0, distinct=True)
+    num_draws: int = setting("D of each problem, after which the paper's rule gives up.", at_least=1)
     solver: GOptimalSettings
     bootstrap: BootstrapSettings
 
     def __post_init__(self):
         if self.subsample_factors[0] != 1.0:
-            raise ValueError(
-                f"subsample_factors must begin with 1, the paper's, got {self.subsample_factors}"
-            )
+            raise ValueError(f"subsample_factors must begin with 1, the paper's, got {self.subsample_factors}")
 
 
 class Problem(NamedTuple):
@@ -102,9 +96,7 @@ def make_problem(
     )
 
 
-def measure_subsets(
-    problem: Problem, indices: np.ndarray, rank_tolerance: float
-) -> dict[str, np.ndarray]:
+def measure_subsets(problem: Problem, indices: np.ndarray, rank_tolerance: float) -> dict[str, np.ndarray]:
     """What equal weights on each of D subsets do; values [D].
 
     With Sigma = mean over the kept z z' and its pseudo-inverse:
@@ -144,9 +136,7 @@ def measure_subsets(
         "largest_leverage": largest,
         "rank_share": rank / problem.rank,
         "factor": np.where(rank < problem.rank, np.inf, largest / problem.rank),
-        "distance": pairs.sum(axis=(1, 2))
-        / (num_kept * (num_kept - 1))
-        / (all_pairs / (count * (count - 1))),
+        "distance": pairs.sum(axis=(1, 2)) / (num_kept * (num_kept - 1)) / (all_pairs / (count * (count - 1))),
         "volume": volume,
         "weakest_direction": np.sqrt(eigenvalues[:, 0]),
     }
@@ -184,9 +174,7 @@ def _study_size(problems, rows, design_weights, num_kept, settings, rng) -> dict
     tolerance = settings.solver.rank_tolerance
     draws = [
         measure_subsets(
-            problem,
-            rng.random((settings.num_draws, num_candidates)).argsort(axis=1)[:, :num_kept],
-            tolerance,
+            problem, rng.random((settings.num_draws, num_candidates)).argsort(axis=1)[:, :num_kept], tolerance
         )
         for problem in problems
     ]
@@ -217,10 +205,7 @@ def _study_size(problems, rows, design_weights, num_kept, settings, rng) -> dict
             "largest": float(leverage.max()),
         },
         "paper": paper,
-        "rules": {
-            rule: _summary(measured, draws, settings.bootstrap)
-            for rule, measured in by_rule.items()
-        },
+        "rules": {rule: _summary(measured, draws, settings.bootstrap) for rule, measured in by_rule.items()},
     }
 
 
@@ -242,9 +227,7 @@ def _papers_rule(
             {
                 "subsample_factor": subsample_factor,
                 "accepted": float(np.mean(accepted)),
-                "accepted_over_all": float(
-                    np.mean([values["largest_leverage"] <= bound for values in draws])
-                ),
+                "accepted_over_all": float(np.mean([values["largest_leverage"] <= bound for values in draws])),
                 "num_given_up": sum(not is_accepted.any() for is_accepted in accepted),
             }
         )

@@ -15,12 +15,7 @@ from eagle_jax.reports.pages import Report, write_pages
 from eagle_jax.reports.verdicts import arrow
 from eagle_jax.studies.design_study import figures as design_study_figures
 from eagle_jax.studies.design_study.measures import ALL, EXCHANGE, RANDOM, TOP_K, subsample_rule
-from eagle_jax.studies.design_study.verdict import (
-    MEASURE_TITLES,
-    StudyCell,
-    has_utility,
-    study_verdict,
-)
+from eagle_jax.studies.design_study.verdict import MEASURE_TITLES, StudyCell, has_utility, study_verdict
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,10 +100,7 @@ def _measure_columns(cell: StudyCell) -> list[Column]:
 
     return [
         Column("Rule", str, LEFT),
-        *(
-            Column(title, lambda rule, name=name: measured(rule, name))
-            for name, title in MEASURE_TITLES.items()
-        ),
+        *(Column(title, lambda rule, name=name: measured(rule, name)) for name, title in MEASURE_TITLES.items()),
     ]
 
 

@@ -18,11 +18,7 @@ from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.design.reference_distribution import DesignNotConvergedError
 from eagle_jax.reports.pages import shared_fields
 from eagle_jax.stages.run import Run
-from eagle_jax.studies.design_study.measures import (
-    SubsetStudySettings,
-    make_problem,
-    study_problems,
-)
+from eagle_jax.studies.design_study.measures import SubsetStudySettings, make_problem, study_problems
 from eagle_jax.studies.design_study.report import StudyData, write_study_report
 from eagle_jax.studies.design_study.sets import (
     EmbeddingSet,
@@ -81,9 +77,14 @@ def run_design_study(settings: DesignStudySettings, workdir: Path) -> Path:
     run = Run(workdir)
     sets = _make_sets(settings, run)
     with run.stage(
-        "subsets", *run.stages, seed=settings.seed, rank=settings.rank, sizes=settings.sizes,
-        study=settings.study, synthetic=settings.synthetic,
-    ) as stage:  # fmt: skip
+        "subsets",
+        *run.stages,
+        seed=settings.seed,
+        rank=settings.rank,
+        sizes=settings.sizes,
+        study=settings.study,
+        synthetic=settings.synthetic,
+    ) as stage:
         if not stage.is_complete():
             stage.write_json("cells.json", _study_all(settings, sets, stage))
             stage.finish()
@@ -111,16 +112,11 @@ def _make_sets(settings: DesignStudySettings, run: Run) -> list[EmbeddingSet]:
         sets.append(minilens_set(settings.minilens, sizes, run, seed))
     if settings.movielens is not None:
         seed = derive_seed(settings.seed, 2)
-        sets += [
-            movielens_set(settings.movielens, sizes, run, seed, width)
-            for width in settings.movielens.widths
-        ]
+        sets += [movielens_set(settings.movielens, sizes, run, seed, width) for width in settings.movielens.widths]
     return sets
 
 
-def _study_all(
-    settings: DesignStudySettings, sets: list[EmbeddingSet], stage: StageFolder
-) -> list[dict[str, Any]]:
+def _study_all(settings: DesignStudySettings, sets: list[EmbeddingSet], stage: StageFolder) -> list[dict[str, Any]]:
     groups = [
         (found, footing, num_candidates)
         for found in sets
@@ -129,18 +125,12 @@ def _study_all(
     ]
     cells = []
     for index, group in enumerate(progress(groups, len(groups), "subsets", "group")):
-        cells += stage.chunk(
-            index, lambda index=index, group=group: _study_group(settings, index, *group)
-        )
+        cells += stage.chunk(index, lambda index=index, group=group: _study_group(settings, index, *group))
     return cells
 
 
 def _study_group(
-    settings: DesignStudySettings,
-    index: int,
-    found: EmbeddingSet,
-    footing: str,
-    num_candidates: int,
+    settings: DesignStudySettings, index: int, found: EmbeddingSet, footing: str, num_candidates: int
 ) -> list[dict[str, Any]]:
     problems = [
         make_problem(

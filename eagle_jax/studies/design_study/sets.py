@@ -29,9 +29,20 @@ from eagle_jax.studies.design_study.measures import DELTAS, EMBEDDINGS
 _ROWS_AT_ONCE = 1024  # utilities are computed so many rows at a time
 # The settings of an EAGLE experiment that its candidates depend on: no other makes them stale.
 _UP_TO_CANDIDATES = (
-    "seed", "prompts", "catalogue", "split", "models", "remote", "wals", "domain_encoder",
-    "held_out_domain_encoder", "utility", "environment", "profiles", "candidates",
-)  # fmt: skip
+    "seed",
+    "prompts",
+    "catalogue",
+    "split",
+    "models",
+    "remote",
+    "wals",
+    "domain_encoder",
+    "held_out_domain_encoder",
+    "utility",
+    "environment",
+    "profiles",
+    "candidates",
+)
 
 
 @settings
@@ -49,9 +60,7 @@ class SyntheticSettings:
     widths: tuple[int, ...] = setting("n.", at_least=1, distinct=True)
     num_candidates: tuple[int, ...] = setting("K.", at_least=1, distinct=True)
     num_clusters: int = setting("Standard normal centres of the clustered rows.", at_least=1)
-    cluster_spread: float = setting(
-        "A row is a centre plus so many times standard normal noise.", at_least=0
-    )
+    cluster_spread: float = setting("A row is a centre plus so many times standard normal noise.", at_least=0)
 
 
 @settings
@@ -60,8 +69,7 @@ class MiniLensSetSettings:
 
     experiment: EagleExperiment
     eagle_workdir: str = setting(
-        "A work directory of it (its finished stages are read, not made again), empty: a folder in "
-        "the study's own."
+        "A work directory of it (its finished stages are read, not made again), empty: a folder in the study's own."
     )
     num_candidates: tuple[int, ...] = setting("K.", at_least=1, distinct=True)
 
@@ -90,9 +98,7 @@ class EmbeddingSet(NamedTuple):
     origin: str  # a sentence for the report
 
 
-def synthetic_sets(
-    synthetic: SyntheticSettings, sizes: SetSizes, seed: int
-) -> Iterator[EmbeddingSet]:
+def synthetic_sets(synthetic: SyntheticSettings, sizes: SetSizes, seed: int) -> Iterator[EmbeddingSet]:
     """One set for each kind and width; the anchor is the origin, there is no utility."""
     for kind in ("isotropic", "clustered"):
         for width in synthetic.widths:
@@ -110,19 +116,27 @@ def synthetic_sets(
                     f"{synthetic.cluster_spread} times standard normal noise"
                 )
             yield EmbeddingSet(
-                f"{kind}, n = {width}", synthetic.num_candidates, (EMBEDDINGS,),
-                np.zeros((sizes.num_problems, width)), rows, None,
+                f"{kind}, n = {width}",
+                synthetic.num_candidates,
+                (EMBEDDINGS,),
+                np.zeros((sizes.num_problems, width)),
+                rows,
+                None,
                 f"Made up, seeded: rows in {width} directions, {law}.",
-            )  # fmt: skip
+            )
 
 
 def minilens_set(chosen: MiniLensSetSettings, sizes: SetSizes, run: Run, seed: int) -> EmbeddingSet:
     """Next embeddings of an EAGLE run's candidates, each anchor's in random order."""
     read = {name: getattr(chosen.experiment, name) for name in _UP_TO_CANDIDATES}
     with run.stage(
-        "minilens_rows", experiment=read, eagle_workdir=chosen.eagle_workdir, sizes=sizes,
-        seed=seed, num_candidates=max(chosen.num_candidates),
-    ) as stage:  # fmt: skip
+        "minilens_rows",
+        experiment=read,
+        eagle_workdir=chosen.eagle_workdir,
+        sizes=sizes,
+        seed=seed,
+        num_candidates=max(chosen.num_candidates),
+    ) as stage:
         if not stage.is_complete():
             workdir = Path(chosen.eagle_workdir or run.workdir / "minilens")
             _write_minilens_rows(stage, chosen, sizes, workdir, seed)
@@ -151,34 +165,36 @@ def _write_minilens_rows(
         )
     rng = np.random.default_rng(seed)
     used = usable[: sizes.num_problems]
-    rows = np.stack(
-        [
-            row.next_embeddings[rng.permutation(np.flatnonzero(row.is_valid))[:needed]]
-            for row in used
-        ]
-    )
+    rows = np.stack([row.next_embeddings[rng.permutation(np.flatnonzero(row.is_valid))[:needed]] for row in used])
     anchors = np.stack([scorer.catalogue_embeddings[row.entity_index] for row in used])
     gains = _gains(
-        rows, anchors, scorer.user_embeddings, scorer.catalogue_embeddings,
-        chosen.experiment.utility, sizes.num_users, rng,
-    )  # fmt: skip
-    stage.write_arrays(
-        "rows.npz", {"anchor_embeddings": anchors, "next_embeddings": rows, "gains": gains}
+        rows,
+        anchors,
+        scorer.user_embeddings,
+        scorer.catalogue_embeddings,
+        chosen.experiment.utility,
+        sizes.num_users,
+        rng,
     )
+    stage.write_arrays("rows.npz", {"anchor_embeddings": anchors, "next_embeddings": rows, "gains": gains})
     stage.write_json("facts.json", {"num_anchors": len(found), "num_usable": len(usable)})
     stage.finish()
 
 
-def movielens_set(
-    chosen: MovieLensSettings, sizes: SetSizes, run: Run, seed: int, width: int
-) -> EmbeddingSet:
+def movielens_set(chosen: MovieLensSettings, sizes: SetSizes, run: Run, seed: int, width: int) -> EmbeddingSet:
     """Films' WALS embeddings: random anchors, each with its nearest films, nearest first."""
     catalogue, _ = load_catalogue(chosen.catalogue)
     with run.stage(
-        f"movielens_rows_{width}", data=fingerprint(catalogue), wals=chosen.wals,
-        utility=chosen.utility, width=width, min_ratings=chosen.min_ratings, seed=seed,
-        num_candidates=max(chosen.num_candidates), sizes=sizes,
-    ) as stage:  # fmt: skip
+        f"movielens_rows_{width}",
+        data=fingerprint(catalogue),
+        wals=chosen.wals,
+        utility=chosen.utility,
+        width=width,
+        min_ratings=chosen.min_ratings,
+        seed=seed,
+        num_candidates=max(chosen.num_candidates),
+        sizes=sizes,
+    ) as stage:
         if not stage.is_complete():
             _write_movielens_rows(stage, catalogue, chosen, sizes, seed, width)
     num_films = stage.read_json("facts.json")["num_films"]
@@ -189,18 +205,16 @@ def movielens_set(
         "language model; without one they are the only real embeddings next to an anchor."
     )
     return EmbeddingSet(
-        f"MovieLens, n = {width}", chosen.num_candidates, (EMBEDDINGS, DELTAS),
-        **stage.read_arrays("rows.npz"), origin=origin,
-    )  # fmt: skip
+        f"MovieLens, n = {width}",
+        chosen.num_candidates,
+        (EMBEDDINGS, DELTAS),
+        **stage.read_arrays("rows.npz"),
+        origin=origin,
+    )
 
 
 def _write_movielens_rows(
-    stage: StageFolder,
-    catalogue: Catalogue,
-    chosen: MovieLensSettings,
-    sizes: SetSizes,
-    seed: int,
-    width: int,
+    stage: StageFolder, catalogue: Catalogue, chosen: MovieLensSettings, sizes: SetSizes, seed: int, width: int
 ) -> None:
     wals_settings = dataclasses.replace(chosen.wals, dim=width)
     wals = jax.device_get(fit_wals(catalogue.ratings, wals_settings, jax.random.key(seed)))
@@ -219,9 +233,7 @@ def _write_movielens_rows(
     distances[np.arange(len(picked)), picked] = np.inf  # not its own neighbour
     rows = films[np.argsort(distances, axis=1, kind="stable")[:, :needed]]
     gains = _gains(rows, anchors, wals.user_embeddings, films, chosen.utility, sizes.num_users, rng)
-    stage.write_arrays(
-        "rows.npz", {"anchor_embeddings": anchors, "next_embeddings": rows, "gains": gains}
-    )
+    stage.write_arrays("rows.npz", {"anchor_embeddings": anchors, "next_embeddings": rows, "gains": gains})
     stage.write_json("facts.json", {"num_films": len(films)})
     stage.finish()
 
@@ -238,10 +250,7 @@ def _gains(
     """[P, S, K]: U(z_a) - U(anchor) for S random users of each anchor."""
     num_problems, num_candidates, width = rows.shape
     users = np.stack(
-        [
-            user_embeddings[rng.choice(len(user_embeddings), num_users, replace=False)]
-            for _ in range(num_problems)
-        ]
+        [user_embeddings[rng.choice(len(user_embeddings), num_users, replace=False)] for _ in range(num_problems)]
     )
     points = np.concatenate([anchors[:, None], rows], axis=1)  # [P, 1 + K, d]
     shape = (num_problems, num_users, 1 + num_candidates, width)
@@ -254,8 +263,7 @@ def _gains(
         strict=True,
     )
     utilities = [
-        content_gap_utility(block, block_users, catalogue_embeddings, utility).utility
-        for block, block_users in blocks
+        content_gap_utility(block, block_users, catalogue_embeddings, utility).utility for block, block_users in blocks
     ]
     values = np.concatenate(utilities)[: len(flat_points)].reshape(shape[:-1]).astype(np.float64)
     return values[:, :, 1:] - values[:, :, :1]

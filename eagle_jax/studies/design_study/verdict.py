@@ -89,10 +89,7 @@ def _over_all(few: Sequence[StudyCell], many: Sequence[StudyCell]) -> str:
         for cells, said in ((few, "k ≤ n"), (many, "k > n"))
         if cells
     ]
-    return (
-        "Read with the maximum over all K candidates instead of the kept ones, C = 1 accepts "
-        f"{' and '.join(parts)}."
-    )
+    return f"Read with the maximum over all K candidates instead of the kept ones, C = 1 accepts {' and '.join(parts)}."
 
 
 def _larger_constant(cells: Sequence[StudyCell], constant: float) -> str:
@@ -129,9 +126,7 @@ def _footings(cells: Sequence[StudyCell], rank: int) -> str:
         footing_cells = [c for c in cells if c["footing"] == footing]
         parts.append(f"{share(_accepted(footing_cells, 1.0))} of the draws on {name}")
     by_count = sum(
-        _accepted([c], 1.0) >= _ALL_OF_THEM
-        if c["num_kept"] <= c["width"]
-        else _accepted([c], 1.0) <= _NONE_OF_THEM
+        _accepted([c], 1.0) >= _ALL_OF_THEM if c["num_kept"] <= c["width"] else _accepted([c], 1.0) <= _NONE_OF_THEM
         for c in cells
     )
     return (
@@ -143,9 +138,7 @@ def _footings(cells: Sequence[StudyCell], rank: int) -> str:
 
 def _same_exploration(cells: Sequence[StudyCell]) -> str:
     rule = subsample_rule(1.0)
-    differences = [
-        c["rules"][rule]["against_random"][name] for c in cells for name in MEASURE_TITLES
-    ]
+    differences = [c["rules"][rule]["against_random"][name] for c in cells for name in MEASURE_TITLES]
     count = sum(d["low"] > 0 or d["high"] < 0 for d in differences)
     said = (
         f"Exploration on the real sets: in {count} of {len(differences)} comparisons (cells times "
@@ -165,9 +158,7 @@ def _coverage(cells: Sequence[StudyCell]) -> str:
         missed = _mean(able, lambda c, rule=rule: c["rules"][rule]["missed_share"])
         parts.append(f"{rule} {np.median(medians):.2f} ({share(missed)} inf)")
     wins = {
-        other: sum(
-            a < b for a, b in zip(_medians(able, EXCHANGE), _medians(able, other), strict=True)
-        )
+        other: sum(a < b for a, b in zip(_medians(able, EXCHANGE), _medians(able, other), strict=True))
         for other in (RANDOM, TOP_K)
     }
     return (
@@ -201,12 +192,7 @@ def _extent(cells: Sequence[StudyCell]) -> str:
 
 def _accepted(cells: Sequence[StudyCell], constant: float, reading: str = "accepted") -> float:
     """Share of all draws of the cells that C = constant accepts; nan without cells."""
-    rows = [
-        (row[reading], c["num_draws"])
-        for c in cells
-        for row in c["paper"]
-        if row["subsample_factor"] == constant
-    ]
+    rows = [(row[reading], c["num_draws"]) for c in cells for row in c["paper"] if row["subsample_factor"] == constant]
     return sum(value * count for value, count in rows) / sum(count for _, count in rows)
 
 

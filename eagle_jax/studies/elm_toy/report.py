@@ -42,9 +42,15 @@ def summarize_toy(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for run in runs:
         row = rows.setdefault(
             (run["condition"], run["training"]),
-            {"training": run["training"], "condition": run["condition"],
-             "nats": [], "accuracy": [], "steps": [], "num_constant": 0},
-        )  # fmt: skip
+            {
+                "training": run["training"],
+                "condition": run["condition"],
+                "nats": [],
+                "accuracy": [],
+                "steps": [],
+                "num_constant": 0,
+            },
+        )
         last = run["curve"][-1]
         row["nats"].append(last["nats"])
         row["accuracy"].append(last["accuracy"])
@@ -79,12 +85,16 @@ def toy_verdict(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     one, two = converged["one stage"], converged["two stages"]
     counts = {
         condition: [
-            sum(step is not None for row in rows for step in row["steps"]
-                if row["condition"] == condition and row["training"] == training)
+            sum(
+                step is not None
+                for row in rows
+                for step in row["steps"]
+                if row["condition"] == condition and row["training"] == training
+            )
             for training in converged
         ]
         for condition in dict.fromkeys(row["condition"] for row in rows)
-    }  # fmt: skip
+    }
     better = [condition for condition, (first, second) in counts.items() if second > first]
     worse = [condition for condition, (first, second) in counts.items() if second < first]
     for conditions, said in ((better, "more"), (worse, "fewer")):
@@ -121,8 +131,11 @@ def toy_figure(data: ToyData) -> Figure:
                 axis.plot(
                     [point["step"] for point in run["curve"]],
                     [max(point[metric], floor) for point in run["curve"]],
-                    color=figures.COLORS[kind], ls=("-", "--")[kind], lw=1.2, alpha=0.85,
-                )  # fmt: skip
+                    color=figures.COLORS[kind],
+                    ls=("-", "--")[kind],
+                    lw=1.2,
+                    alpha=0.85,
+                )
             axis.axvline(data.adapter_steps, color="#8a8a8a", lw=0.8, ls=":")
             if metric == "nats":
                 axis.set_yscale("log")
@@ -140,8 +153,7 @@ def toy_figure(data: ToyData) -> Figure:
                 axis.set_yticklabels([])
             axis.grid()
         handles = [
-            axes[0].plot([], [], color=figures.COLORS[kind], ls=("-", "--")[kind])[0]
-            for kind in range(len(trainings))
+            axes[0].plot([], [], color=figures.COLORS[kind], ls=("-", "--")[kind])[0] for kind in range(len(trainings))
         ]
         figure.legend(handles, trainings, loc="outside upper center", ncols=2)
         return figure
@@ -150,12 +162,7 @@ def toy_figure(data: ToyData) -> Figure:
 def write_toy_report(folder: Path, data: ToyData) -> Path:
     """Writes report.html, report.md and its figure into `folder`, returns the first path."""
     rows = summarize_toy(data.runs)
-    context = {
-        "data": data,
-        "verdict": toy_verdict(rows),
-        "runs": table(rows, _COLUMNS),
-        "converged": CONVERGED,
-    }
+    context = {"data": data, "verdict": toy_verdict(rows), "runs": table(rows, _COLUMNS), "converged": CONVERGED}
     return write_pages(folder, "studies/elm_toy/report", context, {"curves": toy_figure(data)})[0]
 
 

@@ -55,9 +55,7 @@ class ElmToySettings:
     num_seeds: int = setting("Adapters and orders of batches.", at_least=1)
     learning_rates: tuple[float, ...] = setting("Of both stages.", above=0, distinct=True)
     adapter_scales: tuple[float, ...] = setting(
-        "Of a fresh adapter's outputs, as multiples of the token embeddings' scale.",
-        above=0,
-        distinct=True,
+        "Of a fresh adapter's outputs, as multiples of the token embeddings' scale.", above=0, distinct=True
     )
     num_steps: int = setting("Optimiser steps.", at_least=2)
     adapter_steps: int = setting(
@@ -73,8 +71,7 @@ class ElmToySettings:
     def __post_init__(self):
         if self.adapter_steps >= self.num_steps:
             raise UserError(
-                f"adapter_steps must lie between 0 and num_steps ({self.num_steps}), got "
-                f"{self.adapter_steps}"
+                f"adapter_steps must lie between 0 and num_steps ({self.num_steps}), got {self.adapter_steps}"
             )
 
 
@@ -117,18 +114,21 @@ def _train_all(settings: ElmToySettings, stage: StageFolder) -> list[dict[str, A
             ),
         )
         condition = f"rate {rate:g}, scale {scale:g}"
-        curves.append(
-            {"condition": condition, "training": training, "seed": number, "curve": curve}
-        )
+        curves.append({"condition": condition, "training": training, "seed": number, "curve": curve})
     return curves
 
 
 def _new_elm(settings: ElmToySettings, base: LanguageModel, scale: float, seed: int) -> EmbeddingLM:
     sizes = AdapterSettings(input_width=2, hidden_width=settings.adapter_hidden_width)
     elm = new_embedding_lm(
-        base, {SEMANTIC: sizes}, {SEMANTIC: unchanged_input(2)}, jax.random.key(seed),
-        batch_size=2, length_multiple=4, slot_multiple=1,
-    )  # fmt: skip
+        base,
+        {SEMANTIC: sizes},
+        {SEMANTIC: unchanged_input(2)},
+        jax.random.key(seed),
+        batch_size=2,
+        length_multiple=4,
+        slot_multiple=1,
+    )
     adapter = elm.model.params["adapter"][SEMANTIC]
     down = adapter["down"] | {"kernel": scale * adapter["down"]["kernel"]}
     return elm.with_params(elm.model.params | {"adapter": {SEMANTIC: adapter | {"down": down}}})
@@ -154,10 +154,14 @@ def _train_run(
 
     def of_stage(num_steps: int) -> NextTokenSettings:
         return NextTokenSettings(
-            num_steps=num_steps, learning_rate=learning_rate, warmup_steps=settings.warmup_steps,
-            weight_decay=settings.weight_decay, max_gradient_norm=settings.max_gradient_norm,
-            checkpoint_every=settings.num_steps, log_every=settings.log_every,
-        )  # fmt: skip
+            num_steps=num_steps,
+            learning_rate=learning_rate,
+            warmup_steps=settings.warmup_steps,
+            weight_decay=settings.weight_decay,
+            max_gradient_norm=settings.max_gradient_norm,
+            checkpoint_every=settings.num_steps,
+            log_every=settings.log_every,
+        )
 
     adapter_steps = settings.adapter_steps if training == _TRAININGS[1] else 0
     measure = _measure_both(elm, prompts, settings.texts)
@@ -166,8 +170,7 @@ def _train_run(
         elm,
         draw_batches,
         ElmTrainingSettings(
-            stage1=of_stage(adapter_steps), stage2=of_stage(settings.num_steps - adapter_steps),
-            mode2="full", lora=None,
+            stage1=of_stage(adapter_steps), stage2=of_stage(settings.num_steps - adapter_steps), mode2="full", lora=None
         ),
         jax.random.key(number),
         checkpoint_folder=folder / "checkpoints",
@@ -175,7 +178,7 @@ def _train_run(
         metrics_folder=folder / "metrics",
         description=f"{training}, learning rate {learning_rate:g}, seed {number}",
         measure=measure,
-    )  # fmt: skip
+    )
     rows = [start]
     for stage, before in zip(STAGES, (0, adapter_steps), strict=True):
         for row in read_metrics(folder / "metrics" / stage / "metrics.jsonl"):

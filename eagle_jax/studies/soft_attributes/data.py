@@ -72,9 +72,7 @@ def gather(
         has_tag[attribute] = _has_any(of_user.values(), names, row_of, len(tagged))
         only_name = {normalized(attribute)}
         num_named[attribute] = int(_has_any(of_user.values(), only_name, row_of, len(tagged)).sum())
-        tag_pairs[attribute] = comparisons_within_users(
-            of_user.values(), names, row_of, lower_per_positive, rng
-        )
+        tag_pairs[attribute] = comparisons_within_users(of_user.values(), names, row_of, lower_per_positive, rng)
     return SoftAttributeData(
         items=items,
         num_tagged=len(tagged),
@@ -93,10 +91,7 @@ def normalized(tag: str) -> str:
 
 
 def _has_any(
-    of_users: Iterable[Mapping[int, set[str]]],
-    names: set[str],
-    row_of: Mapping[int, int],
-    num_tagged: int,
+    of_users: Iterable[Mapping[int, set[str]]], names: set[str], row_of: Mapping[int, int], num_tagged: int
 ) -> np.ndarray:
     has = np.zeros(num_tagged, bool)
     for films in of_users:
@@ -106,10 +101,7 @@ def _has_any(
 
 
 def _opinions(
-    orderings: Sequence[Ordering],
-    attribute: str,
-    item_of: Mapping[str, int],
-    row_of: Mapping[int, int],
+    orderings: Sequence[Ordering], attribute: str, item_of: Mapping[str, int], row_of: Mapping[int, int]
 ) -> RatedPairs:
     """Raters by number, in order of their appearance."""
     raters: dict[str, int] = {}

@@ -53,9 +53,7 @@ def agreement(margins: np.ndarray) -> Agreement:
     return Agreement(int(np.sum(margins > 0)), int(np.sum(margins < 0)), int(np.sum(margins == 0)))
 
 
-def gamma_interval(
-    margins: np.ndarray, rater: np.ndarray, settings: BootstrapSettings
-) -> Interval | None:
+def gamma_interval(margins: np.ndarray, rater: np.ndarray, settings: BootstrapSettings) -> Interval | None:
     """Gamma with its interval over resampled raters; None with fewer than two raters left.
 
     Gamma is the mean of sign(margin) over the pairs that are not tied. Margins and rater: [P].

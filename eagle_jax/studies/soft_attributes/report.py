@@ -43,9 +43,7 @@ class SoftAttributesReport(Report):
 
     @property
     def bootstrap(self) -> BootstrapSettings:
-        return BootstrapSettings(
-            num_resamples=self.num_resamples, confidence=self.confidence, seed=self.seed
-        )
+        return BootstrapSettings(num_resamples=self.num_resamples, confidence=self.confidence, seed=self.seed)
 
     @property
     def columns(self) -> dict[str, dict[str, GammaCell]]:
@@ -105,10 +103,7 @@ def _attribute_columns(report: SoftAttributesReport) -> list[Column]:
         Column("Own name", "num_named"),
         Column("Tagged", "num_tagged"),
         Column("Pairs", "num_pairs"),
-        *(
-            Column(title, lambda row, scored=scored: gamma(row, scored))
-            for title, scored in report.columns.items()
-        ),
+        *(Column(title, lambda row, scored=scored: gamma(row, scored)) for title, scored in report.columns.items()),
         Column("Tags", lambda row: ", ".join(row["tags"]), LEFT),
     ]
 
@@ -119,15 +114,17 @@ def mean_rows(report: SoftAttributesReport) -> list[dict[str, Any]]:
     rows = []
     for title, column in report.columns.items():
         gammas = [cell["gamma"] for cell in column.values()]
-        rows.append({
-            "row": title,
-            "cells": {
-                "common": _mean([column[name]["gamma"] for name in common], report.bootstrap),
-                "all": _mean(gammas, report.bootstrap),
-            },
-            "num_attributes": len(gammas),
-            "num_above_zero": sum(gamma > 0 for gamma in gammas),
-        })  # fmt: skip
+        rows.append(
+            {
+                "row": title,
+                "cells": {
+                    "common": _mean([column[name]["gamma"] for name in common], report.bootstrap),
+                    "all": _mean(gammas, report.bootstrap),
+                },
+                "num_attributes": len(gammas),
+                "num_above_zero": sum(gamma > 0 for gamma in gammas),
+            }
+        )
     return rows
 
 
@@ -149,14 +146,16 @@ def sentences(report: SoftAttributesReport) -> Iterator[str]:
     for embedding in report.embeddings:
         linear, ranking, random, films, raters = (
             column_title(method, embedding)
-            for method in (
-                *_TAGGED, "random direction", "orderings, new films", "orderings, new raters"
-            )
-        )  # fmt: skip
+            for method in (*_TAGGED, "random direction", "orderings, new films", "orderings, new raters")
+        )
         for better, worse in (
-            (linear, random), (linear, "popularity"), (ranking, random), (ranking, linear),
-            (films, linear), ("other raters", raters),
-        ):  # fmt: skip
+            (linear, random),
+            (linear, "popularity"),
+            (ranking, random),
+            (ranking, linear),
+            (films, linear),
+            ("other raters", raters),
+        ):
             difference = _difference(report, better, worse)
             if difference is not None:
                 yield _said(better, worse, difference)

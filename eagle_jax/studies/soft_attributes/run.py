@@ -27,11 +27,7 @@ from eagle_jax.reports.pages import shared_fields
 from eagle_jax.stages.run import Run
 from eagle_jax.studies.soft_attributes.data import SoftAttributeData, gather
 from eagle_jax.studies.soft_attributes.report import SoftAttributesReport, write_attributes_report
-from eagle_jax.studies.soft_attributes.scores import (
-    ScoreSettings,
-    score_embedding,
-    score_without_embedding,
-)
+from eagle_jax.studies.soft_attributes.scores import ScoreSettings, score_embedding, score_without_embedding
 
 BEHAVIORAL_SPACE, SEMANTIC_SPACE = "WALS", "sentences"
 
@@ -50,9 +46,7 @@ class SoftAttributesExperiment:
     related_tags: Mapping[str, tuple[str, ...]] = setting(
         "Attribute -> tags that are taken for it besides its own name."
     )
-    lower_per_positive: int = setting(
-        "For the ranking CAV: films of other tags of the same user.", at_least=1
-    )
+    lower_per_positive: int = setting("For the ranking CAV: films of other tags of the same user.", at_least=1)
     scores: ScoreSettings
     seed: int = setting("Of WALS and of the films drawn.", at_least=0)
 
@@ -63,17 +57,24 @@ def run_soft_attributes(experiment: SoftAttributesExperiment, workdir: Path) -> 
     titles = {entity.entity_id: entity.title for entity in catalogue.entities}
     orderings, ordered = read_soft_attributes(Path(experiment.orderings), titles)
     data = gather(
-        catalogue, orderings, experiment.related_tags,
-        lower_per_positive=experiment.lower_per_positive, seed=experiment.seed,
-    )  # fmt: skip
+        catalogue,
+        orderings,
+        experiment.related_tags,
+        lower_per_positive=experiment.lower_per_positive,
+        seed=experiment.seed,
+    )
     run = Run(workdir)
     embeddings = _embed(experiment, catalogue, data, run)
     with run.stage(
-        "gammas", *run.stages, scores=experiment.scores, related_tags=experiment.related_tags,
-        lower_per_positive=experiment.lower_per_positive, seed=experiment.seed,
+        "gammas",
+        *run.stages,
+        scores=experiment.scores,
+        related_tags=experiment.related_tags,
+        lower_per_positive=experiment.lower_per_positive,
+        seed=experiment.seed,
         orderings=hashlib.sha256(Path(experiment.orderings).read_bytes()).hexdigest(),
         tags=hashlib.sha256(repr(catalogue.tags).encode()).hexdigest(),
-    ) as gammas:  # fmt: skip
+    ) as gammas:
         if not gammas.is_complete():
             _score(experiment.scores, embeddings, data, gammas)
     report = SoftAttributesReport(
@@ -133,10 +134,7 @@ def _embed(
 
 
 def _score(
-    settings: ScoreSettings,
-    embeddings: Mapping[str, np.ndarray],
-    data: SoftAttributeData,
-    stage: StageFolder,
+    settings: ScoreSettings, embeddings: Mapping[str, np.ndarray], data: SoftAttributeData, stage: StageFolder
 ) -> None:
     """Writes cells.json and refused.json; an embedding that is done is kept when interrupted."""
     cells = stage.chunk(0, lambda: score_without_embedding(data, settings))

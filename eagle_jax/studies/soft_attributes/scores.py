@@ -24,12 +24,7 @@ from eagle_jax.embeddings.concept_activation import (
 )
 from eagle_jax.reports.statistics import BootstrapSettings
 from eagle_jax.studies.soft_attributes.data import SoftAttributeData
-from eagle_jax.studies.soft_attributes.measures import (
-    RatedPairs,
-    agreement,
-    gamma_interval,
-    opinion_scores,
-)
+from eagle_jax.studies.soft_attributes.measures import RatedPairs, agreement, gamma_interval, opinion_scores
 
 POPULARITY, AT_RANDOM = "popularity", "random direction"
 LINEAR, RANKING = "linear CAV", "ranking CAV"
@@ -44,13 +39,9 @@ class ScoreSettings:
 
     cav: CAVSettings
     reference_penalties: tuple[float, ...] = setting(
-        "Of CAVs trained on the orderings; that of an attribute is the best for the others.",
-        above=0,
-        distinct=True,
+        "Of CAVs trained on the orderings; that of an attribute is the best for the others.", above=0, distinct=True
     )
-    rater_folds: int = setting(
-        "Parts of the raters, each scored by what the others say.", at_least=2
-    )
+    rater_folds: int = setting("Parts of the raters, each scored by what the others say.", at_least=2)
     num_random: int = setting("Random directions beside the CAVs.", at_least=1)
     bootstrap: BootstrapSettings
     seed: int = setting("Of folds and random directions.", at_least=0)
@@ -114,9 +105,7 @@ def _reference_cells(
         for attribute, p in data.opinions.items()
     }
     by_penalty = [
-        fit_ranking_cavs(
-            ordered, comparisons, dataclasses.replace(settings.cav, penalties=(penalty,))
-        ).found
+        fit_ranking_cavs(ordered, comparisons, dataclasses.replace(settings.cav, penalties=(penalty,))).found
         for penalty in settings.reference_penalties
     ]
     attributes = list(by_penalty[0])
@@ -144,9 +133,7 @@ def _new_rater_cells(
     cav = dataclasses.replace(settings.cav, penalties=(penalty,), num_folds=2)
     for fold in range(settings.rater_folds):
         held_out = {a: p.rater % settings.rater_folds == fold for a, p in data.opinions.items()}
-        training = {
-            a: Comparisons(*(column[~held_out[a]] for column in p)) for a, p in comparisons.items()
-        }
+        training = {a: Comparisons(*(column[~held_out[a]] for column in p)) for a, p in comparisons.items()}
         for attribute, found in fit_ranking_cavs(ordered, training, cav).found.items():
             scores = found.scores(ordered)
             pairs = comparisons[attribute]
@@ -157,9 +144,7 @@ def _new_rater_cells(
             yield _cell(name, NEW_RATERS, attribute, margins[attribute], pairs.rater, settings)
 
 
-def _rater_folds(
-    pairs: RatedPairs, settings: ScoreSettings
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _rater_folds(pairs: RatedPairs, settings: ScoreSettings) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for fold in range(settings.rater_folds):
         held_out = pairs.rater % settings.rater_folds == fold
         yield ~held_out, held_out
@@ -171,29 +156,32 @@ def _margins(scores: np.ndarray, pairs: RatedPairs) -> np.ndarray:
 
 def _quality(cav: ConceptActivation) -> dict[str, float]:
     return {
-        "quality": cav.quality, "penalty": cav.penalty, "num_positives": cav.num_positives,
+        "quality": cav.quality,
+        "penalty": cav.penalty,
+        "num_positives": cav.num_positives,
         "gradient_norm": cav.gradient_norm,
-    }  # fmt: skip
+    }
 
 
 def _cell(
-    embedding: str | None,
-    method: str,
-    attribute: str,
-    margins: np.ndarray,
-    rater: np.ndarray,
-    settings: ScoreSettings,
+    embedding: str | None, method: str, attribute: str, margins: np.ndarray, rater: np.ndarray, settings: ScoreSettings
 ) -> GammaCell:
     counted = agreement(margins)
     interval = gamma_interval(margins, rater, settings.bootstrap)
     return _mean_cell(embedding, method, attribute, counted.gamma) | {
-        "num_pairs": len(margins), "num_tied": counted.num_tied,
-        "low": interval and interval.low, "high": interval and interval.high,
-    }  # fmt: skip
+        "num_pairs": len(margins),
+        "num_tied": counted.num_tied,
+        "low": interval and interval.low,
+        "high": interval and interval.high,
+    }
 
 
 def _mean_cell(embedding: str | None, method: str, attribute: str, gamma: float) -> GammaCell:
     return {
-        "embedding": embedding, "method": method, "attribute": attribute,
-        "gamma": None if gamma is None else float(gamma), "low": None, "high": None,
-    }  # fmt: skip
+        "embedding": embedding,
+        "method": method,
+        "attribute": attribute,
+        "gamma": None if gamma is None else float(gamma),
+        "low": None,
+        "high": None,
+    }

@@ -14,9 +14,13 @@ from eagle_jax.data.prompts import MOVIE, parse_blocks, parse_completion, render
 COUNT = 60
 DIALECTS = pytest.mark.parametrize("dialect", grammar.DIALECTS)
 WRITES = {
-    "rewrite": MOVIE.blocks, "describe": MOVIE.blocks, "profile": ("USER_PROFILE",),
-    "generic_action": ("ACTION",), "personalised_action": ("ACTION",), "rater": ("ANSWERS",),
-}  # fmt: skip
+    "rewrite": MOVIE.blocks,
+    "describe": MOVIE.blocks,
+    "profile": ("USER_PROFILE",),
+    "generic_action": ("ACTION",),
+    "personalised_action": ("ACTION",),
+    "rater": ("ANSWERS",),
+}
 
 
 def block_of(text, name):
@@ -62,9 +66,7 @@ def test_the_environment_does_what_the_action_says_and_nothing_else(dialect):
         asked = grammar.mentions(action)
         assert len(dict(asked)) == len(asked)  # two changes are changes of two slots
         num_changes.append(len(asked))
-        assert {w for w in corpus.split_words(after) if w in grammar.word_values()} <= own_words(
-            dialect
-        )
+        assert {w for w in corpus.split_words(after) if w in grammar.word_values()} <= own_words(dialect)
     assert set(num_changes) == {1, 2} and np.mean(num_changes) < 1.4
 
 
@@ -171,9 +173,7 @@ def test_a_seed_gives_the_same_examples_and_another_gives_others(task):
     one = draw_examples(task, "a", 8, 11)
     assert draw_examples(task, "a", 8, 11) == one
     assert draw_examples(task, "a", 4, 11) == one[:4]  # whatever follows
-    assert not {e.prompt.text for e in one} & {
-        e.prompt.text for e in draw_examples(task, "a", 8, 12)
-    }
+    assert not {e.prompt.text for e in one} & {e.prompt.text for e in draw_examples(task, "a", 8, 12)}
 
 
 def test_all_words_are_in_the_vocabulary():
@@ -190,8 +190,20 @@ def test_all_words_are_in_the_vocabulary():
 
 def test_words_are_split_from_signs():
     assert corpus.split_words("a b, c; d: e. #END_PLOT x.,") == [
-        "a", "b", ",", "c", ";", "d", ":", "e", ".", "#END_PLOT", "x", ".", ",",
-    ]  # fmt: skip
+        "a",
+        "b",
+        ",",
+        "c",
+        ";",
+        "d",
+        ":",
+        "e",
+        ".",
+        "#END_PLOT",
+        "x",
+        ".",
+        ",",
+    ]
     assert corpus.split_words(" ; ") == [";"]
 
 

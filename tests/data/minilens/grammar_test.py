@@ -151,18 +151,15 @@ def test_retelling_in_the_other_dialect_translates_the_words_it_lacks(source, ta
         edited = grammar.retell(telling, {"tone": "warm" if source == "a" else "tender"}, target)
         assert (edited.dialect, edited.templates) == (target, telling.templates)
         assert grammar.parse_film(grammar.tell_film(edited)) == film | {"tone": 2}
-        own = {value[k] for values in LEXICON.values() for value in values
-               for k in ((0, 1) if target == "a" else (1, 2))}  # fmt: skip
+        own = {
+            value[k] for values in LEXICON.values() for value in values for k in ((0, 1) if target == "a" else (1, 2))
+        }
         for before, after in zip(telling.words, edited.words, strict=True):
             assert after in own
             if grammar.word_values()[before][0] != "tone" and before in own:
                 assert after == before
-    assert [grammar.in_dialect(word, "a") for word in LEXICON["tone"][2]] == [
-        "tender", "gentle", "tender",
-    ]  # fmt: skip
-    assert [grammar.in_dialect(word, "b") for word in LEXICON["tone"][2]] == [
-        "warm", "gentle", "warm",
-    ]  # fmt: skip
+    assert [grammar.in_dialect(word, "a") for word in LEXICON["tone"][2]] == ["tender", "gentle", "tender"]
+    assert [grammar.in_dialect(word, "b") for word in LEXICON["tone"][2]] == ["warm", "gentle", "warm"]
 
 
 def test_an_action_names_one_value_of_its_slot():
@@ -216,8 +213,7 @@ def test_a_text_that_cannot_be_read_has_no_edits():
         # Two changes at once: eight slots are not named.
         ("use synth music. explore grief.", {"jazz": "synth", "loyalty": "grief"}, True, 1.0),
         ("use synth music. explore grief.", {"jazz": "synth"}, False, 1.0),
-        ("use synth music. explore grief.", {"jazz": "techno", "loyalty": "loss",
-                                             "happily": "quietly"}, True, 7 / 8),
+        ("use synth music. explore grief.", {"jazz": "techno", "loyalty": "loss", "happily": "quietly"}, True, 7 / 8),
         # What is there already is kept by asking for it.
         ("make the tone grim.", {}, True, 1.0),
         # The last word counts.
@@ -226,7 +222,7 @@ def test_a_text_that_cannot_be_read_has_no_edits():
         # An action that names nothing cannot be followed, and wants everything kept.
         ("make it better.", {"jazz": "folk"}, False, 9 / 10),
     ],
-)  # fmt: skip
+)
 def test_judging_an_edit(action, changes, followed, kept):
     after = TEXT
     for old, new in changes.items():

@@ -17,15 +17,7 @@ from eagle_jax.data.minilens.requests import (
     true_utility,
 )
 from eagle_jax.data.minilens.world import as_film, draw_films, draw_world
-from eagle_jax.data.prompts import (
-    COMPACT,
-    MOVIE,
-    MalformedText,
-    Prompt,
-    compare_prompt,
-    end,
-    parse_blocks,
-)
+from eagle_jax.data.prompts import COMPACT, MOVIE, MalformedText, Prompt, compare_prompt, end, parse_blocks
 from eagle_jax.language_model.generation import SamplingSettings, ScriptedGenerator
 from eagle_jax.stages.models import load_model
 
@@ -33,8 +25,7 @@ NUM_REQUESTS = 40
 DAMAGED = {
     "": "missing_block",
     "a film": "missing_block",
-    "a western. #END_PLOT #BEGIN_REASONS_TO_LIKE x #END_REASONS_TO_LIKE "
-    "#BEGIN_REASONS_TO_DISLIKE y": "missing_slot",
+    "a western. #END_PLOT #BEGIN_REASONS_TO_LIKE x #END_REASONS_TO_LIKE #BEGIN_REASONS_TO_DISLIKE y": "missing_slot",
 }
 DIALECTS = pytest.mark.parametrize("dialect", grammar.DIALECTS)
 
@@ -60,18 +51,14 @@ def utility_by_hand(film, taste):
     """sum over slots of <value vector, taste>, in Python's float64."""
     vectors = draw_world().value_vectors
     return math.fsum(
-        float(v) * float(t)
-        for slot in grammar.SLOTS
-        for v, t in zip(vectors[slot][film[slot]], taste, strict=True)
+        float(v) * float(t) for slot in grammar.SLOTS for v, t in zip(vectors[slot][film[slot]], taste, strict=True)
     )
 
 
 def test_a_request_shows_the_profile_and_asks_for_a_film(requests):
     for request in requests:
         assert parse_blocks(
-            request.prompt.text.removeprefix("write a film for this user. ").removesuffix(
-                " #BEGIN_PLOT"
-            ),
+            request.prompt.text.removeprefix("write a film for this user. ").removesuffix(" #BEGIN_PLOT"),
             ["USER_PROFILE"],
         ) == {"USER_PROFILE": request.profile}
         assert request.prompt.stop == ("#END_REASONS_TO_DISLIKE",)
@@ -126,10 +113,7 @@ def test_what_is_no_film_loses_against_every_film_and_is_counted(requests, respo
         lowest = response_of(worst, "a", np.random.default_rng(0))
         np.testing.assert_allclose(true_utility(request, lowest), floor + 1.0, rtol=1e-9)
     whole = f"#BEGIN_PLOT {lowest} #END_REASONS_TO_DISLIKE"  # its markers stand in the prompt
-    assert malformed_responses(requests[:3], [response, lowest, whole]) == {
-        reason: 1,
-        "wrong_markers": 1,
-    }
+    assert malformed_responses(requests[:3], [response, lowest, whole]) == {reason: 1, "wrong_markers": 1}
 
 
 @DIALECTS
@@ -205,14 +189,10 @@ def test_both_orders_agree_but_for_ties_which_are_drawn(requests):
     backward = [compare(request, two, one) for request, one, two in pairs]
     sampling = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=4)
     rater = ScriptedGenerator(answer_compare)
-    answers = [
-        [g.text for g in rater.generate(forward + backward, sampling, seed)] for seed in range(12)
-    ]
+    answers = [[g.text for g in rater.generate(forward + backward, sampling, seed)] for seed in range(12)]
     num_ties = 0
     for row, (request, one, two) in enumerate(pairs):
-        films = [
-            grammar.parse_film(f"#BEGIN_PLOT {x} {end('REASONS_TO_DISLIKE')}") for x in (one, two)
-        ]
+        films = [grammar.parse_film(f"#BEGIN_PLOT {x} {end('REASONS_TO_DISLIKE')}") for x in (one, two)]
         match = [corpus.match_profile(request.profile, film) for film in films]
         given = {(a[row], a[row + len(pairs)]) for a in answers}
         if match[0] == match[1]:

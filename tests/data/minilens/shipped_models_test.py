@@ -48,9 +48,7 @@ def settings_of(role):
 @functools.cache
 def played(role, task):
     """A role's examples and texts on fresh films at temperature 0.5, and the quality of them."""
-    settings = dataclasses.replace(
-        settings_of(role), task_shares={task: 1.0}, quality_examples=NUM_FILMS
-    )
+    settings = dataclasses.replace(settings_of(role), task_shares={task: 1.0}, quality_examples=NUM_FILMS)
     # One shape for all that fits into it: compilation is most of the time here.
     generator = LocalGenerator(load_model(f"minilens/{role}"), NUM_FILMS, length_multiple=128)
     texts = []
@@ -75,9 +73,7 @@ def fresh_examples(task, dialect):
 @every_role
 def test_a_folder_is_whole_and_its_card_says_what_made_it(role):
     files = {path.name for path in (SHIPPED / role).iterdir()}
-    assert files == {
-        "config.json", "tokenizer.json", "tokenizer_config.json", "card.json", "model.safetensors",
-    }  # fmt: skip
+    assert files == {"config.json", "tokenizer.json", "tokenizer_config.json", "card.json", "model.safetensors"}
     card = read_card(role)
     assert set(card) == {"settings", "quality", "made_by"}
     assert re.match("[0-9a-f]{40}", card["made_by"]["commit"])
@@ -139,8 +135,7 @@ def test_an_environment_follows_keeps_and_is_well_formed(role):
 @pytest.mark.parametrize("role", ["environment_a", "environment_b"])
 def test_an_environment_speaks_its_own_dialect(role):
     examples, texts, _ = played(role, "rewrite")
-    foreign = {value[2 if role[-1] == "a" else 0] for values in grammar.LEXICON.values()
-               for value in values}  # fmt: skip
+    foreign = {value[2 if role[-1] == "a" else 0] for values in grammar.LEXICON.values() for value in values}
     words = [word for text in texts for word in corpus.split_words(text)]
     values = [word for word in words if word in grammar.word_values()]
     assert len(values) > 9 * NUM_FILMS

@@ -23,9 +23,7 @@ from eagle_jax.data.tasks import PLACEHOLDERS, TASKS, read_teacher_prompt, teach
 
 COMPACT = [task for task in TASKS.values() if task.compact]
 ABOUT_ONE = [task for task in COMPACT if task.num_texts == 1]
-COMPARISONS = [
-    TASKS[name] for name in ("similarities", "why_like_nn", "diff_than_nn", "common_with_nn")
-]
+COMPARISONS = [TASKS[name] for name in ("similarities", "why_like_nn", "diff_than_nn", "common_with_nn")]
 WESTERN = {slot: 0 for slot in grammar.SLOTS}
 NOIR = {slot: 1 for slot in grammar.SLOTS}
 
@@ -197,8 +195,7 @@ def test_a_user_s_taste_is_inferred_from_ten_titles():
     values = np.concatenate([errors / np.sqrt(0.5), np.zeros(world.latent_width)])
     expected = world.mean_taste + np.linalg.lstsq(rows, values)[0]
     np.testing.assert_allclose(inferred[-1], expected, atol=1e-9)
-    ours, mean = (np.linalg.norm(guess - tastes, axis=1).mean()
-                  for guess in (np.array(inferred), world.mean_taste))  # fmt: skip
+    ours, mean = (np.linalg.norm(guess - tastes, axis=1).mean() for guess in (np.array(inferred), world.mean_taste))
     assert ours < 0.9 * mean, (ours, mean)
 
 

@@ -12,9 +12,14 @@ from eagle_jax.data.minilens.world import MiniLensSettings, draw_films, draw_wor
 from experiments.configs.eagle_minilens import get_config
 
 SMALL = MiniLensSettings(
-    seed=3, num_films=300, num_users=150, ratings_per_user=60, rating_noise=0.4,
-    popularity_exponent=0.8, selection_strength=0.5,
-)  # fmt: skip
+    seed=3,
+    num_films=300,
+    num_users=150,
+    ratings_per_user=60,
+    rating_noise=0.4,
+    popularity_exponent=0.8,
+    selection_strength=0.5,
+)
 
 
 @pytest.fixture(scope="module", params=["default", "quick"])
@@ -76,8 +81,7 @@ def test_no_two_films_are_the_same():
 
 
 @pytest.mark.parametrize(
-    ("rating", "stars"),
-    [(-3.0, 0.5), (0.1, 0.5), (0.8, 1.0), (3.3, 3.5), (3.2, 3.0), (4.76, 5.0), (9.0, 5.0)],
+    ("rating", "stars"), [(-3.0, 0.5), (0.1, 0.5), (0.8, 1.0), (3.3, 3.5), (3.2, 3.0), (4.76, 5.0), (9.0, 5.0)]
 )
 def test_stars_are_halves_from_one_half_to_five(rating, stars):
     assert world.to_stars(np.array([rating])) == np.float32(stars)
@@ -107,8 +111,9 @@ def test_films_are_distinct_and_told_in_both_dialects(shipped):
     assert titles == [grammar.title_of(world.as_film(film)) for film in films]
     assert len({entity.entity_id for entity in catalogue.entities}) == len(titles)
     assert tuple(entity.entity_id for entity in catalogue.entities) == catalogue.ratings.item_names
-    own_words = {d: {value[k] for values in grammar.LEXICON.values() for value in values}
-                 for d, k in (("a", 0), ("b", 2))}  # fmt: skip
+    own_words = {
+        d: {value[k] for values in grammar.LEXICON.values() for value in values} for d, k in (("a", 0), ("b", 2))
+    }
     told = {
         dialect: sum(bool(words & set(text.replace(".", " ").split())) for text in texts)
         for dialect, words in own_words.items()
@@ -141,9 +146,7 @@ def test_people_watch_what_they_like():
     """With selection, rated films suit their user better than films that the user did not rate."""
     ratings_mean, rank_correlation = {}, {}
     for strength in (0.0, 1.0):
-        settings = dataclasses.replace(
-            SMALL, selection_strength=strength, popularity_exponent=0.0, num_users=300
-        )
+        settings = dataclasses.replace(SMALL, selection_strength=strength, popularity_exponent=0.0, num_users=300)
         catalogue = make_catalogue(settings)
         ratings = catalogue.ratings
         ratings_mean[strength] = ratings.rating.mean()
@@ -172,10 +175,7 @@ def test_ratings_follow_the_films_values_but_not_exactly(shipped):
 
 
 def test_noise_is_noise():
-    quiet, loud = (
-        make_catalogue(dataclasses.replace(SMALL, rating_noise=noise)).ratings
-        for noise in (0.0, 2.0)
-    )
+    quiet, loud = (make_catalogue(dataclasses.replace(SMALL, rating_noise=noise)).ratings for noise in (0.0, 2.0))
     np.testing.assert_array_equal(quiet.item_index, loud.item_index)  # it changes no one's choice
     assert rating_residuals(loud).std() > 1.3 * rating_residuals(quiet).std()
 

@@ -19,10 +19,7 @@ from eagle_jax.data.preferences.files import read_preferences
 
 HH_FILES = {
     # file: rows, and bad rows by reason
-    "harmless-base.test.jsonl.gz": (
-        2312,
-        {"dialogues differ before the last turn": 5, "empty response": 4},
-    ),
+    "harmless-base.test.jsonl.gz": (2312, {"dialogues differ before the last turn": 5, "empty response": 4}),
     "helpful-base.test.jsonl.gz": (
         2354,
         {"dialogues differ before the last turn": 9, "empty response": 4, "identical responses": 2},
@@ -104,18 +101,14 @@ def conversations(num_rows, seed=2):
 
 @pytest.mark.parametrize("kind", ["json", "parquet"])
 @pytest.mark.parametrize("is_explicit", [True, False])
-def test_conversations_that_datasets_writes_are_split_as_trl_splits_them(
-    tmp_path, kind, is_explicit
-):
+def test_conversations_that_datasets_writes_are_split_as_trl_splits_them(tmp_path, kind, is_explicit):
     pytest.importorskip("trl")
     datasets = pytest.importorskip("datasets")
     from trl.data_utils import maybe_extract_prompt
 
     rows = list(conversations(50))
     if not is_explicit:
-        rows = [
-            {name: row["prompt"] + row[name] for name in ("chosen", "rejected")} for row in rows
-        ]
+        rows = [{name: row["prompt"] + row[name] for name in ("chosen", "rejected")} for row in rows]
     path = tmp_path / f"rows.{kind}"
     getattr(datasets.Dataset.from_list(rows), f"to_{kind}")(path)
     examples, report = read_preferences(path, "trl")
@@ -123,10 +116,7 @@ def test_conversations_that_datasets_writes_are_split_as_trl_splits_them(
     openings = {"user": "\n\nHuman: ", "assistant": "\n\nAssistant: "}
     for row, example in zip(rows, examples, strict=True):
         split = maybe_extract_prompt(row)
-        texts = {
-            name: "".join(openings[turn["role"]] + turn["content"] for turn in split[name])
-            for name in split
-        }
+        texts = {name: "".join(openings[turn["role"]] + turn["content"] for turn in split[name]) for name in split}
         for name, response in zip(("chosen", "rejected"), example.responses, strict=True):
             assert example.prompt + response == texts["prompt"] + texts[name]
         if not is_explicit:
@@ -156,8 +146,7 @@ def test_real_hh_rlhf(eagle_data, name):
     rows, bad_lines = real_rows(path), set()
     for line, row in enumerate(rows, 1):
         (prompt, chosen), (other, rejected) = (
-            re.fullmatch(r"(.*\n\nAssistant:)(.*?)", row[side], re.DOTALL).groups()
-            for side in ("chosen", "rejected")
+            re.fullmatch(r"(.*\n\nAssistant:)(.*?)", row[side], re.DOTALL).groups() for side in ("chosen", "rejected")
         )
         if prompt != other or chosen == rejected or not chosen.split() or not rejected.split():
             bad_lines.add(line)
@@ -179,16 +168,12 @@ def test_real_dialogues_as_trls_turns_are_the_same_examples(eagle_data, tmp_path
 
     def turns(dialogue):
         parts = re.split(r"\n\n(Human|Assistant): ?", dialogue)[1:]
-        return [
-            {"role": roles[who], "content": what}
-            for who, what in zip(parts[::2], parts[1::2], strict=True)
-        ]
+        return [{"role": roles[who], "content": what} for who, what in zip(parts[::2], parts[1::2], strict=True)]
 
     def is_spaced_evenly(row):
         openings = {"user": "\n\nHuman: ", "assistant": "\n\nAssistant: "}
         return all(
-            "".join(openings[turn["role"]] + turn["content"] for turn in turns(text)) == text
-            for text in row.values()
+            "".join(openings[turn["role"]] + turn["content"] for turn in turns(text)) == text for text in row.values()
         )
 
     examples, report = read_preferences(path, "hh_rlhf")

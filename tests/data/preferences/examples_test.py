@@ -4,12 +4,7 @@ import math
 
 import pytest
 
-from eagle_jax.data.preferences.examples import (
-    PreferenceExample,
-    PreferencePair,
-    known_label,
-    labelled_pair,
-)
+from eagle_jax.data.preferences.examples import PreferenceExample, PreferencePair, known_label, labelled_pair
 
 
 def example(**changes):

@@ -86,8 +86,10 @@ def test_trl_plain_explicit_and_implicit(tmp_path, name):
         ("The sky is", (" gray.", " green."), None, (0, 1)),
     ]
     assert [reason.partition(":")[0] for _, reason in bad_rows] == [
-        "no common prompt", "empty response", "turns written as text",
-    ]  # fmt: skip
+        "no common prompt",
+        "empty response",
+        "turns written as text",
+    ]
 
 
 def test_trl_conversational_explicit_and_implicit(tmp_path):
@@ -236,9 +238,7 @@ def test_a_parquet_table_by_pandas(tmp_path):
     frame.to_parquet(tmp_path / "rows.parquet")
     examples, report = read_preferences(tmp_path / "rows.parquet", "table")
     assert [(e.responses, e.label) for e in examples] == [(("a", "b"), (1, 0)), (("a", "b"), None)]
-    assert [(row.line, row.reason) for row in report.bad_rows] == [
-        (3, "label out of range: 1, the responses are [2]")
-    ]
+    assert [(row.line, row.reason) for row in report.bad_rows] == [(3, "label out of range: 1, the responses are [2]")]
 
 
 UNPAIRED = {"prompt": "P", "completion": "a", "label": True}
@@ -267,10 +267,7 @@ UNPAIRED = {"prompt": "P", "completion": "a", "label": True}
         ),
         (
             "rows.csv",
-            [
-                {"prompt": "P", "response_1": "poor", "response_2": "good", "label": k}
-                for k in (1, 0)
-            ],
+            [{"prompt": "P", "response_1": "poor", "response_2": "good", "label": k} for k in (1, 0)],
             "table",
             "rows.csv:3: label is 0, but responses are numbered from 1 .*: add 1 to every label",
         ),

@@ -33,12 +33,7 @@ def test_rows_of_a_post_become_one_example(tmp_path):
     ]
     examples, report = read(tmp_path, rows)
     assert [(e.prompt, e.responses, e.scores, e.label) for e in examples] == [
-        (
-            "\n\nHuman: Post p?\n\nAssistant:",
-            (" red", " green", " black", " blue"),
-            (5.0, 9.0, -2.0, 5.0),
-            None,
-        ),
+        ("\n\nHuman: Post p?\n\nAssistant:", (" red", " green", " black", " blue"), (5.0, 9.0, -2.0, 5.0), None),
         ("\n\nHuman: Post q?\n\nAssistant:", (" green", " black"), (9.0, -2.0), (0, 1)),
         ("\n\nHuman: Another post?\n\nAssistant:", (" blue", " green"), (5.0, 9.0), (1, 0)),
     ]
@@ -99,10 +94,7 @@ def test_faults(tmp_path):
 @pytest.mark.parametrize("num_comments", [64, 65])
 def test_a_post_may_have_64_comments(tmp_path, num_comments):
     fields = {"history": "Q", "human_ref_B": "first", "score_B": 0, "labels": 1}
-    rows = [
-        fields | {"post_id": "p", "human_ref_A": f"c{k}", "score_A": k}
-        for k in range(1, num_comments)
-    ]
+    rows = [fields | {"post_id": "p", "human_ref_A": f"c{k}", "score_A": k} for k in range(1, num_comments)]
     rows.append(fields | {"post_id": "q", "human_ref_A": "other", "score_A": 1})
     examples, report = read(tmp_path, rows)
     if num_comments == 64:

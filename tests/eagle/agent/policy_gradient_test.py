@@ -21,9 +21,7 @@ def _plain_gradient(toy, params, batch, advantages):
     """Of -mean(A log pi), by scoring whole sequences: another path through the model."""
 
     def loss_fn(params):
-        scores = token_log_probs(
-            toy.model.config, params, batch.tokens, batch.mask, SAMPLING.temperature
-        )
+        scores = token_log_probs(toy.model.config, params, batch.tokens, batch.mask, SAMPLING.temperature)
         of_action = np.zeros(scores.shape, bool)
         of_action[:, -batch.action_mask.shape[1] :] = batch.action_mask
         return -jnp.mean(advantages * jnp.sum(jnp.where(of_action, scores, 0.0), axis=1))
@@ -57,18 +55,20 @@ def test_first_update_follows_the_rewards_less_their_mean(toy, played, make_sett
     """
     batch, params = played[2], toy.model.params
     settings = make_settings(
-        horizon=2, gae_lambda=1.0, kl_coefficient=0.0, normalize_advantages=False,
-        max_gradient_norm=0.01, policy=SAMPLING,
-    )  # fmt: skip
+        horizon=2,
+        gae_lambda=1.0,
+        kl_coefficient=0.0,
+        normalize_advantages=False,
+        max_gradient_norm=0.01,
+        policy=SAMPLING,
+    )
     features = np.random.default_rng(0).normal(size=(3, 2, 5)).astype(np.float32)
     experience = Experience(batch, features, np.array([1.0, 2.0, 6.0], np.float32))
     state = init_agent(params, 5, settings, jax.random.key(0))
     state, metrics = update(toy.model.config, settings, {}, params, state, experience)
 
     gradients = _plain_gradient(toy, params, batch, jnp.array([-2.0, -2.0, -1.0, -1.0, 3.0, 3.0]))
-    np.testing.assert_allclose(
-        metrics["policy/gradient_norm"], optax.tree.norm(gradients), rtol=1e-3
-    )
+    np.testing.assert_allclose(metrics["policy/gradient_norm"], optax.tree.norm(gradients), rtol=1e-3)
     # Adam's first step has the size of the learning rate and the sign of the gradient.
     moved = jax.tree.map(lambda new, old: (new - old) / 3e-3, state.trainable, params)
     norm = optax.tree.norm(gradients)
@@ -105,12 +105,9 @@ def test_value_network_learns_to_predict_the_reward(toy, played, make_settings):
     rewards = np.array([100.0, 200.0, 600.0], np.float32)  # the scale must not matter
     state = init_agent(toy.model.params, 5, settings, jax.random.key(0))
     # Of the state that an update returns, too, it is the same program.
-    traced_once = jax.jit(
-        chex.assert_max_traces(update.__wrapped__, n=1), static_argnames=("config", "settings")
-    )
+    traced_once = jax.jit(chex.assert_max_traces(update.__wrapped__, n=1), static_argnames=("config", "settings"))
     for _ in range(4):
         state, metrics = traced_once(
-            toy.model.config, settings, {}, toy.model.params, state,
-            Experience(played[2], features, rewards),
-        )  # fmt: skip
+            toy.model.config, settings, {}, toy.model.params, state, Experience(played[2], features, rewards)
+        )
     assert metrics["value/explained_variance"] > 0.9

@@ -46,9 +46,7 @@ def train(toy, make_settings):
             task,
             make_settings(**changes),
             seed=seed,
-            records=Records(
-                Checkpoints(folder / "checkpoints", digest="d", max_to_keep=2), folder, "toy"
-            ),
+            records=Records(Checkpoints(folder / "checkpoints", digest="d", max_to_keep=2), folder, "toy"),
         )
 
     return run

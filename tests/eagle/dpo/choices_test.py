@@ -6,13 +6,7 @@ import pytest
 
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.eagle.agent.player import AgentTask, Player
-from eagle_jax.eagle.dpo.choices import (
-    Samples,
-    is_distinct,
-    play_actions,
-    play_episodes,
-    rank_pairs,
-)
+from eagle_jax.eagle.dpo.choices import Samples, is_distinct, play_actions, play_episodes, rank_pairs
 from eagle_jax.eagle.environment import EpisodeState
 from eagle_jax.eagle.rollout import rollout
 from eagle_jax.language_model.generation import Generation
@@ -99,17 +93,22 @@ def make_samples(rows, num_samples):
     def state(text):
         return EpisodeState(entity_index=0, user_index=0, description=text, profile="", step=0)
 
-    generations = [
-        Generation(text="", token_ids=(token,), log_probs=(0.0,), stop_reason="stop")
-        for token, _ in rows
-    ]
+    generations = [Generation(text="", token_ids=(token,), log_probs=(0.0,), stop_reason="stop") for token, _ in rows]
     ends = [state(text) for _, text in rows]
     return Samples([state("start")] * len(rows), generations, ends, num_samples, [], [], {})
 
 
 def test_equal_texts_and_equal_actions_are_no_two_samples():
-    rows = [(1, "a"), (2, "a"), (1, "b"), (3, "c"),  # the text of the first, its action, another
-            (1, "a"), (2, "b"), (2, "c"), (4, "b")]  # fmt: skip
+    rows = [
+        (1, "a"),
+        (2, "a"),
+        (1, "b"),
+        (3, "c"),  # the text of the first, its action, another
+        (1, "a"),
+        (2, "b"),
+        (2, "c"),
+        (4, "b"),
+    ]
     expected = [[True, False, False, True], [True, True, False, False]]
     np.testing.assert_array_equal(is_distinct(make_samples(rows, 4)), expected)
 
@@ -141,12 +140,14 @@ class TestRankPairs:
         utilities = np.array([[1, 2, 3], [2, 7, 2], [1, 2, 3], [1, 2, 3]], np.float32)
         distinct = np.array([[1, 1, 1], [1, 1, 1], [0, 1, 0], [1, 1, 1]], bool)
         # Easy: the first and the last of three; a tie, no choice, a sample that is unusable.
-        pairs = rank_pairs(
-            "easy", "euclidean", embeddings, utilities, distinct, np.zeros((4, 3)),
-            jax.random.key(0),
-        )  # fmt: skip
+        pairs = rank_pairs("easy", "euclidean", embeddings, utilities, distinct, np.zeros((4, 3)), jax.random.key(0))
         assert pairs.chosen.tolist() == [2, 11] and pairs.rejected.tolist() == [0, 9]
         assert pairs.metrics == {
-            "pairs": 2, "pairs/ties": 1, "pairs/without_choice": 1, "pairs/repeated_samples": 2,
-            "pairs/unusable_samples": 1, "pairs/similarity": -5, "pairs/utility_gap": 2,
-        }  # fmt: skip
+            "pairs": 2,
+            "pairs/ties": 1,
+            "pairs/without_choice": 1,
+            "pairs/repeated_samples": 2,
+            "pairs/unusable_samples": 1,
+            "pairs/similarity": -5,
+            "pairs/utility_gap": 2,
+        }

@@ -17,10 +17,19 @@ from tests.same_run import Interrupted, assert_same_run
 GOAL = "wordc"
 # As many actions as the REINFORCE agent's 24 iterations of 32 episodes: 6 rounds of 32 x 4.
 ACTION = PreferenceAgentSettings(
-    unit="action", strategy="random", metric="euclidean", num_samples=4, starts_per_round=32,
-    beta=0.5, num_epochs=2, batch_size=24, learning_rate=3e-3, max_gradient_norm=1.0,
-    validate_every=3, checkpoint_every=2,
-)  # fmt: skip
+    unit="action",
+    strategy="random",
+    metric="euclidean",
+    num_samples=4,
+    starts_per_round=32,
+    beta=0.5,
+    num_epochs=2,
+    batch_size=24,
+    learning_rate=3e-3,
+    max_gradient_norm=1.0,
+    validate_every=3,
+    checkpoint_every=2,
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +54,7 @@ def train(toy, make_settings):
             dataclasses.replace(ACTION, **changes),
             make_settings(**(agent or {})),
             seed=0,
-            records=Records(
-                Checkpoints(folder / "checkpoints", digest="d", max_to_keep=2), folder, "toy"
-            ),
+            records=Records(Checkpoints(folder / "checkpoints", digest="d", max_to_keep=2), folder, "toy"),
         )
 
     return run
@@ -80,9 +87,7 @@ def test_reward_rises_and_the_best_is_kept(whole):
     first, last = whole.history[1], whole.history[-1]
     assert last["policy/kl"] > 0.3 > abs(first["policy/kl"])
     assert last["rewards/accuracy"] > 0.6 and last["rewards/margin"] > 0
-    assert last["rewards/margin"] == pytest.approx(
-        last["rewards/chosen"] - last["rewards/rejected"], rel=1e-4
-    )
+    assert last["rewards/margin"] == pytest.approx(last["rewards/chosen"] - last["rewards/rejected"], rel=1e-4)
     assert last["loss"] < np.log(2) and last["gain"] > first["gain"]
     assert {"policy/gradient_norm", "pairs/similarity", "time/update"} <= last.keys()
 

@@ -8,21 +8,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from eagle_jax.eagle.dpo.update import (
-    PairBatch,
-    PreferenceAgentSettings,
-    PreferenceAgentState,
-    pair_optimizer,
-    update,
-)
+from eagle_jax.eagle.dpo.update import PairBatch, PreferenceAgentSettings, PreferenceAgentState, pair_optimizer, update
 from eagle_jax.learning.policy_batch import action_log_probs
 
 TEMPERATURE = 0.7  # at which `played` was sampled
 SETTINGS = PreferenceAgentSettings(
-    unit="action", strategy="random", metric="euclidean", num_samples=2, starts_per_round=1,
-    beta=0.5, num_epochs=1, batch_size=3, learning_rate=1e-3, max_gradient_norm=1.0,
-    validate_every=1, checkpoint_every=1,
-)  # fmt: skip
+    unit="action",
+    strategy="random",
+    metric="euclidean",
+    num_samples=2,
+    starts_per_round=1,
+    beta=0.5,
+    num_epochs=1,
+    batch_size=3,
+    learning_rate=1e-3,
+    max_gradient_norm=1.0,
+    validate_every=1,
+    checkpoint_every=1,
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +37,7 @@ def reference(toy, played):
 def step(toy, rows, reference_log_probs, weights, actions):
     """One update on pairs of samples, rows [B, 2, L] of the actions."""
     batch = PairBatch(
-        jax.tree.map(lambda leaf: leaf[np.ravel(rows)], actions),
-        np.float32(reference_log_probs),
-        np.float32(weights),
+        jax.tree.map(lambda leaf: leaf[np.ravel(rows)], actions), np.float32(reference_log_probs), np.float32(weights)
     )
     params = jax.tree.map(jnp.copy, toy.model.params)
     state = PreferenceAgentState(params, pair_optimizer(SETTINGS).init(params))
@@ -49,9 +50,7 @@ def test_log_probs_are_those_of_the_policy_that_wrote_the_actions(played, refere
     np.testing.assert_allclose(reference, sampled, rtol=1e-4, atol=1e-4)
 
 
-def test_a_step_from_the_reference_raises_the_chosen_and_lowers_the_rejected(
-    toy, played, reference
-):
+def test_a_step_from_the_reference_raises_the_chosen_and_lowers_the_rejected(toy, played, reference):
     _, _, actions = played
     rows = np.array([[[0], [3]], [[4], [1]], [[2], [5]]])
     state, metrics = step(toy, rows, reference[rows[..., 0]], np.ones(3), actions)

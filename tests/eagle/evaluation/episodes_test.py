@@ -75,8 +75,7 @@ def scripted(*actions):
     """The same action for all episodes, one for each step."""
 
     def policy_fn(states, seed):
-        return [generation(actions[state.step], "length" if actions[state.step] == "x" else "stop")
-                for state in states]  # fmt: skip
+        return [generation(actions[state.step], "length" if actions[state.step] == "x" else "stop") for state in states]
 
     return policy_fn
 
@@ -88,25 +87,17 @@ def random_policy(states, seed):
 
 def test_a_policys_record_by_hand():
     environment = make_environment()
-    records = evaluate_policy(
-        scripted("4", "x", "9", "2"), environment, STARTS, 4, 0, SCORES, embed, 2
-    )
+    records = evaluate_policy(scripted("4", "x", "9", "2"), environment, STARTS, 4, 0, SCORES, embed, 2)
     assert [record.pair for record in records] == [(i, 10 + i) for i in range(5)]
     record = records[3]  # starts at 1 + 3 for user 13
     notes = ["1 3 4", "1 3 4", "1 3 4", "1 3 4 2"]  # x is no action, 9 is spoiled
-    assert [step.description for step in record.steps] == [
-        render_blocks({"NOTE": note}) for note in notes
-    ]
+    assert [step.description for step in record.steps] == [render_blocks({"NOTE": note}) for note in notes]
     assert [step.action for step in record.steps] == ["4", None, "9", "2"]
     assert record.malformed == {"action:length": 1, "environment:length": 1}
-    assert [step.malformed for step in record.steps] == [
-        None, "action:length", "environment:length", None
-    ]  # fmt: skip
+    assert [step.malformed for step in record.steps] == [None, "action:length", "environment:length", None]
     assert (record.num_steps, record.environment_calls) == (4, 3)
     assert environment.num_calls == sum(record.environment_calls for record in records)
-    assert record.scores["train"][0] == {
-        "utility": 4.0 - 13.0, "user_term": 4.0, "neighbor_distance_term": 2.0
-    }  # fmt: skip
+    assert record.scores["train"][0] == {"utility": 4.0 - 13.0, "user_term": 4.0, "neighbor_distance_term": 2.0}
     assert [s["utility"] for s in record.scores["train"]] == [-9.0, -5.0, -5.0, -5.0, -3.0]
     assert record.scores["held_out"][-1]["utility"] == 3.0
     assert record.distance == 6.0
@@ -121,10 +112,7 @@ def test_anchor_is_its_own_final_text():
 
 
 def test_texts_that_nobody_rewrote_cost_no_call_and_malformed_ones_are_counted():
-    texts = [
-        Step(action=None, description=render_blocks({"NOTE": f"1 {i} 4"}), malformed=None)
-        for i in range(4)
-    ]
+    texts = [Step(action=None, description=render_blocks({"NOTE": f"1 {i} 4"}), malformed=None) for i in range(4)]
     texts.append(Step(action=None, description=STARTS[4].description, malformed="decoder:length"))
     records = evaluate_texts(STARTS, texts, 0, SCORES, embed)
     assert [r.environment_calls for r in records] == [0] * 5 and records[0].num_steps == 1
@@ -147,8 +135,9 @@ def test_best_of_n_keeps_the_best_text_seen_on_the_way():
 
 
 def test_best_of_n_is_never_below_the_anchor_nor_below_the_policys_own_last_text():
-    runs = {n: evaluate_best_of_n(random_policy, make_environment(), STARTS, 3, n, 7,
-                                  SCORES, embed, 4) for n in (1, 16)}  # fmt: skip
+    runs = {
+        n: evaluate_best_of_n(random_policy, make_environment(), STARTS, 3, n, 7, SCORES, embed, 4) for n in (1, 16)
+    }
     for records in runs.values():
         for record in records:
             assert record.scores["train"][-1]["utility"] >= record.scores["train"][0]["utility"]
@@ -162,8 +151,7 @@ def test_best_of_n_is_never_below_the_anchor_nor_below_the_policys_own_last_text
 
 def test_same_seed_same_records_and_another_seed_others():
     first, again, other = (
-        evaluate_policy(random_policy, make_environment(), STARTS, 3, seed, SCORES, embed, 2)
-        for seed in (3, 3, 4)
+        evaluate_policy(random_policy, make_environment(), STARTS, 3, seed, SCORES, embed, 2) for seed in (3, 3, 4)
     )
     assert first == again and first != other
 
@@ -216,15 +204,12 @@ def test_a_utility_that_is_not_finite_is_refused():
 )
 def test_equal_call_budgets(calls, training, evaluated, horizon, expected):
     num_episodes = equal_call_episodes(
-        calls_per_episode=calls, training_calls=training, num_evaluated=evaluated,
-        best_of_n_horizon=horizon,
-    )  # fmt: skip
+        calls_per_episode=calls, training_calls=training, num_evaluated=evaluated, best_of_n_horizon=horizon
+    )
     assert num_episodes == expected
     assert num_episodes * horizon * evaluated >= calls * evaluated + training
 
 
 def test_budgets_without_episodes_are_refused():
     with pytest.raises(ValueError, match="num_evaluated \\(0\\)"):
-        equal_call_episodes(
-            calls_per_episode=5, training_calls=0, num_evaluated=0, best_of_n_horizon=1
-        )
+        equal_call_episodes(calls_per_episode=5, training_calls=0, num_evaluated=0, best_of_n_horizon=1)

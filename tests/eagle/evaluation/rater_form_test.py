@@ -117,8 +117,7 @@ def test_shares_over_forms_do_not_depend_on_where_the_generated_text_stood():
         label = blind_order(3, i)
         other = "B" if label == "A" else "A"
         answers = parse_rater_answers(
-            f"#BEGIN_ANSWERS 1 {label} 2 {label} 3 3 4 3 5 5 6 3 7 3 8 {other} 9 1 10 1 11 A"
-            " #END_ANSWERS"
+            f"#BEGIN_ANSWERS 1 {label} 2 {label} 3 3 4 3 5 5 6 3 7 3 8 {other} 9 1 10 1 11 A #END_ANSWERS"
         )
         scores.append(score_answers(answers, label))
     assert np.mean([score.user_utility for score in scores]) == 1.0

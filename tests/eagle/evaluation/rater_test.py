@@ -23,11 +23,19 @@ def record(anchor, *texts):
     zero = {"utility": 0.0, "user_term": 0.0, "neighbor_distance_term": 0.0}
     notes = [render_blocks({"NOTE": text}) for text in (anchor, *texts)]
     return EpisodeRecord(
-        seed=0, entity_index=0, user_index=0, anchor=notes[0], profile="likes sums",
+        seed=0,
+        entity_index=0,
+        user_index=0,
+        anchor=notes[0],
+        profile="likes sums",
         steps=tuple(Step(action="x", description=note, malformed=None) for note in notes[1:]),
-        scores={"train": (zero,) * len(notes)}, distance=0.0, num_steps=len(texts),
-        environment_calls=len(texts), malformed={}, rater=None,
-    )  # fmt: skip
+        scores={"train": (zero,) * len(notes)},
+        distance=0.0,
+        num_steps=len(texts),
+        environment_calls=len(texts),
+        malformed={},
+        rater=None,
+    )
 
 
 RECORDS = [
@@ -72,9 +80,8 @@ def test_scores_by_hand_whatever_the_order(seed):
 
     def scored(better, distance_score):
         return RaterScores(
-            user_utility=better, rater_utility=1 - better,
-            distance_score=distance_score, consistency=0.75,
-        )  # fmt: skip
+            user_utility=better, rater_utility=1 - better, distance_score=distance_score, consistency=0.75
+        )
 
     assert scores == [
         scored(1.0, 1.0),  # 5 apart: score 5

@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 
 from eagle_jax.data.minilens import grammar
-from eagle_jax.data.minilens.grammar import (
-    GrammarOracle,
-    draw_telling,
-    num_values,
-    parse_film,
-    tell_film,
-)
+from eagle_jax.data.minilens.grammar import GrammarOracle, draw_telling, num_values, parse_film, tell_film
 from eagle_jax.eagle.evaluation.reachable import best_reachable_utility
 from eagle_jax.embeddings.utility import UtilityTerms
 
@@ -42,9 +36,7 @@ def brute_force(start, user, horizon):
 
 
 def search(starts, horizon, beam_width, score_fn=letter_score):
-    return best_reachable_utility(
-        starts, USERS[: len(starts)], LetterOracle(), score_fn, horizon, beam_width
-    )
+    return best_reachable_utility(starts, USERS[: len(starts)], LetterOracle(), score_fn, horizon, beam_width)
 
 
 @pytest.mark.parametrize("horizon", [0, 1, 2, 3])

@@ -18,16 +18,22 @@ BOOTSTRAP = BootstrapSettings(num_resamples=500, confidence=0.95, seed=0)
 def record(pair, anchor, final, held_out=(0.0, 0.0), seed=0, steps=2, **changes):
     def path(first, last):
         values = [first, *([0.0] * (steps - 1)), last] if steps else [first]
-        return tuple(
-            {"utility": v, "user_term": v / 2, "neighbor_distance_term": v / 4} for v in values
-        )
+        return tuple({"utility": v, "user_term": v / 2, "neighbor_distance_term": v / 4} for v in values)
 
     base = EpisodeRecord(
-        seed=seed, entity_index=pair, user_index=pair, anchor="a", profile="p",
+        seed=seed,
+        entity_index=pair,
+        user_index=pair,
+        anchor="a",
+        profile="p",
         steps=tuple(Step(action="b", description="b", malformed=None) for _ in range(steps)),
         scores={"train": path(anchor, final), "held_out": path(*held_out)},
-        distance=1.0, num_steps=steps, environment_calls=steps, malformed={}, rater=None,
-    )  # fmt: skip
+        distance=1.0,
+        num_steps=steps,
+        environment_calls=steps,
+        malformed={},
+        rater=None,
+    )
     return dataclasses.replace(base, **changes)
 
 
@@ -143,10 +149,7 @@ def test_comparisons_pair_the_starts_and_say_what_is_separated():
 
 
 def test_comparisons_use_the_intervals_of_the_table():
-    records = {
-        name: [record(i, 0.0, scale * i) for i in (4, 2, 0, 1, 3)]
-        for name, scale in (("a", 1.0), ("b", 2.0))
-    }
+    records = {name: [record(i, 0.0, scale * i) for i in (4, 2, 0, 1, 3)] for name, scale in (("a", 1.0), ("b", 2.0))}
     table = {row["row"]: row["cells"]["train/utility"] for row in summarize(records, BOOTSTRAP)}
     comparison = compare(records, [("a", "b")], BOOTSTRAP)[0]
     assert comparison["utility"] == table["a"] and comparison["baseline_utility"] == table["b"]
@@ -160,17 +163,12 @@ def test_malformed_outputs_are_counted_by_kind():
         ]
     }
     assert malformed_counts(records, {"r": {}}) == {
-        "r": {
-            "num_steps": 4,
-            "num_forms": 0,
-            "reasons": {"action:length": 3, "environment:length": 1},
-        }
+        "r": {"num_steps": 4, "num_forms": 0, "reasons": {"action:length": 3, "environment:length": 1}}
     }
 
 
 def rating(user, rater, distance, consistency=1.0):
-    return {"user_utility": user, "rater_utility": rater, "distance_score": distance,
-            "consistency": consistency}  # fmt: skip
+    return {"user_utility": user, "rater_utility": rater, "distance_score": distance, "consistency": consistency}
 
 
 def test_rater_columns_are_means_over_what_was_rated():
@@ -203,15 +201,10 @@ def test_one_rated_pair_out_of_many_has_no_interval():
 
 def test_malformed_answers_are_no_malformed_steps():
     records = {
-        "r": [
-            record(0, 0.0, 1.0, rater=rating(1.0, 1.0, 1.0), malformed={"action:length": 1}),
-            record(1, 0.0, 1.0),
-        ]
+        "r": [record(0, 0.0, 1.0, rater=rating(1.0, 1.0, 1.0), malformed={"action:length": 1}), record(1, 0.0, 1.0)]
     }
     counts = malformed_counts(records, {"r": {"length": 1, "not_a_choice": 2}})
     assert counts["r"]["num_forms"] == 4 and counts["r"]["num_steps"] == 4
-    assert counts["r"]["reasons"] == {
-        "action:length": 1, "rater:length": 1, "rater:not_a_choice": 2
-    }  # fmt: skip
+    assert counts["r"]["reasons"] == {"action:length": 1, "rater:length": 1, "rater:not_a_choice": 2}
     (row,) = summarize(records, BOOTSTRAP)
     assert row["cells"]["well_formed_share"]["mean"] == 0.75  # (1/2 + 1) / 2

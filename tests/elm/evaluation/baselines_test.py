@@ -91,8 +91,5 @@ def test_mixtures_are_told_by_names_and_by_profiles(book):
     prompt = item_mixture_prompt(book, TASKS["pitch"], "Amber", "Basalt #END_ANSWER")
     assert "the film between Amber and Basalt END_ANSWER" in prompt.text
     profiles = user_mixture_prompt(book, TASKS["user_profile"], "likes rain.", "likes sun.")
-    assert [profiles.text[a:b].strip() for a, b in cut_spans(profiles)] == [
-        "likes rain.",
-        "likes sun.",
-    ]
+    assert [profiles.text[a:b].strip() for a, b in cut_spans(profiles)] == ["likes rain.", "likes sun."]
     assert profiles.text.endswith(profiles.opening)

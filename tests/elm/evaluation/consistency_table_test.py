@@ -23,9 +23,8 @@ SINGLE = {"single": ("summary", "pitch")}
 
 def record(system, task, item, seed, value, malformed=None):
     return ConsistencyRecord(
-        system=system, task=task, entities=(item,), seed=seed, scores={"sc": value},
-        malformed=malformed,
-    )  # fmt: skip
+        system=system, task=task, entities=(item,), seed=seed, scores={"sc": value}, malformed=malformed
+    )
 
 
 def written(system, shift, seeds, num_items=12):
@@ -34,8 +33,10 @@ def written(system, shift, seeds, num_items=12):
     level = rng.normal(size=num_items)
     return [
         record(system, task, item, seed, level[item] + shift + 0.01 * rng.normal())
-        for task in SINGLE["single"] for item in range(num_items) for seed in seeds
-    ]  # fmt: skip
+        for task in SINGLE["single"]
+        for item in range(num_items)
+        for seed in seeds
+    ]
 
 
 def test_means_count_every_output_and_resample_items():
@@ -48,8 +49,11 @@ def test_means_count_every_output_and_resample_items():
     ]
     rows = summarize_consistency(records, {"summary": ["summary"], **SINGLE}, SETTINGS)
     assert [(r["group"], r["system"]) for r in rows] == [
-        ("summary", "elm"), ("summary", "nearest"), ("single", "elm"), ("single", "nearest")
-    ]  # fmt: skip
+        ("summary", "elm"),
+        ("summary", "nearest"),
+        ("single", "elm"),
+        ("single", "nearest"),
+    ]
     assert rows[0]["cells"]["sc"]["mean"] == pytest.approx(-0.05)  # the malformed one counts
     assert rows[0]["malformed"] == {"length": 1}
     assert rows[2]["cells"]["sc"]["mean"] == pytest.approx((0.9 - 1.0 + 0.5) / 3)
@@ -89,9 +93,7 @@ def test_rows_that_do_not_match_are_refused():
         compare_consistency(whole + part, SINGLE, pairs, SETTINGS)
     with pytest.raises(ValueError, match="no output of 'nearest'"):
         compare_consistency(whole, SINGLE, pairs, SETTINGS)
-    odd = ConsistencyRecord(
-        system="elm", task="pitch", entities=(3,), seed=0, scores={"bc": 1.0}, malformed=None
-    )
+    odd = ConsistencyRecord(system="elm", task="pitch", entities=(3,), seed=0, scores={"bc": 1.0}, malformed=None)
     with pytest.raises(ValueError, match="task pitch has .'bc'., others .'sc'."):
         summarize_consistency([*whole, odd], SINGLE, SETTINGS)
     with pytest.raises(ValueError, match="not finite"):
@@ -114,9 +116,7 @@ def test_interpolation_curve_of_a_perfect_decoder():
     texts = spelled(points)
     texts[1][2] = None
     targets = {"sc/point": points, "sc/first": first, "sc/second": second}
-    rows = consistency_curve(
-        alphas, texts, semantic_path(read_numbers, texts, targets), [0, 1, 2], SETTINGS
-    )
+    rows = consistency_curve(alphas, texts, semantic_path(read_numbers, texts, targets), [0, 1, 2], SETTINGS)
     means = {name: [row["cells"][name]["mean"] for row in rows] for name in targets}
     halfway = np.sqrt(0.5)
     np.testing.assert_allclose(means["sc/point"], [1, (1 + 1 - 1) / 3, 1])
@@ -130,9 +130,14 @@ def test_interpolation_curve_of_a_perfect_decoder():
 def test_a_decoder_that_stays_behind_falls_along_a_concept():
     starts = np.random.default_rng(3).normal(size=(6, 4))
     cav = ConceptActivation(
-        direction=np.array([1.0, 0, 0, 0]), bias=0.0, spread=1.0, quality=1.0, penalty=1.0,
-        num_positives=3, gradient_norm=0.0,
-    )  # fmt: skip
+        direction=np.array([1.0, 0, 0, 0]),
+        bias=0.0,
+        spread=1.0,
+        quality=1.0,
+        penalty=1.0,
+        num_positives=3,
+        gradient_norm=0.0,
+    )
     steps = [0.0, 1.0, 2.0, 4.0]
     points = np.stack([extrapolate(starts, cav, step) for step in steps])
     texts = spelled([starts] * 4)  # it never leaves the start

@@ -43,9 +43,7 @@ def half_stars(seed, shape, rated_share):
 def test_semantic_consistency_is_the_cosine():
     vectors, targets = drawn(0, 6, 5), drawn(1, 6, 5)
     embed, texts = Lookup(vectors), [str(i) for i in range(6)]
-    expected = [
-        1 - scipy.spatial.distance.cosine(a, b) for a, b in zip(vectors, targets, strict=True)
-    ]
+    expected = [1 - scipy.spatial.distance.cosine(a, b) for a, b in zip(vectors, targets, strict=True)]
     scores = semantic_consistency(embed, texts, targets)
     np.testing.assert_allclose(scores, expected)
     assert len(embed.calls) == 1
@@ -74,9 +72,7 @@ def test_answers_are_read_and_faults_counted():
     def wrote(text, why="stop"):
         return Generation(text=text, token_ids=None, log_probs=None, stop_reason=why)
 
-    outputs = read_outputs(
-        [wrote(" a quiet film "), wrote("cut", "length"), wrote("  "), wrote("a #BEGIN_PLOT b")]
-    )
+    outputs = read_outputs([wrote(" a quiet film "), wrote("cut", "length"), wrote("  "), wrote("a #BEGIN_PLOT b")])
     assert outputs.texts == ["a quiet film", None, None, None]
     assert outputs.reasons == [None, "length", "empty_block", "wrong_markers"]
     assert outputs.malformed == {"length": 1, "empty_block": 1, "wrong_markers": 1}
@@ -97,9 +93,7 @@ def test_ndcg_matches_scikit_learn():
     metrics = pytest.importorskip("sklearn.metrics")
     gains = half_stars(6, (20, 15), 0.5)
     for scores in (drawn(7, 20, 15), np.round(drawn(8, 20, 15))):  # without ties and with many
-        expected = [
-            metrics.ndcg_score(g[None], s[None]) for g, s in zip(gains, scores, strict=True)
-        ]
+        expected = [metrics.ndcg_score(g[None], s[None]) for g, s in zip(gains, scores, strict=True)]
         np.testing.assert_allclose(ndcg(scores, gains), expected)
 
 
@@ -150,10 +144,12 @@ def test_chance_is_the_mean_over_random_rankings():
 
 def test_ratings_unrated_as_zero_and_rows_without_an_order():
     table = RatingTable(
-        user_names=("a", "b", "c"), item_names=("x", "y", "z"),
-        user_index=np.array([0, 0, 1]), item_index=np.array([2, 0, 1]),
+        user_names=("a", "b", "c"),
+        item_names=("x", "y", "z"),
+        user_index=np.array([0, 0, 1]),
+        item_index=np.array([2, 0, 1]),
         rating=np.array([4.5, 1.0, 3.0]),
-    )  # fmt: skip
+    )
     ratings = rating_matrix(table, [1, 0, 2, 0], [2, 0])
     np.testing.assert_array_equal(ratings, [[0, 0], [4.5, 1], [0, 0], [4.5, 1]])
     scored = behavioral_consistency_user(drawn(18, 4, 3), drawn(19, 2, 3), ratings)

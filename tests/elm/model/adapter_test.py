@@ -26,9 +26,7 @@ class TestAdapter(chex.TestCase):
         rng = np.random.default_rng(0)
         shapes = {"up": ((3, 5), (5,)), "down": ((5, 4), (4,))}
         params = {
-            layer: dict(
-                zip(("kernel", "bias"), (np.float32(rng.normal(size=s)) for s in both), strict=True)
-            )
+            layer: dict(zip(("kernel", "bias"), (np.float32(rng.normal(size=s)) for s in both), strict=True))
             for layer, both in shapes.items()
         }
         inputs = np.float32(rng.normal(size=(2, 7, 3)))

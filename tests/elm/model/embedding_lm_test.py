@@ -20,14 +20,7 @@ from eagle_jax.language_model.checkpoints.hf_checkpoints import load_language_mo
 from eagle_jax.language_model.decoder.transformer import forward
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.sharding import MeshSettings, make_mesh, tree_shardings
-from tests.elm.model.small_embedding_lm import (
-    COMPLETIONS,
-    PROMPTS,
-    TABLES,
-    embedded,
-    on_base,
-    small_model,
-)
+from tests.elm.model.small_embedding_lm import COMPLETIONS, PROMPTS, TABLES, embedded, on_base, small_model
 
 GREEDY = SamplingSettings(temperature=0.0, top_k=0, top_p=1.0, max_new_tokens=6)
 logits_of = jax.jit(embedded_logits, static_argnums=0)
@@ -68,9 +61,7 @@ def test_every_family_computes_what_transformers_does_of_the_same_vectors(family
         vectors = torch.tensor(np.array(vectors)) * scale
         mixed = torch.where(torch.tensor(is_soft)[..., None], vectors, embed(ids))
         with torch.no_grad():
-            return torch_model(
-                inputs_embeds=mixed, attention_mask=torch.tensor(batch.mask.astype(int))
-            ).logits.numpy()
+            return torch_model(inputs_embeds=mixed, attention_mask=torch.tensor(batch.mask.astype(int))).logits.numpy()
 
     soft = soft_embeddings(params, batch)
     assert np.array_equal(soft.is_soft, batch.slots >= 0) and batch.mask[batch.slots >= 0].all()
@@ -114,9 +105,7 @@ def test_no_gradient_reaches_a_vector_from_before_its_slot(elm):
     @jax.jit
     def gradient(weights):
         def total(vectors):
-            logits = embedded_logits(
-                elm.model.config, elm.model.params, batch._replace(vectors=vectors)
-            )
+            logits = embedded_logits(elm.model.config, elm.model.params, batch._replace(vectors=vectors))
             return jnp.sum(weights[None, :, None] * jnp.square(logits))
 
         return jax.grad(total)(batch.vectors)
@@ -126,8 +115,7 @@ def test_no_gradient_reaches_a_vector_from_before_its_slot(elm):
     between = gradient(np.arange(16) == 7)["semantic"][0]
     assert np.any(between[0] != 0) and np.all(between[1] == 0)
     after = gradient(np.arange(16) == 9)
-    assert all(np.all(np.any(g[0, :n] != 0, axis=-1))
-               for g, n in ((after["semantic"], 2), (after["behavioral"], 1)))  # fmt: skip
+    assert all(np.all(np.any(g[0, :n] != 0, axis=-1)) for g, n in ((after["semantic"], 2), (after["behavioral"], 1)))
 
 
 def test_a_prompt_means_the_same_alone_and_in_a_mixed_batch_of_one_shape(elm):
@@ -163,9 +151,7 @@ def test_eight_devices_compute_what_one_does(elm, base):
     placed = jax.device_put(base.params, tree_shardings(mesh, base.params))
     sharded = on_base(dataclasses.replace(base, params=placed))
     assert sharded.model.params["adapter"]["semantic"]["up"]["kernel"].sharding.mesh == mesh
-    np.testing.assert_allclose(
-        sharded.log_probs(PROMPTS, COMPLETIONS), elm.log_probs(PROMPTS, COMPLETIONS), atol=1e-4
-    )
+    np.testing.assert_allclose(sharded.log_probs(PROMPTS, COMPLETIONS), elm.log_probs(PROMPTS, COMPLETIONS), atol=1e-4)
     ours, theirs = sharded.generate(PROMPTS, GREEDY, 0), elm.generate(PROMPTS, GREEDY, 0)
     assert [g.token_ids for g in ours] == [g.token_ids for g in theirs]
 
@@ -190,11 +176,8 @@ def test_what_cannot_be_read_is_named_by_prompt_and_embedding(elm):
         embedded("w1 <item>"),
     )
     refused("embeddings behavioral, given are semantic", embedded("<user>", ("semantic", 0)))
-    refused(r"prompt 0, embedding 0 \(semantic\): .* of width 3, but the adapter reads width 6",
-            with_vector(fine[:3]))  # fmt: skip
-    refused(
-        "prompt 1, embedding 0 .*: the embedding is all zeros", PROMPTS[2], with_vector(0 * fine)
-    )
+    refused(r"prompt 0, embedding 0 \(semantic\): .* of width 3, but the adapter reads width 6", with_vector(fine[:3]))
+    refused("prompt 1, embedding 0 .*: the embedding is all zeros", PROMPTS[2], with_vector(0 * fine))
     refused("prompt 0, embedding 0 .*: the embedding is not finite", with_vector(fine * np.nan))
     refused(r"expected one vector \[d\], got shape \(1, 6\)", with_vector(fine[None]))
     with pytest.raises(UserError, match="prompt 1 and its completion have 104 tokens, more than"):
@@ -208,14 +191,14 @@ def test_adapters_are_for_known_kinds_and_their_own_width(base):
             {kind: AdapterSettings(input_width=width, hidden_width=4)},
             {kind: input_statistics(TABLES["semantic"])},
             jax.random.key(0),
-            batch_size=1, length_multiple=1, slot_multiple=1,
-        )  # fmt: skip
+            batch_size=1,
+            length_multiple=1,
+            slot_multiple=1,
+        )
 
     with pytest.raises(UserError, match="'visual': known are semantic, behavioral"):
         build("visual", 6)
     with pytest.raises(EmbeddingError, match=r"semantic .*: mean has shape \(6,\), .* width 5"):
         build("semantic", 5)
     with pytest.raises(UserError, match="at least one kind"):
-        new_embedding_lm(
-            base, {}, {}, jax.random.key(0), batch_size=1, length_multiple=1, slot_multiple=1
-        )
+        new_embedding_lm(base, {}, {}, jax.random.key(0), batch_size=1, length_multiple=1, slot_multiple=1)

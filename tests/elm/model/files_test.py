@@ -12,10 +12,7 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.base.tensor_files import CheckpointError
 from eagle_jax.elm.model.adapter import EmbeddingError
 from eagle_jax.elm.model.files import load_embedding_lm, save_embedding_lm
-from eagle_jax.language_model.checkpoints.hf_checkpoints import (
-    load_language_model,
-    save_language_model,
-)
+from eagle_jax.language_model.checkpoints.hf_checkpoints import load_language_model, save_language_model
 from eagle_jax.language_model.checkpoints.placeholders import with_placeholders
 from eagle_jax.language_model.decoder.config import LoRA
 from eagle_jax.language_model.decoder.lora import add_lora
@@ -63,13 +60,9 @@ def test_it_comes_back_as_it_was(base, mode, tmp_path):
     theirs, ours = (dict(jax.tree_util.tree_leaves_with_path(e.model.params)) for e in (elm, back))
     assert theirs.keys() == ours.keys()
     assert all(np.array_equal(ours[path], theirs[path]) for path in theirs)
-    assert (back.base, back.trained, back.widths, back.slot_multiple) == (
-        elm.base, mode, elm.widths, 2,
-    )  # fmt: skip
+    assert (back.base, back.trained, back.widths, back.slot_multiple) == (elm.base, mode, elm.widths, 2)
     if mode == "lora":
-        np.testing.assert_allclose(
-            back.log_probs(PROMPTS, COMPLETIONS), elm.log_probs(PROMPTS, COMPLETIONS), atol=1e-5
-        )
+        np.testing.assert_allclose(back.log_probs(PROMPTS, COMPLETIONS), elm.log_probs(PROMPTS, COMPLETIONS), atol=1e-5)
     if mode == "full":  # the whole model, as others read it
         whole = load_language_model(tmp_path / "base")
         assert whole.tokenizer.token_id("<user>") == elm.model.tokenizer.token_id("<user>")
@@ -77,9 +70,11 @@ def test_it_comes_back_as_it_was(base, mode, tmp_path):
         assert back.model.params["token_embedding"] is base.params["token_embedding"]
     record = json.loads((tmp_path / "embedding_lm.json").read_text())
     assert record["adapters"]["behavioral"] == {
-        "placeholder": "<user>", "input_width": 3, "hidden_width": 16,
+        "placeholder": "<user>",
+        "input_width": 3,
+        "hidden_width": 16,
         "statistics": ["adapter_input/behavioral/mean", "adapter_input/behavioral/scale"],
-    }  # fmt: skip
+    }
 
 
 def test_adapters_of_another_model_are_refused(base, tmp_path):
@@ -119,10 +114,8 @@ def test_damaged_files_are_named(base, tmp_path):
     refused("adapter/x has no place", lambda t: t.update({"adapter/x": t[bias]}))
     refused("token_width is missing or no int", None, lambda r: r.update(token_width="48"))
     refused("trained is 'all', expected adapter", None, lambda r: r.update(trained="all"))
-    refused("adapters has 'visual'; known kinds are semantic",
-            None, lambda r: r["adapters"].update(visual={}))  # fmt: skip
-    refused("input_width of semantic is missing or",
-            None, lambda r: r["adapters"]["semantic"].pop("input_width"))  # fmt: skip
+    refused("adapters has 'visual'; known kinds are semantic", None, lambda r: r["adapters"].update(visual={}))
+    refused("input_width of semantic is missing or", None, lambda r: r["adapters"]["semantic"].pop("input_width"))
     save_embedding_lm(elm, tmp_path)
     tensors_file.write_bytes(tensors_file.read_bytes()[:200])
     with pytest.raises(CheckpointError, match="adapter.safetensors: truncated"):

@@ -28,9 +28,7 @@ def jacobian_backward(config, params, batch):
     """[B, D, d], a gradient for each output."""
 
     def of_vectors(vectors):
-        return expected_output_embedding(
-            config, params, batch._replace(vectors={"semantic": vectors})
-        )
+        return expected_output_embedding(config, params, batch._replace(vectors={"semantic": vectors}))
 
     outputs, back = jax.vjp(of_vectors, batch.vectors["semantic"])
     count = outputs.shape[1]
@@ -43,10 +41,7 @@ def jacobian_backward(config, params, batch):
 def elm(tmp_path_factory):
     """Reads semantic embeddings only."""
     both = on_base(small_model("llama", tmp_path_factory.mktemp("llama")), slot_multiple=1)
-    own = {
-        name: {"semantic": both.model.params[name]["semantic"]}
-        for name in ("adapter", "adapter_input")
-    }
+    own = {name: {"semantic": both.model.params[name]["semantic"]} for name in ("adapter", "adapter_input")}
     return both.with_params(both.model.params | own)
 
 

@@ -15,8 +15,7 @@ from tests.language_model.small_checkpoints import config_of, write_tokenizer
 
 WIDTHS = {"semantic": 6, "behavioral": 3}
 TABLES = {
-    kind: np.random.default_rng(width).normal(1.0, 2.0, (9, width)).astype(np.float32)
-    for kind, width in WIDTHS.items()
+    kind: np.random.default_rng(width).normal(1.0, 2.0, (9, width)).astype(np.float32) for kind, width in WIDTHS.items()
 }
 
 
@@ -48,9 +47,7 @@ def embedded(text: str, *rows: tuple[str, int], stop: tuple[str, ...] = ()) -> E
 
 PROMPTS = (
     embedded("w1 <item> w2", ("semantic", 0)),
-    embedded(
-        "<user> w3 w4 w5 w6 <item> w7 <item>", ("behavioral", 1), ("semantic", 2), ("semantic", 0)
-    ),
+    embedded("<user> w3 w4 w5 w6 <item> w7 <item>", ("behavioral", 1), ("semantic", 2), ("semantic", 0)),
     embedded("w8 w9"),
     embedded("<item> <user>", ("semantic", 3), ("behavioral", 4)),
 )

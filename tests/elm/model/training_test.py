@@ -19,9 +19,14 @@ from tests.elm.model.small_embedding_lm import COMPLETIONS, PROMPTS, on_base, sm
 from tests.same_run import Interrupted
 
 STAGE = NextTokenSettings(
-    num_steps=4, learning_rate=0.02, warmup_steps=0, weight_decay=0.1, max_gradient_norm=1.0,
-    checkpoint_every=2, log_every=1,
-)  # fmt: skip
+    num_steps=4,
+    learning_rate=0.02,
+    warmup_steps=0,
+    weight_decay=0.1,
+    max_gradient_norm=1.0,
+    checkpoint_every=2,
+    log_every=1,
+)
 FULL = ElmTrainingSettings(stage1=STAGE, stage2=STAGE, mode2="full", lora=None)
 LOW_RANK = dataclasses.replace(FULL, mode2="lora", lora=LoRA(rank=2, alpha=4.0, targets="query"))
 NO_STAGE = dataclasses.replace(STAGE, num_steps=0)
@@ -48,10 +53,16 @@ def train(base, tmp_path):
 
         run.asked = []
         return train_elm(
-            elm, options.pop("draw_batches", draw_batches), settings, jax.random.key(9),
-            checkpoint_folder=tmp_path / name / "checkpoints", digest="d",
-            metrics_folder=tmp_path / name / "metrics", description="test", **options,
-        )  # fmt: skip
+            elm,
+            options.pop("draw_batches", draw_batches),
+            settings,
+            jax.random.key(9),
+            checkpoint_folder=tmp_path / name / "checkpoints",
+            digest="d",
+            metrics_folder=tmp_path / name / "metrics",
+            description="test",
+            **options,
+        )
 
     return run
 
@@ -71,9 +82,7 @@ def test_stage_one_moves_adapters_only_stage_two_all_but_the_statistics(train, b
     statistics = {path for path in paths if path.startswith("adapter_input/")}
     assert len(adapters) == 8 and len(statistics) == 4
     assert moved(start, first) == adapters
-    for one, other in zip(
-        *map(jax.tree.leaves, (start.decoder.params, first.decoder.params)), strict=True
-    ):
+    for one, other in zip(*map(jax.tree.leaves, (start.decoder.params, first.decoder.params)), strict=True):
         assert one is other  # the very arrays
     both = train(FULL, "both")
     assert train.asked == list(range(8)) and both.trained == "full"
@@ -93,16 +102,11 @@ def test_low_rank_updates_and_adapters_are_trained_on_the_bases_own_arrays(train
     low_rank = train(LOW_RANK, elm=start)
     changed = moved(start, low_rank)
     assert low_rank.trained == "lora"
-    assert {path.split("/")[-1] for path in changed if path.startswith("layers/")} == {
-        "lora_down",
-        "lora_up",
-    }
+    assert {path.split("/")[-1] for path in changed if path.startswith("layers/")} == {"lora_down", "lora_up"}
     assert {path.split("/")[0] for path in changed} == {"adapter", "layers"}
     kernel = low_rank.model.params["layers"]["0"]["attention"]["query"]["kernel"]
     assert kernel is base.params["layers"]["0"]["attention"]["query"]["kernel"]
-    assert not np.allclose(
-        low_rank.log_probs(PROMPTS, COMPLETIONS), start.log_probs(PROMPTS, COMPLETIONS), atol=0.1
-    )
+    assert not np.allclose(low_rank.log_probs(PROMPTS, COMPLETIONS), start.log_probs(PROMPTS, COMPLETIONS), atol=0.1)
 
 
 def test_killed_in_either_stage_it_ends_where_an_uninterrupted_run_does(train, tmp_path):

@@ -20,12 +20,7 @@ from eagle_jax.elm.rlaif import losses
 both_ways = chex.variants(with_jit=True, without_jit=True)
 END, HORIZON, ALPHA = 2, 3, 0.4
 STATES = [begin for length in range(HORIZON) for begin in itertools.product((0, 1), repeat=length)]
-TEXTS = [
-    begin + (token,)
-    for begin in STATES
-    for token in range(3)
-    if token == END or len(begin) == HORIZON - 1
-]
+TEXTS = [begin + (token,) for begin in STATES for token in range(3) if token == END or len(begin) == HORIZON - 1]
 RNG = np.random.default_rng(0)
 REFERENCE = scipy.special.log_softmax(RNG.normal(size=(7, 3)), axis=1)  # log p_pre, by state
 POLICY = scipy.special.log_softmax(RNG.normal(size=(7, 3)), axis=1)  # another one
@@ -43,9 +38,7 @@ def solve(value_of):
         text = STATES[state] + (token,)
         following = STATES.index(text) if text in STATES else None
         critic[state, token] = (
-            REWARDS[TEXTS.index(text)]
-            if following is None
-            else value_of(following, critic[following])
+            REWARDS[TEXTS.index(text)] if following is None else value_of(following, critic[following])
         )
     return critic
 
@@ -54,9 +47,7 @@ def soft_value_of(log_policy):
     return lambda s, q: np.exp(log_policy[s]) @ (q - ALPHA * (log_policy[s] - REFERENCE[s]))
 
 
-OPTIMAL_CRITIC = solve(
-    lambda s, q: ALPHA * scipy.special.logsumexp(q / ALPHA, b=np.exp(REFERENCE[s]))
-)
+OPTIMAL_CRITIC = solve(lambda s, q: ALPHA * scipy.special.logsumexp(q / ALPHA, b=np.exp(REFERENCE[s])))
 OPTIMAL_POLICY = scipy.special.log_softmax(REFERENCE + OPTIMAL_CRITIC / ALPHA, axis=1)
 
 
@@ -143,9 +134,13 @@ class TestReinforce(chex.TestCase):
                 divergence = losses.token_divergence(rows, reference, mask)
                 returns = losses.returns_to_go(reward[None], divergence, mask, ALPHA)
                 return losses.regularized_reinforce_loss(
-                    rows[:, jnp.arange(3), drawn], divergence, returns,
-                    jnp.asarray(baselines)[visited][None], mask, ALPHA,
-                )  # fmt: skip
+                    rows[:, jnp.arange(3), drawn],
+                    divergence,
+                    returns,
+                    jnp.asarray(baselines)[visited][None],
+                    mask,
+                    ALPHA,
+                )
 
             return weights @ jax.vmap(of_text)(VISITED, DRAWN, jnp.asarray(MASK), REWARDS)
 
@@ -257,9 +252,7 @@ class TestSoftActorCritic(chex.TestCase):
             return losses.actor_loss(*rows, MASK, ALPHA)
 
         def of_distillation(policy):
-            optimal = losses.optimal_log_policy(
-                at_texts(REFERENCE), at_texts(OPTIMAL_CRITIC), ALPHA
-            )
+            optimal = losses.optimal_log_policy(at_texts(REFERENCE), at_texts(OPTIMAL_CRITIC), ALPHA)
             return losses.distillation_loss(jax.nn.log_softmax(at_texts(policy)), optimal, MASK)
 
         tables = [jnp.asarray(table) for table in (POLICY, REFERENCE, OPTIMAL_CRITIC)]
@@ -300,9 +293,7 @@ class TestClosedForm(chex.TestCase):
                 wanted[state] += probabilities[token] * weights[token] * score / len(TEXTS)
 
         def loss(logits):
-            optimal = losses.optimal_log_policy(
-                at_texts(REFERENCE), at_texts(OPTIMAL_CRITIC), ALPHA
-            )
+            optimal = losses.optimal_log_policy(at_texts(REFERENCE), at_texts(OPTIMAL_CRITIC), ALPHA)
             return losses.distillation_loss(jax.nn.log_softmax(at_texts(logits)), optimal, MASK)
 
         gradient = self.variant(jax.grad(loss))(jnp.asarray(POLICY))
@@ -311,11 +302,7 @@ class TestClosedForm(chex.TestCase):
     def test_the_minimum_of_distillation_is_the_optimal_policy(self):
         optimal = losses.optimal_log_policy(at_texts(REFERENCE), at_texts(OPTIMAL_CRITIC), ALPHA)
         found = descend(
-            jax.grad(
-                lambda logits: losses.distillation_loss(
-                    jax.nn.log_softmax(at_texts(logits)), optimal, MASK
-                )
-            ),
+            jax.grad(lambda logits: losses.distillation_loss(jax.nn.log_softmax(at_texts(logits)), optimal, MASK)),
             jnp.asarray(REFERENCE),
             num_steps=3000,
         )

@@ -34,9 +34,13 @@ def tiny(reward: str = "sc") -> RlaifExperiment:
     start["evaluation"] |= {"per_movie_task": 2, "profiles": 2}
     config["trainings"] = {"reinforce": config["trainings"]["reinforce"]}
     config["trainings"]["reinforce"] |= {
-        "num_iterations": 3, "texts_per_iteration": 4, "warmup_iterations": 0, "head_updates": 1,
-        "validate_every": 2, "checkpoint_every": 1,
-    }  # fmt: skip
+        "num_iterations": 3,
+        "texts_per_iteration": 4,
+        "warmup_iterations": 0,
+        "head_updates": 1,
+        "validate_every": 2,
+        "checkpoint_every": 1,
+    }
     config["trainings"]["reinforce"]["sampling"]["max_new_tokens"] = 16
     config["seeds"] = [0, 1]
     config["evaluation"] |= {"num_entities": 4, "samples_per_task": 1}
@@ -97,19 +101,19 @@ def test_behavioral_reward_by_hand():
     # Films 1 and 3 are ranked; user 1 gave film 3 five stars and did not rate film 1: gains 0, 31.
     # A profile along film 3 ranks it first, NDCG 1; one along film 1 second, 1 / log2(3).
     ratings = RatingTable(
-        user_names=("a", "b"), item_names=("0", "1", "2", "3"), user_index=np.array([0, 1]),
-        item_index=np.array([1, 3]), rating=np.array([5.0, 5.0], np.float32),
-    )  # fmt: skip
+        user_names=("a", "b"),
+        item_names=("0", "1", "2", "3"),
+        user_index=np.array([0, 1]),
+        item_index=np.array([1, 3]),
+        rating=np.array([5.0, 5.0], np.float32),
+    )
     item_texts = np.array([[1.0, 1.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
     vectors = {"third": [0.1, 2.0], "first": [2.0, 0.1]}
     score = rlaif_rewards.behavioral_score(
-        lambda texts: np.array([vectors[text] for text in texts]), item_texts, ratings,
-        np.array([1, 3]),
-    )  # fmt: skip
-    rows = [{"user": 1}, {"user": 1}, {"user": 0}]
-    np.testing.assert_allclose(
-        score(rows, ["third", "first", "first"]), [1.0, 1 / np.log2(3), 1.0], rtol=1e-9
+        lambda texts: np.array([vectors[text] for text in texts]), item_texts, ratings, np.array([1, 3])
     )
+    rows = [{"user": 1}, {"user": 1}, {"user": 0}]
+    np.testing.assert_allclose(score(rows, ["third", "first", "first"]), [1.0, 1 / np.log2(3), 1.0], rtol=1e-9)
 
 
 def test_what_cannot_be_read_gets_the_reward_of_the_settings(done):

@@ -20,10 +20,14 @@ def records(gains):
             for system, value in (("start", 0.0), ("one", gain)):
                 made.append(
                     ConsistencyRecord(
-                        system=system, task="summary", entities=(film,), seed=seed,
-                        scores={"sc": 0.5 + 0.01 * film + value}, malformed=None,
+                        system=system,
+                        task="summary",
+                        entities=(film,),
+                        seed=seed,
+                        scores={"sc": 0.5 + 0.01 * film + value},
+                        malformed=None,
                     )
-                )  # fmt: skip
+                )
     return made
 
 
@@ -48,9 +52,7 @@ def test_two_intervals_decide(gains, verdict):
 def test_the_interval_over_seeds_is_student_s():
     # Mean 0.11, standard deviation 0.01, t of two degrees of freedom 4.302653:
     # 4.302653 * 0.01 / sqrt(3) = 0.024841.
-    (row,) = compare_to_start(
-        records((0.10, 0.11, 0.12)), "start", ["one"], ("summary",), "sc", SETTINGS
-    )
+    (row,) = compare_to_start(records((0.10, 0.11, 0.12)), "start", ["one"], ("summary",), "sc", SETTINGS)
     assert row["over_seeds"]["low"] == pytest.approx(0.11 - 0.024841, abs=1e-6)
     assert row["over_seeds"]["high"] == pytest.approx(0.11 + 0.024841, abs=1e-6)
 

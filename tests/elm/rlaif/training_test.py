@@ -36,14 +36,23 @@ TRAINED = dict(zip(HEADS, ("full", "adapter", "full"), strict=True))
 def settings(method="soft_actor_critic", **changes):
     return RlaifSettings(
         **{
-            "method": method, "num_iterations": 12, "texts_per_iteration": 32,
-            "kl_coefficient": 0.08, "policy_learning_rate": 1e-2, "max_gradient_norm": 1.0,
-            "head_width": 32, "head_learning_rate": 1e-2, "head_updates": 16, "target_rate": 0.5,
-            "warmup_iterations": 2, "sampling": SAMPLING, "validate_every": 6,
+            "method": method,
+            "num_iterations": 12,
+            "texts_per_iteration": 32,
+            "kl_coefficient": 0.08,
+            "policy_learning_rate": 1e-2,
+            "max_gradient_norm": 1.0,
+            "head_width": 32,
+            "head_learning_rate": 1e-2,
+            "head_updates": 16,
+            "target_rate": 0.5,
+            "warmup_iterations": 2,
+            "sampling": SAMPLING,
+            "validate_every": 6,
             "checkpoint_every": 5,
         }
         | changes
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -53,20 +62,29 @@ def elm(tmp_path_factory):
     tokenizer = load_tokenizer(folder)
     config = decoder_config_from_hf(
         {
-            "model_type": "llama", "vocab_size": tokenizer.vocab_size, "hidden_size": 32,
-            "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 32,
-            "tie_word_embeddings": False, "initializer_range": 0.1,
+            "model_type": "llama",
+            "vocab_size": tokenizer.vocab_size,
+            "hidden_size": 32,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 16,
+            "max_position_embeddings": 32,
+            "tie_word_embeddings": False,
+            "initializer_range": 0.1,
         }
-    )  # fmt: skip
+    )
     base = LanguageModel("tiny", config, init_params(config, jax.random.key(0)), tokenizer)
     return new_embedding_lm(
         base,
         {"semantic": AdapterSettings(input_width=WIDTH, hidden_width=8)},
         {"semantic": unchanged_input(WIDTH)},
         jax.random.key(1),
-        batch_size=32, length_multiple=8, slot_multiple=1,
-    )  # fmt: skip
+        batch_size=32,
+        length_multiple=8,
+        slot_multiple=1,
+    )
 
 
 def share_of_sun(rows, generations):
@@ -88,11 +106,12 @@ def train(elm):
         )
         start = dataclasses.replace(elm, trained=TRAINED[method])
         return train_rlaif(
-            start, task, settings(method, **changes), seed=0,
-            records=Records(
-                Checkpoints(folder / "checkpoints", digest="d", max_to_keep=1), folder, "toy"
-            ),
-        )  # fmt: skip
+            start,
+            task,
+            settings(method, **changes),
+            seed=0,
+            records=Records(Checkpoints(folder / "checkpoints", digest="d", max_to_keep=1), folder, "toy"),
+        )
 
     return run
 
@@ -133,10 +152,7 @@ def test_what_is_trained_is_what_differs_from_the_base(whole, elm):
     for one, other in zip(*map(jax.tree.leaves, (trained, start)), strict=True):
         assert not np.array_equal(one, other)
     full = whole["reinforce"].params
-    assert (
-        full["adapter_input"]["semantic"]["mean"]
-        is elm.model.params["adapter_input"]["semantic"]["mean"]
-    )
+    assert full["adapter_input"]["semantic"]["mean"] is elm.model.params["adapter_input"]["semantic"]["mean"]
     assert not np.array_equal(full["token_embedding"], elm.model.params["token_embedding"])
 
 
@@ -155,9 +171,7 @@ def test_the_first_gradient_is_that_of_the_plain_loss(elm):
     @jax.grad
     def plain_gradient(trainable):
         logits = embedded_logits(config, join(trainable, frozen), batch) / SAMPLING.temperature
-        log_probs = jnp.take_along_axis(
-            jax.nn.log_softmax(logits[:, :-1]), batch.tokens[:, 1:, None], axis=-1
-        )[..., 0]
+        log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits[:, :-1]), batch.tokens[:, 1:, None], axis=-1)[..., 0]
         of_texts = jnp.sum(log_probs * batch.loss_weights[:, 1:], axis=1)
         return -jnp.mean((rewards - rewards.mean()) * of_texts)
 
@@ -180,9 +194,7 @@ def test_networks_read_how_likely_the_text_so_far_was():
     np.testing.assert_allclose(excess[0, 3], [half, -half, -half], rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "error, message", [(Interrupted, "asked for"), (NonFiniteError, "step 8: reward is nan")]
-)
+@pytest.mark.parametrize("error, message", [(Interrupted, "asked for"), (NonFiniteError, "step 8: reward is nan")])
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train, whole, tmp_path, error, message):
     scored = 0
 

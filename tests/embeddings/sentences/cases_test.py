@@ -31,8 +31,7 @@ def theirs(folder, texts):
 
 
 @pytest.mark.parametrize(
-    "file",
-    ["config.json", "sentence_bert_config.json", "tokenizer_config.json", "1_Pooling/config.json"],
+    "file", ["config.json", "sentence_bert_config.json", "tokenizer_config.json", "1_Pooling/config.json"]
 )
 def test_a_faulty_folder_is_refused_or_gives_the_embeddings_of_the_peer(file, tmp_path):
     refused = compared = 0

@@ -40,9 +40,7 @@ def folders(encoder_folder, tmp_path_factory):
     made = {}
     for name, (kind, pooling, following, prompts) in FOLDERS.items():
         torch.manual_seed(1)
-        transformer = base.Transformer(
-            str(encoder_folder(kind)), max_seq_length=40, do_lower_case=name == "roberta"
-        )
+        transformer = base.Transformer(str(encoder_folder(kind)), max_seq_length=40, do_lower_case=name == "roberta")
         pooled = modules.Pooling(24, pooling, include_prompt=name != "t5_v1_1")
         heads = {"Dense": base.Dense(24, 7), "Normalize": base.Normalize()}
         theirs = library.SentenceTransformer(
@@ -104,10 +102,7 @@ def test_real_weights(mini_lm, texts):
     expected = library.SentenceTransformer(str(mini_lm), device="cpu").encode(texts)
     assert encoder.dim == 384 and encoder.tokenizer.max_tokens == 256
     np.testing.assert_allclose(encoder(texts), expected, atol=1e-5)
-    near, far = (
-        encoder(["A cat sits.", "A kitten is sitting.", "Stocks fell."])[1:]
-        @ encoder(["A cat sits."]).T
-    )
+    near, far = encoder(["A cat sits.", "A kitten is sitting.", "Stocks fell."])[1:] @ encoder(["A cat sits."]).T
     assert near > 0.6 > 0.2 > far
 
 
@@ -179,9 +174,7 @@ def test_the_name_tells_weights_prompts_and_settings_apart(folders):
     encoder = load_sentence_encoder(folder, batch_size=4)
     assert encoder.name.startswith("roberta@")
     assert load_sentence_encoder(folder, batch_size=8).name == encoder.name
-    changed = dataclasses.replace(
-        encoder, params=jax.tree.map(lambda leaf: leaf * 1.001, encoder.params)
-    )
+    changed = dataclasses.replace(encoder, params=jax.tree.map(lambda leaf: leaf * 1.001, encoder.params))
     query = load_sentence_encoder(folder, batch_size=4, prompt_name="query")
     assert len({encoder.name, changed.name, query.name}) == 3
 

@@ -7,13 +7,7 @@ import pytest
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.embeddings.sentences.config_file import UnsupportedEncoderError
-from eagle_jax.embeddings.sentences.modules import (
-    Normalize,
-    Pooling,
-    apply_head,
-    pool,
-    read_modules,
-)
+from eagle_jax.embeddings.sentences.modules import Normalize, Pooling, apply_head, pool, read_modules
 
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 LENGTHS = np.array([7, 1, 4, 5], np.int32)
@@ -68,9 +62,7 @@ def test_dense_layers_are_those_of_sentence_transformers(activation, tmp_path):
         [(6, {"bias": False}), (4, {}), (6, {"use_residual": True}), (4, {"use_residual": True})]
     ):
         folder = tmp_path / str(index)
-        theirs = modules.Dense(
-            6, outputs, activation_function=getattr(torch.nn, activation)(), **options
-        )
+        theirs = modules.Dense(6, outputs, activation_function=getattr(torch.nn, activation)(), **options)
         (folder / "2_Dense").mkdir(parents=True)
         theirs.save(str(folder / "2_Dense"))
         _write_modules(folder, ["Transformer", "Pooling", "Dense"], ["", "", "2_Dense"])
@@ -78,9 +70,7 @@ def test_dense_layers_are_those_of_sentence_transformers(activation, tmp_path):
         read = read_modules(folder)
         expected = theirs({"sentence_embedding": torch.tensor(embeddings)})["sentence_embedding"]
         np.testing.assert_allclose(
-            apply_head(read.heads[0], read.head_params[0], embeddings),
-            expected.detach().numpy(),
-            atol=1e-6,
+            apply_head(read.heads[0], read.head_params[0], embeddings), expected.detach().numpy(), atol=1e-6
         )
 
 
@@ -149,9 +139,7 @@ def test_modules_of_another_library_are_refused(tmp_path):
         read_modules(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "content", ["{", '["a"]', '[{"path": ""}]', '[{"type": "", "path": "../x"}]']
-)
+@pytest.mark.parametrize("content", ["{", '["a"]', '[{"path": ""}]', '[{"type": "", "path": "../x"}]'])
 def test_a_damaged_list_of_modules_is_named(content, tmp_path):
     (tmp_path / "modules.json").write_text(content)
     with pytest.raises(UserError, match=r"modules\.json: not a list of modules"):

@@ -74,18 +74,14 @@ def test_a_whole_t5_gives_its_encoder(encoder_folder, tmp_path):
     """T5ForConditionalGeneration's checkpoint holds a decoder too."""
     transformers = pytest.importorskip("transformers")
     config, params = _load(encoder_folder("t5_v1_1"))
-    whole = transformers.T5ForConditionalGeneration(
-        transformers.T5Config.from_pretrained(encoder_folder("t5_v1_1"))
-    )
+    whole = transformers.T5ForConditionalGeneration(transformers.T5Config.from_pretrained(encoder_folder("t5_v1_1")))
     encoder = transformers.T5EncoderModel.from_pretrained(encoder_folder("t5_v1_1"))
     whole.encoder.load_state_dict(encoder.encoder.state_dict())
     whole.save_pretrained(tmp_path)
     _, same = _load(tmp_path)
     tokens = np.arange(4, 16, dtype=np.int32)[None]
     mask = np.ones((1, 12), bool)
-    np.testing.assert_array_equal(
-        encode(config, same, tokens, mask), encode(config, params, tokens, mask)
-    )
+    np.testing.assert_array_equal(encode(config, same, tokens, mask), encode(config, params, tokens, mask))
 
 
 @pytest.mark.parametrize(("num_buckets", "max_distance"), [(32, 128), (8, 12), (64, 1000)])
@@ -93,12 +89,8 @@ def test_buckets_are_those_of_transformers(num_buckets, max_distance):
     torch = pytest.importorskip("torch")
     t5 = pytest.importorskip("transformers.models.t5.modeling_t5")
     offsets = torch.arange(700)[None] - torch.arange(700)[:, None]
-    expected = t5.T5Attention._relative_position_bucket(
-        offsets, True, num_buckets, max_distance
-    ).numpy()
-    np.testing.assert_array_equal(
-        relative_position_buckets(700, num_buckets, max_distance), expected
-    )
+    expected = t5.T5Attention._relative_position_bucket(offsets, True, num_buckets, max_distance).numpy()
+    np.testing.assert_array_equal(relative_position_buckets(700, num_buckets, max_distance), expected)
 
 
 def test_buckets_by_hand():
@@ -113,20 +105,12 @@ def test_buckets_by_hand():
     ("kind", "change", "message"),
     [
         ("t5_v1_0", {"feed_forward_proj": "gated-silu"}, "feed_forward_proj = 'gated-silu' is not"),
-        (
-            "bert",
-            {"position_embedding_type": "relative_key"},
-            "position_embedding_type = 'relative_key'",
-        ),
+        ("bert", {"position_embedding_type": "relative_key"}, "position_embedding_type = 'relative_key'"),
         ("bert", {"is_decoder": True}, "is_decoder = True"),
         ("bert", {"hidden_act": "mish"}, "hidden_act = 'mish' is not supported; known: .*gelu"),
         ("bert", {"hidden_size": None}, "lacks hidden_size"),
         ("bert", {"hidden_size": "24"}, "hidden_size must be int from 1 to 2147483647, got '24'"),
-        (
-            "bert",
-            {"layer_norm_eps": float("nan")},
-            "layer_norm_eps must be float from 0 to .*, got nan",
-        ),
+        ("bert", {"layer_norm_eps": float("nan")}, "layer_norm_eps must be float from 0 to .*, got nan"),
         ("bert", {"num_attention_heads": 5}, "5 heads do not divide a hidden_size of 24"),
     ],
 )

@@ -18,11 +18,7 @@ from tokenizers import normalizers
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.tensor_files import CheckpointError
 from eagle_jax.embeddings.sentences.tokenizer_files import TokenizerError
-from eagle_jax.language_model.checkpoints.hf_checkpoints import (
-    LanguageModel,
-    load_language_model,
-    save_language_model,
-)
+from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel, load_language_model, save_language_model
 from eagle_jax.language_model.checkpoints.peft_adapters import load_peft_adapter
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer, load_tokenizer
 from eagle_jax.language_model.decoder.transformer import forward, init_params
@@ -68,9 +64,7 @@ def test_a_folder_is_refused_with_file_and_key(name, words):
 
 
 def test_every_folder_is_tested():
-    refused = {path.name for path in FOLDERS.iterdir()} - {
-        path.parent.name for path in FOLDERS.glob("*/expected.npy")
-    }
+    refused = {path.name for path in FOLDERS.iterdir()} - {path.parent.name for path in FOLDERS.glob("*/expected.npy")}
     assert len(refused) == 8
 
 

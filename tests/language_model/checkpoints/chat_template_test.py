@@ -98,9 +98,7 @@ def chat(prompt):
 def assert_same_as_transformers(ours, folder):
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
     for prompt in PROMPTS:
-        expected = theirs.apply_chat_template(
-            chat(prompt), add_generation_prompt=True, tokenize=False
-        )
+        expected = theirs.apply_chat_template(chat(prompt), add_generation_prompt=True, tokenize=False)
         assert ours.chat_template.render(prompt) == expected
         ids = theirs.apply_chat_template(chat(prompt), add_generation_prompt=True)["input_ids"]
         assert ours.encode_prompt(prompt) == ids
@@ -177,8 +175,7 @@ def test_a_template_that_fails_is_reported_with_its_folder(folder, template, mes
 
 
 def test_a_template_that_never_ends_is_ended(folder, monkeypatch):
-    set_config(folder, chat_template="{% for a in range(99999) %}{% for b in range(99999) %}"
-                                     "{% endfor %}{% endfor %}")  # fmt: skip
+    set_config(folder, chat_template="{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}")
     monkeypatch.setattr(chat_template, "_SECONDS", 0.5)
     with pytest.raises(ChatTemplateError, match="not done after 0.5 s"):
         load_tokenizer(folder)

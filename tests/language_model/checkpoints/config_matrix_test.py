@@ -17,10 +17,18 @@ transformers = pytest.importorskip("transformers")
 
 TOKENS = np.random.default_rng(0).integers(4, 94, (1, 40))
 SHAPE = {
-    "vocab_size": 100, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
-    "initializer_range": 0.3, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
-}  # fmt: skip
+    "vocab_size": 100,
+    "hidden_size": 32,
+    "intermediate_size": 40,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.3,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 BASES = {
     "llama": {},
     "mistral": {},
@@ -37,15 +45,24 @@ WINDOW = {"use_sliding_window": True, "sliding_window": 6}
 TYPES = ["full_attention", "sliding_attention"]
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
 LLAMA3 = {
-    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
-}  # fmt: skip
+}
 EQUAL = [
     *((family, {}) for family in BASES),
     ("llama", {"rope_scaling": {"type": "linear", "factor": 4.0}, "rope_theta": 500.0}),
     ("llama", {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 500.0}}),
-    ("llama", {"rope_scaling": {"type": "linear", "factor": 4.0}, "rope_theta": 500.0,
-               "rope_parameters": {"rope_type": "default", "rope_theta": 7.0}}),
+    (
+        "llama",
+        {
+            "rope_scaling": {"type": "linear", "factor": 4.0},
+            "rope_theta": 500.0,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 7.0},
+        },
+    ),
     ("llama", {"rope_scaling": LLAMA3}),
     ("llama", {"tie_word_embeddings": True, "torch_dtype": "bfloat16"}),
     ("llama", {"attention_bias": True, "mlp_bias": True, "head_dim": 12}),
@@ -62,8 +79,15 @@ EQUAL = [
     ("gemma", {"hidden_act": "gelu", "tie_word_embeddings": False}),
     ("gemma2", {"hidden_act": "gelu", "layer_types": TYPES, "attention_bias": True}),
     ("gemma2", {"attn_logit_softcapping": None, "final_logit_softcapping": 2.0}),
-    ("gemma3_text", {"rope_theta": 1e3, "rope_local_base_freq": 50.0, "sliding_window_pattern": 2,
-                     "rope_scaling": {"rope_type": "linear", "factor": 8.0}}),
+    (
+        "gemma3_text",
+        {
+            "rope_theta": 1e3,
+            "rope_local_base_freq": 50.0,
+            "sliding_window_pattern": 2,
+            "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+        },
+    ),
     ("gemma3_text", {"final_logit_softcapping": 2.0}),
     ("gpt2", {"n_inner": None, "activation_function": "gelu", "tie_word_embeddings": False}),
     ("gpt2", {"head_dim": 5, "reorder_and_upcast_attn": True}),
@@ -71,9 +95,11 @@ EQUAL = [
     ("gpt_neox", {"attention_bias": False, "tie_word_embeddings": True, "hidden_act": "gelu_fast"}),
     ("gpt_neox", {"rope_scaling": {"type": "linear", "factor": 4.0}}),
     ("phi", {"partial_rotary_factor": 0.25, "num_key_value_heads": None, "hidden_act": "gelu"}),
-    ("phi", {"rope_parameters": {"rope_theta": 50.0, "partial_rotary_factor": 1.0,
-                                 "rope_type": "linear", "factor": 2.0}}),
-]  # fmt: skip
+    (
+        "phi",
+        {"rope_parameters": {"rope_theta": 50.0, "partial_rotary_factor": 1.0, "rope_type": "linear", "factor": 2.0}},
+    ),
+]
 REFUSED = [
     ("llama", {"rope_scaling": YARN}, "yarn"),
     ("llama", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "dynamic"),

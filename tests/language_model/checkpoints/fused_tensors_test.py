@@ -8,10 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from eagle_jax.language_model.checkpoints.hf_checkpoints import (
-    load_language_model,
-    save_language_model,
-)
+from eagle_jax.language_model.checkpoints.hf_checkpoints import load_language_model, save_language_model
 from eagle_jax.language_model.checkpoints.peft_adapters import save_peft_adapter
 from eagle_jax.language_model.decoder.config import LoRA, UnsupportedModelError
 from eagle_jax.language_model.decoder.lora import add_lora
@@ -59,9 +56,7 @@ def test_a_merged_update_of_one_part_leaves_the_others(fused, tmp_path, max_byte
     save_language_model(updated, tmp_path, "float32", max_shard_bytes=max_bytes)
     again = load_language_model(tmp_path)
     for part in ("query", "value"):
-        before, after = (
-            of.params["layers"]["1"]["attention"][part]["kernel"] for of in (model, again)
-        )
+        before, after = (of.params["layers"]["1"]["attention"][part]["kernel"] for of in (model, again))
         np.testing.assert_array_equal(before, after)
     assert np.abs(logits(again) - logits(model)).max() > 0.05
     np.testing.assert_allclose(logits(again), logits(updated), atol=1e-5)
@@ -70,9 +65,7 @@ def test_a_merged_update_of_one_part_leaves_the_others(fused, tmp_path, max_byte
 def test_parts_of_a_tensor_are_read_onto_a_mesh(fused):
     mesh = make_mesh(MeshSettings(data=1, fsdp=2, tensor=4, first_device=0))
     whole, split = load_language_model(fused), load_language_model(fused, mesh=mesh)
-    for ours, theirs in zip(
-        jax.tree.leaves(whole.params), jax.tree.leaves(split.params), strict=True
-    ):
+    for ours, theirs in zip(jax.tree.leaves(whole.params), jax.tree.leaves(split.params), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     kernel = split.params["layers"]["0"]["attention"]["key"]["kernel"]
     assert {shard.data.shape for shard in kernel.addressable_shards} == {(24, 12)}

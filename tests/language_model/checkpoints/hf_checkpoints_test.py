@@ -11,10 +11,7 @@ import safetensors.numpy
 
 from eagle_jax.base.tensor_files import CheckpointError, TensorFiles
 from eagle_jax.embeddings.sentences.tokenizer_files import TokenizerError
-from eagle_jax.language_model.checkpoints.hf_checkpoints import (
-    load_language_model,
-    save_language_model,
-)
+from eagle_jax.language_model.checkpoints.hf_checkpoints import load_language_model, save_language_model
 from eagle_jax.language_model.decoder.config import UnsupportedModelError
 from eagle_jax.language_model.decoder.transformer import forward
 from eagle_jax.language_model.sharding import MeshSettings, make_mesh, tree_shardings
@@ -23,9 +20,7 @@ TOKENS = np.random.default_rng(0).integers(4, 94, (2, 9))
 
 
 def our_logits(model):
-    return np.asarray(
-        forward(model.config, model.params, TOKENS, np.ones_like(TOKENS, bool)).logits
-    )
+    return np.asarray(forward(model.config, model.params, TOKENS, np.ones_like(TOKENS, bool)).logits)
 
 
 @pytest.fixture
@@ -43,9 +38,7 @@ def their_logits(folder):
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     # Eager: the other implementations leave out Gemma 2's soft caps.
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager"
-    )
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     with torch.no_grad():
         return model(input_ids=torch.tensor(TOKENS)).logits.numpy()
 
@@ -69,9 +62,7 @@ def test_parameters_keep_their_values_in_either_dtype(checkpoint, tmp_path, dtyp
     again = load_language_model(tmp_path)
     narrow = "bfloat16" in (dtype, written)
     exact = load_language_model(checkpoint[0])
-    for read, of_file, original in zip(
-        *(jax.tree.leaves(each.params) for each in (model, again, exact)), strict=True
-    ):
+    for read, of_file, original in zip(*(jax.tree.leaves(each.params) for each in (model, again, exact)), strict=True):
         assert read.dtype == dtype
         assert of_file.dtype == np.float32
         expected = original.astype(jnp.bfloat16).astype(np.float32) if narrow else original
@@ -104,9 +95,7 @@ def test_a_big_model_is_written_in_shards(checkpoint, copy):
     sizes = [sum(tensor.nbytes for tensor in tensors.values()) for tensors in stored]
     assert max(sizes) <= limit
     assert index["metadata"]["total_size"] == sum(sizes)
-    assert index["weight_map"] == {
-        name: file for file, tensors in zip(files, stored, strict=True) for name in tensors
-    }
+    assert index["weight_map"] == {name: file for file, tensors in zip(files, stored, strict=True) for name in tensors}
     np.testing.assert_allclose(our_logits(model), their_logits(copy), atol=1e-4)
     np.testing.assert_array_equal(our_logits(model), our_logits(load_language_model(copy)))
     # And back into one file: an index left behind would be read first.
@@ -160,9 +149,7 @@ def test_a_sharded_model_is_saved_as_a_whole_one_is(checkpoint, tmp_path):
     save_language_model(model, tmp_path / "sharded", "bfloat16")
     save_language_model(load_language_model(checkpoint[0]), tmp_path / "whole", "bfloat16")
     for file in ("model.safetensors", "config.json"):
-        assert (tmp_path / "sharded" / file).read_bytes() == (
-            tmp_path / "whole" / file
-        ).read_bytes()
+        assert (tmp_path / "sharded" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
 def test_all_ends_are_written_for_other_programs(checkpoint, copy):
@@ -188,9 +175,7 @@ def test_sharded_half_precision_is_read_as_float32(checkpoint, copy, dtype):
         weight_map |= dict.fromkeys(names, file)
     (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     model, exact = load_language_model(copy), load_language_model(checkpoint[0])
-    for rounded, original in zip(
-        jax.tree.leaves(model.params), jax.tree.leaves(exact.params), strict=True
-    ):
+    for rounded, original in zip(jax.tree.leaves(model.params), jax.tree.leaves(exact.params), strict=True):
         assert rounded.dtype == np.float32
         np.testing.assert_array_equal(rounded, np.asarray(original).astype(dtype))
     (copy / "model-00002-of-00002.safetensors").unlink()
@@ -205,14 +190,15 @@ UP, NORM = "model.layers.1.mlp.up_proj.weight", "model.norm.weight"
     ("change", "message"),
     [
         (lambda t: t.pop(UP), f"copy: tensor {UP}"),
-        (lambda t: t.update({NORM: t[NORM][:-1]}),
-         rf"model.safetensors: tensor {NORM} has shape \(47,\).*48"),
+        (lambda t: t.update({NORM: t[NORM][:-1]}), rf"model.safetensors: tensor {NORM} has shape \(47,\).*48"),
         # A bias that is not added would give other logits without a word.
-        (lambda t: t.update({"model.layers.0.self_attn.q_proj.bias": np.ones(3, np.float32)}),
-         "q_proj.bias has no place"),
+        (
+            lambda t: t.update({"model.layers.0.self_attn.q_proj.bias": np.ones(3, np.float32)}),
+            "q_proj.bias has no place",
+        ),
         (lambda t: t.update({NORM: t[NORM].astype(np.int8)}), f"tensor {NORM} is I8"),
     ],
-)  # fmt: skip
+)
 def test_wrong_tensors_are_named(copy, change, message):
     tensors = read_tensors(copy)
     change(tensors)
@@ -228,9 +214,7 @@ def test_an_unknown_family_is_named_with_its_file(copy):
         load_language_model(copy)
 
 
-@pytest.mark.parametrize(
-    ("file", "error"), [("config.json", CheckpointError), ("tokenizer.json", TokenizerError)]
-)
+@pytest.mark.parametrize(("file", "error"), [("config.json", CheckpointError), ("tokenizer.json", TokenizerError)])
 def test_missing_and_garbled_json_is_named(copy, file, error):
     (copy / file).write_text("{")
     with pytest.raises(error, match=f"{file}: not"):
@@ -266,9 +250,7 @@ def test_buffers_that_old_checkpoints_carry_are_passed_over(checkpoint, copy):
         "model.layers.0.attention.masked_bias": np.ones((), np.float32),
     }
     safetensors.numpy.save_file(tensors, copy / "model.safetensors")
-    np.testing.assert_array_equal(
-        our_logits(load_language_model(copy)), our_logits(load_language_model(checkpoint[0]))
-    )
+    np.testing.assert_array_equal(our_logits(load_language_model(copy)), our_logits(load_language_model(checkpoint[0])))
 
 
 def test_tokens_without_an_embedding_are_refused(checkpoint, copy):
@@ -305,9 +287,13 @@ def make_gemma3_that_sees(folder, tokenizer_writer):
         "layer_types": ["sliding_attention", "full_attention"],
     }
     vision = {
-        "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
-        "num_attention_heads": 2, "image_size": 28, "patch_size": 14,
-    }  # fmt: skip
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 14,
+    }
     config = transformers.Gemma3Config(
         text_config=text, vision_config=vision, mm_tokens_per_image=4, initializer_range=0.15
     )
@@ -326,8 +312,7 @@ def test_the_text_model_is_read_out_of_one_that_sees(tmp_path, tokenizer_writer,
     np.testing.assert_allclose(our_logits(load_language_model(tmp_path)), logits, atol=1e-4)
     # The other order of the two names, in which newer models are written.
     renamed = {
-        name.replace("language_model.model.", "model.language_model."): tensor
-        for name, tensor in tensors.items()
+        name.replace("language_model.model.", "model.language_model."): tensor for name, tensor in tensors.items()
     }
     safetensors.numpy.save_file(renamed, tmp_path / "model.safetensors")
     model = load_language_model(tmp_path)

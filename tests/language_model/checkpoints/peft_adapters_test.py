@@ -50,16 +50,13 @@ def adapted(model, lora):
     config = dataclasses.replace(model.config, lora=lora)
     rng = np.random.default_rng(3)
     params = {
-        path: rng.normal(0.0, 0.3, leaf.shape).astype(np.float32)
-        for path, leaf in parameter_shapes(config).items()
+        path: rng.normal(0.0, 0.3, leaf.shape).astype(np.float32) for path, leaf in parameter_shapes(config).items()
     } | flat(model)
     return dataclasses.replace(model, config=config, params=unflatten_dict(params, sep="/"))
 
 
 EVERYWHERE = LoRA(rank=3, alpha=7.0, targets="layers/")
-SOME = LoRA(
-    rank=2, alpha=4.0, targets=r"layers/1/attention/(query|output)$|layers/0/feed_forward/down"
-)
+SOME = LoRA(rank=2, alpha=4.0, targets=r"layers/1/attention/(query|output)$|layers/0/feed_forward/down")
 QUERY_VALUE = LoRA(rank=4, alpha=8.0, targets="attention/(query|value)$")
 
 
@@ -79,14 +76,7 @@ def test_transformers_reads_the_merged_model(checkpoint, tmp_path, lora):
     ("lora", "targets"),
     [
         (QUERY_VALUE, ["q_proj", "v_proj"]),
-        (
-            SOME,
-            [
-                "model.layers.0.mlp.down_proj",
-                "model.layers.1.self_attn.o_proj",
-                "model.layers.1.self_attn.q_proj",
-            ],
-        ),
+        (SOME, ["model.layers.0.mlp.down_proj", "model.layers.1.self_attn.o_proj", "model.layers.1.self_attn.q_proj"]),
     ],
     ids=["query_value", "some"],
 )
@@ -142,9 +132,7 @@ def test_an_adapter_written_by_peft_is_read(checkpoint, tmp_path, settings):
     np.testing.assert_allclose(our_logits(ours), their_logits(theirs), atol=1e-4)
     # Merging there and here gives the same checkpoint.
     save_language_model(ours, tmp_path / "merged", "float32")
-    merged = {
-        name: value.detach().numpy() for name, value in theirs.merge_and_unload().named_parameters()
-    }
+    merged = {name: value.detach().numpy() for name, value in theirs.merge_and_unload().named_parameters()}
     stored = safetensors.numpy.load_file(tmp_path / "merged" / "model.safetensors")
     assert stored.keys() == merged.keys()
     for name, value in stored.items():
@@ -159,9 +147,7 @@ def test_an_adapter_comes_to_lie_where_its_base_does(checkpoint, tmp_path):
     query = ours.params["layers"]["0"]["attention"]["query"]
     assert query["lora_down"].sharding.mesh == query["kernel"].sharding.mesh == mesh
     assert {shard.data.shape for shard in query["lora_down"].addressable_shards} == {(24, 4)}
-    np.testing.assert_array_equal(
-        query["lora_down"], model.params["layers"]["0"]["attention"]["query"]["lora_down"]
-    )
+    np.testing.assert_array_equal(query["lora_down"], model.params["layers"]["0"]["attention"]["query"]["lora_down"])
 
 
 @pytest.fixture(scope="module")

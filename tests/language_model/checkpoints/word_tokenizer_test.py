@@ -4,12 +4,7 @@ import pytest
 
 from eagle_jax.data.minilens import corpus, grammar
 from eagle_jax.language_model.checkpoints.tokenizer import load_tokenizer
-from eagle_jax.language_model.checkpoints.word_tokenizer import (
-    END,
-    PAD,
-    UNKNOWN,
-    write_word_tokenizer,
-)
+from eagle_jax.language_model.checkpoints.word_tokenizer import END, PAD, UNKNOWN, write_word_tokenizer
 
 SMALL = ["a", "dog", "runs", "text", ".", ",", ";", ":", "#BEGIN_PLOT", "#END_PLOT", "#BEGIN_PLO"]
 
@@ -116,9 +111,7 @@ def test_a_marker_that_begins_another_is_told_from_it(small):
 
 
 def test_an_unknown_word_is_one_unknown_token(small):
-    assert small.encode("a cat runs") == [
-        small.token_id("a"), small.token_id(UNKNOWN), small.token_id("runs"),
-    ]  # fmt: skip
+    assert small.encode("a cat runs") == [small.token_id("a"), small.token_id(UNKNOWN), small.token_id("runs")]
     assert small.decode(small.encode("a cat runs")) == f"a {UNKNOWN} runs"
 
 

@@ -69,9 +69,7 @@ def test_the_merged_decoder_is_the_adapted_one_without_updates():
     expected = forward(adapted_config, adapted, TOKENS, MASK).logits
     start = forward(config, params, TOKENS, MASK).logits
     assert jnp.abs(expected - start)[MASK].max() > 0.3
-    np.testing.assert_allclose(
-        forward(config, merged, TOKENS, MASK).logits[MASK], expected[MASK], atol=1e-4
-    )
+    np.testing.assert_allclose(forward(config, merged, TOKENS, MASK).logits[MASK], expected[MASK], atol=1e-4)
     before, after = flatten_dict(params, sep="/"), flatten_dict(merged, sep="/")
     assert before.keys() == after.keys()
     changed = {path for path in before if after[path] is not before[path]}
@@ -105,9 +103,7 @@ def test_gradients_of_an_update_are_projections_of_the_matrix_gradient():
         for leaf, expected in (("down", 4 * gradient @ up.T), ("up", 4 * down.T @ gradient)):
             size = np.abs(expected).max()
             assert size > 1e-4
-            np.testing.assert_allclose(
-                low_rank[f"{path}/lora_{leaf}"], expected, atol=1e-4 * size, rtol=1e-4
-            )
+            np.testing.assert_allclose(low_rank[f"{path}/lora_{leaf}"], expected, atol=1e-4 * size, rtol=1e-4)
 
 
 @pytest.mark.parametrize("checkpoint", ["llama_biases"], indirect=True)
@@ -119,10 +115,9 @@ def test_steps_of_training_are_those_of_peft(checkpoint, tmp_path):
     theirs = peft.get_peft_model(
         transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
         peft.LoraConfig(
-            r=3, lora_alpha=12, lora_dropout=0.0, target_modules=["q_proj", "down_proj"],
-            init_lora_weights="gaussian",
+            r=3, lora_alpha=12, lora_dropout=0.0, target_modules=["q_proj", "down_proj"], init_lora_weights="gaussian"
         ),
-    )  # fmt: skip
+    )
     theirs.save_pretrained(tmp_path / "before")
     ours = load_peft_adapter(load_language_model(folder), tmp_path / "before")
     params = ours.params
@@ -132,9 +127,7 @@ def test_steps_of_training_are_those_of_peft(checkpoint, tmp_path):
     for _ in range(3):
         optimizer.zero_grad()
         their_loss = theirs(
-            input_ids=torch.tensor(TOKENS),
-            attention_mask=torch.tensor(MASK.astype(int)),
-            labels=labels,
+            input_ids=torch.tensor(TOKENS), attention_mask=torch.tensor(MASK.astype(int)), labels=labels
         ).loss
         their_loss.backward()
         optimizer.step()

@@ -9,20 +9,24 @@ import numpy as np
 import pytest
 
 from eagle_jax.language_model.checkpoints.hf_checkpoints import load_language_model
-from eagle_jax.language_model.checkpoints.hf_config import (
-    decoder_config_from_hf,
-    decoder_config_to_hf,
-)
+from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf, decoder_config_to_hf
 from eagle_jax.language_model.decoder.attention import window_mask
 from eagle_jax.language_model.decoder.config import DecoderConfig, LoRA, UnsupportedModelError
 from eagle_jax.language_model.decoder.transformer import SoftEmbeddings, forward, init_params
 from tests.language_model.small_checkpoints import CHECKPOINTS, SHAPE, config_of
 
 SMALL = {
-    "model_type": "qwen3", "vocab_size": 20, "hidden_size": 16, "intermediate_size": 24,
-    "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,
-    "max_position_embeddings": 32, "initializer_range": 0.3,
-}  # fmt: skip
+    "model_type": "qwen3",
+    "vocab_size": 20,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "max_position_embeddings": 32,
+    "initializer_range": 0.3,
+}
 
 
 def small_decoder() -> tuple[DecoderConfig, dict]:
@@ -51,9 +55,7 @@ def test_logits_and_hidden_states_are_those_of_transformers(family_checkpoint, s
             output_hidden_states=True,
         )
     assert expected.logits.std() > 0.5  # the tolerance below is small against the values
-    np.testing.assert_allclose(
-        np.asarray(output.logits)[mask], expected.logits.numpy()[mask], atol=1e-4
-    )
+    np.testing.assert_allclose(np.asarray(output.logits)[mask], expected.logits.numpy()[mask], atol=1e-4)
     assert output.hidden_states.shape[0] == len(expected.hidden_states) == 3
     for state, their_state in zip(output.hidden_states, expected.hidden_states, strict=True):
         np.testing.assert_allclose(np.asarray(state)[mask], their_state.numpy()[mask], atol=1e-4)
@@ -66,9 +68,7 @@ def test_a_real_checkpoint_gives_its_stored_reference(eagle_data):
     ids = model.tokenizer.encode(reference["text"])
     assert ids == reference["ids"]
     tokens = jnp.array([ids])
-    last = np.asarray(
-        forward(model.config, model.params, tokens, jnp.ones_like(tokens, bool)).logits[0, -1]
-    )
+    last = np.asarray(forward(model.config, model.params, tokens, jnp.ones_like(tokens, bool)).logits[0, -1])
     assert last.argmax() == reference["last_logits_argmax"]
     np.testing.assert_allclose(last[:8], reference["last_logits_first8"], atol=1e-4)
     np.testing.assert_allclose(last.mean(), reference["last_logits_mean"], atol=1e-4)
@@ -161,9 +161,7 @@ def test_scanned_and_recomputed_layers_change_nothing(name):
     changed = dataclasses.replace(plain, scan_layers=True, remat=True)
     value, gradient = loss_and_gradient(changed)
     np.testing.assert_allclose(value, expected, rtol=1e-6)
-    for ours, theirs in zip(
-        jax.tree.leaves(gradient), jax.tree.leaves(expected_gradient), strict=True
-    ):
+    for ours, theirs in zip(jax.tree.leaves(gradient), jax.tree.leaves(expected_gradient), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=2e-5 * float(jnp.abs(theirs).max()) + 1e-6)
 
 
@@ -249,9 +247,7 @@ def test_a_low_rank_update_is_a_change_of_the_matrix():
 
 def test_rope_theta_is_read_from_both_generations_of_config_json():
     old = decoder_config_from_hf(SMALL | {"rope_theta": 5e5})
-    new = decoder_config_from_hf(
-        SMALL | {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}
-    )
+    new = decoder_config_from_hf(SMALL | {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}})
     assert old == new
     assert old.rope.theta == 5e5
 

@@ -22,12 +22,8 @@ from tests.language_model.counting_generator import SAMPLING, Counting, prompts
 
 def test_the_cache_survives_a_new_process_and_asks_once(tmp_path):
     inner = Counting("model@1")
-    made = CachedGenerator(inner, tmp_path / "cache" / "g.sqlite").generate(
-        prompts("a", "b"), SAMPLING, 3
-    )
-    again = CachedGenerator(inner, tmp_path / "cache" / "g.sqlite").generate(
-        prompts("a", "b"), SAMPLING, 3
-    )
+    made = CachedGenerator(inner, tmp_path / "cache" / "g.sqlite").generate(prompts("a", "b"), SAMPLING, 3)
+    again = CachedGenerator(inner, tmp_path / "cache" / "g.sqlite").generate(prompts("a", "b"), SAMPLING, 3)
     assert again == made  # texts, ids and every bit of the log-probs
     assert inner.calls == [["a", "b"]]
 
@@ -108,9 +104,7 @@ def test_usage_is_summed_over_runs_by_generator_and_outcome(tmp_path):
     again = GenerationCache(tmp_path / "g.sqlite")  # while the first one still holds the file
     again.record("m", [Request("b", ANSWERED, 20, 4)], {"b": made("two")})
     again.record("m", [Request("a", CACHED, 0, 0)], {})
-    assert first.usage("m") == again.usage("m") == (
-        {"answered": 2, "cached": 1, "http_500": 1, "timeout": 1}, 30, 7, 1,
-    )  # fmt: skip
+    assert first.usage("m") == again.usage("m") == ({"answered": 2, "cached": 1, "http_500": 1, "timeout": 1}, 30, 7, 1)
     assert again.usage("nobody") == ({}, 0, 0, 0)
     assert again.look_up(["b", "c", "a"]) == [made("two"), None, made("one")]
 

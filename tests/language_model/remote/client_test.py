@@ -51,9 +51,7 @@ def test_a_request_says_everything_that_the_generation_depends_on(tmp_path, api,
 
 def test_top_k_is_asked_for_where_it_is_set(tmp_path):
     with ScriptedServer(lambda asked, times: answer("ok")) as server:
-        make(server, tmp_path).generate(
-            prompts("a"), dataclasses.replace(SAMPLING, top_k=40), seed=7
-        )
+        make(server, tmp_path).generate(prompts("a"), dataclasses.replace(SAMPLING, top_k=40), seed=7)
     (asked,) = server.asked
     assert asked.body["top_k"] == 40
 
@@ -86,9 +84,7 @@ def test_fields_can_be_added_renamed_and_taken_away(tmp_path):
         (None, "length", "", "length"),  # all tokens went into thinking
     ],
 )
-def test_an_answer_becomes_what_a_local_model_would_have_written(
-    tmp_path, told, reason, text, stop_reason
-):
+def test_an_answer_becomes_what_a_local_model_would_have_written(tmp_path, told, reason, text, stop_reason):
     made = answer(told)
     made["choices"][0]["finish_reason"] = reason
     with ScriptedServer(lambda asked, times: made) as server:
@@ -107,9 +103,7 @@ def test_ids_and_log_probs_are_read_where_the_server_gives_them(tmp_path):
         with ScriptedServer(lambda asked, times, made=made: made) as server:
             (generation,) = make(server, tmp_path, api=api).generate(prompts("a"), SAMPLING, seed=0)
             again = make(server, tmp_path, api=api).generate(prompts("a"), SAMPLING, seed=0)
-        assert generation == Generation(
-            text="ab", token_ids=ids, log_probs=(-0.5, -1.0), stop_reason="stop"
-        )
+        assert generation == Generation(text="ab", token_ids=ids, log_probs=(-0.5, -1.0), stop_reason="stop")
         assert again == [generation]  # from the cache, to the bit
 
 

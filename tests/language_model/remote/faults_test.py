@@ -92,10 +92,7 @@ def test_wrong_counts_of_tokens_are_no_counts(tmp_path, usage):
     "change",
     [
         *({"token_ids": told} for told in ([1, None], ["x"], 7, [0.5])),
-        *(
-            {"logprobs": told}
-            for told in (7, {"content": 7}, {"content": [{}]}, {"content": [{"logprob": None}]})
-        ),
+        *({"logprobs": told} for told in (7, {"content": 7}, {"content": [{}]}, {"content": [{"logprob": None}]})),
     ],
 )
 def test_a_paid_text_is_kept_whatever_is_told_beside_it(tmp_path, change):

@@ -43,16 +43,26 @@ def folder(tmp_path_factory) -> Path:
     backend.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     backend.decoder = decoders.Fuse()
     tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="<end>", pad_token="<end>",
-        additional_special_tokens=["<user>", "<assistant>"], chat_template=TEMPLATE,
-    )  # fmt: skip
+        tokenizer_object=backend,
+        eos_token="<end>",
+        pad_token="<end>",
+        additional_special_tokens=["<user>", "<assistant>"],
+        chat_template=TEMPLATE,
+    )
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
-        vocab_size=len(vocabulary), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=2, max_position_embeddings=128, initializer_range=0.5,
-        bos_token_id=None, eos_token_id=0, pad_token_id=0,
-    )  # fmt: skip
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=128,
+        initializer_range=0.5,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
     model = transformers.LlamaForCausalLM(config)
     model.generation_config.do_sample = True  # the server samples where the model says so
     model.save_pretrained(folder)
@@ -65,9 +75,18 @@ def base_url(folder) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [
-        sys.executable, "-c", "from transformers.cli.transformers import main; main()", "serve",
-        str(folder), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu",
-    ]  # fmt: skip
+        sys.executable,
+        "-c",
+        "from transformers.cli.transformers import main; main()",
+        "serve",
+        str(folder),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--device",
+        "cpu",
+    ]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     log = folder.parent / "server.log"
     with open(log, "w") as file:
@@ -93,9 +112,7 @@ def _wait_until_healthy(url: str, process: subprocess.Popen, log: Path) -> None:
     raise AssertionError(f"no server after 1200 attempts: {log.read_text()}")
 
 
-def generator(
-    base_url: str, folder: Path, cache: Path, api: str, concurrency: int = 2
-) -> RemoteGenerator:
+def generator(base_url: str, folder: Path, cache: Path, api: str, concurrency: int = 2) -> RemoteGenerator:
     settings = RemoteSettings(
         base_url=base_url,
         model=str(folder),

@@ -30,9 +30,7 @@ def make_model(tmp_path_factory, tokenizer_writer):
 
     def make(name):
         config = config_of(name)
-        return LanguageModel(
-            name, config, init_params(config, jax.random.key(0)), load_tokenizer(folder)
-        )
+        return LanguageModel(name, config, init_params(config, jax.random.key(0)), load_tokenizer(folder))
 
     return make
 
@@ -109,7 +107,12 @@ def test_bfloat16_parameters_have_bfloat16_caches_and_float32_log_probs(make_mod
     forced = np.asarray(token_log_probs(model.config, params, whole, mask, 0.8))[:, -9:]
     np.testing.assert_allclose(forced, output.log_probs[:8], atol=0.1)
     state = batch_sampling._start(
-        model, rows, np.zeros((0, 0)), jax.random.split(jax.random.key(0), 8),
-        batch_sampling.Drawing(*map(jnp.float32, (1, 0, 1)), jnp.array([2])), 9, 8,
-    )  # fmt: skip
+        model,
+        rows,
+        np.zeros((0, 0)),
+        jax.random.split(jax.random.key(0), 8),
+        batch_sampling.Drawing(*map(jnp.float32, (1, 0, 1)), jnp.array([2])),
+        9,
+        8,
+    )
     assert {leaf.dtype for leaf in jax.tree.leaves(state.caches)} == {jnp.dtype(jnp.bfloat16)}

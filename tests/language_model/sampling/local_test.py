@@ -16,11 +16,7 @@ from eagle_jax.language_model.checkpoints.tokenizer import load_tokenizer
 from eagle_jax.language_model.decoder.transformer import forward, init_params
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.sampling import batch as batch_sampling
-from eagle_jax.language_model.sampling.local import (
-    LocalFeatures,
-    LocalGenerator,
-    PromptTooLongError,
-)
+from eagle_jax.language_model.sampling.local import LocalFeatures, LocalGenerator, PromptTooLongError
 from eagle_jax.language_model.sampling.sampling import continue_sampling, read_prompts
 from tests.language_model.forced import token_log_probs
 
@@ -43,9 +39,7 @@ def model(tmp_path_factory, tokenizer_writer):
             "initializer_range": 0.4,
         }
     )
-    return LanguageModel(
-        "tiny", config, init_params(config, jax.random.key(0)), load_tokenizer(folder)
-    )
+    return LanguageModel("tiny", config, init_params(config, jax.random.key(0)), load_tokenizer(folder))
 
 
 def prompts(texts, stop=()):
@@ -159,16 +153,12 @@ def test_embeddings_stand_where_placeholders_are(model):
     table = np.asarray(model.params["token_embedding"])
     rows = [model.tokenizer.encode(text)[1:] for text in ("w1 w3", "", "w6")]
     texts = ["w89 w2 w89 w2", "w4", "w5 w89"]
-    spliced = generator.generate_spliced(
-        prompts(texts), [table[row] for row in rows], "w89", SAMPLING, 7
-    )
+    spliced = generator.generate_spliced(prompts(texts), [table[row] for row in rows], "w89", SAMPLING, 7)
     assert [g.token_ids for g in spliced] == [g.token_ids for g in plain]
     for one, other in zip(spliced, plain, strict=True):
         np.testing.assert_allclose(one.log_probs, other.log_probs, atol=1e-6)
     with pytest.raises(UserError, match="prompt 1 has 0 placeholders and 1 embeddings"):
-        generator.generate_spliced(
-            prompts(texts), [table[:2], table[:1], table[:1]], "w89", SAMPLING, 7
-        )
+        generator.generate_spliced(prompts(texts), [table[:2], table[:1], table[:1]], "w89", SAMPLING, 7)
     with pytest.raises(UserError, match=r"prompt 0: an embedding of shape \(3,\), .* 16 coord"):
         generator.generate_spliced(prompts(texts), [table[:2, :3], [], []], "w89", SAMPLING, 7)
     with pytest.raises(UserError, match="'w89 w89' is not one token of tiny"):

@@ -11,13 +11,7 @@ import pytest
 from eagle_jax.language_model.checkpoints.hf_checkpoints import load_language_model
 from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
 from eagle_jax.language_model.decoder.transformer import SoftEmbeddings, init_params
-from eagle_jax.language_model.sampling.sampling import (
-    continue_sampling,
-    read_prompts,
-    sample,
-    sampled,
-    start_sampling,
-)
+from eagle_jax.language_model.sampling.sampling import continue_sampling, read_prompts, sample, sampled, start_sampling
 from eagle_jax.language_model.sampling.token_drawing import Drawing
 from tests.language_model.forced import token_log_probs
 
@@ -58,13 +52,21 @@ def row_keys(seed, count):
 
 
 def draw(
-    params, tokens, mask, seed=1, *, temperature=0.7, top_k=0, top_p=1.0, stop=NO_STOP, new=8,
-    soft=None, config=CONFIG,
-):  # fmt: skip
+    params, tokens, mask, seed=1, *, temperature=0.7, top_k=0, top_p=1.0, stop=NO_STOP, new=8, soft=None, config=CONFIG
+):
     return sample(
-        config, params, tokens, mask, row_keys(seed, len(tokens)), temperature=temperature,
-        top_k=top_k, top_p=top_p, stop_token_ids=stop, max_new_tokens=new, soft=soft,
-    )  # fmt: skip
+        config,
+        params,
+        tokens,
+        mask,
+        row_keys(seed, len(tokens)),
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        stop_token_ids=stop,
+        max_new_tokens=new,
+        soft=soft,
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,9 +86,7 @@ def test_log_probs_are_those_of_teacher_forcing(params, temperature, top_k, top_
 def test_a_row_does_not_depend_on_its_batch_or_padding(params):
     tokens, mask = prompts()
     together = draw(params, tokens, mask, top_p=0.8)
-    wider = draw(
-        params, np.pad(tokens, ((0, 3), (5, 0))), np.pad(mask, ((0, 3), (5, 0))), top_p=0.8
-    )
+    wider = draw(params, np.pad(tokens, ((0, 3), (5, 0))), np.pad(mask, ((0, 3), (5, 0))), top_p=0.8)
     np.testing.assert_array_equal(together.tokens, wider.tokens[:4])
     np.testing.assert_allclose(together.log_probs, wider.log_probs[:4], atol=1e-5)
     assert not wider.mask[4:].any()
@@ -107,15 +107,11 @@ def test_frequencies_of_first_tokens_are_the_probabilities(params):
     stats = pytest.importorskip("scipy.stats")
     tokens, mask = prompts((6,), 6)
     count = 2000
-    output = draw(
-        params, np.repeat(tokens, count, 0), np.repeat(mask, count, 0), temperature=1.5, new=1
-    )
+    output = draw(params, np.repeat(tokens, count, 0), np.repeat(mask, count, 0), temperature=1.5, new=1)
     probs = np.zeros(50)
     for token in range(50):
         whole = np.append(tokens, [[token]], axis=1)
-        probs[token] = np.exp(
-            token_log_probs(CONFIG, params, whole, np.ones_like(whole, bool), 1.5)[0, -1]
-        )
+        probs[token] = np.exp(token_log_probs(CONFIG, params, whole, np.ones_like(whole, bool), 1.5)[0, -1])
     assert probs.sum() == pytest.approx(1, abs=1e-4)
     observed = np.bincount(np.asarray(output.tokens)[:, 0], minlength=50)
     common = probs * count >= 5
@@ -134,9 +130,13 @@ def test_greedy_is_generate_of_transformers(family_checkpoint):
     tokens, mask = rng.integers(4, 94, (3, 9)), np.ones((3, 9), bool)
     mask[1, :4] = mask[2, :7] = False
     expected = theirs.generate(
-        input_ids=torch.tensor(tokens), attention_mask=torch.tensor(mask.astype(int)),
-        do_sample=False, max_new_tokens=10, min_new_tokens=10, pad_token_id=0,
-    )[:, 9:].numpy()  # fmt: skip
+        input_ids=torch.tensor(tokens),
+        attention_mask=torch.tensor(mask.astype(int)),
+        do_sample=False,
+        max_new_tokens=10,
+        min_new_tokens=10,
+        pad_token_id=0,
+    )[:, 9:].numpy()
     output = draw(ours.params, tokens, mask, temperature=0.0, new=10, config=ours.config)
     # min_new_tokens forbids the end token (2); where ours drew it, the comparison ends.
     for ours_row, their_row in zip(np.asarray(output.tokens), expected, strict=True):
@@ -178,9 +178,7 @@ def test_the_loop_ends_with_its_last_row(params):
     for stop, steps in ((jnp.arange(50), 1), (jnp.full((50,), -1), 9)):
         drawing = Drawing(jnp.float32(0.7), jnp.int32(0), jnp.float32(1.0), stop)
         keys = jax.random.split(jax.random.key(0), 3)
-        state = start_sampling(
-            CONFIG, params, tokens, mask, None, keys, drawing, None, max_new_tokens=9
-        )
+        state = start_sampling(CONFIG, params, tokens, mask, None, keys, drawing, None, max_new_tokens=9)
         assert continue_sampling(CONFIG, params, state, keys, drawing, 9).step == steps
 
 
@@ -189,9 +187,7 @@ def test_what_is_drawn_does_not_depend_on_where_calls_are_split(params):
     whole = draw(params, tokens, mask, seed=3, top_k=20, top_p=0.9)
     drawing = Drawing(jnp.float32(0.7), jnp.int32(20), jnp.float32(0.9), NO_STOP)
     keys = row_keys(3, 4)
-    state = start_sampling(
-        CONFIG, params, tokens, mask, None, keys, drawing, None, max_new_tokens=8
-    )
+    state = start_sampling(CONFIG, params, tokens, mask, None, keys, drawing, None, max_new_tokens=8)
     for count in (1, 3, 4, 8, 8):
         state = continue_sampling(CONFIG, params, state, keys, drawing, count)
     chex.assert_trees_all_equal(whole, sampled(state))
@@ -214,12 +210,7 @@ def test_settings_stop_tokens_and_seed_share_one_compilation(params):
     read_prompts.clear_cache()
     continue_sampling.clear_cache()
     tokens, mask = prompts()
-    for seed, temperature, top_k, top_p, stop in (
-        (0, 0.5, 0, 1.0, 3), (1, 0.0, 7, 0.9, 4), (2, 1.0, 3, 0.5, 5),
-    ):  # fmt: skip
-        draw(
-            params, tokens, mask, seed, temperature=temperature, top_k=top_k, top_p=top_p,
-            stop=jnp.array([stop]),
-        )  # fmt: skip
+    for seed, temperature, top_k, top_p, stop in ((0, 0.5, 0, 1.0, 3), (1, 0.0, 7, 0.9, 4), (2, 1.0, 3, 0.5, 5)):
+        draw(params, tokens, mask, seed, temperature=temperature, top_k=top_k, top_p=top_p, stop=jnp.array([stop]))
     assert read_prompts._cache_size() == 1
     assert continue_sampling._cache_size() == 1

@@ -21,13 +21,7 @@ def test_equal_prompts_share_all_but_their_last_token():
 def test_a_long_beginning_is_shared_and_ends_are_padded():
     # Width 12; ends of 2 and 3 tokens are padded to 4: 8 + 5 * 4 = 28 tokens instead of 60.
     common = list(range(20, 29))
-    prompts = [
-        [*common, 1, 2],
-        [*common, 3, 4, 5],
-        [*common, 1, 3],
-        [*common, 9, 9],
-        [*common, 7, 8],
-    ]
+    prompts = [[*common, 1, 2], [*common, 3, 4, 5], [*common, 1, 3], [*common, 9, 9], [*common, 7, 8]]
     split = split_prompts(prompts, 4)
     assert split.prefixes == [common[:8]]
     assert rejoined(split) == prompts

@@ -5,12 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from eagle_jax.language_model.sampling.token_drawing import (
-    Drawing,
-    draw,
-    keep_top_k,
-    nucleus_argmax,
-)
+from eagle_jax.language_model.sampling.token_drawing import Drawing, draw, keep_top_k, nucleus_argmax
 
 SETTINGS = [(1.0, 0, 0.9), (0.6, 7, 1.0), (1.7, 12, 0.8), (0.8, 1, 1.0), (1.0, 200, 0.3)]
 
@@ -46,15 +41,11 @@ def test_what_may_be_drawn_is_what_the_warpers_of_transformers_leave(temperature
 
 
 @pytest.mark.parametrize(("temperature", "top_k", "top_p"), SETTINGS)
-def test_a_draw_is_the_best_of_what_the_warpers_leave_under_the_same_noise(
-    temperature, top_k, top_p
-):
+def test_a_draw_is_the_best_of_what_the_warpers_leave_under_the_same_noise(temperature, top_k, top_p):
     rows, vocab = 400, 61
     logits = np.random.default_rng(1).normal(size=(rows, vocab)) * 2
     keys = jax.random.split(jax.random.key(0), rows)
-    drawing = Drawing(
-        jnp.float32(temperature), jnp.int32(top_k), jnp.float32(top_p), jnp.array([-1])
-    )
+    drawing = Drawing(jnp.float32(temperature), jnp.int32(top_k), jnp.float32(top_p), jnp.array([-1]))
     tokens, log_probs = draw(jnp.float32(logits), keys, jnp.int32(3), drawing)
     noise = jax.vmap(lambda key: jax.random.gumbel(jax.random.fold_in(key, 3), (vocab,)))(keys)
     expected = np.argmax(warped(logits, temperature, top_k, top_p) + np.asarray(noise), axis=1)

@@ -30,12 +30,7 @@ def test_rewards_by_hand():
     reference = log_probs([-2.0, -4.0, -3.0], [-2.0, -3.0, -7.0])
     # Differences 1, -1, 1 and -1, 2, 1: margins 2, -3, 0, of which one wins, one ties.
     assert mean_rewards(policy, reference, 0.1) == pytest.approx(
-        {
-            "rewards/chosen": 0.1 / 3,
-            "rewards/rejected": 0.2 / 3,
-            "rewards/margin": -0.1 / 3,
-            "rewards/accuracy": 0.5,
-        }
+        {"rewards/chosen": 0.1 / 3, "rewards/rejected": 0.2 / 3, "rewards/margin": -0.1 / 3, "rewards/accuracy": 0.5}
     )
 
 
@@ -43,9 +38,7 @@ def test_laws_of_rewards():
     rng = np.random.default_rng(0)
     policy, reference = (log_probs(*rng.normal(size=(2, 50))) for _ in range(2))
     at_reference = mean_rewards(reference, reference, 0.3)
-    assert at_reference == {
-        "rewards/chosen": 0, "rewards/rejected": 0, "rewards/margin": 0, "rewards/accuracy": 0.5,
-    }  # fmt: skip
+    assert at_reference == {"rewards/chosen": 0, "rewards/rejected": 0, "rewards/margin": 0, "rewards/accuracy": 0.5}
     metrics, doubled = (mean_rewards(policy, reference, beta) for beta in (0.3, 0.6))
     swapped = mean_rewards(log_probs(*policy[::-1]), log_probs(*reference[::-1]), 0.3)
     assert swapped["rewards/margin"] == pytest.approx(-metrics["rewards/margin"])
@@ -142,12 +135,8 @@ def test_overlap_is_that_of_the_selection_itself():
     for embeddings in (then, now):
         unit = embeddings / np.linalg.norm(embeddings, axis=-1, keepdims=True)
         flat = np.sum(unit[:, first] * unit[:, second], axis=-1).ravel()
-        pairs = select_within(
-            "easy", embeddings, np.ones((10, 4), bool), None, metric="cosine", key=jax.random.key(0)
-        )
-        rows = select_across(
-            "easy", flat, None, 30, key=jax.random.key(0), is_valid=np.ones(60, bool)
-        )
+        pairs = select_within("easy", embeddings, np.ones((10, 4), bool), None, metric="cosine", key=jax.random.key(0))
+        rows = select_across("easy", flat, None, 30, key=jax.random.key(0), is_valid=np.ones(60, bool))
         similarities.append(flat)
         selected.append(np.stack([pairs.first, pairs.second]))
         kept.append(set(np.asarray(rows).tolist()))

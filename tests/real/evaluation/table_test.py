@@ -16,9 +16,13 @@ from eagle_jax.real.evaluation.table import (
 
 def run(strategy, seed, accuracy, num_labels=100, **more):
     return {
-        "strategy": strategy, "num_labels": num_labels, "seed": seed, "rater": "nobody",
-        "held_out": {"rewards/accuracy": accuracy}, **more,
-    }  # fmt: skip
+        "strategy": strategy,
+        "num_labels": num_labels,
+        "seed": seed,
+        "rater": "nobody",
+        "held_out": {"rewards/accuracy": accuracy},
+        **more,
+    }
 
 
 ACCURACY = "held_out/rewards/accuracy"
@@ -64,20 +68,23 @@ def test_what_some_runs_do_not_have_is_left_out_and_seen_in_the_count():
 def test_numpys_numbers_are_numbers():
     runs = [run("easy", seed, np.float32(0.5), num_pairs=np.int64(7)) for seed in (0, 1)]
     means = seed_means(runs, "num_labels", 0.95)
-    assert {cell.metric: mean.mean for cell, mean in means.items()} == {
-        "num_pairs": 7.0,
-        ACCURACY: 0.5,
-    }
+    assert {cell.metric: mean.mean for cell, mean in means.items()} == {"num_pairs": 7.0, ACCURACY: 0.5}
     with pytest.raises(ValueError, match="is not finite"):
         seed_means([run("easy", 0, np.float32(np.nan))], "num_labels", 0.95)
 
 
 def test_checkpoints_have_means_too():
     rows = [
-        {"strategy": "easy", "seed": seed, "step": step, "quantiles": [0.0] * 5,
-         "rank_correlation": 1 - 0.1 * step - 0.02 * seed}
-        for seed in (0, 1) for step in (0, 5)
-    ]  # fmt: skip
+        {
+            "strategy": "easy",
+            "seed": seed,
+            "step": step,
+            "quantiles": [0.0] * 5,
+            "rank_correlation": 1 - 0.1 * step - 0.02 * seed,
+        }
+        for seed in (0, 1)
+        for step in (0, 5)
+    ]
     means = seed_means(rows, "step", 0.95)
     assert {cell: round(mean.mean, 9) for cell, mean in means.items()} == {
         Cell("easy", 0, "rank_correlation"): 0.99,

@@ -26,12 +26,18 @@ def _runs(levels, *, spread=0.01, seeds=3, num_labels=(200,), train=None):
                 value = level + spread * (seed - 1) * (strategy != "random")
                 margins = {"rewards/margin": value, "rewards/accuracy": value}
                 own = {"rewards/margin": (train or levels)[strategy]}
-                rows.append({
-                    "strategy": strategy, "num_labels": budget, "seed": seed,
-                    "label_error_rate": 1.0 - value, "train": own,
-                    "held_out": {"loss": 1.0 - value, **margins},
-                    "win_rate_true": value, "win_rate_rater": None,
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "strategy": strategy,
+                        "num_labels": budget,
+                        "seed": seed,
+                        "label_error_rate": 1.0 - value,
+                        "train": own,
+                        "held_out": {"loss": 1.0 - value, **margins},
+                        "win_rate_true": value,
+                        "win_rate_rater": None,
+                    }
+                )
     return rows
 
 
@@ -44,10 +50,7 @@ def test_a_claim_holds_if_every_interval_lies_on_its_side():
     # easy - random is 0.19, 0.20, 0.21: s = 0.01, t of 2 degrees of freedom at 97.5 % is 4.3027,
     # so +- 4.3027 * 0.01 / sqrt(3) = 0.0248; easy - hard is 0.3 on every seed.
     margin = found["easy: larger margin on held-out pairs"]
-    assert margin.found == [
-        "easy − random: +0.200 [+0.175, +0.225]",
-        "easy − hard: +0.300 [+0.300, +0.300]",
-    ]
+    assert margin.found == ["easy − random: +0.200 [+0.175, +0.225]", "easy − hard: +0.300 [+0.300, +0.300]"]
     assert margin.verdict == HOLDS
     loss = found["easy: lower loss on held-out pairs"]
     assert loss.found[0] == "easy − random: -0.200 [-0.225, -0.175]" and loss.verdict == HOLDS
@@ -97,12 +100,16 @@ def test_small_gaps_are_judged_against_random_large_gaps_and_easy():
 def _rising(accuracies, seeds=3):
     """accuracies: strategy -> accuracy with 100 and with 200 labels."""
     return [
-        {"strategy": strategy, "num_labels": budget, "seed": seed,
-         "held_out": {"rewards/accuracy": accuracy + 0.001 * seed * (strategy != "random")}}
+        {
+            "strategy": strategy,
+            "num_labels": budget,
+            "seed": seed,
+            "held_out": {"rewards/accuracy": accuracy + 0.001 * seed * (strategy != "random")},
+        }
         for strategy, pair in accuracies.items()
         for budget, accuracy in zip((100, 200), pair, strict=True)
         for seed in range(seeds)
-    ]  # fmt: skip
+    ]
 
 
 def test_labels_saved_beyond_what_random_saves_by_chance():
@@ -125,13 +132,17 @@ def test_labels_saved_beyond_what_random_saves_by_chance():
 
 def _stability(last, seeds=3):
     return [
-        {"strategy": "easy", "seed": seed, "step": step, "quantiles": [0.1, 0.2, median, 0.4, 0.5],
-         "rank_correlation": correlation, "easy_overlap": None}
+        {
+            "strategy": "easy",
+            "seed": seed,
+            "step": step,
+            "quantiles": [0.1, 0.2, median, 0.4, 0.5],
+            "rank_correlation": correlation,
+            "easy_overlap": None,
+        }
         for seed in range(seeds)
-        for step, median, correlation in (
-            (0, 0.3, 1.0), (20, 0.9, 0.2), (50 - seed, 0.35, last + 0.01 * (seed - 1)),
-        )
-    ]  # fmt: skip
+        for step, median, correlation in ((0, 0.3, 1.0), (20, 0.9, 0.2), (50 - seed, 0.35, last + 0.01 * (seed - 1)))
+    ]
 
 
 @pytest.mark.parametrize(("last", "outcome"), [(0.95, HOLDS), (0.91, UNDECIDED), (0.5, FAILS)])
@@ -139,8 +150,7 @@ def test_stability_is_judged_by_the_last_checkpoint(last, outcome):
     finding = stability_finding(stability_table(_stability(last), 0.95))
     assert finding.verdict == outcome
     assert finding.found == [
-        f"easy, step 50: {last:.3f} [{last - 0.0248:.3f}, {last + 0.0248:.3f}], median similarity "
-        "0.300 → 0.350"
+        f"easy, step 50: {last:.3f} [{last - 0.0248:.3f}, {last + 0.0248:.3f}], median similarity 0.300 → 0.350"
     ]
     assert stability_finding([]).found == []
 
@@ -149,10 +159,14 @@ def _pairs(wrong):
     """400 pairs of random in order of similarity; `wrong` of each quarter have wrong labels."""
     unlabelled = {"strategy": "random", "similarity": 0.0, "true_gap": 0.0, "is_error": None}
     return [
-        {"strategy": "random", "similarity": place / 400, "true_gap": 1.0 - place / 400,
-         "is_error": place % 100 < wrong[place // 100]}
+        {
+            "strategy": "random",
+            "similarity": place / 400,
+            "true_gap": 1.0 - place / 400,
+            "is_error": place % 100 < wrong[place // 100],
+        }
         for place in range(400)
-    ] + [unlabelled] * 100  # fmt: skip
+    ] + [unlabelled] * 100
 
 
 def test_bins_of_similarity_have_wilsons_interval():
@@ -213,6 +227,5 @@ def test_one_seed_decides_nothing_and_says_so():
     said = _said(_runs(_LEVELS, seeds=1))
     assert said[0].endswith("Fewer than 3 seeds decide nothing.")
     assert (
-        "What REAL claims of easy is not decided here for margin, loss, wins by true utility, "
-        "wrong labels."
+        "What REAL claims of easy is not decided here for margin, loss, wins by true utility, wrong labels."
     ) in said

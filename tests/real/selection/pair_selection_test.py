@@ -9,12 +9,7 @@ import scipy.stats
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.real.selection.pair_selection import (
-    METRICS,
-    STRATEGIES,
-    select_across,
-    select_within,
-)
+from eagle_jax.real.selection.pair_selection import METRICS, STRATEGIES, select_across, select_within
 
 SETS = [(strategy, metric) for strategy in STRATEGIES for metric in METRICS]
 SHAPE = (48, 7, 5)  # one compilation for each strategy and metric
@@ -31,9 +26,7 @@ def problems(seed=0, shape=SHAPE):
 
 
 def select(strategy, metric, embeddings, is_valid, rewards, seed=0, **changes):
-    pairs = select_within(
-        strategy, embeddings, is_valid, rewards, metric=metric, key=jax.random.key(seed), **changes
-    )
+    pairs = select_within(strategy, embeddings, is_valid, rewards, metric=metric, key=jax.random.key(seed), **changes)
     return jax.device_get(pairs)
 
 
@@ -67,9 +60,7 @@ def test_pairs_are_those_of_a_loop_in_float64(strategy, metric):
         valid = np.flatnonzero(is_valid[row])
         assert first < second and first in valid and second in valid
         if strategy not in ("centroid", "random"):
-            assert (first, second) == best_of_all(
-                strategy, metric, embeddings[row], rewards[row], valid
-            )
+            assert (first, second) == best_of_all(strategy, metric, embeddings[row], rewards[row], valid)
         np.testing.assert_allclose(
             pairs.similarity[row],
             similarity_of(metric, embeddings[row, first], embeddings[row, second]),
@@ -118,9 +109,7 @@ def test_random_pairs_are_uniform():
 
 def test_random_pairs_follow_the_key_and_the_number_of_the_prompt():
     embeddings, is_valid, rewards = problems()
-    once, again, other = (
-        select("random", "cosine", embeddings, is_valid, rewards, seed) for seed in (0, 0, 1)
-    )
+    once, again, other = (select("random", "cosine", embeddings, is_valid, rewards, seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(once.first, again.first)
     assert np.any(once.first != other.first)
     later = select("random", "cosine", embeddings, is_valid, rewards, first_row=1)
@@ -151,9 +140,7 @@ def test_a_permutation_permutes_centroids_that_are_unique():
     centres = rng.normal(size=(48, 2, 5)) * 4.0
     steps = rng.normal(size=(48, 2, 5))
     offsets = np.array([0.0, 1.0, -1.1])
-    points = (centres[:, :, None] + offsets[None, None, :, None] * steps[:, :, None]).reshape(
-        48, 6, 5
-    )
+    points = (centres[:, :, None] + offsets[None, None, :, None] * steps[:, :, None]).reshape(48, 6, 5)
     embeddings = np.concatenate([points, points[:, :1]], axis=1).astype(np.float32)
     is_valid = np.arange(7) < np.full((48, 1), 6)
     for order in (np.arange(7), rng.permutation(7)):
@@ -174,9 +161,7 @@ def test_cosine_knows_no_scale_and_euclidean_no_origin(strategy):
 
     shifts = np.random.default_rng(1).normal(size=(SHAPE[0], 1, SHAPE[2])) * 10.0
     before = select(strategy, "euclidean", embeddings, is_valid, rewards)
-    after = select(
-        strategy, "euclidean", (embeddings + shifts).astype(np.float32), is_valid, rewards
-    )
+    after = select(strategy, "euclidean", (embeddings + shifts).astype(np.float32), is_valid, rewards)
     for name in ("first", "second", "is_valid"):
         np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
     np.testing.assert_allclose(before.similarity, after.similarity, atol=1e-4)
@@ -210,9 +195,8 @@ def test_sharded_over_eight_devices(strategy):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     sharding = NamedSharding(mesh, PartitionSpec("data"))
     pairs = select_within(
-        strategy, *(jax.device_put(array, sharding) for array in given),
-        metric="cosine", key=jax.random.key(0),
-    )  # fmt: skip
+        strategy, *(jax.device_put(array, sharding) for array in given), metric="cosine", key=jax.random.key(0)
+    )
     assert len(pairs.first.sharding.device_set) == 8
     for name, found, expected in zip(pairs._fields, pairs, alone, strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-6, err_msg=name)
@@ -235,8 +219,7 @@ def test_faults_are_counted_and_give_no_nan(strategy, metric):
     pairs = select(strategy, metric, embeddings, is_valid, rewards)
     is_cosine, has_rewards = metric == "cosine", strategy.startswith("implicit")
     np.testing.assert_array_equal(
-        pairs.num_unusable[:10],
-        [2 + is_cosine, 0, 0, 5 * is_cosine, 0, 0, 0, 0, is_cosine, 2 * has_rewards],
+        pairs.num_unusable[:10], [2 + is_cosine, 0, 0, 5 * is_cosine, 0, 0, 0, 0, is_cosine, 2 * has_rewards]
     )
     np.testing.assert_array_equal(pairs.is_valid, ~np.isin(np.arange(SHAPE[0]), [1, 2]))
     assert np.all(np.isfinite(pairs.similarity)) and np.all(pairs.first < pairs.second)

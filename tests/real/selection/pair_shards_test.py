@@ -28,8 +28,7 @@ def run(strategy, shards, **changes):
 
 def divided(arrays, sizes):
     cuts = np.cumsum([0, *sizes])
-    return [Shard(*(array[start:end] for array in arrays))
-            for start, end in zip(cuts, cuts[1:], strict=False)]  # fmt: skip
+    return [Shard(*(array[start:end] for array in arrays)) for start, end in zip(cuts, cuts[1:], strict=False)]
 
 
 def joined(found):

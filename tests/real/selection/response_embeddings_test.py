@@ -96,9 +96,7 @@ def test_what_is_too_long_is_cut_and_counted(model, caplog):
     # A beginning token and 3 of the response leave 4; the response alone keeps 7.
     last = [f"w{index}" for index in range(20)][-4:]
     first = [f"w{index}" for index in range(20)][:7]
-    expected = embeddings_of(model, with_prompt=True)(
-        [" ".join(last), "", "w1"], ["w1 w2 w3", " ".join(first), "w2"]
-    )
+    expected = embeddings_of(model, with_prompt=True)([" ".join(last), "", "w1"], ["w1 w2 w3", " ".join(first), "w2"])
     np.testing.assert_allclose(found[[0, 2]], expected[[0, 2]], atol=1e-5)
     alone = embeddings_of(model)([""], [" ".join(first)])
     np.testing.assert_allclose(found[1], alone[0], atol=1e-5)

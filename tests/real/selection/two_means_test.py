@@ -31,9 +31,7 @@ def inertia_of(points, is_first):
 def clustered(rng, num_problems, num_points, width):
     """Two groups, of random sizes and distances."""
     points = rng.normal(size=(num_problems, num_points, width))
-    is_apart = rng.random((num_problems, num_points, 1)) < rng.uniform(
-        0.1, 0.9, (num_problems, 1, 1)
-    )
+    is_apart = rng.random((num_problems, num_points, 1)) < rng.uniform(0.1, 0.9, (num_problems, 1, 1))
     step = rng.normal(size=(num_problems, 1, width)) * rng.uniform(0, 3, (num_problems, 1, 1))
     return (points + is_apart * step).astype(np.float32)
 
@@ -43,14 +41,9 @@ def test_nearly_always_the_best_of_all_divisions(cluster, num_points):
     rng = np.random.default_rng(num_points)
     points = clustered(rng, 300, num_points, 5)
     found = cluster(points, np.ones(points.shape[:2], bool))
-    divisions = [
-        np.array(rest + (False,))
-        for rest in itertools.product((True, False), repeat=num_points - 1)
-    ][:-1]
+    divisions = [np.array(rest + (False,)) for rest in itertools.product((True, False), repeat=num_points - 1)][:-1]
     excess = []
-    for own, is_first, inertia in zip(
-        points.astype(float), found.is_first, found.inertia, strict=True
-    ):
+    for own, is_first, inertia in zip(points.astype(float), found.is_first, found.inertia, strict=True):
         best = min(inertia_of(own, division) for division in divisions)
         mine = inertia_of(own, is_first)
         np.testing.assert_allclose(inertia, mine, rtol=1e-4, atol=1e-4)
@@ -105,9 +98,7 @@ def test_distances_to_the_own_centre(cluster):
         for members in (found.is_first[row], found.is_second[row]):
             own = points[row, members].astype(float)
             expected = np.sum((own - own.mean(axis=0)) ** 2, axis=1)
-            np.testing.assert_allclose(
-                found.centre_distances[row, members], expected, rtol=1e-4, atol=1e-4
-            )
+            np.testing.assert_allclose(found.centre_distances[row, members], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_points_that_coincide(cluster):

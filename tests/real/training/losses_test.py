@@ -118,9 +118,7 @@ class TestPairLosses(chex.TestCase):
         by_margin, by_rate = slopes(jnp.asarray(MARGINS), rate)
         assert by_rate == 0.0
         # That of label smoothing with q held, and of -log p(label) (Fisher's identity).
-        np.testing.assert_allclose(
-            by_margin, -(1 - posterior) * expit(-m) + posterior * expit(m), rtol=1e-4, atol=1e-7
-        )
+        np.testing.assert_allclose(by_margin, -(1 - posterior) * expit(-m) + posterior * expit(m), rtol=1e-4, atol=1e-7)
         likelihood = right + wrong
         slope = (2 * rate - 1) * expit(m) * expit(-m) / likelihood
         np.testing.assert_allclose(by_margin, slope, rtol=1e-4, atol=1e-6)
@@ -143,11 +141,13 @@ class TestPairLosses(chex.TestCase):
         found = metrics(spoilt, zero, 0.5, weights)
         rewards = [0.5 * np.float64(p - r) for p, r in zip(policy, reference, strict=True)]
         wanted = {
-            "rewards/chosen": rewards[0].mean(), "rewards/rejected": rewards[1].mean(),
+            "rewards/chosen": rewards[0].mean(),
+            "rewards/rejected": rewards[1].mean(),
             "rewards/margin": (rewards[0] - rewards[1]).mean(),
             "rewards/accuracy": (rewards[0] > rewards[1]).mean(),
-            "logps/chosen": policy.chosen.mean(), "logps/rejected": policy.rejected.mean(),
-        }  # fmt: skip
+            "logps/chosen": policy.chosen.mean(),
+            "logps/rejected": policy.rejected.mean(),
+        }
         chex.assert_trees_all_close(found, wanted, rtol=1e-5)
         tie = metrics(policy, policy, 0.5, jnp.ones(5))
         assert tie["rewards/accuracy"] == tie["rewards/margin"] == 0.0

@@ -25,23 +25,31 @@ from eagle_jax.language_model.sharding import MeshSettings, fetch, make_mesh, tr
 from eagle_jax.learning.loop import Records
 from eagle_jax.learning.trainable import split
 from eagle_jax.real.training import preference
-from eagle_jax.real.training.preference import (
-    PairBatches,
-    PreferenceSettings,
-    log_probs_of,
-    train_preference,
-)
+from eagle_jax.real.training.preference import PairBatches, PreferenceSettings, log_probs_of, train_preference
 from tests.same_run import Interrupted
 
 WORDS = [f"word{letter}" for letter in "abcdefgh"]
 ENDING = " #END_NOTE"
 NUM_PAIRS, NUM_STEPS = 10, 9  # batches of 4, 4 and 2 in each of three epochs
 SETTINGS = PreferenceSettings(
-    loss="em", beta=0.1, label_smoothing=0.0, initial_error_rate=0.2, batch_size=4,
-    accumulation=2, num_epochs=3, optimizer="rmsprop", learning_rate=3e-3, warmup_steps=2,
-    weight_decay=1e-4, max_gradient_norm=5.0, max_prompt_tokens=8, max_tokens=16, log_every=1,
-    checkpoint_every=3, probe_every=4,
-)  # fmt: skip
+    loss="em",
+    beta=0.1,
+    label_smoothing=0.0,
+    initial_error_rate=0.2,
+    batch_size=4,
+    accumulation=2,
+    num_epochs=3,
+    optimizer="rmsprop",
+    learning_rate=3e-3,
+    warmup_steps=2,
+    weight_decay=1e-4,
+    max_gradient_norm=5.0,
+    max_prompt_tokens=8,
+    max_tokens=16,
+    log_every=1,
+    checkpoint_every=3,
+    probe_every=4,
+)
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +105,17 @@ def train(model, tmp_path_factory):
 
         run.probed = []
         return train_preference(
-            of, mode, PAIRS, ENDING, settings, seed=seed,
-            probe=probe, records=Records(
-                Checkpoints(run.folder / name / "ckpt", digest="d", max_to_keep=2),
-                run.folder / name, "test",
+            of,
+            mode,
+            PAIRS,
+            ENDING,
+            settings,
+            seed=seed,
+            probe=probe,
+            records=Records(
+                Checkpoints(run.folder / name / "ckpt", digest="d", max_to_keep=2), run.folder / name, "test"
             ),
-        )  # fmt: skip
+        )
 
     run.folder = tmp_path_factory.mktemp("runs")
     return run
@@ -156,10 +169,11 @@ def test_each_epoch_has_every_pair_once_with_both_sides_in_one_row(train, model,
         assert sorted(order) == list(range(NUM_PAIRS))
     assert orders[0] != orders[1] != orders[2] != orders[0]
     wanted = {
-        side: log_probs_of(model, [p.prompt for p in PAIRS], [getattr(p, side) for p in PAIRS],
-                           ENDING, SETTINGS, batch_size=4)
+        side: log_probs_of(
+            model, [p.prompt for p in PAIRS], [getattr(p, side) for p in PAIRS], ENDING, SETTINGS, batch_size=4
+        )
         for side in ("chosen", "rejected")
-    }  # fmt: skip
+    }
     for batch in watched.batches:
         rows = batch.pairs[batch.is_pair]
         for side, name in enumerate(wanted):
@@ -242,9 +256,7 @@ def test_low_rank_updates_learn_beside_the_same_frozen_arrays(train, model):
     low_rank = LoRA(rank=2, alpha=8.0, targets="feed_forward/down")
     config, params = add_lora(model.config, model.params, low_rank, jax.random.key(1))
     of = dataclasses.replace(model, config=config, params=params)
-    settings = dataclasses.replace(
-        SETTINGS, loss="dpo", learning_rate=0.02, checkpoint_every=NUM_STEPS
-    )
+    settings = dataclasses.replace(SETTINGS, loss="dpo", learning_rate=0.02, checkpoint_every=NUM_STEPS)
     found = train("lora", of=of, mode="lora", settings=settings)
     frozen = [jax.tree.leaves(split(tree, "lora")[1]) for tree in (found.params, params)]
     for ours, theirs in zip(*frozen, strict=True):
@@ -296,9 +308,7 @@ def test_runs_that_cannot_be_are_refused(train, model):
         train("refused", settings=dataclasses.replace(SETTINGS, max_tokens=33))
     endless = Tokenizer(model.tokenizer.backend, pad_token="[PAD]", bos_token=None, eos_token=None)
     with pytest.raises(UserError, match="names no end token"):
-        log_probs_of(
-            dataclasses.replace(model, tokenizer=endless), ["worda"], ["wordb"], None, SETTINGS, 2
-        )
+        log_probs_of(dataclasses.replace(model, tokenizer=endless), ["worda"], ["wordb"], None, SETTINGS, 2)
     with pytest.raises(UserError, match="the response of number 1 .* has no tokens"):
         log_probs_of(model, ["worda"] * 2, ["wordb", ""], "", SETTINGS, 2)
     pairs = [*PAIRS, PreferencePair(prompt="worda", chosen="wordb wordc", rejected="wordb wordd")]
@@ -315,15 +325,15 @@ def test_long_prompts_lose_their_beginning_and_long_responses_their_end(model, c
     tokenizer = Tokenizer(backend, pad_token="[PAD]", bos_token="worda", eos_token="[END]")
     settings = dataclasses.replace(SETTINGS, max_prompt_tokens=3, max_tokens=5)
     pairs = [
-        PreferencePair(
-            prompt="wordb wordc wordd worde", chosen=" wordf wordg wordh", rejected=" wordh"
-        ),
+        PreferencePair(prompt="wordb wordc wordd worde", chosen=" wordf wordg wordh", rejected=" wordh"),
         PreferencePair(prompt="wordb", chosen=" wordf", rejected=" wordh"),
     ]
     model = dataclasses.replace(model, tokenizer=tokenizer)
     long, _, short, _ = PairBatches(model, pairs, None, settings, 0).rows
-    ids = [backend.encode(text, add_special_tokens=False).ids for text in
-           ("worda wordd worde", "wordf wordg", "worda wordb", "wordf")]  # fmt: skip
+    ids = [
+        backend.encode(text, add_special_tokens=False).ids
+        for text in ("worda wordd worde", "wordf wordg", "worda wordb", "wordf")
+    ]
     assert long == (ids[0], ids[1])
     assert short == (ids[2], [*ids[3], tokenizer.eos_id])
     assert "of 4 responses 2 have a prompt of more than 3 tokens" in caplog.text

@@ -14,12 +14,7 @@ from eagle_jax.data.preferences.examples import PreferencePair
 from eagle_jax.language_model.checkpoints.hf_checkpoints import load_language_model
 from eagle_jax.real.training.losses import PairValues, dpo_loss, reward_margins
 from eagle_jax.real.training.preference import PairBatches, log_probs_of
-from eagle_jax.real.training.step import (
-    PreferenceSettings,
-    init_preference,
-    pair_losses,
-    train_step,
-)
+from eagle_jax.real.training.step import PreferenceSettings, init_preference, pair_losses, train_step
 from tests.language_model.small_checkpoints import make_checkpoint
 
 PAIRS = [
@@ -28,11 +23,24 @@ PAIRS = [
     PreferencePair(prompt="w20 w21 w22 w23 w1", chosen=" w30 w31 w2 w2", rejected=" w2 w2 w50"),
 ]
 SETTINGS = PreferenceSettings(
-    loss="dpo", beta=0.3, label_smoothing=0.0, initial_error_rate=0.0, batch_size=3,
-    accumulation=1, num_epochs=1, optimizer="rmsprop", learning_rate=1e-3, warmup_steps=0,
-    weight_decay=0.0, max_gradient_norm=1e6, max_prompt_tokens=16, max_tokens=32, log_every=1,
-    checkpoint_every=1, probe_every=1,
-)  # fmt: skip
+    loss="dpo",
+    beta=0.3,
+    label_smoothing=0.0,
+    initial_error_rate=0.0,
+    batch_size=3,
+    accumulation=1,
+    num_epochs=1,
+    optimizer="rmsprop",
+    learning_rate=1e-3,
+    warmup_steps=0,
+    weight_decay=0.0,
+    max_gradient_norm=1e6,
+    max_prompt_tokens=16,
+    max_tokens=32,
+    log_every=1,
+    checkpoint_every=1,
+    probe_every=1,
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +59,24 @@ def peer(tmp_path_factory):
     policy.save_pretrained(folders["policy"])
     tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_file=str(folders["policy"] / "tokenizer.json"),
-        pad_token="[PAD]", bos_token="[BOS]", eos_token="[EOS]",
-    )  # fmt: skip
+        pad_token="[PAD]",
+        bos_token="[BOS]",
+        eos_token="[EOS]",
+    )
     trainer = trl.DPOTrainer(
         policy,
         ref_model=reference,
         args=trl.DPOConfig(
-            output_dir=str(tmp_path_factory.mktemp("trl")), report_to="none", use_cpu=True,
-            bf16=False, beta=SETTINGS.beta, max_length=SETTINGS.max_tokens,
+            output_dir=str(tmp_path_factory.mktemp("trl")),
+            report_to="none",
+            use_cpu=True,
+            bf16=False,
+            beta=SETTINGS.beta,
+            max_length=SETTINGS.max_tokens,
         ),
         train_dataset=datasets.Dataset.from_list([dataclasses.asdict(pair) for pair in PAIRS]),
         processing_class=tokenizer,
-    )  # fmt: skip
+    )
     trainer.model.eval()
     return SimpleNamespace(
         trainer=trainer,
@@ -89,11 +103,14 @@ def swapped(inputs):
 
 
 def our_log_probs(model):
-    return PairValues(*(
-        log_probs_of(model, [p.prompt for p in PAIRS], [getattr(p, side) for p in PAIRS], None,
-                     SETTINGS, batch_size=4)
-        for side in PairValues._fields
-    ))  # fmt: skip
+    return PairValues(
+        *(
+            log_probs_of(
+                model, [p.prompt for p in PAIRS], [getattr(p, side) for p in PAIRS], None, SETTINGS, batch_size=4
+            )
+            for side in PairValues._fields
+        )
+    )
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +137,7 @@ def test_texts_become_the_same_tokens(peer, ours):
         for side in range(2):
             there = 3 * side + pair
             is_real = peer.inputs["attention_mask"][there].numpy().astype(bool)
-            np.testing.assert_array_equal(
-                tokens[row, side][mask[row, side]], peer.inputs["input_ids"][there][is_real]
-            )
+            np.testing.assert_array_equal(tokens[row, side][mask[row, side]], peer.inputs["input_ids"][there][is_real])
             count = int(peer.inputs["completion_mask"][there].sum())
             assert action_mask[row, side].sum() == count == ours.num_tokens[side][pair]
 

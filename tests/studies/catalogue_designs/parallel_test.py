@@ -106,10 +106,7 @@ def test_the_certificates_are_those_of_a_float64_recomputation(over_devices):
         z = rows[problem].astype(np.float64)
         kept = np.bincount(designs.kept_rows[problem], minlength=len(z)) / NUM_KEPT
         weights = designs.design_weights[problem].astype(np.float64)
-        for q, factor in (
-            (weights, designs.approximation_factor[problem]),
-            (kept, designs.kept_factor[problem]),
-        ):
+        for q, factor in ((weights, designs.approximation_factor[problem]), (kept, designs.kept_factor[problem])):
             moment = np.linalg.pinv(z.T @ (q[:, None] * z), rcond=1e-9, hermitian=True)
             leverage = np.einsum("ki,ij,kj->k", z, moment, z)
             assert leverage.max() / designs.rank[problem] == pytest.approx(factor, rel=1e-5)

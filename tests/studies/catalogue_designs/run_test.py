@@ -19,10 +19,7 @@ from eagle_jax.data.embedding_files import EmbeddingFileError, EmbeddingFiles
 from eagle_jax.design.g_optimal import g_optimal_design
 from eagle_jax.studies.catalogue_designs import run as catalogue_designs
 from eagle_jax.studies.catalogue_designs.parallel import CatalogueDesigns
-from eagle_jax.studies.catalogue_designs.run import (
-    CatalogueDesignsExperiment,
-    run_catalogue_designs,
-)
+from eagle_jax.studies.catalogue_designs.run import CatalogueDesignsExperiment, run_catalogue_designs
 
 ROOT = Path(__file__).parents[3]
 CONFIG = "experiments/configs/catalogue_designs.py:quick"
@@ -32,9 +29,8 @@ def test_the_quick_experiment_from_its_command_line(tmp_path):
     command = [sys.executable, "-m", "experiments.designs", f"--config={CONFIG}"]
     one_device = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     done = subprocess.run(
-        [*command, f"--workdir={tmp_path}"],
-        cwd=ROOT, env=one_device, check=True, capture_output=True, text=True,
-    )  # fmt: skip
+        [*command, f"--workdir={tmp_path}"], cwd=ROOT, env=one_device, check=True, capture_output=True, text=True
+    )
     assert done.stdout == f"report: {tmp_path / 'report.md'}\n"
     assert "problems: 1000, solved: 1000" in (tmp_path / "report.md").read_text()
     assert (tmp_path / "histograms.png").stat().st_size > 0

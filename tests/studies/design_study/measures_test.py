@@ -44,9 +44,8 @@ def _settings(**changes):
 def _problem(rows, gains=None, anchor=0.0, footing=EMBEDDINGS, rank=8):
     rows = np.asarray(rows, np.float64)
     return make_problem(
-        rows, np.full(rows.shape[1], anchor), gains, footing=footing, rank=rank,
-        rank_tolerance=_TOLERANCE,
-    )  # fmt: skip
+        rows, np.full(rows.shape[1], anchor), gains, footing=footing, rank=rank, rank_tolerance=_TOLERANCE
+    )
 
 
 def _gaussian(num_problems=3, num_candidates=30, width=6):
@@ -77,9 +76,7 @@ def test_spread_and_utility_by_hand():
     values = measure_subsets(problem, np.array([[0, 1], [0, 3], [0, 1]]), _TOLERANCE)
     # Six pairs of all: four sides of 2, two diagonals of sqrt(8); kept: a side, a diagonal.
     mean_distance = (4 * 2 + 2 * 8**0.5) / 6
-    np.testing.assert_allclose(
-        values["distance"], np.array([2, 8**0.5, 2]) / mean_distance, rtol=1e-12
-    )
+    np.testing.assert_allclose(values["distance"], np.array([2, 8**0.5, 2]) / mean_distance, rtol=1e-12)
     # The changes' second moment is I for all and for a side, rank one on a diagonal.
     np.testing.assert_allclose(values["volume"], [1, 0, 1], atol=1e-9)
     np.testing.assert_allclose(values["weakest_direction"], [1, 0, 1], atol=1e-9)
@@ -136,9 +133,15 @@ def test_the_papers_rule_is_the_one_of_the_design_package(num_kept, constant):
     )
     for seed in range(3):
         chosen = choose(
-            "g_optimal_subsample", jnp.float32(rows), jnp.zeros(6), jnp.zeros(30),
-            jnp.ones(30, bool), num_kept=num_kept, settings=settings, key=jax.random.key(seed),
-        )  # fmt: skip
+            "g_optimal_subsample",
+            jnp.float32(rows),
+            jnp.zeros(6),
+            jnp.zeros(30),
+            jnp.ones(30, bool),
+            num_kept=num_kept,
+            settings=settings,
+            key=jax.random.key(seed),
+        )
         values = measure_subsets(_problem(rows), np.asarray(chosen.indices)[None], _TOLERANCE)
         assert chosen.accepted == (values["largest_kept_leverage"][0] <= constant * 6 * (1 + 1e-4))
         if num_kept <= constant * 6:

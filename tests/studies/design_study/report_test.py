@@ -6,15 +6,7 @@ import dataclasses
 import pytest
 
 from eagle_jax.reports.markdown import to_markdown
-from eagle_jax.studies.design_study.measures import (
-    ALL,
-    DELTAS,
-    EMBEDDINGS,
-    EXCHANGE,
-    RANDOM,
-    TOP_K,
-    subsample_rule,
-)
+from eagle_jax.studies.design_study.measures import ALL, DELTAS, EMBEDDINGS, EXCHANGE, RANDOM, TOP_K, subsample_rule
 from eagle_jax.studies.design_study.report import StudyData, factor_text, write_study_report
 from eagle_jax.studies.design_study.verdict import MEASURE_TITLES, study_verdict
 
@@ -31,11 +23,13 @@ def _rule(factor, difference, missed=0.0, utility=True):
         "high": difference + 0.01 if difference else 0.0,
     }
     return {
-        "median_factor": factor, "worst_finite_factor": None if missed else 2 * factor,
-        "missed_share": missed, "rank_share": 0.625 if missed else 1.0,
+        "median_factor": factor,
+        "worst_finite_factor": None if missed else 2 * factor,
+        "missed_share": missed,
+        "rank_share": 0.625 if missed else 1.0,
         "measures": dict.fromkeys(names, mean),
         "against_random": dict.fromkeys(names, against),
-    }  # fmt: skip
+    }
 
 
 def _cell(name, footing, width, num_kept, *, utility=True):
@@ -52,20 +46,30 @@ def _cell(name, footing, width, num_kept, *, utility=True):
     }
     larger = 1.0 if num_kept <= 1.5 * width else 0.25
     return {
-        "set": name, "footing": footing, "width": width, "num_candidates": 100,
-        "num_kept": num_kept, "num_problems": 4, "num_draws": 400, "rank": float(width),
+        "set": name,
+        "footing": footing,
+        "width": width,
+        "num_candidates": 100,
+        "num_kept": num_kept,
+        "num_problems": 4,
+        "num_draws": 400,
+        "rank": float(width),
         "largest_kept_leverage_over_n": {
             "smallest": num_kept / width if few else 1.25,
-            "median": num_kept / width, "largest": num_kept / width,
+            "median": num_kept / width,
+            "largest": num_kept / width,
         },
         "paper": [
-            {"subsample_factor": 1.0, "accepted": float(few), "accepted_over_all": 0.03125,
-             "num_given_up": 0 if few else 4},
-            {"subsample_factor": 1.5, "accepted": larger, "accepted_over_all": 0.0,
-             "num_given_up": 0},
+            {
+                "subsample_factor": 1.0,
+                "accepted": float(few),
+                "accepted_over_all": 0.03125,
+                "num_given_up": 0 if few else 4,
+            },
+            {"subsample_factor": 1.5, "accepted": larger, "accepted_over_all": 0.0, "num_given_up": 0},
         ],
         "rules": rules,
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture
@@ -81,11 +85,18 @@ def cells():
 @pytest.fixture
 def data(cells):
     return StudyData(
-        title="A study <of> ours", confidence=0.95, rank=8, num_draws=100,
-        shown_num_candidates=100, shown_num_kept=10, cells=cells,
-        sets=[{"name": "MiniLens, n = 16", "origin": _EVIL}], left_out=[f"MovieLens: {_EVIL}"],
-        settings={"seed": 0, "study": {"num_draws": 100}}, provenance={"commit": _EVIL},
-    )  # fmt: skip
+        title="A study <of> ours",
+        confidence=0.95,
+        rank=8,
+        num_draws=100,
+        shown_num_candidates=100,
+        shown_num_kept=10,
+        cells=cells,
+        sets=[{"name": "MiniLens, n = 16", "origin": _EVIL}],
+        left_out=[f"MovieLens: {_EVIL}"],
+        settings={"seed": 0, "study": {"num_draws": 100}},
+        provenance={"commit": _EVIL},
+    )
 
 
 def _said(cells):
@@ -155,10 +166,7 @@ def test_the_report_holds_the_sentences_and_the_numbers(data, tmp_path):
     for sentence in study_verdict(data.cells, rank=8, num_draws=100):
         assert f"- {to_markdown(sentence)}\n" in text
     assert "| exchange | 0.800 [0.700, 0.900] ↑ |" in text
-    assert (
-        "| MiniLens, n = 16 | changes | 8 | 100 | 10 | k > n | 0 % | 100 % | 3.1 % "
-        "| 1.25 | 4 of 4 |" in text
-    )
+    assert "| MiniLens, n = 16 | changes | 8 | 100 | 10 | k > n | 0 % | 100 % | 3.1 % | 1.25 | 4 of 4 |" in text
     row = "| MiniLens, n = 16 | changes | 8 | 100 | 10 | 12.50 (worst 25) |"
     assert text.count(row) == 2  # as shown, and among all cells
     assert html.read_text(encoding="utf-8").count("<svg") == text.count("![") == 4

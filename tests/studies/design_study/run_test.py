@@ -67,11 +67,14 @@ def cells(finished):
 def test_every_set_footing_and_size_has_its_cell(cells):
     found = {(c["set"], c["footing"], c["width"], c["num_kept"]) for c in cells}
     assert found == {
-        *((f"{kind}, n = {n}", EMBEDDINGS, n, k)
-          for kind in ("isotropic", "clustered") for n in (4, 8) for k in (5, 12)),
-        *(("MiniLens, n = 8", footing, n, k)
-          for footing, n in ((EMBEDDINGS, 8), (DELTAS, 4)) for k in (5, 12)),
-    }  # fmt: skip
+        *(
+            (f"{kind}, n = {n}", EMBEDDINGS, n, k)
+            for kind in ("isotropic", "clustered")
+            for n in (4, 8)
+            for k in (5, 12)
+        ),
+        *(("MiniLens, n = 8", footing, n, k) for footing, n in ((EMBEDDINGS, 8), (DELTAS, 4)) for k in (5, 12)),
+    }
     assert len(found) == len(cells)
 
 
@@ -106,9 +109,7 @@ def test_candidates_of_an_eagle_run_are_read_not_made(finished, tmp_path, capsys
     assert "candidates:" not in capsys.readouterr().err
     assert not (tmp_path / "minilens").exists()
     assert sorted((finished / "minilens").rglob("*")) == before
-    first, second = (
-        dict(np.load(folder / "minilens_rows" / "rows.npz")) for folder in (finished, tmp_path)
-    )
+    first, second = (dict(np.load(folder / "minilens_rows" / "rows.npz")) for folder in (finished, tmp_path))
     for name, array in first.items():
         np.testing.assert_array_equal(second[name], array)
 
@@ -147,9 +148,7 @@ def test_settings_that_do_not_fit_are_refused(group, change, said):
 
 
 def test_synthetic_rows_are_what_they_are_called():
-    settings = SyntheticSettings(
-        widths=(3,), num_candidates=(50, 400), num_clusters=4, cluster_spread=0.01
-    )
+    settings = SyntheticSettings(widths=(3,), num_candidates=(50, 400), num_clusters=4, cluster_spread=0.01)
     isotropic, clustered = synthetic_sets(settings, SetSizes(num_problems=2, num_users=1), 0)
     assert isotropic.next_embeddings.shape == clustered.next_embeddings.shape == (2, 400, 3)
     np.testing.assert_allclose(np.cov(isotropic.next_embeddings[0].T), np.eye(3), atol=0.2)
@@ -168,8 +167,10 @@ def movielens(tmp_path):
     films = range(1, 41)
     ratings = [
         f"{user},{film},{rng.integers(1, 6)}.0,{user + film}"
-        for user in range(1, 31) for film in films if rng.random() < 0.6 and film < 40
-    ] + ["1,40,3.0,1"]  # fmt: skip
+        for user in range(1, 31)
+        for film in films
+        if rng.random() < 0.6 and film < 40
+    ] + ["1,40,3.0,1"]
     for name, header, rows in (
         ("movies.csv", "movieId,title,genres", [f"{f},Film {f} (2000),Drama" for f in films]),
         ("ratings.csv", "userId,movieId,rating,timestamp", ratings),
@@ -178,16 +179,18 @@ def movielens(tmp_path):
     ):
         (folder / name).write_text("\n".join([header, *rows]) + "\n")
     of_eagle = eagle_movielens.get_config().to_dict()
-    catalogue = of_eagle["catalogue"] | {
-        "movielens": {"folder": str(folder), "texts_file": str(folder / "texts.csv")}
-    }
+    catalogue = of_eagle["catalogue"] | {"movielens": {"folder": str(folder), "texts_file": str(folder / "texts.csv")}}
     return to_settings(
         MovieLensSettings,
         {
-            "catalogue": catalogue, "wals": of_eagle["wals"], "utility": of_eagle["utility"],
-            "widths": (4,), "num_candidates": (10, 20), "min_ratings": 5,
+            "catalogue": catalogue,
+            "wals": of_eagle["wals"],
+            "utility": of_eagle["utility"],
+            "widths": (4,),
+            "num_candidates": (10, 20),
+            "min_ratings": 5,
         },
-    )  # fmt: skip
+    )
 
 
 def test_movielens_candidates_are_the_nearest_films(movielens, tmp_path):

@@ -29,14 +29,21 @@ def test_a_run_has_converged_when_it_stays_below_the_bar():
 @pytest.mark.parametrize(
     ("one", "two", "sentences"),
     [
-        (STUCK, LEARNS, ["0 of 1 runs converge; 1 end", "1 of 1 runs converge, after 10 to 10",
-                         "^rate 0.1: more runs converge with two", "As in the paper"]),
-        (LEARNS, STUCK, ["1 of 1", "0 of 1", "^rate 0.1: fewer runs",
-                         "not seen here: 1 runs .* one stage, 0 with"]),
+        (
+            STUCK,
+            LEARNS,
+            [
+                "0 of 1 runs converge; 1 end",
+                "1 of 1 runs converge, after 10 to 10",
+                "^rate 0.1: more runs converge with two",
+                "As in the paper",
+            ],
+        ),
+        (LEARNS, STUCK, ["1 of 1", "0 of 1", "^rate 0.1: fewer runs", "not seen here: 1 runs .* one stage, 0 with"]),
         (LEARNS, LATER, ["1 of 1", "1 of 1", "not seen here: 1 runs .* one stage, 1 with"]),
         (STUCK, STUCK, ["0 of 1", "0 of 1", "No run converges"]),
     ],
-)  # fmt: skip
+)
 def test_the_verdict_says_what_happened(one, two, sentences):
     runs = [
         run(name, "rate 0.1", 0, nats, 0.5 if nats is STUCK else 1.0)
@@ -50,10 +57,15 @@ def test_the_verdict_says_what_happened(one, two, sentences):
 
 def test_the_report_is_two_pages_and_a_figure(tmp_path):
     data = ToyData(
-        title="A <toy>", model="tiny", texts=("one", "two"), num_steps=30, adapter_steps=10,
+        title="A <toy>",
+        model="tiny",
+        texts=("one", "two"),
+        num_steps=30,
+        adapter_steps=10,
         runs=[run("one stage", "rate 0.1", 0, STUCK, 0.5), run("two stages", "rate 0.1", 0, LATER)],
-        settings={"seed": 0}, provenance={"python": "3"},
-    )  # fmt: skip
+        settings={"seed": 0},
+        provenance={"python": "3"},
+    )
     page = write_toy_report(tmp_path, data).read_text()
     assert "A &lt;toy&gt;" in page and "<svg" in page and "20" in page and "As in the paper" in page
     text = (tmp_path / "report.md").read_text()

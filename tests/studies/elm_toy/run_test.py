@@ -15,8 +15,12 @@ from tests.elm.model.small_embedding_lm import small_model
 CONFIG = load_config("experiments/configs/elm_toy.py:quick").to_dict()
 SETTINGS = dataclasses.replace(
     to_settings(elm_toy.ElmToySettings, CONFIG),
-    texts=("w1", "w2"), learning_rates=(0.02,), num_steps=24, adapter_steps=16, log_every=8,
-)  # fmt: skip
+    texts=("w1", "w2"),
+    learning_rates=(0.02,),
+    num_steps=24,
+    adapter_steps=16,
+    log_every=8,
+)
 
 
 def test_it_learns(tmp_path):

@@ -5,13 +5,7 @@ import pytest
 import scipy.stats
 
 from eagle_jax.reports.statistics import BootstrapSettings
-from eagle_jax.studies.soft_attributes.measures import (
-    RatedPairs,
-    agreement,
-    gamma_interval,
-    mean_gamma,
-    opinion_scores,
-)
+from eagle_jax.studies.soft_attributes.measures import RatedPairs, agreement, gamma_interval, mean_gamma, opinion_scores
 
 BOOTSTRAP = BootstrapSettings(num_resamples=300, confidence=0.9, seed=0)
 

@@ -39,16 +39,17 @@ def catalogue(embeddings):
     items = np.repeat(np.arange(FILMS), 1 + np.arange(FILMS) // 20)
     return Catalogue(
         name="made up",
-        entities=tuple(
-            Entity(entity_id=str(film), title=f"{film}", description="") for film in range(FILMS)
-        ),
+        entities=tuple(Entity(entity_id=str(film), title=f"{film}", description="") for film in range(FILMS)),
         ratings=RatingTable(
-            user_names=("a", "b", "c"), item_names=tuple(map(str, range(FILMS))),
-            user_index=np.zeros(len(items), int), item_index=items, rating=np.ones(len(items)),
+            user_names=("a", "b", "c"),
+            item_names=tuple(map(str, range(FILMS))),
+            user_index=np.zeros(len(items), int),
+            item_index=items,
+            rating=np.ones(len(items)),
         ),
         tags=tuple(tags),
         entity_format=MOVIE,
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +63,7 @@ def orderings(embeddings):
             if attribute == "scary":
                 films = films[np.argsort(embeddings[films, 0])]
             less, about, more = (tuple(map(str, part)) for part in np.split(films, [4, 7]))
-            made.append(
-                Ordering(rater=str(rater), attribute=attribute, less=less, about=about, more=more)
-            )
+            made.append(Ordering(rater=str(rater), attribute=attribute, less=less, about=about, more=more))
     return made
 
 
@@ -143,23 +142,33 @@ def test_report_says_the_numbers(tmp_path, data, settings, cells):
     found, refused = cells
     second = [cell | {"attribute": "grim"} for cell in found if cell["attribute"] == "scary"]
     rows = [
-        {"attribute": name, "num_pairs": 800, "num_named": 0, "num_tagged": tagged,
-         "num_tag_pairs": 9, "tags": ["creepy | <b>"]}
+        {
+            "attribute": name,
+            "num_pairs": 800,
+            "num_named": 0,
+            "num_tagged": tagged,
+            "num_tag_pairs": 9,
+            "tags": ["creepy | <b>"],
+        }
         for name, tagged in (("dull", 0), ("grim", 20), ("scary", 20))
-    ]  # fmt: skip
+    ]
     report = SoftAttributesReport(
-        title="Made up & <small>", embeddings={"made up": 4}, attributes=rows,
-        cells=found + second, refused=refused, facts=["nothing left out"], min_positives=6,
-        settings={"seed": 0}, provenance={"python": "3"},
+        title="Made up & <small>",
+        embeddings={"made up": 4},
+        attributes=rows,
+        cells=found + second,
+        refused=refused,
+        facts=["nothing left out"],
+        min_positives=6,
+        settings={"seed": 0},
+        provenance={"python": "3"},
         **dataclasses.asdict(settings.bootstrap),
-    )  # fmt: skip
+    )
     write_attributes_report(tmp_path, report)
     text = (tmp_path / "report.md").read_text()
     assert (tmp_path / "report_means.png").stat().st_size > 1000
     assert report.common == ["grim", "scary"]
-    gamma = next(
-        c["gamma"] for c in found if (c["method"], c["attribute"]) == (scores.LINEAR, "scary")
-    )
+    gamma = next(c["gamma"] for c in found if (c["method"], c["attribute"]) == (scores.LINEAR, "scary"))
     line = next(line for line in text.splitlines() if line.startswith("| linear CAV, made up"))
     assert f"{gamma:.3f} [{gamma:.3f}, {gamma:.3f}]" in line  # twice the same attribute
     assert "linear CAV, made up against random direction, made up: above" in text
