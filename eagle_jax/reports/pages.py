@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markupsafe import Markup, escape
@@ -24,6 +23,7 @@ from matplotlib.figure import Figure
 from eagle_jax.base.atomic_files import write_atomically
 from eagle_jax.base.provenance import provenance
 from eagle_jax.reports import figures, markdown
+from eagle_jax.reports.results import page_parser, results_files
 from eagle_jax.reports.verdicts import MIN_SEEDS
 
 _PACKAGE = Path(__file__).parents[1]
@@ -55,7 +55,8 @@ def shared_fields(experiment: Any) -> dict[str, Any]:
 def write_pages(
     folder: Path, name: str, context: Mapping[str, Any], drawn: Mapping[str, Figure | None]
 ) -> tuple[Path, Path]:
-    """Writes report.html and report.md into `folder`, returns their paths.
+    """Writes report.html and report.md into `folder`, returns their paths; beside them the files of
+    `results`.
 
     name: of the package's template <name>.md. context: what it reads; its "data" is the `Report`.
     drawn: figures by the name that the template knows them by; None: this run has no such one.
@@ -68,6 +69,7 @@ def write_pages(
     svgs = {file_name: figures.to_inline_svg(figure, n) for file_name, (n, figure) in drawn.items()}
     page = render_html(text, context["data"].title, svgs)
     files = {"report.html": page.encode(), "report.md": text.encode()}
+    files |= results_files(name, dataclasses.asdict(context["data"]), text)
     files |= {file_name: figures.to_png(figure) for file_name, (_, figure) in drawn.items()}
     folder.mkdir(parents=True, exist_ok=True)
     for file_name, content in files.items():
@@ -101,8 +103,7 @@ def render_html(text: str, title: str, svgs: Mapping[str, str]) -> str:
     A paragraph that begins with an image is a figure, the rest of it the caption; the first cell of
     a line of a table is its heading.
     """
-    parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
-    parser.disable(["link", "autolink", "reference"])
+    parser = page_parser()
     parser.add_render_rule("image", _render_image)
     parser.add_render_rule("table_open", lambda *_: '<div class="scroll">\n<table>\n')
     parser.add_render_rule("table_close", lambda *_: "</table>\n</div>\n")

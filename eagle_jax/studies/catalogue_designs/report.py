@@ -18,6 +18,7 @@ from eagle_jax.base.metrics import read_metrics
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.reports.figures import COLORS, STYLE, new_figure, to_png
 from eagle_jax.reports.markdown import LEFT, Column, bullets, table
+from eagle_jax.reports.results import results_files
 
 _QUANTILES = {"least": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "largest": 1.0}
 _TITLES = {
@@ -50,15 +51,17 @@ def summarize_designs(folder: Path) -> dict[str, Any]:
 
 
 def write_designs_report(folder: Path, stage: StageFolder, settings: Any) -> Path:
-    """Writes report.md and histograms.png into `folder`; returns the path of the first."""
+    """Writes report.md, histograms.png and the files of `results` into `folder`; returns the path of
+    the first."""
     summary = stage.read_json("summary.json")
     rows = read_metrics(stage.path / "metrics" / "metrics.jsonl")
     seconds = sum(row["time/seconds"] for row in rows)
     device = stage.read_json("MANIFEST.json")["provenance"]["device"]
     page = _page(summary, seconds, settings, device)
     picture = to_png(_histograms(_solved_columns(stage.path)))
-    write_atomically(folder / "histograms.png", lambda file: file.write(picture))
-    write_atomically(folder / "report.md", lambda file: file.write(page.encode()))
+    files = {"histograms.png": picture, **results_files("studies/catalogue_designs/report", summary, page)}
+    for name, content in (files | {"report.md": page.encode()}).items():
+        write_atomically(folder / name, lambda file, content=content: file.write(content))
     return folder / "report.md"
 
 
