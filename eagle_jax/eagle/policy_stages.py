@@ -28,7 +28,7 @@ from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.sharding import MeshSettings
 from eagle_jax.learning.loop import AgentResult
 from eagle_jax.reports.markdown import fact
-from eagle_jax.stages.models import load_model, model_folder
+from eagle_jax.stages.models import load_model, model_path
 from eagle_jax.stages.policy_models import PolicyTrainingSettings, for_training, load_policy, save_policy
 from eagle_jax.stages.supervised import training_records
 
@@ -129,7 +129,7 @@ def run_agent_stage(
         result = _train_agent(stage, reference, episodes, settings, preference, policy_training, seed)
         for folder, params in (("model", result.best_params), ("last", result.params)):
             agent = dataclasses.replace(reference, name=stage.name, params=params)
-            save_policy(agent, stage.path / folder, model_folder(pretrained))
+            save_policy(agent, stage.path / folder, model_path(pretrained))
         calls = sum(row.get("environment_calls", 0.0) for row in result.history)
         calls += sum(row.get("validation/environment_calls", 0.0) for row in result.history)
         facts = {"best_step": result.best_step, "environment_calls": int(calls)}

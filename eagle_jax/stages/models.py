@@ -8,6 +8,7 @@ from pathlib import Path
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.embeddings.sentences.encoder import SentenceEncoder, is_sentence_encoder, load_sentence_encoder
+from eagle_jax.language_model.checkpoints.gguf_files import GGUF_SUFFIX
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel, load_language_model
 from eagle_jax.language_model.remote.settings import RemoteSettings
 from eagle_jax.language_model.sampling.local import LocalFeatures
@@ -17,22 +18,25 @@ REMOTE = "remote/"  # what the names of remote models begin with
 _MINILENS_LM = Path(__file__).parents[1] / "data" / "minilens" / "models"
 
 
-def model_folder(name: str) -> Path:
-    """`minilens/<role>` comes with the package; else a folder in Hugging Face layout."""
+def model_path(name: str) -> Path:
+    """`minilens/<role>` comes with the package; else a folder in Hugging Face layout, or a GGUF file."""
     source, _, role = name.partition("/")
-    folder = _MINILENS_LM / role if source == "minilens" else Path(name)
-    if not (folder / "config.json").is_file():
+    path = _MINILENS_LM / role if source == "minilens" else Path(name)
+    is_gguf = path.suffix == GGUF_SUFFIX and path.is_file()
+    if not is_gguf and not (path / "config.json").is_file():
         shipped = ", ".join(f"minilens/{path.name}" for path in sorted(_MINILENS_LM.iterdir()))
-        raise UserError(f"config.models: {name!r} is neither one of {shipped} nor a folder with a config.json")
-    return folder
+        raise UserError(
+            f"config.models: {name!r} is neither one of {shipped} nor a folder with a config.json nor a GGUF file"
+        )
+    return path
 
 
 @functools.cache
 def load_model(name: str, dtype: str = "float32", mesh: MeshSettings | None = None) -> LanguageModel:
-    """The model in a folder as `model_folder` finds it, on a mesh or the default device; the same
+    """The model as `model_path` finds it, on a mesh or the default device; the same
     object every time."""
     devices = None if mesh is None else make_mesh(mesh)
-    return load_language_model(model_folder(name), dtype=dtype, mesh=devices)
+    return load_language_model(model_path(name), dtype=dtype, mesh=devices)
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.sharding import MeshSettings
 from eagle_jax.learning.loop import Records
 from eagle_jax.learning.supervised import Batch, NextTokenSettings, encode_pairs, train_next_token
-from eagle_jax.stages.models import load_model, model_folder
+from eagle_jax.stages.models import load_model, model_path
 from eagle_jax.stages.policy_models import PolicyTrainingSettings, for_training, load_policy, save_policy, with_updates
 
 _LENGTH_MULTIPLE = 32
@@ -67,7 +67,7 @@ def run_reference_stage(
             training_records(stage),
         )
         trained = dataclasses.replace(model, name=stage.name, params=params)
-        save_policy(trained, stage.path / "model", model_folder(pretrained))
+        save_policy(trained, stage.path / "model", model_path(pretrained))
         stage.write_json("facts.json", {"num_pairs": len(pairs)})
         stage.finish()
     return load_policy(stage.path / "model", base, policy_training)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from jax.sharding import Mesh, Sharding
 
 from eagle_jax.base.atomic_files import write_atomically
 from eagle_jax.base.tensor_files import INDEX_SUFFIX, SUFFIX, CheckpointError, TensorFiles, read_json
+from eagle_jax.language_model.checkpoints.gguf_files import GGUF_SUFFIX, GgufTensors, gguf_config, read_gguf
+from eagle_jax.language_model.checkpoints.gguf_tokenizer import write_tokenizer
 from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf, decoder_config_to_hf
 from eagle_jax.language_model.checkpoints.hf_names import HFTensor, hf_tensor
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer, load_tokenizer
@@ -50,29 +53,58 @@ class LanguageModel:
     tokenizer: Tokenizer
 
 
-def load_language_model(folder: Path | str, *, dtype: str = "float32", mesh: Mesh | None = None) -> LanguageModel:
-    """Reads a checkpoint of a known family; its parameters become "float32" or "bfloat16".
+def load_language_model(path: Path | str, *, dtype: str = "float32", mesh: Mesh | None = None) -> LanguageModel:
+    """Reads a checkpoint of a known family, a folder or a GGUF file; its parameters become "float32"
+    or "bfloat16".
 
     On a mesh each device's part of a tensor is read for itself, and the host holds one tensor at a
     time at most. Raises CheckpointError (file and tensor named), UnsupportedModelError,
     TokenizerError or ChatTemplateError.
     """
-    folder = Path(folder)
+    path = Path(path)
+    if path.suffix == GGUF_SUFFIX:
+        return _load_gguf(path, dtype, mesh)
+    config = _decoder_config(path / "config.json", read_json(path / "config.json"))
+    tokenizer = load_tokenizer(path, config.vocab_size)
+    return _read_model(path.name, config, TensorFiles(path), tokenizer, path / "config.json", dtype, mesh)
+
+
+def _load_gguf(path: Path, dtype: str, mesh: Mesh | None) -> LanguageModel:
+    file = read_gguf(path)
+    config_json = gguf_config(file)
+    config = _decoder_config(path, config_json)
+    with tempfile.TemporaryDirectory() as folder:
+        write_tokenizer(path, file.metadata, Path(folder))
+        tokenizer = load_tokenizer(folder, config.vocab_size)
+    return _read_model(path.stem, config, GgufTensors(file, config_json), tokenizer, path, dtype, mesh)
+
+
+def _decoder_config(path: Path, config_json: Mapping[str, Any]) -> DecoderConfig:
     try:
-        config = decoder_config_from_hf(read_json(folder / "config.json"))
+        return decoder_config_from_hf(config_json)
     except UnsupportedModelError as error:
-        raise UnsupportedModelError(f"{folder / 'config.json'}: {error}") from error
-    tokenizer = load_tokenizer(folder, config.vocab_size)
-    files = TensorFiles(folder)
+        raise UnsupportedModelError(f"{path}: {error}") from error
+
+
+def _read_model(
+    name: str,
+    config: DecoderConfig,
+    files: TensorFiles,
+    tokenizer: Tokenizer,
+    source: Path,
+    dtype: str,
+    mesh: Mesh | None,
+) -> LanguageModel:
+    """`source` is the file that the config is from."""
     if config.num_layers > len(files.names):  # before so many layers are made
         raise CheckpointError(
-            f"{folder / 'config.json'}: has {config.num_layers} layers, but there are only {len(files.names)} tensors"
+            f"{source}: has {config.num_layers} layers, but there are only {len(files.names)} tensors"
         )
     if config.tie_word_embeddings and _has_own_unembedding(config, files):
         config = dataclasses.replace(config, tie_word_embeddings=False)
     shapes = parameter_shapes(config)
     leaves = read_leaves(files, _places(config, files, shapes), shapes, dtype, mesh)
-    return LanguageModel(folder.name, config, unflatten_dict(leaves, sep="/"), tokenizer)
+    return LanguageModel(name, config, unflatten_dict(leaves, sep="/"), tokenizer)
 
 
 def parameter_shapes(config: DecoderConfig) -> dict[str, jax.ShapeDtypeStruct]:

@@ -39,7 +39,7 @@ from eagle_jax.real.task import RealTask
 from eagle_jax.real.training.losses import PairValues
 from eagle_jax.real.training.preference import Probe, log_probs_of, num_training_steps, train_preference
 from eagle_jax.real.training.step import PreferenceSettings
-from eagle_jax.stages.models import model_folder
+from eagle_jax.stages.models import model_path
 from eagle_jax.stages.policy_models import for_training, save_policy
 
 _CHECKPOINTS = "checkpoints"  # of a run that goes on; removed when it is done
@@ -227,7 +227,7 @@ def run_policy_stage(
     )
     stage.write_json("texts.json", texts)
     if is_largest:
-        save_policy(trained, stage.path / "model", model_folder(experiment.models.policy))
+        save_policy(trained, stage.path / "model", model_path(experiment.models.policy))
     stage.finish()
 
 
