@@ -5,6 +5,7 @@ Subcommands are functions of the arguments behind their name; a new one is a row
 
 import difflib
 import importlib.metadata
+import os
 import pkgutil
 import runpy
 import sys
@@ -30,7 +31,29 @@ def run(arguments: list[str]) -> None:
     runpy.run_module(f"experiments.{name}", run_name="__main__", alter_sys=True)
 
 
-COMMANDS = {"run": run}
+def convert(arguments: list[str]) -> None:
+    """convert FILE.gguf FOLDER [--dtype=bfloat16]: the same model in Hugging Face's layout."""
+    words = [word for word in arguments if not word.startswith("--")]
+    dtypes = [word.removeprefix("--dtype=") for word in arguments if word.startswith("--")]
+    if len(words) != 2 or len(dtypes) > 1 or not {"float32", "bfloat16"}.issuperset(dtypes):
+        fail("usage: eagle-jax convert FILE.gguf FOLDER [--dtype=float32|bfloat16]")
+    from eagle_jax.base.errors import UserError
+    from eagle_jax.language_model.checkpoints.hf_checkpoints import load_language_model, save_language_model
+
+    file, folder = words
+    if not file.endswith(".gguf"):
+        fail(f"{file}: not a .gguf file")
+    if os.path.isdir(folder) and os.listdir(folder):
+        fail(f"{folder}: is not empty; give a new folder")
+    try:
+        (dtype,) = dtypes or ["float32"]
+        save_language_model(load_language_model(file, dtype=dtype), folder, dtype)
+    except (UserError, OSError) as error:
+        fail(str(error))
+    print(folder)
+
+
+COMMANDS = {"run": run, "convert": convert}
 
 
 def meant(name: str, names: list[str]) -> str:

@@ -22,6 +22,7 @@ COMMANDS = {
     "bash launch/run.sh benchmarks.pair_selection": "tests/benchmarks/pair_selection_test.py",
     "bash launch/run.sh benchmarks.sizing": "tests/benchmarks/sizing_test.py",
     "bash launch/run.sh benchmarks.results": "tests/benchmarks/results_test.py",
+    "eagle-jax convert": "tests/language_model/checkpoints/gguf_files_test.py",
     "tpu": "tests/launch/tpu_vm_test.py",
     "export EAGLE_EXTRAS=benchmarks": "not run: it sets a variable of the commands after it",
     "pip install": "not run: it installs packages, which .ci/run does in a fresh environment",

@@ -33,8 +33,8 @@ _LLAMA3 = ("llama3", "llama-v3", "llama-bpe")
 _SINGLE_DIGITS = ("smollm", "refact", "command-r", "starcoder", "codeshell", "exaone", "minerva-7b")
 
 
-def write_tokenizer(path: Path, metadata: Mapping[str, Any], folder: Path) -> None:
-    """Writes tokenizer.json, tokenizer_config.json and config.json with the ends.
+def write_gguf_tokenizer(path: Path, metadata: Mapping[str, Any], model_type: str, folder: Path) -> None:
+    """Writes tokenizer.json, tokenizer_config.json and a config.json of family and end tokens.
 
     Raises TokenizerError that names the file and what is not known.
     """
@@ -53,7 +53,10 @@ def write_tokenizer(path: Path, metadata: Mapping[str, Any], folder: Path) -> No
         config["chat_template"] = metadata["tokenizer.chat_template"]
     ends = [given[key] for key in _ENDS if key in given]
     backend.save(str(folder / "tokenizer.json"))
-    for name, content in (("tokenizer_config.json", config), ("config.json", {"eos_token_id": ends})):
+    for name, content in (
+        ("tokenizer_config.json", config),
+        ("config.json", {"model_type": model_type, "eos_token_id": ends}),
+    ):
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
 
 

@@ -20,7 +20,7 @@ from jax.sharding import Mesh, Sharding
 from eagle_jax.base.atomic_files import write_atomically
 from eagle_jax.base.tensor_files import INDEX_SUFFIX, SUFFIX, CheckpointError, TensorFiles, read_json
 from eagle_jax.language_model.checkpoints.gguf_files import GGUF_SUFFIX, GgufTensors, gguf_config, read_gguf
-from eagle_jax.language_model.checkpoints.gguf_tokenizer import write_tokenizer
+from eagle_jax.language_model.checkpoints.gguf_tokenizer import write_gguf_tokenizer
 from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf, decoder_config_to_hf
 from eagle_jax.language_model.checkpoints.hf_names import HFTensor, hf_tensor
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer, load_tokenizer
@@ -74,7 +74,7 @@ def _load_gguf(path: Path, dtype: str, mesh: Mesh | None) -> LanguageModel:
     config_json = gguf_config(file)
     config = _decoder_config(path, config_json)
     with tempfile.TemporaryDirectory() as folder:
-        write_tokenizer(path, file.metadata, Path(folder))
+        write_gguf_tokenizer(path, file.metadata, config_json["model_type"], Path(folder))
         tokenizer = load_tokenizer(folder, config.vocab_size)
     return _read_model(path.stem, config, GgufTensors(file, config_json), tokenizer, path, dtype, mesh)
 

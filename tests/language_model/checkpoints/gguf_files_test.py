@@ -1,5 +1,7 @@
 """GGUF files as llama.cpp's converter writes them: the weights, logits and tokens that went in."""
 
+import json
+
 import gguf
 import jax
 import numpy as np
@@ -12,6 +14,7 @@ from eagle_jax.embeddings.sentences.tokenizer_files import TokenizerError
 from eagle_jax.language_model.checkpoints.hf_checkpoints import load_language_model, save_language_model
 from eagle_jax.language_model.decoder.config import UnsupportedModelError
 from eagle_jax.language_model.decoder.transformer import forward
+from experiments import cli
 
 torch = pytest.importorskip("torch", reason="torch makes the models that are written")
 import transformers  # noqa: E402
@@ -154,8 +157,6 @@ def write(path, architecture, model, bpe, *, kind=None, without=(), more=(), ten
 
 
 def merges_of(bpe):
-    import json
-
     return json.loads(bpe.to_str())["model"]["merges"]
 
 
@@ -258,3 +259,24 @@ def test_what_is_no_gguf_or_names_an_unknown_split_is_refused(tmp_path, bpe):
         load_language_model(path)
     with pytest.raises(CheckpointError, match="not found"):
         load_language_model(tmp_path / "none.gguf")
+
+
+def test_the_command_makes_a_folder_of_the_same_model(tmp_path, bpe, capsys):
+    path = write(tmp_path / "model.gguf", "qwen3", new_model("qwen3"), bpe)
+    cli.convert([str(path), str(tmp_path / "folder")])
+    ours, again = load_language_model(path), load_language_model(tmp_path / "folder")
+    assert again.config == ours.config
+    np.testing.assert_array_equal(again.params["token_embedding"], ours.params["token_embedding"])
+    cli.convert([str(path), str(tmp_path / "half"), "--dtype=bfloat16"])
+    assert json.loads((tmp_path / "half" / "config.json").read_text())["torch_dtype"] == "bfloat16"
+    capsys.readouterr()
+    for arguments, said in (
+        ([str(path)], "usage: eagle-jax convert FILE.gguf FOLDER"),
+        ([str(path), str(tmp_path / "folder")], "folder: is not empty; give a new folder"),
+        ([str(tmp_path / "none.gguf"), str(tmp_path / "new")], "none.gguf: not found"),
+        ([str(tmp_path), str(tmp_path / "new")], "not a .gguf file"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            cli.convert(arguments)
+        assert stop.value.code == 2
+        assert said in capsys.readouterr().err
