@@ -14,7 +14,7 @@ import numpy as np
 
 from eagle_jax.data import prompts
 from eagle_jax.data.minilens import grammar
-from eagle_jax.data.minilens.world import World, as_film, draw_films, draw_world, to_stars
+from eagle_jax.data.minilens.world import World, as_film, draw_film, draw_world, films_by_rating
 from eagle_jax.data.prompts import COMPACT, MOVIE, Prompt
 
 PROFILE_SLOTS = {
@@ -68,7 +68,7 @@ def match_profile(profile: str, film: Mapping[str, int]) -> int:
 
 
 def _film_text(rng: np.random.Generator) -> tuple[dict[str, int], grammar.Telling]:
-    film = as_film(draw_films(1, rng)[0])
+    film = draw_film(rng)
     return film, grammar.draw_telling(film, grammar.DIALECTS[int(rng.integers(2))], rng)
 
 
@@ -86,7 +86,7 @@ def rewrite(world: World, dialect: str, rng: np.random.Generator) -> Example:
 
 def describe(world: World, dialect: str, rng: np.random.Generator) -> Example:
     """Tell a film known by its title."""
-    film = as_film(draw_films(1, rng)[0])
+    film = draw_film(rng)
     prompt = prompts.describe_prompt(COMPACT, MOVIE, grammar.title_of(film))
     return _entity_example(prompt, grammar.tell_film(grammar.draw_telling(film, dialect, rng)))
 
@@ -98,10 +98,7 @@ def _entity_example(prompt: Prompt, text: str) -> Example:
 def profile(world: World, dialect: str, rng: np.random.Generator) -> Example:
     """Write a user profile from the titles rated highest and lowest."""
     taste = world.draw_tastes(1, rng)[0]
-    films = draw_films(int(rng.integers(40, 90)), rng)
-    noise = 0.5 * rng.standard_normal(len(films))
-    order = np.argsort(-to_stars(3.3 + 0.8 * world.film_vectors(films) @ taste + noise))
-    titles = [grammar.title_of(as_film(films[i])) for i in order]
+    titles = [grammar.title_of(as_film(film)) for film in films_by_rating(world, taste, rng)]
     prompt = prompts.profile_prompt(COMPACT, titles[:PROFILE_SIDE], titles[-PROFILE_SIDE:])
     text = tell_profile(world, taste, rng)
     return Example(prompt, prompt.closed(text))

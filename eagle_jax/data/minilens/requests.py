@@ -10,7 +10,6 @@ Axis letters: `N` requests, `L` latent width.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ import numpy as np
 from eagle_jax.data import prompts
 from eagle_jax.data.minilens import corpus, grammar
 from eagle_jax.data.minilens.corpus import Example
-from eagle_jax.data.minilens.world import World, as_film, draw_films, draw_world
+from eagle_jax.data.minilens.world import as_film, draw_films, draw_world
 from eagle_jax.data.prompts import (
     COMPACT,
     MOVIE,
@@ -46,14 +45,9 @@ class ProfileRequest:
     taste: np.ndarray
 
 
-@functools.cache
-def _world() -> World:
-    return draw_world()
-
-
 def _draw_request(rng: np.random.Generator) -> ProfileRequest:
-    taste = _world().draw_tastes(1, rng)[0]
-    profile = corpus.tell_profile(_world(), taste, rng)
+    taste = draw_world().draw_tastes(1, rng)[0]
+    profile = corpus.tell_profile(draw_world(), taste, rng)
     return ProfileRequest(prompts.write_prompt(COMPACT, MOVIE, profile), profile, taste)
 
 
@@ -89,7 +83,7 @@ def _tell_plainly(film: Mapping[str, int], dialect: str) -> str:
 
 def draw_watched(films: np.ndarray, taste: np.ndarray, strength: float, rng: np.random.Generator) -> int:
     """The row of films [N, S] that a user watches: P(row) ~ exp(strength * affinity)."""
-    affinity = _world().film_vectors(films) @ taste
+    affinity = draw_world().film_vectors(films) @ taste
     return int(np.argmax(strength * affinity + rng.gumbel(size=len(films))))
 
 
@@ -103,12 +97,12 @@ def true_utility(request: ProfileRequest, response: str) -> float:
     except MalformedText:
         return malformed_utility(request)
     values = np.array([[film[slot] for slot in grammar.SLOTS]])
-    return float(_world().film_vectors(values)[0] @ request.taste)
+    return float(draw_world().film_vectors(values)[0] @ request.taste)
 
 
 def malformed_utility(request: ProfileRequest) -> float:
     """One less than the affinity of the film that the user would like least."""
-    affinity = _world().value_affinity(request.taste)
+    affinity = draw_world().value_affinity(request.taste)
     worst = [min(affinity[key] for key in affinity if key[0] == slot) for slot in grammar.SLOTS]
     return sum(worst) - 1.0
 

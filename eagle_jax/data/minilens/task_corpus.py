@@ -14,7 +14,7 @@ import numpy as np
 from eagle_jax.data.minilens import corpus, grammar
 from eagle_jax.data.minilens.corpus import Example
 from eagle_jax.data.minilens.task_teacher import answer_task
-from eagle_jax.data.minilens.world import World, as_film, draw_films, draw_world, to_stars
+from eagle_jax.data.minilens.world import World, as_film, draw_film, draw_world, films_by_rating
 from eagle_jax.data.prompts import Prompt, begin, end
 from eagle_jax.data.tasks import ANSWER, PLACEHOLDERS, RATED_PER_SIDE, TASKS, Task, elm_prompt, teacher_prompt
 
@@ -26,20 +26,20 @@ _ABOUT_TWO = [task for task in _WORDED if len(task.slots) == 2]
 
 def film_title(world: World, rng: np.random.Generator) -> Prompt:
     """A task about a film that is known by its title."""
-    return _ask(_ABOUT_ONE, [grammar.title_of(_draw_film(rng))], rng)
+    return _ask(_ABOUT_ONE, [grammar.title_of(draw_film(rng))], rng)
 
 
 def film_text(world: World, rng: np.random.Generator) -> Prompt:
     """A task about a film that is told, in either dialect."""
     dialect = grammar.DIALECTS[int(rng.integers(2))]
-    text = grammar.tell_film(grammar.draw_telling(_draw_film(rng), dialect, rng))
+    text = grammar.tell_film(grammar.draw_telling(draw_film(rng), dialect, rng))
     return _ask(_ABOUT_ONE, [text], rng)
 
 
 def film_pair(world: World, rng: np.random.Generator) -> Prompt:
     """A task about two films, known by their titles, that share from none to most of their values:
     random pairs and neighbors."""
-    first, second = _draw_film(rng), _draw_film(rng)
+    first, second = draw_film(rng), draw_film(rng)
     shared = rng.random(len(grammar.SLOTS)) < 0.8 * rng.random()
     second |= {slot: first[slot] for slot, same in zip(grammar.SLOTS, shared, strict=True) if same}
     return _ask(_ABOUT_TWO, [grammar.title_of(first), grammar.title_of(second)], rng)
@@ -47,18 +47,11 @@ def film_pair(world: World, rng: np.random.Generator) -> Prompt:
 
 def user(world: World, rng: np.random.Generator) -> Prompt:
     """A user told by films from the third rated highest and from the third rated lowest."""
-    taste = world.draw_tastes(1, rng)[0]
-    films = draw_films(int(rng.integers(40, 90)), rng)
-    noise = 0.5 * rng.standard_normal(len(films))
-    order = np.argsort(-to_stars(3.3 + 0.8 * world.film_vectors(films) @ taste + noise))
+    films = films_by_rating(world, world.draw_tastes(1, rng)[0], rng)
     third = len(films) // 3
-    rated = [rng.choice(side, RATED_PER_SIDE, replace=False) for side in (order[:third], order[-third:])]
-    titles = [grammar.title_of(as_film(films[i])) for i in np.concatenate(rated)]
+    rated = [rng.choice(side, RATED_PER_SIDE, replace=False) for side in (films[:third], films[-third:])]
+    titles = [grammar.title_of(as_film(film)) for film in np.concatenate(rated)]
     return teacher_prompt(_BOOK, TASKS["user_profile"], titles)
-
-
-def _draw_film(rng: np.random.Generator) -> dict[str, int]:
-    return as_film(draw_films(1, rng)[0])
 
 
 def _ask(tasks: list[Task], texts: list[str], rng: np.random.Generator) -> Prompt:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from eagle_jax.data.minilens import corpus, grammar
-from eagle_jax.data.minilens.world import World, draw_world
+from eagle_jax.data.minilens.world import draw_world
 from eagle_jax.data.prompts import MOVIE, MalformedText, Prompt, parse_blocks
 from eagle_jax.data.tasks import Task, read_teacher_prompt
 
@@ -94,11 +94,6 @@ _SIDES = re.compile(rf"({BOTH_FILMS}|{FILM_A}|{FILM_B}):")
 _RATING_VARIANCE = 0.5
 
 
-@functools.cache
-def _world() -> World:
-    return draw_world()
-
-
 def answer_task(prompt: Prompt, rng: np.random.Generator) -> str:
     """The answer to a `teacher_prompt` of the compact book: what a `ScriptedGenerator` writes.
 
@@ -106,7 +101,7 @@ def answer_task(prompt: Prompt, rng: np.random.Generator) -> str:
     """
     task, shown = read_teacher_prompt("compact", prompt)
     if task.describes_user:
-        return corpus.tell_profile(_world(), taste_of(shown[0]), rng)
+        return corpus.tell_profile(draw_world(), taste_of(shown[0]), rng)
     films = [read_film(text) for text in shown]
     if task.name in _COMPARED:
         return _compare(_COMPARED[task.name], films, rng)
@@ -143,7 +138,7 @@ def target_film(task: Task, films: Sequence[Film]) -> dict[str, int]:
 
 @functools.cache
 def _most_liked(slot: str) -> tuple[str, int]:
-    affinity = _world().value_affinity(_world().mean_taste)
+    affinity = draw_world().value_affinity(draw_world().mean_taste)
     return max((key for key in affinity if key[0] == slot), key=affinity.get)
 
 
@@ -159,8 +154,8 @@ def taste_of(rated: str) -> np.ndarray:
             film = read_film(title)
             films.append([film[slot] for slot in grammar.SLOTS])
             signs.append(sign)
-    vectors = _world().film_vectors(np.array(films))
-    prior = _world().mean_taste
+    vectors = draw_world().film_vectors(np.array(films))
+    prior = draw_world().mean_taste
     precision = np.eye(len(prior)) + vectors.T @ vectors / _RATING_VARIANCE
     errors = np.array(signs) - vectors @ prior
     return prior + np.linalg.solve(precision, vectors.T @ errors / _RATING_VARIANCE)
@@ -223,7 +218,7 @@ def share_recovered(prompt: Prompt, text: str) -> float:
     """
     task, shown = read_teacher_prompt("compact", prompt)
     if task.describes_user:
-        truth = corpus.tell_profile(_world(), taste_of(shown[0]), np.random.default_rng(0))
+        truth = corpus.tell_profile(draw_world(), taste_of(shown[0]), np.random.default_rng(0))
         sides = zip(corpus.read_profile(truth), corpus.read_profile(text), strict=True)
         return float(np.mean([len(true & ours) / len(true) for true, ours in sides]))
     films = [read_film(one) for one in shown]

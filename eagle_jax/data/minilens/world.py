@@ -10,6 +10,7 @@ Axis letters: `N` films, `U` users, `S` slots, `L` latent width.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -74,6 +75,7 @@ class World:
         }
 
 
+@functools.cache
 def draw_world(seed: int = WORLD_SEED, latent_width: int = 6) -> World:
     """Centred value vectors, scaled so that a film drawn at random has affinity variance one."""
     rng = np.random.default_rng(seed)
@@ -95,6 +97,17 @@ def draw_films(num_films: int, rng: np.random.Generator) -> np.ndarray:
 
 def as_film(values: np.ndarray) -> dict[str, int]:
     return {slot: int(value) for slot, value in zip(grammar.SLOTS, values, strict=True)}
+
+
+def draw_film(rng: np.random.Generator) -> dict[str, int]:
+    return as_film(draw_films(1, rng)[0])
+
+
+def films_by_rating(world: World, taste: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """40 to 89 films [N, S] that a user rated, from the highest rating to the lowest."""
+    films = draw_films(int(rng.integers(40, 90)), rng)
+    noise = 0.5 * rng.standard_normal(len(films))
+    return films[np.argsort(-to_stars(3.3 + 0.8 * world.film_vectors(films) @ taste + noise))]
 
 
 def to_stars(rating: np.ndarray) -> np.ndarray:

@@ -50,10 +50,6 @@ def category_of(text):
     return next(c for c in MOVIE.action_categories if f"of the kind {c}" in text)
 
 
-def test_every_role_has_a_task():
-    assert CORPUS_TASKS.keys() == WRITES.keys()
-
-
 @DIALECTS
 def test_the_environment_does_what_the_action_says_and_nothing_else(dialect):
     oracle, num_changes = GrammarOracle(), []
@@ -189,21 +185,7 @@ def test_all_words_are_in_the_vocabulary():
 
 
 def test_words_are_split_from_signs():
-    assert corpus.split_words("a b, c; d: e. #END_PLOT x.,") == [
-        "a",
-        "b",
-        ",",
-        "c",
-        ";",
-        "d",
-        ":",
-        "e",
-        ".",
-        "#END_PLOT",
-        "x",
-        ".",
-        ",",
-    ]
+    assert " ".join(corpus.split_words("a b, c; d: e. #END_PLOT x.,")) == "a b , c ; d : e . #END_PLOT x . ,"
     assert corpus.split_words(" ; ") == [";"]
 
 

@@ -10,7 +10,7 @@ import pytest
 from eagle_jax.data import prompts
 from eagle_jax.data.minilens import corpus, grammar
 from eagle_jax.data.minilens.grammar import LEXICON, SLOTS, GrammarOracle, Telling
-from eagle_jax.data.prompts import MOVIE, MalformedText, parse_blocks
+from eagle_jax.data.prompts import MOVIE, MalformedText
 
 ORACLE = GrammarOracle()
 NAMES = {slot: 0 for slot in SLOTS}  # the film of all first values
@@ -242,7 +242,3 @@ def test_a_malformed_edit_counts_for_nothing(after):
 def test_an_edit_of_an_unreadable_text_cannot_be_judged():
     with pytest.raises(MalformedText):
         ORACLE.judge_edit("a film", "use synth music.", TEXT)
-
-
-def test_both_blocks_readers_agree():
-    assert list(parse_blocks(TEXT, MOVIE.blocks)) == list(grammar.BLOCK_SLOTS)
