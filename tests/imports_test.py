@@ -50,7 +50,6 @@ SAME_NAME = {
     **dict.fromkeys(("policy_optimizer", "train_step", "update"), "each training's own"),
 }
 UNUSED = {
-    "PRODUCT": "the entity of the Amazon tasks, whose reader is to come",
     "merge_lora": "a merged checkpoint is what other programs read",
     "nearest_item_texts": "the baseline of nearest items, for the consistency table",
     "rater_form": "the form for people, which the pages will show",

@@ -6,8 +6,8 @@ Axis letters: `R` ratings, `N` entities, `U` users.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -21,6 +21,7 @@ class Entity:
     entity_id: str
     title: str
     description: str
+    fields: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)  # beside the text, by name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,21 +80,9 @@ class Catalogue:
     ratings: RatingTable
     tags: tuple[tuple[int, int, str], ...]  # (user index, item index, tag)
     entity_format: EntityFormat
+    is_implicit: bool = False  # the ratings are log2(1 + weight) of what users did, not what they said
     oracle: EditOracle | None = None
 
     @property
     def descriptions(self) -> Sequence[str]:
         return [entity.description for entity in self.entities]
-
-
-class Source(NamedTuple):
-    """Where a catalogue can come from: the class of its settings, and what reads it: the catalogue
-    and what its loading found (bad rows among it), JSON-able."""
-
-    settings: type
-    read: Callable[[Any], tuple[Catalogue, dict[str, Any]]]
-
-
-# By the names that config.catalogue.source may have. A module of this folder that reads a catalogue
-# adds itself; nothing else has to know it.
-SOURCES: dict[str, Source] = {}

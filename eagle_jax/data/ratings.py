@@ -1,21 +1,11 @@
-"""Ratings: reading `ratings.csv`, and leakage-free splits.
-
-Axis letters: `R` ratings, `U` users, `N` items.
-"""
+"""Parts of a table of ratings: some of its items, and leakage-free splits."""
 
 import dataclasses
-import math
-from array import array
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from eagle_jax.base.errors import UserError
 from eagle_jax.data.catalogue import RatingTable
-from eagle_jax.data.rows import BadRow, bad_row, read_rows
-
-LOWEST_RATING, HIGHEST_RATING = 0.5, 5.0  # stars
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,61 +14,6 @@ class RatingSplit:
 
     train: RatingTable
     test: RatingTable
-
-
-def read_ratings(path: Path, *, known_items: Sequence[str]) -> tuple[RatingTable, list[BadRow]]:
-    """Read userId, movieId, rating[, timestamp]; `known_items` gives the items and their order.
-
-    Users are numbered as they appear. Of several ratings of an item by one user the last counts, by
-    timestamp and then by line; the others are bad rows. So are rows with a missing field, text in a
-    number, NaN, a rating outside 0.5 to 5 stars, an item that is not known, undecodable bytes.
-    Raises UserError when the file is missing or empty, lacks a column, or no good row is left.
-    """
-    path = Path(path)
-    item_of = {name: index for index, name in enumerate(known_items)}
-    user_of: dict[str, int] = {}
-    bad_rows: list[BadRow] = []
-    users, items, ratings, timestamps, lines = (array(kind) for kind in "qqddq")
-    for row in read_rows(path, ("userId", "movieId", "rating"), ("timestamp",), bad_rows):
-        user, item = row.values["userId"], row.values["movieId"]
-        try:
-            rating = _rating(row.values["rating"])
-            timestamp = _number("timestamp", row.values["timestamp"] or "0")
-            if not user:
-                raise ValueError("userId is empty")
-            if item not in item_of:
-                raise ValueError(f"unknown movieId: {item}")
-        except ValueError as error:
-            bad_rows.append(bad_row(path, row.line, str(error), row.text))
-            continue
-        users.append(user_of.setdefault(user, len(user_of)))
-        items.append(item_of[item])
-        ratings.append(rating)
-        timestamps.append(timestamp)
-        lines.append(row.line)
-    if not lines:
-        raise UserError(
-            f"{path}: no rating left: {len(bad_rows)} bad rows, the first: "
-            f"{bad_rows[0] if bad_rows else 'none, there is only a header'}"
-        )
-    user_names = tuple(user_of)
-    user_index, item_index = np.array(users), np.array(items)
-    winner = _last_of_each_pair(user_index * len(item_of) + item_index, np.array(timestamps))
-    positions = np.arange(len(lines))
-    for position in np.flatnonzero(winner != positions):
-        reason = f"duplicate: line {lines[winner[position]]} rates the same item later"
-        text = f"{user_names[users[position]]},{known_items[items[position]]},{ratings[position]}"
-        bad_rows.append(bad_row(path, lines[position], reason, text))
-    bad_rows.sort(key=lambda bad: bad.line)
-    good = winner == positions
-    table = RatingTable(
-        user_names=user_names,
-        item_names=tuple(known_items),
-        user_index=user_index[good].astype(np.int32),
-        item_index=item_index[good].astype(np.int32),
-        rating=np.array(ratings)[good].astype(np.float32),
-    )
-    return table, bad_rows
 
 
 def restrict_items(table: RatingTable, item_indices: Sequence[int]) -> RatingTable:
@@ -120,31 +55,3 @@ def split_ratings(table: RatingTable, *, held_out_fraction: float, seed: int) ->
     _, first = np.unique(table.item_index[candidates], return_index=True)
     held_out[candidates[first]] = False
     return RatingSplit(table.take(np.flatnonzero(~held_out)), table.take(np.flatnonzero(held_out)))
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise ValueError(f"{name} is not a number: {text[:40]!r}") from None
-    if not math.isfinite(value):
-        raise ValueError(f"{name} is not finite: {text[:40]!r}")
-    return value
-
-
-def _rating(text: str) -> float:
-    value = _number("rating", text)
-    if not LOWEST_RATING <= value <= HIGHEST_RATING:
-        raise ValueError(f"rating outside {LOWEST_RATING} to {HIGHEST_RATING}: {value}")
-    return value
-
-
-def _last_of_each_pair(pair: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
-    """For every position, the position of the last (timestamp, then place) with the same pair."""
-    order = np.lexsort((np.arange(len(pair)), timestamp, pair))
-    is_last = np.append(pair[order][1:] != pair[order][:-1], True)
-    group_end = np.flatnonzero(is_last)
-    group = np.cumsum(is_last) - is_last
-    winner = np.empty(len(pair), int)
-    winner[order] = order[group_end[group]]
-    return winner

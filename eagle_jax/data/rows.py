@@ -1,4 +1,4 @@
-"""Rows out of CSV, JSON lines and Parquet; a bad row is counted and listed, never silently dropped.
+"""Rows out of CSV, TSV, JSON lines and Parquet; a bad row is counted and listed, never silently dropped.
 
 A row that cannot be read costs itself alone: it goes to `bad_rows` with its file and line.
 """
@@ -7,13 +7,14 @@ import contextlib
 import csv
 import dataclasses
 import gzip
+import io
 import itertools
 import json
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, BinaryIO, NamedTuple, Protocol, TextIO
 
 from eagle_jax.base.errors import UserError, visible
 
@@ -21,6 +22,8 @@ from eagle_jax.base.errors import UserError, visible
 Absent = Callable[[Collection[str]], Sequence[str]]
 
 _TEXT_SHOWN = 120  # characters of a bad row that are kept
+_MOST_LINES = 10_000  # of one record; a quote that is open for longer is a stray one
+_COMPRESSED = (".gz", ".zst")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,60 +52,132 @@ def bad_row(path: Path, line: int, reason: str, text: str) -> BadRow:
     return BadRow(path.name, line, visible(reason), visible(text.strip())[:_TEXT_SHOWN])
 
 
-def summarize_bad_rows(bad_rows: Sequence[BadRow], num_shown: int) -> str:
+class Appendable(Protocol):
+    """What takes bad rows: a list, or `BadRows`."""
+
+    def append(self, row: BadRow, /) -> None: ...
+
+
+class BadRows:
+    """Rows that were left out: every one is counted, the first of each kind are listed.
+
+    A kind is a file and a reason without its particulars, what follows the reason's first colon.
+    """
+
+    MOST_LISTED = 1000  # of each kind
+
+    def __init__(self, rows: Iterable[BadRow] = ()):
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.listed: list[BadRow] = []
+        for row in rows:
+            self.append(row)
+
+    def __len__(self) -> int:
+        return self.counts.total()
+
+    def __iter__(self) -> Iterator[BadRow]:
+        return iter(self.listed)
+
+    def append(self, row: BadRow) -> None:
+        kind = row.file, row.reason.partition(":")[0]
+        self.counts[kind] += 1
+        if self.counts[kind] <= self.MOST_LISTED:
+            self.listed.append(row)
+
+    def count(self, path: Path, kind: str, lines: Sequence[int], row: Callable[[int], tuple[str, str]]) -> None:
+        """Rows of one kind at `lines`; `row` gives the reason and the text of the i-th."""
+        if not len(lines):
+            return
+        for i in range(min(len(lines), max(0, self.MOST_LISTED - self.counts[path.name, kind]))):
+            self.listed.append(bad_row(path, int(lines[i]), *row(i)))
+        self.counts[path.name, kind] += len(lines)
+
+    def sort(self) -> None:
+        """By line within each file; files stay in the order of their first bad row."""
+        place_of = {file: place for place, file in enumerate(dict.fromkeys(row.file for row in self.listed))}
+        self.listed.sort(key=lambda row: (place_of[row.file], row.line))
+
+
+def summarize_bad_rows(bad_rows: Iterable[BadRow], num_shown: int) -> str:
     """Counts by file and reason, then the first `num_shown` rows, one line each."""
-    if not bad_rows:
+    found = bad_rows if isinstance(bad_rows, BadRows) else BadRows(bad_rows)
+    if not found:
         return "no bad rows"
-    counts = Counter((row.file, _kind(row.reason)) for row in bad_rows)
-    lines = [f"{len(bad_rows)} bad rows left out"]
-    lines += [f"  {count} x {file}: {kind}" for (file, kind), count in counts.most_common()]
-    lines += [f"  {row}" for row in bad_rows[:num_shown]]
-    if len(bad_rows) > num_shown:
-        lines.append(f"  ... and {len(bad_rows) - num_shown} more")
+    lines = [f"{len(found)} bad rows left out"]
+    lines += [f"  {count} x {file}: {kind}" for (file, kind), count in found.counts.most_common()]
+    lines += [f"  {row}" for row in found.listed[:num_shown]]
+    if len(found) > num_shown:
+        lines.append(f"  ... and {len(found) - num_shown} more")
     return "\n".join(lines)
 
 
-@contextlib.contextmanager
-def _open_text(path: Path, expected: str) -> Iterator[TextIO]:
-    """A UTF-8 file to read, gunzipped if its name ends with .gz; a byte order mark is left out.
+def file_kind(path: Path) -> str:
+    """The ending that says how a file is written, that of compression aside: .csv of x.csv.gz."""
+    return (path.with_suffix("") if path.suffix in _COMPRESSED else path).suffix
 
-    Line ends stay as they are, bytes that are not UTF-8 are read as surrogates. Raises UserError,
-    also while it is read, when the file is missing or unreadable, is not gzip although its name
-    says so, or is cut or damaged.
+
+def delimiter_of(path: Path) -> str:
+    """Of a table as text: a tab where the file is named .tsv, else a comma."""
+    return "\t" if file_kind(path) == ".tsv" else ","
+
+
+@contextlib.contextmanager
+def open_bytes(path: Path, expected: str) -> Iterator[BinaryIO]:
+    """A file to read, unpacked if its name ends with .gz or .zst.
+
+    Raises UserError, also while it is read, when the file is missing or unreadable, is not packed
+    although its name says so, or is cut or damaged.
     """
-    opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        with _unpacked(path) as file:
             yield file
     except (OSError, EOFError, zlib.error) as error:
         why = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be read ({why}); expected {expected}") from error
 
 
-def read_row_file(path: Path, absent: Absent, expected: str, bad_rows: list[BadRow]) -> Iterator[FileRow]:
-    """Rows of .jsonl, .json (JSON lines, too), .csv, each also .gz, or .parquet, in their order.
+def _unpacked(path: Path) -> BinaryIO:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rb")
+    if path.suffix == ".zst":
+        import pyarrow
+
+        return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"))
+    return open(path, "rb")
+
+
+@contextlib.contextmanager
+def _open_text(path: Path, expected: str, encoding: str = "utf-8-sig") -> Iterator[TextIO]:
+    """The text of `open_bytes`; a byte order mark is left out.
+
+    Line ends stay as they are, bytes that are not UTF-8 are read as surrogates.
+    """
+    with open_bytes(path, expected) as file:
+        yield io.TextIOWrapper(file, encoding=encoding, errors="surrogateescape", newline="")
+
+
+def read_row_file(path: Path, absent: Absent, expected: str, bad_rows: Appendable) -> Iterator[FileRow]:
+    """Rows of .csv, .tsv, .jsonl or .json (JSON lines, too), each also .gz or .zst, or .parquet.
 
     Blank lines of text hold no row. A line that is not UTF-8, is no JSON object or lacks a field
     goes to `bad_rows`. A row's line is that of its file, of Parquet its number from 1. Raises
     UserError for another ending, a file that cannot be read, and a table that lacks a column;
     `expected` ("with the fields ...") says in such an error what the file should have.
     """
-    kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    if kind == ".csv":
+    kind = file_kind(path)
+    if kind in (".csv", ".tsv"):
         return _read_csv(path, absent, expected, bad_rows)
     if kind in (".jsonl", ".json"):
-        return _read_json_lines(path, absent, expected, bad_rows)
+        return read_json_lines(path, absent, expected, bad_rows)
     if path.suffix == ".parquet":
         return _read_parquet(path, absent, expected)
     raise UserError(
-        f"{path}: unknown kind of file; expected .jsonl, .json or .csv (or one of them with .gz) "
+        f"{path}: unknown kind of file; expected .jsonl, .json, .csv or .tsv (or one of them with .gz or .zst) "
         f"or .parquet, {expected}"
     )
 
 
-def read_rows(
-    path: Path, required: Sequence[str], optional: Sequence[str], bad_rows: list[BadRow]
-) -> Iterator[FileRow]:
+def read_rows(path: Path, required: Sequence[str], optional: Sequence[str], bad_rows: Appendable) -> Iterator[FileRow]:
     """Records of a CSV file (or .csv.gz): the columns asked for, stripped.
 
     An optional column that is absent reads "". Raises UserError, also when a required column is
@@ -119,6 +194,20 @@ def read_rows(
         yield row._replace(values=values)
 
 
+def cell_text(value: Any, name: str) -> str:
+    """A cell as text: "" for null and NaN, a list's cells joined by ", ", truth as JSON has it.
+
+    Raises ValueError for characters that are not Unicode.
+    """
+    if value is None or value != value:
+        return ""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(filter(None, (cell_text(cell, name) for cell in value)))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return text_value({name: str(value)}, name).strip()
+
+
 def text_value(values: Mapping[str, Any], name: str) -> str:
     """The text of a field, as it stands; ValueError if it is none or cannot be encoded as UTF-8."""
     text = values[name]
@@ -131,8 +220,25 @@ def text_value(values: Mapping[str, Any], name: str) -> str:
     return text
 
 
-def _read_csv(path: Path, absent: Absent, expected: str, bad_rows: list[BadRow]) -> Iterator[FileRow]:
-    """Records of a UTF-8 CSV file (or .csv.gz) with a header line, by the header's names.
+def read_header(path: Path, line: str, absent: Absent, expected: str) -> list[str]:
+    """The names of a header line; raises UserError where it is empty, lacks or repeats a column."""
+    delimiter = delimiter_of(path)
+    header = [name.strip() for name in _fields(line, delimiter) or ()]
+    if not any(header):
+        raise UserError(f"{path}: empty; expected a header line {expected}")
+    found = visible(", ".join(header))[:_TEXT_SHOWN]
+    if missing := absent(header):
+        raise UserError(
+            f"{path}: line 1: no column {', '.join(missing)}; the header (UTF-8, separated by "
+            f"{'tabs' if delimiter == chr(9) else 'commas'}) must name it, and it has: {found}"
+        )
+    if repeated := [name for name, count in Counter(header).items() if name and count > 1]:
+        raise UserError(f"{path}: line 1: column repeated: {', '.join(repeated)} in {found}")
+    return header
+
+
+def _read_csv(path: Path, absent: Absent, expected: str, bad_rows: Appendable) -> Iterator[FileRow]:
+    """Records of a UTF-8 file with a header line, by the header's names.
 
     A byte order mark, CRLF and quoted line breaks are fine, blank lines hold no record. Undecodable
     bytes, bad quoting and a wrong number of fields go to `bad_rows`; reading resumes on the line
@@ -141,67 +247,93 @@ def _read_csv(path: Path, absent: Absent, expected: str, bad_rows: list[BadRow])
     UserError when the file is missing, unreadable, empty, or lacks a column.
     """
     with _open_text(path, f"a CSV file {expected}") as file:
-        header = _fields(file.readline())
-        if not header or not any(header):
-            raise UserError(f"{path}: empty; expected a header line {expected}")
-        header = [name.strip() for name in header]
-        found = visible(", ".join(header))[:_TEXT_SHOWN]
-        if missing := absent(header):
-            raise UserError(
-                f"{path}: line 1: no column {', '.join(missing)}; the header (UTF-8, "
-                f"separated by commas) must name it, and it has: {found}"
-            )
-        if repeated := [name for name, count in Counter(header).items() if name and count > 1]:
-            raise UserError(f"{path}: line 1: column repeated: {', '.join(repeated)} in {found}")
-        for line, text in _records(file, len(header)):
-            fields = _fields(text)
+        header = read_header(path, file.readline(), absent, expected)
+        layout = Delimited(len(header), delimiter_of(path))
+        for line, fields, text in RecordReader(file, layout, 2).good(path, bad_rows):
+            yield FileRow(line, dict(zip(header, fields, strict=True)), text)
+
+
+class Delimited(NamedTuple):
+    """How lines of text are fields: how many, between which characters, and whether quotes count."""
+
+    width: int
+    delimiter: str = ","
+    has_quotes: bool = True
+
+    def fields(self, text: str) -> list[str] | None:
+        """Fields of one record; None if its quoting is bad."""
+        if not self.has_quotes:
+            return text.rstrip("\r\n").split(self.delimiter)
+        return _fields(text, self.delimiter)
+
+
+class RecordReader:
+    """Records of delimited text, lines inside quotes joined if that fits.
+
+    `ahead` are lines that were read and belong to no record yet.
+    """
+
+    def __init__(self, lines: Iterator[str], layout: Delimited, first_line: int):
+        self._lines, self._layout, self.next_line = lines, layout, first_line
+        self.ahead: deque[str] = deque()
+
+    def good(
+        self, path: Path, bad_rows: Appendable, last_line: float = float("inf")
+    ) -> Iterator[tuple[int, list[str], str]]:
+        """(first line number, fields, text) of every record that begins at `last_line` or before."""
+        for line, text in self._joined(last_line):
+            fields = self._layout.fields(text)
             if fields is None:
                 bad_rows.append(bad_row(path, line, "bad quoting", text))
-            elif len(fields) != len(header):
-                reason = f"expected {len(header)} fields, found {len(fields)}"
+            elif len(fields) != self._layout.width:
+                reason = f"expected {self._layout.width} fields, found {len(fields)}"
                 bad_rows.append(bad_row(path, line, reason, text))
             elif any("\udc80" <= character <= "\udcff" for character in text):
                 bad_rows.append(bad_row(path, line, "bytes that are not UTF-8", text))
             else:
-                yield FileRow(line, dict(zip(header, fields, strict=True)), text)
+                yield line, fields, text
 
-
-def _records(lines: Iterator[str], width: int) -> Iterator[tuple[int, str]]:
-    """(first line number, text) of every record; lines inside quotes are joined if that fits."""
-    ahead: deque[str] = deque()
-    line = 2
-    while _read_ahead(lines, ahead, 1):
-        num_lines = 1
-        open_quote = ahead[0].count('"') % 2
-        while open_quote and _read_ahead(lines, ahead, num_lines + 1):
-            open_quote ^= ahead[num_lines].count('"') % 2
-            num_lines += 1
-        text = "".join(itertools.islice(ahead, num_lines))
-        if num_lines > 1 and len(_fields(text) or ()) != width:
+    def _joined(self, last_line: float) -> Iterator[tuple[int, str]]:
+        while self.next_line <= last_line and self._read_ahead(1):
             num_lines = 1
-            text = ahead[0]
-        for _ in range(num_lines):
-            ahead.popleft()
-        if text.strip():
-            yield line, text
-        line += num_lines
+            open_quote = self._layout.has_quotes and self.ahead[0].count('"') % 2
+            while open_quote and num_lines < _MOST_LINES and self._read_ahead(num_lines + 1):
+                open_quote ^= self.ahead[num_lines].count('"') % 2
+                num_lines += 1
+            text = "".join(itertools.islice(self.ahead, num_lines))
+            if num_lines > 1 and len(self._layout.fields(text) or ()) != self._layout.width:
+                num_lines = 1
+                text = self.ahead[0]
+            for _ in range(num_lines):
+                self.ahead.popleft()
+            line = self.next_line
+            self.next_line += num_lines
+            if text.strip():
+                yield line, text
+
+    def _read_ahead(self, num_lines: int) -> bool:
+        """Have at least `num_lines` lines in `ahead`, if there are so many."""
+        self.ahead.extend(itertools.islice(self._lines, max(0, num_lines - len(self.ahead))))
+        return len(self.ahead) >= num_lines
 
 
-def _read_ahead(lines: Iterator[str], ahead: deque[str], num_lines: int) -> bool:
-    """Have at least `num_lines` lines in `ahead`, if there are so many."""
-    ahead.extend(itertools.islice(lines, max(0, num_lines - len(ahead))))
-    return len(ahead) >= num_lines
-
-
-def _fields(text: str) -> list[str] | None:
-    """Fields of one record; None if its quoting is bad."""
+def _fields(text: str, delimiter: str) -> list[str] | None:
     try:
-        return next(csv.reader([text], strict=True), [])
+        return next(csv.reader([text], delimiter=delimiter, strict=True), [])
     except csv.Error:
         return None
 
 
-def _read_json_lines(path: Path, absent: Absent, expected: str, bad_rows: list[BadRow]) -> Iterator[FileRow]:
+def read_separated(
+    path: Path, names: Sequence[str], delimiter: str, bad_rows: Appendable, encoding: str = "utf-8"
+) -> Iterator[FileRow]:
+    """Rows of a file without header and quotes, `names` given: MovieLens' 1::Toy Story (1995)::Animation."""
+    with _open_text(path, f"{delimiter.join(names)}", encoding) as file:
+        for line, fields, text in RecordReader(file, Delimited(len(names), delimiter, False), 1).good(path, bad_rows):
+            yield FileRow(line, dict(zip(names, fields, strict=True)), text)
+
+
+def read_json_lines(path: Path, absent: Absent, expected: str, bad_rows: Appendable) -> Iterator[FileRow]:
     with _open_text(path, f"lines of JSON objects {expected}") as file:
         for line, text in enumerate(file, 1):
             if not text.strip():
@@ -225,13 +357,9 @@ def _read_json_lines(path: Path, absent: Absent, expected: str, bad_rows: list[B
 
 
 def _read_parquet(path: Path, absent: Absent, expected: str) -> Iterator[FileRow]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise UserError(
-            f"{path}: reading Parquet needs the package pyarrow: pip install 'eagle_jax[parquet]'"
-        ) from error
+    import pyarrow
+    from pyarrow import parquet
+
     num_read = 0
     try:
         with parquet.ParquetFile(path) as file:
@@ -246,8 +374,3 @@ def _read_parquet(path: Path, absent: Absent, expected: str) -> Iterator[FileRow
         raise UserError(
             f"{path}: cannot be read after {num_read} rows ({error}); expected a Parquet file {expected}"
         ) from error
-
-
-def _kind(reason: str) -> str:
-    """A reason without its particulars: what follows its first colon."""
-    return reason.partition(":")[0]

@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import pkgutil
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from eagle_jax import data
 from eagle_jax.base.settings import setting, settings
-from eagle_jax.data.catalogue import SOURCES, Catalogue
+from eagle_jax.data.catalogue import Catalogue
+from eagle_jax.data.minilens.world import MiniLensSettings, make_catalogue
+from eagle_jax.data.readers.files import OwnFiles, read_own_files
+from eagle_jax.data.readers.items import LoadReport
+from eagle_jax.data.readers.movielens import MovieLensFiles, read_movielens
 
-for _module in pkgutil.walk_packages(data.__path__, f"{data.__name__}."):
-    importlib.import_module(_module.name)  # which adds its source, if it has one
+
+class Source(NamedTuple):
+    """Where a catalogue can come from: the class of its settings, and what reads it, with what its
+    loading found; a catalogue that is made has nothing to report."""
+
+    settings: type
+    read: Callable[[Any], tuple[Catalogue, LoadReport | None]]
+
+
+# By the names that config.catalogue.source may have.
+SOURCES: dict[str, Source] = {
+    "files": Source(OwnFiles, read_own_files),
+    "minilens": Source(MiniLensSettings, lambda settings: (make_catalogue(settings), None)),
+    "movielens": Source(
+        MovieLensFiles,
+        lambda files: read_movielens(
+            Path(files.folder), Path(files.texts_file) if files.texts_file else None, files.text
+        ),
+    ),
+}
 
 
 class _CatalogueSettings:
@@ -35,9 +56,15 @@ for _name in sorted(SOURCES):
 CatalogueSettings = settings(_CatalogueSettings)
 
 
+def read_source(settings: CatalogueSettings) -> tuple[Catalogue, LoadReport | None]:
+    """The catalogue and what its loading found."""
+    return SOURCES[settings.source].read(getattr(settings, settings.source))
+
+
 def load_catalogue(settings: CatalogueSettings) -> tuple[Catalogue, dict[str, Any]]:
     """The catalogue and what its loading found (bad rows among it), JSON-able."""
-    return SOURCES[settings.source].read(getattr(settings, settings.source))
+    catalogue, report = read_source(settings)
+    return catalogue, report.as_json() if report else {}
 
 
 def fingerprint(catalogue: Catalogue) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from eagle_jax.base.errors import UserError
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.splits import Split
@@ -28,7 +29,12 @@ def run_catalogue_stage(
     settings: WALSSettings,
     seed: int,
 ) -> WALSOutput:
-    """WALS on the training ratings; writes wals.npz, facts.json, load_report.json."""
+    """WALS on the training ratings; writes wals.npz, facts.json, load_report.json.
+
+    Raises UserError for implicit feedback without a weight of what users did not do: it has no other side.
+    """
+    if catalogue.is_implicit and settings.unobserved_weight == 0:
+        raise UserError("config.wals.unobserved_weight is 0, and the feedback is implicit: it has to be above 0")
     if not stage.is_complete():
         output = fit_wals(split.train, settings, jax.random.key(seed))
         # Without embeddings what is left is the regularised global-plus-bias baseline.
@@ -42,27 +48,42 @@ def run_catalogue_stage(
 
 
 def wals_facts(catalogue: Catalogue, split: Split, output: WALSOutput, baseline: WALSOutput) -> dict[str, Any]:
-    """Held-out RMSE beside the bias baseline's, rank correlation within users, sizes."""
+    """Held-out RMSE beside the bias baseline's, rank correlation within users, sizes.
+
+    What cannot be computed is None, and `absent` says why.
+    """
     test = split.test
+    absent = {}
     scale = split.train.rating.min(), split.train.rating.max()
     predicted, by_bias = (
         np.clip(np.asarray(predict_ratings(fit, test.user_index, test.item_index)), *scale)
         for fit in (output, baseline)
     )
-    correlation, num_users = within_user_spearman(test.user_index, predicted, test.rating, min_ratings=5)
+    try:
+        correlation, num_users = within_user_spearman(test.user_index, predicted, test.rating, min_ratings=5)
+    except ValueError as error:
+        correlation, num_users = None, 0
+        absent["rank_correlation_within_users"] = f"of the held-out ratings: {error}"
+    if not len(test):
+        absent |= dict.fromkeys(("held_out_rmse", "baseline_rmse"), "no rating is held out")
     objective = np.asarray(output.objective)
     return {
         "num_entities": len(catalogue.entities),
         "num_users": split.train.num_users,
         "num_training_ratings": len(split.train),
         "num_held_out_ratings": len(test),
-        "held_out_rmse": float(np.sqrt(np.mean((predicted - test.rating) ** 2))),
-        "baseline_rmse": float(np.sqrt(np.mean((by_bias - test.rating) ** 2))),
+        "held_out_rmse": _rmse(predicted, test.rating),
+        "baseline_rmse": _rmse(by_bias, test.rating),
         "rank_correlation_within_users": correlation,
         "num_users_ranked": num_users,
         "objective_first": float(objective[0]),
         "objective_last": float(objective[-1]),
+        **({"absent": absent} if absent else {}),
     }
+
+
+def _rmse(predicted: np.ndarray, rating: np.ndarray) -> float | None:
+    return float(np.sqrt(np.mean((predicted - rating) ** 2))) if len(rating) else None
 
 
 def catalogue_facts(stage: StageFolder) -> list[dict[str, Any]]:
@@ -72,15 +93,18 @@ def catalogue_facts(stage: StageFolder) -> list[dict[str, Any]]:
         "num_users": "users",
         "num_training_ratings": "ratings that the embeddings were fitted to",
         "num_held_out_ratings": "ratings they were not",
-        "held_out_rmse": "root mean squared error in stars on the held-out ratings",
+        "held_out_rmse": "root mean squared error on the held-out ratings, in their unit",
         "baseline_rmse": "the same of mean plus user and item bias alone",
         "rank_correlation_within_users": "Spearman, predicted and held-out ratings of a user",
         "num_users_ranked": "users with at least five held-out ratings that are not all equal",
         "objective_first": "WALS objective at the start",
         "objective_last": "and at the end; it never rises",
     }
-    rows = facts_of(stage.read_json("facts.json"), meanings)
-    bad = stage.read_json("load_report.json").get("bad_rows")
-    if bad is not None:
-        rows.append(fact("bad rows", len(bad), "rows of the input files that were left out"))
+    facts = stage.read_json("facts.json")
+    absent = {name: f"{meanings[name]}; absent: {why}" for name, why in facts.get("absent", {}).items()}
+    rows = facts_of(facts, meanings | absent)
+    loaded = stage.read_json("load_report.json")
+    if "bad_rows" in loaded:
+        num_bad_rows = loaded.get("num_bad_rows", len(loaded["bad_rows"]))
+        rows.append(fact("bad rows", num_bad_rows, "rows of the input files that were left out"))
     return rows

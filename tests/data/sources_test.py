@@ -3,8 +3,7 @@
 import pytest
 
 from eagle_jax.base.settings import SettingsError, to_settings
-from eagle_jax.data.catalogue import SOURCES
-from eagle_jax.data.sources import CatalogueSettings, fingerprint, load_catalogue
+from eagle_jax.data.sources import SOURCES, CatalogueSettings, fingerprint, load_catalogue
 
 WORLD = {
     "seed": 0,
@@ -22,7 +21,7 @@ def settings(**changes):
 
 
 def test_every_source_is_found_and_the_settings_of_the_others_may_be_left_out():
-    assert sorted(SOURCES) == ["minilens", "movielens"]
+    assert sorted(SOURCES) == ["files", "minilens", "movielens"]
     chosen = settings(minilens=WORLD)
     assert chosen == settings(minilens=WORLD, movielens=None)
     catalogue, found = load_catalogue(chosen)
@@ -32,7 +31,7 @@ def test_every_source_is_found_and_the_settings_of_the_others_may_be_left_out():
 
 
 def test_a_source_that_is_not_there_or_has_no_settings_is_refused():
-    with pytest.raises(SettingsError, match="source 'goodreads' is none of minilens, movielens"):
+    with pytest.raises(SettingsError, match="source 'goodreads' is none of files, minilens, movielens"):
         settings(source="goodreads")
     with pytest.raises(SettingsError, match="catalogue: unknown setting 'goodreads'"):
         settings(goodreads={})

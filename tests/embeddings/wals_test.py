@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from eagle_jax.data.catalogue import RatingTable
-from eagle_jax.data.ratings import read_ratings, split_ratings
+from eagle_jax.data.ratings import split_ratings
+from eagle_jax.data.readers.rating_files import read_ratings
+from eagle_jax.data.rows import BadRows
 from eagle_jax.embeddings import rating_blocks, wals
 from eagle_jax.embeddings.wals import WALSSettings, fit_wals, predict_ratings, rating_embeddings
 
@@ -213,7 +215,8 @@ def test_settings_out_of_range_are_refused(change, message):
 def test_held_out_error_on_movielens_beats_the_biases(eagle_data):
     folder = eagle_data / "ml-latest-small"
     lines = (folder / "movies.csv").read_text(encoding="utf-8").splitlines()[1:]
-    table, bad_rows = read_ratings(folder / "ratings.csv", known_items=[line.partition(",")[0] for line in lines])
+    bad_rows, films = BadRows(), [line.partition(",")[0] for line in lines]
+    table = read_ratings(folder / "ratings.csv", known_items=films, bad_rows=bad_rows, doubtful=BadRows())
     assert (len(table), table.num_users, table.num_items) == (100836, 610, 9742) and not bad_rows
     split = split_ratings(table, held_out_fraction=0.1, seed=0)
 

@@ -15,7 +15,7 @@ import functools
 import numpy as np
 
 from eagle_jax.base.settings import setting, settings
-from eagle_jax.data.catalogue import SOURCES, Catalogue, Entity, RatingTable, Source
+from eagle_jax.data.catalogue import Catalogue, Entity, RatingTable
 from eagle_jax.data.minilens import grammar
 from eagle_jax.data.prompts import MOVIE
 
@@ -177,6 +177,3 @@ def _draw_tags(films: np.ndarray, ratings: RatingTable, rng: np.random.Generator
         user, item = int(ratings.user_index[row]), int(ratings.item_index[row])
         tags.append((user, item, grammar.LEXICON[grammar.SLOTS[s]][films[item, s]][0]))
     return tuple(tags)
-
-
-SOURCES.update(minilens=Source(MiniLensSettings, lambda settings: (make_catalogue(settings), {})))

@@ -17,8 +17,8 @@ import numpy as np
 from eagle_jax.base.settings import setting, settings
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue
-from eagle_jax.data.movielens import read_movielens
 from eagle_jax.data.prompts import parse_blocks
+from eagle_jax.data.readers.movielens import read_movielens
 from eagle_jax.data.soft_attributes import read_soft_attributes
 from eagle_jax.data.sources import fingerprint
 from eagle_jax.embeddings.sentences.encoder import load_sentence_encoder

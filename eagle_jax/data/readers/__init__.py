@@ -1,0 +1,1 @@
+"""What turns files into catalogues: one small module a source, and what they share."""

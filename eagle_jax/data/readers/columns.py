@@ -1,0 +1,330 @@
+"""Columns out of CSV, TSV, JSON lines and Parquet, block by block, for files of many millions of rows.
+
+A block of text whose quoting is plain and whose rows are whole is parsed by pyarrow, any other one by the line-exact
+reader of `rows`: what is wrong costs its own row and is told with its line, whoever read it.
+
+Axis letters: `n` rows of a block.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv, parquet
+
+from eagle_jax.base.errors import UserError
+from eagle_jax.data.rows import (
+    Appendable,
+    Delimited,
+    RecordReader,
+    bad_row,
+    cell_text,
+    delimiter_of,
+    file_kind,
+    open_bytes,
+    read_header,
+    read_json_lines,
+)
+
+_BLOCK_BYTES, _LEAST_BYTES = 1 << 24, 1 << 16  # a block that pyarrow does not read is cut down before lines are
+_BLOCK_ROWS = 1 << 16  # of JSON lines and Parquet
+_TEXT = pa.dictionary(pa.int32(), pa.string())
+_LARGEST_EXACT = 2**53  # float64 has no odd numbers above it
+_FIELD = rb'(?:"[^"\n]*"|[^"\n%b]*)'
+
+
+class ColumnBlock(NamedTuple):
+    """Some rows: where each starts [n], its columns as text [n], numbers [n] of `numbers`, and its text."""
+
+    line: np.ndarray
+    text: Mapping[str, pa.DictionaryArray]
+    numbers: Mapping[str, pa.Array]  # float64 with null for "", or text where a value is no plain number
+    row: Callable[[int], str]
+
+
+def read_columns(
+    path: Path,
+    text: Sequence[str],
+    numbers: Sequence[str],
+    bad_rows: Appendable,
+    layout: Sequence[str] = (),
+    delimiter: str = "",
+    numbers_may_be_absent: bool = False,
+) -> Iterator[ColumnBlock]:
+    """The columns `text` and `numbers` of .csv, .tsv, .jsonl, .json (each also .gz, .zst) or .parquet.
+
+    `layout` are the names of the columns of a file without a header line, and without quotes where `delimiter` is
+    given, too. Raises UserError for a file that is missing, unreadable, empty or lacks a column; rows that cannot be
+    read go to `bad_rows`.
+    """
+    wanted = list(dict.fromkeys([*text, *(() if numbers_may_be_absent else numbers)]))
+    expected = f"with the columns {', '.join(wanted)}"
+    kind = file_kind(path)
+    if kind == ".parquet":
+        yield from _read_parquet(path, text, numbers, wanted, expected)
+    elif kind in (".json", ".jsonl"):
+        yield from _read_json(path, text, numbers, wanted, expected, bad_rows)
+    elif kind in (".csv", ".tsv") or delimiter:
+        with open_bytes(path, f"a table {expected}") as file:
+            names, first_line = list(layout), 1
+            if not layout:
+                header = file.readline().decode("utf-8-sig", "surrogateescape")
+                names = read_header(path, header, lambda found: [n for n in wanted if n not in found], expected)
+                first_line = 2
+            numbers = [name for name in numbers if name in names]
+            table = _Table(path, names, Delimited(len(names), delimiter or delimiter_of(path), not delimiter))
+            yield from table.blocks(file, first_line, text, numbers, bad_rows)
+    else:
+        raise UserError(
+            f"{path}: unknown kind of file; expected .csv, .tsv, .jsonl or .json (or one of them with .gz or .zst) "
+            f"or .parquet, {expected}"
+        )
+
+
+class _Lines:
+    """Bytes of a file, by blocks of whole lines and by lines, that can be put back."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self._left = file, io.BytesIO()
+
+    def block(self, size: int) -> bytes:
+        """About `size` bytes up to the end of a line; b"" at the file's end."""
+        block = self._left.read(size)
+        block += self._left.readline() if len(block) == size else self._file.read(size - len(block))
+        return block if block.endswith(b"\n") or not block else block + self._left.readline() + self._file.readline()
+
+    def __iter__(self) -> Iterator[str]:
+        """Lines, which end where Python's text files end them."""
+        for lines in (self._left, self._file):
+            for line in lines:
+                yield from _as_text(line)
+
+    def put_back(self, block: bytes) -> None:
+        self._left = io.BytesIO(block + self._left.read())
+
+
+def _as_text(block: bytes) -> Iterator[str]:
+    return iter(io.StringIO(block.decode("utf-8", "surrogateescape"), newline=""))
+
+
+class _Table(NamedTuple):
+    """Delimited text."""
+
+    path: Path
+    names: Sequence[str]
+    layout: Delimited
+
+    def blocks(
+        self, file: BinaryIO, line: int, text: Sequence[str], numbers: Sequence[str], bad_rows: Appendable
+    ) -> Iterator[ColumnBlock]:
+        """All rows of the file from where it is, `line` being the number of the next one."""
+        lines, size = _Lines(file), _BLOCK_BYTES
+        while block := lines.block(size):
+            columns = self._parse(block, text, numbers)
+            if columns is not None:
+                yield self._block(columns, block, line, text, numbers)
+                line += len(next(iter(columns.values())))
+                size = min(4 * size, _BLOCK_BYTES)
+            elif len(block) > _LEAST_BYTES and size > _LEAST_BYTES:
+                lines.put_back(block)
+                size = max(size // 16, _LEAST_BYTES)
+            else:
+                found, line = self._read_exactly(block, lines, line, text, numbers, bad_rows)
+                yield found
+
+    def _parse(self, block: bytes, text: Sequence[str], numbers: Sequence[str]) -> dict[str, pa.Array] | None:
+        """By pyarrow; None where it would not read the block as the exact reader does."""
+        delimiter = self.layout.delimiter.encode()
+        if b"\r" in block and block.count(b"\r") != block.count(b"\r\n"):
+            return None
+        if block.startswith((b"\n", b"\r\n")) or b"\n\n" in block or b"\n\r\n" in block:
+            return None  # a blank line is no row
+        if self.layout.has_quotes and b'"' in block:
+            field = _FIELD % re.escape(delimiter)
+            row = rb"%b(?:%b%b)*+\r?" % (field, re.escape(delimiter), field)
+            if not re.fullmatch(rb"(?:%b\n)*+(?:%b)?" % (row, row), block):
+                return None
+        if len(delimiter) > 1:
+            if b"\x1f" in block:
+                return None
+            block, delimiter = block.replace(delimiter, b"\x1f"), b"\x1f"
+        if not block.isascii():
+            try:
+                block.decode()
+            except UnicodeDecodeError:
+                return None
+        for number_type in (pa.float64(), pa.string()) if numbers else (None,):
+            types = {**dict.fromkeys(numbers, number_type), **dict.fromkeys(text, _TEXT)}
+            try:
+                table = csv.read_csv(
+                    pa.BufferReader(block),
+                    csv.ReadOptions(column_names=list(self.names), block_size=len(block) + 1),
+                    csv.ParseOptions(
+                        delimiter=delimiter.decode(),
+                        quote_char='"' if self.layout.has_quotes else False,
+                        ignore_empty_lines=False,
+                    ),
+                    csv.ConvertOptions(include_columns=list(types), column_types=types, null_values=[""]),
+                )
+            except pa.ArrowInvalid:
+                continue
+            is_whole = table.num_rows == block.count(b"\n") + (not block.endswith(b"\n"))
+            return {name: table[name].chunk(0) for name in types} if is_whole else None
+        return None
+
+    def _block(
+        self, columns: Mapping[str, pa.Array], block: bytes, line: int, text: Sequence[str], numbers: Sequence[str]
+    ) -> ColumnBlock:
+        ends: list[np.ndarray] = []
+
+        def row(i: int) -> str:
+            if not ends:
+                ends.append(np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")))
+            start = ends[0][i - 1] + 1 if i else 0
+            return block[start : ends[0][i] if i < len(ends[0]) else None].decode()
+
+        return ColumnBlock(
+            np.arange(line, line + len(next(iter(columns.values())))),
+            {name: columns[name] for name in text},
+            {name: columns[name] for name in numbers},
+            row,
+        )
+
+    def _read_exactly(
+        self, block: bytes, lines: _Lines, line: int, text: Sequence[str], numbers: Sequence[str], bad_rows: Appendable
+    ) -> tuple[ColumnBlock, int]:
+        """The block by lines, with those beyond it that a quoted field at its end reaches into.
+
+        Also the number of the line after it; what has been read beyond it is put back.
+        """
+        own = list(_as_text(block))
+        records = RecordReader(itertools.chain(own, lines), self.layout, line)
+        rows = list(records.good(self.path, bad_rows, last_line=line + len(own) - 1))
+        lines.put_back("".join(records.ahead).encode("utf-8", "surrogateescape"))
+        places = {name: place for place, name in enumerate(self.names)}
+        found = _columns(
+            [number for number, _, _ in rows],
+            {name: [fields[places[name]] for _, fields, _ in rows] for name in {*text, *numbers}},
+            text,
+            numbers,
+            [shown for _, _, shown in rows],
+        )
+        return found, records.next_line
+
+
+def _columns(
+    lines: Sequence[int],
+    values: Mapping[str, Sequence[str]],
+    text: Sequence[str],
+    numbers: Sequence[str],
+    rows: Sequence[str],
+) -> ColumnBlock:
+    return ColumnBlock(
+        np.asarray(lines, np.int64),
+        {name: pa.array(values[name], pa.string()).dictionary_encode() for name in text},
+        {name: pa.array(values[name], pa.string()) for name in numbers},
+        rows.__getitem__,
+    )
+
+
+def _read_json(
+    path: Path, text: Sequence[str], numbers: Sequence[str], wanted: Sequence[str], expected: str, bad_rows: Appendable
+) -> Iterator[ColumnBlock]:
+    """A field that a line lacks is empty there; one that no line has is an error."""
+    seen: set[str] = set()
+
+    def absent(names) -> Sequence[str]:
+        seen.update(name for name in wanted if name in names)
+        return ()
+
+    rows = read_json_lines(path, absent, expected, bad_rows)
+    while block := list(itertools.islice(rows, _BLOCK_ROWS)):
+        kept = []
+        for row in block:
+            try:
+                kept.append((row, {name: json_cell(row.values.get(name), name) for name in wanted}))
+            except ValueError as error:
+                bad_rows.append(bad_row(path, row.line, str(error), row.text))
+        yield _columns(
+            [row.line for row, _ in kept],
+            {name: [cells[name] for _, cells in kept] for name in wanted},
+            text,
+            numbers,
+            [row.text for row, _ in kept],
+        )
+    if missing := [name for name in wanted if name not in seen]:
+        raise UserError(f"{path}: no line has the field {', '.join(missing)}; expected lines of JSON {expected}")
+
+
+def json_cell(value: object, name: str) -> str:
+    """The cell as text; ValueError for what is no single value."""
+    if isinstance(value, (dict, list)):
+        raise ValueError(f"no single value: {name} is {value!r:.40}")
+    if isinstance(value, float) and value.is_integer():
+        if abs(value) >= _LARGEST_EXACT:
+            raise ValueError(f"floating-point number above 2^53, which is not exact: {name} is {value}")
+        return str(int(value))
+    return cell_text(value, name)
+
+
+def _read_parquet(
+    path: Path, text: Sequence[str], numbers: Sequence[str], wanted: Sequence[str], expected: str
+) -> Iterator[ColumnBlock]:
+    num_read = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            if missing := [name for name in wanted if name not in names]:
+                raise UserError(f"{path}: no column {', '.join(missing)}; it has: {', '.join(names)}")
+            for batch in file.iter_batches(batch_size=_BLOCK_ROWS, columns=list(wanted)):
+                cells = {name: parquet_text(path, batch[name], name) for name in text}
+                cells |= {name: _parquet_numbers(path, batch[name], name) for name in numbers}
+                yield ColumnBlock(
+                    np.arange(num_read + 1, num_read + 1 + len(batch)),
+                    {name: cells[name].dictionary_encode() for name in text},
+                    {name: cells[name] for name in numbers},
+                    lambda i, cells=cells: ",".join(str(column[i].as_py()) for column in cells.values()),
+                )
+                num_read += len(batch)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"{path}: cannot be read after {num_read} rows ({error}); expected a Parquet file {expected}"
+        ) from error
+
+
+def parquet_text(path: Path, column: pa.Array, name: str) -> pa.Array:
+    """The column as text, "" for null; a whole floating-point number as an integer.
+
+    Raises UserError for what has no text, and for floating-point numbers from 2^53, which are no longer exact.
+    """
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    try:
+        text = column.cast(pa.string()).fill_null("")
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UserError(f"{path}: column {name} holds {column.type}; expected text or numbers") from error
+    if pa.types.is_floating(column.type):
+        values = column.to_numpy(zero_copy_only=False).astype(np.float64)
+        is_whole = np.isfinite(values) & (values == np.floor(values))
+        whole = np.where(is_whole, values, 0)
+        if np.abs(whole).max(initial=0) >= _LARGEST_EXACT:
+            raise UserError(
+                f"{path}: column {name} has floating-point numbers above 2^53, which are not exact: "
+                "store them as integers or as text"
+            )
+        return pc.if_else(pa.array(is_whole), pa.array(whole.astype(np.int64)).cast(pa.string()), text)
+    return text
+
+
+def _parquet_numbers(path: Path, column: pa.Array, name: str) -> pa.Array:
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        return column.cast(pa.float64(), safe=False)
+    return parquet_text(path, column, name)

@@ -1,0 +1,324 @@
+"""Ratings or interactions of any file as a table, on a scale that is declared and never guessed.
+
+Axis letters: `R` ratings, `U` users, `N` items, `n` rows of a block.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from eagle_jax.base.errors import UserError
+from eagle_jax.data.catalogue import RatingTable
+from eagle_jax.data.readers.columns import ColumnBlock, read_columns
+from eagle_jax.data.rows import BadRows
+
+_THUMBS = {"up": 1.0, "like": 1.0, "yes": 1.0, "true": 1.0, "1": 1.0}
+_THUMBS |= {"down": 0.0, "dislike": 0.0, "no": 0.0, "false": 0.0, "0": 0.0}
+_MOST_OUTSIDE = 0.01  # of the ratings; more of them say that the scale is another one
+_FEW_OUTSIDE = 10  # are bad rows, however short the file
+
+
+class Scale(NamedTuple):
+    """What a rating may be, and how it is written."""
+
+    lowest: float
+    highest: float
+    name: str
+
+    @classmethod
+    def named(cls, name: str) -> Scale:
+        """Of "1 to 10", "percent" (0 to 100, "85" or "85%") or "thumbs" (up, down, like, true, 1 and the like)."""
+        if name in ("percent", "thumbs"):
+            return cls(0.0, 100.0 if name == "percent" else 1.0, name)
+        try:
+            lowest, highest = (_number("scale", end) for end in name.split(" to "))
+            if lowest >= highest:
+                raise ValueError(f"{lowest} is not below {highest}")
+        except ValueError as error:
+            raise UserError(
+                f'scale {name!r}: expected "1 to 10" (or others), "percent" or "thumbs"; {error}'
+            ) from error
+        return cls(lowest, highest, name)
+
+    def read(self, text: str) -> float:
+        """The rating; ValueError for what is none, `OutsideError` for what is none on this scale."""
+        if self.name == "thumbs" and text.lower() in _THUMBS:
+            return _THUMBS[text.lower()]
+        value = _number("rating", text.removesuffix("%").rstrip() if self.name == "percent" else text)
+        if not self.lowest <= value <= self.highest:
+            raise OutsideError(f"rating outside {self.lowest} to {self.highest}: {value}")
+        if self.name == "thumbs" and value not in (0, 1):
+            raise OutsideError(f"rating that is no thumb: {value}")
+        if self is WEIGHTS and value == 0:
+            raise ValueError(f"weight of nothing: {text}")
+        return value
+
+
+STARS = Scale(0.5, 5.0, "0.5 to 5")
+WEIGHTS = Scale(0.0, math.inf, "weights from 0")  # of implicit feedback: plays, clicks
+
+
+class OutsideError(ValueError):
+    """A number that is not on the declared scale."""
+
+
+class RatingColumns(NamedTuple):
+    """Which columns say what; the rest is for files without a header line."""
+
+    user: str
+    item: str
+    rating: str  # "" where every row is one interaction
+    timestamp: str = ""
+    layout: tuple[str, ...] = ()  # the names of all columns
+    delimiter: str = ""
+
+    timestamp_may_be_absent: bool = False
+
+
+MOVIELENS_COLUMNS = RatingColumns("userId", "movieId", "rating", "timestamp", timestamp_may_be_absent=True)
+
+
+def read_ratings(
+    path: Path,
+    *,
+    known_items: Sequence[str],
+    columns: RatingColumns = MOVIELENS_COLUMNS,
+    scale: Scale = STARS,
+    bad_rows: BadRows,
+    doubtful: BadRows,
+) -> RatingTable:
+    """The good rows of a file; `known_items` gives the items and their order, users are numbered as they appear.
+
+    To `bad_rows` go rows with a missing field, text in a number, NaN, a rating outside of the scale, no user, an item
+    that is not known, undecodable bytes; and of several ratings of an item by one user all but the last, by timestamp
+    and then by line. A timestamp that cannot be read counts as the oldest; its row goes to `doubtful`. On the scale
+    `WEIGHTS` the weights of a pair are added, and the rating is log2(1 + their sum): one event is 1, three are 2.
+
+    Raises UserError when the file is missing or empty, lacks a column, no good row is left, all items are unknown, or
+    more than 1 % of the ratings are outside of the scale.
+    """
+    path = Path(path)
+    rows = _Rows(path, columns, scale, known_items, bad_rows, doubtful)
+    text = [name for name in (columns.user, columns.item, columns.rating) if name]
+    numbers = [columns.timestamp] if columns.timestamp else []
+    for block in read_columns(
+        path,
+        text,
+        numbers,
+        bad_rows,
+        layout=columns.layout,
+        delimiter=columns.delimiter,
+        numbers_may_be_absent=columns.timestamp_may_be_absent,
+    ):
+        rows.add(block)
+    rows.check()
+    return rows.table()
+
+
+class _Rows:
+    """Good rows of a file so far, and what is known of the others."""
+
+    def __init__(
+        self,
+        path: Path,
+        columns: RatingColumns,
+        scale: Scale,
+        known_items: Sequence[str],
+        bad_rows: BadRows,
+        doubtful: BadRows,
+    ):
+        self._path, self._columns, self._scale = path, columns, scale
+        self._bad_rows, self._doubtful = bad_rows, doubtful
+        self._known_items = tuple(known_items)
+        self._item_of = {name: index for index, name in enumerate(self._known_items)}
+        self._user_of: dict[str, int] = {}
+        self._parts: list[tuple[np.ndarray, ...]] = []  # user, item, rating, timestamp, line
+        self._outside: list[float] = []  # how many, the lowest and the highest of every block
+        self._num_rated = 0
+        self._strangers: list[str] = []  # items that are not known
+
+    def add(self, block: ColumnBlock) -> None:
+        users, user_codes = _names(block.text[self._columns.user])
+        items, item_codes = _names(block.text[self._columns.item])
+        good, rating = self._judge_ratings(block)
+        self._num_rated += int(good.sum())
+        no_user = np.array([not name for name in users], bool)[user_codes]
+        self._leave_out(block, good, no_user, lambda i: f"{self._columns.user} is empty")
+        known = np.array([self._item_of.get(name, -1) for name in items], np.int32)
+        if (known < 0).any() and len(self._strangers) < 3:
+            self._strangers += [name for name, index in zip(items, known, strict=True) if index < 0][:3]
+        self._leave_out(
+            block, good, known[item_codes] < 0, lambda i: f"unknown {self._columns.item}: {items[item_codes[i]]}"
+        )
+        user_index = self._number(users, user_codes[good])
+        timestamp = self._timestamps(block, good)
+        self._parts.append((user_index, known[item_codes[good]], rating[good], timestamp, block.line[good]))
+
+    def _judge_ratings(self, block: ColumnBlock) -> tuple[np.ndarray, np.ndarray]:
+        """Which rows have a rating, and the rating of those; the others are bad rows."""
+        good = np.ones(len(block.line), bool)
+        if not self._columns.rating:
+            return good, np.ones(len(block.line))
+        texts, codes = _names(block.text[self._columns.rating])
+        values, reasons = np.zeros(len(texts)), np.full(len(texts), None)
+        is_outside = np.zeros(len(texts), bool)
+        for place, text in enumerate(texts):
+            try:
+                values[place] = self._scale.read(text)
+            except ValueError as error:
+                reasons[place] = str(error)
+                is_outside[place] = isinstance(error, OutsideError)
+        if is_outside.any():
+            outside = [_number("rating", text.removesuffix("%")) for text in np.array(texts)[is_outside]]
+            self._outside += [is_outside[codes].sum(), min(outside), max(outside)]
+        for kind in sorted({reason.partition(":")[0] for reason in reasons if reason}):
+            of_kind = np.array([bool(reason) and reason.partition(":")[0] == kind for reason in reasons])
+            self._leave_out(block, good, of_kind[codes], lambda i: reasons[codes[i]])
+        return good, values[codes]
+
+    def _leave_out(self, block: ColumnBlock, good: np.ndarray, bad: np.ndarray, reason: Callable[[int], str]) -> None:
+        """Those of the good rows that are bad after all; they have one reason, particulars aside."""
+        rows = np.flatnonzero(good & bad)
+        if len(rows):
+            kind = reason(rows[0]).partition(":")[0]
+            self._bad_rows.count(
+                self._path, kind, block.line[rows], lambda i: (reason(rows[i]), block.row(int(rows[i])))
+            )
+            good[rows] = False
+
+    def _number(self, names: Sequence[str], codes: np.ndarray) -> np.ndarray:
+        """Numbers of the users [n], new ones as they appear."""
+        present, first = np.unique(codes, return_index=True)
+        index = np.zeros(len(names), np.int32)
+        for code in present[np.argsort(first)]:
+            index[code] = self._user_of.setdefault(names[code], len(self._user_of))
+        return index[codes]
+
+    def _timestamps(self, block: ColumnBlock, good: np.ndarray) -> np.ndarray:
+        if self._columns.timestamp not in block.numbers:
+            return np.zeros(int(good.sum()))
+        column = block.numbers[self._columns.timestamp]
+        if pa.types.is_floating(column.type):
+            found = column.fill_null(0).to_numpy()[good]
+            is_bad = ~np.isfinite(found)
+            texts: Sequence[str] = [] if not is_bad.any() else [str(value) for value in found]
+        else:
+            texts = column.filter(pa.array(good)).to_pylist()
+            read = [_timestamp(text) for text in texts]
+            is_bad = np.array([value is None for value in read], bool)
+            found = np.array([value or 0.0 for value in read])
+        rows, places = np.flatnonzero(is_bad), np.flatnonzero(good)
+        name = self._columns.timestamp
+        self._doubtful.count(
+            self._path,
+            f"{name} is no time",
+            block.line[places[rows]],
+            lambda i: (f"{name} is no time: {texts[rows[i]]!r:.40}", block.row(int(places[rows[i]]))),
+        )
+        return np.where(is_bad, -math.inf, found)
+
+    def check(self) -> None:
+        """Raises UserError where the file is another one than was declared."""
+        num_outside = int(sum(self._outside[::3]))
+        num_rated = self._num_rated + num_outside
+        if num_outside > max(_FEW_OUTSIDE, _MOST_OUTSIDE * num_rated):
+            raise UserError(
+                f"{self._path}: {num_outside} of {num_rated} ratings are outside of the scale {self._scale.name}, from "
+                f"{min(self._outside[1::3])} to {max(self._outside[2::3])}: declare the scale that the file has"
+            )
+        if any(len(part[0]) for part in self._parts):
+            return
+        if self._strangers and self._num_rated:
+            raise UserError(
+                f"{self._path}: no rating left: no {self._columns.item} there is the id of an item; there are "
+                f"{', '.join(self._strangers[:3])}, the items are {', '.join(self._known_items[:3])} and so on. "
+                "Is it another column, or are the two files of different data?"
+            )
+        first = next(iter(self._bad_rows), "none, there is only a header")
+        raise UserError(f"{self._path}: no rating left: {len(self._bad_rows)} bad rows, the first: {first}")
+
+    def table(self) -> RatingTable:
+        users, items, ratings, timestamps, lines = map(np.concatenate, zip(*self._parts, strict=True))
+        self._parts.clear()
+        pair = users.astype(np.int64) * len(self._known_items) + items
+        ordered = np.sort(pair)
+        repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+        good = np.ones(len(pair), bool)
+        if len(repeated) and self._scale is WEIGHTS:
+            _, good, place = np.unique(pair, return_index=True, return_inverse=True)
+            ratings = np.bincount(place, ratings)[np.argsort(good)]
+            good = np.sort(good)
+        elif len(repeated):
+            among = np.flatnonzero(np.isin(pair, repeated))
+            winner = among[_last_of_each_pair(pair[among], timestamps[among])]
+            lost = winner != among
+            losers, winner = among[lost], winner[lost]
+            user_names = tuple(self._user_of)
+
+            def row(i: int) -> tuple[str, str]:
+                names = user_names[users[losers[i]]], self._known_items[items[losers[i]]]
+                reason = f"duplicate: line {lines[winner[i]]} rates the same item later"
+                return reason, f"{names[0]},{names[1]},{ratings[losers[i]]}"
+
+            self._bad_rows.count(self._path, "duplicate", lines[losers], row)
+            good[losers] = False
+        self._bad_rows.sort()
+        rating = ratings if self._scale is WEIGHTS else ratings[good]
+        return RatingTable(
+            user_names=tuple(self._user_of),
+            item_names=self._known_items,
+            user_index=users[good].astype(np.int32),
+            item_index=items[good].astype(np.int32),
+            rating=(np.log2(1 + rating) if self._scale is WEIGHTS else rating).astype(np.float32),
+        )
+
+
+def _names(column: pa.DictionaryArray) -> tuple[list[str], np.ndarray]:
+    """The different texts of a column, stripped, and which one each row has [n]."""
+    return [name.strip() for name in column.dictionary.to_pylist()], column.indices.to_numpy()
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        if "_" in text or not text.isascii():  # which Python reads, and no other program
+            raise ValueError
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{name} is not a number: {text[:40]!r}") from None
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is not finite: {text[:40]!r}")
+    return value
+
+
+def _timestamp(text: str) -> float | None:
+    """Of a number or of an ISO date; "" is the oldest, None is no time."""
+    text = text.strip()
+    if not text:
+        return 0.0
+    try:
+        return _number("timestamp", text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+
+
+def _last_of_each_pair(pair: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
+    """For every position, the position of the last (timestamp, then place) with the same pair."""
+    order = np.lexsort((np.arange(len(pair)), timestamp, pair))
+    is_last = np.append(pair[order][1:] != pair[order][:-1], True)
+    group_end = np.flatnonzero(is_last)
+    group = np.cumsum(is_last) - is_last
+    winner = np.empty(len(pair), int)
+    winner[order] = order[group_end[group]]
+    return winner

@@ -1,0 +1,71 @@
+"""Stage 1 on tables that lack what its facts are computed from: what is absent has a reason."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from eagle_jax.base.errors import UserError
+from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.data.catalogue import Catalogue, Entity, RatingTable
+from eagle_jax.data.prompts import PRODUCT
+from eagle_jax.data.splits import Split
+from eagle_jax.embeddings.wals import WALSSettings
+from eagle_jax.stages.catalogue import catalogue_facts, run_catalogue_stage
+
+WALS = WALSSettings(
+    dim=2,
+    num_iterations=2,
+    bias="user_item",
+    observed_weight=1.0,
+    unobserved_weight=0.0,
+    regularization=1.0,
+    regularization_scaling=0.0,
+    bias_regularization=1.0,
+)
+NUM_BAD_ROWS = 1234  # more than are listed
+
+
+def run(tmp_path, num_held_out, **changes):
+    """Four users rate three of four items; the first `num_held_out` ratings are held out."""
+    user, item = np.divmod(np.arange(12, dtype=np.int32), 3)
+    table = RatingTable(
+        user_names=tuple("abcd"),
+        item_names=tuple("wxyz"),
+        user_index=user,
+        item_index=((item + user) % 4).astype(np.int32),
+        rating=np.arange(12, dtype=np.float32),
+    )
+    catalogue = Catalogue(
+        name="x",
+        entities=tuple(Entity(entity_id=name, title=name, description="") for name in table.item_names),
+        ratings=table,
+        tags=(),
+        entity_format=PRODUCT,
+        **changes,
+    )
+    train, test = table.take(np.arange(num_held_out, 12)), table.take(np.arange(num_held_out))
+    stage = StageFolder(tmp_path / "catalogue", {})
+    report = {"bad_rows": [{}] * 3, "num_bad_rows": NUM_BAD_ROWS}
+    run_catalogue_stage(stage, catalogue, report, Split(train, test, {}, {}), WALS, 0)
+    return {fact["name"]: fact for fact in catalogue_facts(stage)}
+
+
+@pytest.mark.parametrize("num_held_out", [0, 4])
+def test_facts_that_cannot_be_computed_are_absent_with_a_reason(tmp_path, num_held_out):
+    facts = run(tmp_path, num_held_out)
+    ranked = facts["rank_correlation_within_users"]
+    assert ranked["value"] is None and "absent: of the held-out ratings: no user has 5 ratings" in ranked["meaning"]
+    error = facts["held_out_rmse"]
+    if num_held_out:
+        assert error["value"] > 0 and "absent" not in error["meaning"]
+    else:
+        assert error["value"] is None and error["meaning"].endswith("absent: no rating is held out")
+    assert facts["bad rows"]["value"] == NUM_BAD_ROWS
+
+
+def test_implicit_feedback_needs_a_weight_of_what_was_not_done(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="config.wals.unobserved_weight is 0, and the feedback is implicit"):
+        run(tmp_path, 0, is_implicit=True)
+    monkeypatch.setitem(globals(), "WALS", dataclasses.replace(WALS, unobserved_weight=0.1))
+    assert np.isfinite(run(tmp_path, 0, is_implicit=True)["objective_last"]["value"])
