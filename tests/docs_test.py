@@ -6,6 +6,9 @@ import re
 import subprocess
 import sys
 
+import pytest
+
+from eagle_jax.eagle.environment import Start
 from tests.readme_test import PAGES, ROOT, commands
 
 # Every command of the documentation: the tests that run it (small, or with other values), or why
@@ -47,6 +50,17 @@ def test_every_command_is_run_by_a_test_or_has_a_reason_why_not():
     assert set(runs.values()) == set(COMMANDS)  # none is listed that no page has
     tests = [test for test in COMMANDS.values() if not test.startswith("not run: ")]
     assert [test for test in tests if not (ROOT / test).is_file()] == []
+
+
+@pytest.mark.parametrize("page", ["adding_reward_term", "adding_baseline", "adding_experiment"])
+def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / f"{page}.md").read_text(), re.S | re.M)
+    names = {"__name__": page}
+    exec(compile(block, f"{page}.md", "exec"), names)
+    if "write_endings" in names:
+        start = Start(0, 0, "A tale.", "")
+        assert [step.description for step in names["write_endings"]([start], 0)] == ["A tale. To be continued."]
 
 
 def test_the_notebook_runs(tmp_path):
