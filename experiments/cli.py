@@ -53,7 +53,12 @@ def convert(arguments: list[str]) -> None:
     print(folder)
 
 
-COMMANDS = {"run": run, "convert": convert}
+def catalogue(arguments: list[str]) -> None:
+    """catalogue --config=FILE [flags]: what an experiment's data hold, what is wrong with them; in seconds."""
+    run(["catalogue", *arguments])
+
+
+COMMANDS = {"run": run, "convert": convert, "catalogue": catalogue}
 
 
 def meant(name: str, names: list[str]) -> str:

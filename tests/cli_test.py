@@ -50,7 +50,7 @@ def test_every_program_has_help(program, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run", "eagel"], "no experiment 'eagel', did you mean eagle?; there are: design_study,"),
+        (["run", "eagel"], "no experiment 'eagel', did you mean eagle?; there are: catalogue, design_study,"),
         (["rnu"], "no command 'rnu', did you mean run?"),
     ],
 )

@@ -15,6 +15,7 @@ import numpy as np
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue
+from eagle_jax.data.catalogue_report import RANKED_RATINGS
 from eagle_jax.data.splits import Split
 from eagle_jax.embeddings.rank_correlation import within_user_spearman
 from eagle_jax.embeddings.wals import WALSOutput, WALSSettings, fit_wals, predict_ratings
@@ -60,7 +61,9 @@ def wals_facts(catalogue: Catalogue, split: Split, output: WALSOutput, baseline:
         for fit in (output, baseline)
     )
     try:
-        correlation, num_users = within_user_spearman(test.user_index, predicted, test.rating, min_ratings=5)
+        correlation, num_users = within_user_spearman(
+            test.user_index, predicted, test.rating, min_ratings=RANKED_RATINGS
+        )
     except ValueError as error:
         correlation, num_users = None, 0
         absent["rank_correlation_within_users"] = f"of the held-out ratings: {error}"

@@ -78,8 +78,9 @@ class LoadReport:
         lines = [
             f"{self.num_items} {self.noun}s, {self.num_items_without_text} left out: no text",
             f"{self.num_ratings} ratings, {self.num_ratings_without_text} left out: no text",
-            f"{self.num_tags_without_text} tags left out: no text, or no rating left of the user",
         ]
+        if self.num_tags_without_text:
+            lines.append(f"{self.num_tags_without_text} tags left out: no text, or no rating left of the user")
         if self.num_items_without_title:
             lines.append(f"{self.num_items_without_title} {self.noun}s without a title: called by their first words")
         lines += [*self.remarks, summarize_bad_rows(self.bad_rows, num_shown)]
