@@ -46,7 +46,7 @@ def ours(*, strategy, num_responses, width, number, seed, rows_per_program):
     def run(_):
         start = time.perf_counter()
         (pairs,) = select_shards(
-            strategy, [shard], metric="cosine", key=jax.random.key(seed), rows_per_program=rows_per_program, mesh=None
+            strategy, [shard], metric="cosine", key=jax.random.key(seed), rows_per_program=rows_per_program
         )
         seconds = time.perf_counter() - start
         return seconds, {"pairs": np.stack([pairs.first, pairs.second], 1)[:_COMPARED].tolist()}
@@ -110,12 +110,7 @@ def stream(*, strategy, num_responses, width, number, seed, rows_per_shard, rows
     def run(_, count=number):
         start, num_selected = time.perf_counter(), 0
         for pairs in select_shards(
-            strategy,
-            shards(count),
-            metric="cosine",
-            key=jax.random.key(seed),
-            rows_per_program=rows_per_program,
-            mesh=None,
+            strategy, shards(count), metric="cosine", key=jax.random.key(seed), rows_per_program=rows_per_program
         ):
             num_selected += int(pairs.is_valid.sum())
         return time.perf_counter() - start, {"selected": num_selected}

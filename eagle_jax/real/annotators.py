@@ -60,17 +60,6 @@ class Answers(NamedTuple):
         """Share of the readable pairs on which both orders agree; None without such a pair."""
         return float(self.agreed.sum() / self.readable.sum()) if self.readable.any() else None
 
-    @property
-    def position_bias(self) -> float | None:
-        """Share of "the text shown first is better" among the answers that could be read.
-
-        1/2 for a rater who does not look at the order, 1 for one who always says a; None when no
-        answer could be read.
-        """
-        num_read = np.sum(self.as_given != NEITHER) + np.sum(self.swapped != NEITHER)
-        num_first = np.sum(self.as_given == FIRST) + np.sum(self.swapped == SECOND)
-        return float(num_first / num_read) if num_read else None
-
 
 def simulated_answers(utility_gaps: np.ndarray, temperature: float, rng: np.random.Generator) -> np.ndarray:
     """Bradley and Terry's (1952) annotator: P(first) = sigmoid(gap / temperature), 0 or 1 [N].
@@ -84,7 +73,13 @@ def simulated_answers(utility_gaps: np.ndarray, temperature: float, rng: np.rand
     Raises:
       ValueError: a gap that is not finite, a temperature that is not above 0.
     """
-    probability = expit(_scaled_gaps(utility_gaps, temperature))
+    gaps = np.asarray(utility_gaps, np.float64)
+    if not np.isfinite(gaps).all():
+        row = np.flatnonzero(~np.isfinite(gaps))[0]
+        raise ValueError(f"pair {row}: the gap in utility must be finite, got {gaps[row]}")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"the annotator's temperature must be above 0, got {temperature}")
+    probability = expit(gaps / temperature)
     return np.where(rng.random(len(probability)) < probability, FIRST, SECOND)
 
 
@@ -112,16 +107,6 @@ def rate_questions(
             malformed[error.reason] += 1
     as_given, swapped = np.split(shown_first, 2)
     return Answers(as_given, np.where(swapped == NEITHER, NEITHER, 1 - swapped), malformed)
-
-
-def _scaled_gaps(utility_gaps: np.ndarray, temperature: float) -> np.ndarray:
-    gaps = np.asarray(utility_gaps, np.float64)
-    if not np.isfinite(gaps).all():
-        row = np.flatnonzero(~np.isfinite(gaps))[0]
-        raise ValueError(f"pair {row}: the gap in utility must be finite, got {gaps[row]}")
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"the annotator's temperature must be above 0, got {temperature}")
-    return gaps / temperature
 
 
 def _check(row: int, question: Question) -> None:

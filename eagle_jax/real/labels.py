@@ -18,37 +18,27 @@ from eagle_jax.base.settings import setting, settings
 from eagle_jax.data.preferences.examples import PreferenceExample, PreferencePair, known_label, labelled_pair
 from eagle_jax.data.prompts import PromptBook
 from eagle_jax.language_model.generation import SamplingSettings, TextGenerator
-from eagle_jax.real.annotators import FIRST, NEITHER, Answers, Question, rate_questions, simulated_answers
+from eagle_jax.real.annotators import FIRST, SECOND, Answers, Question, rate_questions, simulated_answers
 from eagle_jax.reports.markdown import fact
 
 Label = tuple[int, int]  # (chosen, rejected), numbers of responses
 
 
-class Place(NamedTuple):
-    """Two responses to a prompt, by their numbers, and how similar they are."""
+class ResponsePair(NamedTuple):
+    """Two responses to a prompt, by their numbers, how similar they are, and what was said of them.
 
-    prompt_index: int
-    first: int
-    second: int
-    similarity: float
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LabelledPair:
-    """Two responses to a prompt, by their numbers, and what was said of them.
-
-    label: (chosen, rejected), None where the annotator gave none. true_gap: |true utility of one
-    minus that of the other|. is_error: the annotator's label is against the true preference. Both
-    are None where the truth is not known.
+    label: (chosen, rejected), None where nobody gave one. true_gap: |true utility of one minus that
+    of the other|. is_error: the label is against the true preference. Both are None where the truth
+    is not known.
     """
 
     prompt_index: int
     first: int
     second: int
     similarity: float
-    label: Label | None
-    true_gap: float | None
-    is_error: bool | None
+    label: Label | None = None
+    true_gap: float | None = None
+    is_error: bool | None = None
 
 
 @settings
@@ -63,87 +53,64 @@ class LabelSettings:
             raise ValueError(f"source {self.source!r} is none of {', '.join(ANNOTATORS)}")
 
 
+@dataclasses.dataclass
 class Labeller:
     """Labels pairs of the training responses, for one seed; counts what a rater said.
 
-    An annotator that is asked about the same pair again says the same.
+    An annotator that is asked about the same pair again says the same. rater: who is asked by the
+    annotator that asks; sampling: of its answers.
     """
 
-    def __init__(
-        self,
-        examples: Sequence[PreferenceExample],
-        annotator: Annotator,
-        settings: LabelSettings,
-        generator: TextGenerator | None,  # the rater
-        sampling: SamplingSettings | None,  # of its answers
-        book: PromptBook,
-        seed: int,
-    ):
-        self.examples, self.annotator = examples, annotator
-        self.settings, self.seed = settings, seed
-        self.generator, self.sampling, self.book = generator, sampling, book
-        self._rated: list[Answers] = []
+    examples: Sequence[PreferenceExample]
+    settings: LabelSettings
+    rater: TextGenerator | None
+    sampling: SamplingSettings | None
+    book: PromptBook
+    seed: int
+    rated: list[Answers] = dataclasses.field(default_factory=list)
 
-    def label(self, places: Sequence[Place]) -> list[LabelledPair]:
-        """The pairs with the annotator's labels."""
-        return self._labelled(places, self.annotator)
+    @property
+    def annotator(self) -> Annotator:
+        return ANNOTATORS[self.settings.source]
 
-    def judge(self, places: Sequence[Place]) -> list[LabelledPair]:
-        """The pairs with the labels that the data itself has, which are right by definition."""
-        return self._labelled(places, ANNOTATORS["data"])
+    def label(self, pairs: Sequence[ResponsePair], annotator: Annotator | None = None) -> list[ResponsePair]:
+        """The pairs with the labels of the annotator, or of another one."""
+        annotator = annotator or self.annotator
+        labelled = []
+        for pair, label in zip(pairs, annotator.label(self, pairs), strict=True):
+            truth = self.truth(pair)
+            scores = self.examples[pair.prompt_index].scores
+            can_err = annotator.errs and label is not None and truth is not None
+            labelled.append(
+                pair._replace(
+                    label=label,
+                    true_gap=scores and abs(scores[pair.first] - scores[pair.second]),
+                    is_error=label != truth if can_err else None,
+                )
+            )
+        return labelled
 
-    def truth(self, place: Place) -> Label | None:
-        """What the data says."""
-        return known_label(self.examples[place.prompt_index], place.first, place.second)
-
-    def ask(self, places: Sequence[Place]) -> Answers:
-        """What the rater says, in both orders."""
-        questions = []
-        for place in places:
-            example = self.examples[place.prompt_index]
-            responses = (example.responses[place.first], example.responses[place.second])
-            questions.append(Question(example.prompt, *responses))
-        seed = derive_seed(self.seed, len(self._rated))
-        answers = rate_questions(questions, self.generator, self.book, self.sampling, seed)
-        self._rated.append(answers)
-        return answers
+    def truth(self, pair: ResponsePair) -> Label | None:
+        """What the data says, which is right by definition."""
+        return known_label(self.examples[pair.prompt_index], pair.first, pair.second)
 
     def facts(self) -> list[dict[str, Any]]:
         """What a rater's answers were worth; nothing where none was asked."""
-        if not self._rated:
+        if not self.rated:
             return []
-        malformed = sum((answers.malformed for answers in self._rated), Counter())
-        num_pairs = sum(len(answers.agreed) for answers in self._rated)
-        num_agreed = sum(int(answers.agreed.sum()) for answers in self._rated)
+        malformed = sum((answers.malformed for answers in self.rated), Counter())
+        num_pairs = sum(len(answers.agreed) for answers in self.rated)
+        num_agreed = sum(int(answers.agreed.sum()) for answers in self.rated)
         return [
             fact("pairs rated", num_pairs, "each in both orders"),
             fact("pairs with a label", num_agreed, "both orders name the same response"),
             *(fact(f"malformed: {reason}", n, "answers") for reason, n in malformed.items()),
         ]
 
-    def _labelled(self, places: Sequence[Place], annotator: Annotator) -> list[LabelledPair]:
-        labelled = []
-        for place, label in zip(places, annotator.label(self, places), strict=True):
-            truth = self.truth(place)
-            scores = self.examples[place.prompt_index].scores
-            can_err = annotator.errs and label is not None and truth is not None
-            labelled.append(
-                LabelledPair(
-                    **place._asdict(),
-                    label=label,
-                    true_gap=scores and abs(scores[place.first] - scores[place.second]),
-                    is_error=label != truth if can_err else None,
-                )
-            )
-        return labelled
 
-
-def _as_labels(places: Sequence[Place], answers: Sequence[int]) -> list[Label | None]:
-    pairs = [(place.first, place.second) for place in places]
-    return [
-        None if answer == NEITHER else pair if answer == FIRST else pair[::-1]
-        for pair, answer in zip(pairs, answers, strict=True)
-    ]
+def _as_labels(pairs: Sequence[ResponsePair], answers: Sequence[int]) -> list[Label | None]:
+    orders = [{FIRST: (pair.first, pair.second), SECOND: (pair.second, pair.first)} for pair in pairs]
+    return [order.get(answer) for order, answer in zip(orders, answers, strict=True)]
 
 
 class Annotator(NamedTuple):
@@ -151,7 +118,7 @@ class Annotator(NamedTuple):
     settings, is what the report says. errs: its labels are not the truth by definition. asks: a
     rater, whose answers cost something."""
 
-    label: Callable[[Labeller, Sequence[Place]], list[Label | None]]
+    label: Callable[[Labeller, Sequence[ResponsePair]], list[Label | None]]
     errs: bool
     asks: bool
 
@@ -160,31 +127,38 @@ class Annotator(NamedTuple):
         return " ".join(self.label.__doc__.split()).format(**settings)
 
 
-def _data(labeller: Labeller, places: Sequence[Place]) -> list[Label | None]:
+def _data(labeller: Labeller, pairs: Sequence[ResponsePair]) -> list[Label | None]:
     """The data's own labels or scores are the labels."""
-    return [labeller.truth(place) for place in places]
+    return [labeller.truth(pair) for pair in pairs]
 
 
-def _simulated(labeller: Labeller, places: Sequence[Place]) -> list[Label | None]:
+def _simulated(labeller: Labeller, pairs: Sequence[ResponsePair]) -> list[Label | None]:
     """A simulated annotator: prefers the better response with probability sigmoid(gap in true
     utility / {temperature:g}), so that errors grow as pairs become ambiguous."""
     answers = []
-    for place in places:
-        example = labeller.examples[place.prompt_index]
+    for pair in pairs:
+        example = labeller.examples[pair.prompt_index]
         if example.scores is None:
             raise UserError(
                 "labels.source is simulated, which needs scores, but a prompt has none: choose "
                 f"data or rater ({example.prompt[:80]!r})"
             )
-        gap = np.array([example.scores[place.first] - example.scores[place.second]])
-        rng = np.random.default_rng([labeller.seed, *place[:3]])
+        gap = np.array([example.scores[pair.first] - example.scores[pair.second]])
+        rng = np.random.default_rng([labeller.seed, *pair[:3]])
         answers += simulated_answers(gap, labeller.settings.temperature, rng).tolist()
-    return _as_labels(places, answers)
+    return _as_labels(pairs, answers)
 
 
-def _rater(labeller: Labeller, places: Sequence[Place]) -> list[Label | None]:
+def _rater(labeller: Labeller, pairs: Sequence[ResponsePair]) -> list[Label | None]:
     """A rater labels, asked in both orders; pairs on which it contradicts itself get no label."""
-    return _as_labels(places, labeller.ask(places).preferred)
+    questions = []
+    for pair in pairs:
+        example = labeller.examples[pair.prompt_index]
+        questions.append(Question(example.prompt, example.responses[pair.first], example.responses[pair.second]))
+    seed = derive_seed(labeller.seed, len(labeller.rated))
+    answers = rate_questions(questions, labeller.rater, labeller.book, labeller.sampling, seed)
+    labeller.rated.append(answers)
+    return _as_labels(pairs, answers.preferred)
 
 
 ANNOTATORS = {
@@ -194,17 +168,17 @@ ANNOTATORS = {
 }
 
 
-def training_pairs(examples: Sequence[PreferenceExample], pairs: Sequence[LabelledPair]) -> list[PreferencePair]:
+def training_pairs(examples: Sequence[PreferenceExample], pairs: Sequence[ResponsePair]) -> list[PreferencePair]:
     """What is trained on: the pairs that got a label."""
     return [labelled_pair(examples[pair.prompt_index], pair.label) for pair in pairs if pair.label is not None]
 
 
-def read_pairs(rows: Sequence[Mapping[str, Any]]) -> list[LabelledPair]:
-    """Pairs whose `dataclasses.asdict` went through JSON."""
-    return [LabelledPair(**{**row, "label": None if row["label"] is None else tuple(row["label"])}) for row in rows]
+def read_pairs(rows: Sequence[Mapping[str, Any]]) -> list[ResponsePair]:
+    """Pairs whose `_asdict` went through JSON."""
+    return [ResponsePair(**{**row, "label": row["label"] and tuple(row["label"])}) for row in rows]
 
 
-def summarize_pairs(pairs: Sequence[LabelledPair]) -> dict[str, Any]:
+def summarize_pairs(pairs: Sequence[ResponsePair]) -> dict[str, Any]:
     """Counts, and means over pairs; None where nothing is known."""
     return {
         "num_pairs": len(pairs),

@@ -71,6 +71,7 @@ _MEASURES = {
     ),
 }
 _ALL_MEASURES = [measure for measures in _MEASURES.values() for measure in measures]
+_NO_CELLS = dict.fromkeys(measure.name for measure in _ALL_MEASURES)
 _DIFFERENCES = (
     "label_error_rate",
     "held_out/loss",
@@ -163,7 +164,7 @@ def write_real_report(folder: Path, data: RealReport) -> tuple[Path, Path]:
     """
     for name in ("curves", "stability", "selection", "pairs", "embeddings", "samples", "stages"):
         refuse_non_finite(name, getattr(data, name))
-    results = _rows(seed_means(data.runs, "num_labels", data.confidence))
+    results = _rows(seed_means(data.runs, data.confidence))
     return write_pages(folder, "real/report", _context(data, results), _figures(data, results))
 
 
@@ -176,7 +177,7 @@ def _context(data: RealReport, results: RunRows) -> dict[str, Any]:
     contrary = findings(CONTRARY_CLAIMS, data.runs, **at)
     differences = []
     if any(run["strategy"] == BASELINE for run in data.runs):
-        differences = _rows(paired_differences(data.runs, "num_labels", data.confidence))
+        differences = _rows(paired_differences(data.runs, data.confidence))
     compared = used_measures([m for m in _ALL_MEASURES if m.name in _DIFFERENCES], differences)
     differing = [_STRATEGY, _LABELS, *_columns(compared, _difference)]
     labels = data.settings["labels"]
@@ -204,15 +205,13 @@ def _figures(data: RealReport, results: RunRows) -> dict[str, Any]:
     """Name -> figure, None where the run does not have its numbers."""
     rows = [*results, *data.pairs, *data.stability]
     strategies = list(dict.fromkeys(row["strategy"] for row in rows))
-    panels = _measured(_BUDGET_PANELS, results)
     judged = _shown(results, data)
-    judges = _measured(_JUDGES, judged)
     return {
-        "budget": figures.budget_figure(results, strategies, panels) if panels else None,
-        "wins": figures.win_figure(judged, strategies, judges) if judges else None,
+        "budget": figures.budget_figure(results, strategies, _BUDGET_PANELS),
+        "wins": figures.win_figure(judged, _JUDGES),
         "ambiguity": figures.ambiguity_figure(data.pairs, strategies, data.confidence),
         "training": figures.runs_figure(data.curves, strategies, data.num_labels),
-        "stability": (figures.stability_figure(data.stability, strategies) if data.stability else None),
+        "stability": figures.stability_figure(data.stability, strategies) if data.stability else None,
     }
 
 
@@ -220,19 +219,14 @@ def _rows(means: Mapping[tuple[str, int, str], SeedMean]) -> list[dict[str, Any]
     """A row for each strategy and number of labels: {"strategy", "num_labels", "num_seeds",
     "cells": {metric: SeedMean or None}}, strategies in the order of their first run.
     """
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    for cell, value in means.items():
+        new = {"strategy": cell.strategy, "num_labels": cell.num_labels, "num_seeds": 0, "cells": dict(_NO_CELLS)}
+        row = rows.setdefault(cell[:2], new)
+        row["num_seeds"] = max(row["num_seeds"], value.num_seeds)
+        row["cells"][cell.metric] = value
     strategies = list(dict.fromkeys(cell.strategy for cell in means))
-    places = sorted(
-        {(cell.strategy, cell.place) for cell in means}, key=lambda place: (strategies.index(place[0]), place[1])
-    )
-    return [
-        {
-            "strategy": strategy,
-            "num_labels": place,
-            "num_seeds": max(v.num_seeds for c, v in means.items() if c[:2] == (strategy, place)),
-            "cells": {m.name: means.get((strategy, place, m.name)) for m in _ALL_MEASURES},
-        }
-        for strategy, place in places
-    ]
+    return sorted(rows.values(), key=lambda row: (strategies.index(row["strategy"]), row["num_labels"]))
 
 
 def _shown(rows: RunRows, data: RealReport) -> list[Mapping[str, Any]]:
@@ -264,8 +258,3 @@ def _mean(row: Mapping[str, Any], value: SeedMean | None) -> Markup:
 
 def _difference(row: Mapping[str, Any], value: SeedMean | None) -> Markup:
     return Markup(format_interval(value, signed=True) + arrow(value))
-
-
-def _measured(titles: Mapping[str, str], rows: RunRows) -> dict[str, str]:
-    """Those of `titles`, by name of the metric, that some row has."""
-    return {n: title for n, title in titles.items() if any(row["cells"][n] for row in rows)}

@@ -28,8 +28,10 @@ def make_real_report(
     stages: Mapping[str, StageFolder],
     plans: Sequence[RunPlan],
     start: StartMeasures,
-) -> tuple[Path, Path]:
-    """Writes report.html and report.md into `folder`; `stages` are the finished ones by name."""
+) -> Path:
+    """Writes report.html, whose path it returns, and report.md into `folder`; `stages` are the
+    finished ones by name."""
+    first_pairs = stages[f"pairs_{experiment.seeds[0]}"]
     run_stages = {plan.stage_name: stages[plan.stage_name] for plan in plans}
     history = {name: read_metrics(stage.path / "metrics" / "metrics.jsonl") for name, stage in run_stages.items()}
     largest = [plan for plan in plans if plan.num_labels == experiment.num_labels[-1]]
@@ -40,22 +42,21 @@ def make_real_report(
         runs=[run_stages[plan.stage_name].read_json("run.json") for plan in plans],
         curves=[_curve(plan, history[plan.stage_name]) for plan in largest],
         stability=[row for plan in largest for row in stability_rows(plan, history[plan.stage_name])],
-        selection=_selection(largest),
+        selection=[
+            {"strategy": name, **summarize_pairs([p for plan in largest if plan.strategy == name for p in plan.pairs])}
+            for name in dict.fromkeys(plan.strategy for plan in largest)
+        ],
         pairs=[
-            {
-                "strategy": plan.strategy,
-                "similarity": pair.similarity,
-                "true_gap": pair.true_gap,
-                "is_error": pair.is_error,
-            }
+            {"strategy": plan.strategy} | {name: getattr(pair, name) for name in ("similarity", "true_gap", "is_error")}
             for plan in largest
             for pair in plan.pairs
         ],
-        embeddings=_encoders(experiment, stages),
+        # What every encoder would select, with the first seed; one alone has nothing beside it.
+        embeddings=first_pairs.read_json("encoders.json") if len(experiment.embeddings) > 1 else [],
         samples=_samples(experiment, task, run_stages, largest, start),
-        stages=_facts(task, experiment.seeds, stages),
+        stages=_facts(task, experiment.seeds[0], stages),
     )
-    return write_real_report(folder, data)
+    return write_real_report(folder, data)[0]
 
 
 def _curve(plan: RunPlan, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -65,21 +66,6 @@ def _curve(plan: RunPlan, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "step": [row["step"] for row in logged],
         "metrics": {name: [row[name] for row in logged] for name in _CURVES},
     }
-
-
-def _selection(plans: Sequence[RunPlan]) -> list[dict[str, Any]]:
-    """Over the pairs of all seeds."""
-    names = dict.fromkeys(plan.strategy for plan in plans)
-    return [
-        {"strategy": name, **summarize_pairs([p for plan in plans if plan.strategy == name for p in plan.pairs])}
-        for name in names
-    ]
-
-
-def _encoders(experiment: RealExperiment, stages: Mapping[str, StageFolder]) -> list[dict[str, Any]]:
-    """What every encoder would select, with the first seed; one alone has nothing beside it."""
-    rows = stages[f"pairs_{experiment.seeds[0]}"].read_json("encoders.json")
-    return rows if len(experiment.embeddings) > 1 else []
 
 
 def _samples(
@@ -112,7 +98,7 @@ def _samples(
     ]
 
 
-def _facts(task: RealTask, seeds: Sequence[int], stages: Mapping[str, StageFolder]) -> list[dict[str, Any]]:
+def _facts(task: RealTask, seed: int, stages: Mapping[str, StageFolder]) -> list[dict[str, Any]]:
     groups = []
     if task.facts:
         groups.append({"title": "What was read", "facts": task.facts})
@@ -120,8 +106,8 @@ def _facts(task: RealTask, seeds: Sequence[int], stages: Mapping[str, StageFolde
         meaning = "of the responses to choose from"
         facts = [fact(name, count, meaning) for name, count in written.items()]
         groups.append({"title": "Responses", "facts": facts})
-    if rated := stages[f"pairs_{seeds[0]}"].read_json("facts.json"):
-        groups.append({"title": f"The rater's labels, seed {seeds[0]}", "facts": rated})
+    if rated := stages[f"pairs_{seed}"].read_json("facts.json"):
+        groups.append({"title": f"The rater's labels, seed {seed}", "facts": rated})
     if "supervised" in stages:
         counts = stages["supervised"].read_json("facts.json").items()
         facts = [fact(name, value, "prompts with a completion") for name, value in counts]

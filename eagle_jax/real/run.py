@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from eagle_jax.base.seeds import derive_seed
-from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.minilens.requests import answer_compare
 from eagle_jax.data.preferences.examples import PreferenceExample
 from eagle_jax.data.prompts import PROMPT_BOOKS
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.generation import ScriptedGenerator, TextGenerator
 from eagle_jax.language_model.sampling.local import LocalGenerator
-from eagle_jax.real.labels import ANNOTATORS, LabelledPair, Labeller, training_pairs
+from eagle_jax.real.labels import Labeller
 from eagle_jax.real.report_stage import make_real_report
 from eagle_jax.real.selection.embeddings import make_embed_fn, stability_pairs
 from eagle_jax.real.selection.stage import PairChooser, run_embeddings_stage, run_selection_stage
 from eagle_jax.real.settings import GRAMMAR_RATER, POLICY, RealExperiment
 from eagle_jax.real.task import files_task, minilens_task, run_responses_stage, supervised_pairs
-from eagle_jax.real.training.losses import implicit_rewards
-from eagle_jax.real.training.preference import log_probs_of
-from eagle_jax.real.training.runs import HeldOut, RunPlan, run_policy_stage, run_start_stage, train_policy
+from eagle_jax.real.training.runs import PolicyRuns, RunPlan
 from eagle_jax.stages.models import load_model
 from eagle_jax.stages.run import Run
 from eagle_jax.stages.supervised import run_reference_stage
@@ -46,30 +40,36 @@ class _RealRun(Run):
             remote=experiment.remote_models(),
         )
         self.experiment = experiment
-        self.book = PROMPT_BOOKS[experiment.prompts]
 
     def run(self) -> Path:
         experiment = self.experiment
         base = load_model(experiment.models.policy, experiment.policy_training.dtype, experiment.mesh)
+        seed = derive_seed(experiment.seed, 0)
         if experiment.minilens is not None:
-            self.task = minilens_task(experiment.minilens, derive_seed(experiment.seed, 0))
+            self.task = minilens_task(experiment.minilens, seed)
         else:
-            self.task = files_task(
-                experiment.files, base.tokenizer, experiment.training.max_prompt_tokens, derive_seed(experiment.seed, 0)
-            )
+            self.task = files_task(experiment.files, base.tokenizer, experiment.training.max_prompt_tokens, seed)
         self.policy = self._supervised(base)
         self.examples = self._responses()
         self._embed()
         rater = None if experiment.rater is None else self._generator(experiment.rater.model)
-        self.held_out = HeldOut(experiment, self.task, self.examples["test"], rater, self.book)
+        self.runs = PolicyRuns(experiment, self.task, self.policy, self.examples, rater)
         with self.stage("start", "responses", evaluation=experiment.evaluation, training=experiment.training) as stage:
-            self.start = run_start_stage(stage, self.held_out, self.policy)
-        self.stability = stability_pairs(experiment, self.policy, self.examples["test"])
+            start = self.runs.start(stage)
+        followed = stability_pairs(experiment, self.policy, self.examples["test"])
         plans = [plan for seed in experiment.seeds for plan in self._plans(seed)]
         for plan in plans:
-            self._train(plan)
-        html, _ = make_real_report(self.workdir, experiment, self.task, self.stages, plans, self.start)
-        return html
+            with self.stage(
+                plan.stage_name,
+                f"pairs_{plan.seed}",
+                "start",
+                **plan.place,
+                training=experiment.training,
+                policy_training=experiment.policy_training,
+                evaluation=experiment.evaluation,
+            ) as stage:
+                self.runs.run(stage, plan, start, followed)
+        return make_real_report(self.workdir, experiment, self.task, self.stages, plans, start)
 
     def _supervised(self, base: LanguageModel) -> LanguageModel:
         """Stage 1: the policy's model after next-token prediction."""
@@ -137,11 +137,10 @@ class _RealRun(Run):
         }
         labeller = Labeller(
             self.examples["train"],
-            ANNOTATORS[experiment.labels.source],
             experiment.labels,
-            self.held_out.rater,
+            self.runs.rater,
             experiment.rater and experiment.rater.sampling,
-            self.book,
+            PROMPT_BOOKS[experiment.prompts],
             own_seed,
         )
         with self.stage(
@@ -150,68 +149,22 @@ class _RealRun(Run):
             seed=seed,
             selection=experiment.selection,
             labels=experiment.labels,
-            rater=self.held_out.rater_name,
+            rater=None if self.runs.rater is None else self.runs.rater.name,
             training=experiment.training,
             num_labels=experiment.num_labels[-1],
         ) as stage:
-            rewards = self._rewards_after(stage, seed)
-            chosen = run_selection_stage(stage, choosers, labeller, experiment.num_labels[-1], rewards)
+            chosen = run_selection_stage(
+                stage,
+                choosers,
+                labeller,
+                experiment.num_labels[-1],
+                lambda pairs: self.runs.rewards_after(stage, pairs, seed),
+            )
         return [
             RunPlan(strategy=name, num_labels=count, seed=seed, pairs=pairs[:count])
             for name, pairs in chosen.items()
             for count in experiment.num_labels
         ]
-
-    def _rewards_after(self, stage: StageFolder, seed: int) -> Callable[[Sequence[LabelledPair]], np.ndarray]:
-        """Implicit rewards [N, K] of all training responses after training on the given pairs."""
-
-        def rewards(pairs: Sequence[LabelledPair]) -> np.ndarray:
-            experiment, examples = self.experiment, self.examples["train"]
-            stage.begin()
-            trained, _ = train_policy(
-                stage.path / "warmup",
-                stage.digest,
-                self.policy,
-                training_pairs(examples, pairs),
-                self.task.ending,
-                experiment,
-                seed=derive_seed(experiment.seed, 4, seed),
-                description=f"warm-up {seed}",
-                probe=None,
-            )
-            places = [(n, k) for n, e in enumerate(examples) for k in range(len(e.responses))]
-            values = [
-                log_probs_of(
-                    model,
-                    [examples[n].prompt for n, _ in places],
-                    [examples[n].responses[k] for n, k in places],
-                    self.task.ending,
-                    experiment.training,
-                    experiment.models.batch_size,
-                )
-                for model in (trained, self.policy)
-            ]
-            table = np.zeros((len(examples), max(k for _, k in places) + 1), np.float32)
-            table[tuple(np.array(places).T)] = implicit_rewards(*values, experiment.training.beta)
-            return table
-
-        return rewards
-
-    def _train(self, plan: RunPlan) -> None:
-        """Stage 5, for one run."""
-        experiment = self.experiment
-        with self.stage(
-            plan.stage_name,
-            f"pairs_{plan.seed}",
-            "start",
-            **plan.place,
-            training=experiment.training,
-            policy_training=experiment.policy_training,
-            evaluation=experiment.evaluation,
-        ) as stage:
-            run_policy_stage(
-                stage, plan, self.policy, self.examples["train"], self.held_out, self.start, self.stability
-            )
 
     def _generator(self, name: str) -> TextGenerator:
         """The text generator that a name stands for: the scripted teacher, the policy after

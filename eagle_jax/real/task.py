@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from eagle_jax.data.preferences.examples import PreferenceExample
 from eagle_jax.data.preferences.files import read_preferences
 from eagle_jax.data.prompts import Prompt
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
-from eagle_jax.language_model.generation import Generation, TextGenerator
+from eagle_jax.language_model.generation import TextGenerator
 from eagle_jax.real.conversations import chat_layout, end_of_prompt, end_of_turn
 from eagle_jax.real.settings import GenerationSettings, MiniLensRequests, PreferenceFiles
 from eagle_jax.real.training.preference import distinct_places, with_ending
@@ -35,7 +36,6 @@ from eagle_jax.reports.markdown import fact
 
 TWO_PARTS = ("train", "test")
 _NUM_BAD_ROWS_TOLD = 20
-_TEST_SEED, _TRAIN_SEED = 1, 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +49,9 @@ class RealTask:
 
     prompts: dict[str, list[Prompt]]
     ending: str | None
-    requests: dict[str, ProfileRequest]
-    examples: dict[str, list[PreferenceExample]]
-    facts: list[dict[str, Any]]
+    requests: dict[str, ProfileRequest] = dataclasses.field(default_factory=dict)
+    examples: dict[str, list[PreferenceExample]] = dataclasses.field(default_factory=dict)
+    facts: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     @property
     def has_utility(self) -> bool:
@@ -71,19 +71,14 @@ class RealTask:
 def minilens_task(settings: MiniLensRequests, seed: int) -> RealTask:
     """Users who ask for a film; train and test ask under disjoint seeds."""
     requests = {
-        part: draw_requests(count, derive_seed(seed, own_seed))
-        for part, count, own_seed in (
-            ("train", settings.num_train, _TRAIN_SEED),
-            ("test", settings.num_test, _TEST_SEED),
-        )
+        part: draw_requests(count, derive_seed(seed, place))
+        for place, (part, count) in enumerate(zip(TWO_PARTS, (settings.num_train, settings.num_test), strict=True))
     }
     everyone = [request for part in TWO_PARTS for request in requests[part]]
     return RealTask(
         prompts={part: [request.prompt for request in own] for part, own in requests.items()},
         ending=f" {everyone[0].prompt.stop[0]}",
         requests={request.prompt.text: request for request in everyone},
-        examples={},
-        facts=[],
     )
 
 
@@ -106,8 +101,7 @@ def files_task(settings: PreferenceFiles, tokenizer: Tokenizer, max_prompt_token
                 num_too_long += 1
                 continue
             num_cut += prompt != example.prompt
-            own = dataclasses.replace(example, prompt=prompt)
-            by_prompt.setdefault(prompt, []).append(own)
+            by_prompt.setdefault(prompt, []).append(dataclasses.replace(example, prompt=prompt))
         reasons = Counter(row.reason.partition(":")[0] for row in report.bad_rows)
         facts += [
             fact(f"{report.file}: rows", report.num_rows, "without blank lines"),
@@ -128,16 +122,14 @@ def files_task(settings: PreferenceFiles, tokenizer: Tokenizer, max_prompt_token
             f"training.max_prompt_tokens is {max_prompt_tokens}, in which no prompt of "
             f"{', '.join(settings.paths)} says anything beside the chat template: raise it"
         )
-    rng = np.random.default_rng(derive_seed(seed, 0))
-    order = rng.permutation(len(by_prompt))[: settings.max_prompts]
+    order = np.random.default_rng(derive_seed(seed, 0)).permutation(len(by_prompt))[: settings.max_prompts]
     num_test = max(1, round(settings.test_fraction * len(order)))
-    texts = list(by_prompt)
-    parts = {"test": order[:num_test], "train": order[num_test:]}
-    examples = {part: [e for i in parts[part] for e in by_prompt[texts[i]]] for part in TWO_PARTS}
+    of_prompt = list(by_prompt.values())
+    parts = {"train": order[num_test:], "test": order[:num_test]}
+    examples = {part: [example for i in rows for example in of_prompt[i]] for part, rows in parts.items()}
     return RealTask(
         prompts={part: [Prompt(example.prompt, (), "") for example in own] for part, own in examples.items()},
         ending=end_of_turn(tokenizer) if is_chat else None,
-        requests={},
         examples=examples,
         facts=facts,
     )
@@ -186,52 +178,38 @@ def run_responses_stage(
     """
     if not stage.is_complete():
         facts: Counter[str] = Counter()
-        for place, part in enumerate(TWO_PARTS):
-            if settings is None:
-                examples = task.examples[part]
-            else:
-                written = _write_responses(stage, task, part, generator, settings, seed, place)
-                examples = list(_examples(task, part, written, facts))
+        written = None if settings is None else _write_responses(stage, task, generator, settings, seed)
+        for part in TWO_PARTS:
+            examples = list(_examples(task, part, written[part], facts)) if written else task.examples[part]
             places = distinct_places(tokenizer, examples, task.ending, training)
-            examples = list(_distinct(examples, places, facts))
-            stage.write_jsonl(f"{part}.jsonl", map(dataclasses.asdict, examples))
+            stage.write_jsonl(f"{part}.jsonl", map(dataclasses.asdict, _distinct(examples, places, facts)))
         stage.write_json("facts.json", dict(facts))
         stage.finish()
     return {part: list(map(_read_example, stage.read_jsonl(f"{part}.jsonl"))) for part in TWO_PARTS}
 
 
 def _write_responses(
-    stage: StageFolder,
-    task: RealTask,
-    part: str,
-    generator: TextGenerator,
-    settings: GenerationSettings,
-    seed: int,
-    place: int,
-) -> list[list[dict[str, Any]]]:
-    """K responses ({"text", "stop_reason"}) to every prompt of a part."""
-    prompts = task.prompts[part]
-    count = settings.num_train_responses if part == "train" else settings.num_test_responses
-    firsts = range(0, len(prompts), settings.prompts_per_chunk)
-    written = []
-    for number, first in enumerate(progress(firsts, len(firsts), f"responses, {part}", "chunk")):
-        chunk = prompts[first : first + settings.prompts_per_chunk]
+    stage: StageFolder, task: RealTask, generator: TextGenerator, settings: GenerationSettings, seed: int
+) -> dict[str, list[list[dict[str, Any]]]]:
+    """K responses ({"text", "stop_reason"}) to every prompt, by part."""
+    size = settings.prompts_per_chunk
+    counts = {"train": settings.num_train_responses, "test": settings.num_test_responses}
+    chunks = [
+        (part, derive_seed(seed, place, number), task.prompts[part][first : first + size])
+        for place, part in enumerate(TWO_PARTS)
+        for number, first in enumerate(range(0, len(task.prompts[part]), size))
+    ]
 
-        def generate(chunk=chunk, number=number) -> list[list[dict[str, Any]]]:
-            repeated = [prompt for prompt in chunk for _ in range(count)]
-            own_seed = derive_seed(seed, place, number)
-            made = generator.generate(repeated, settings.sampling, own_seed)
-            rows = [_response(generation) for generation in made]
-            return [rows[i : i + count] for i in range(0, len(rows), count)]
+    def generate(part: str, chunk_seed: int, prompts: Sequence[Prompt]) -> list[list[dict[str, Any]]]:
+        repeated = [prompt for prompt in prompts for _ in range(counts[part])]
+        made = generator.generate(repeated, settings.sampling, chunk_seed)
+        rows = [{"text": generation.text, "stop_reason": generation.stop_reason} for generation in made]
+        return [rows[i : i + counts[part]] for i in range(0, len(rows), counts[part])]
 
-        # Parts of the stage are numbered through, test behind train.
-        offset = 0 if place == 0 else -(-len(task.prompts["train"]) // settings.prompts_per_chunk)
-        written += stage.chunk(offset + number, generate)
+    written = {part: [] for part in TWO_PARTS}
+    for index, chunk in enumerate(progress(chunks, len(chunks), "responses", "chunk")):
+        written[chunk[0]] += stage.chunk(index, functools.partial(generate, *chunk))
     return written
-
-
-def _response(generation: Generation) -> dict[str, Any]:
-    return {"text": generation.text, "stop_reason": generation.stop_reason}
 
 
 def _examples(

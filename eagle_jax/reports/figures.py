@@ -67,15 +67,13 @@ def interval_figure(rows: Sequence[Mapping[str, Any]], panels: Mapping[str, str]
         return figure
 
 
-def curves_figure(curves: Sequence[Mapping[str, Any]]) -> Figure:
-    """One panel for each metric; one color for each row, one line for each seed."""
+def curves_figure(curves: Sequence[Mapping[str, Any]], label: str = "iteration") -> Figure:
+    """One panel for each metric; one color for each row, one line for each seed; label: of the steps."""
     names = list(dict.fromkeys(name for curve in curves for name in curve["metrics"]))
     rows = list(dict.fromkeys(curve["row"] for curve in curves))
-    columns = min(2, len(names))
-    lines = -(-len(names) // columns)
     with matplotlib.rc_context(STYLE):
-        figure, axes = new_figure(lines, columns, width=7.4, height=0.6 + 1.9 * lines)
-        for axis, name in zip(axes, names, strict=False):
+        figure, axes = new_panels(len(names), height=1.9)
+        for axis, name in zip(axes, names, strict=True):
             for curve in curves:
                 if name not in curve["metrics"]:
                     continue
@@ -90,10 +88,8 @@ def curves_figure(curves: Sequence[Mapping[str, Any]]) -> Figure:
                 )
             axis.set_title(name, fontsize=9)
             axis.grid()
-        for axis in axes[len(names) :]:
-            axis.set_axis_off()
-        for axis in axes[len(names) - columns : len(names)]:
-            axis.set_xlabel("iteration")
+        for axis in axes[-2:]:
+            axis.set_xlabel(label)
         handles = [
             axes[0].plot([], [], color=COLORS[i % 7], ls=("-", "--", "-.", ":")[i % 4])[0] for i in range(len(rows))
         ]
@@ -175,6 +171,16 @@ def new_figure(lines: int, columns: int, *, width: float, height: float):
     FigureCanvasAgg(figure)
     axes = figure.subplots(lines, columns, squeeze=False)
     return figure, list(axes.flat)
+
+
+def new_panels(count: int, *, columns: int = 2, height: float):
+    """A figure of `count` panels in so many columns or fewer, each `height` inches high, and their axes."""
+    columns = min(columns, count)
+    lines = -(-count // columns)
+    figure, axes = new_figure(lines, columns, width=7.4, height=0.6 + height * lines)
+    for axis in axes[count:]:
+        axis.set_axis_off()
+    return figure, axes[:count]
 
 
 def learning_curve(

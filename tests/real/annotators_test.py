@@ -35,10 +35,6 @@ def perfect(prompt, rng):
     return f"{'a' if is_a else 'b'} #END_ANSWER"
 
 
-def says(answer):
-    return lambda prompt, rng: f"{answer} #END_ANSWER"
-
-
 def rate(fn, questions=QUESTIONS, book=COMPACT, seed=0):
     return rate_questions(questions, ScriptedGenerator(fn), book, SAMPLING, seed)
 
@@ -53,30 +49,14 @@ def test_the_simulated_annotator_errs_as_often_as_bradley_and_terry(temperature)
         assert scipy.stats.binomtest(int(errors), 20_000, rate).pvalue > 1e-3
 
 
-def test_the_order_of_a_pair_does_not_matter_to_the_simulated_annotator():
-    gaps = np.random.default_rng(1).normal(size=20_000)
-    one = simulated_answers(gaps, 0.5, np.random.default_rng(2))
-    two = simulated_answers(-gaps, 0.5, np.random.default_rng(3))
-    table = [[np.sum(one == 0), np.sum(one == 1)], [np.sum(two == 1), np.sum(two == 0)]]
-    assert scipy.stats.chi2_contingency(table).pvalue > 1e-3
-    again = simulated_answers(gaps, 0.5, np.random.default_rng(2))
-    np.testing.assert_array_equal(one, again)
-
-
-def test_huge_gaps_are_no_overflow():
-    gaps = np.array([1e9, -1e9])
-    assert simulated_answers(gaps, 1e-6, np.random.default_rng(0)).tolist() == [0, 1]
-
-
-@pytest.mark.parametrize("temperature", [0.0, -1.0, np.nan, np.inf])
-def test_a_temperature_that_is_none_is_refused(temperature):
-    with pytest.raises(ValueError, match=f"temperature must be above 0, got {temperature}"):
-        simulated_answers(np.ones(2), temperature, np.random.default_rng(0))
-
-
-def test_a_gap_that_is_not_finite_is_named():
+def test_huge_gaps_are_no_overflow_and_what_is_no_number_is_refused():
+    rng = np.random.default_rng(0)
+    assert simulated_answers(np.array([1e9, -1e9]), 1e-6, rng).tolist() == [0, 1]
+    for temperature in (0.0, -1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match=f"temperature must be above 0, got {temperature}"):
+            simulated_answers(np.ones(2), temperature, rng)
     with pytest.raises(ValueError, match="pair 1: .* must be finite, got nan"):
-        simulated_answers(np.array([0.0, np.nan]), 1.0, np.random.default_rng(0))
+        simulated_answers(np.array([0.0, np.nan]), 1.0, rng)
 
 
 @pytest.mark.parametrize("book", [COMPACT, DETAILED], ids=["compact", "detailed"])
@@ -84,15 +64,14 @@ def test_a_perfect_rater_agrees_with_itself(book):
     answers = rate(perfect, book=book)
     assert answers.preferred.tolist() == BETTER
     assert answers.agreed.all() and answers.agreement == 1.0
-    assert answers.position_bias == 0.5
     assert answers.malformed == Counter()
 
 
-@pytest.mark.parametrize(("letter", "bias"), [("a", 1.0), ("A", 1.0), ("b", 0.0)])
-def test_a_rater_who_always_says_the_same_prefers_nothing(letter, bias):
-    answers = rate(says(letter))
+@pytest.mark.parametrize("letter", ["a", "A", "b"])
+def test_a_rater_who_always_says_the_same_prefers_nothing(letter):
+    answers = rate(lambda prompt, rng: f"{letter} #END_ANSWER")
     assert answers.preferred.tolist() == [-1, -1, -1]
-    assert (answers.agreement, answers.position_bias) == (0.0, bias)
+    assert answers.agreement == 0.0
     assert answers.readable.all() and not answers.malformed
 
 
@@ -104,29 +83,14 @@ def test_a_noisy_raters_agreement_and_errors_follow_from_its_noise():
         right = perfect(prompt, rng)
         return right if rng.random() > error else {"a": "b", "b": "a"}[right[0]] + right[1:]
 
-    answers = rate(noisy, [QUESTIONS[0], QUESTIONS[1]] * 1000)
+    answers = rate(noisy, QUESTIONS[:2] * 1000)
     expected = {"right": (1 - error) ** 2, "wrong": error**2, "none": 2 * error * (1 - error)}
     better = np.tile(BETTER[:2], 1000)
-    found = {
-        "right": np.sum(answers.preferred == better),
-        "wrong": np.sum(answers.preferred == 1 - better),
-        "none": np.sum(answers.preferred == -1),
-    }
+    outcomes = {"right": better, "wrong": 1 - better, "none": -1}
+    found = {name: np.sum(answers.preferred == outcome) for name, outcome in outcomes.items()}
     for name, share in expected.items():
         assert scipy.stats.binomtest(int(found[name]), 2000, share).pvalue > 1e-3, name
     assert answers.agreement == 1 - found["none"] / 2000
-    # Half of the pairs have the better text first, so that noise shows no preference for a place.
-    assert answers.position_bias == pytest.approx(0.5, abs=0.05)
-
-
-def test_a_partial_bias_is_measured():
-    """Says a with probability 0.9, whatever the texts."""
-    answers = rate(lambda p, rng: f"{'a' if rng.random() < 0.9 else 'b'} #END_ANSWER", QUESTIONS * 400)
-    num_a = round(answers.position_bias * 2400)
-    assert scipy.stats.binomtest(num_a, 2400, 0.9).pvalue > 1e-3
-    # Both orders agree when one says a and the other b.
-    num_agreed = round(answers.agreement * 1200)
-    assert scipy.stats.binomtest(num_agreed, 1200, 2 * 0.9 * 0.1).pvalue > 1e-3
 
 
 def test_the_worlds_teacher_as_a_rater_errs_where_films_are_close():
@@ -159,32 +123,22 @@ def test_malformed_answers_are_counted_and_give_no_label():
     assert answers.preferred.tolist() == [-1, -1, 0]
     assert answers.as_given.tolist() == [0, -1, 0] and answers.swapped.tolist() == [-1, -1, 0]
     assert answers.malformed == Counter(not_a_choice=1, empty_block=1, wrong_markers=1)
-    # One pair could be read in both orders; of three answers read, "a" twice.
-    assert (answers.agreement, answers.position_bias) == (1.0, 2 / 3)
+    assert answers.agreement == 1.0  # one pair could be read in both orders
 
 
-def test_answers_that_do_not_end_leave_nothing_to_report():
+def test_one_call_asks_about_both_orders_and_answers_that_do_not_end_leave_nothing():
+    calls = []
+
     class Endless(ScriptedGenerator):
         def generate(self, prompts, sampling, seed):
+            calls.append((len(prompts), sampling, seed))
             made = super().generate(prompts, sampling, seed)
             return [dataclasses.replace(generation, stop_reason="length") for generation in made]
 
-    answers = rate_questions(QUESTIONS, Endless(perfect), COMPACT, SAMPLING, 0)
-    assert answers.malformed == Counter(length=6)
-    assert answers.preferred.tolist() == [-1, -1, -1]
-    assert answers.agreement is None and answers.position_bias is None
-
-
-def test_one_call_asks_about_both_orders():
-    calls = []
-
-    class Counting(ScriptedGenerator):
-        def generate(self, prompts, sampling, seed):
-            calls.append((len(prompts), sampling, seed))
-            return super().generate(prompts, sampling, seed)
-
-    rate_questions(QUESTIONS, Counting(perfect), COMPACT, SAMPLING, 11)
+    answers = rate_questions(QUESTIONS, Endless(perfect), COMPACT, SAMPLING, 11)
     assert calls == [(6, SAMPLING, 11)]
+    assert answers.malformed == Counter(length=6)
+    assert answers.preferred.tolist() == [-1, -1, -1] and answers.agreement is None
 
 
 @pytest.mark.parametrize(
@@ -202,8 +156,4 @@ def test_questions_that_ask_nothing_are_named_before_anybody_is_asked(question, 
 
     with pytest.raises(UserError, match=message):
         rate(never, [QUESTIONS[0], question])
-
-
-def test_no_questions_have_no_answers():
-    answers = rate(perfect, [])
-    assert answers.preferred.shape == (0,) and answers.agreement is None
+    assert rate(never, []).agreement is None

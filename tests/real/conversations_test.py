@@ -51,10 +51,8 @@ def conversations(has_system):
 
     for _ in range(30):
         turns = [turn(role) for role in (["user", "assistant"] * 3)[: draw.choice([1, 3, 5])]]
-        if has_system:
-            turns = [turn("system"), *turns]
-        replies = [[turn("assistant")] for _ in range(2)]
-        yield dict(zip(("prompt", "chosen", "rejected"), (turns, *replies), strict=True))
+        prompt = [turn("system"), *turns] if has_system else turns
+        yield {"prompt": prompt, "chosen": [turn("assistant")], "rejected": [turn("assistant")]}
 
 
 def read(tokenizer, tmp_path, rows, file_format="trl", max_tokens=64):

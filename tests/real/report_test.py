@@ -17,17 +17,10 @@ _SEEDS = range(2)
 def _run(strategy, num_labels, seed):
     value = _LEVELS[strategy] + 0.01 * seed * (strategy != "random") + num_labels / 1e4
     rewards = {"rewards/margin": value, "rewards/accuracy": value}
-    return {
-        "strategy": strategy,
-        "num_labels": num_labels,
-        "seed": seed,
-        "label_error_rate": 0.25,
-        "mean_similarity": 1.0 - value,
-        "train": {"loss": 0.5, **rewards},
-        "held_out": {"loss": 1.0 - value, **rewards},
-        "win_rate_true": value,
-        "win_rate_rater": value if seed else None,
-    }
+    row = {"strategy": strategy, "num_labels": num_labels, "seed": seed}
+    row |= {"label_error_rate": 0.25, "mean_similarity": 1.0 - value}
+    row |= {"train": {"loss": 0.5, **rewards}, "held_out": {"loss": 1.0 - value, **rewards}}
+    return row | {"win_rate_true": value, "win_rate_rater": value if seed else None}
 
 
 _SETTINGS = {
@@ -49,13 +42,7 @@ _FEW = RealReport(
         _run(strategy, 200, 0) | dict.fromkeys(("label_error_rate", "win_rate_true", "win_rate_rater"))
         for strategy in ("random", "easy", "hard")
     ],
-    curves=[],
-    stability=[],
-    selection=[],
-    pairs=[],
-    embeddings=[],
-    samples=[],
-    stages=[],
+    **dict.fromkeys(("curves", "stability", "selection", "pairs", "embeddings", "samples", "stages"), ()),
     settings=_SETTINGS,
     provenance={"commit": "abc"},
 )
@@ -63,25 +50,14 @@ _WHOLE = dataclasses.replace(
     _FEW,
     runs=[_run(s, n, seed) for s in _LEVELS for n in (100, 200) for seed in _SEEDS],
     curves=[
-        {
-            "strategy": s,
-            "num_labels": 200,
-            "seed": seed,
-            "step": list(range(0, 30, 2 + seed)),
-            "metrics": {"loss": [0.5] * len(range(0, 30, 2 + seed))},
-        }
+        {"strategy": s, "num_labels": 200, "seed": seed, "step": steps, "metrics": {"loss": [0.5] * len(steps)}}
         for s in _LEVELS
-        for seed in _SEEDS  # they share every sixth step
+        for seed in _SEEDS
+        for steps in [list(range(0, 30, 2 + seed))]  # the seeds share every sixth step
     ],
     stability=[
-        {
-            "strategy": s,
-            "seed": seed,
-            "step": step,
-            "rank_correlation": 1.0 - step / 1e3,
-            "quantiles": [0.1, 0.2, 0.3 + step / 1e3, 0.4, 0.5],
-            "easy_overlap": 0.875,
-        }
+        {"strategy": s, "seed": seed, "step": step, "rank_correlation": 1.0 - step / 1e3, "easy_overlap": 0.875}
+        | {"quantiles": [0.1, 0.2, 0.3 + step / 1e3, 0.4, 0.5]}
         for s in _LEVELS
         for seed in _SEEDS
         for step in (0, 40)
@@ -92,16 +68,8 @@ _WHOLE = dataclasses.replace(
     pairs=[{"strategy": "random", "similarity": i / 200, "true_gap": 1.0, "is_error": i % 4 == 0} for i in range(200)]
     + [{"strategy": "easy", "similarity": 0.5, "true_gap": None, "is_error": None} for _ in range(200)],
     embeddings=[
-        {
-            "embedding": "last token",
-            "metric": "euclidean",
-            "strategy": "hard",
-            "num_pairs": 5,
-            "mean_similarity": -1.5,
-            "mean_true_gap": 0.25,
-            "label_error_rate": None,
-            "overlap": 0.375,
-        }
+        {"embedding": "last token", "metric": "euclidean", "strategy": "hard", "num_pairs": 5, "overlap": 0.375}
+        | {"mean_similarity": -1.5, "mean_true_gap": 0.25, "label_error_rate": None}
     ],
     samples=[{"prompt": _EVIL, "rows": [{"strategy": "easy", "text": _EVIL, "true_utility": 0.125}]}],
     stages=[{"title": "Read", "facts": [fact("bad rows", 3, _EVIL)]}],

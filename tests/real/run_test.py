@@ -2,12 +2,16 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
 
 from eagle_jax.base.command_line import load_config
+from eagle_jax.base.errors import UserError
 from eagle_jax.base.settings import SettingsError, to_settings
+from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.real.selection.stage import Embeddings, PairChooser
 from eagle_jax.real.settings import RealExperiment
 
 CONFIG = "experiments/configs/real_minilens.py:quick"
@@ -113,12 +117,11 @@ def test_rewards_are_those_of_the_saved_models_under_transformers(finished_real)
 
 def test_files_of_your_own_are_selected_across_prompts(real, tmp_path):
     path = tmp_path / "own.csv"
+    words = [("grim", "revenge"), ("tender", "rescue"), ("eerie", "betrayal"), ("wry", "trial")]
     rows = [
         f"write the film {slot} for user {user}.,make the tone {good}.,bring in {bad}.,1"
         for slot in ("story", "mood", "hero")
-        for user, (good, bad) in enumerate(
-            [("grim", "revenge"), ("tender", "rescue"), ("eerie", "betrayal"), ("wry", "trial")]
-        )
+        for user, (good, bad) in enumerate(words)
     ]
     path.write_text("prompt,response_1,response_2,label\n" + "\n".join(rows) + "\nlost,,,\n")
     overrides = [
@@ -150,16 +153,12 @@ def test_files_of_your_own_are_selected_across_prompts(real, tmp_path):
     assert "own.csv" in report and "fewer than two responses" in report
 
 
-def test_more_labels_than_prompts_are_one_line(real, finished_real, tmp_path):
-    workdir = finished_real.copy(tmp_path / "run", without=["pairs_0"])
-    many = dataclasses.replace(real, settings={**real.settings, "num_labels": "(8, 99)"})
-    code, _, stderr = many.run(workdir)
-    assert code == 2
-    assert (
-        stderr.strip()
-        .splitlines()[-1]
-        .startswith("real.py: 99 labels are wanted, but only 12 of 12 prompts have two usable responses")
-    )
+def test_more_labels_than_prompts_are_refused(finished_real):
+    stage = StageFolder(finished_real.workdir / "embeddings", {})
+    settings = to_settings(RealExperiment, load_config(CONFIG)).selection
+    chooser = PairChooser(Embeddings(stage, "mean_states", "cosine", 1), settings, 0)
+    with pytest.raises(UserError, match="99 labels are wanted, but only 12 of 12 prompts have two usable responses"):
+        chooser.choose("easy", 99, None)
 
 
 @pytest.mark.parametrize(
@@ -177,13 +176,8 @@ def test_more_labels_than_prompts_are_one_line(real, finished_real, tmp_path):
     ],
 )
 def test_settings_that_cannot_be_are_refused_by_name(changes, said):
-    config = load_config(CONFIG).to_dict()
-    for path, value in changes.items():
-        *groups, name = path.split(".")
-        group = config
-        for key in groups:
-            group = group[key]
-        group[name] = value
-    with pytest.raises(SettingsError, match="config") as refused:
+    config = load_config(CONFIG)
+    with config.unlocked(), config.ignore_type():
+        config.update_from_flattened_dict(changes)
+    with pytest.raises(SettingsError, match=re.escape(said)):
         to_settings(RealExperiment, config)
-    assert said in str(refused.value)

@@ -2,6 +2,9 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
+
+import numpy as np
 
 MAX_RESPONSES = 64  # of one prompt
 
@@ -70,3 +73,17 @@ def labelled_pair(example: PreferenceExample, label: tuple[int, int]) -> Prefere
     """The pair that a label, (chosen, rejected), says of an example, whoever gave the label."""
     chosen, rejected = label
     return PreferencePair(prompt=example.prompt, chosen=example.responses[chosen], rejected=example.responses[rejected])
+
+
+def all_responses(examples: Sequence[PreferenceExample]) -> tuple[list[str], list[str]]:
+    """The prompt of every response and its text, one after the other."""
+    prompts = [example.prompt for example in examples for _ in example.responses]
+    return prompts, [response for example in examples for response in example.responses]
+
+
+def by_prompt(examples: Sequence[PreferenceExample], values: np.ndarray, num_responses: int) -> np.ndarray:
+    """Values of all responses [R, ...] as [N, K, ...], 0 where a prompt has fewer than K."""
+    places = [(n, k) for n, example in enumerate(examples) for k in range(len(example.responses))]
+    table = np.zeros((len(examples), num_responses, *values.shape[1:]), values.dtype)
+    table[tuple(np.array(places).T)] = values
+    return table

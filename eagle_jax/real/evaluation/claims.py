@@ -17,6 +17,7 @@ from eagle_jax.real.evaluation.table import (
     SeedMean,
     labels_saved,
     paired_differences,
+    seed_mean,
     seed_means,
 )
 from eagle_jax.reports.markdown import format_interval, share
@@ -69,31 +70,20 @@ _OUTCOMES = (
 )
 REAL_CLAIMS = (
     *(
-        Claim(f"{strategy}: {outcome}", short, metric, direction, strategy, (BASELINE, HARD))
-        for outcome, short, metric, direction in (
-            *_OUTCOMES,
-            ("fewer wrong labels", "wrong labels", "label_error_rate", -1),
-        )
+        Claim(f"{strategy}: {outcome}", *measured, strategy, (BASELINE, HARD))
+        for outcome, *measured in (*_OUTCOMES, ("fewer wrong labels", "wrong labels", "label_error_rate", -1))
         for strategy in (EASY, CENTROID)
     ),
     *(
         Claim(
-            f"{CENTROID} is best of all: {outcome}",
-            f"best of all in {short}",
-            metric,
-            direction,
-            CENTROID,
-            (BASELINE, HARD, EASY),
+            f"{CENTROID} is best of all: {outcome}", f"best of all in {short}", *rest, CENTROID, (BASELINE, HARD, EASY)
         )
-        for outcome, short, metric, direction in _WINS
+        for outcome, short, *rest in _WINS
     ),
 )
 CONTRARY_CLAIMS = tuple(
-    Claim(f"{SMALL_GAP}: {outcome}", short, metric, direction, SMALL_GAP, (BASELINE, LARGE_GAP, EASY))
-    for outcome, short, metric, direction in (
-        ("better accuracy on held-out pairs", "accuracy", ACCURACY, 1),
-        *_OUTCOMES,
-    )
+    Claim(f"{SMALL_GAP}: {outcome}", *measured, SMALL_GAP, (BASELINE, LARGE_GAP, EASY))
+    for outcome, *measured in (("better accuracy on held-out pairs", "accuracy", ACCURACY, 1), *_OUTCOMES)
 )
 
 
@@ -110,20 +100,19 @@ def judge(differences: Sequence[SeedMean | None], direction: int) -> str:
 
 def findings(claims: Sequence[Claim], runs: RunRows, num_labels: int, confidence: float) -> list[Finding]:
     """Each claim beside the differences that were measured, at one number of labels."""
-    return [_finding(claim, runs, num_labels, confidence) for claim in claims]
-
-
-def _finding(claim: Claim, runs: RunRows, num_labels: int, confidence: float) -> Finding:
-    differences = {
-        other: difference(runs, claim.metric, claim.better, other, num_labels, confidence) for other in claim.worse
-    }
-    found = [
-        f"{claim.better} − {other}: {'not measured' if d is None else signed(d)}" for other, d in differences.items()
-    ]
-    if not any(differences.values()):
-        found = []
-    outcome = judge(list(differences.values()), claim.direction)
-    return Finding(claim.sentence, claim.better, claim.short, found, outcome)
+    found = []
+    for claim in claims:
+        differences = {
+            other: difference(runs, claim.metric, claim.better, other, num_labels, confidence) for other in claim.worse
+        }
+        lines = [
+            f"{claim.better} − {other}: {'not measured' if d is None else signed(d)}"
+            for other, d in differences.items()
+        ]
+        outcome = judge(list(differences.values()), claim.direction)
+        is_measured = any(differences.values())
+        found.append(Finding(claim.sentence, claim.better, claim.short, lines if is_measured else [], outcome))
+    return found
 
 
 def difference(
@@ -133,8 +122,7 @@ def difference(
     rows = [run for run in runs if run["strategy"] in (strategy, other) and run["num_labels"] == num_labels]
     if {run["strategy"] for run in rows} != {strategy, other}:
         return None
-    differences = paired_differences(rows, "num_labels", confidence, baseline=other)
-    return differences.get((strategy, num_labels, metric))
+    return paired_differences(rows, confidence, baseline=other).get((strategy, num_labels, metric))
 
 
 def signed(value: SeedMean) -> str:
@@ -157,9 +145,8 @@ def savings(runs: RunRows, confidence: float) -> dict[str, Saving]:
     The control is random itself, whose own curve can reach its last value early by chance. A seed
     on which the value is not reached saves nothing.
     """
-    baseline_runs = [run for run in runs if run["strategy"] == BASELINE]
-    budgets = {run["num_labels"] for run in baseline_runs}
-    measured = {cell.metric for cell in seed_means(baseline_runs, "num_labels", confidence)}
+    budgets = {run["num_labels"] for run in runs if run["strategy"] == BASELINE}
+    measured = {cell.metric for cell in seed_means(runs, confidence) if cell.strategy == BASELINE}
     if len(budgets) < 2 or ACCURACY not in measured:
         return {}
     largest = max(budgets)
@@ -169,7 +156,7 @@ def savings(runs: RunRows, confidence: float) -> dict[str, Saving]:
         for strategy, what in saved.items()
         for seed, value in what.by_seed.items()
     ]
-    beyond = paired_differences(rows, "num_labels", confidence)
+    beyond = paired_differences(rows, confidence)
     return {
         strategy: Saving(
             _labels_needed(what, largest),
@@ -182,9 +169,8 @@ def savings(runs: RunRows, confidence: float) -> dict[str, Saving]:
 
 def _labels_needed(saved: LabelsSaved, largest: int) -> str:
     reached = sum(value is not None for value in saved.by_seed.values())
-    if saved.num_needed is None:
-        needed = f"not reached with {largest} labels"
-    else:
+    needed = f"not reached with {largest} labels"
+    if saved.num_needed is not None:
         needed = f"{saved.num_needed:.0f} of {largest} labels, {share(saved.share_saved)} saved"
     return f"{needed}; reached on {reached} of {len(saved.by_seed)} seeds"
 
@@ -216,50 +202,42 @@ def saving_findings(saved: Mapping[str, Saving]) -> list[Finding]:
     return rows
 
 
-def stability_table(stability: RunRows, confidence: float) -> list[dict[str, Any]]:
+def stability_table(rows: RunRows, confidence: float) -> list[dict[str, Any]]:
     """What became of the similarities by the last checkpoint of each seed."""
-    rows = []
-    for strategy in dict.fromkeys(row["strategy"] for row in stability):
-        by_step = sorted((row for row in stability if row["strategy"] == strategy), key=lambda row: row["step"])
-        first, last = ({row["seed"]: row for row in order} for order in (by_step[::-1], by_step))
-        step = by_step[-1]["step"]
+    table = []
+    for strategy in dict.fromkeys(row["strategy"] for row in rows):
+        by_step = sorted((row for row in rows if row["strategy"] == strategy), key=lambda row: row["step"])
         # Seeds may end a few steps apart: the last checkpoints stand for one place.
-        means = seed_means([row | {"step": step} for row in last.values()], "step", confidence)
-        rows.append(
+        first, last = ({row["seed"]: row for row in order}.values() for order in (by_step[::-1], by_step))
+        correlations = [row["rank_correlation"] for row in last]
+        overlaps = [row["easy_overlap"] for row in last if row["easy_overlap"] is not None]
+        table.append(
             {
                 "strategy": strategy,
-                "step": step,
+                "step": by_step[-1]["step"],
                 "num_seeds": len(last),
-                "first_median": float(np.mean([row["quantiles"][2] for row in first.values()])),
-                "last_median": float(np.mean([row["quantiles"][2] for row in last.values()])),
-                "rank_correlation": means[strategy, step, "rank_correlation"],
-                "easy_overlap": means.get((strategy, step, "easy_overlap")),
+                "first_median": float(np.mean([row["quantiles"][2] for row in first])),
+                "last_median": float(np.mean([row["quantiles"][2] for row in last])),
+                "rank_correlation": seed_mean(correlations, confidence),
+                "above_bar": seed_mean([value - STABLE_CORRELATION for value in correlations], confidence),
+                "easy_overlap": seed_mean(overlaps, confidence) if overlaps else None,
             }
         )
-    return rows
+    return table
 
 
 def stability_finding(table: Sequence[Mapping[str, Any]]) -> Finding:
     """Do similarities keep their order while the policy is trained?"""
-    claim = (
-        "response embeddings stay stable under DPO (here: rank correlation of similarities with "
-        f"the start at least {STABLE_CORRELATION})",
-        "response embeddings",
-        "stability under DPO",
-    )
-    if not table:
-        return Finding(*claim, [], UNDECIDED)
     found = [
         f"{row['strategy']}, step {row['step']}: {format_interval(row['rank_correlation'])}, "
         f"median similarity {row['first_median']:.3f} → {row['last_median']:.3f}"
         for row in table
     ]
-    above = [
-        c._replace(
-            mean=c.mean - STABLE_CORRELATION,
-            low=None if c.low is None else c.low - STABLE_CORRELATION,
-            high=None if c.high is None else c.high - STABLE_CORRELATION,
-        )
-        for c in (row["rank_correlation"] for row in table)
-    ]
-    return Finding(*claim, found, judge(above, 1))
+    return Finding(
+        "response embeddings stay stable under DPO (here: rank correlation of similarities with "
+        f"the start at least {STABLE_CORRELATION})",
+        "response embeddings",
+        "stability under DPO",
+        found,
+        judge([row["above_bar"] for row in table], 1),
+    )

@@ -1,7 +1,7 @@
 """Figures of the report of preference pairs, in the manner of `figures`.
 
 `strategies` gives the order, and with it color and mark of each, the same in all figures. A table
-is that of `preference_report`: a row for each strategy and number of labels.
+is that of the report: a row for each strategy and number of labels.
 """
 
 from __future__ import annotations
@@ -16,56 +16,34 @@ from matplotlib.figure import Figure
 from eagle_jax.real.evaluation.claims import STABLE_CORRELATION
 from eagle_jax.real.evaluation.table import RunRows
 from eagle_jax.real.evaluation.verdict import judged_pairs, similarity_bins
-from eagle_jax.reports.figures import COLORS, MARKERS, STYLE, curves_figure, new_figure
+from eagle_jax.reports.figures import COLORS, MARKERS, STYLE, curves_figure, interval_figure, new_figure, new_panels
 
 _PAIRS_PER_BIN = 100  # fewer say little about a share
 _MAX_BINS = 8
 _MAX_POINTS = 200  # of a training curve: more only fill the page
 
 
-def budget_figure(table: RunRows, strategies: Sequence[str], titles: Mapping[str, str]) -> Figure:
-    """Mean and interval against the number of labels, a panel for each column of `titles`."""
-    budgets = sorted({row["num_labels"] for row in table})
-    with matplotlib.rc_context(STYLE):
-        figure, axes = new_figure(1, len(titles), width=7.4, height=3.6)
-        for axis, (name, title) in zip(axes, titles.items(), strict=True):
-            for kind, strategy in enumerate(strategies):
-                rows = [r for r in table if r["strategy"] == strategy and r["cells"][name]]
-                rows.sort(key=lambda row: row["num_labels"])
+def budget_figure(table: RunRows, strategies: Sequence[str], titles: Mapping[str, str]) -> Figure | None:
+    """Mean and interval against the number of labels, a panel for each column of `titles` that any
+    row has; None without one."""
+    panels = {}
+    for name, title in titles.items():
+        for row in table:
+            if row["cells"][name]:
                 # A little apart, so that strategies do not hide each other's intervals.
-                at = [r["num_labels"] * 1.03 ** (kind - (len(strategies) - 1) / 2) for r in rows]
-                cells = [r["cells"][name] for r in rows]
-                axis.plot(
-                    at,
-                    [c.mean for c in cells],
-                    MARKERS[kind % 7] + "-",
-                    color=COLORS[kind % 7],
-                    ms=5,
-                    lw=1.2,
-                    label=strategy,
-                )
-                for x, cell in zip(at, cells, strict=True):
-                    _interval_line(axis.vlines, x, cell, kind, 1.2)
-            _count_axis(axis, budgets)
-            axis.set_title(title, fontsize=9)
-            axis.set_xlabel("labelled pairs")
-            axis.grid()
-        _legend(figure, axes[0], len(strategies))
-        return figure
-
-
-def _count_axis(axis, budgets: Sequence[int]) -> None:
-    """A log axis that names the counts that there are: the style draws no math."""
-    axis.set_xscale("log")
-    axis.set_xlim(budgets[0] / 1.2, budgets[-1] * 1.2)
-    axis.set_xticks(budgets, [str(budget) for budget in budgets])
-    axis.minorticks_off()
-
-
-def _interval_line(draw, at: float, cell: Any, kind: int, width: float) -> None:
-    """The interval of a cell that has one: one seed alone has none."""
-    if cell.low is not None:
-        draw(at, cell.low, cell.high, color=COLORS[kind % 7], lw=width)
+                apart = 1.03 ** (strategies.index(row["strategy"]) - (len(strategies) - 1) / 2)
+                point = row["num_labels"] * apart, row["cells"][name]
+                panels.setdefault(title, {}).setdefault(row["strategy"], []).append(point)
+    if not panels:
+        return None
+    figure = _interval_curves(panels, strategies, "labelled pairs")
+    budgets = sorted({row["num_labels"] for row in table})
+    for axis in figure.axes:  # log axes that name the counts that there are: the style draws no math
+        axis.set_xscale("log")
+        axis.set_xlim(budgets[0] / 1.2, budgets[-1] * 1.2)
+        axis.set_xticks(budgets, [str(budget) for budget in budgets])
+        axis.minorticks_off()
+    return figure
 
 
 def ambiguity_figure(pairs: RunRows, strategies: Sequence[str], confidence: float) -> Figure | None:
@@ -81,27 +59,42 @@ def ambiguity_figure(pairs: RunRows, strategies: Sequence[str], confidence: floa
     titles = {"error": "share of wrong labels", "gap": "mean gap in true utility"}
     if any(b["gap"] is None for bins in binned.values() for b in bins):
         del titles["gap"]
+    panels = {
+        title: {strategy: [(b["similarity"], b[name]) for b in bins] for strategy, bins in binned.items()}
+        for name, title in titles.items()
+    }
+    figure = _interval_curves(panels, strategies, "similarity of the pair")
+    for axis in figure.axes:
+        axis.set_ylim(bottom=0)
+    return figure
+
+
+def _interval_curves(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, Any]]]], strategies: Sequence[str], label: str
+) -> Figure:
+    """A panel for each title: strategy -> (place, mean with its interval), the line that they make."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = new_figure(1, len(titles), width=7.4, height=3.6)
-        for axis, (name, title) in zip(axes, titles.items(), strict=True):
-            for strategy, bins in binned.items():
-                kind = strategies.index(strategy)
+        figure, axes = new_figure(1, len(panels), width=7.4, height=3.6)
+        for axis, (title, curves) in zip(axes, panels.items(), strict=True):
+            for strategy, points in curves.items():
+                kind = strategies.index(strategy) % 7
+                means = [cell.mean for _, cell in points]
                 axis.plot(
-                    [b["similarity"] for b in bins],
-                    [b[name].mean for b in bins],
-                    MARKERS[kind % 7] + "-",
-                    color=COLORS[kind % 7],
-                    ms=4,
-                    lw=1,
+                    [at for at, _ in points],
+                    means,
+                    MARKERS[kind] + "-",
+                    color=COLORS[kind],
+                    ms=5,
+                    lw=1.2,
                     label=strategy,
                 )
-                for b in bins:
-                    _interval_line(axis.vlines, b["similarity"], b[name], kind, 1)
+                for at, cell in points:
+                    if cell.low is not None:  # one seed alone has no interval
+                        axis.vlines(at, cell.low, cell.high, color=COLORS[kind], lw=1.2)
             axis.set_title(title, fontsize=9)
-            axis.set_xlabel("similarity of the pair")
-            axis.set_ylim(bottom=0)
+            axis.set_xlabel(label)
             axis.grid()
-        _legend(figure, axes[0], len(binned))
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(4, len(strategies)))
         return figure
 
 
@@ -131,33 +124,26 @@ def _mean_curve(curves: RunRows, name: str, common: Set[int]) -> dict[str, list[
 def stability_figure(stability: RunRows, strategies: Sequence[str]) -> Figure:
     """Similarities at each checkpoint (bands), and their rank correlation with the start."""
     shown = [s for s in strategies if any(row["strategy"] == s for row in stability)]
-    columns = min(3, len(shown) + 1)
-    lines = -(-(len(shown) + 1) // columns)
     with matplotlib.rc_context(STYLE):
-        figure, axes = new_figure(lines, columns, width=7.4, height=0.6 + 2.2 * lines)
-        for kind, (axis, strategy) in enumerate(zip(axes, shown, strict=False)):
+        figure, (*axes, last) = new_panels(len(shown) + 1, columns=3, height=2.2)
+        for axis, strategy in zip(axes, shown, strict=True):
+            kind = strategies.index(strategy) % 7
             steps, quantiles = _over_seeds(stability, strategy, "quantiles")
-            color = COLORS[strategies.index(strategy) % 7]
-            axis.fill_between(steps, quantiles[:, 0], quantiles[:, 4], color=color, alpha=0.2, lw=0)
-            axis.fill_between(steps, quantiles[:, 1], quantiles[:, 3], color=color, alpha=0.4, lw=0)
-            axis.plot(steps, quantiles[:, 2], color=color, lw=1.5)
+            for low, high, alpha in ((0, 4, 0.2), (1, 3, 0.4)):
+                axis.fill_between(steps, quantiles[:, low], quantiles[:, high], color=COLORS[kind], alpha=alpha, lw=0)
+            axis.plot(steps, quantiles[:, 2], color=COLORS[kind], lw=1.5)
             axis.set_title(strategy, fontsize=9)
             axis.set_ylim(*_limits(stability))
-            if kind % columns == 0:
-                axis.set_ylabel("similarity")
-        last = axes[len(shown)]
-        for strategy in shown:
-            kind = strategies.index(strategy)
             steps, correlation = _over_seeds(stability, strategy, "rank_correlation")
-            last.plot(steps, correlation, MARKERS[kind % 7] + "-", color=COLORS[kind % 7], ms=3)
+            last.plot(steps, correlation, MARKERS[kind] + "-", color=COLORS[kind], ms=3)
+        for axis in axes[::3]:
+            axis.set_ylabel("similarity")
         last.axhline(STABLE_CORRELATION, color="#8a8a8a", lw=1, ls="--")
         last.set_ylim(min(0, *(row["rank_correlation"] for row in stability)), 1.05)
         last.set_title("rank correlation with the start", fontsize=9)
-        for axis in axes[: len(shown) + 1]:
+        for axis in (*axes, last):
             axis.set_xlabel("step")
             axis.grid()
-        for axis in axes[len(shown) + 1 :]:
-            axis.set_axis_off()
         return figure
 
 
@@ -178,29 +164,18 @@ def _limits(stability: RunRows) -> tuple[float, float]:
     return low - air, high + air
 
 
-def win_figure(table: RunRows, strategies: Sequence[str], titles: Mapping[str, str]) -> Figure:
-    """Win rates and intervals, a panel for each judge (column -> title), a line for each row."""
-    with matplotlib.rc_context(STYLE):
-        figure, axes = new_figure(1, len(titles), width=7.4, height=1.0 + 0.3 * len(table))
-        for axis, (name, title) in zip(axes, titles.items(), strict=True):
-            axis.axvline(0.5, color="#8a8a8a", lw=1, ls="--")
-            for place, row in enumerate(table):
-                cell = row["cells"][name]
-                kind = strategies.index(row["strategy"])
-                if cell is not None:
-                    axis.barh(place, cell.mean, height=0.6, color=COLORS[kind % 7], alpha=0.35)
-                    _interval_line(axis.hlines, place, cell, kind, 3)
-            axis.set_yticks(range(len(table)), [row["strategy"] for row in table])
-            axis.set_ylim(len(table) - 0.5, -0.5)
-            axis.set_xlim(0, 1)
-            axis.tick_params(axis="y", length=0)
-            axis.set_title(title, fontsize=9)
-            axis.grid(axis="x")
-        for axis in axes[1:]:
-            axis.set_yticklabels([])
-        return figure
-
-
-def _legend(figure: Figure, axis, count: int) -> None:
-    handles = axis.get_legend_handles_labels()
-    figure.legend(*handles, loc="outside upper center", ncols=min(4, count))
+def win_figure(table: RunRows, titles: Mapping[str, str]) -> Figure | None:
+    """Win rates and intervals, a panel for each judge (column -> title) that was asked, a line for
+    each row; None without one."""
+    titles = {name: title for name, title in titles.items() if any(row["cells"][name] for row in table)}
+    if not titles:
+        return None
+    rows = [
+        {"row": row["strategy"], "cells": {name: cell and cell._asdict() for name, cell in row["cells"].items()}}
+        for row in table
+    ]
+    figure = interval_figure(rows, titles, "win rate", part=0)
+    for axis in figure.axes:
+        axis.axvline(0.5, color="#8a8a8a", lw=1, ls="--")
+        axis.set_xlim(0, 1)
+    return figure

@@ -6,30 +6,14 @@ Axis letter: N pairs.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from eagle_jax.embeddings.rank_correlation import spearman
-from eagle_jax.real.annotators import Answers
+from eagle_jax.real.annotators import FIRST, SECOND, Answers
 from eagle_jax.real.training.losses import PairValues, implicit_rewards
 
 STABILITY_PERCENTS = (5, 25, 50, 75, 95)
-
-
-class WinRate(NamedTuple):
-    """num_left_out: pairs that nobody could judge, which are not in the rate."""
-
-    num_wins: int
-    num_ties: int
-    num_losses: int
-    num_left_out: int
-
-    @property
-    def rate(self) -> float | None:
-        """(wins + ties / 2) / judged; None where nothing was judged."""
-        judged = self.num_wins + self.num_ties + self.num_losses
-        return (self.num_wins + self.num_ties / 2) / judged if judged else None
 
 
 def mean_rewards(policy: PairValues, reference: PairValues, beta: float) -> dict[str, float]:
@@ -58,50 +42,44 @@ def mean_rewards(policy: PairValues, reference: PairValues, beta: float) -> dict
     }
 
 
-def utility_win_rate(ours: np.ndarray, theirs: np.ndarray) -> WinRate:
-    """Ours [N] against theirs [N] on the same prompts: the higher utility wins, equal ones tie."""
+def utility_win_rate(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Share of prompts [N] on which ours has the higher utility; equal ones count one half."""
     for name, values in (("our", ours), ("their", theirs)):
         _require_finite(values, f"utility of {name} response")
-    signs = np.sign(np.subtract(ours, theirs, dtype=np.float64))
-    return WinRate(int(np.sum(signs > 0)), int(np.sum(signs == 0)), int(np.sum(signs < 0)), 0)
+    return float(np.heaviside(np.subtract(ours, theirs, dtype=np.float64), 0.5).mean())
 
 
-def rater_win_rate(answers: Answers, num_identical: int) -> WinRate:
-    """How often a rater prefers ours, which were the first of each question.
+def rater_win_rate(answers: Answers, num_identical: int) -> float | None:
+    """How often a rater prefers ours, which were the first of each question: (wins + ties / 2) / judged.
 
     Orders that contradict each other are a tie (Zheng et al. 2023, section 3.4), and so are the
-    num_identical pairs of equal responses, about which nobody is asked. Malformed: left out.
+    num_identical pairs of equal responses, about which nobody is asked. Malformed ones are left out;
+    None where nothing was judged.
     """
-    num_wins, num_losses = (int(np.sum(answers.preferred == side)) for side in (0, 1))
-    num_readable = int(answers.readable.sum())
-    num_ties = num_readable - num_wins - num_losses + num_identical
-    return WinRate(num_wins, num_ties, num_losses, len(answers.readable) - num_readable)
+    num_wins, num_losses = (int(np.sum(answers.preferred == side)) for side in (FIRST, SECOND))
+    num_judged = int(answers.readable.sum()) + num_identical
+    num_ties = num_judged - num_wins - num_losses
+    return (num_wins + num_ties / 2) / num_judged if num_judged else None
 
 
-def stability_row(
-    similarities: np.ndarray, start: np.ndarray, prompt_index: np.ndarray | None, *, strategy: str, seed: int, step: int
-) -> dict[str, Any]:
+def stability(now: np.ndarray, start: np.ndarray, prompt_index: np.ndarray | None, where: str) -> dict[str, float]:
     """How far the similarities of fixed response pairs have moved (REAL's embedding stability).
 
-    {"strategy", "seed", "step", "quantiles" (5, 25, 50, 75, 95 %), "rank_correlation" (Spearman's,
-    with the start), "easy_overlap"}. Raises ValueError that names strategy, seed and step for a
+    {"similarity_<percent>": quantiles now, "rank_correlation": Spearman's, with the start,
+    "easy_overlap": left out where there is none}. Raises ValueError that says `where` for a
     similarity that is not finite.
 
     Args:
-      similarities, start: [N], of the same pairs under the parameters at `step` and at the start.
+      now, start: [N], of the same pairs under the parameters now and at the start.
       prompt_index: as in `easy_overlap`.
     """
-    for name, values in (("at this step", similarities), ("at the start", start)):
-        where = f"strategy {strategy!r}, seed {seed}, step {step}"
+    for name, values in (("now", now), ("at the start", start)):
         _require_finite(values, f"{where}: similarity {name} of pair")
-    return {
-        "strategy": strategy,
-        "seed": seed,
-        "step": step,
-        "quantiles": np.percentile(similarities, STABILITY_PERCENTS).tolist(),
-        "rank_correlation": float(spearman(np.asarray(start), np.asarray(similarities))),
-        "easy_overlap": easy_overlap(start, similarities, prompt_index),
-    }
+    quantiles = zip(STABILITY_PERCENTS, np.percentile(now, STABILITY_PERCENTS).tolist(), strict=True)
+    values = {f"similarity_{percent}": value for percent, value in quantiles}
+    values["rank_correlation"] = float(spearman(np.asarray(start), np.asarray(now)))
+    overlap = easy_overlap(start, now, prompt_index)
+    return values if overlap is None else values | {"easy_overlap": overlap}
 
 
 def easy_overlap(then: np.ndarray, now: np.ndarray, prompt_index: np.ndarray | None) -> float | None:

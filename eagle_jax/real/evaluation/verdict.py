@@ -35,8 +35,8 @@ def verdict(
     """
     means = {
         (cell.strategy, cell.metric): value
-        for cell, value in seed_means(runs, "num_labels", confidence).items()
-        if cell.place == num_labels
+        for cell, value in seed_means(runs, confidence).items()
+        if cell.num_labels == num_labels
     }
     yield _extent(runs, num_labels)
     yield from _tallies("REAL", real)
@@ -45,8 +45,8 @@ def verdict(
         ("win_rate_true", "Win rate by true utility (a draw: 0.5)"),
         ("win_rate_rater", "Win rate by the rater (a draw: 0.5)"),
     ):
-        if _order(means, metric):
-            yield f"{title}, highest first: {_listed(means, metric)}."
+        if ranking := _ranking(means, metric):
+            yield f"{title}, highest first: {ranking}."
     yield from _own_pairs(means)
     yield from _wrong_labels(means, pairs, confidence)
     yield from _tallies("the contrary paper", contrary)
@@ -78,32 +78,26 @@ def _tallies(who: str, findings: Sequence[Finding]) -> Iterator[str]:
         yield f"What {who} claims of {subject} {'; '.join(parts)}."
 
 
-def _order(means: Mapping[tuple[str, str], Any], metric: str) -> list[str]:
-    """Strategies that have the metric, its highest mean first."""
+def _ranking(means: Mapping[tuple[str, str], Any], metric: str) -> str:
+    """Strategies that have the metric with their means, the highest first; "" without any."""
     scores = {strategy: value.mean for (strategy, name), value in means.items() if name == metric}
-    return sorted(scores, key=scores.get, reverse=True)
-
-
-def _listed(means: Mapping[tuple[str, str], Any], metric: str) -> str:
-    order = _order(means, metric)
-    return ", ".join(f"{strategy} {means[strategy, metric].mean:.3f}" for strategy in order)
+    return ", ".join(f"{strategy} {scores[strategy]:.3f}" for strategy in sorted(scores, key=scores.get, reverse=True))
 
 
 def _own_pairs(means: Mapping[tuple[str, str], Any]) -> Iterator[str]:
     """Margins flatter whoever chose pairs that are easy to tell apart."""
-    trained_on, held_out = (f"{part}/rewards/margin" for part in ("train", "held_out"))
-    if _order(means, trained_on) and _order(means, held_out):
+    trained_on, held_out = (_ranking(means, f"{part}/rewards/margin") for part in ("train", "held_out"))
+    if trained_on and held_out:
         yield (
-            "Margin on the own pairs of each strategy in its last epoch, highest first: "
-            f"{_listed(means, trained_on)}; on the held-out pairs, the same for all: "
-            f"{_listed(means, held_out)}."
+            f"Margin on the own pairs of each strategy in its last epoch, highest first: {trained_on}; "
+            f"on the held-out pairs, the same for all: {held_out}."
         )
 
 
 def _wrong_labels(means: Mapping[tuple[str, str], Any], pairs: RunRows, confidence: float) -> Iterator[str]:
     """Does similarity tell which labels are wrong? By random's pairs, which show all pairs."""
-    if _order(means, "label_error_rate"):
-        yield f"Share of wrong labels, highest first: {_listed(means, 'label_error_rate')}."
+    if ranking := _ranking(means, "label_error_rate"):
+        yield f"Share of wrong labels, highest first: {ranking}."
     judged = judged_pairs(pairs, BASELINE)
     if len(judged) < _MIN_PAIRS:
         return

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.data.preferences.examples import PreferenceExample
+from eagle_jax.data.preferences.examples import PreferenceExample, all_responses
 from eagle_jax.embeddings.sentences.encoder import is_sentence_encoder, load_sentence_encoder
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.sharding import make_mesh
-from eagle_jax.real.selection.response_embeddings import DecoderEmbeddings, EncoderEmbeddings
+from eagle_jax.real.selection.response_embeddings import DecoderEmbeddings, EncoderEmbeddings, with_pooling
 from eagle_jax.real.settings import POLICY, EmbeddingSettings, RealExperiment
 from eagle_jax.stages.models import load_model
 
@@ -33,13 +33,9 @@ def make_embed_fn(
         encoder = load_sentence_encoder(
             Path(settings.model), batch_size=models.batch_size, dtype=models.dtype, mesh=make_mesh(experiment.mesh)
         )
-        return EncoderEmbeddings(encoder=encoder, pooling=None if settings.pooling == "own" else settings.pooling)
-    if settings.model == POLICY:
-        model = policy
-    else:
-        model = load_model(settings.model, models.dtype, experiment.mesh)
+        return EncoderEmbeddings(with_pooling(encoder, settings.pooling))
     return DecoderEmbeddings(
-        model=model,
+        model=policy if settings.model == POLICY else load_model(settings.model, models.dtype, experiment.mesh),
         pooling=settings.pooling,
         with_prompt=settings.with_prompt,
         max_tokens=experiment.training.max_tokens,
@@ -76,20 +72,13 @@ def stability_pairs(
     of_policy = [s for s in experiment.embeddings.values() if s.model == POLICY]
     if not of_policy:
         return None
-    prompts, responses, pairs = [], [], []
-    for n, example in enumerate(examples[: experiment.evaluation.num_stability_prompts]):
-        first = len(responses)
-        prompts += [example.prompt] * len(example.responses)
-        responses += example.responses
-        count = len(example.responses)
-        pairs += [(first + i, first + j, n) for j in range(count) for i in range(j)]
-    places = np.array(pairs)
+    examples = examples[: experiment.evaluation.num_stability_prompts]
+    pairs, start = [], 0
+    for n, example in enumerate(examples):
+        end = start + len(example.responses)
+        pairs += [(i, j, n) for j in range(start, end) for i in range(start, j)]
+        start = end
+    first, second, prompt_index = np.array(pairs).T
+    embed_fn = make_embed_fn(of_policy[0], policy, experiment)
     compete = experiment.selection.scope == "across"
-    return StabilityPairs(
-        make_embed_fn(of_policy[0], policy, experiment),
-        prompts,
-        responses,
-        places[:, 0],
-        places[:, 1],
-        None if compete else places[:, 2],
-    )
+    return StabilityPairs(embed_fn, *all_responses(examples), first, second, None if compete else prompt_index)

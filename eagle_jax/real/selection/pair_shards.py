@@ -13,10 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.language_model.sharding import fetch
 from eagle_jax.real.selection.pair_selection import SelectedPairs, select_within
 
 
@@ -32,29 +30,23 @@ class Shard(NamedTuple):
 
 
 def select_shards(
-    strategy: str, shards: Iterable[Shard], *, metric: str, key: jax.Array, rows_per_program: int, mesh: Mesh | None
+    strategy: str, shards: Iterable[Shard], *, metric: str, key: jax.Array, rows_per_program: int
 ) -> Iterator[SelectedPairs]:
     """`select_within` of shard after shard; NumPy arrays, one SelectedPairs for each shard.
 
     A shard is cut into pieces of rows_per_program prompts, the last one filled up: one compilation
     whatever sizes the shards have, and the same pairs however the prompts are divided, since a
     draw depends on the number of the prompt among all. Responses that cannot be used are counted
-    in a warning. A mesh splits the prompts of a piece over its axis "data".
+    in a warning.
 
     Memory, beside the shard itself: with P = rows_per_program, two pieces are under way, each of
     about 12 P K D bytes, P K^2 times 12 bytes for distances, and for centroid P K min(K, 16) times
     24 bytes more. 1,024 prompts of 8 responses of width 384: 40 MB each; a shard of as many prompts
     12.6 MB in float32.
 
-    Raises UserError for a shard that is not like the first one, by its number, for a mesh that
-    does not divide rows_per_program, and what select_within raises.
+    Raises UserError for a shard that is not like the first one, by its number, and what
+    select_within raises.
     """
-    sharding = None if mesh is None else NamedSharding(mesh, PartitionSpec("data"))
-    if mesh is not None and rows_per_program % mesh.shape["data"]:
-        raise UserError(
-            f"rows_per_program is {rows_per_program}; the mesh needs a multiple of its "
-            f"{mesh.shape['data']} devices along 'data'"
-        )
     first_row = 0
     form = None
     for number, shard in enumerate(shards):
@@ -65,13 +57,12 @@ def select_shards(
         running = collections.deque()
         done = []
         for start in range(0, len(shard.embeddings), rows_per_program):
-            piece = _piece(shard, start, rows_per_program, sharding)
-            running.append(
-                select_within(strategy, *piece, metric=metric, key=key, first_row=np.uint32(first_row + start))
-            )
+            piece = _piece(shard, start, rows_per_program)
+            row = np.uint32(first_row + start)
+            running.append(select_within(strategy, *piece, metric=metric, key=key, first_row=row))
             if len(running) > 1:  # a piece is waited for when the next one is under way
-                done.append(fetch(running.popleft()))
-        done += [fetch(pairs) for pairs in running]
+                done.append(jax.device_get(running.popleft()))
+        done += jax.device_get(list(running))
         selected = SelectedPairs(
             *(np.concatenate(leaves)[: len(shard.embeddings)] for leaves in zip(*done, strict=True))
         )
@@ -102,7 +93,7 @@ def _check_form(number: int, shard: Shard) -> None:
             )
 
 
-def _piece(shard: Shard, start: int, size: int, sharding: NamedSharding | None) -> list:
+def _piece(shard: Shard, start: int, size: int) -> list:
     """embeddings, is_valid and rewards of `size` rows from `start` on, not valid behind the end."""
     is_valid = shard.is_valid
     if is_valid is None:
@@ -112,10 +103,7 @@ def _piece(shard: Shard, start: int, size: int, sharding: NamedSharding | None) 
         if array is None:
             return None
         rows = np.asarray(array[start : start + size])
-        rows = np.pad(rows, [(0, size - len(rows))] + [(0, 0)] * (rows.ndim - 1))
-        if sharding is None:
-            return jnp.asarray(rows)
-        return jax.make_array_from_callback(rows.shape, sharding, rows.__getitem__)
+        return jnp.asarray(np.pad(rows, [(0, size - len(rows))] + [(0, 0)] * (rows.ndim - 1)))
 
     return [place(array) for array in (shard.embeddings, is_valid, shard.implicit_rewards)]
 

@@ -139,33 +139,16 @@ def _pooled_states(
     return jnp.einsum("btd,bt->bd", states, weights)
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class EncoderEmbeddings:
-    """Responses -> embeddings by a sentence encoder, which never reads the prompt.
-
-    pooling: "mean", "last" or "cls" in place of the encoder's own; None keeps that.
-    """
+    """Responses -> embeddings by a sentence encoder, which never reads the prompt."""
 
     encoder: SentenceEncoder
-    pooling: str | None
-
-    def __post_init__(self):
-        if self.pooling is not None and self.pooling not in _ENCODER_POOLINGS:
-            known = ", ".join(map(repr, _ENCODER_POOLINGS))
-            raise UserError(f"pooling {self.pooling!r} is not known; expected {known} or None")
-
-    @functools.cached_property
-    def _pooling_encoder(self) -> SentenceEncoder:
-        if self.pooling is None:
-            return self.encoder
-        modes = (_ENCODER_POOLINGS[self.pooling],)
-        config = dataclasses.replace(self.encoder.config, pooling_modes=modes)
-        return dataclasses.replace(self.encoder, config=config)
 
     @property
     def name(self) -> str:
         """The encoder's name and a digest of all that decides the embeddings."""
-        return self._pooling_encoder.name
+        return self.encoder.name
 
     def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
         """float32 [B, D]. Raises UserError that names the row of a response without tokens."""
@@ -173,4 +156,14 @@ class EncoderEmbeddings:
             raise ValueError(f"{len(prompts)} prompts and {len(responses)} responses")
         if empty := [row for row, response in enumerate(responses) if not response.strip()]:
             raise UserError(f"response {empty[0]} is empty, so it has no embedding")
-        return self._pooling_encoder(responses)
+        return self.encoder(responses)
+
+
+def with_pooling(encoder: SentenceEncoder, pooling: str) -> SentenceEncoder:
+    """The encoder with the pooling "mean", "last" or "cls" in place of its own, which "own" keeps."""
+    if pooling == "own":
+        return encoder
+    if pooling not in _ENCODER_POOLINGS:
+        raise UserError(f"pooling {pooling!r} is not known; expected own, {', '.join(_ENCODER_POOLINGS)}")
+    config = dataclasses.replace(encoder.config, pooling_modes=(_ENCODER_POOLINGS[pooling],))
+    return dataclasses.replace(encoder, config=config)

@@ -15,8 +15,8 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
-from eagle_jax.data.preferences.examples import PreferenceExample
-from eagle_jax.real.labels import LabelledPair, Labeller, Place, read_pairs, summarize_pairs
+from eagle_jax.data.preferences.examples import PreferenceExample, all_responses, by_prompt
+from eagle_jax.real.labels import ANNOTATORS, Labeller, ResponsePair, read_pairs, summarize_pairs
 from eagle_jax.real.selection.pair_selection import GAP_STRATEGIES, STRATEGIES, select_across
 from eagle_jax.real.selection.pair_shards import Shard, select_shards
 from eagle_jax.real.settings import EmbeddingSettings, SelectionSettings
@@ -70,13 +70,9 @@ def _embedded(
     examples: Sequence[PreferenceExample], embed_fn: ResponsesFn, num_responses: int
 ) -> dict[str, np.ndarray]:
     """vectors [n, K, D] and is_valid [n, K], False where a prompt has fewer responses."""
-    places = [(n, k) for n, e in enumerate(examples) for k in range(len(e.responses))]
-    flat = embed_fn([examples[n].prompt for n, _ in places], [examples[n].responses[k] for n, k in places])
-    rows, columns = np.array(places).T
-    vectors = np.zeros((len(examples), num_responses, flat.shape[1]), np.float32)
-    is_valid = np.zeros(vectors.shape[:2], bool)
-    vectors[rows, columns], is_valid[rows, columns] = flat, True
-    return {"vectors": vectors, "is_valid": is_valid}
+    flat = embed_fn(*all_responses(examples))
+    columns = {"vectors": flat, "is_valid": np.ones(len(flat), bool)}
+    return {name: by_prompt(examples, values, num_responses) for name, values in columns.items()}
 
 
 def _shard_file(name: str, number: int) -> str:
@@ -94,7 +90,7 @@ class PairChooser:
     settings: SelectionSettings
     seed: int
 
-    def choose(self, strategy: str, count: int, implicit_rewards: np.ndarray | None) -> list[Place]:
+    def choose(self, strategy: str, count: int, implicit_rewards: np.ndarray | None) -> list[ResponsePair]:
         """The first `count` pairs of a strategy: fewer are a beginning of more.
 
         implicit_rewards [N, K]: of the strategies that need them.
@@ -108,7 +104,6 @@ class PairChooser:
             metric=self.embeddings.metric,
             key=within_key,
             rows_per_program=_ROWS_PER_PROGRAM,
-            mesh=None,
         )
         first, second, similarity, has_pair, _ = map(np.concatenate, zip(*selected, strict=True))
         if has_pair.sum() < count:
@@ -125,17 +120,7 @@ class PairChooser:
                 rows = np.arange(len(first))
                 gaps = implicit_rewards[rows, first] - implicit_rewards[rows, second]
             chosen = select_across(strategy, similarity, gaps, count, key=across_key, is_valid=has_pair)
-        return [Place(int(n), int(first[n]), int(second[n]), float(similarity[n])) for n in chosen]
-
-    def choose_by_gap(
-        self, strategy: str, count: int, warmup: Sequence[Place], implicit_rewards: np.ndarray
-    ) -> list[Place]:
-        """What follows the warm-up's pairs: those of other prompts, by their implicit rewards."""
-        # Within a prompt the warm-up took the first prompts of the same order.
-        known = {place.prompt_index for place in warmup}
-        rest = self.choose(strategy, count, implicit_rewards)
-        rest = [place for place in rest if place.prompt_index not in known]
-        return rest[: count - len(warmup)]
+        return [ResponsePair(int(n), int(first[n]), int(second[n]), float(similarity[n])) for n in chosen]
 
 
 def run_selection_stage(
@@ -143,8 +128,8 @@ def run_selection_stage(
     choosers: Mapping[str, PairChooser],
     labeller: Labeller,
     count: int,
-    rewards_after: Callable[[Sequence[LabelledPair]], np.ndarray],
-) -> dict[str, list[LabelledPair]]:
+    rewards_after: Callable[[Sequence[ResponsePair]], np.ndarray],
+) -> dict[str, list[ResponsePair]]:
     """`count` labelled pairs by strategy; writes pairs.json, facts.json and, in encoders.json, what
     every encoder would select.
 
@@ -160,14 +145,14 @@ def run_selection_stage(
             warmup = chooser.choose("random", settings.num_warmup_labels, None)
             labelled = labeller.label(warmup)
             rewards = rewards_after(labelled)
+            # Within a prompt the warm-up took the first prompts of the same order.
+            known = {pair.prompt_index for pair in warmup}
             for name in by_gap:
-                rest = chooser.choose_by_gap(name, count, warmup, rewards)
-                pairs[name] = [*labelled, *labeller.label(rest)]
-        stage.write_json(
-            "pairs.json", {name: list(map(dataclasses.asdict, pairs[name])) for name in settings.strategies}
-        )
+                rest = [pair for pair in chooser.choose(name, count, rewards) if pair.prompt_index not in known]
+                pairs[name] = [*labelled, *labeller.label(rest[: count - len(warmup)])]
+        stage.write_json("pairs.json", {name: [pair._asdict() for pair in pairs[name]] for name in settings.strategies})
         # A rater's answers cost something: what is not trained on is not asked about.
-        label_fn = labeller.judge if labeller.annotator.asks else labeller.label
+        annotator = ANNOTATORS["data"] if labeller.annotator.asks else None
         stage.write_json(
             "encoders.json",
             [
@@ -175,12 +160,12 @@ def run_selection_stage(
                     "embedding": name,
                     "metric": chooser.embeddings.metric,
                     "strategy": strategy,
-                    "overlap": _overlap(places, pairs[strategy]),
-                    **summarize_pairs(label_fn(places)),
+                    "overlap": _overlap(chosen, pairs[strategy]),
+                    **summarize_pairs(labeller.label(chosen, annotator)),
                 }
                 for name, chooser in choosers.items()
                 for strategy in plain
-                for places in [chooser.choose(strategy, count, None)]
+                for chosen in [chooser.choose(strategy, count, None)]
             ],
         )
         stage.write_json("facts.json", labeller.facts())
@@ -188,7 +173,6 @@ def run_selection_stage(
     return {name: read_pairs(rows) for name, rows in stage.read_json("pairs.json").items()}
 
 
-def _overlap(places: Sequence[Place], selected: Sequence[LabelledPair]) -> float:
-    """Share of the places that are among the selected pairs."""
-    known = {(pair.prompt_index, pair.first, pair.second) for pair in selected}
-    return len(known & {place[:3] for place in places}) / len(places)
+def _overlap(chosen: Sequence[ResponsePair], selected: Sequence[ResponsePair]) -> float:
+    """Share of the chosen pairs that are among the selected ones."""
+    return len({pair[:3] for pair in selected} & {pair[:3] for pair in chosen}) / len(chosen)

@@ -16,7 +16,7 @@ from absl import logging
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import NonFiniteError
-from eagle_jax.data.preferences.examples import PreferenceExample, PreferencePair
+from eagle_jax.data.preferences.examples import PreferenceExample, PreferencePair, all_responses
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
 from eagle_jax.language_model.decoder.transformer import Params
@@ -33,14 +33,6 @@ from eagle_jax.real.training.step import (
 )
 
 Probe = Callable[[int, Params], Mapping[str, float]]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PreferenceResult:
-    """The trained parameters and the rows of metrics.jsonl, those of earlier runs included."""
-
-    params: Params
-    history: list[dict[str, Any]]
 
 
 class _Row(NamedTuple):
@@ -103,9 +95,7 @@ def distinct_places(
 ) -> list[list[int]]:
     """For each example the places of the responses that are left when of those that are the same,
     as training cuts them, only the first one stays."""
-    prompts = [example.prompt for example in examples for _ in example.responses]
-    responses = [response for example in examples for response in example.responses]
-    rows = iter(_encode(tokenizer, prompts, responses, ending, settings))
+    rows = iter(_encode(tokenizer, *all_responses(examples), ending, settings))
     kept = []
     for example in examples:
         own = [tuple(next(rows).response) for _ in example.responses]
@@ -137,8 +127,7 @@ def log_probs_of(
 
     Texts are cut as in training.
     """
-    rows = _encode(model.tokenizer, prompts, responses, ending, settings)
-    return _log_probs(model, rows, batch_size)
+    return _log_probs(model, _encode(model.tokenizer, prompts, responses, ending, settings), batch_size)
 
 
 def _log_probs(model: LanguageModel, rows: Sequence[_Row], batch_size: int) -> np.ndarray:
@@ -170,8 +159,10 @@ def train_preference(
     records: Records,
     seed: int,
     probe: Probe | None,
-) -> PreferenceResult:
+) -> tuple[Params, list[dict[str, Any]]]:
     """Trains from the last checkpoint, or from `model`, which is the reference and is left alone.
+
+    Returns the parameters and the rows of metrics.jsonl, those of earlier runs included.
 
     The reference's log-probs are computed once, before the first step. The order of an epoch's
     pairs derives from (seed, epoch). `probe(step, params)` is called before the first step, after
@@ -206,7 +197,7 @@ def train_preference(
         checkpoint_every=settings.checkpoint_every,
         unit="step",
     )
-    return PreferenceResult(params=join(state.trainable, frozen), history=records.history())
+    return join(state.trainable, frozen), records.history()
 
 
 def _check_run(
@@ -254,7 +245,12 @@ class PairBatches:
         """Log-probs [R, 2]."""
         part = 2 * self.settings.batch_size // self.settings.accumulation
         log_probs = _log_probs(self.model, self.rows, part).reshape(-1, 2)
-        _check_reference(log_probs, self.pairs)
+        for pair, side in np.argwhere(~np.isfinite(log_probs))[:1]:
+            raise NonFiniteError(
+                f"pair {pair} of {len(self.pairs)} (from 0): the reference model's log-prob of its "
+                f"{('chosen', 'rejected')[side]} response is {log_probs[pair, side]}; the model's "
+                "parameters or this text are broken"
+            )
         return log_probs
 
     def of_step(self, step: int) -> PreferenceBatch:
@@ -272,13 +268,4 @@ class PairBatches:
             reference_log_probs=np.pad(self.reference[chosen], ((0, missing), (0, 0))),
             pairs=np.pad(chosen, (0, missing), constant_values=num_pairs).astype(np.int32),
             is_pair=np.arange(size) < len(chosen),
-        )
-
-
-def _check_reference(log_probs: np.ndarray, pairs: Sequence[PreferencePair]) -> None:
-    for pair, side in np.argwhere(~np.isfinite(log_probs))[:1]:
-        raise NonFiniteError(
-            f"pair {pair} of {len(pairs)} (from 0): the reference model's log-prob of its "
-            f"{('chosen', 'rejected')[side]} response is {log_probs[pair, side]}; the model's "
-            "parameters or this text are broken"
         )

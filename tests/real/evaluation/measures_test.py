@@ -9,16 +9,15 @@ import scipy.stats
 
 from eagle_jax.real.annotators import Answers
 from eagle_jax.real.evaluation.measures import (
-    WinRate,
+    STABILITY_PERCENTS,
     easy_overlap,
     mean_rewards,
     rater_win_rate,
-    stability_row,
+    stability,
     utility_win_rate,
 )
 from eagle_jax.real.selection.pair_selection import select_across, select_within
-from eagle_jax.real.training import losses as preference_losses
-from eagle_jax.real.training.losses import PairValues
+from eagle_jax.real.training.losses import PairValues, reward_metrics
 
 
 def log_probs(chosen, rejected):
@@ -34,34 +33,20 @@ def test_rewards_by_hand():
     )
 
 
-def test_laws_of_rewards():
-    rng = np.random.default_rng(0)
-    policy, reference = (log_probs(*rng.normal(size=(2, 50))) for _ in range(2))
-    at_reference = mean_rewards(reference, reference, 0.3)
-    assert at_reference == {"rewards/chosen": 0, "rewards/rejected": 0, "rewards/margin": 0, "rewards/accuracy": 0.5}
-    metrics, doubled = (mean_rewards(policy, reference, beta) for beta in (0.3, 0.6))
-    swapped = mean_rewards(log_probs(*policy[::-1]), log_probs(*reference[::-1]), 0.3)
-    assert swapped["rewards/margin"] == pytest.approx(-metrics["rewards/margin"])
-    assert swapped["rewards/accuracy"] == pytest.approx(1 - metrics["rewards/accuracy"])
-    assert doubled["rewards/margin"] == pytest.approx(2 * metrics["rewards/margin"])
-    assert doubled["rewards/accuracy"] == metrics["rewards/accuracy"]
-
-
 def test_rewards_are_those_of_training_but_for_ties():
     rng = np.random.default_rng(5)
     policy, reference = (log_probs(*rng.normal(size=(2, 30))) for _ in range(2))
     on_device = [PairValues(*map(np.float32, pairs)) for pairs in (policy, reference)]
-    peer = preference_losses.reward_metrics(*on_device, 0.2, np.ones(30, np.float32))
+    peer = reward_metrics(*on_device, 0.2, np.ones(30, np.float32))
     for name, value in mean_rewards(policy, reference, 0.2).items():
         assert value == pytest.approx(float(peer[name]), abs=1e-6), name
 
 
 def test_bad_rewards_are_refused():
     fine, broken = log_probs([0.0, 1.0], [0.0, 1.0]), log_probs([0.0, 1.0], [0.0, np.nan])
-    with pytest.raises(ValueError, match="rejected response under the policy, pair 1 is nan"):
-        mean_rewards(broken, fine, 0.1)
-    with pytest.raises(ValueError, match="rejected response under the reference, pair 1 is nan"):
-        mean_rewards(fine, broken, 0.1)
+    for name, pairs in (("policy", (broken, fine)), ("reference", (fine, broken))):
+        with pytest.raises(ValueError, match=f"rejected response under the {name}, pair 1 is nan"):
+            mean_rewards(*pairs, 0.1)
     with pytest.raises(ValueError, match="there is no log-prob"):
         mean_rewards(log_probs([], []), log_probs([], []), 0.1)
     for beta in (0.0, -1.0, np.nan, np.inf):
@@ -70,10 +55,8 @@ def test_bad_rewards_are_refused():
 
 
 def test_win_rates_count_ties_half():
-    wins = utility_win_rate(np.array([1.0, 2.0, 3.0, 0.0]), np.array([0.0, 2.0, 1.0, 4.0]))
-    assert wins == WinRate(num_wins=2, num_ties=1, num_losses=1, num_left_out=0)
-    assert wins.rate == 2.5 / 4
-    assert utility_win_rate(np.ones(3), np.ones(3)).rate == 0.5
+    assert utility_win_rate(np.array([1.0, 2.0, 3.0, 0.0]), np.array([0.0, 2.0, 1.0, 4.0])) == 2.5 / 4
+    assert utility_win_rate(np.ones(3), np.ones(3)) == 0.5
     with pytest.raises(ValueError, match="utility of their response 0 is nan"):
         utility_win_rate(np.ones(1), np.array([np.nan]))
 
@@ -85,33 +68,24 @@ def test_a_raters_contradictions_are_ties_and_malformed_answers_are_left_out():
         swapped=np.array([0, 1, 1, 0, 0, -1, 0]),
         malformed=Counter(length=3),
     )
-    wins = rater_win_rate(answers, num_identical=3)
-    assert wins == WinRate(num_wins=2, num_ties=5, num_losses=1, num_left_out=2)
-    assert wins.rate == 4.5 / 8
+    assert rater_win_rate(answers, num_identical=3) == (2 + 5 / 2) / 8  # 2 wins, 5 ties, 1 loss
     nothing = Answers(np.array([-1]), np.array([0]), Counter(length=1))
-    assert rater_win_rate(nothing, num_identical=0).rate is None
+    assert rater_win_rate(nothing, num_identical=0) is None
 
 
 def test_stability_agrees_with_scipy():
     rng = np.random.default_rng(2)
     start = rng.normal(size=200).round(1)  # ties
     now = start + 0.5 * rng.normal(size=200)
-    row = stability_row(now, start, None, strategy="easy", seed=3, step=40)
-    assert row["rank_correlation"] == pytest.approx(scipy.stats.spearmanr(start, now).statistic)
+    values = stability(now, start, None, "here")
+    assert values["rank_correlation"] == pytest.approx(scipy.stats.spearmanr(start, now).statistic)
     peer = scipy.stats.mstats.mquantiles(now, [0.05, 0.25, 0.5, 0.75, 0.95], alphap=1, betap=1)
-    np.testing.assert_allclose(row["quantiles"], peer)
-    assert (row["strategy"], row["seed"], row["step"]) == ("easy", 3, 40)
-    assert 0.5 < row["easy_overlap"] < 1.0
-
-
-def test_what_has_not_moved_is_stable():
-    start = np.random.default_rng(3).normal(size=60).astype(np.float32)
-    for prompt_index in (None, np.repeat(np.arange(20), 3)):
-        row = stability_row(start, start, prompt_index, strategy="random", seed=0, step=0)
-        assert (row["rank_correlation"], row["easy_overlap"]) == (pytest.approx(1.0), 1.0)
-        reversed_row = stability_row(-start, start, None, strategy="random", seed=0, step=1)
-        assert reversed_row["rank_correlation"] == pytest.approx(-1.0)
-        assert reversed_row["easy_overlap"] == 0.0
+    np.testing.assert_allclose([values[f"similarity_{percent}"] for percent in STABILITY_PERCENTS], peer)
+    assert 0.5 < values["easy_overlap"] < 1.0
+    for changed, correlation, overlap in ((start, 1.0, 1.0), (-start, -1.0, 0.02)):
+        values = stability(changed, start, None, "here")
+        assert values["rank_correlation"] == pytest.approx(correlation)
+        assert values["easy_overlap"] == pytest.approx(overlap, abs=0.05)
 
 
 def test_overlap_by_hand():
@@ -123,6 +97,8 @@ def test_overlap_by_hand():
     # A prompt with one pair has no choice.
     assert easy_overlap(then, now, np.array([7, 2, 2, 3, 4])) == 0.0
     assert easy_overlap(then, now, np.arange(5)) is None
+    assert "easy_overlap" not in stability(now, then, np.arange(5), "here")
+    assert easy_overlap(then, then, np.array([7, 2, 2, 7, 7])) == 1.0
 
 
 def test_overlap_is_that_of_the_selection_itself():
@@ -149,8 +125,6 @@ def test_overlap_is_that_of_the_selection_itself():
 
 def test_a_similarity_that_is_not_finite_is_named():
     good, bad = np.zeros(3), np.array([0.0, np.inf, 0.0])
-    where = "strategy 'hard', seed 2, step 10: similarity"
-    with pytest.raises(ValueError, match=f"{where} at this step of pair 1 is inf"):
-        stability_row(bad, good, None, strategy="hard", seed=2, step=10)
-    with pytest.raises(ValueError, match=f"{where} at the start of pair 1 is inf"):
-        stability_row(good, bad, None, strategy="hard", seed=2, step=10)
+    for similarities, when in (((bad, good), "now"), ((good, bad), "at the start")):
+        with pytest.raises(ValueError, match=f"seed 2, step 10: similarity {when} of pair 1 is inf"):
+            stability(*similarities, None, "seed 2, step 10")

@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 import pytest
-from jax.sharding import AxisType
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.real.selection import pair_selection
@@ -21,9 +20,9 @@ def arrays():
     return rng.normal(size=(NUM, RESPONSES, 8)).astype(np.float32), is_valid, rewards
 
 
-def run(strategy, shards, **changes):
-    settings = {"metric": "cosine", "key": jax.random.key(3), "rows_per_program": 16, "mesh": None}
-    return list(select_shards(strategy, shards, **settings | changes))
+def run(strategy, shards):
+    settings = {"metric": "cosine", "key": jax.random.key(3), "rows_per_program": 16}
+    return list(select_shards(strategy, shards, **settings))
 
 
 def divided(arrays, sizes):
@@ -51,29 +50,10 @@ def test_the_division_changes_nothing(arrays, strategy):
     np.testing.assert_allclose(whole.similarity, alone.similarity, atol=1e-6)
 
 
-def test_on_a_mesh(arrays):
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
-    found = joined(run("centroid", divided(arrays, [30, 20]), mesh=mesh))
-    alone = joined(run("centroid", divided(arrays, [30, 20])))
-    np.testing.assert_array_equal(found.first, alone.first)
-    np.testing.assert_array_equal(found.second, alone.second)
-    with pytest.raises(UserError, match="multiple of its 8 devices"):
-        run("easy", divided(arrays, [NUM]), mesh=mesh, rows_per_program=12)
-
-
-def test_memory_mapped_arrays_are_as_good_as_arrays(arrays, tmp_path):
-    mapped = []
-    for name, array in zip(("embeddings", "is_valid"), arrays, strict=False):
-        np.save(tmp_path / name, array)
-        mapped.append(np.load(tmp_path / f"{name}.npy", mmap_mode="r"))
-    found = joined(run("easy", divided(mapped, [12, 38])))
-    for mine, theirs in zip(found, joined(run("easy", divided(arrays[:2], [NUM]))), strict=True):
-        np.testing.assert_array_equal(mine, theirs)
-
-
-def test_half_precision_is_computed_in_float32(arrays):
+def test_memory_mapped_arrays_of_half_precision_are_computed_as_others(arrays, tmp_path):
     half = arrays[0].astype(np.float16)
-    found = joined(run("easy", [Shard(half)]))
+    np.save(tmp_path / "embeddings.npy", half)
+    found = joined(run("easy", divided([np.load(tmp_path / "embeddings.npy", mmap_mode="r")], [12, 38])))
     expected = joined(run("easy", [Shard(half.astype(np.float32))]))
     np.testing.assert_array_equal(found.first, expected.first)
     np.testing.assert_allclose(found.similarity, expected.similarity, atol=1e-6)
@@ -91,11 +71,11 @@ def test_what_cannot_be_used_is_counted_with_its_number(arrays, caplog):
 
 def test_shards_that_do_not_fit_are_named(arrays):
     embeddings, is_valid, rewards = arrays
-    with pytest.raises(UserError, match="shard 1 has K = 6, D = 4"):
-        run("easy", [Shard(embeddings), Shard(embeddings[..., :4])])
-    with pytest.raises(UserError, match="shard 0: is_valid must be"):
-        run("easy", [Shard(embeddings, is_valid[:3])])
-    with pytest.raises(UserError, match="shard 0: embeddings must be"):
-        run("easy", [Shard(embeddings[:0])])
-    with pytest.raises(UserError, match="without implicit rewards"):
-        run("easy", [Shard(embeddings, is_valid, rewards), Shard(embeddings, is_valid)])
+    for shards, said in (
+        ([Shard(embeddings), Shard(embeddings[..., :4])], "shard 1 has K = 6, D = 4"),
+        ([Shard(embeddings, is_valid[:3])], "shard 0: is_valid must be"),
+        ([Shard(embeddings[:0])], "shard 0: embeddings must be"),
+        ([Shard(embeddings, is_valid, rewards), Shard(embeddings, is_valid)], "without implicit rewards"),
+    ):
+        with pytest.raises(UserError, match=said):
+            run("easy", shards)

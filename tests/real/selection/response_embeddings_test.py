@@ -12,7 +12,7 @@ from eagle_jax.embeddings.sentences.encoder import load_sentence_encoder
 from eagle_jax.language_model.checkpoints.hf_checkpoints import load_language_model
 from eagle_jax.language_model.checkpoints.tokenizer import load_tokenizer
 from eagle_jax.real.selection import response_embeddings
-from eagle_jax.real.selection.response_embeddings import DecoderEmbeddings, EncoderEmbeddings
+from eagle_jax.real.selection.response_embeddings import DecoderEmbeddings, EncoderEmbeddings, with_pooling
 from tests.language_model.small_checkpoints import make_checkpoint
 
 PROMPTS = ["w9 w8", "w7 w6 w5 w4", "w9 w8", "w1", "w2 w3"]
@@ -58,13 +58,6 @@ def test_states_are_those_of_transformers(checkpoint, model, pooling, with_promp
         np.testing.assert_allclose(own, expected, atol=2e-5)
 
 
-def test_the_prompt_is_read_only_when_asked_for(model):
-    other = ["w20 w21"] * 5
-    alone, within = embeddings_of(model), embeddings_of(model, with_prompt=True)
-    np.testing.assert_array_equal(alone(PROMPTS, RESPONSES), alone(other, RESPONSES))
-    assert np.all(np.any(within(PROMPTS, RESPONSES) != within(other, RESPONSES), axis=1))
-
-
 def test_batches_change_nothing_and_shapes_are_few(model):
     rng = np.random.default_rng(0)
     responses = [" ".join(f"w{word}" for word in rng.integers(0, 90, n)) for n in range(1, 21)]
@@ -100,24 +93,22 @@ def test_what_is_too_long_is_cut_and_counted(model, caplog):
     np.testing.assert_allclose(found[[0, 2]], expected[[0, 2]], atol=1e-5)
     alone = embeddings_of(model)([""], [" ".join(first)])
     np.testing.assert_allclose(found[1], alone[0], atol=1e-5)
-
-
-def test_the_models_positions_are_a_limit_too(model, caplog):
-    long = " ".join(["w3"] * 120)  # of 96 positions
+    # The model's 96 positions are a limit too.
     with caplog.at_level("WARNING", logger="absl"):
-        found = embeddings_of(model, max_tokens=1000)([""], [long])
+        found = embeddings_of(model, max_tokens=1000)([""], [" ".join(["w3"] * 120)])
     assert "more than 96 tokens" in caplog.text and np.all(np.isfinite(found))
 
 
 def test_what_makes_no_sense_is_refused(model):
+    for changes, said in (
+        ({"pooling": "cls"}, "'cls' means nothing with the decoder"),
+        ({"pooling": "max"}, "'max' is not known"),
+        ({"max_tokens": 1}, "at least 2, got 1"),
+    ):
+        with pytest.raises(UserError, match=said):
+            embeddings_of(model, **changes)
     with pytest.raises(UserError, match="response 1 has no tokens"):
         embeddings_of(model)(PROMPTS[:2], ["w1", ""])
-    with pytest.raises(UserError, match="'cls' means nothing with the decoder"):
-        embeddings_of(model, pooling="cls")
-    with pytest.raises(UserError, match="'max' is not known"):
-        embeddings_of(model, pooling="max")
-    with pytest.raises(UserError, match="at least 2, got 1"):
-        embeddings_of(model, max_tokens=1)
     with pytest.raises(ValueError, match="longer"):
         embeddings_of(model)(PROMPTS[:1], RESPONSES)
     assert embeddings_of(model)([], []).shape == (0, 48)
@@ -140,20 +131,16 @@ def test_a_sentence_encoder_is_called_alike(mini_lm):
     theirs = library.SentenceTransformer(str(mini_lm), device="cpu")
     encoder = load_sentence_encoder(mini_lm, batch_size=4)
     responses = ["I am sorry to hear that.", "Take the bus, it is cheaper.", "No."]
-    for pooling, name in ((None, "mean"), ("last", "lasttoken"), ("cls", "cls")):
+    names = set()
+    for pooling, name in (("own", "mean"), ("last", "lasttoken"), ("cls", "cls")):
         theirs[1] = modules.Pooling(384, name)
-        embed = EncoderEmbeddings(encoder=encoder, pooling=pooling)
-        expected = theirs.encode(responses)
-        np.testing.assert_allclose(embed(["Hello"] * 3, responses), expected, atol=2e-6)
-
-
-def test_a_sentence_encoder_refuses_what_is_empty(mini_lm):
-    encoder = load_sentence_encoder(mini_lm, batch_size=4)
-    embed = EncoderEmbeddings(encoder=encoder, pooling=None)
+        embed = EncoderEmbeddings(with_pooling(encoder, pooling))
+        np.testing.assert_allclose(embed(["Hello"] * 3, responses), theirs.encode(responses), atol=2e-6)
+        names.add(embed.name)
+    assert len(names) == 3
     with pytest.raises(UserError, match="response 1 is empty"):
         embed(["a", "b"], ["c", " \n"])
     with pytest.raises(ValueError, match="2 prompts and 1 responses"):
         embed(["a", "b"], ["c"])
     with pytest.raises(UserError, match="'max' is not known"):
-        EncoderEmbeddings(encoder=encoder, pooling="max")
-    assert EncoderEmbeddings(encoder=encoder, pooling="cls").name != embed.name
+        with_pooling(encoder, "max")

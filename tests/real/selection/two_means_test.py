@@ -55,18 +55,20 @@ def test_nearly_always_the_best_of_all_divisions(cluster, num_points):
 @pytest.mark.parametrize("num_points,width", [(64, 24), (20, 3)])
 def test_not_above_scikit_learn(cluster, num_points, width):
     library = pytest.importorskip("sklearn.cluster")
-    points = clustered(np.random.default_rng(1), 150, num_points, width)
+    limits = pytest.importorskip("threadpoolctl").threadpool_limits
+    points = clustered(np.random.default_rng(1), 50, num_points, width)
     found = cluster(points, np.ones(points.shape[:2], bool))
     num_above = num_equal = 0
     for own, is_first in zip(points.astype(float), found.is_first, strict=True):
-        theirs = library.KMeans(n_clusters=2, n_init=8, random_state=0).fit(own)
+        with limits(1):  # for so few points threads wait for each other most of the time
+            theirs = library.KMeans(n_clusters=2, n_init=8, random_state=0).fit(own)
         mine = inertia_of(own, is_first)
         num_above += mine > theirs.inertia_ * (1.0 + 1e-6)
         if abs(mine / theirs.inertia_ - 1.0) < 1e-9:
             num_equal += 1
             same = theirs.labels_ == theirs.labels_[np.argmax(is_first)]
             np.testing.assert_array_equal(is_first, same)
-    assert num_above <= 3 and num_equal >= 50
+    assert num_above <= 1 and num_equal >= 17
 
 
 def test_no_single_move_lowers_the_inertia(cluster):

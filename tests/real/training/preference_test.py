@@ -1,5 +1,6 @@
 """Training on pairs: what counts in a step, resuming, accumulation, meshes, and its faults."""
 
+import copy
 import dataclasses
 from types import SimpleNamespace
 
@@ -11,8 +12,10 @@ import pytest
 from tokenizers import processors
 
 from eagle_jax.base.checkpointing import Checkpoints
+from eagle_jax.base.command_line import load_config
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import NonFiniteError, read_metrics
+from eagle_jax.base.settings import to_settings
 from eagle_jax.data.preferences.examples import PreferencePair
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
@@ -31,24 +34,10 @@ from tests.same_run import Interrupted
 WORDS = [f"word{letter}" for letter in "abcdefgh"]
 ENDING = " #END_NOTE"
 NUM_PAIRS, NUM_STEPS = 10, 9  # batches of 4, 4 and 2 in each of three epochs
-SETTINGS = PreferenceSettings(
-    loss="em",
-    beta=0.1,
-    label_smoothing=0.0,
-    initial_error_rate=0.2,
-    batch_size=4,
-    accumulation=2,
-    num_epochs=3,
-    optimizer="rmsprop",
-    learning_rate=3e-3,
-    warmup_steps=2,
-    weight_decay=1e-4,
-    max_gradient_norm=5.0,
-    max_prompt_tokens=8,
-    max_tokens=16,
-    log_every=1,
-    checkpoint_every=3,
-    probe_every=4,
+SETTINGS = dataclasses.replace(
+    to_settings(PreferenceSettings, load_config("experiments/configs/real_minilens.py").training),
+    **{"loss": "em", "beta": 0.1, "batch_size": 4, "accumulation": 2, "num_epochs": 3, "optimizer": "rmsprop"},
+    **{"learning_rate": 3e-3, "max_prompt_tokens": 8, "max_tokens": 16, "checkpoint_every": 3, "probe_every": 4},
 )
 
 
@@ -57,20 +46,9 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
     write_word_tokenizer([*WORDS, "#END_NOTE"], folder)
     tokenizer = load_tokenizer(folder)
-    config = decoder_config_from_hf(
-        {
-            "model_type": "llama",
-            "vocab_size": tokenizer.vocab_size,
-            "hidden_size": 16,
-            "intermediate_size": 32,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 32,
-            "tie_word_embeddings": False,
-            "initializer_range": 0.3,
-        }
-    )
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    limits = {"vocab_size": tokenizer.vocab_size, "max_position_embeddings": 32, "initializer_range": 0.3}
+    config = decoder_config_from_hf({"model_type": "llama", **sizes, **limits, "tie_word_embeddings": False})
     return LanguageModel("toy", config, init_params(config, jax.random.key(0)), tokenizer)
 
 
@@ -94,7 +72,7 @@ PAIRS = draw_pairs()
 
 @pytest.fixture(scope="module")
 def train(model, tmp_path_factory):
-    """Trains in `train.folder / name`; the probe notes its steps in `train.probed`."""
+    """Trains in `train.folder / name`; the probe notes its steps."""
 
     def run(name, *, of=model, mode="full", settings=SETTINGS, seed=3, spoil=None):
         def probe(step, params):
@@ -104,18 +82,10 @@ def train(model, tmp_path_factory):
             return {"num_leaves": len(jax.tree.leaves(params))}
 
         run.probed = []
-        return train_preference(
-            of,
-            mode,
-            PAIRS,
-            ENDING,
-            settings,
-            seed=seed,
-            probe=probe,
-            records=Records(
-                Checkpoints(run.folder / name / "ckpt", digest="d", max_to_keep=2), run.folder / name, "test"
-            ),
-        )
+        checkpoints = Checkpoints(run.folder / name / "ckpt", digest="d", max_to_keep=2)
+        records = Records(checkpoints, run.folder / name, "test")
+        trained = train_preference(of, mode, PAIRS, ENDING, settings, seed=seed, probe=probe, records=records)
+        return SimpleNamespace(params=trained[0], history=trained[1], probed=run.probed)
 
     run.folder = tmp_path_factory.mktemp("runs")
     return run
@@ -123,9 +93,8 @@ def train(model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(train):
-    """An uninterrupted run on one device, in two parts a step, and where it was probed."""
-    result = train("whole")
-    return SimpleNamespace(result=result, probed=train.probed)
+    """An uninterrupted run on one device, in two parts a step."""
+    return train("whole")
 
 
 @pytest.fixture
@@ -168,10 +137,9 @@ def test_each_epoch_has_every_pair_once_with_both_sides_in_one_row(train, model,
     for order in orders:
         assert sorted(order) == list(range(NUM_PAIRS))
     assert orders[0] != orders[1] != orders[2] != orders[0]
+    prompts = [pair.prompt for pair in PAIRS]
     wanted = {
-        side: log_probs_of(
-            model, [p.prompt for p in PAIRS], [getattr(p, side) for p in PAIRS], ENDING, SETTINGS, batch_size=4
-        )
+        side: log_probs_of(model, prompts, [getattr(pair, side) for pair in PAIRS], ENDING, SETTINGS, batch_size=4)
         for side in ("chosen", "rejected")
     }
     for batch in watched.batches:
@@ -199,7 +167,7 @@ def test_it_learns_and_leaves_the_reference_alone(train, model, whole):
     assert whole.probed == [0, 4, 8, 9]
     # The fixture's values were drawn from this key; training has not touched them.
     chex.assert_trees_all_equal(model.params, init_params(model.config, jax.random.key(0)))
-    rows = whole.result.history
+    rows = whole.history
     assert rows == read_metrics(train.folder / "whole/metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(NUM_STEPS + 1))
     assert set(rows[0]) == {"step", "probe/num_leaves"}
@@ -228,9 +196,9 @@ def test_an_interrupted_run_goes_on_bit_equal(train, whole):
         train("cut", spoil=interrupt)
     for probed in ([8, 9], []):  # from the checkpoint of step 6; then nothing is left to do
         resumed = train("cut")
-        assert train.probed == probed
-        chex.assert_trees_all_equal(resumed.params, whole.result.params)
-        assert resumed.history == whole.result.history
+        assert resumed.probed == probed
+        chex.assert_trees_all_equal(resumed.params, whole.params)
+        assert resumed.history == whole.history
 
 
 def assert_same_run(found, wanted):
@@ -246,7 +214,7 @@ def test_whole_steps_on_eight_devices_are_what_one_does_in_parts(train, model, w
     params = jax.device_put(model.params, tree_shardings(mesh, model.params))
     settings = dataclasses.replace(SETTINGS, accumulation=1, checkpoint_every=NUM_STEPS)
     found = train("mesh", of=dataclasses.replace(model, params=params), settings=settings)
-    assert_same_run(found, whole.result)
+    assert_same_run(found, whole)
     shardings = jax.tree.leaves(tree_shardings(mesh, params))
     for leaf, wanted in zip(jax.tree.leaves(found.params), shardings, strict=True):
         assert leaf.sharding.is_equivalent_to(wanted, leaf.ndim)
@@ -288,24 +256,16 @@ def test_a_loss_that_is_not_finite_stops_at_its_step(train, monkeypatch):
     assert read_metrics(folder / "metrics.jsonl")[-1]["step"] == 3
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
+def test_settings_and_runs_that_cannot_be_are_refused(train, model):
+    for changes, said in (
         ({"accumulation": 3}, "accumulation must be .*, got 3"),
         ({"max_tokens": 8}, "max_tokens must be above max_prompt_tokens 8, got 8"),
         ({"loss": "ipo", "label_smoothing": 0.2}, "label_smoothing must be 0 where loss is 'ipo'"),
-    ],
-)
-def test_settings_that_contradict_each_other_are_refused(changes, said):
-    with pytest.raises(ValueError, match=said):
-        dataclasses.replace(SETTINGS, **changes)
-
-
-def test_runs_that_cannot_be_are_refused(train, model):
-    with pytest.raises(UserError, match="warmup_steps is 9, but 10 pairs .* of 4 are 9 steps"):
-        train("refused", settings=dataclasses.replace(SETTINGS, warmup_steps=9))
-    with pytest.raises(UserError, match="max_tokens is 33, but toy has 32 positions"):
-        train("refused", settings=dataclasses.replace(SETTINGS, max_tokens=33))
+        ({"warmup_steps": 9}, "warmup_steps is 9, but 10 pairs .* of 4 are 9 steps"),
+        ({"max_tokens": 33}, "max_tokens is 33, but toy has 32 positions"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            train("refused", settings=dataclasses.replace(SETTINGS, **changes))
     endless = Tokenizer(model.tokenizer.backend, pad_token="[PAD]", bos_token=None, eos_token=None)
     with pytest.raises(UserError, match="names no end token"):
         log_probs_of(dataclasses.replace(model, tokenizer=endless), ["worda"], ["wordb"], None, SETTINGS, 2)
@@ -318,7 +278,7 @@ def test_runs_that_cannot_be_are_refused(train, model):
 
 
 def test_long_prompts_lose_their_beginning_and_long_responses_their_end(model, caplog):
-    backend = type(model.tokenizer.backend).from_str(model.tokenizer.backend.to_str())
+    backend = copy.deepcopy(model.tokenizer.backend)
     backend.post_processor = processors.TemplateProcessing(
         single="worda $A", pair="worda $A $B", special_tokens=[("worda", 3)]
     )

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from eagle_jax.base.command_line import load_config
+from eagle_jax.base.settings import to_settings
 from eagle_jax.data.preferences.examples import PreferencePair
 from eagle_jax.language_model.checkpoints.hf_checkpoints import load_language_model
 from eagle_jax.real.training.losses import PairValues, dpo_loss, reward_margins
@@ -22,24 +24,9 @@ PAIRS = [
     PreferencePair(prompt="w9", chosen=" w8 w3 w4 w2", rejected=" w7 [EOS]"),
     PreferencePair(prompt="w20 w21 w22 w23 w1", chosen=" w30 w31 w2 w2", rejected=" w2 w2 w50"),
 ]
-SETTINGS = PreferenceSettings(
-    loss="dpo",
-    beta=0.3,
-    label_smoothing=0.0,
-    initial_error_rate=0.0,
-    batch_size=3,
-    accumulation=1,
-    num_epochs=1,
-    optimizer="rmsprop",
-    learning_rate=1e-3,
-    warmup_steps=0,
-    weight_decay=0.0,
-    max_gradient_norm=1e6,
-    max_prompt_tokens=16,
-    max_tokens=32,
-    log_every=1,
-    checkpoint_every=1,
-    probe_every=1,
+SETTINGS = dataclasses.replace(
+    to_settings(PreferenceSettings, load_config("experiments/configs/real_minilens.py").training),
+    **{"beta": 0.3, "batch_size": 3, "warmup_steps": 0, "max_prompt_tokens": 16, "max_tokens": 32},
 )
 
 
@@ -57,25 +44,17 @@ def peer(tmp_path_factory):
         for parameter in policy.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
     policy.save_pretrained(folders["policy"])
-    tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_file=str(folders["policy"] / "tokenizer.json"),
-        pad_token="[PAD]",
-        bos_token="[BOS]",
-        eos_token="[EOS]",
-    )
+    tokens = {"pad_token": "[PAD]", "bos_token": "[BOS]", "eos_token": "[EOS]"}
+    file = str(folders["policy"] / "tokenizer.json")
+    folder = str(tmp_path_factory.mktemp("trl"))
+    settings = {"report_to": "none", "use_cpu": True, "bf16": False}
+    args = trl.DPOConfig(folder, beta=SETTINGS.beta, max_length=SETTINGS.max_tokens, **settings)
     trainer = trl.DPOTrainer(
         policy,
         ref_model=reference,
-        args=trl.DPOConfig(
-            output_dir=str(tmp_path_factory.mktemp("trl")),
-            report_to="none",
-            use_cpu=True,
-            bf16=False,
-            beta=SETTINGS.beta,
-            max_length=SETTINGS.max_tokens,
-        ),
+        args=args,
         train_dataset=datasets.Dataset.from_list([dataclasses.asdict(pair) for pair in PAIRS]),
-        processing_class=tokenizer,
+        processing_class=transformers.PreTrainedTokenizerFast(tokenizer_file=file, **tokens),
     )
     trainer.model.eval()
     return SimpleNamespace(
@@ -97,20 +76,10 @@ def trl_loss(peer, loss_type, inputs=None, **attributes):
     return loss, metrics
 
 
-def swapped(inputs):
-    """TRL's batch with chosen and rejected changing places."""
-    return {name: rows.roll(len(PAIRS), dims=0) for name, rows in inputs.items()}
-
-
 def our_log_probs(model):
-    return PairValues(
-        *(
-            log_probs_of(
-                model, [p.prompt for p in PAIRS], [getattr(p, side) for p in PAIRS], None, SETTINGS, batch_size=4
-            )
-            for side in PairValues._fields
-        )
-    )
+    prompts = [pair.prompt for pair in PAIRS]
+    sides = ([getattr(pair, side) for pair in PAIRS] for side in PairValues._fields)
+    return PairValues(*(log_probs_of(model, prompts, texts, None, SETTINGS, batch_size=4) for texts in sides))
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +143,8 @@ def test_label_smoothing(peer, ours, smoothing):
         wanted, _ = trl_loss(peer, "aot", one, beta=SETTINGS.beta, label_smoothing=smoothing)
         np.testing.assert_allclose(found[row], wanted.item(), atol=1e-5, rtol=1e-5)
     right, _ = trl_loss(peer, "sigmoid")
-    wrong, _ = trl_loss(peer, "sigmoid", swapped(peer.inputs))
+    swapped = {name: rows.roll(len(PAIRS), dims=0) for name, rows in peer.inputs.items()}
+    wrong, _ = trl_loss(peer, "sigmoid", swapped)
     mixed = (1 - smoothing) * right.item() + smoothing * wrong.item()
     np.testing.assert_allclose(found.mean(), mixed, atol=1e-5, rtol=1e-5)
 
