@@ -172,25 +172,22 @@ def study_problems(
 def _study_size(problems, rows, design_weights, num_kept, settings, rng) -> dict[str, Any]:
     num_problems, num_candidates, width = rows.shape
     tolerance = settings.solver.rank_tolerance
-    draws = [
-        measure_subsets(
-            problem, rng.random((settings.num_draws, num_candidates)).argsort(axis=1)[:, :num_kept], tolerance
-        )
-        for problem in problems
-    ]
+    draws = []
+    for problem in problems:
+        drawn = rng.random((settings.num_draws, num_candidates)).argsort(axis=1)[:, :num_kept]
+        draws.append(measure_subsets(problem, drawn, tolerance))
     by_rule, paper = _papers_rule(draws, width, settings.subsample_factors)
-    by_rule |= {RANDOM: draws}
-    subsets = {
-        TOP_K: top_k_subset(rows, design_weights, num_kept, settings=settings.solver),
-        EXCHANGE: exchange_subset(rows, num_kept, settings=settings.solver),
+    by_rule[RANDOM] = draws
+    counts = {
+        TOP_K: top_k_subset(rows, design_weights, num_kept, settings=settings.solver).counts,
+        EXCHANGE: exchange_subset(rows, num_kept, settings=settings.solver).counts,
+        ALL: np.ones((num_problems, num_candidates), int),
     }
-    for rule, subset in subsets.items():
+    for rule, of_problems in counts.items():
         by_rule[rule] = [
-            measure_subsets(problem, np.repeat(np.arange(num_candidates), counts)[None], tolerance)
-            for problem, counts in zip(problems, np.asarray(subset.counts), strict=True)
+            measure_subsets(problem, np.repeat(np.arange(num_candidates), of_problem)[None], tolerance)
+            for problem, of_problem in zip(problems, np.asarray(of_problems), strict=True)
         ]
-    everyone = np.arange(num_candidates)[None]
-    by_rule[ALL] = [measure_subsets(problem, everyone, tolerance) for problem in problems]
     leverage = np.concatenate([values["largest_kept_leverage"] for values in draws]) / width
     return {
         "num_candidates": num_candidates,
@@ -220,7 +217,7 @@ def _papers_rule(
         # Which accepted draw comes first is chance. With none the rule keeps its last draw, which
         # is any draw.
         by_rule[subsample_rule(subsample_factor)] = [
-            _selected(values, is_accepted) if is_accepted.any() else values
+            {name: column[is_accepted] for name, column in values.items()} if is_accepted.any() else values
             for values, is_accepted in zip(draws, accepted, strict=True)
         ]
         paper.append(
@@ -232,10 +229,6 @@ def _papers_rule(
             }
         )
     return by_rule, paper
-
-
-def _selected(values: Mapping[str, np.ndarray], is_selected: np.ndarray) -> dict[str, np.ndarray]:
-    return {name: column[is_selected] for name, column in values.items()}
 
 
 def _summary(
@@ -253,18 +246,14 @@ def _summary(
             means = [values[name].mean() for values in measured]
             random_means = [values[name].mean() for values in draws]
             measures[name] = bootstrap_interval(means, bootstrap).as_cell()
-            difference = paired_difference(means, random_means, bootstrap)
-            against_random[name] = difference.as_cell()
+            against_random[name] = paired_difference(means, random_means, bootstrap).as_cell()
+    median = float(np.median(factors))
     return {
-        "median_factor": _finite(float(np.median(factors))),
+        # JSON has no infinity: None where a direction is missed.
+        "median_factor": median if math.isfinite(median) else None,
         "worst_finite_factor": float(factors[is_finite].max()) if is_finite.any() else None,
         "missed_share": float(1.0 - is_finite.mean()),
         "rank_share": float(np.mean([values["rank_share"].mean() for values in measured])),
         "measures": measures,
         "against_random": against_random,
     }
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no infinity: None where a direction is missed."""
-    return value if math.isfinite(value) else None

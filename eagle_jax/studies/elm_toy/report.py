@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from eagle_jax.reports import figures
@@ -40,16 +39,9 @@ def summarize_toy(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for run in runs:
+        names = {name: run[name] for name in ("training", "condition")}
         row = rows.setdefault(
-            (run["condition"], run["training"]),
-            {
-                "training": run["training"],
-                "condition": run["condition"],
-                "nats": [],
-                "accuracy": [],
-                "steps": [],
-                "num_constant": 0,
-            },
+            tuple(names.values()), {**names, "nats": [], "accuracy": [], "steps": [], "num_constant": 0}
         )
         last = run["curve"][-1]
         row["nats"].append(last["nats"])
@@ -67,9 +59,12 @@ def _first_step_below(curve: Sequence[Mapping[str, float]]) -> int | None:
 
 def toy_verdict(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What happened, a sentence for each training and one that compares with the paper."""
-    converged = {}
-    for training in dict.fromkeys(row["training"] for row in rows):
+    converged = dict.fromkeys((row["training"] for row in rows), 0)
+    counts = {row["condition"]: dict(converged) for row in rows}
+    for training in converged:
         training_rows = [row for row in rows if row["training"] == training]
+        for row in training_rows:
+            counts[row["condition"]][training] += sum(step is not None for step in row["steps"])
         steps = [step for row in training_rows for step in row["steps"]]
         done = [step for step in steps if step is not None]
         converged[training] = len(done)
@@ -83,20 +78,8 @@ def toy_verdict(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield "No run converges: nothing is learned about stages from this."
         return
     one, two = converged["one stage"], converged["two stages"]
-    counts = {
-        condition: [
-            sum(
-                step is not None
-                for row in rows
-                for step in row["steps"]
-                if row["condition"] == condition and row["training"] == training
-            )
-            for training in converged
-        ]
-        for condition in dict.fromkeys(row["condition"] for row in rows)
-    }
-    better = [condition for condition, (first, second) in counts.items() if second > first]
-    worse = [condition for condition, (first, second) in counts.items() if second < first]
+    better = [condition for condition, n in counts.items() if n["two stages"] > n["one stage"]]
+    worse = [condition for condition, n in counts.items() if n["two stages"] < n["one stage"]]
     for conditions, said in ((better, "more"), (worse, "fewer")):
         for condition in conditions:
             yield f"{condition}: {said} runs converge with two stages than with one."
@@ -115,48 +98,28 @@ def toy_verdict(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def toy_figure(data: ToyData) -> Figure:
-    """Nats and accuracy against steps: a column for each condition, a line for each seed."""
-    conditions = list(dict.fromkeys(run["condition"] for run in data.runs))
-    trainings = list(dict.fromkeys(run["training"] for run in data.runs))
-    with matplotlib.rc_context(figures.STYLE):
-        figure, axes = figures.new_figure(2, len(conditions), width=7.4, height=4.2)
-        for place, axis in enumerate(axes):
-            row, column = divmod(place, len(conditions))
-            metric = ("nats", "accuracy")[row]
-            floor = _FLOOR if metric == "nats" else 0.0
-            for run in data.runs:
-                if run["condition"] != conditions[column]:
-                    continue
-                kind = trainings.index(run["training"])
-                axis.plot(
-                    [point["step"] for point in run["curve"]],
-                    [max(point[metric], floor) for point in run["curve"]],
-                    color=figures.COLORS[kind],
-                    ls=("-", "--")[kind],
-                    lw=1.2,
-                    alpha=0.85,
-                )
-            axis.axvline(data.adapter_steps, color="#8a8a8a", lw=0.8, ls=":")
-            if metric == "nats":
-                axis.set_yscale("log")
-                axis.set_ylim(0.5 * _FLOOR, 100)
-                axis.set_yticks([1e-6, 1e-4, 1e-2, 1, 100])
-                axis.yaxis.set_major_formatter("{x:g}")
-                axis.axhline(CHANCE_NATS, color="#8a8a8a", lw=0.8, ls=":")
-                axis.set_title(conditions[column], fontsize=8)
-            else:
-                axis.set_ylim(-0.05, 1.05)
-                axis.set_xlabel("step")
-            if column == 0:
-                axis.set_ylabel(metric)
-            else:
-                axis.set_yticklabels([])
-            axis.grid()
-        handles = [
-            axes[0].plot([], [], color=figures.COLORS[kind], ls=("-", "--")[kind])[0] for kind in range(len(trainings))
-        ]
-        figure.legend(handles, trainings, loc="outside upper center", ncols=2)
-        return figure
+    """Nats and accuracy against steps: a line of panels for each condition, a line for each seed."""
+    curves = []
+    for run in data.runs:
+        steps = [point["step"] for point in run["curve"]]
+        values = {
+            "nats": [max(point["nats"], _FLOOR) for point in run["curve"]],
+            "accuracy": [point["accuracy"] for point in run["curve"]],
+        }
+        metrics = {f"{name}, {run['condition']}": {"step": steps, "value": value} for name, value in values.items()}
+        curves.append({"row": run["training"], "metrics": metrics})
+    figure = figures.curves_figure(curves, "step")
+    for axis in figure.axes:
+        axis.axvline(data.adapter_steps, color="#8a8a8a", lw=0.8, ls=":")
+        if axis.get_title().startswith("nats"):
+            axis.set_yscale("log")
+            axis.set_ylim(0.5 * _FLOOR, 100)
+            axis.set_yticks([1e-6, 1e-4, 1e-2, 1, 100])
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.axhline(CHANCE_NATS, color="#8a8a8a", lw=0.8, ls=":")
+        else:
+            axis.set_ylim(-0.05, 1.05)
+    return figure
 
 
 def write_toy_report(folder: Path, data: ToyData) -> Path:

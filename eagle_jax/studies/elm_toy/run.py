@@ -8,6 +8,8 @@ adapter alone for the first steps; both take the same number of steps from the s
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -96,24 +98,13 @@ def _train_all(settings: ElmToySettings, stage: StageFolder) -> list[dict[str, A
     """A curve for each condition, training and seed."""
     base = load_model(settings.model)
     stage.begin()
-    runs = [
-        (rate, scale, training, number)
-        for rate in settings.learning_rates
-        for scale in settings.adapter_scales
-        for training in _TRAININGS
-        for number in range(settings.num_seeds)
-    ]
+    runs = itertools.product(settings.learning_rates, settings.adapter_scales, _TRAININGS, range(settings.num_seeds))
     curves = []
     for index, (rate, scale, training, number) in enumerate(runs):
         elm = _new_elm(settings, base, scale, derive_seed(settings.seed, number))
-        folder = stage.path / "trainings" / f"{index:03d}"
-        curve = stage.chunk(
-            index,
-            lambda elm=elm, folder=folder, of_run=(training, rate, number): _train_run(
-                settings, elm, stage.digest, folder, *of_run
-            ),
-        )
+        train = functools.partial(_train_run, settings, elm, stage, f"trainings/{index:03d}", training, rate, number)
         condition = f"rate {rate:g}, scale {scale:g}"
+        curve = stage.chunk(index, train)
         curves.append({"condition": condition, "training": training, "seed": number, "curve": curve})
     return curves
 
@@ -137,8 +128,8 @@ def _new_elm(settings: ElmToySettings, base: LanguageModel, scale: float, seed: 
 def _train_run(
     settings: ElmToySettings,
     elm: EmbeddingLM,
-    digest: str,
-    folder: Path,
+    stage: StageFolder,
+    folder: str,
     training: str,
     learning_rate: float,
     number: int,
@@ -173,15 +164,15 @@ def _train_run(
             stage1=of_stage(adapter_steps), stage2=of_stage(settings.num_steps - adapter_steps), mode2="full", lora=None
         ),
         jax.random.key(number),
-        checkpoint_folder=folder / "checkpoints",
-        digest=digest,
-        metrics_folder=folder / "metrics",
+        checkpoint_folder=stage.path / folder / "checkpoints",
+        digest=stage.digest,
+        metrics_folder=stage.path / folder / "metrics",
         description=f"{training}, learning rate {learning_rate:g}, seed {number}",
         measure=measure,
     )
     rows = [start]
-    for stage, before in zip(STAGES, (0, adapter_steps), strict=True):
-        for row in read_metrics(folder / "metrics" / stage / "metrics.jsonl"):
+    for name, before in zip(STAGES, (0, adapter_steps), strict=True):
+        for row in read_metrics(stage.path / folder / "metrics" / name / "metrics.jsonl"):
             rows.append({**row, "step": row["step"] + before})
     return rows
 

@@ -14,12 +14,19 @@ from typing import Any
 from eagle_jax.reports import figures
 from eagle_jax.reports.markdown import LEFT, Column, format_interval, table
 from eagle_jax.reports.pages import Report, write_pages
-from eagle_jax.reports.statistics import BootstrapSettings, Interval
+from eagle_jax.reports.statistics import BootstrapSettings
 from eagle_jax.reports.verdicts import side
 from eagle_jax.studies.soft_attributes.measures import mean_gamma
-from eagle_jax.studies.soft_attributes.scores import GammaCell
-
-_TAGGED = ("linear CAV", "ranking CAV")  # methods that need tags
+from eagle_jax.studies.soft_attributes.scores import (
+    AT_RANDOM,
+    LINEAR,
+    NEW_FILMS,
+    NEW_RATERS,
+    OTHER_RATERS,
+    POPULARITY,
+    RANKING,
+    GammaCell,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,7 +34,7 @@ class SoftAttributesReport(Report):
     """All that the report says.
 
     embeddings: name -> width. attributes: {"attribute", "num_pairs", "num_named", "num_tagged",
-    "num_tag_pairs", "tags"}. cells: as in `pipeline.soft_attribute_scores`. refused: embedding ->
+    "num_tag_pairs", "tags"}. cells: as in `scores`. refused: embedding ->
     method -> attribute -> why. facts: what was read and left out. num_resamples, seed: of the
     bootstrap.
     """
@@ -145,33 +152,25 @@ def sentences(report: SoftAttributesReport) -> Iterator[str]:
     yield from _what_limits(report)
     for embedding in report.embeddings:
         linear, ranking, random, films, raters = (
-            column_title(method, embedding)
-            for method in (*_TAGGED, "random direction", "orderings, new films", "orderings, new raters")
+            column_title(method, embedding) for method in (LINEAR, RANKING, AT_RANDOM, NEW_FILMS, NEW_RATERS)
         )
         for better, worse in (
             (linear, random),
-            (linear, "popularity"),
+            (linear, POPULARITY),
             (ranking, random),
             (ranking, linear),
             (films, linear),
-            ("other raters", raters),
+            (OTHER_RATERS, raters),
         ):
-            difference = _difference(report, better, worse)
-            if difference is not None:
-                yield _said(better, worse, difference)
+            yield from _compared(report, better, worse)
 
 
 def _what_limits(report: SoftAttributesReport) -> Iterator[str]:
     """Tags against the orderings as labels in one embedding, beside the raters themselves."""
     common = {row["row"]: row["cells"]["common"] for row in mean_rows(report)}
     for embedding in report.embeddings:
-        means = [
-            common.get(title)
-            for title in (
-                *(column_title(method, embedding) for method in (*_TAGGED, "orderings, new films")),
-                "other raters",
-            )
-        ]
+        titles = [column_title(method, embedding) for method in (LINEAR, RANKING, NEW_FILMS)]
+        means = [common.get(title) for title in (*titles, OTHER_RATERS)]
         if all(means):
             linear, ranking, films, raters = (f"{interval['mean']:.3f}" for interval in means)
             yield (
@@ -182,18 +181,15 @@ def _what_limits(report: SoftAttributesReport) -> Iterator[str]:
             )
 
 
-def _difference(report: SoftAttributesReport, better: str, worse: str) -> Interval | None:
+def _compared(report: SoftAttributesReport, better: str, worse: str) -> Iterator[str]:
+    """Nothing where fewer than two attributes have both."""
     first, second = (report.columns.get(title, {}) for title in (better, worse))
-    both = [name for name in first if name in second]
-    if len(both) < 2:
-        return None
-    differences = [first[name]["gamma"] - second[name]["gamma"] for name in both]
-    return mean_gamma(differences, report.bootstrap)
-
-
-def _said(better: str, worse: str, difference: Interval) -> str:
+    differences = [cell["gamma"] - second[name]["gamma"] for name, cell in first.items() if name in second]
+    if len(differences) < 2:
+        return
+    difference = mean_gamma(differences, report.bootstrap)
     verdict = {1: "above", -1: "below", 0: "not told apart"}[side(difference)]
-    return (
+    yield (
         f"{better} against {worse}: {verdict}, mean difference of gamma "
         f"{format_interval(difference, signed=True)} over {difference.num_values} attributes."
     )

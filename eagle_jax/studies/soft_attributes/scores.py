@@ -15,13 +15,7 @@ from typing import Any
 import numpy as np
 
 from eagle_jax.base.settings import setting, settings
-from eagle_jax.embeddings.concept_activation import (
-    CAVSettings,
-    Comparisons,
-    ConceptActivation,
-    fit_cavs,
-    fit_ranking_cavs,
-)
+from eagle_jax.embeddings.concept_activation import CAVSettings, Comparisons, fit_cavs, fit_ranking_cavs
 from eagle_jax.reports.statistics import BootstrapSettings
 from eagle_jax.studies.soft_attributes.data import SoftAttributeData
 from eagle_jax.studies.soft_attributes.measures import RatedPairs, agreement, gamma_interval, opinion_scores
@@ -54,8 +48,9 @@ def score_without_embedding(data: SoftAttributeData, settings: ScoreSettings) ->
         margins = _margins(data.popularity.astype(np.float64), pairs)
         cells.append(_cell(None, POPULARITY, attribute, margins, pairs.rater, settings))
         margins = np.empty(len(pairs.rater))
-        for training, held_out in _rater_folds(pairs, settings):
-            scores = opinion_scores(pairs.take(training), len(data.items))
+        for fold in range(settings.rater_folds):
+            held_out = pairs.rater % settings.rater_folds == fold
+            scores = opinion_scores(pairs.take(~held_out), len(data.items))
             margins[held_out] = _margins(scores, pairs.take(held_out))
         cells.append(_cell(None, OTHER_RATERS, attribute, margins, pairs.rater, settings))
     return cells
@@ -75,8 +70,9 @@ def score_embedding(
         for attribute, cav in fitted.found.items():
             pairs = data.opinions[attribute]
             margins = _margins(cav.scores(embeddings), pairs)
-            cell = _cell(name, method, attribute, margins, pairs.rater, settings)
-            cells.append(cell | _quality(cav))
+            names = ("quality", "penalty", "num_positives", "gradient_norm")
+            quality = {name: getattr(cav, name) for name in names}
+            cells.append(_cell(name, method, attribute, margins, pairs.rater, settings) | quality)
     cells += _reference_cells(name, embeddings, data, settings)
     return cells, {method: dict(fitted.refused) for method, fitted in fits.items()}
 
@@ -144,23 +140,8 @@ def _new_rater_cells(
             yield _cell(name, NEW_RATERS, attribute, margins[attribute], pairs.rater, settings)
 
 
-def _rater_folds(pairs: RatedPairs, settings: ScoreSettings) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for fold in range(settings.rater_folds):
-        held_out = pairs.rater % settings.rater_folds == fold
-        yield ~held_out, held_out
-
-
 def _margins(scores: np.ndarray, pairs: RatedPairs) -> np.ndarray:
     return scores[pairs.higher] - scores[pairs.lower]
-
-
-def _quality(cav: ConceptActivation) -> dict[str, float]:
-    return {
-        "quality": cav.quality,
-        "penalty": cav.penalty,
-        "num_positives": cav.num_positives,
-        "gradient_norm": cav.gradient_norm,
-    }
 
 
 def _cell(

@@ -16,59 +16,47 @@ _PAPER, _LARGER = subsample_rule(1.0), subsample_rule(1.5)
 
 def _rule(factor, difference, missed=0.0, utility=True):
     names = list(MEASURE_TITLES)[: None if utility else 3]
-    mean = {"mean": 0.5 + difference, "low": 0.4 + difference, "high": 0.6 + difference}
-    against = {
-        "mean": difference,
-        "low": difference - 0.01 if difference else 0.0,
-        "high": difference + 0.01 if difference else 0.0,
-    }
+    width = 0.01 * bool(difference)
+    against = {"mean": difference, "low": difference - width, "high": difference + width}
     return {
         "median_factor": factor,
         "worst_finite_factor": None if missed else 2 * factor,
         "missed_share": missed,
         "rank_share": 0.625 if missed else 1.0,
-        "measures": dict.fromkeys(names, mean),
+        "measures": dict.fromkeys(names, {"mean": 0.5 + difference, "low": 0.4 + difference, "high": 0.6 + difference}),
         "against_random": dict.fromkeys(names, against),
     }
 
 
 def _cell(name, footing, width, num_kept, *, utility=True):
     few = num_kept <= width
-    missed = 1.0 if num_kept < width else 0.0
-    random = None if missed else 12.5
-    rules = {
-        RANDOM: _rule(random, 0.0, missed, utility),
-        _PAPER: _rule(random, 0.0, missed, utility),
-        _LARGER: _rule(None if missed else 25.0, 0.0, missed, utility),
-        TOP_K: _rule(None if missed else 2.5, 0.2, missed, utility),
-        EXCHANGE: _rule(None if missed else 1.625, 0.3, missed, utility),
-        ALL: _rule(1.1, 0.1, utility=utility),
+    missed = float(num_kept < width)
+    factors = {
+        RANDOM: (12.5, 0.0),
+        _PAPER: (12.5, 0.0),
+        _LARGER: (25.0, 0.0),
+        TOP_K: (2.5, 0.2),
+        EXCHANGE: (1.625, 0.3),
     }
-    larger = 1.0 if num_kept <= 1.5 * width else 0.25
+    rules = {
+        rule: _rule(None if missed else factor, difference, missed, utility)
+        for rule, (factor, difference) in factors.items()
+    }
+    leverage = num_kept / width
+    paper = [
+        {"subsample_factor": 1.0, "accepted": float(few), "accepted_over_all": 0.03125, "num_given_up": 4 * (not few)},
+        {"subsample_factor": 1.5, "accepted": 1.0 if leverage <= 1.5 else 0.25, "accepted_over_all": 0.0}
+        | {"num_given_up": 0},
+    ]
     return {
-        "set": name,
-        "footing": footing,
-        "width": width,
-        "num_candidates": 100,
-        "num_kept": num_kept,
-        "num_problems": 4,
-        "num_draws": 400,
-        "rank": float(width),
+        **{"set": name, "footing": footing, "width": width, "num_candidates": 100, "num_kept": num_kept},
+        **{"num_problems": 4, "num_draws": 400, "rank": float(width), "paper": paper},
         "largest_kept_leverage_over_n": {
-            "smallest": num_kept / width if few else 1.25,
-            "median": num_kept / width,
-            "largest": num_kept / width,
+            "smallest": leverage if few else 1.25,
+            "median": leverage,
+            "largest": leverage,
         },
-        "paper": [
-            {
-                "subsample_factor": 1.0,
-                "accepted": float(few),
-                "accepted_over_all": 0.03125,
-                "num_given_up": 0 if few else 4,
-            },
-            {"subsample_factor": 1.5, "accepted": larger, "accepted_over_all": 0.0, "num_given_up": 0},
-        ],
-        "rules": rules,
+        "rules": rules | {ALL: _rule(1.1, 0.1, utility=utility)},
     }
 
 

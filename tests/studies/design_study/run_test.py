@@ -162,8 +162,6 @@ def test_synthetic_rows_are_what_they_are_called():
 def movielens(tmp_path):
     """40 films by 30 users in MovieLens' layout, made up; the last film has one rating only."""
     rng = np.random.default_rng(0)
-    folder = tmp_path / "ml"
-    folder.mkdir()
     films = range(1, 41)
     ratings = [
         f"{user},{film},{rng.integers(1, 6)}.0,{user + film}"
@@ -177,20 +175,11 @@ def movielens(tmp_path):
         ("tags.csv", "userId,movieId,tag,timestamp", []),
         ("texts.csv", "movieId,overview", [f"{f},A film." for f in films]),
     ):
-        (folder / name).write_text("\n".join([header, *rows]) + "\n")
+        (tmp_path / name).write_text("\n".join([header, *rows]) + "\n")
     of_eagle = eagle_movielens.get_config().to_dict()
-    catalogue = of_eagle["catalogue"] | {"movielens": {"folder": str(folder), "texts_file": str(folder / "texts.csv")}}
-    return to_settings(
-        MovieLensSettings,
-        {
-            "catalogue": catalogue,
-            "wals": of_eagle["wals"],
-            "utility": of_eagle["utility"],
-            "widths": (4,),
-            "num_candidates": (10, 20),
-            "min_ratings": 5,
-        },
-    )
+    of_eagle["catalogue"]["movielens"] = {"folder": str(tmp_path), "texts_file": str(tmp_path / "texts.csv")}
+    own = {"widths": (4,), "num_candidates": (10, 20), "min_ratings": 5}
+    return to_settings(MovieLensSettings, {name: of_eagle[name] for name in ("catalogue", "wals", "utility")} | own)
 
 
 def test_movielens_candidates_are_the_nearest_films(movielens, tmp_path):
@@ -203,8 +192,5 @@ def test_movielens_candidates_are_the_nearest_films(movielens, tmp_path):
     assert (np.diff(distances, axis=1) >= 0).all() and (distances > 0).all()
     again = movielens_set(movielens, _SIZES, run, 0, 4)
     np.testing.assert_array_equal(again.next_embeddings, found.next_embeddings)
-
-
-def test_movielens_with_too_few_films_says_so(movielens, tmp_path):
     with pytest.raises(UserError, match="39 films have 5 ratings, more than 50 are needed"):
         movielens_set(movielens, SetSizes(num_problems=50, num_users=2), Run(tmp_path / "r"), 0, 4)

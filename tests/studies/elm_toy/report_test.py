@@ -29,16 +29,7 @@ def test_a_run_has_converged_when_it_stays_below_the_bar():
 @pytest.mark.parametrize(
     ("one", "two", "sentences"),
     [
-        (
-            STUCK,
-            LEARNS,
-            [
-                "0 of 1 runs converge; 1 end",
-                "1 of 1 runs converge, after 10 to 10",
-                "^rate 0.1: more runs converge with two",
-                "As in the paper",
-            ],
-        ),
+        (STUCK, LEARNS, ["0 of 1 .* 1 end", "1 of 1 .* after 10 to 10", "^rate 0.1: more .* two", "As in the paper"]),
         (LEARNS, STUCK, ["1 of 1", "0 of 1", "^rate 0.1: fewer runs", "not seen here: 1 runs .* one stage, 0 with"]),
         (LEARNS, LATER, ["1 of 1", "1 of 1", "not seen here: 1 runs .* one stage, 1 with"]),
         (STUCK, STUCK, ["0 of 1", "0 of 1", "No run converges"]),

@@ -112,11 +112,8 @@ def test_orderings_become_pairs_of_raters(data):
     assert set(data.opinions["scary"].rater) == set(range(20))
 
 
-def test_tag_names_are_compared_normalized():
+def test_tag_names_are_compared_normalized_and_must_be_of_an_attribute(catalogue, orderings):
     assert normalized(" Slow-Paced, R:Rated_2 ") == "slow paced r rated 2"
-
-
-def test_related_tags_of_no_attribute_are_refused(catalogue, orderings):
     with pytest.raises(UserError, match="'funny' is no soft attribute"):
         gather(catalogue, orderings, {"funny": ("fun",)}, lower_per_positive=5, seed=0)
 
@@ -141,15 +138,9 @@ def test_cavs_find_the_concept_and_only_where_there_is_one(cells):
 def test_report_says_the_numbers(tmp_path, data, settings, cells):
     found, refused = cells
     second = [cell | {"attribute": "grim"} for cell in found if cell["attribute"] == "scary"]
+    counts = {"num_pairs": 800, "num_named": 0, "num_tag_pairs": 9}
     rows = [
-        {
-            "attribute": name,
-            "num_pairs": 800,
-            "num_named": 0,
-            "num_tagged": tagged,
-            "num_tag_pairs": 9,
-            "tags": ["creepy | <b>"],
-        }
+        {"attribute": name, **counts, "num_tagged": tagged, "tags": ["creepy | <b>"]}
         for name, tagged in (("dull", 0), ("grim", 20), ("scary", 20))
     ]
     report = SoftAttributesReport(
