@@ -333,13 +333,16 @@ def read_separated(
             yield FileRow(line, dict(zip(names, fields, strict=True)), text)
 
 
-def read_json_lines(path: Path, absent: Absent, expected: str, bad_rows: Appendable) -> Iterator[FileRow]:
+def read_json_lines(
+    path: Path, absent: Absent, expected: str, bad_rows: Appendable, parse: Callable[[str], Any] = json.loads
+) -> Iterator[FileRow]:
+    """One object a line, read by `parse`, which raises ValueError; see `read_row_file`."""
     with _open_text(path, f"lines of JSON objects {expected}") as file:
         for line, text in enumerate(file, 1):
             if not text.strip():
                 continue
             try:
-                values = json.loads(text)
+                values = parse(text)
                 if not isinstance(values, dict):
                     raise ValueError(f"no JSON object: {type(values).__name__}")
                 if missing := absent(values):

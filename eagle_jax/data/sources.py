@@ -12,6 +12,7 @@ import numpy as np
 from eagle_jax.base.settings import setting, settings
 from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.minilens.world import MiniLensSettings, make_catalogue
+from eagle_jax.data.readers.amazon import AmazonFiles, read_amazon
 from eagle_jax.data.readers.files import OwnFiles, read_own_files
 from eagle_jax.data.readers.items import LoadReport
 from eagle_jax.data.readers.movielens import MovieLensFiles, read_movielens
@@ -27,6 +28,7 @@ class Source(NamedTuple):
 
 # By the names that config.catalogue.source may have.
 SOURCES: dict[str, Source] = {
+    "amazon": Source(AmazonFiles, read_amazon),
     "files": Source(OwnFiles, read_own_files),
     "minilens": Source(MiniLensSettings, lambda settings: (make_catalogue(settings), None)),
     "movielens": Source(
