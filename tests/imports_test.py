@@ -51,7 +51,6 @@ SAME_NAME = {
 }
 UNUSED = {
     "merge_lora": "a merged checkpoint is what other programs read",
-    "nearest_item_texts": "the baseline of nearest items, for the consistency table",
     "rater_form": "the form for people, which the pages will show",
 }
 

@@ -12,7 +12,6 @@ from eagle_jax.elm.dialogue import Explorer, Ranker, Space, converse, typed_line
 from eagle_jax.elm.evaluation.directions import fit_tag_cavs
 from eagle_jax.elm.run import ElmRun
 from eagle_jax.elm.settings import BOOK
-from eagle_jax.elm.space import predicted_ratings
 
 
 def ask_elm(run: ElmRun) -> None:
@@ -27,31 +26,27 @@ def explorer_of(run: ElmRun) -> Explorer:
     Users share the space of matrix factorisation with films: their directions are those of films,
     measured on users.
     """
-    catalogue, wals, spaces = run.catalogue, run.wals, run.spaces
+    spaces, catalogue, wals = run.spaces, run.spaces.catalogue, run.spaces.wals
     evaluation = run.experiment.evaluation
     tags = sorted({tag for _, _, tag in catalogue.tags})
     of_films, of_users = (
-        fit_tag_cavs(catalogue, run.split, embeddings, tags, "linear", evaluation.curves).found
+        fit_tag_cavs(spaces, embeddings, tags, "linear", evaluation.curves).found
         for embeddings in (spaces.semantic, np.asarray(wals.item_embeddings))
     )
     of_users = {tag: cav.measured_on(spaces.users) for tag, cav in of_users.items()}
     every_film = np.arange(len(catalogue.entities))
     # A point between or beyond users has no bias of its own: the mean of all.
     bias = np.mean(wals.user_bias)
-
-    def ratings_of(vector: np.ndarray) -> np.ndarray:
-        return predicted_ratings(wals, run.split.train, vector, bias, every_film)
-
     users = catalogue.ratings.user_names
     return Explorer(
-        elm=run.elm,
+        elm=run.elms[run.experiment.elm_seeds[0]],
         book=BOOK,
         sampling=evaluation.sampling,
         how=evaluation.curves.how[0],
         spaces={
             SEMANTIC: Space(
                 ids=[entity.entity_id for entity in catalogue.entities],
-                titles=[entity.title for entity in catalogue.entities],
+                titles=spaces.titles,
                 vectors=spaces.semantic,
                 activations=of_films,
             ),
@@ -59,5 +54,5 @@ def explorer_of(run: ElmRun) -> Explorer:
         },
         of_items=Ranker(spaces.embed, spaces.semantic),
         of_profiles=Ranker(spaces.user_encoder, spaces.item_texts),
-        predicted_ratings=ratings_of,
+        predicted_ratings=lambda vector: spaces.predict_ratings(vector, bias, every_film),
     )

@@ -11,7 +11,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,16 +19,17 @@ from eagle_jax.base.errors import UserError, visible
 from eagle_jax.data.tasks import BEHAVIORAL, SEMANTIC, TASKS, Task, elm_prompt
 from eagle_jax.elm.evaluation.consistency import (
     EmbedFn,
-    behavioral_consistency_user,
+    behavioral_consistency,
     cosine_consistency,
     directions,
     embed_outputs,
     read_outputs,
 )
+from eagle_jax.elm.model.embedding_lm import EmbeddingLM
 from eagle_jax.elm.model.prompts import EmbeddedPrompt
 from eagle_jax.embeddings.concept_activation import ConceptActivation, extrapolate
 from eagle_jax.embeddings.interpolation import How, interpolate
-from eagle_jax.language_model.generation import Generation, SamplingSettings
+from eagle_jax.language_model.generation import SamplingSettings
 
 _USAGE = """\
 summary: f12                          an item, by its id or its title
@@ -40,14 +41,6 @@ user_profile: u7 > funny              a user; without "@" alpha is 0.5, a step i
 _NUM_NEAREST = 3
 _NUM_FOUND = 10
 _KIND_NAMES = {SEMANTIC: "item", BEHAVIORAL: "user"}
-
-
-class Elm(Protocol):
-    """What answers: an `EmbeddingLM`."""
-
-    def generate(
-        self, prompts: Sequence[EmbeddedPrompt], sampling: SamplingSettings, seed: int
-    ) -> list[Generation]: ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,7 +74,7 @@ class Explorer:
     predicted_ratings: of all items [N], 0 or more, by a user's vector [d].
     """
 
-    elm: Elm
+    elm: EmbeddingLM
     book: str
     sampling: SamplingSettings
     how: How
@@ -214,7 +207,7 @@ def answer(explorer: Explorer, question: DialogueQuestion, seed: int) -> Reply:
     bc = None
     if task.describes_user:
         ratings = explorer.predicted_ratings(vectors[0][1])[None]
-        bc = float(behavioral_consistency_user(made, ranker.items, ratings).ndcg[0])
+        bc = float(behavioral_consistency(made, ranker.items, ratings).ndcg[0])
     similarity = directions(ranker.items, "item")[0] @ directions(made, "answer")[0][0]
     best = np.argsort(-similarity, kind="stable")[:_NUM_NEAREST]
     titles = explorer.spaces[SEMANTIC].titles

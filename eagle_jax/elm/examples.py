@@ -1,28 +1,46 @@
-"""The teacher of MiniLens' ELM, the grammar, and the examples whose answers it writes."""
+"""ELM's examples, and the teacher who writes what it learns to say of them.
+
+Tennenholtz et al. 2024 (ELM), section 3.1 and appendix E: the teacher sees titles where ELM will
+see embeddings. Its answers are kept on disk by content, so that a run that was interrupted asks for
+none of them twice.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from eagle_jax.base.errors import UserError
+from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
-from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.minilens.task_teacher import answer_task
+from eagle_jax.data.prompts import MalformedText, Prompt
 from eagle_jax.data.splits import Split
 from eagle_jax.data.task_examples import Row, draw_task_examples
-from eagle_jax.data.tasks import TASKS
-from eagle_jax.elm.settings import BOOK, PROFILE, TASK_NAMES, ElmEvaluationSettings, ElmExampleSettings
-from eagle_jax.elm.teacher import Targets, TeacherSettings, write_targets
-from eagle_jax.language_model.generation import ScriptedGenerator
+from eagle_jax.data.tasks import ANSWER, TASKS, find_task, teacher_prompt
+from eagle_jax.elm.settings import BOOK, PROFILE, TASK_NAMES, ElmEvaluationSettings, ElmExampleSettings, TeacherSettings
+from eagle_jax.language_model.generation import ScriptedGenerator, TextGenerator, parse_generation
+from eagle_jax.language_model.remote.cache import CachedGenerator
 
-# (rows, number of the use) -> the rows with their "target"
-TeacherFn = Callable[[Sequence[Row], int], list[Row]]
 _DRAWS_PER_EXAMPLE = 8  # held-out examples are different ones: repetitions are dropped
+
+
+class Targets(NamedTuple):
+    """The rows that have a "target" now, in their order.
+
+    malformed: reason -> number of answers that could not be used, asked again or not.
+    left_out: task -> number of rows that have no target after the last try.
+    """
+
+    rows: list[Row]
+    malformed: Counter[str]
+    left_out: Counter[str]
 
 
 def grammar_teacher() -> ScriptedGenerator:
@@ -30,36 +48,98 @@ def grammar_teacher() -> ScriptedGenerator:
     return ScriptedGenerator(answer_task, "MiniLens' grammar")
 
 
-def ask_teacher(
-    catalogue: Catalogue, rows: Sequence[Row], settings: TeacherSettings, seed: int, cache: Path
-) -> Targets:
-    """Targets of the rows, by the titles of their films."""
-    titles = [entity.title for entity in catalogue.entities]
-    return write_targets(grammar_teacher(), BOOK, rows, titles, settings, seed, cache)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """A model that is shown titles; its answers are kept in `cache`, a file of `GenerationCache`.
+
+    seed: of the experiment; titles: of the items, by index.
+    """
+
+    generator: TextGenerator
+    titles: Sequence[str]
+    settings: TeacherSettings
+    seed: int
+    cache: Path
+
+    def answer(self, rows: Sequence[Row], use: int) -> list[Row]:
+        """Every row with its "target"; `use` is a number of its own for each use of the answers.
+
+        Raises UserError where one has none.
+        """
+        targets = self.write_targets(rows, derive_seed(self.seed, 9, use))
+        if targets.left_out:
+            raise UserError(
+                f"the teacher has no answer for {dict(targets.left_out)} examples, which are all "
+                f"needed: {dict(targets.malformed)}; raise teacher.max_tries"
+            )
+        return targets.rows
+
+    def write_targets(self, rows: Sequence[Row], seed: int) -> Targets:
+        """Each row of `data.task_examples` with the teacher's answer as its "target".
+
+        An answer that is cut short, empty or has markers inside is asked for again with another
+        seed; a row that has none after `max_tries` is left out. Raises UserError for an unknown
+        task, and where no row has a target.
+        """
+        prompts = [
+            teacher_prompt(BOOK, find_task(row["task"]), [self.titles[item] for item in row["items"]]) for row in rows
+        ]
+        targets: dict[int, str] = {}
+        malformed: Counter[str] = Counter()
+        pending = list(range(len(rows)))
+        for attempt in range(self.settings.max_tries):
+            answers = self._ask([prompts[row] for row in pending], seed, attempt)
+            for row, answer in zip(pending, answers, strict=True):
+                if isinstance(answer, MalformedText):
+                    malformed[answer.reason] += 1
+                else:
+                    targets[row] = answer
+            pending = [row for row in pending if row not in targets]
+        if rows and not targets:
+            raise UserError(
+                f"the teacher {self.generator.name} wrote no target for {len(rows)} examples in "
+                f"{self.settings.max_tries} tries: {dict(malformed)}; give it more new tokens or another "
+                "book of tasks"
+            )
+        left_out = Counter(rows[row]["task"] for row in pending)
+        return Targets([{**rows[row], "target": targets[row]} for row in sorted(targets)], malformed, left_out)
+
+    def _ask(self, prompts: Sequence[Prompt], seed: int, attempt: int) -> list[str | MalformedText]:
+        """The answer to each prompt, or what is wrong with it."""
+        generator = CachedGenerator(self.generator, self.cache)
+        answers: list[str | MalformedText] = []
+        starts = range(0, len(prompts), self.settings.batch_size)
+        for start in progress(starts, len(starts), f"teacher, try {attempt + 1}", "batch"):
+            batch = prompts[start : start + self.settings.batch_size]
+            for generation in generator.generate(batch, self.settings.sampling, derive_seed(seed, attempt, start)):
+                try:
+                    answers.append(parse_generation(generation, [ANSWER])[ANSWER])
+                except MalformedText as error:
+                    answers.append(error)
+        return answers
 
 
 def run_example_stage(
     stage: StageFolder,
-    catalogue: Catalogue,
     split: Split,
     neighbors: np.ndarray,
     settings: ElmExampleSettings,
     evaluation: ElmEvaluationSettings,
-    teacher: TeacherSettings,
+    teacher: Teacher,
     seed: int,
-    cache: Path,
 ) -> dict[str, list[Row]]:
     """{"train", "test"} examples with targets; writes <part>.jsonl and facts.json."""
     if not stage.is_complete():
         stage.begin()
         drawn = {
-            "train": _draw(split, "train", neighbors, settings, seed),
-            "test": _distinct(_draw_many(split, neighbors, evaluation, seed), evaluation),
+            "train": _draw(split, "train", neighbors, settings, 1, seed),
+            "test": _distinct(
+                _draw(split, "test", neighbors, evaluation, _DRAWS_PER_EXAMPLE, derive_seed(seed, 1)), evaluation
+            ),
         }
         facts: dict[str, Any] = {}
         for number, (part, rows) in enumerate(drawn.items()):
-            teacher_seed = derive_seed(seed, 2, number)
-            targets = ask_teacher(catalogue, rows, teacher, teacher_seed, cache)
+            targets = teacher.write_targets(rows, derive_seed(seed, 2, number))
             stage.write_jsonl(f"{part}.jsonl", targets.rows)
             facts[part] = {
                 "examples": dict(Counter(row["task"] for row in targets.rows)),
@@ -71,13 +151,20 @@ def run_example_stage(
     return {part: stage.read_jsonl(f"{part}.jsonl") for part in ("train", "test")}
 
 
-def _draw(split: Split, part: str, neighbors: np.ndarray, settings: ElmExampleSettings, seed: int) -> list[Row]:
+def _draw(
+    split: Split,
+    part: str,
+    neighbors: np.ndarray,
+    counts: ElmExampleSettings | ElmEvaluationSettings,
+    times: int,
+    seed: int,
+) -> list[Row]:
+    """`times` as many of every task as the settings ask for."""
     rows = []
     for number, name in enumerate(TASK_NAMES):
-        count = settings.profiles if name == PROFILE else settings.per_movie_task
         rows += draw_task_examples(
             TASKS[name],
-            count,
+            times * (counts.profiles if name == PROFILE else counts.per_movie_task),
             np.random.default_rng([seed, number]),
             items=split.entities[part],
             neighbors=neighbors,
@@ -85,15 +172,6 @@ def _draw(split: Split, part: str, neighbors: np.ndarray, settings: ElmExampleSe
             users=split.users[part],
         )
     return rows
-
-
-def _draw_many(split: Split, neighbors: np.ndarray, settings: ElmEvaluationSettings, seed: int) -> list[Row]:
-    several = ElmExampleSettings(
-        per_movie_task=_DRAWS_PER_EXAMPLE * settings.per_movie_task,
-        profiles=_DRAWS_PER_EXAMPLE * settings.profiles,
-        num_neighbors=neighbors.shape[1],
-    )
-    return _draw(split, "test", neighbors, several, derive_seed(seed, 1))
 
 
 def _distinct(rows: Sequence[Row], settings: ElmEvaluationSettings) -> list[Row]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eagle_jax.base.errors import UserError
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.data.minilens.world import make_catalogue
 from eagle_jax.data.sources import fingerprint
 from eagle_jax.data.splits import split_catalogue
 from eagle_jax.data.task_examples import Row
-from eagle_jax.elm.evaluation.answers import SystemTexts, answer_all, sample_rows, score, score_chance
+from eagle_jax.elm.evaluation.answers import Respondents, SystemTexts, answer_all, sample_rows, score, score_chance
 from eagle_jax.elm.evaluation.consistency_table import ConsistencyRecord, compare_consistency, summarize_consistency
 from eagle_jax.elm.evaluation.curves import Paths
 from eagle_jax.elm.evaluation.mixtures import score_mixtures
-from eagle_jax.elm.examples import ask_teacher, grammar_teacher, run_example_stage
+from eagle_jax.elm.examples import Teacher, grammar_teacher, run_example_stage
 from eagle_jax.elm.model.embedding_lm import EmbeddingLM
 from eagle_jax.elm.settings import PROFILE, SINGLE_MOVIE, TASK_NAMES, TWO_MOVIES, ElmExperiment
 from eagle_jax.elm.space import Spaces, run_space_stage
@@ -41,15 +39,20 @@ class ElmRun(Run):
     def __init__(self, experiment: ElmExperiment, workdir: Path):
         super().__init__(workdir, {"experiment_seed": experiment.seed})
         self.experiment = experiment
-        self.catalogue = make_catalogue(experiment.catalogue)
-        self.split = split_catalogue(self.catalogue, experiment.split)
+        self._elm_stages = [f"elm_{seed}" for seed in experiment.elm_seeds]
 
     def run(self) -> Path:
         """Runs what is not done yet and returns the folder of the results."""
         self.prepare()
         self.elms = {seed: self.train(seed) for seed in self.experiment.elm_seeds}
-        answers = self._answer()
-        curves, mixtures = self._walk(), self._mix()
+        first_rows: dict[str, Row] = {}  # of each task, of those that ELM learned from
+        for row in self.examples["train"]:
+            first_rows.setdefault(row["task"], row)
+        respondents = Respondents(
+            elms=self.elms, reader=self._reader(), examples=first_rows, sampling=self.experiment.evaluation.sampling
+        )
+        answers = self._answer(respondents)
+        curves, mixtures = self._walk(), self._mix(respondents)
         return self._report(answers, mixtures, curves)
 
     def prepare(self) -> None:
@@ -63,53 +66,39 @@ class ElmRun(Run):
         with self.stage(
             f"elm_{seed}", "examples", elm=settings.elm, models=settings.models, reader=self._reader().name, seed=seed
         ) as stage:
-            return run_elm_stage(
-                stage,
-                self.examples["train"],
-                self.spaces,
-                self.split.entities["train"],
-                self.split.users["train"],
-                settings.models,
-                settings.elm,
-                derive_seed(settings.seed, 4, seed),
-            )
-
-    def _write(self, rows: Sequence[Row], use: int) -> list[Row]:
-        """Every row with the teacher's answer."""
-        seed = derive_seed(self.experiment.seed, 9, use)
-        cache = self.workdir / _CACHE
-        targets = ask_teacher(self.catalogue, rows, self.experiment.teacher, seed, cache)
-        if targets.left_out:
-            raise UserError(
-                f"the teacher has no answer for {dict(targets.left_out)} examples, which are all "
-                f"needed: {dict(targets.malformed)}; raise teacher.max_tries"
-            )
-        return targets.rows
+            stage_seed = derive_seed(settings.seed, 4, seed)
+            return run_elm_stage(stage, self.examples["train"], self.spaces, settings.models, settings.elm, stage_seed)
 
     def _prepare_spaces(self) -> Spaces:
         """Stages 1 and 2: behavioral embeddings from ratings, semantic ones from texts."""
         settings = self.experiment
-        with self.stage(
-            "catalogue", data=fingerprint(self.catalogue), split=settings.split, wals=settings.wals
-        ) as stage:
-            seed = derive_seed(settings.seed, 1)
-            self.wals = run_catalogue_stage(stage, self.catalogue, {}, self.split, settings.wals, seed)
+        catalogue = make_catalogue(settings.catalogue)
+        split = split_catalogue(catalogue, settings.split)
+        self.teacher = Teacher(
+            generator=grammar_teacher(),
+            titles=[entity.title for entity in catalogue.entities],
+            settings=settings.teacher,
+            seed=settings.seed,
+            cache=self.workdir / _CACHE,
+        )
+        with self.stage("catalogue", data=fingerprint(catalogue), split=settings.split, wals=settings.wals) as stage:
+            wals = run_catalogue_stage(stage, catalogue, {}, split, settings.wals, derive_seed(settings.seed, 1))
         features = load_features(settings.models.features, settings.models.batch_size)
         with self.stage(
             "space",
             "catalogue",
             space=settings.space,
             features=features.name,
-            teacher=grammar_teacher().name,
+            teacher=self.teacher.generator.name,
             asked=settings.teacher,
         ) as stage:
             return run_space_stage(
                 stage,
-                self.catalogue,
-                self.split,
-                self.wals,
+                catalogue,
+                split,
+                wals,
                 features,
-                self._write,
+                self.teacher,
                 settings.space,
                 settings.examples.num_neighbors,
                 derive_seed(settings.seed, 2),
@@ -125,104 +114,55 @@ class ElmRun(Run):
             held_out=[evaluation.per_movie_task, evaluation.profiles],
             asked=settings.teacher,
         ) as stage:
-            return run_example_stage(
-                stage,
-                self.catalogue,
-                self.split,
-                self.spaces.neighbors,
-                settings.examples,
-                evaluation,
-                settings.teacher,
-                derive_seed(settings.seed, 3),
-                self.workdir / _CACHE,
-            )
-
-    @property
-    def elm(self) -> EmbeddingLM:
-        """That of the first seed: paths are decoded by it, and questions answered."""
-        return self.elms[self.experiment.elm_seeds[0]]
-
-    def _of_elms(self) -> list[str]:
-        """Names of the stages that train them."""
-        return [f"elm_{seed}" for seed in self.experiment.elm_seeds]
+            seed = derive_seed(settings.seed, 3)
+            split, neighbors = self.spaces.split, self.spaces.neighbors
+            return run_example_stage(stage, split, neighbors, settings.examples, evaluation, self.teacher, seed)
 
     def _reader(self) -> LocalGenerator:
         """The ELM's base, which reads titles."""
         models = self.experiment.models
         return LocalGenerator(load_model(models.reader), models.batch_size, models.length_multiple)
 
-    def _answer(self) -> list[SystemTexts]:
+    def _answer(self, respondents: Respondents) -> list[SystemTexts]:
         """Stage 5: what every system writes for the held-out examples."""
-        evaluation = self.experiment.evaluation
-        with self.stage("answers", *self._of_elms(), sampling=evaluation.sampling) as stage:
-            answers = answer_all(
-                stage,
-                self.examples["test"],
-                self.catalogue,
-                self.split,
-                self.spaces,
-                self.elms,
-                self._reader(),
-                self._shown(),
-                self._write,
-                evaluation,
-                derive_seed(self.experiment.seed, 5),
-            )
+        with self.stage("answers", *self._elm_stages, sampling=respondents.sampling) as stage:
+            seed = derive_seed(self.experiment.seed, 5)
+            answers = answer_all(stage, self.examples["test"], self.spaces, respondents, self.teacher, seed)
             if not stage.is_complete():
                 stage.finish()
             return answers
 
     def _walk(self) -> list[dict[str, Any]]:
-        """Stage 6: films and users that do not exist."""
+        """Stage 6: films and users that do not exist, told by the ELM of the first seed."""
         evaluation = self.experiment.evaluation
         with self.stage(
             "paths",
-            *self._of_elms()[:1],
+            self._elm_stages[0],
             curves=evaluation.curves,
             sampling=evaluation.sampling,
             bootstrap=evaluation.bootstrap,
         ) as stage:
             if not stage.is_complete():
                 paths = Paths(
-                    stage,
-                    self.catalogue,
-                    self.split,
-                    self.wals,
-                    self.spaces,
-                    self.elm,
-                    evaluation,
-                    derive_seed(self.experiment.seed, 6),
+                    stage=stage,
+                    spaces=self.spaces,
+                    elm=self.elms[self.experiment.elm_seeds[0]],
+                    settings=evaluation,
+                    seed=derive_seed(self.experiment.seed, 6),
                 )
                 stage.write_json("curves.json", paths.run())
                 stage.finish()
             return stage.read_json("curves.json")
 
-    def _mix(self) -> list[ConsistencyRecord]:
+    def _mix(self, respondents: Respondents) -> list[ConsistencyRecord]:
         """Stage 7: the middles of the same paths, by the ELMs and by models told with words."""
-        evaluation = self.experiment.evaluation
-        with self.stage("mixtures", *self._of_elms(), curves=evaluation.curves, sampling=evaluation.sampling) as stage:
-            records = score_mixtures(
-                stage,
-                self.catalogue,
-                self.split,
-                self.wals,
-                self.spaces,
-                self.elms,
-                self._reader(),
-                self._shown(),
-                evaluation,
-                derive_seed(self.experiment.seed, 6),
-            )
+        curves = self.experiment.evaluation.curves
+        with self.stage("mixtures", *self._elm_stages, curves=curves, sampling=respondents.sampling) as stage:
+            seed = derive_seed(self.experiment.seed, 6)
+            records = score_mixtures(stage, self.spaces, respondents, curves, seed)
             if not stage.is_complete():
                 stage.finish()
             return records
-
-    def _shown(self) -> dict[str, Row]:
-        """An example of each task: the first of those that ELM learned from."""
-        first: dict[str, Row] = {}
-        for row in self.examples["train"]:
-            first.setdefault(row["task"], row)
-        return first
 
     def _report(
         self, answers: list[SystemTexts], mixtures: list[ConsistencyRecord], curves: list[dict[str, Any]]
@@ -232,11 +172,10 @@ class ElmRun(Run):
         with self.stage("results", "answers", "paths", "mixtures", evaluation=evaluation) as stage:
             if not stage.is_complete():
                 rows = self.examples["test"]
-                records = [score(answer, rows, self.catalogue, self.split, self.spaces) for answer in answers]
-                samples = sample_rows(answers, records, rows, self.catalogue, evaluation.samples_per_task)
-                chance = score_chance(rows, self.catalogue, self.split, self.spaces)
+                records = [score(answer, rows, self.spaces) for answer in answers]
+                samples = sample_rows(answers, records, rows, self.spaces, evaluation.samples_per_task)
                 scored = [record for of_system in records for record in of_system]
-                table = self._table([*scored, *mixtures, *chance])
+                table = self._table([*scored, *mixtures, *score_chance(rows, self.spaces)])
                 stage.write_json("consistency.json", table)
                 stage.write_json("curves.json", curves)
                 stage.write_jsonl("samples.jsonl", samples)
@@ -250,7 +189,7 @@ class ElmRun(Run):
         for group, tasks in GROUPS.items():
             others = {record.system for record in records if record.task in tasks} - {ELM, CHANCE}
             pairs = [(ELM, other) for other in sorted(others)]
-            comparisons += compare_consistency(records, {group: tasks}, pairs, bootstrap)
+            comparisons += compare_consistency(records, group, tasks, pairs, bootstrap)
         return {
             "groups": {name: list(tasks) for name, tasks in GROUPS.items()},
             "rows": summarize_consistency(records, GROUPS, bootstrap),
@@ -263,7 +202,7 @@ class ElmRun(Run):
             "catalogue": self.stages["catalogue"].read_json("facts.json"),
             "space": self.stages["space"].read_json("facts.json"),
             "targets": self.stages["examples"].read_json("facts.json"),
-            "training": self.stages[self._of_elms()[0]].read_json("training.json"),
+            "training": self.stages[self._elm_stages[0]].read_json("training.json"),
             "num_training_examples": len(self.examples["train"]),
             "num_test_films": len({row["items"][0] for row in test if row["task"] != PROFILE}),
             "num_test_users": len({row["user"] for row in test if row["task"] == PROFILE}),
@@ -272,6 +211,6 @@ class ElmRun(Run):
                 "elm": [elm.name for elm in self.elms.values()],
                 "reader": self._reader().name,
                 "features": self.spaces.features.name,
-                "teacher": grammar_teacher().name,
+                "teacher": self.teacher.generator.name,
             },
         }

@@ -10,7 +10,6 @@ from eagle_jax.data.minilens.world import MiniLensSettings
 from eagle_jax.data.splits import SplitSettings
 from eagle_jax.data.tasks import TASKS, find_task
 from eagle_jax.elm.model.training import ElmTrainingSettings
-from eagle_jax.elm.teacher import TeacherSettings
 from eagle_jax.embeddings.concept_activation import CAVSettings
 from eagle_jax.embeddings.interpolation import How
 from eagle_jax.embeddings.regression_head import DomainEncoderSettings
@@ -51,6 +50,15 @@ class ElmSpaceSettings:
     def __post_init__(self):
         if unknown := [name for name in self.tasks if name not in SINGLE_MOVIE]:
             raise UserError(f"space.tasks: {unknown[0]!r} is none of {', '.join(SINGLE_MOVIE)}")
+
+
+@settings
+class TeacherSettings:
+    """How the teacher is asked."""
+
+    sampling: SamplingSettings
+    batch_size: int = setting("Prompts at a time.", at_least=1)
+    max_tries: int = setting("So often each is asked at most.", at_least=1)
 
 
 @settings

@@ -15,12 +15,17 @@ import numpy as np
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
-from eagle_jax.data.catalogue import Catalogue, RatingTable
+from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.splits import Split
 from eagle_jax.data.task_examples import Row, draw_task_examples, nearest_neighbors, rated_sides
 from eagle_jax.data.tasks import TASKS
-from eagle_jax.elm.evaluation.consistency import cosine_consistency
-from eagle_jax.elm.examples import TeacherFn
+from eagle_jax.elm.evaluation.consistency import (
+    BehavioralConsistency,
+    behavioral_consistency,
+    cosine_consistency,
+    embed_outputs,
+)
+from eagle_jax.elm.examples import Teacher
 from eagle_jax.elm.settings import PROFILE, ElmSpaceSettings
 from eagle_jax.embeddings.domain_encoder import DomainEncoder, FeaturesFn, compute_features, encoder_quality
 from eagle_jax.embeddings.regression_head import fit_head
@@ -30,13 +35,16 @@ from eagle_jax.embeddings.wals import WALSOutput
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Spaces:
-    """What texts and entities are compared in.
+    """What there is, and what texts and entities are compared in.
 
     semantic [N, d]: of each film, the mean of P over its texts; users: behavioral embeddings.
     profile_rows: user -> example with the teacher's profile, for users with enough ratings.
     item_texts [N, d']: E_D of the films' catalogue texts; user_texts: of the profiles, by user.
     """
 
+    catalogue: Catalogue
+    split: Split
+    wals: WALSOutput
     features: FeaturesFn
     projection: TextProjection
     item_encoder: DomainEncoder
@@ -52,6 +60,30 @@ class Spaces:
         """P of each text [B, d]."""
         return self.projection(self.features(texts))
 
+    @property
+    def titles(self) -> list[str]:
+        return [entity.title for entity in self.catalogue.entities]
+
+    def described_users(self, part: str) -> list[int]:
+        """The users of a part of the split of whom there is a profile."""
+        return [int(user) for user in self.split.users[part] if int(user) in self.profile_rows]
+
+    def rank_films(
+        self, profiles: Sequence[str | None], films: np.ndarray, ratings: np.ndarray
+    ) -> BehavioralConsistency:
+        """BC of profiles [B]: how they rank `films` against ratings [B, films]."""
+        outputs = embed_outputs(self.user_encoder, profiles, self.item_texts.shape[1])
+        return behavioral_consistency(outputs, self.item_texts[films], ratings)
+
+    def predict_ratings(self, points: np.ndarray, bias: np.ndarray, films: np.ndarray) -> np.ndarray:
+        """What users at points [..., d] with bias [...] would give, [..., films], on the scale of the
+        given ratings."""
+        of_films = np.asarray(self.wals.item_embeddings)[films]
+        shared = float(self.wals.global_bias) + np.asarray(self.wals.item_bias)[films]
+        ratings = points @ of_films.T + np.asarray(bias)[..., None] + shared
+        given = self.split.train.rating
+        return np.clip(ratings, given.min(), given.max())
+
 
 def run_space_stage(
     stage: StageFolder,
@@ -59,7 +91,7 @@ def run_space_stage(
     split: Split,
     wals: WALSOutput,
     features: FeaturesFn,
-    write: TeacherFn,
+    teacher: Teacher,
     settings: ElmSpaceSettings,
     num_neighbors: int,
     seed: int,
@@ -70,21 +102,35 @@ def run_space_stage(
     """
     if not stage.is_complete():
         stage.begin()
-        rows = _view_rows(settings.tasks, len(catalogue.entities))
-        views = [[row["target"] for row in write(of_task, 0)] for of_task in rows]
-        views = [list(catalogue.descriptions), *views]
-        profiles = write(_profile_rows(split, seed), 1)
+        films = range(len(catalogue.entities))
+        views = [list(catalogue.descriptions)]
+        for task in settings.tasks:
+            rows = [{"task": task, "items": [film], "user": None} for film in films]
+            views.append([row["target"] for row in teacher.answer(rows, 0)])
+        profiles = teacher.answer(_profile_rows(split, seed), 1)
         by_view = np.stack([compute_features(features, texts) for texts in views])
         of_profiles = compute_features(features, [row["target"] for row in profiles])
         users = np.array([row["user"] for row in profiles])
         _fit(stage, split, wals, by_view, of_profiles, users, settings, seed)
         stage.write_jsonl("profiles.jsonl", profiles)
         stage.finish()
-    return _read(stage, split, wals, features, num_neighbors)
-
-
-def _view_rows(tasks: Sequence[str], num_films: int) -> list[list[Row]]:
-    return [[{"task": task, "items": [film], "user": None} for film in range(num_films)] for task in tasks]
+    arrays: dict[str, Any] = stage.read_arrays("space.npz")
+    profiles = stage.read_jsonl("profiles.jsonl")
+    return Spaces(
+        catalogue=catalogue,
+        split=split,
+        wals=wals,
+        features=features,
+        projection=TextProjection(arrays["center"], arrays["matrix"]),
+        item_encoder=DomainEncoder.from_arrays(stage.read_arrays("items.npz"), features),
+        user_encoder=DomainEncoder.from_arrays(stage.read_arrays("users.npz"), features),
+        semantic=arrays["semantic"],
+        users=np.asarray(wals.user_embeddings),
+        neighbors=nearest_neighbors(arrays["semantic"], split.entities["train"], num_neighbors),
+        profile_rows={row["user"]: row for row in profiles},
+        item_texts=arrays["item_texts"],
+        user_texts={row["user"]: text for row, text in zip(profiles, arrays["user_texts"], strict=True)},
+    )
 
 
 def _profile_rows(split: Split, seed: int) -> list[Row]:
@@ -170,44 +216,15 @@ def _relative_error(made: np.ndarray, targets: np.ndarray) -> float:
     return float(np.sqrt(np.sum((made - targets) ** 2) / np.sum(targets**2)))
 
 
-def _read(stage: StageFolder, split: Split, wals: WALSOutput, features: FeaturesFn, num_neighbors: int) -> Spaces:
-    arrays: dict[str, Any] = stage.read_arrays("space.npz")
-    rows = stage.read_jsonl("profiles.jsonl")
-    return Spaces(
-        features=features,
-        projection=TextProjection(arrays["center"], arrays["matrix"]),
-        item_encoder=DomainEncoder.from_arrays(stage.read_arrays("items.npz"), features),
-        user_encoder=DomainEncoder.from_arrays(stage.read_arrays("users.npz"), features),
-        semantic=arrays["semantic"],
-        users=np.asarray(wals.user_embeddings),
-        neighbors=nearest_neighbors(arrays["semantic"], split.entities["train"], num_neighbors),
-        profile_rows={row["user"]: row for row in rows},
-        item_texts=arrays["item_texts"],
-        user_texts={row["user"]: text for row, text in zip(rows, arrays["user_texts"], strict=True)},
-    )
-
-
-def draw_ends(split: Split, spaces: Spaces, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_ends(spaces: Spaces, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Held-out films and held-out users with a profile, [2, count] each, no end twice.
 
     Raises UserError where there are too few.
     """
     rng = np.random.default_rng(seed)
-    known = [user for user in split.users["test"] if int(user) in spaces.profile_rows]
     ends = []
-    for pool in (split.entities["test"], np.array(known)):
+    for pool in (spaces.split.entities["test"], np.array(spaces.described_users("test"))):
         if len(pool) < 2 * count:
             raise UserError(f"curves.num_paths: {count} paths need {2 * count} held-out ends, there are {len(pool)}")
         ends.append(rng.permutation(pool)[: 2 * count].reshape(2, count))
     return ends[0], ends[1]
-
-
-def predicted_ratings(
-    wals: WALSOutput, given: RatingTable, points: np.ndarray, bias: np.ndarray, items: np.ndarray
-) -> np.ndarray:
-    """What users at points [..., d] with bias [...] would give `items`, [..., items], on the scale
-    of the given ratings."""
-    of_items = np.asarray(wals.item_embeddings)[items]
-    shared = float(wals.global_bias) + np.asarray(wals.item_bias)[items]
-    ratings = points @ of_items.T + np.asarray(bias)[..., None] + shared
-    return np.clip(ratings, given.rating.min(), given.rating.max())

@@ -14,7 +14,7 @@ from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.task_examples import Row
 from eagle_jax.data.tasks import BEHAVIORAL, SEMANTIC, elm_prompt, find_task
 from eagle_jax.elm.examples import entities_of
-from eagle_jax.elm.model.adapter import AdapterSettings, input_statistics
+from eagle_jax.elm.model.adapter import input_statistics
 from eagle_jax.elm.model.embedding_lm import EmbeddingLM, new_embedding_lm
 from eagle_jax.elm.model.files import load_embedding_lm, save_embedding_lm
 from eagle_jax.elm.model.prompts import EmbeddedBatch, EmbeddedPrompt
@@ -48,8 +48,6 @@ def run_elm_stage(
     stage: StageFolder,
     rows: Sequence[Row],
     spaces: Spaces,
-    train_films: np.ndarray,
-    train_users: np.ndarray,
     models: ElmModelSettings,
     settings: ElmStageSettings,
     seed: int,
@@ -58,15 +56,15 @@ def run_elm_stage(
     base = load_model(models.reader)
     if not stage.is_complete():
         stage.begin()
-        embeddings = {SEMANTIC: spaces.semantic[train_films], BEHAVIORAL: spaces.users[train_users]}
+        split = spaces.split
         elm = new_embedding_lm(
             base,
             {
-                kind: AdapterSettings(input_width=vectors.shape[1], hidden_width=settings.adapter_hidden_width)
-                for kind, vectors in embeddings.items()
+                SEMANTIC: input_statistics(spaces.semantic[split.entities["train"]]),
+                BEHAVIORAL: input_statistics(spaces.users[split.users["train"]]),
             },
-            {kind: input_statistics(vectors) for kind, vectors in embeddings.items()},
             jax.random.key(derive_seed(seed, 1)),
+            hidden_width=settings.adapter_hidden_width,
             batch_size=models.batch_size,
             length_multiple=models.length_multiple,
             slot_multiple=models.slot_multiple,

@@ -10,7 +10,7 @@ from eagle_jax.elm.report import ElmReport, write_elm_report
 from eagle_jax.elm.verdict import SINGLE
 from eagle_jax.reports.figures import embedding_picture
 from eagle_jax.reports.markdown import to_markdown
-from tests.elm.consistency_rows import GROUPS, all_rows, comparison, curve, mixtures, row
+from tests.elm.consistency_rows import GROUPS, all_rows, comparison, curve, mixtures
 
 _EVIL = "<script>alert(1)</script> | [x](y) **bold**"
 
@@ -116,18 +116,8 @@ def test_parts_may_be_missing(tmp_path):
     assert not list(tmp_path.glob("*.png"))
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"training": [{"stage": "a", "step": 0, "loss": math.nan}]}, r"training\[0\], loss: nan is not finite"),
-        ({"samples": [_sample("gpt", "x")]}, "system 'gpt': expected one of elm, teacher"),
-        (
-            {"consistency": {"groups": {}, "comparisons": [], "rows": [row("pitch", "elm")] * 2}},
-            "two rows of group 'pitch' and system 'elm'",
-        ),
-    ],
-)
-def test_what_no_run_can_have_is_refused(tmp_path, change, message):
-    with pytest.raises(ValueError, match=message):
-        write_elm_report(tmp_path, dataclasses.replace(_WHOLE, **change))
+def test_numbers_that_are_not_finite_are_refused(tmp_path):
+    training = [{"stage": "a", "step": 0, "loss": math.nan}]
+    with pytest.raises(ValueError, match=r"training\[0\], loss: nan is not finite"):
+        write_elm_report(tmp_path, dataclasses.replace(_WHOLE, training=training))
     assert not list(tmp_path.iterdir())

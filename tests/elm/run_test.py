@@ -1,4 +1,4 @@
-"""ELM's pipeline: what is drawn, what is scored, and what is made of a run."""
+"""ELM's pipeline and RLAIF's behind it: what is drawn, scored and rewarded, and what is made of runs."""
 
 import dataclasses
 import io
@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.metrics import ndcg_score
 
 from eagle_jax.base.command_line import load_config
 from eagle_jax.base.errors import UserError
@@ -16,37 +17,70 @@ from eagle_jax.elm import train_stage as elm_stage
 from eagle_jax.elm.ask import ask_elm, explorer_of
 from eagle_jax.elm.examples import entities_of
 from eagle_jax.elm.report import report_elm
+from eagle_jax.elm.rlaif.report import report_rlaif
+from eagle_jax.elm.rlaif.rewards import training_reward
+from eagle_jax.elm.rlaif.run import RlaifRun
+from eagle_jax.elm.rlaif.settings import RlaifExperiment
 from eagle_jax.elm.run import ElmRun
 from eagle_jax.elm.settings import SINGLE_MOVIE, TASK_NAMES, TWO_MOVIES, ElmExperiment
 from eagle_jax.embeddings.wals import predict_ratings
+from eagle_jax.language_model.generation import Generation
+from eagle_jax.reports.verdicts import UNDECIDED
 
-CONFIG = load_config("experiments/configs/elm_minilens.py:quick").to_dict()
+CONFIG = load_config("experiments/configs/rlaif_minilens.py:quick").to_dict()
 
 
-def tiny() -> ElmExperiment:
-    """Every stage, one shape of batches, a step or two."""
+def tiny() -> RlaifExperiment:
+    """Every stage, one shape of batches, a step or two; `start` is the ELM's experiment."""
     config = json.loads(json.dumps(CONFIG))
-    config["catalogue"] |= {"num_films": 160, "num_users": 80, "ratings_per_user": 60}
-    config["space"] |= {"tasks": ["summary"], "width": 8}
-    config["examples"] |= {"per_movie_task": 6, "profiles": 6}
-    config["models"] |= {"length_multiple": 96, "batch_size": 4}
-    config["elm"] |= {"tokens_per_batch": 192, "adapter_hidden_width": 8}
+    start = config["start"]
+    start["catalogue"] |= {"num_films": 160, "num_users": 80, "ratings_per_user": 60}
+    start["space"] |= {"tasks": ["summary"], "width": 8}
+    start["examples"] |= {"per_movie_task": 6, "profiles": 6}
+    start["models"] |= {"length_multiple": 96, "batch_size": 4}
+    start["elm"] |= {"tokens_per_batch": 192, "adapter_hidden_width": 8}
     for stage in ("stage1", "stage2"):
-        config["elm"]["training"][stage] |= {"num_steps": 2, "warmup_steps": 1}
-    evaluation = config["evaluation"]
+        start["elm"]["training"][stage] |= {"num_steps": 2, "warmup_steps": 1}
+    evaluation = start["evaluation"]
     evaluation |= {"per_movie_task": 2, "profiles": 4}  # 52 answers
     evaluation["sampling"]["max_new_tokens"] = 32
     evaluation["bootstrap"]["num_resamples"] = 50
     evaluation["curves"] |= {"num_paths": 4, "alphas": [0.0, 1.0], "steps": [0.0, 1.0]}
     evaluation["curves"] |= {"how": ["linear"], "tags": ["betrayal"]}
     evaluation["curves"]["cavs"] |= {"min_positives": 2, "num_folds": 2}
-    return to_settings(ElmExperiment, config)
+    reinforce = config["trainings"]["reinforce"]
+    reinforce |= {"num_iterations": 3, "texts_per_iteration": 4, "warmup_iterations": 0, "head_updates": 1}
+    reinforce |= {"validate_every": 2, "checkpoint_every": 1}
+    reinforce["sampling"]["max_new_tokens"] = 16
+    config |= {"trainings": {"reinforce": reinforce}, "seeds": [0, 1]}
+    config["evaluation"] |= {"num_entities": 4, "samples_per_task": 1}
+    config["evaluation"]["bootstrap"]["num_resamples"] = 20
+    return to_settings(RlaifExperiment, config)
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    run = ElmRun(tiny(), tmp_path_factory.mktemp("elm"))
+    run = ElmRun(tiny().start, tmp_path_factory.mktemp("elm"))
     return run, run.run()
+
+
+@pytest.fixture(scope="module")
+def reinforce(done, tmp_path_factory):
+    """Runs RLAIF from the stages of the finished ELM."""
+
+    def run(rlaif):
+        folder = tmp_path_factory.mktemp("rlaif")
+        for name in ("catalogue", "space", "examples", "elm_0"):
+            (folder / name).symlink_to(done[0].workdir / name)
+        made = RlaifRun(rlaif, folder)
+        return made, made.run()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def rewarded(reinforce):
+    return reinforce(tiny())
 
 
 def test_every_task_is_scored_for_every_system(done):
@@ -60,20 +94,16 @@ def test_every_task_is_scored_for_every_system(done):
     assert cells["single-movie tasks", "teacher"]["slots"]["mean"] == 1.0
     assert cells["two-movie tasks", "teacher"]["sc"]["mean"] == pytest.approx(1.0)
     assert set(cells["user_profile", "elm"]) == {"slots", "bc/ndcg", "bc/spearman"}
-    names = {curve["name"] for curve in json.loads((results / "curves.json").read_text())}
-    assert names == {
+    assert {curve["name"] for curve in json.loads((results / "curves.json").read_text())} == {
         "between two films, linear",
         "between two users, linear",
-        "towards 'betrayal', linear CAV",
-        "towards 'betrayal', ranking CAV",
-        "users towards 'betrayal', linear CAV",
-        "users towards 'betrayal', ranking CAV",
+        *(f"{who}towards 'betrayal', {kind} CAV" for who in ("", "users ") for kind in ("linear", "ranking")),
     }
 
 
 def test_held_out_examples_are_held_out(done):
     run, _ = done
-    films, users = run.split.entities, run.split.users
+    films, users = run.spaces.split.entities, run.spaces.split.users
     for part in ("train", "test"):
         for row in run.examples[part]:
             if row["user"] is not None:
@@ -97,7 +127,7 @@ def test_prompts_hold_the_embeddings_of_what_they_are_about(done):
 
 def test_batches_depend_on_the_step_only_and_hold_about_as_many_tokens(done):
     run, _ = done
-    draw = elm_stage.batch_drawer(run.elm, run.examples["train"], run.spaces, 960, seed=3)
+    draw = elm_stage.batch_drawer(run.elms[0], run.examples["train"], run.spaces, 960, seed=3)
     (first,), (again,), (other,) = draw(5), draw(5), draw(6)
     np.testing.assert_array_equal(first.tokens, again.tokens)
     assert first.tokens.shape == (10, 96) and (first.tokens != other.tokens).any()
@@ -116,12 +146,11 @@ def test_a_finished_run_is_reported(done):
 
 def test_a_finished_run_can_be_asked(done, monkeypatch, capsys):
     run, _ = done
-    explorer = explorer_of(run)
+    explorer, wals = explorer_of(run), run.spaces.wals
     user = 3
-    expected = predict_ratings(run.wals, np.full(160, user), np.arange(160)) + (
-        np.mean(run.wals.user_bias) - run.wals.user_bias[user]
-    )
-    given = run.split.train.rating
+    expected = predict_ratings(wals, np.full(160, user), np.arange(160))
+    expected += np.mean(wals.user_bias) - wals.user_bias[user]
+    given = run.spaces.split.train.rating
     np.testing.assert_allclose(
         explorer.predicted_ratings(run.spaces.users[user]), np.clip(expected, given.min(), given.max()), rtol=1e-5
     )
@@ -135,10 +164,91 @@ def test_a_finished_run_can_be_asked(done, monkeypatch, capsys):
     assert told[2].startswith("no user 'u9999': did you mean u")
 
 
-def test_settings_name_what_is_wrong():
+def test_only_training_films_are_rewarded_and_only_held_out_ones_are_compared(rewarded):
+    run, _ = rewarded
+    films = run.spaces.split.entities
+    task = run.rewarded_task()
+    drawn = task.draw_rows(np.random.default_rng(0), 500)
+    assert {row["items"][0] for row in drawn} <= set(films["train"].tolist())
+    assert {row["items"][0] for row in task.validation_rows} == set(films["validation"].tolist())
+    asked = [row["items"][0] for row in run.held_out_rows()]
+    assert set(asked) <= set(films["test"].tolist()) and len(set(asked)) == 4
+
+
+def test_start_and_trained_are_asked_the_same_and_told_apart(rewarded):
+    run, results = rewarded
+    first, cooler = json.loads((results / "tables.json").read_text())
+    assert (first["temperature"], cooler["temperature"]) == (1.0, 0.3)
+    assert cooler["kl"] is None and first["kl"]["start"] == 0.0
+    num_outputs = {row["system"]: row["num_outputs"] for row in first["rows"] if row["group"] == "summary"}
+    assert num_outputs == {"start": 8, "reinforce": 8}  # four films, two seeds
+    (row,) = first["comparisons"]
+    assert [one["seed"] for one in row["by_seed"]] == [0, 1]
+    assert row["verdict"] == UNDECIDED
+    text = report_rlaif(run).with_suffix(".md").read_text(encoding="utf-8")
+    assert "Reinforce raises SC over its start: not decided here" in text and "2 of 3 seeds" in text
+    assert "The same at temperature 0.3" in text
+    assert "MiniLens with 160 films and 80 users." in text and "with 2 seeds. Asked: " in text
+
+
+def test_profiles_are_rewarded_by_how_they_rank_films(reinforce):
+    one_seed = dataclasses.replace(tiny(), reward="bc/ndcg", tasks=("user_profile",), seeds=(0,))
+    run, results = reinforce(one_seed)
+    first = json.loads((results / "tables.json").read_text())[0]
+    assert set(first["rows"][0]["cells"]) == {"slots", "bc/ndcg", "bc/spearman"}
+    assert first["comparisons"][0]["system"] == "reinforce"
+
+
+def wrote(*texts, reason="stop"):
+    return [Generation(text=text, token_ids=None, log_probs=None, stop_reason=reason) for text in texts]
+
+
+def test_behavioral_reward_looks_at_training_ratings_of_training_films(done):
+    spaces = done[0].spaces
+    rows = [spaces.profile_rows[user] for user in spaces.described_users("test")[:4]]
+    films, table = spaces.split.entities["train"], spaces.split.train
+    gains = np.zeros((len(rows), len(films)))
+    for user, film, rating in zip(table.user_index, table.item_index, table.rating, strict=True):
+        for place, row in enumerate(rows):
+            if row["user"] == user and film in films:
+                gains[place, np.flatnonzero(films == film)[0]] = 2.0**rating - 1
+    profiles = np.float64(spaces.user_encoder([row["target"] for row in rows]))
+    texts = np.float64(spaces.item_texts[films])
+    scores = profiles @ (texts / np.linalg.norm(texts, axis=1, keepdims=True)).T
+    given = training_reward("bc/ndcg", 0.0, spaces)(rows, wrote(*(row["target"] for row in rows)))
+    assert gains.any(axis=1).all()
+    np.testing.assert_allclose(given, [ndcg_score([g], [s]) for g, s in zip(gains, scores, strict=True)], rtol=1e-6)
+
+
+def test_what_cannot_be_read_gets_the_reward_of_the_settings(done):
+    run, _ = done
+    row = next(row for row in run.examples["test"] if row["task"] == "summary")
+    reward = training_reward("sc", -0.5, run.spaces)
+    whole, cut = reward([row, row], [*wrote(row["target"]), *wrote(row["target"], reason="length")])
+    target = run.spaces.semantic[row["items"][0]]
+    (own,) = run.spaces.embed([row["target"]])
+    cosine = own @ target / np.linalg.norm(own) / np.linalg.norm(target)
+    assert whole == pytest.approx(cosine, rel=1e-5) and cut == -0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tasks": ("user_profile",)}, "'user_profile' has no reward 'sc'"),
+        ({"seeds": (0, 0)}, "seeds: none twice, got"),
+        ({"trainings": {}}, "trainings: at least one"),
+    ],
+)
+def test_settings_of_rlaif_name_what_is_wrong(changes, message):
+    with pytest.raises(UserError, match=message):
+        dataclasses.replace(tiny(), **changes)
+
+
+def test_settings_of_elm_name_what_is_wrong():
     assert len(SINGLE_MOVIE) == 19 and len(TWO_MOVIES) == 5
-    space = tiny().space
+    start = tiny().start
+    assert isinstance(start, ElmExperiment)
     with pytest.raises(UserError, match="'trailer' is none of summary"):
-        dataclasses.replace(space, tasks=("trailer",))
+        dataclasses.replace(start.space, tasks=("trailer",))
     with pytest.raises(UserError, match="elm_seeds: none twice, got \\(1, 1\\)"):
-        dataclasses.replace(tiny(), elm_seeds=(1, 1))
+        dataclasses.replace(start, elm_seeds=(1, 1))

@@ -25,7 +25,7 @@ from eagle_jax.eagle.elm_baseline.settings import ElmDecoderSettings
 from eagle_jax.eagle.environment import Step
 from eagle_jax.eagle.settings import ModelSettings
 from eagle_jax.elm.evaluation.consistency import cosine_consistency
-from eagle_jax.elm.model.adapter import AdapterSettings, input_statistics
+from eagle_jax.elm.model.adapter import input_statistics
 from eagle_jax.elm.model.embedding_lm import EmbeddingLM, new_embedding_lm
 from eagle_jax.elm.model.files import load_embedding_lm, save_embedding_lm
 from eagle_jax.elm.model.prompts import EmbeddedBatch, EmbeddedPrompt
@@ -101,12 +101,11 @@ def run_elm_decoder_stage(
     if not stage.is_complete():
         stage.begin()
         known = split.entities["train"]
-        adapter = AdapterSettings(input_width=embeddings.shape[1], hidden_width=settings.adapter_hidden_width)
         elm = new_embedding_lm(
             base,
-            {BEHAVIORAL: adapter},
             {BEHAVIORAL: input_statistics(embeddings[known])},
             jax.random.key(derive_seed(seed, 1)),
+            hidden_width=settings.adapter_hidden_width,
             batch_size=models.batch_size,
             length_multiple=models.length_multiple,
             slot_multiple=1,

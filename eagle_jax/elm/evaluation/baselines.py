@@ -1,62 +1,24 @@
-"""What ELM is compared with on the same rows: the nearest item's text, and a text-only LM.
+"""What ELM is compared with on the same rows: a language model that reads text only.
 
 Tennenholtz et al. 2024 (ELM), section 4 and appendix F, whose prompts are worded by this project.
 A row is one of `data.task_examples`: {"task", "items", "user"}.
-
-Axis letters: B rows, N catalogue, d width.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
-
-import numpy as np
+from collections.abc import Mapping, Sequence
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.prompts import Prompt, begin, end, quote_markers, render_block
 from eagle_jax.data.task_examples import Row
 from eagle_jax.data.tasks import ANSWER, Task, find_task, teacher_prompt
-from eagle_jax.elm.evaluation.consistency import directions
 
 # The smallest models know no other words than those of the tasks.
 _WITH_EXAMPLE = {
     "compact": "{example} {prompt}",
     "detailed": "First an example of the task and its answer: {example} Now do the same, in the same style: {prompt}",
 }
-
-
-def nearest_item_texts(
-    target_embeddings: np.ndarray,
-    catalogue_embeddings: np.ndarray,
-    texts: Sequence[str],
-    excluded: Sequence[Collection[int]],
-) -> list[str]:
-    """For each target the text of the catalogue's item of highest cosine: what exists already.
-
-    Args:
-      target_embeddings: [B, d]. catalogue_embeddings: [N, d], in the same space; texts: [N].
-      excluded: for each target the rows of the catalogue that it is itself (or mixes), if any.
-
-    Raises:
-      UserError: other widths; an embedding that is zero or not finite; no item left for a target.
-    """
-    if not len(catalogue_embeddings) == len(texts):
-        raise ValueError(f"{len(texts)} texts for {len(catalogue_embeddings)} embeddings")
-    widths = np.shape(target_embeddings)[1], np.shape(catalogue_embeddings)[1]
-    if widths[0] != widths[1]:
-        raise UserError(f"targets have width {widths[0]}, the catalogue has width {widths[1]}")
-    targets, _ = directions(target_embeddings, "target")
-    catalogue, _ = directions(catalogue_embeddings, "catalogue row")
-    nearest = []
-    for row, (target, left_out) in enumerate(zip(targets, excluded, strict=True)):
-        similarity = catalogue @ target
-        similarity[list(left_out)] = -np.inf
-        best = int(np.argmax(similarity)) if len(texts) else 0
-        if not len(texts) or similarity[best] == -np.inf:
-            raise UserError(f"target {row}: all {len(texts)} items of the catalogue are excluded")
-        nearest.append(texts[best])
-    return nearest
 
 
 def text_only_prompts(

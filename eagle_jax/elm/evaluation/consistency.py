@@ -10,7 +10,6 @@ Axis letters: B texts, N candidates (items or users), U users, d width of P.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -36,22 +35,20 @@ class Outputs(NamedTuple):
     texts: list[str | None]
     reasons: list[str | None]
 
-    @property
-    def malformed(self) -> Counter[str]:
-        """reason -> number of outputs."""
-        return Counter(reason for reason in self.reasons if reason is not None)
-
 
 class BehavioralConsistency(NamedTuple):
-    """ndcg, spearman [B]; is_ordered [B]: whether the row's ratings differ at all.
+    """ndcg, spearman [B].
 
-    Where they do not (none of the candidates was rated, say) there is nothing to agree with:
-    Spearman is 0, NDCG is 0 (all unrated) or 1. Choose such rows out by `is_ordered`, and say so.
+    Where a row's ratings do not differ (none of the candidates was rated, say) there is nothing to
+    agree with: Spearman is 0, NDCG is 0 (all unrated) or 1.
     """
 
     ndcg: np.ndarray
     spearman: np.ndarray
-    is_ordered: np.ndarray
+
+    def by_measure(self) -> dict[str, np.ndarray]:
+        """As tables and curves name them."""
+        return {"bc/ndcg": self.ndcg, "bc/spearman": self.spearman}
 
 
 def read_outputs(generations: Sequence[Generation]) -> Outputs:
@@ -115,21 +112,23 @@ def cosine_consistency(output_embeddings: np.ndarray, targets: np.ndarray) -> np
     return np.where(there, cosine, WORST_SC)
 
 
-def behavioral_consistency_user(
-    profile_embeddings: np.ndarray, item_text_embeddings: np.ndarray, ratings: np.ndarray
+def behavioral_consistency(
+    output_embeddings: np.ndarray, candidate_embeddings: np.ndarray, ratings: np.ndarray
 ) -> BehavioralConsistency:
-    """BC(o_u, u) = RankingScore(R_u, rho(o_u)), rho: items by cosine to the profile (section 3.2).
+    """BC(o_u, u) = RankingScore(R_u, rho(o_u)), rho: items by cosine to the profile (section 3.2);
+    BC(o_m, m; U): users by cosine of their profile's text to the item's (appendix B).
 
     Args:
-      profile_embeddings: [B, d], P of the profiles, nan where there is none.
-      item_text_embeddings: [N, d], P of the texts of the fixed set of items.
-      ratings: [B, N] of each profile's user, 0 where unrated (`rating_matrix`).
+      output_embeddings: [B, d], P of the texts, nan where there is none.
+      candidate_embeddings: [N, d], P of the texts of the fixed set of items (or users).
+      ratings: [B, N] of each profile's user (or given to each text's item), 0 where unrated
+        (`rating_matrix`).
 
     RankingScore is NDCG with gains 2^rating - 1 (Burges et al. 2005, whom the paper cites) and
     Spearman's correlation. Raises UserError for ratings below 0 and for embeddings that are zero.
     """
     ratings = np.asarray(ratings, np.float64)
-    expected = len(profile_embeddings), len(item_text_embeddings)
+    expected = len(output_embeddings), len(candidate_embeddings)
     if ratings.shape != expected:
         raise UserError(f"ratings must be [texts, candidates] {expected}, got {ratings.shape}")
     if not (np.isfinite(ratings).all() and (ratings >= 0).all()):
@@ -137,35 +136,19 @@ def behavioral_consistency_user(
             f"ratings must be 0 (unrated) or more, got {ratings.min()}: clip predicted ones to the "
             "scale of the given ones"
         )
-    profiles, there = directions(profile_embeddings, "text", may_be_missing=True)
-    scores = profiles @ directions(item_text_embeddings, "candidate")[0].T
+    outputs, there = directions(output_embeddings, "text", may_be_missing=True)
+    scores = outputs @ directions(candidate_embeddings, "candidate")[0].T
     return BehavioralConsistency(
         ndcg=np.where(there, ndcg(scores, np.exp2(ratings) - 1.0), WORST_NDCG),
         spearman=np.where(there, spearman(scores, ratings), WORST_SPEARMAN),
-        is_ordered=np.ptp(ratings, axis=1) > 0,
     )
-
-
-def behavioral_consistency_item(
-    output_embeddings: np.ndarray, user_text_embeddings: np.ndarray, ratings: np.ndarray
-) -> BehavioralConsistency:
-    """BC(o_m, m; U): users ranked by cosine of their profile's text to the output (appendix B).
-
-    output_embeddings [B, d]; user_text_embeddings [U, d]; ratings [U, B]: column b is what the
-    users gave to the item of output b.
-    """
-    return behavioral_consistency_user(output_embeddings, user_text_embeddings, np.transpose(ratings))
 
 
 def chance_consistency(ratings: np.ndarray) -> BehavioralConsistency:
     """What a ranking at random scores on average, for ratings [B, N]: Figure 5's lower line."""
     ratings = np.asarray(ratings, np.float64)
     nothing = np.zeros_like(ratings)
-    return BehavioralConsistency(
-        ndcg=ndcg(nothing, np.exp2(ratings) - 1.0),
-        spearman=spearman(nothing, ratings),
-        is_ordered=np.ptp(ratings, axis=1) > 0,
-    )
+    return BehavioralConsistency(ndcg(nothing, np.exp2(ratings) - 1.0), spearman(nothing, ratings))
 
 
 def ndcg(scores: np.ndarray, gains: np.ndarray) -> np.ndarray:

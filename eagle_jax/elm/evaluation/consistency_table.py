@@ -15,13 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from eagle_jax.elm.evaluation.consistency import (
-    EmbedFn,
-    behavioral_consistency_user,
-    cosine_consistency,
-    embed_outputs,
-    is_readable,
-)
+from eagle_jax.elm.evaluation.consistency import EmbedFn, cosine_consistency, embed_outputs, is_readable
 from eagle_jax.reports.statistics import BootstrapSettings, bootstrap_interval, paired_difference, separated
 
 
@@ -81,43 +75,42 @@ def summarize_consistency(
 
 def compare_consistency(
     records: Sequence[ConsistencyRecord],
-    groups: Mapping[str, Sequence[str]],
+    group: str,
+    tasks: Sequence[str],
     pairs: Sequence[tuple[str, str]],
     settings: BootstrapSettings,
 ) -> list[dict[str, Any]]:
-    """For each group, (system, baseline) and measure: is the system higher, are they apart?
+    """For each (system, baseline) and measure: is the system higher on a group's tasks, are they apart?
 
     Seeds are averaged within (task, entities), so that a baseline that draws nothing needs one
     seed. `difference` is paired by (task, entities); `separated` is stricter, the system's interval
     lies above the baseline's. Raises ValueError for systems that did not answer the same rows.
     """
     comparisons = []
-    for group, tasks in groups.items():
-        for names in pairs:
-            means = [_row_means(records, name, tasks, group) for name in names]
-            if means[0].keys() != means[1].keys():
-                raise ValueError(f"{group}: {names[0]!r} and {names[1]!r} answered other rows")
-            keys = sorted(means[0])
-            measures = [list(row_means[keys[0]]) for row_means in means]
-            if set(measures[0]) != set(measures[1]):
-                raise ValueError(f"{group}: {names[0]!r}, {names[1]!r} have measures {measures}")
-            clusters = [entities[0] for _, entities in keys]
-            for measure in measures[0]:
-                values = [[row_means[key][measure] for key in keys] for row_means in means]
-                ours, theirs = (bootstrap_interval(value, settings, clusters=clusters) for value in values)
-                difference = paired_difference(*values, settings, clusters=clusters)
-                comparisons.append(
-                    {
-                        "group": group,
-                        "system": names[0],
-                        "baseline": names[1],
-                        "measure": measure,
-                        "system_mean": ours.as_cell(),
-                        "baseline_mean": theirs.as_cell(),
-                        "difference": difference.as_cell(),
-                        "separated": separated(ours, theirs),
-                    }
-                )
+    for names in pairs:
+        means = [_row_means(records, name, tasks, group) for name in names]
+        if means[0].keys() != means[1].keys():
+            raise ValueError(f"{group}: {names[0]!r} and {names[1]!r} answered other rows")
+        keys = sorted(means[0])
+        measures = [list(row_means[keys[0]]) for row_means in means]
+        if set(measures[0]) != set(measures[1]):
+            raise ValueError(f"{group}: {names[0]!r}, {names[1]!r} have measures {measures}")
+        clusters = [entities[0] for _, entities in keys]
+        for measure in measures[0]:
+            values = [[row_means[key][measure] for key in keys] for row_means in means]
+            ours, theirs = (bootstrap_interval(value, settings, clusters=clusters) for value in values)
+            comparisons.append(
+                {
+                    "group": group,
+                    "system": names[0],
+                    "baseline": names[1],
+                    "measure": measure,
+                    "system_mean": ours.as_cell(),
+                    "baseline_mean": theirs.as_cell(),
+                    "difference": paired_difference(*values, settings, clusters=clusters).as_cell(),
+                    "separated": separated(ours, theirs),
+                }
+            )
     return comparisons
 
 
@@ -130,33 +123,12 @@ def semantic_path(
       texts: for each of A positions B texts.
       targets: name -> [A, B, d] (the decoded points) or [B, d] (an end of the path, its start).
     """
-    outputs = _embed_path(embed, texts, np.shape(next(iter(targets.values())))[-1])
-    shape = len(texts), len(texts[0])
-    flat = outputs.reshape(-1, outputs.shape[-1])
+    width = np.shape(next(iter(targets.values())))[-1]
+    outputs = embed_outputs(embed, [text for at_position in texts for text in at_position], width)
+    shape = len(texts), len(texts[0]), width
     return {
-        name: cosine_consistency(flat, np.broadcast_to(target, outputs.shape).reshape(flat.shape)).reshape(shape)
+        name: cosine_consistency(outputs, np.broadcast_to(target, shape).reshape(outputs.shape)).reshape(shape[:2])
         for name, target in targets.items()
-    }
-
-
-def behavioral_path(
-    embed: EmbedFn, texts: Sequence[Sequence[str | None]], item_text_embeddings: np.ndarray, ratings: np.ndarray
-) -> dict[str, np.ndarray]:
-    """BC of profiles decoded along a path: "bc/ndcg" and "bc/spearman" [A, B].
-
-    Args:
-      texts: for each of A positions B profiles.
-      item_text_embeddings: [N, d].
-      ratings: [A, B, N], for instance those that matrix factorisation predicts for each point.
-    """
-    outputs = _embed_path(embed, texts, np.shape(item_text_embeddings)[-1])
-    scored = [
-        behavioral_consistency_user(at, item_text_embeddings, path_ratings)
-        for at, path_ratings in zip(outputs, ratings, strict=True)
-    ]
-    return {
-        "bc/ndcg": np.stack([of_position.ndcg for of_position in scored]),
-        "bc/spearman": np.stack([of_position.spearman for of_position in scored]),
     }
 
 
@@ -171,7 +143,7 @@ def consistency_curve(
 
     Args:
       texts: [A][B], as scored: what could not be read is counted.
-      scores: of `semantic_path` or `behavioral_path`, [A, B] each.
+      scores: [A, B] each, of `semantic_path` for instance.
       clusters: [B], what the path of each column starts from; seeds share it.
 
     A row is {"position", "num_outputs", "num_malformed", "cells": name -> mean and interval}.
@@ -188,14 +160,6 @@ def consistency_curve(
         }
         for index, (position, outputs) in enumerate(zip(positions, texts, strict=True))
     ]
-
-
-def _embed_path(embed: EmbedFn, texts: Sequence[Sequence[str | None]], width: int) -> np.ndarray:
-    """[A, B, d] in one call of P, nan where there is no text."""
-    if len({len(at_position) for at_position in texts}) != 1:
-        raise ValueError(f"a path needs as many texts everywhere, got {[len(t) for t in texts]}")
-    flat = embed_outputs(embed, [text for at_position in texts for text in at_position], width)
-    return flat.reshape(len(texts), len(texts[0]), width)
 
 
 def _columns(records: Sequence[ConsistencyRecord], named: str) -> dict[str, list[float]]:

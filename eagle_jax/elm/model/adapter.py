@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.settings import setting, settings
 from eagle_jax.language_model.decoder.transformer import Params
 
 _GELU_POWER = 0.42513  # E[gelu(x)^2] of x ~ N(0, 1)
@@ -24,26 +23,16 @@ class EmbeddingError(UserError):
     """A domain embedding cannot be read: its width is wrong, it is zero, NaN or infinite."""
 
 
-@settings
-class AdapterSettings:
-    """One adapter."""
-
-    input_width: int = setting("d, of the domain embeddings.", at_least=1)
-    hidden_width: int = setting("Between its two layers.", at_least=1)
-
-
-def init_adapter(key: jax.Array, settings: AdapterSettings, output_width: int, output_scale: float) -> Params:
+def init_adapter(key: jax.Array, input_width: int, hidden_width: int, output_width: int, output_scale: float) -> Params:
     """{up, down: {kernel, bias}}; for standardised embeddings the outputs' root mean square is
     about `output_scale` (that of token embeddings). The key is consumed."""
     up_key, down_key = jax.random.split(key)
-    up = jax.random.normal(up_key, (settings.input_width, settings.hidden_width))
-    down = jax.random.normal(down_key, (settings.hidden_width, output_width))
+    up = jax.random.normal(up_key, (input_width, hidden_width)) / math.sqrt(input_width)
+    down = jax.random.normal(down_key, (hidden_width, output_width))
+    down = down * output_scale / math.sqrt(hidden_width * _GELU_POWER)
     return {
-        "up": {"kernel": up / math.sqrt(settings.input_width), "bias": jnp.zeros(settings.hidden_width)},
-        "down": {
-            "kernel": down * output_scale / math.sqrt(settings.hidden_width * _GELU_POWER),
-            "bias": jnp.zeros(output_width),
-        },
+        "up": {"kernel": up, "bias": jnp.zeros(hidden_width)},
+        "down": {"kernel": down, "bias": jnp.zeros(output_width)},
     }
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.tasks import PLACEHOLDERS
-from eagle_jax.elm.model.adapter import AdapterSettings, EmbeddingError, apply_adapter, init_adapter, standardise
+from eagle_jax.elm.model.adapter import apply_adapter, init_adapter, standardise
 from eagle_jax.elm.model.prompts import EmbeddedBatch, EmbeddedPrompt, encode_embedded, kind_of_id, own_vectors
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.checkpoints.placeholders import with_placeholders
@@ -180,33 +180,31 @@ class EmbeddingLM:
 
 def new_embedding_lm(
     base: LanguageModel,
-    adapters: Mapping[str, AdapterSettings],
     statistics: Mapping[str, Mapping[str, np.ndarray]],
     key: jax.Array,
     *,
+    hidden_width: int,
     batch_size: int,
     length_multiple: int,
     slot_multiple: int,
 ) -> EmbeddingLM:
     """The base with fresh adapters, one for each kind, on the mesh of its parameters.
 
-    statistics: `input_statistics` of each kind's catalogue. The base gets the placeholders that it
-    lacks. The key is consumed. Raises UserError for an unknown kind or other widths.
+    statistics: `input_statistics` of each kind's catalogue, whose width its adapter reads. The base
+    gets the placeholders that it lacks. The key is consumed. Raises UserError for an unknown kind.
     """
-    model = with_placeholders(base, [PLACEHOLDERS[kind] for kind in sorted(_known(adapters))])
+    if unknown := sorted(set(statistics) - set(PLACEHOLDERS)):
+        raise UserError(f"kind of embedding {unknown[0]!r}: known are {', '.join(PLACEHOLDERS)}")
+    if not statistics:
+        raise UserError("an ELM needs an adapter for at least one kind of embedding")
+    model = with_placeholders(base, [PLACEHOLDERS[kind] for kind in sorted(statistics)])
     table = base.params["token_embedding"].astype(jnp.float32)
     scale = float(fetch(jnp.sqrt(jnp.mean(jnp.square(table)))))
     made, inputs = {}, {}
-    for number, (kind, settings) in enumerate(sorted(adapters.items())):
-        for name, values in statistics[kind].items():
-            if np.shape(values) != (settings.input_width,):
-                raise EmbeddingError(
-                    f"{kind} embeddings: {name} has shape {np.shape(values)}, the adapter reads "
-                    f"width {settings.input_width}"
-                )
+    for number, (kind, of_kind) in enumerate(sorted(statistics.items())):
         kind_key = jax.random.fold_in(key, number)
-        made[kind] = init_adapter(kind_key, settings, model.config.hidden_size, scale)
-        inputs[kind] = {name: jnp.asarray(statistics[kind][name]) for name in ("mean", "scale")}
+        made[kind] = init_adapter(kind_key, len(of_kind["mean"]), hidden_width, model.config.hidden_size, scale)
+        inputs[kind] = {name: jnp.asarray(of_kind[name]) for name in ("mean", "scale")}
     params = model.params | place_like(model.params, {"adapter": made, "adapter_input": inputs})
     return EmbeddingLM(
         dataclasses.replace(model, params=params), identity(base), "adapter", batch_size, length_multiple, slot_multiple
@@ -217,11 +215,3 @@ def place_like(params: Params, tree: Params) -> Params:
     """`tree` on the mesh on which `params` lie, if they lie on one."""
     mesh = mesh_of(params)
     return tree if mesh is None else jax.device_put(tree, tree_shardings(mesh, tree))
-
-
-def _known(kinds: Mapping[str, AdapterSettings]) -> Mapping[str, AdapterSettings]:
-    if unknown := sorted(set(kinds) - set(PLACEHOLDERS)):
-        raise UserError(f"kind of embedding {unknown[0]!r}: known are {', '.join(PLACEHOLDERS)}")
-    if not kinds:
-        raise UserError("an ELM needs an adapter for at least one kind of embedding")
-    return kinds

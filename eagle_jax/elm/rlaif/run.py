@@ -9,7 +9,8 @@ validation films are too noisy to choose an iteration by.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +31,6 @@ from eagle_jax.elm.run import ElmRun
 from eagle_jax.elm.train_stage import elm_prompts
 from eagle_jax.stages.models import load_model
 from eagle_jax.stages.supervised import training_records
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """What one ELM was asked: its own name and seed, and how it was sampled."""
-
-    temperature: float
-    system: str
-    seed: int
 
 
 class RlaifRun(ElmRun):
@@ -65,7 +57,7 @@ class RlaifRun(ElmRun):
         settings = self.rlaif
         with self.stage(
             self.training_stage(name, seed),
-            self._of_elms()[0],
+            self._elm_stages[0],
             training=settings.trainings[name],
             reward=settings.reward,
             tasks=settings.tasks,
@@ -88,25 +80,24 @@ class RlaifRun(ElmRun):
     def rewarded_task(self) -> RlaifTask:
         """Training questions and their reward; every validation film is asked every task."""
         settings = self.rlaif
-        train, validation = (
-            questions(settings.tasks, self.split, self.spaces, part) for part in ("train", "validation")
-        )
+        train, validation = (questions(settings.tasks, self.spaces, part) for part in ("train", "validation"))
         return RlaifTask(
             draw_rows=lambda rng, count: draw_questions(train, rng, count),
             prompt_fn=lambda rows: elm_prompts(rows, self.spaces),
-            reward_fn=training_reward(settings.reward, settings.malformed_reward, self.spaces, self.split),
+            reward_fn=training_reward(settings.reward, settings.malformed_reward, self.spaces),
             validation_rows=[row for of_one in validation for row in of_one],
         )
 
     def held_out_rows(self) -> list[Row]:
         """What is asked in the end, with the teacher's answers: about some held-out entities."""
-        asked = questions(self.rlaif.tasks, self.split, self.spaces, "test")
+        asked = questions(self.rlaif.tasks, self.spaces, "test")
         rng = np.random.default_rng(derive_seed(self.experiment.seed, 8))
         chosen = rng.permutation(len(asked))[: self.rlaif.evaluation.num_entities]
-        return self._write([row for index in chosen for row in asked[index]], 8)
+        return self.teacher.answer([row for index in chosen for row in asked[index]], 8)
 
     def _ask_all(self) -> list[dict[str, Any]]:
-        """What the start and every trained ELM write: [{"asked", "texts", "reasons", "kl"}]."""
+        """What the start and every trained ELM write, temperature by temperature:
+        [{"temperature", "answers": [SystemTexts], "kl": [nats or None]}]."""
         evaluation = self.rlaif.evaluation
         with self.stage(
             "rlaif_answers",
@@ -115,58 +106,49 @@ class RlaifRun(ElmRun):
             temperatures=evaluation.other_temperatures,
         ) as stage:
             rows = self.held_out_rows()
-            answers = []
-            for number, asked in enumerate(self._all_asked()):
-                texts = stage.chunk(number, lambda asked=asked: self._answers_of(asked, rows))
-                answers.append({"asked": asked, **texts})
+            asked = [(system, seed) for seed in self.rlaif.seeds for system in (START, *self.rlaif.trainings)]
+            at_temperatures = []
+            for temperature in dict.fromkeys((self.rlaif.sampling.temperature, *evaluation.other_temperatures)):
+                answers, kl = [], []
+                for system, seed in asked:
+                    number = len(at_temperatures) * len(asked) + len(answers)
+                    ask = functools.partial(self._ask, system, seed, temperature, rows)
+                    kept = stage.chunk(number, ask)
+                    kl.append(kept.pop("kl"))
+                    answers.append(SystemTexts(system=system, seed=seed, **kept))
+                at_temperatures.append({"temperature": temperature, "answers": answers, "kl": kl})
             if not stage.is_complete():
                 stage.finish()
-            return answers
+            return at_temperatures
 
-    def _all_asked(self) -> Iterator[_Asked]:
-        temperatures = self.rlaif.sampling.temperature, *self.rlaif.evaluation.other_temperatures
-        for temperature in temperatures:
-            for seed in self.rlaif.seeds:
-                for system in (START, *self.rlaif.trainings):
-                    yield _Asked(temperature=temperature, system=system, seed=seed)
-
-    def _answers_of(self, asked: _Asked, rows: Sequence[Row]) -> dict[str, Any]:
+    def _ask(self, system: str, own_seed: int, temperature: float, rows: Sequence[Row]) -> dict[str, Any]:
         """With the same seed all ELMs are sampled with the same random numbers."""
-        elm = self.start if asked.system == START else self.policies[asked.system, asked.seed]
-        sampling = dataclasses.replace(self.rlaif.sampling, temperature=asked.temperature)
+        elm = self.start if system == START else self.policies[system, own_seed]
+        sampling = dataclasses.replace(self.rlaif.sampling, temperature=temperature)
         prompts = elm_prompts(rows, self.spaces)
-        seed = derive_seed(self.experiment.seed, 10, asked.seed)
-        generations = elm.generate(prompts, sampling, seed)
+        generations = elm.generate(prompts, sampling, derive_seed(self.experiment.seed, 10, own_seed))
         kl = None
-        if asked.temperature == 1.0:  # that of log_probs
+        if temperature == 1.0:  # that of log_probs
             tokens = [made.token_ids for made in generations]
             kl = np.mean(elm.log_probs(prompts, tokens) - self.start.log_probs(prompts, tokens))
         return {**read_outputs(generations)._asdict(), "kl": kl}
 
-    def _compare(self, answers: Sequence[dict[str, Any]]) -> Path:
+    def _compare(self, at_temperatures: Sequence[dict[str, Any]]) -> Path:
         """Scores, differences to the start, and samples."""
         evaluation = self.rlaif.evaluation
         with self.stage("rlaif_results", "rlaif_answers", evaluation=evaluation, tasks=self.rlaif.tasks) as stage:
             if not stage.is_complete():
                 rows = self.held_out_rows()
                 tables = []
-                for temperature in dict.fromkeys(answer["asked"].temperature for answer in answers):
-                    at_this = [a for a in answers if a["asked"].temperature == temperature]
-                    read = [
-                        SystemTexts(
-                            system=answer["asked"].system,
-                            seed=answer["asked"].seed,
-                            texts=answer["texts"],
-                            reasons=answer["reasons"],
-                        )
-                        for answer in at_this
-                    ]
-                    records = [score(one, rows, self.catalogue, self.split, self.spaces) for one in read]
+                for asked in at_temperatures:
+                    answers = asked["answers"]
+                    records = [score(answer, rows, self.spaces) for answer in answers]
                     if not tables:
-                        samples = sample_rows(read, records, rows, self.catalogue, evaluation.samples_per_task)
+                        samples = sample_rows(answers, records, rows, self.spaces, evaluation.samples_per_task)
                         stage.write_jsonl("samples.jsonl", samples)
                     table = self._table([record for group in records for record in group])
-                    tables.append({"temperature": temperature, **table, "kl": _mean_kl(at_this)})
+                    kl = _mean_kl(answers, asked["kl"])
+                    tables.append({"temperature": asked["temperature"], **table, "kl": kl})
                 stage.write_json("tables.json", tables)
                 stage.finish()
             return stage.path
@@ -182,9 +164,11 @@ class RlaifRun(ElmRun):
         }
 
 
-def _mean_kl(answers: Sequence[dict[str, Any]]) -> dict[str, float] | None:
+def _mean_kl(answers: Sequence[SystemTexts], kl: Sequence[float | None]) -> dict[str, float] | None:
     """system -> nats, over its seeds; None where it was not measured."""
-    if answers[0]["kl"] is None:
+    if None in kl:
         return None
-    systems = dict.fromkeys(answer["asked"].system for answer in answers)
-    return {system: float(np.mean([a["kl"] for a in answers if a["asked"].system == system])) for system in systems}
+    by_system: dict[str, list[float]] = {}
+    for answer, nats in zip(answers, kl, strict=True):
+        by_system.setdefault(answer.system, []).append(nats)
+    return {system: float(np.mean(of_system)) for system, of_system in by_system.items()}

@@ -14,7 +14,7 @@ import optax
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.settings import setting, settings
-from eagle_jax.elm.model.adapter import AdapterSettings, init_adapter
+from eagle_jax.elm.model.adapter import init_adapter
 from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.generation import SamplingSettings
@@ -85,12 +85,12 @@ def head_optimizer(settings: RlaifSettings) -> optax.GradientTransformation:
 def init_rlaif(config: DecoderConfig, pretrained: Params, settings: RlaifSettings, key: jax.Array) -> RlaifState:
     """The state before the first iteration acts as the pretrained ELM, of which `pretrained` is the
     trainable part; values are the mean reward. The key is consumed."""
-    shape = AdapterSettings(input_width=config.hidden_size + 1, hidden_width=settings.head_width)
     outputs = {"value": 1, "critic": config.vocab_size}
     names = HEADS[settings.method]
     keys = jax.random.split(key, len(names))
     heads = {
-        name: init_adapter(keys[number], shape, outputs[name], output_scale=0.0) for number, name in enumerate(names)
+        name: init_adapter(keys[number], config.hidden_size + 1, settings.head_width, outputs[name], 0.0)
+        for number, name in enumerate(names)
     }
     if "critic" in heads:
         heads["critic"]["per_nat"] = jnp.zeros(())

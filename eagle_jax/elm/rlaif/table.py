@@ -33,7 +33,7 @@ def compare_to_start(
     for name in trainings:
 
         def difference(outputs: Sequence[ConsistencyRecord], name: str = name) -> dict[str, float]:
-            compared = compare_consistency(outputs, {"all": tasks}, [(name, start)], settings)
+            compared = compare_consistency(outputs, "all", tasks, [(name, start)], settings)
             return next(row["difference"] for row in compared if row["measure"] == measure)
 
         seeds = sorted({record.seed for record in records if record.system == name})

@@ -25,7 +25,7 @@ from eagle_jax.base.settings import setting, settings
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.prompts import Prompt
 from eagle_jax.data.tasks import PLACEHOLDERS, SEMANTIC
-from eagle_jax.elm.model.adapter import AdapterSettings, unchanged_input
+from eagle_jax.elm.model.adapter import unchanged_input
 from eagle_jax.elm.model.embedding_lm import (
     EmbeddedPrompt,
     EmbeddingLM,
@@ -110,12 +110,11 @@ def _train_all(settings: ElmToySettings, stage: StageFolder) -> list[dict[str, A
 
 
 def _new_elm(settings: ElmToySettings, base: LanguageModel, scale: float, seed: int) -> EmbeddingLM:
-    sizes = AdapterSettings(input_width=2, hidden_width=settings.adapter_hidden_width)
     elm = new_embedding_lm(
         base,
-        {SEMANTIC: sizes},
         {SEMANTIC: unchanged_input(2)},
         jax.random.key(seed),
+        hidden_width=settings.adapter_hidden_width,
         batch_size=2,
         length_multiple=4,
         slot_multiple=1,

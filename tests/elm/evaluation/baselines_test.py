@@ -1,48 +1,15 @@
-"""Baselines of ELM: the nearest text by a loop, and prompts for a model that reads names only."""
+"""Baselines of ELM: prompts for a model that reads names only."""
 
-import numpy as np
 import pytest
-import scipy.spatial
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.prompts import cut_spans
 from eagle_jax.data.tasks import TASKS, teacher_prompt
-from eagle_jax.elm.evaluation.baselines import (
-    item_mixture_prompt,
-    nearest_item_texts,
-    text_only_prompts,
-    user_mixture_prompt,
-)
+from eagle_jax.elm.evaluation.baselines import item_mixture_prompt, text_only_prompts, user_mixture_prompt
 from eagle_jax.elm.evaluation.consistency import read_outputs
 from eagle_jax.language_model.generation import SamplingSettings, ScriptedGenerator
 
 TITLES = ["Amber", "Basalt", "Copper", "Dolomite"] + [f"Film {i}" for i in range(8)]
-
-
-def test_nearest_is_the_one_of_a_loop_without_the_item_itself():
-    catalogue = np.random.default_rng(0).normal(size=(9, 4))
-    texts = [f"text {i}" for i in range(9)]
-    found = nearest_item_texts(catalogue, 2 * catalogue, texts, [[i] for i in range(9)])
-    distance = scipy.spatial.distance.cdist(catalogue, catalogue, "cosine")
-    np.fill_diagonal(distance, np.inf)
-    assert found == [texts[i] for i in distance.argmin(axis=1)]
-    # Not excluded, an item of the catalogue is its own nearest.
-    assert nearest_item_texts(catalogue, catalogue, texts, [[]] * 9) == texts
-    # A mixture excludes both of its ends.
-    halfway = (catalogue[0] + catalogue[1])[None]
-    order = scipy.spatial.distance.cdist(halfway, catalogue, "cosine")[0].argsort()
-    expected = next(texts[i] for i in order if i not in (0, 1))
-    assert nearest_item_texts(halfway, catalogue, texts, [(0, 1)]) == [expected]
-
-
-def test_nearest_names_its_faults():
-    catalogue = np.eye(2)
-    with pytest.raises(UserError, match="target 1: all 2 items"):
-        nearest_item_texts(np.ones((2, 2)), catalogue, ["a", "b"], [[], [0, 1]])
-    with pytest.raises(UserError, match="width 3, the catalogue has width 2"):
-        nearest_item_texts(np.ones((1, 3)), catalogue, ["a", "b"], [[]])
-    with pytest.raises(UserError, match="catalogue row 0 is all zeros"):
-        nearest_item_texts(np.ones((1, 2)), 0 * catalogue, ["a", "b"], [[]])
 
 
 def row(task, items, user=None, **more):

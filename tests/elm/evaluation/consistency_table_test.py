@@ -7,7 +7,6 @@ import pytest
 
 from eagle_jax.elm.evaluation.consistency_table import (
     ConsistencyRecord,
-    behavioral_path,
     compare_consistency,
     consistency_curve,
     semantic_path,
@@ -37,6 +36,10 @@ def written(system, shift, seeds, num_items=12):
         for item in range(num_items)
         for seed in seeds
     ]
+
+
+def compare(records, system="elm", baseline="nearest"):
+    return compare_consistency(records, "single", SINGLE["single"], [(system, baseline)], SETTINGS)
 
 
 def test_means_count_every_output_and_resample_items():
@@ -72,14 +75,13 @@ def test_more_seeds_of_the_same_items_narrow_nothing():
 
 def test_differences_are_paired_and_separation_is_stricter():
     records = written("elm", 0.2, range(3)) + written("nearest", 0.0, range(1))
-    pairs = [("elm", "nearest")]
-    (compared,) = compare_consistency(records, SINGLE, pairs, SETTINGS)
+    (compared,) = compare(records)
     assert compared["difference"]["mean"] == pytest.approx(0.2, abs=0.01)
     assert compared["difference"]["low"] > 0.18
     assert not compared["separated"]  # the items' spread is wider than the difference
     far = written("elm", 9.0, range(3)) + written("nearest", 0.0, range(1))
-    assert compare_consistency(far, SINGLE, pairs, SETTINGS)[0]["separated"]
-    assert not compare_consistency(far, SINGLE, [pairs[0][::-1]], SETTINGS)[0]["separated"]
+    assert compare(far)[0]["separated"]
+    assert not compare(far, "nearest", "elm")[0]["separated"]
     assert compared["system_mean"]["mean"] == pytest.approx(
         summarize_consistency(records, SINGLE, SETTINGS)[0]["cells"]["sc"]["mean"]
     )
@@ -88,11 +90,10 @@ def test_differences_are_paired_and_separation_is_stricter():
 
 def test_rows_that_do_not_match_are_refused():
     whole, part = written("elm", 0.0, [0]), written("nearest", 0.0, [0])[:-1]
-    pairs = [("elm", "nearest")]
     with pytest.raises(ValueError, match="answered other rows"):
-        compare_consistency(whole + part, SINGLE, pairs, SETTINGS)
+        compare(whole + part)
     with pytest.raises(ValueError, match="no output of 'nearest'"):
-        compare_consistency(whole, SINGLE, pairs, SETTINGS)
+        compare(whole)
     odd = ConsistencyRecord(system="elm", task="pitch", entities=(3,), seed=0, scores={"bc": 1.0}, malformed=None)
     with pytest.raises(ValueError, match="task pitch has .'bc'., others .'sc'."):
         summarize_consistency([*whole, odd], SINGLE, SETTINGS)
@@ -146,16 +147,3 @@ def test_a_decoder_that_stays_behind_falls_along_a_concept():
     curve = consistency_curve(steps, texts, scores, range(6), SETTINGS)
     means = [row["cells"]["sc/point"]["mean"] for row in curve]
     assert means[0] == pytest.approx(1.0) and (np.diff(means) < 0).all()
-
-
-def test_behavioral_path_follows_its_own_ratings():
-    items = np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
-    profiles = np.array([[[1.0, 0.1]], [[0.1, 1.0]]])
-    ratings = np.array([[[5.0, 3.0, 1.0]], [[1.0, 3.0, 5.0]]])
-    scores = behavioral_path(read_numbers, spelled(profiles), items, ratings)
-    np.testing.assert_allclose(scores["bc/ndcg"], [[1.0], [1.0]])
-    # The profile of the second position for the ratings of the first: the order reversed.
-    moved = behavioral_path(read_numbers, spelled(profiles[::-1]), items, ratings)
-    np.testing.assert_allclose(moved["bc/spearman"], [[-1.0], [-1.0]])
-    with pytest.raises(ValueError, match=r"as many texts everywhere, got \[1, 2\]"):
-        behavioral_path(read_numbers, [["1 0"], ["1 0", "0 1"]], items, ratings)

@@ -8,7 +8,6 @@ import pytest
 from scipy.stats import norm
 
 from eagle_jax.elm.model.adapter import (
-    AdapterSettings,
     EmbeddingError,
     apply_adapter,
     bad_rows,
@@ -41,8 +40,7 @@ class TestAdapter(chex.TestCase):
 
 @pytest.mark.parametrize("width", [2, 8, 384])
 def test_it_starts_at_the_scale_of_token_embeddings(width):
-    settings = AdapterSettings(input_width=width, hidden_width=256)
-    params = init_adapter(jax.random.key(width), settings, 64, 0.03)
+    params = init_adapter(jax.random.key(width), width, 256, 64, 0.03)
     embeddings = np.random.default_rng(0).normal(5.0, 3.0, (500, width)).astype(np.float32)
     outputs = apply_adapter(params, standardise(input_statistics(embeddings), embeddings))
     np.testing.assert_allclose(np.sqrt(np.mean(np.square(outputs))), 0.03, rtol=0.2)

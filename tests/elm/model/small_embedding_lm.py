@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from eagle_jax.data.prompts import Prompt
-from eagle_jax.elm.model.adapter import AdapterSettings, input_statistics
+from eagle_jax.elm.model.adapter import input_statistics
 from eagle_jax.elm.model.embedding_lm import EmbeddedPrompt, EmbeddingLM, new_embedding_lm
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.checkpoints.tokenizer import load_tokenizer
@@ -33,10 +33,9 @@ def on_base(base: LanguageModel, **changes) -> EmbeddingLM:
     """The base with fresh adapters; `changes` are those of the batches' settings."""
     return new_embedding_lm(
         base,
-        {k: AdapterSettings(input_width=width, hidden_width=16) for k, width in WIDTHS.items()},
         {kind: input_statistics(table) for kind, table in TABLES.items()},
         jax.random.key(5),
-        **{"batch_size": 4, "length_multiple": 16, "slot_multiple": 2} | changes,
+        **{"hidden_width": 16, "batch_size": 4, "length_multiple": 16, "slot_multiple": 2} | changes,
     )
 
 

@@ -14,7 +14,6 @@ from eagle_jax.elm.model.training import ElmTrainingSettings, train_elm
 from eagle_jax.language_model.decoder.config import LoRA
 from eagle_jax.language_model.sharding import MeshSettings, make_mesh, tree_shardings
 from eagle_jax.learning.supervised import NextTokenSettings
-from eagle_jax.learning.trainable import split
 from tests.elm.model.small_embedding_lm import COMPLETIONS, PROMPTS, on_base, small_model
 from tests.same_run import Interrupted
 
@@ -156,18 +155,8 @@ def test_training_on_eight_devices_is_training_on_one(train, base):
     )
 
 
-def test_in_every_mode_adapters_are_trained_and_statistics_are_not(base):
-    params = on_base(base).model.params
-    for mode in ("adapter", "full"):
-        trainable, frozen = split(params, mode)
-        assert "adapter" in trainable and "adapter_input" in frozen
-        assert ("layers" in trainable) == (mode == "full")
-
-
 def test_settings_that_contradict_each_other_are_refused():
     with pytest.raises(UserError, match="mode2 'lora': lora is to be given"):
         dataclasses.replace(FULL, mode2="lora")
     with pytest.raises(UserError, match="mode2 'full': lora is to be given"):
         dataclasses.replace(LOW_RANK, mode2="full")
-    with pytest.raises(UserError, match="mode2: expected one of 'full', 'lora', got 'adapter'"):
-        dataclasses.replace(FULL, mode2="adapter")

@@ -12,7 +12,7 @@ from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import NonFiniteError, read_metrics
 from eagle_jax.data.prompts import Prompt
-from eagle_jax.elm.model.adapter import AdapterSettings, unchanged_input
+from eagle_jax.elm.model.adapter import unchanged_input
 from eagle_jax.elm.model.embedding_lm import EmbeddedPrompt, embedded_logits, new_embedding_lm
 from eagle_jax.elm.rlaif import training
 from eagle_jax.elm.rlaif.state import HEADS, RlaifSettings, init_rlaif
@@ -78,9 +78,9 @@ def elm(tmp_path_factory):
     base = LanguageModel("tiny", config, init_params(config, jax.random.key(0)), tokenizer)
     return new_embedding_lm(
         base,
-        {"semantic": AdapterSettings(input_width=WIDTH, hidden_width=8)},
         {"semantic": unchanged_input(WIDTH)},
         jax.random.key(1),
+        hidden_width=8,
         batch_size=32,
         length_multiple=8,
         slot_multiple=1,

@@ -10,7 +10,8 @@ from eagle_jax.data.minilens import grammar
 from eagle_jax.data.minilens.task_teacher import answer_task, share_recovered
 from eagle_jax.data.minilens.world import as_film, draw_films
 from eagle_jax.data.tasks import TASKS, teacher_prompt
-from eagle_jax.elm.teacher import TeacherSettings, write_targets
+from eagle_jax.elm.examples import Teacher
+from eagle_jax.elm.settings import TeacherSettings
 from eagle_jax.language_model.generation import Generation, SamplingSettings, ScriptedGenerator
 
 TITLES = [grammar.title_of(as_film(film)) for film in draw_films(30, np.random.default_rng(0))]
@@ -30,10 +31,12 @@ class Watched:
     name = "watched"
 
     def __init__(self, damage=lambda text, call: (text, "stop")):
-        self.inner, self.damage, self.asked = ScriptedGenerator(answer_task), damage, []
+        self.inner, self.damage = ScriptedGenerator(answer_task), damage
+        self.asked, self.seeds = [], []
 
     def generate(self, prompts, sampling, seed):
         self.asked.append([prompt.text for prompt in prompts])
+        self.seeds.append(seed)
         made = []
         for generation in self.inner.generate(prompts, sampling, seed):
             text, reason = self.damage(generation.text, len(self.asked))
@@ -43,8 +46,9 @@ class Watched:
 
 @pytest.fixture
 def write(tmp_path):
-    def written(teacher, rows=ROWS, seed=5, settings=SETTINGS, book="compact"):
-        return write_targets(teacher, book, rows, TITLES, settings, seed, tmp_path / "c.sqlite")
+    def written(generator, rows=ROWS, seed=5, cache="c.sqlite"):
+        teacher = Teacher(generator=generator, titles=TITLES, settings=SETTINGS, seed=0, cache=tmp_path / cache)
+        return teacher.write_targets(rows, seed)
 
     return written
 
@@ -68,7 +72,7 @@ def test_nothing_is_asked_for_twice(write):
     assert write(again, seed=6).rows != first.rows and len(again.asked) == 4
 
 
-def test_an_interrupted_run_goes_on_where_it_was(write, tmp_path):
+def test_an_interrupted_run_goes_on_where_it_was(write):
     def stopped(text, call):
         if call == 3:
             raise KeyboardInterrupt
@@ -79,8 +83,7 @@ def test_an_interrupted_run_goes_on_where_it_was(write, tmp_path):
     after = Watched()
     resumed = write(after)
     assert [len(call) for call in after.asked] == [4, 4]  # the third batch and the fourth
-    whole = write_targets(Watched(), "compact", ROWS, TITLES, SETTINGS, 5, tmp_path / "another.sqlite")
-    assert resumed == whole
+    assert resumed == write(Watched(), cache="another.sqlite")
 
 
 def test_malformed_answers_are_asked_again_and_counted_by_reason(write):
@@ -91,6 +94,7 @@ def test_malformed_answers_are_asked_again_and_counted_by_reason(write):
     assert targets.malformed == Counter(length=4, empty_block=4, wrong_markers=4)
     assert [len(call) for call in teacher.asked] == [4] * 4 + [4] * 3
     assert sum(teacher.asked[4:], []) == sum(teacher.asked[:3], [])
+    assert len(set(teacher.seeds)) == 7  # a retry has another one
     assert not targets.left_out and len(targets.rows) == len(ROWS)
     assert [row["items"] for row in targets.rows] == [row["items"] for row in ROWS]
 
@@ -105,26 +109,10 @@ def test_what_stays_malformed_is_left_out_and_counted(write):
     assert write(again) == targets and not again.asked
 
 
-def test_a_retry_has_another_seed(write):
-    seeds = []
-
-    class Seeds(Watched):
-        def generate(self, prompts, sampling, seed):
-            seeds.append(seed)
-            return super().generate(prompts, sampling, seed)
-
-    write(Seeds(lambda text, call: (text, "length" if call == 1 else "stop")))
-    assert len(seeds) == len(set(seeds)) == 5
-
-
 def test_faults_are_named(write):
     with pytest.raises(UserError, match="no task 'sumary': expected one of summary, positive"):
         write(Watched(), rows=[{"task": "sumary", "items": [0], "user": None}])
-    with pytest.raises(
-        UserError,
-        match=r"watched wrote no target for 16 examples in 3 tries: "
-        r"\{'length': 48\}",
-    ):
+    with pytest.raises(UserError, match=r"watched wrote no target for 16 examples in 3 tries: \{'length': 48\}"):
         write(Watched(lambda text, call: (text, "length")))
 
 
