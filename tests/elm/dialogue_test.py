@@ -1,8 +1,5 @@
 """A dialogue with a scripted ELM: lines are read, points found, answers scored, faults told."""
 
-import io
-import sys
-
 import numpy as np
 import pytest
 
@@ -21,7 +18,6 @@ from eagle_jax.elm.dialogue import (
     parse_question,
     reply,
     tell_help,
-    typed_lines,
 )
 from eagle_jax.embeddings.concept_activation import ConceptActivation
 from eagle_jax.language_model.generation import Generation, SamplingSettings
@@ -105,7 +101,6 @@ def test_lines_are_questions(line, points):
         ("sumary: east", "no task 'sumary': did you mean summary"),
         ("qqqq", "no task 'qqqq': nothing here is called like it; 'help'"),
         ("summary", "summary is about item: expected 'summary: item'"),
-        ("summary: ", "summary is about item"),
         ("summary: a ; b", "summary is about item"),
         ("similarities: a", "similarities is about item ; item"),
         ("summary: a ~ b @ half", "expected a number after '@', got 'half'"),
@@ -215,8 +210,3 @@ def test_a_dialogue_goes_on_after_a_fault_ends_with_quit_and_does_not_steer_the_
     assert "did you mean summary" in told[1] and told[2] == r"\x1b[2Jeast"
     assert told.count("semantic consistency: 1.000") == 2
     assert explorer.elm.texts == [] and explorer.elm.seeds == [12, 13]
-
-
-def test_typed_lines_end_with_the_input(monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.StringIO("help\nsummary: east\n"))
-    assert list(typed_lines("")) == ["help", "summary: east"]

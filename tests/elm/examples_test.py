@@ -114,7 +114,3 @@ def test_faults_are_named(write):
         write(Watched(), rows=[{"task": "sumary", "items": [0], "user": None}])
     with pytest.raises(UserError, match=r"watched wrote no target for 16 examples in 3 tries: \{'length': 48\}"):
         write(Watched(lambda text, call: (text, "length")))
-
-
-def test_no_rows_have_no_targets(write):
-    assert write(Watched(), rows=[]) == ([], Counter(), Counter())

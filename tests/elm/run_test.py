@@ -1,6 +1,7 @@
 """ELM's pipeline and RLAIF's behind it: what is drawn, scored and rewarded, and what is made of runs."""
 
 import dataclasses
+import functools
 import io
 import json
 import sys
@@ -22,7 +23,7 @@ from eagle_jax.elm.rlaif.rewards import training_reward
 from eagle_jax.elm.rlaif.run import RlaifRun
 from eagle_jax.elm.rlaif.settings import RlaifExperiment
 from eagle_jax.elm.run import ElmRun
-from eagle_jax.elm.settings import SINGLE_MOVIE, TASK_NAMES, TWO_MOVIES, ElmExperiment
+from eagle_jax.elm.settings import SINGLE_MOVIE, TASK_NAMES, TWO_MOVIES
 from eagle_jax.embeddings.wals import predict_ratings
 from eagle_jax.language_model.generation import Generation
 from eagle_jax.reports.verdicts import UNDECIDED
@@ -113,6 +114,7 @@ def test_held_out_examples_are_held_out(done):
     seen = [(row["task"], entities_of(row)[0]) for row in run.examples["test"]]
     assert len(seen) == len(set(seen)) == 2 * len(TASK_NAMES) + 2
     assert {row["task"] for row in run.examples["train"]} == set(TASK_NAMES)
+    assert len(SINGLE_MOVIE) == 19 and len(TWO_MOVIES) == 5
 
 
 def test_prompts_hold_the_embeddings_of_what_they_are_about(done):
@@ -232,23 +234,15 @@ def test_what_cannot_be_read_gets_the_reward_of_the_settings(done):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("part", "changes", "message"),
     [
-        ({"tasks": ("user_profile",)}, "'user_profile' has no reward 'sc'"),
-        ({"seeds": (0, 0)}, "seeds: none twice, got"),
-        ({"trainings": {}}, "trainings: at least one"),
+        ((), {"tasks": ("user_profile",)}, "'user_profile' has no reward 'sc'"),
+        ((), {"seeds": (0, 0)}, "seeds: none twice, got"),
+        ((), {"trainings": {}}, "trainings: at least one"),
+        (("start",), {"elm_seeds": (1, 1)}, r"elm_seeds: none twice, got \(1, 1\)"),
+        (("start", "space"), {"tasks": ("trailer",)}, "'trailer' is none of summary"),
     ],
 )
-def test_settings_of_rlaif_name_what_is_wrong(changes, message):
+def test_settings_name_what_is_wrong(part, changes, message):
     with pytest.raises(UserError, match=message):
-        dataclasses.replace(tiny(), **changes)
-
-
-def test_settings_of_elm_name_what_is_wrong():
-    assert len(SINGLE_MOVIE) == 19 and len(TWO_MOVIES) == 5
-    start = tiny().start
-    assert isinstance(start, ElmExperiment)
-    with pytest.raises(UserError, match="'trailer' is none of summary"):
-        dataclasses.replace(start.space, tasks=("trailer",))
-    with pytest.raises(UserError, match="elm_seeds: none twice, got \\(1, 1\\)"):
-        dataclasses.replace(start, elm_seeds=(1, 1))
+        dataclasses.replace(functools.reduce(getattr, part, tiny()), **changes)

@@ -12,7 +12,6 @@ from eagle_jax.elm.evaluation.consistency_table import (
     semantic_path,
     summarize_consistency,
 )
-from eagle_jax.embeddings.concept_activation import ConceptActivation, extrapolate
 from eagle_jax.embeddings.interpolation import interpolate
 from eagle_jax.reports.statistics import BootstrapSettings, bootstrap_interval
 
@@ -126,24 +125,3 @@ def test_interpolation_curve_of_a_perfect_decoder():
     assert [row["num_malformed"] for row in rows] == [0, 1, 0]
     assert [row["position"] for row in rows] == alphas
     json.dumps(rows, allow_nan=False)
-
-
-def test_a_decoder_that_stays_behind_falls_along_a_concept():
-    starts = np.random.default_rng(3).normal(size=(6, 4))
-    cav = ConceptActivation(
-        direction=np.array([1.0, 0, 0, 0]),
-        bias=0.0,
-        spread=1.0,
-        quality=1.0,
-        penalty=1.0,
-        num_positives=3,
-        gradient_norm=0.0,
-    )
-    steps = [0.0, 1.0, 2.0, 4.0]
-    points = np.stack([extrapolate(starts, cav, step) for step in steps])
-    texts = spelled([starts] * 4)  # it never leaves the start
-    scores = semantic_path(read_numbers, texts, {"sc/point": points, "sc/start": starts})
-    np.testing.assert_allclose(scores["sc/start"], 1.0)
-    curve = consistency_curve(steps, texts, scores, range(6), SETTINGS)
-    means = [row["cells"]["sc/point"]["mean"] for row in curve]
-    assert means[0] == pytest.approx(1.0) and (np.diff(means) < 0).all()

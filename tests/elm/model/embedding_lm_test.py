@@ -17,7 +17,6 @@ from eagle_jax.elm.model.embedding_lm import (
     soft_embeddings,
 )
 from eagle_jax.language_model.checkpoints.hf_checkpoints import load_language_model
-from eagle_jax.language_model.decoder.transformer import forward
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.sharding import MeshSettings, make_mesh, tree_shardings
 from tests.elm.model.small_embedding_lm import COMPLETIONS, PROMPTS, TABLES, embedded, on_base, small_model
@@ -73,14 +72,6 @@ def test_every_family_computes_what_transformers_does_of_the_same_vectors(family
     as_token = np.where(batch.slots >= 0, 30, batch.tokens)
     plain = theirs(as_token, soft.vectors, np.zeros_like(batch.mask))
     np.testing.assert_allclose(spliced[batch.mask], plain[batch.mask], atol=3e-4)
-
-
-def test_a_tokens_own_embedding_is_that_token(elm):
-    batch = elm.encode(PROMPTS, COMPLETIONS)
-    spliced = logits_of(elm.model.config, constant_adapters(elm, 30), batch)
-    as_token = np.where(batch.slots >= 0, 30, batch.tokens)
-    plain = forward(elm.model.config, elm.decoder.params, as_token, batch.mask).logits
-    np.testing.assert_allclose(spliced[batch.mask], plain[batch.mask], atol=2e-6)
 
 
 def test_each_vector_goes_through_its_own_adapter_to_its_own_place(elm):

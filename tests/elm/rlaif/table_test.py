@@ -12,23 +12,23 @@ SETTINGS = BootstrapSettings(num_resamples=200, confidence=0.95, seed=0)
 FILMS = 20
 
 
-def records(gains):
-    """The start, 0.5 and a bit for each film; "one" is higher by its seed's gain everywhere."""
-    made = []
-    for seed, gain in enumerate(gains):
-        for film in range(FILMS):
-            for system, value in (("start", 0.0), ("one", gain)):
-                made.append(
-                    ConsistencyRecord(
-                        system=system,
-                        task="summary",
-                        entities=(film,),
-                        seed=seed,
-                        scores={"sc": 0.5 + 0.01 * film + value},
-                        malformed=None,
-                    )
-                )
-    return made
+def compared(gains):
+    """The start, 0.5 and a bit for each film, and "one", higher by its seed's gain everywhere."""
+    records = [
+        ConsistencyRecord(
+            system=system,
+            task="summary",
+            entities=(film,),
+            seed=seed,
+            scores={"sc": 0.5 + 0.01 * film + value},
+            malformed=None,
+        )
+        for seed, gain in enumerate(gains)
+        for film in range(FILMS)
+        for system, value in (("start", 0.0), ("one", gain))
+    ]
+    (row,) = compare_to_start(records, "start", ["one"], ("summary",), "sc", SETTINGS)
+    return row
 
 
 @pytest.mark.parametrize(
@@ -42,21 +42,17 @@ def records(gains):
     ],
 )
 def test_two_intervals_decide(gains, verdict):
-    (row,) = compare_to_start(records(gains), "start", ["one"], ("summary",), "sc", SETTINGS)
+    row = compared(gains)
     assert row["verdict"] == verdict
     assert row["difference"]["mean"] == pytest.approx(np.mean(gains))
-    means = [one["difference"]["mean"] for one in row["by_seed"]]
-    np.testing.assert_allclose(means, gains, atol=1e-12)
+    np.testing.assert_allclose([one["difference"]["mean"] for one in row["by_seed"]], gains, atol=1e-12)
 
 
-def test_the_interval_over_seeds_is_student_s():
+def test_the_interval_over_seeds_is_student_s_and_one_seed_has_none():
     # Mean 0.11, standard deviation 0.01, t of two degrees of freedom 4.302653:
     # 4.302653 * 0.01 / sqrt(3) = 0.024841.
-    (row,) = compare_to_start(records((0.10, 0.11, 0.12)), "start", ["one"], ("summary",), "sc", SETTINGS)
-    assert row["over_seeds"]["low"] == pytest.approx(0.11 - 0.024841, abs=1e-6)
-    assert row["over_seeds"]["high"] == pytest.approx(0.11 + 0.024841, abs=1e-6)
-
-
-def test_one_seed_has_no_interval_over_seeds():
-    (row,) = compare_to_start(records((0.1,)), "start", ["one"], ("summary",), "sc", SETTINGS)
-    assert row["over_seeds"] is None and row["verdict"] == UNDECIDED
+    over_seeds = compared((0.10, 0.11, 0.12))["over_seeds"]
+    assert over_seeds["low"] == pytest.approx(0.11 - 0.024841, abs=1e-6)
+    assert over_seeds["high"] == pytest.approx(0.11 + 0.024841, abs=1e-6)
+    one = compared((0.1,))
+    assert one["over_seeds"] is None and one["verdict"] == UNDECIDED

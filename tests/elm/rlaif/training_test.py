@@ -33,26 +33,22 @@ WIDTH = 3  # of the embeddings
 TRAINED = dict(zip(HEADS, ("full", "adapter", "full"), strict=True))
 
 
-def settings(method="soft_actor_critic", **changes):
-    return RlaifSettings(
-        **{
-            "method": method,
-            "num_iterations": 12,
-            "texts_per_iteration": 32,
-            "kl_coefficient": 0.08,
-            "policy_learning_rate": 1e-2,
-            "max_gradient_norm": 1.0,
-            "head_width": 32,
-            "head_learning_rate": 1e-2,
-            "head_updates": 16,
-            "target_rate": 0.5,
-            "warmup_iterations": 2,
-            "sampling": SAMPLING,
-            "validate_every": 6,
-            "checkpoint_every": 5,
-        }
-        | changes
-    )
+SETTINGS = RlaifSettings(
+    method="soft_actor_critic",
+    num_iterations=12,
+    texts_per_iteration=32,
+    kl_coefficient=0.08,
+    policy_learning_rate=1e-2,
+    max_gradient_norm=1.0,
+    head_width=32,
+    head_learning_rate=1e-2,
+    head_updates=16,
+    target_rate=0.5,
+    warmup_iterations=2,
+    sampling=SAMPLING,
+    validate_every=6,
+    checkpoint_every=5,
+)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +93,7 @@ def prompts_of(rows):
 
 @pytest.fixture(scope="module")
 def train(elm):
-    def run(folder, method="soft_actor_critic", reward_fn=share_of_sun, **changes):
+    def run(folder, method="soft_actor_critic", reward_fn=share_of_sun):
         task = RlaifTask(
             draw_rows=lambda rng, count: rng.normal(size=(count, WIDTH)),
             prompt_fn=prompts_of,
@@ -108,7 +104,7 @@ def train(elm):
         return train_rlaif(
             start,
             task,
-            settings(method, **changes),
+            dataclasses.replace(SETTINGS, method=method),
             seed=0,
             records=Records(Checkpoints(folder / "checkpoints", digest="d", max_to_keep=1), folder, "toy"),
         )
@@ -164,8 +160,9 @@ def test_the_first_gradient_is_that_of_the_plain_loss(elm):
     rewards = np.random.default_rng(4).normal(size=32).astype(np.float32)
     config, params = elm.model.config, elm.model.params
     trainable, frozen = split(params, "full")
-    state = init_rlaif(config, trainable, settings("reinforce"), jax.random.key(0))
-    _, metrics = update(config, settings("reinforce"), frozen, trainable, state, batch, rewards)
+    settings = dataclasses.replace(SETTINGS, method="reinforce")
+    state = init_rlaif(config, trainable, settings, jax.random.key(0))
+    _, metrics = update(config, settings, frozen, trainable, state, batch, rewards)
 
     @jax.jit
     @jax.grad
@@ -223,11 +220,11 @@ def test_a_text_whose_prompt_was_cut_is_refused(elm):
     prompts = prompts_of(np.ones((2, WIDTH)))
     whole, made = elm.generate(prompts, SAMPLING, 0)
     cut = dataclasses.replace(made, prompt_token_ids=made.prompt_token_ids[1:])
-    trainer = training._Trainer(elm, {}, {}, None, settings(), 0)
+    trainer = training._Trainer(elm, {}, {}, None, SETTINGS, 0)
     with pytest.raises(UserError, match="prompt 1 was cut by 1 tokens .* of tiny: RLAIF learns"):
         trainer._encode(prompts, [whole, cut])
 
 
 def test_settings_are_checked():
     with pytest.raises(UserError, match="sampling must be"):
-        settings(sampling=dataclasses.replace(SAMPLING, top_p=0.9))
+        dataclasses.replace(SETTINGS, sampling=dataclasses.replace(SAMPLING, top_p=0.9))
