@@ -23,7 +23,7 @@ from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_h
 from eagle_jax.language_model.checkpoints.tokenizer import load_tokenizer
 from eagle_jax.language_model.checkpoints.word_tokenizer import write_word_tokenizer
 from eagle_jax.language_model.decoder.transformer import init_params
-from eagle_jax.language_model.generation import SamplingSettings
+from eagle_jax.language_model.generation import Generation, SamplingSettings
 from eagle_jax.learning.loop import Records
 from eagle_jax.learning.trainable import join, split
 from tests.same_run import Interrupted, assert_same_run
@@ -218,8 +218,9 @@ def test_rewards_must_be_one_for_each_text(train, tmp_path):
 
 def test_a_text_whose_prompt_was_cut_is_refused(elm):
     prompts = prompts_of(np.ones((2, WIDTH)))
-    whole, made = elm.generate(prompts, SAMPLING, 0)
-    cut = dataclasses.replace(made, prompt_token_ids=made.prompt_token_ids[1:])
+    ids = tuple(elm.model.tokenizer.encode_prompt(prompts[0].prompt.text))
+    whole = Generation(text="sun", token_ids=(5,), log_probs=None, stop_reason="stop", prompt_token_ids=ids)
+    cut = dataclasses.replace(whole, prompt_token_ids=ids[1:])
     trainer = training._Trainer(elm, {}, {}, None, SETTINGS, 0)
     with pytest.raises(UserError, match="prompt 1 was cut by 1 tokens .* of tiny: RLAIF learns"):
         trainer._encode(prompts, [whole, cut])
