@@ -65,14 +65,7 @@ def test_targets_are_the_teacher_s_answers_to_the_rows(write):
         assert share_recovered(prompt, row["target"]) == 1.0
 
 
-def test_nothing_is_asked_for_twice(write):
-    first = write(Watched())
-    again = Watched()
-    assert write(again) == first and again.asked == []
-    assert write(again, seed=6).rows != first.rows and len(again.asked) == 4
-
-
-def test_an_interrupted_run_goes_on_where_it_was(write):
+def test_nothing_is_asked_for_twice_and_an_interrupted_run_goes_on_where_it_was(write):
     def stopped(text, call):
         if call == 3:
             raise KeyboardInterrupt
@@ -80,10 +73,11 @@ def test_an_interrupted_run_goes_on_where_it_was(write):
 
     with pytest.raises(KeyboardInterrupt):
         write(Watched(stopped))
-    after = Watched()
+    after, again = Watched(), Watched()
     resumed = write(after)
     assert [len(call) for call in after.asked] == [4, 4]  # the third batch and the fourth
-    assert resumed == write(Watched(), cache="another.sqlite")
+    assert resumed == write(again) == write(Watched(), cache="another.sqlite") and again.asked == []
+    assert write(again, seed=6).rows != resumed.rows and len(again.asked) == 4
 
 
 def test_malformed_answers_are_asked_again_and_counted_by_reason(write):

@@ -1,9 +1,6 @@
-"""The pull-back metric on a tiny ELM: its Jacobian against differences, by both modes, its law."""
-
-import functools
+"""The pull-back metric on a tiny ELM: its Jacobian against differences, its law."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -21,20 +18,6 @@ PROMPTS = [embedded("w1 <item> w2", ("semantic", row)) for row in ROWS]
 COMPLETIONS = ("w10 w11 w12", "w13", "w14 w15")
 g = jax.jit(expected_output_embedding, static_argnames="config")
 WIDTH = TABLES["semantic"].shape[1]
-
-
-@functools.partial(jax.jit, static_argnames="config")
-def jacobian_backward(config, params, batch):
-    """[B, D, d], a gradient for each output."""
-
-    def of_vectors(vectors):
-        return expected_output_embedding(config, params, batch._replace(vectors={"semantic": vectors}))
-
-    outputs, back = jax.vjp(of_vectors, batch.vectors["semantic"])
-    count = outputs.shape[1]
-    directions = jnp.broadcast_to(jnp.eye(count)[:, None], (count, *outputs.shape))
-    rows = jax.vmap(lambda direction: back(direction)[0][:, 0])(directions)
-    return jnp.moveaxis(rows, 0, 1)
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +45,12 @@ def test_expected_output_is_the_mean_of_what_each_place_predicts(elm, batch):
     np.testing.assert_allclose(g(config, params, batch), expected, rtol=1e-4, atol=1e-7)
 
 
-def test_jacobian_is_that_of_finite_differences_and_both_modes_agree(elm, batch):
+def test_jacobian_is_that_of_finite_differences(elm, batch):
     config, params = elm.model.config, elm.model.params
     forward = np.asarray(output_jacobian(config, params, batch))
-    backward = np.asarray(jacobian_backward(config, params, batch))
     assert forward.shape == (len(ROWS), config.hidden_size, WIDTH)
     scale = np.abs(forward).max()
     assert scale > 1e-5
-    np.testing.assert_allclose(forward, backward, atol=1e-4 * scale)
     step, vectors = 0.01, batch.vectors["semantic"]
     for axis in range(WIDTH):
         sides = []
