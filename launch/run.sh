@@ -81,4 +81,13 @@ else
   fi
   python=.venv/bin/python
 fi
+
+# Weights that the command or its config names, and that are not there yet.
+config=
+for argument in "$@"; do
+  case "$argument" in --config=*) config=${argument#--config=} ;; esac
+done
+case "$* $(cat "${config%%:*}" 2>/dev/null)" in
+  *weights/*.gguf*) "$python" launch/weights.py "$@" || exit 2 ;;
+esac
 exec "$python" -m "$@"

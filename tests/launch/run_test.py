@@ -65,6 +65,17 @@ def test_tests_add_their_extra_and_then_serve_both(run):
     assert run("experiments.eagle")[2] == ["ran -m experiments.eagle"]
 
 
+def test_weights_that_the_command_or_its_config_names_are_fetched_before_it_runs(run):
+    run("experiments.eagle")
+    (run.copy / "films.py").write_text("'weights/small.gguf'")
+    for named in ("--config.models.policy=weights/small.gguf", "--config=films.py:quick"):
+        fetched, ran = run("experiments.eagle", named)[2]
+        assert fetched == f"ran launch/weights.py experiments.eagle {named}"
+        assert ran == f"ran -m experiments.eagle {named}"
+    code, _, did = run("experiments.eagle", "--config=films.py", MODULE_CODE="3")
+    assert (code, len(did)) == (2, 1)
+
+
 @pytest.mark.parametrize("changed", ["setup.cfg", "launch/constraints.txt"])
 def test_a_changed_requirement_is_installed(run, changed):
     run("experiments.eagle")

