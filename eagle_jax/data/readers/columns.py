@@ -38,6 +38,7 @@ _BLOCK_BYTES, _LEAST_BYTES = 1 << 24, 1 << 16  # a block that pyarrow does not r
 _BLOCK_ROWS = 1 << 16  # of JSON lines and Parquet
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 _LARGEST_EXACT = 2**53  # float64 has no odd numbers above it
+_BLANK_LINE = re.compile(rb"^\r?\n", re.MULTILINE)
 _FIELD = rb'(?:"[^"\n]*"|[^"\n%b]*)'
 
 
@@ -145,8 +146,6 @@ class _Table(NamedTuple):
         delimiter = self.layout.delimiter.encode()
         if b"\r" in block and block.count(b"\r") != block.count(b"\r\n"):
             return None
-        if block.startswith((b"\n", b"\r\n")) or b"\n\n" in block or b"\n\r\n" in block:
-            return None  # a blank line is no row
         if self.layout.has_quotes and b'"' in block:
             field = _FIELD % re.escape(delimiter)
             row = rb"%b(?:%b%b)*+\r?" % (field, re.escape(delimiter), field)
@@ -166,7 +165,7 @@ class _Table(NamedTuple):
             try:
                 table = csv.read_csv(
                     pa.BufferReader(block),
-                    csv.ReadOptions(column_names=list(self.names), block_size=len(block) + 1),
+                    csv.ReadOptions(column_names=list(self.names), block_size=_BLOCK_BYTES // 4),
                     csv.ParseOptions(
                         delimiter=delimiter.decode(),
                         quote_char='"' if self.layout.has_quotes else False,
@@ -177,7 +176,11 @@ class _Table(NamedTuple):
             except pa.ArrowInvalid:
                 continue
             is_whole = table.num_rows == block.count(b"\n") + (not block.endswith(b"\n"))
-            return {name: table[name].chunk(0) for name in types} if is_whole else None
+            columns = table.unify_dictionaries().combine_chunks()
+            columns = {name: columns[name].chunk(0) for name in types}
+            # A blank line, which is no row, would be one of empty fields.
+            is_blank = text and "" in columns[text[0]].dictionary.to_pylist() and _BLANK_LINE.search(block)
+            return columns if is_whole and not is_blank else None
         return None
 
     def _block(

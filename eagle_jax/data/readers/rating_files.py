@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.catalogue import RatingTable
@@ -137,7 +138,7 @@ class _Rows:
         self._path, self._columns, self._scale = path, columns, scale
         self._bad_rows, self._doubtful = bad_rows, doubtful
         self._known_items = tuple(known_items)
-        self._item_of = {name: index for index, name in enumerate(self._known_items)}
+        self._item_array = pa.array(self._known_items, pa.string())
         self._user_of: dict[str, int] = {}
         self._parts: list[tuple[np.ndarray, ...]] = []  # user, item, rating, timestamp, line
         self._outside: list[float] = []  # how many, the lowest and the highest of every block
@@ -146,17 +147,20 @@ class _Rows:
 
     def add(self, block: ColumnBlock) -> None:
         users, user_codes = _names(block.text[self._columns.user])
-        items, item_codes = _names(block.text[self._columns.item])
+        items = pc.utf8_trim_whitespace(block.text[self._columns.item].dictionary)
+        item_codes = block.text[self._columns.item].indices.to_numpy()
+        known = pc.index_in(items, self._item_array).fill_null(-1).to_numpy(zero_copy_only=False)
         good, rating = self._judge_ratings(block)
         self._num_rated += int(good.sum())
-        no_user = np.array([not name for name in users], bool)[user_codes]
-        self._leave_out(block, good, no_user, lambda i: f"{self._columns.user} is empty")
-        known = np.array([self._item_of.get(name, -1) for name in items], np.int32)
-        if (known < 0).any() and len(self._strangers) < 3:
-            self._strangers += [name for name, index in zip(items, known, strict=True) if index < 0][:3]
-        self._leave_out(
-            block, good, known[item_codes] < 0, lambda i: f"unknown {self._columns.item}: {items[item_codes[i]]}"
-        )
+        if "" in users:
+            no_user = np.array([not name for name in users], bool)[user_codes]
+            self._leave_out(block, good, no_user, lambda i: f"{self._columns.user} is empty")
+        if (known < 0).any():
+            if len(self._strangers) < 3:
+                self._strangers += items.take(pa.array(np.flatnonzero(known < 0)[:3])).to_pylist()
+            self._leave_out(
+                block, good, known[item_codes] < 0, lambda i: f"unknown {self._columns.item}: {items[item_codes[i]]}"
+            )
         user_index = self._number(users, user_codes[good])
         timestamp = self._timestamps(block, good)
         self._parts.append((user_index, known[item_codes[good]], rating[good], timestamp, block.line[good]))
@@ -195,10 +199,13 @@ class _Rows:
 
     def _number(self, names: Sequence[str], codes: np.ndarray) -> np.ndarray:
         """Numbers of the users [n], new ones as they appear."""
-        present, first = np.unique(codes, return_index=True)
+        # In the order of their first good row; a name whose rows are all bad has no number.
+        first = np.full(len(names), len(codes))
+        np.minimum.at(first, codes, np.arange(len(codes)))
         index = np.zeros(len(names), np.int32)
-        for code in present[np.argsort(first)]:
-            index[code] = self._user_of.setdefault(names[code], len(self._user_of))
+        for code in np.argsort(first, kind="stable"):
+            if first[code] < len(codes):
+                index[code] = self._user_of.setdefault(names[code], len(self._user_of))
         return index[codes]
 
     def _timestamps(self, block: ColumnBlock, good: np.ndarray) -> np.ndarray:
@@ -248,7 +255,8 @@ class _Rows:
         users, items, ratings, timestamps, lines = map(np.concatenate, zip(*self._parts, strict=True))
         self._parts.clear()
         pair = users.astype(np.int64) * len(self._known_items) + items
-        ordered = np.sort(pair)
+        # MovieLens' files are in order, so that nothing is rated twice there.
+        ordered = pair if np.all(pair[1:] > pair[:-1]) else np.sort(pair)
         repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
         good = np.ones(len(pair), bool)
         if len(repeated) and self._scale is WEIGHTS:

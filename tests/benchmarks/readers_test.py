@@ -1,0 +1,76 @@
+"""Both builds read the drawn file, a plain loop agrees with them, and ratios are of the same round."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.reader_table import page, write_ratings
+
+ROOT = Path(__file__).parents[2]
+# What an earlier build looks like to the benchmark; it reads by a loop.
+EARLIER = """
+import csv, types
+import numpy as np
+
+def read_ratings(path, *, known_items):
+    item_of, users, rows, bad = {name: n for n, name in enumerate(known_items)}, {}, [], []
+    with open(path) as file:
+        for row in list(csv.reader(file))[1:]:
+            if len(row) != 4:
+                bad.append(row)
+                continue
+            rows.append((users.setdefault(row[0], len(users)), item_of[row[1]], float(row[2])))
+    user, item, rating = zip(*rows)
+    class Table(types.SimpleNamespace):
+        def __len__(self):
+            return len(self.rating)
+    index = [np.array(values, np.int32) for values in (user, item)]
+    names = {"user_names": tuple(users), "user_index": index[0], "item_index": index[1]}
+    return Table(rating=np.array(rating, np.float32), **names), bad
+"""
+
+
+def test_the_file_is_of_the_shape_that_is_promised(tmp_path):
+    number = write_ratings(tmp_path / "ratings.csv", 20_000, 3, seed=1)
+    with (tmp_path / "ratings.csv").open() as file:
+        header, *rows = csv.reader(file)
+    assert header == ["userId", "movieId", "rating", "timestamp"]
+    assert len(rows) == number and 0.9 < number / 20_000 < 1.2
+    assert sum(len(row) != 4 for row in rows) == 3
+    pairs = [(int(row[0]), int(row[1])) for row in rows]
+    assert pairs == sorted(set(pairs)) and min(Counter(user for user, _ in pairs).values()) >= 10
+    assert {row[2] for row in rows if len(row) == 4} == {str(half / 2) for half in range(1, 11)}
+
+
+def test_the_script_compares_builds_and_writes_its_table(tmp_path):
+    package = tmp_path / "earlier" / "eagle_jax" / "data"
+    package.mkdir(parents=True)
+    for folder in (package, package.parent):
+        (folder / "__init__.py").write_text("")
+    (package / "ratings.py").write_text(EARLIER)
+    command = [sys.executable, "-m", "benchmarks.readers", f"--earlier={tmp_path / 'earlier'}", "--rounds=2"]
+    command += ["--rows=5000", "--bad=4", f"--out={tmp_path / 'out'}"]
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    ours, earlier = json.loads((tmp_path / "out" / "results.json").read_text())["compared"]
+    assert (ours["who"], earlier["who"]) == ("this build", "earlier build")
+    assert ours["table"] == earlier["table"] and ours["is_the_same"] and earlier["is_the_same"]
+    assert ours["num_bad_rows"] == earlier["num_bad_rows"] == 4
+    assert ours["num_ratings"] == ours["rows"] - 4
+    np.testing.assert_allclose(earlier["ratios"], np.array(earlier["seconds"]) / ours["seconds"])
+    assert (tmp_path / "out" / "results.md").read_text().strip() in done.stdout
+
+
+def test_a_target_is_judged_by_the_median():
+    common = {"rows": 100, "seconds": [1.0], "rows_per_second": [100.0], "busy_cores": [1.0], "peak_mebibytes": 1.0}
+    common |= {"is_the_same": True, "num_bad_rows": 0}
+    for ratios, said in (([19.0, 21.0, 30.0], "| 21.0x | met |"), ([30.0, 19.9, 2.0], "| 19.9x | **missed** |")):
+        rows = [{"who": "this build", "ratios": [1.0], **common}, {"who": "earlier build", "ratios": ratios, **common}]
+        assert said in page({}, [], rows)
