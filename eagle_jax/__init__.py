@@ -20,6 +20,7 @@ _HOMES = {
     "SamplingSettings": "language_model.generation",
     "read_preferences": "data.preferences.files",
     "run_eagle": "eagle.run",
+    "load_agent": "eagle.serving.loading",
     "run_real": "real.run",
 }
 __all__ = ["__version__", *_HOMES]

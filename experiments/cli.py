@@ -58,7 +58,15 @@ def catalogue(arguments: list[str]) -> None:
     run(["catalogue", *arguments])
 
 
-COMMANDS = {"run": run, "convert": convert, "catalogue": catalogue}
+def propose(arguments: list[str]) -> None:
+    """propose --workdir=RUN [flags]: what a trained agent makes of items for users; --help lists the flags."""
+    from eagle_jax.base.command_line import with_one_line_errors
+    from eagle_jax.eagle.serving import command
+
+    with_one_line_errors(lambda: command.propose(arguments))
+
+
+COMMANDS = {"run": run, "propose": propose, "convert": convert, "catalogue": catalogue}
 
 
 def meant(name: str, names: list[str]) -> str:

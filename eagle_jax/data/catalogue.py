@@ -83,6 +83,15 @@ class Catalogue:
     is_implicit: bool = False  # the ratings are log2(1 + weight) of what users did, not what they said
     oracle: EditOracle | None = None
 
+    def item_names(self, index: int) -> dict[str, str]:
+        """What artifacts tell beside the index of an item."""
+        entity = self.entities[index]
+        return {"item_id": entity.entity_id, "title": entity.title}
+
+    def user_names(self, index: int) -> dict[str, str]:
+        """What artifacts tell beside the index of a user."""
+        return {"user_id": self.ratings.user_names[index]}
+
     @property
     def descriptions(self) -> Sequence[str]:
         return [entity.description for entity in self.entities]

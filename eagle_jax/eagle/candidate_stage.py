@@ -60,7 +60,7 @@ def run_candidate_stage(
             rows += stage.chunk(
                 index, lambda chunk=chunk: _propose_and_apply(catalogue, context, environment, settings, chunk, seed)
             )
-        _write(stage, rows, users, scorer, seed)
+        _write(stage, catalogue, rows, users, scorer, seed)
         stage.finish()
     arrays = stage.read_arrays("next.npz")
     sets = []
@@ -101,7 +101,9 @@ def _propose_and_apply(
     ]
 
 
-def _write(stage: StageFolder, rows: list[dict[str, Any]], users: np.ndarray, scorer: Scorer, seed: int) -> None:
+def _write(
+    stage: StageFolder, catalogue: Catalogue, rows: list[dict[str, Any]], users: np.ndarray, scorer: Scorer, seed: int
+) -> None:
     """Users of all candidates, next embeddings and utilities, and counts for the report."""
     rng = np.random.default_rng(derive_seed(seed, 2))
     columns: dict[str, list] = {"user_index": [], "next_embeddings": [], "next_utilities": [], "is_valid": []}
@@ -120,6 +122,21 @@ def _write(stage: StageFolder, rows: list[dict[str, Any]], users: np.ndarray, sc
         columns["is_valid"].append([step["malformed"] is None for step in row["next"]])
         for reason, count in row["counts"].items():
             counts[reason] = counts.get(reason, 0) + count
-    stage.write_jsonl("candidates.jsonl", rows)
+    stage.write_jsonl("candidates.jsonl", (_named(catalogue, row, users) for row in rows))
     stage.write_arrays("next.npz", {name: np.array(values) for name, values in columns.items()})
     stage.write_json("facts.json", counts)
+
+
+def _named(catalogue: Catalogue, row: dict[str, Any], users: np.ndarray) -> dict[str, Any]:
+    """The row with id and title of its entity, and the ids of the users that candidates are for."""
+    candidates = [
+        candidate
+        | {"user_id": None if (place := candidate["user"]) is None else catalogue.user_names(users[place])["user_id"]}
+        for candidate in row["candidates"]
+    ]
+    return {
+        "entity_index": row["entity_index"],
+        **catalogue.item_names(row["entity_index"]),
+        **row,
+        "candidates": candidates,
+    }

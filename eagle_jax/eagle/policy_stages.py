@@ -49,7 +49,12 @@ def usable_sets(candidate_sets: Sequence[CandidateSet], num_kept: int) -> list[C
 
 
 def run_design_stage(
-    stage: StageFolder, candidate_sets: Sequence[CandidateSet], scorer: Scorer, settings: DesignStageSettings, seed: int
+    stage: StageFolder,
+    catalogue: Catalogue,
+    candidate_sets: Sequence[CandidateSet],
+    scorer: Scorer,
+    settings: DesignStageSettings,
+    seed: int,
 ) -> dict[str, list[list[int]]]:
     """Kept candidates of each entity, by kind; writes chosen.json with the factors."""
     if not stage.is_complete():
@@ -69,6 +74,7 @@ def run_design_stage(
                 chosen[kind].append(
                     {
                         "entity_index": row.entity_index,
+                        **catalogue.item_names(row.entity_index),
                         "indices": result.indices.tolist(),
                         "approximation_factor": _finite(result.approximation_factor),
                         "kept_approximation_factor": _finite(result.kept_approximation_factor),

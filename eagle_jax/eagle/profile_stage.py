@@ -61,7 +61,8 @@ def run_profile_stage(
             settings.max_tries,
         )
         by_user = dict(zip(users, profiles, strict=True))
-        stage.write_jsonl("profiles.jsonl", ({"user_index": user, "profile": text} for user, text in by_user.items()))
+        rows = ({"user_index": user, **catalogue.user_names(user), "profile": text} for user, text in by_user.items())
+        stage.write_jsonl("profiles.jsonl", rows)
         facts = check_profiles(by_user, split, features_fn, user_embeddings, check, seed)
         stage.write_json("facts.json", facts | {"malformed": dict(malformed)})
         stage.finish()

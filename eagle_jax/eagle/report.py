@@ -15,12 +15,13 @@ import numpy as np
 
 from eagle_jax.base.metrics import read_metrics
 from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.eagle.dpo.training import pair_facts
 from eagle_jax.eagle.elm_baseline.facts import SEARCH, elm_facts, sweep
 from eagle_jax.eagle.encoder_stage import encoder_facts
 from eagle_jax.eagle.evaluation import report_tables
 from eagle_jax.eagle.evaluation.reachable import reachable_facts
-from eagle_jax.eagle.evaluation.rows import DPO, EAGLE, HOME, EvalRow
+from eagle_jax.eagle.evaluation.rows import DPO, EAGLE, HOME, EvalRow, with_names
 from eagle_jax.eagle.evaluation.story import story
 from eagle_jax.eagle.evaluation.table import RATER_MEASURES
 from eagle_jax.eagle.policy_stages import design_facts
@@ -51,7 +52,7 @@ class EagleReport(Report):
     table: Sequence[Mapping[str, Any]]  # evaluation.table.summarize
     comparisons: Sequence[Mapping[str, Any]]  # evaluation.table.compare
     malformed: Mapping[str, Mapping[str, Any]]  # evaluation.table.malformed_counts
-    episodes: Sequence[Mapping[str, Any]]  # EpisodeRecord.to_json, the ones to be told
+    episodes: Sequence[Mapping[str, Any]]  # evaluation.rows.with_names, the ones to be told
     curves: Sequence[Mapping[str, Any]]  # of `figures.learning_curve`
     embedding_picture: Mapping[str, Any]  # of `figures.embedding_picture`
     # [{"title", "facts": [{"name", "value", "meaning"}]}], one group for each stage
@@ -67,6 +68,7 @@ class EagleReport(Report):
 def make_report(
     folder: Path,
     experiment: EagleExperiment,
+    catalogue: Catalogue,
     stages: Mapping[str, StageFolder],
     scorer: Scorer,
     seconds: Mapping[str, float],
@@ -80,7 +82,10 @@ def make_report(
     for row in rows:
         row["cells"]["train/reachable_share"] = reachable.get("share", {}).get(row["row"])
     kind = (*experiment.evaluation.extra_kinds, *experiment.design.kinds)[0]
-    shown = _told_episodes(evaluation, kind, experiment.evaluation.num_told_episodes)
+    shown = [
+        with_names(episode, catalogue)
+        for episode in _told_episodes(evaluation, kind, experiment.evaluation.num_told_episodes)
+    ]
     data = EagleReport(
         **shared_fields(experiment),
         confidence=experiment.evaluation.bootstrap.confidence,

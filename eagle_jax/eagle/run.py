@@ -34,6 +34,7 @@ from eagle_jax.eagle.report import make_report
 from eagle_jax.eagle.settings import EagleExperiment
 from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN, Scorer
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
+from eagle_jax.language_model.generation import TextGenerator
 from eagle_jax.language_model.sampling.local import identity
 from eagle_jax.stages.catalogue import run_catalogue_stage
 from eagle_jax.stages.models import load_features, load_model
@@ -43,17 +44,17 @@ from eagle_jax.stages.supervised import run_reference_stage
 
 def run_eagle(experiment: EagleExperiment, workdir: Path) -> Path:
     """Runs what is not done yet and returns the path of report.html."""
-    return _EagleRun(experiment, workdir).run()
+    return EagleRun(experiment, workdir).run()
 
 
 def run_to_candidates(experiment: EagleExperiment, workdir: Path) -> tuple[list[CandidateSet], Scorer]:
     """Stages 1 to 4 only: the candidates of each anchor, and the training encoder's scorer."""
-    run = _EagleRun(experiment, workdir)
+    run = EagleRun(experiment, workdir)
     run.prepare_world()
     return run.propose_candidates(), run.scorers[TRAIN]
 
 
-class _EagleRun(Run):
+class EagleRun(Run):
     """The stages of one experiment: their names and what each one reads."""
 
     def __init__(self, experiment: EagleExperiment, workdir: Path):
@@ -69,17 +70,17 @@ class _EagleRun(Run):
 
     def run(self) -> Path:
         self.prepare_world()
-        self._design(self.propose_candidates())
+        self.design(self.propose_candidates())
         references, agents, preference_agents = {}, defaultdict(dict), defaultdict(dict)
         preference = self.experiment.preference_agent
         calls = {}
         for kind in self.experiment.design.kinds:
-            reference = self._reference(kind)
+            reference = self.reference(kind)
             references[kind] = dict.fromkeys(self.experiment.evaluation.seeds, reference)
             for seed in self.experiment.agent.seeds:
-                agents[kind][seed] = self._agent(kind, seed, reference, None)
+                agents[kind][seed] = self.agent(kind, seed, reference, None)
                 if preference is not None:
-                    agent = self._agent(kind, seed, reference, preference)
+                    agent = self.agent(kind, seed, reference, preference)
                     preference_agents[kind][seed] = agent
             spent = [
                 self.stages[f"agent_{kind}_{seed}"].read_json("facts.json")["environment_calls"]
@@ -90,7 +91,13 @@ class _EagleRun(Run):
         writers = {} if self.experiment.elm_baseline is None else {ELM_DECODER: self._elm_writers()}
         self._evaluate(Contestants(policies, writers, calls))
         html, _ = make_report(
-            self.workdir, self.experiment, self.stages, self.scorers[TRAIN], self.seconds(), self.usage()
+            self.workdir,
+            self.experiment,
+            self.catalogue,
+            self.stages,
+            self.scorers[TRAIN],
+            self.seconds(),
+            self.usage(),
         )
         return html
 
@@ -170,13 +177,18 @@ class _EagleRun(Run):
                 derive_seed(settings.seed, 4),
             )
 
-    def _design(self, proposed: list[CandidateSet]) -> None:
+    def design(self, proposed: list[CandidateSet]) -> None:
         """Stage 5: which candidates each kind of reference distribution keeps."""
         settings = self.experiment
         self.candidates = usable_sets(proposed, settings.design.num_kept)
         with self.stage("design", "candidates", design=settings.design) as stage:
             self.kept = run_design_stage(
-                stage, self.candidates, self.scorers[TRAIN], settings.design, derive_seed(settings.seed, 5)
+                stage,
+                self.catalogue,
+                self.candidates,
+                self.scorers[TRAIN],
+                settings.design,
+                derive_seed(settings.seed, 5),
             )
         self.episodes = Episodes(
             self.catalogue,
@@ -188,7 +200,7 @@ class _EagleRun(Run):
             self.split.users,
         )
 
-    def _reference(self, kind: str) -> LanguageModel:
+    def reference(self, kind: str) -> LanguageModel:
         """Stage 6, for one kind of reference distribution."""
         settings = self.experiment.reference
         pairs = reference_pairs(self.catalogue, self.book, self.profiles, self.candidates, self.kept[kind])
@@ -204,7 +216,7 @@ class _EagleRun(Run):
             seed = derive_seed(self.experiment.seed, 6)
             return run_reference_stage(stage, policy, self.experiment.mesh, pairs, settings, training, seed)
 
-    def _agent(
+    def agent(
         self, kind: str, seed: int, reference: LanguageModel, preference: PreferenceAgentSettings | None
     ) -> LanguageModel:
         """Stage 7, for one kind of reference policy and one seed: by REINFORCE, or by DPO where
@@ -266,14 +278,10 @@ class _EagleRun(Run):
                 derive_seed(experiment.seed, 10),
             )
 
-    def _evaluate(self, contestants: Contestants) -> None:
-        """Stage 8: in the training environment and, where asked for, another one; then rated."""
+    def evaluation(self, transfer: LLMEnvironment | None, rater: TextGenerator | None) -> Evaluation:
+        """What stage 8 plays, with another environment and a rater where there are any."""
         settings = self.experiment
-        other = settings.evaluation.transfer_environment
-        transfer = None if other is None else self._environment(other)
-        asked = settings.evaluation.rater is not None
-        rater = self.generator(settings.models.rater) if asked else None
-        evaluation = Evaluation(
+        return Evaluation(
             self.episodes,
             self.scorers,
             settings.models,
@@ -283,6 +291,14 @@ class _EagleRun(Run):
             rater,
             derive_seed(settings.seed, 8),
         )
+
+    def _evaluate(self, contestants: Contestants) -> None:
+        """Stage 8: in the training environment and, where asked for, another one; then rated."""
+        settings = self.experiment
+        other = settings.evaluation.transfer_environment
+        transfer = None if other is None else self._environment(other)
+        asked = settings.evaluation.rater is not None
+        rater = self.generator(settings.models.rater) if asked else None
         of_policies = ("agent_", "preference_agent_", "reference_", "elm_search")
         before = [name for name in self.stages if name.startswith(of_policies)]
         with self.stage(
@@ -292,7 +308,7 @@ class _EagleRun(Run):
             rater=None if rater is None else rater.name,
             transfer=None if transfer is None else transfer.generator.name,
         ) as stage:
-            run_evaluation_stage(stage, evaluation, contestants)
+            run_evaluation_stage(stage, self.evaluation(transfer, rater), contestants)
 
     def _environment(self, name: str) -> LLMEnvironment:
         """The environment that a model plays."""

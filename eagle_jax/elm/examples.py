@@ -19,6 +19,7 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.minilens.task_teacher import answer_task
 from eagle_jax.data.prompts import MalformedText, Prompt
 from eagle_jax.data.splits import Split
@@ -121,6 +122,7 @@ class Teacher:
 
 def run_example_stage(
     stage: StageFolder,
+    catalogue: Catalogue,
     split: Split,
     neighbors: np.ndarray,
     settings: ElmExampleSettings,
@@ -140,7 +142,7 @@ def run_example_stage(
         facts: dict[str, Any] = {}
         for number, (part, rows) in enumerate(drawn.items()):
             targets = teacher.write_targets(rows, derive_seed(seed, 2, number))
-            stage.write_jsonl(f"{part}.jsonl", targets.rows)
+            stage.write_jsonl(f"{part}.jsonl", (row | subject_names(row, catalogue) for row in targets.rows))
             facts[part] = {
                 "examples": dict(Counter(row["task"] for row in targets.rows)),
                 "malformed": dict(targets.malformed),
@@ -186,6 +188,13 @@ def _distinct(rows: Sequence[Row], settings: ElmEvaluationSettings) -> list[Row]
             kept[key] = row
             counts[task] += 1
     return list(kept.values())
+
+
+def subject_names(row: Row, catalogue: Catalogue) -> dict[str, Any]:
+    """What artifacts tell beside the indices of an example's items and user."""
+    items = [catalogue.item_names(item) for item in row["items"]]
+    user = {"user_id": None} if row["user"] is None else catalogue.user_names(row["user"])
+    return {"item_ids": [item["item_id"] for item in items], "titles": [item["title"] for item in items], **user}
 
 
 def entities_of(row: Row) -> tuple[int, ...]:

@@ -116,7 +116,9 @@ class ElmRun(Run):
         ) as stage:
             seed = derive_seed(settings.seed, 3)
             split, neighbors = self.spaces.split, self.spaces.neighbors
-            return run_example_stage(stage, split, neighbors, settings.examples, evaluation, self.teacher, seed)
+            return run_example_stage(
+                stage, self.catalogue, split, neighbors, settings.examples, evaluation, self.teacher, seed
+            )
 
     def _reader(self) -> LocalGenerator:
         """The ELM's base, which reads titles."""

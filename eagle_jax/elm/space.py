@@ -25,7 +25,7 @@ from eagle_jax.elm.evaluation.consistency import (
     cosine_consistency,
     embed_outputs,
 )
-from eagle_jax.elm.examples import Teacher
+from eagle_jax.elm.examples import Teacher, subject_names
 from eagle_jax.elm.settings import PROFILE, ElmSpaceSettings
 from eagle_jax.embeddings.domain_encoder import DomainEncoder, FeaturesFn, compute_features, encoder_quality
 from eagle_jax.embeddings.regression_head import fit_head
@@ -112,7 +112,7 @@ def run_space_stage(
         of_profiles = compute_features(features, [row["target"] for row in profiles])
         users = np.array([row["user"] for row in profiles])
         _fit(stage, split, wals, by_view, of_profiles, users, settings, seed)
-        stage.write_jsonl("profiles.jsonl", profiles)
+        stage.write_jsonl("profiles.jsonl", (row | subject_names(row, catalogue) for row in profiles))
         stage.finish()
     arrays: dict[str, Any] = stage.read_arrays("space.npz")
     profiles = stage.read_jsonl("profiles.jsonl")

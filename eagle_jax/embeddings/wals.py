@@ -85,7 +85,7 @@ def fit_wals(ratings: RatingTable, settings: WALSSettings, key: jax.Array) -> WA
     if len(ratings.rating) == 0:
         raise ValueError("fit_wals needs at least one rating; the table has none")
     row_width = settings.dim + (settings.bias == "user_item")
-    user_blocks = pack_ratings(ratings.user_index, ratings.item_index, ratings.rating, ratings.num_users, row_width)
+    user_blocks = _user_blocks(ratings, row_width)
     item_blocks = pack_ratings(ratings.item_index, ratings.user_index, ratings.rating, ratings.num_items, row_width)
     initial_items = jax.random.normal(key, (ratings.num_items, settings.dim)) * 0.1
     global_bias = 0.0 if settings.bias == "none" else np.mean(ratings.rating, dtype=np.float64)
@@ -94,11 +94,31 @@ def fit_wals(ratings: RatingTable, settings: WALSSettings, key: jax.Array) -> WA
         item_blocks,
         initial_items,
         jnp.float32(global_bias),
-        _Weights(*(getattr(settings, name) for name in _Weights._fields)),
+        _weights(settings),
         has_bias=settings.bias == "user_item",
         num_iterations=settings.num_iterations,
         num_users=ratings.num_users,
     )
+
+
+def fold_in_users(output: WALSOutput, ratings: RatingTable, settings: WALSSettings) -> tuple[jax.Array, jax.Array]:
+    """Embeddings [U, d] and biases [U] of users that `output` was fitted without.
+
+    One exact half step: the minimiser of J (module docstring) over these users, the items as they
+    are. `ratings` are of the items that `output` was fitted to, and at least one.
+    """
+    has_bias = settings.bias == "user_item"
+    blocks = _user_blocks(ratings, settings.dim + has_bias)
+    items = _Side(jnp.asarray(output.item_embeddings), jnp.asarray(output.item_bias))
+    return _half_step(blocks, items, ratings.num_users, jnp.asarray(output.global_bias), _weights(settings), has_bias)
+
+
+def _user_blocks(ratings: RatingTable, row_width: int) -> RatingBlocks:
+    return pack_ratings(ratings.user_index, ratings.item_index, ratings.rating, ratings.num_users, row_width)
+
+
+def _weights(settings: WALSSettings) -> _Weights:
+    return _Weights(*(getattr(settings, name) for name in _Weights._fields))
 
 
 def predict_ratings(output: WALSOutput, user_index: jax.Array, item_index: jax.Array) -> jax.Array:

@@ -30,7 +30,8 @@ def run_catalogue_stage(
     settings: WALSSettings,
     seed: int,
 ) -> WALSOutput:
-    """WALS on the training ratings; writes wals.npz, facts.json, load_report.json.
+    """WALS on the training ratings; writes wals.npz, facts.json, load_report.json, and whose the rows
+    of arrays are: items.jsonl and users.jsonl.
 
     Raises UserError for implicit feedback without a weight of what users did not do: it has no other side.
     """
@@ -44,6 +45,9 @@ def run_catalogue_stage(
         stage.write_arrays("wals.npz", output._asdict())
         stage.write_json("facts.json", wals_facts(catalogue, split, output, baseline))
         stage.write_json("load_report.json", load_report)
+        items, users = range(len(catalogue.entities)), range(split.train.num_users)
+        stage.write_jsonl("items.jsonl", ({"item_index": item} | catalogue.item_names(item) for item in items))
+        stage.write_jsonl("users.jsonl", ({"user_index": user} | catalogue.user_names(user) for user in users))
         stage.finish()
     return WALSOutput(**stage.read_arrays("wals.npz"))
 

@@ -27,7 +27,7 @@ from eagle_jax.language_model.sharding import MeshSettings
 from eagle_jax.stages.models import load_model
 from eagle_jax.stages.run_lock import hold
 
-_TIMES, _USAGE, _GENERATIONS = "times.json", "remote_usage.json", "generations.sqlite"
+_TIMES, _USAGE = "times.json", "remote_usage.json"
 
 
 class RunModels(Protocol):
@@ -46,6 +46,8 @@ class Run:
     models, mesh: of generators, where there are any; remote: name -> endpoint of remote ones.
     """
 
+    answers_file = "generations.sqlite"  # of remote models
+
     def __init__(
         self,
         workdir: Path,
@@ -60,7 +62,7 @@ class Run:
         self._is_held = False
         self._shared = dict(shared or {})
         self._models, self._mesh = models, mesh
-        cache = GenerationCache(workdir / _GENERATIONS)
+        cache = GenerationCache(workdir / self.answers_file)
         self._remote = {name: RemoteGenerator(settings, cache) for name, settings in (remote or {}).items()}
 
     @contextlib.contextmanager

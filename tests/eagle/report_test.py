@@ -68,7 +68,10 @@ def data():
             records, [("EAGLE, uniform", "anchor"), ("reference policy, uniform", "EAGLE, uniform")], _BOOTSTRAP
         ),
         malformed=malformed_counts(records, {row: {"missing_block": 2} for row in records}),
-        episodes=[{"row": "EAGLE, uniform"} | records["EAGLE, uniform"][0].to_json()],
+        episodes=[
+            {"row": "EAGLE, uniform", "item_id": "f7", "title": "Heat <1995>", "user_id": "u3"}
+            | records["EAGLE, uniform"][0].to_json()
+        ],
         curves=[figures.learning_curve("EAGLE", s, metrics, ["kl", "val"]) for s in range(2)],
         embedding_picture=figures.embedding_picture(
             rng.normal(size=(30, 4)), {"A": rng.normal(size=(4, 4)), "B": rng.normal(size=(2, 4))}
@@ -190,7 +193,7 @@ def test_the_decoders_sweep_is_told_where_there_is_one(written, data, tmp_path):
 
 
 def test_episodes_are_told_with_what_each_step_changed(written):
-    story = written[written.index("### 1. EAGLE, uniform, seed 0: anchor 0, user 0") :]
+    story = written[written.index("### 1. EAGLE, uniform, seed 0: Heat &lt;1995> (f7) for user u3") :]
     assert "- Step 1, action: make it grand.\n  - Text: *Plot:* a ~~grim~~ **grand** noir" in story
     assert "- Step 2, action: (malformed)\n  - Not accepted (action:length): the text" in story
     assert story.count("  - U = ") == 4 and "(training encoder); U = " in story

@@ -12,7 +12,7 @@ from eagle_jax.data.ratings import split_ratings
 from eagle_jax.data.readers.rating_files import read_ratings
 from eagle_jax.data.rows import BadRows
 from eagle_jax.embeddings import rating_blocks, wals
-from eagle_jax.embeddings.wals import WALSSettings, fit_wals, predict_ratings, rating_embeddings
+from eagle_jax.embeddings.wals import WALSSettings, fit_wals, fold_in_users, predict_ratings, rating_embeddings
 
 SETTINGS = WALSSettings(
     dim=4,
@@ -239,3 +239,25 @@ def test_held_out_error_on_movielens_beats_the_biases(eagle_data):
     error = held_out_error(settings)
     assert error <= 0.88
     assert error < held_out_error(dataclasses.replace(settings, dim=0)) - 0.005
+
+
+@pytest.mark.parametrize("settings", VARIANTS)
+def test_users_folded_in_alone_get_the_half_step_of_the_solver(settings):
+    """One iteration more solves all users upon the items that there are: nobody's row needs another's."""
+    table = _table(0)
+    one_more = dataclasses.replace(settings, num_iterations=settings.num_iterations + 1)
+    fitted, more = (fit_wals(table, of, jax.random.key(0)) for of in (settings, one_more))
+    expected = _solve_rows(
+        *_dense(table),
+        np.float64(fitted.global_bias),
+        *(np.float64(part) for part in (fitted.item_embeddings, fitted.item_bias)),
+        settings,
+    )
+    for user in (2, 5, 22):
+        rows = np.flatnonzero(table.user_index == user)
+        alone = dataclasses.replace(table.take(rows), user_names=("new",), user_index=np.zeros(len(rows), np.int32))
+        embedding, bias = fold_in_users(fitted, alone, settings)
+        np.testing.assert_allclose(embedding[0], more.user_embeddings[user], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(bias[0], more.user_bias[user], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(embedding[0], expected[0][user], rtol=0, atol=3e-6)
+        np.testing.assert_allclose(bias[0], expected[1][user], rtol=0, atol=3e-6)

@@ -86,15 +86,25 @@ def evaluate_anchor(
     starts: Sequence[Start], seed: int, score_fns: Mapping[str, ScoreFn], embed_fn: EmbedTextsFn
 ) -> list[EpisodeRecord]:
     """No change at all: what every other row has to beat."""
-    return _records(seed, starts, [[()] for _ in starts], _keep_last, score_fns, embed_fn)
+    return evaluate_played(starts, [()] * len(starts), seed, score_fns, embed_fn)
 
 
 def evaluate_texts(
     starts: Sequence[Start], texts: Sequence[Step], seed: int, score_fns: Mapping[str, ScoreFn], embed_fn: EmbedTextsFn
 ) -> list[EpisodeRecord]:
     """One text per start that no action led to: one step and no environment call."""
-    episodes = [[(text,)] for text in texts]
-    return _records(seed, starts, episodes, _keep_last, score_fns, embed_fn)
+    return evaluate_played(starts, [(text,) for text in texts], seed, score_fns, embed_fn)
+
+
+def evaluate_played(
+    starts: Sequence[Start],
+    episodes: Sequence[tuple[Step, ...]],
+    seed: int,
+    score_fns: Mapping[str, ScoreFn],
+    embed_fn: EmbedTextsFn,
+) -> list[EpisodeRecord]:
+    """The record of one episode per start, of which these are the steps; the last text counts."""
+    return _records(seed, starts, [[steps] for steps in episodes], _keep_last, score_fns, embed_fn)
 
 
 def evaluate_policy(
@@ -109,7 +119,7 @@ def evaluate_policy(
 ) -> list[EpisodeRecord]:
     """One episode of `horizon` steps per start; the last text counts, whatever it is worth."""
     episodes = _episodes(policy_fn, environment, starts, horizon, seed, batch_size)
-    return _records(seed, starts, [[e] for e in episodes], _keep_last, score_fns, embed_fn)
+    return evaluate_played(starts, episodes, seed, score_fns, embed_fn)
 
 
 def evaluate_best_of_n(

@@ -12,6 +12,7 @@ import numpy as np
 from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.eagle.agent.state import EagleSettings
 from eagle_jax.eagle.environment import LLMEnvironment, Start, Step
 from eagle_jax.eagle.episodes import Episodes
@@ -227,9 +228,18 @@ def run_evaluation_stage(stage: StageFolder, evaluation: Evaluation, contestants
     stage.write_json("malformed.json", malformed_counts(records, malformed_answers))
     stage.write_jsonl(
         "records.jsonl",
-        ({"row": title} | fields[title] | record.to_json() for title, of_row in records.items() for record in of_row),
+        (
+            {"row": title} | fields[title] | with_names(record.to_json(), evaluation.episodes.catalogue)
+            for title, of_row in records.items()
+            for record in of_row
+        ),
     )
     stage.finish()
+
+
+def with_names(record: Mapping[str, Any], catalogue: Catalogue) -> dict[str, Any]:
+    """An episode's record with ids and title beside its indices."""
+    return {**record, **catalogue.item_names(record["entity_index"]), **catalogue.user_names(record["user_index"])}
 
 
 def _chunk(evaluation: Evaluation, seed: int, play: Callable[[], list[EpisodeRecord]]) -> dict[str, Any]:

@@ -1,0 +1,140 @@
+"""From the work directory of a finished run to its best agent; nothing is written into its stages."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from eagle_jax.base.errors import CorruptArtifactError, UserError
+from eagle_jax.base.metrics import read_metrics
+from eagle_jax.base.settings import SettingsError, to_settings
+from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.eagle.run import EagleRun
+from eagle_jax.eagle.serving.agent import Agent
+from eagle_jax.eagle.serving.rating_intervals import fit_rating_predictor
+from eagle_jax.eagle.serving.users import UserDirectory, meant
+from eagle_jax.eagle.settings import EagleExperiment
+from eagle_jax.embeddings.scorer import HELD_OUT
+from eagle_jax.language_model.sampling.local import LocalGenerator
+from eagle_jax.reports.results import RESULTS_JSON
+
+_REPORT = "eagle/report"  # what results.json calls itself
+_AGAIN = "run its command again, which goes on from there"
+
+
+def load_agent(workdir: str | Path, agent: str | None = None) -> Agent:
+    """The agent of a finished run of experiments.eagle, ready to `propose`.
+
+    agent: the name of its stage, as agent_g_optimal_0; None: the one whose best checkpoint had the
+    largest mean gain in U on its validation starts. Raises `UserError` where the folder is of
+    something else, or the run is not finished.
+    """
+    run = _FinishedRun(read_experiment(Path(workdir)), Path(workdir))
+    names = run.agents()
+    if agent is not None and agent not in names:
+        raise UserError(f"{workdir}: has no agent {agent!r}{meant(agent, names)}; it has {', '.join(names)}")
+    return run.load(names[agent or max(names, key=run.validation_gain)])
+
+
+def read_experiment(workdir: Path) -> EagleExperiment:
+    """The settings that a finished run was made with, from its results.json."""
+    path = workdir / RESULTS_JSON
+    if not path.is_file():
+        if not workdir.is_dir():
+            raise UserError(f"{workdir}: there is no such folder")
+        if any(workdir.glob("*/SETTINGS.json")):
+            raise UserError(f"{workdir}: has no {RESULTS_JSON}, so its run is not finished: {_AGAIN}")
+        raise UserError(f"{workdir}: holds no run; --workdir has to name that of a finished experiments.eagle")
+    try:
+        told = json.loads(path.read_bytes())
+        report, values = told["report"], told["settings"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CorruptArtifactError(f"{path}: cannot be read: {error}; {_AGAIN}") from error
+    if report != _REPORT:
+        raise UserError(f"{workdir}: is a run of {report.removesuffix('/report')}, not of eagle: it has no agent")
+    try:
+        return to_settings(EagleExperiment, values, "settings")
+    except SettingsError as error:
+        raise UserError(f"{path}: was written by another version: {error}; {_AGAIN}") from error
+
+
+class _Trained(NamedTuple):
+    """Which of a run's agents."""
+
+    name: str
+    kind: str
+    seed: int
+    by_preferences: bool
+
+
+class _FinishedRun(EagleRun):
+    """Reads what a run made, and makes nothing: a stage that is not complete is refused."""
+
+    answers_file = "proposals.sqlite"  # what proposals cost is not what the run did
+
+    @contextlib.contextmanager
+    def stage(self, name: str, /, *depends_on: str, **settings: Any) -> Iterator[StageFolder]:
+        depends = [self.stages[other] for other in depends_on]
+        stage = StageFolder(self.workdir / name, settings | self._shared, depends)
+        if not stage.is_complete():
+            raise UserError(f"{stage.path}: is not complete, so its run is not finished: {_AGAIN}")
+        self.stages[name] = stage
+        yield stage
+
+    def agents(self) -> dict[str, _Trained]:
+        """By the names of their stages."""
+        experiment = self.experiment
+        ways = ("", False), ("preference_", True)
+        found = [
+            _Trained(f"{prefix}agent_{kind}_{seed}", kind, seed, by_preferences)
+            for kind in experiment.design.kinds
+            for seed in experiment.agent.seeds
+            for prefix, by_preferences in ways[: 1 if experiment.preference_agent is None else 2]
+        ]
+        return {one.name: one for one in found}
+
+    def validation_gain(self, name: str) -> float:
+        """Of the checkpoint that was kept, the first of the best validation reward."""
+        rows = read_metrics(self.workdir / name / "metrics" / "metrics.jsonl")
+        validated = [row for row in rows if "validation/reward" in row]
+        if not validated:
+            raise UserError(f"{self.workdir / name}: has no validation, so its run is not finished: {_AGAIN}")
+        return max(validated, key=lambda row: row["validation/reward"])["validation/gain"]
+
+    def load(self, chosen: _Trained) -> Agent:
+        """The agent with all that it needs."""
+        settings = self.experiment
+        self.prepare_world()
+        self.design(self.propose_candidates())
+        preference = settings.preference_agent if chosen.by_preferences else None
+        policy = self.agent(chosen.kind, chosen.seed, self.reference(chosen.kind), preference)
+        models = settings.models
+        ratings, facts = fit_rating_predictor(self.wals, self.scorers[HELD_OUT].catalogue_embeddings, self.split)
+        catalogue = self.catalogue
+        names = catalogue.ratings.user_names
+        starts = self.evaluation(None, None).starts()
+        return Agent(
+            name=chosen.name,
+            catalogue=catalogue,
+            policy=LocalGenerator(policy, models.batch_size, models.length_multiple),
+            policy_sampling=settings.agent.training.policy,
+            environment=self.environment,
+            horizon=settings.agent.training.horizon,
+            batch_size=models.batch_size,
+            scorers=self.scorers,
+            ratings=ratings,
+            users=UserDirectory(
+                catalogue=catalogue,
+                wals=self.wals,
+                wals_settings=settings.wals,
+                profiles=self.profiles,
+                profile_settings=settings.profiles,
+                profile_writer=self.generator(models.generator),
+                book=self.book,
+            ),
+            evaluated=[(catalogue.entities[start.entity_index].entity_id, names[start.user_index]) for start in starts],
+            facts=facts,
+        )
