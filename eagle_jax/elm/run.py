@@ -115,9 +115,16 @@ class ElmRun(Run):
             asked=settings.teacher,
         ) as stage:
             seed = derive_seed(settings.seed, 3)
-            split, neighbors = self.spaces.split, self.spaces.neighbors
+            spaces = self.spaces
             return run_example_stage(
-                stage, self.catalogue, split, neighbors, settings.examples, evaluation, self.teacher, seed
+                stage,
+                spaces.catalogue,
+                spaces.split,
+                spaces.neighbors,
+                settings.examples,
+                evaluation,
+                self.teacher,
+                seed,
             )
 
     def _reader(self) -> LocalGenerator:

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from eagle_jax.base.errors import UserError
+from eagle_jax.data.catalogue import Catalogue, Entity, RatingTable
 from eagle_jax.data.minilens import grammar
 from eagle_jax.data.minilens.task_teacher import answer_task, share_recovered
 from eagle_jax.data.minilens.world import as_film, draw_films
+from eagle_jax.data.prompts import MOVIE
 from eagle_jax.data.tasks import TASKS, teacher_prompt
-from eagle_jax.elm.examples import Teacher
+from eagle_jax.elm.examples import Teacher, subject_names
 from eagle_jax.elm.settings import TeacherSettings
 from eagle_jax.language_model.generation import Generation, SamplingSettings, ScriptedGenerator
 
@@ -108,3 +110,18 @@ def test_faults_are_named(write):
         write(Watched(), rows=[{"task": "sumary", "items": [0], "user": None}])
     with pytest.raises(UserError, match=r"watched wrote no target for 16 examples in 3 tries: \{'length': 48\}"):
         write(Watched(lambda text, call: (text, "length")))
+
+
+def test_the_names_of_a_row_are_those_of_its_items_and_user():
+    entities = tuple(Entity(entity_id=f"f{i}", title=title, description="") for i, title in enumerate(TITLES))
+    ratings = RatingTable(
+        user_names=("u0", "u1", "u2", "ann"),
+        item_names=tuple(entity.entity_id for entity in entities),
+        user_index=np.zeros(0, np.int32),
+        item_index=np.zeros(0, np.int32),
+        rating=np.zeros(0, np.float32),
+    )
+    catalogue = Catalogue(name="x", entities=entities, ratings=ratings, tags=(), entity_format=MOVIE)
+    assert subject_names(ROWS[10], catalogue) == {"item_ids": ["f1", "f2"], "titles": TITLES[1:3], "user_id": None}
+    named = subject_names(ROWS[-1], catalogue)
+    assert (named["user_id"], named["item_ids"][9], named["titles"]) == ("ann", "f9", TITLES[:10])
