@@ -11,7 +11,8 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -66,23 +67,24 @@ def read_columns(
     given, too. Raises UserError for a file that is missing, unreadable, empty or lacks a column; rows that cannot be
     read go to `bad_rows`.
     """
-    wanted = list(dict.fromkeys([*text, *(() if numbers_may_be_absent else numbers)]))
-    expected = f"with the columns {', '.join(wanted)}"
+    wanted = _Wanted(text, numbers)
+    needed = list(dict.fromkeys([*text, *(() if numbers_may_be_absent else numbers)]))
+    expected = f"with the columns {', '.join(needed)}"
     kind = file_kind(path)
     if kind == ".parquet":
-        yield from _read_parquet(path, text, numbers, wanted, expected)
+        yield from _read_parquet(path, wanted, expected)
     elif kind in (".json", ".jsonl"):
-        yield from _read_json(path, text, numbers, wanted, expected, bad_rows)
+        yield from _read_json(path, wanted, expected, bad_rows)
     elif kind in (".csv", ".tsv") or delimiter:
         with open_bytes(path, f"a table {expected}") as file:
             names, first_line = list(layout), 1
             if not layout:
                 header = file.readline().decode("utf-8-sig", "surrogateescape")
-                names = read_header(path, header, lambda found: [n for n in wanted if n not in found], expected)
+                names = read_header(path, header, lambda found: [n for n in needed if n not in found], expected)
                 first_line = 2
-            numbers = [name for name in numbers if name in names]
-            table = _Table(path, names, Delimited(len(names), delimiter or delimiter_of(path), not delimiter))
-            yield from table.blocks(file, first_line, text, numbers, bad_rows)
+            wanted = _Wanted(text, [name for name in numbers if name in names])
+            columns = Delimited(len(names), delimiter or delimiter_of(path), not delimiter)
+            yield from _Table(path, names, columns, wanted, bad_rows).blocks(file, first_line)
     else:
         raise UserError(
             f"{path}: unknown kind of file; expected .csv, .tsv, .jsonl or .json (or one of them with .gz or .zst) "
@@ -90,11 +92,35 @@ def read_columns(
         )
 
 
+class _Wanted(NamedTuple):
+    """Columns by name: as text, and as numbers where they are such."""
+
+    text: Sequence[str]
+    numbers: Sequence[str]
+
+    def block(
+        self, line: Sequence[int] | np.ndarray, columns: Mapping[str, pa.Array], row: Callable[[int], str]
+    ) -> ColumnBlock:
+        """Of columns that are text or numbers already."""
+        text = {name: columns[name] for name in self.text}
+        for name, column in text.items():
+            text[name] = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+        return ColumnBlock(np.asarray(line, np.int64), text, {name: columns[name] for name in self.numbers}, row)
+
+    def block_of_cells(
+        self, line: Sequence[int], cells: Callable[[str], Sequence[str]], rows: Sequence[str]
+    ) -> ColumnBlock:
+        """Of texts, `cells(name)` being those of a column."""
+        columns = {name: pa.array(cells(name), pa.string()) for name in {*self.text, *self.numbers}}
+        return self.block(line, columns, rows.__getitem__)
+
+
 class _Lines:
     """Bytes of a file, by blocks of whole lines and by lines, that can be put back."""
 
     def __init__(self, file: BinaryIO):
         self._file, self._left = file, io.BytesIO()
+        self._pieces: deque[str] = deque()  # of a line that Python's text files end more often
 
     def block(self, size: int) -> bytes:
         """About `size` bytes up to the end of a line; b"" at the file's end."""
@@ -104,12 +130,16 @@ class _Lines:
 
     def __iter__(self) -> Iterator[str]:
         """Lines, which end where Python's text files end them."""
-        for lines in (self._left, self._file):
-            for line in lines:
-                yield from _as_text(line)
+        while line := self._left.readline() or self._file.readline():
+            self._pieces.extend(_as_text(line))
+            while self._pieces:
+                yield self._pieces.popleft()
 
     def put_back(self, block: bytes) -> None:
-        self._left = io.BytesIO(block + self._left.read())
+        """Before what is left; nothing that was begun with is lost."""
+        pieces = "".join(self._pieces).encode("utf-8", "surrogateescape")
+        self._pieces.clear()
+        self._left = io.BytesIO(block + pieces + self._left.read())
 
 
 def _as_text(block: bytes) -> Iterator[str]:
@@ -122,26 +152,27 @@ class _Table(NamedTuple):
     path: Path
     names: Sequence[str]
     layout: Delimited
+    wanted: _Wanted
+    bad_rows: Appendable
 
-    def blocks(
-        self, file: BinaryIO, line: int, text: Sequence[str], numbers: Sequence[str], bad_rows: Appendable
-    ) -> Iterator[ColumnBlock]:
+    def blocks(self, file: BinaryIO, line: int) -> Iterator[ColumnBlock]:
         """All rows of the file from where it is, `line` being the number of the next one."""
         lines, size = _Lines(file), _BLOCK_BYTES
         while block := lines.block(size):
-            columns = self._parse(block, text, numbers)
+            columns = self._parse(block)
             if columns is not None:
-                yield self._block(columns, block, line, text, numbers)
-                line += len(next(iter(columns.values())))
+                num_rows = len(next(iter(columns.values())))
+                yield self.wanted.block(np.arange(line, line + num_rows), columns, _row_of(block))
+                line += num_rows
                 size = min(4 * size, _BLOCK_BYTES)
             elif len(block) > _LEAST_BYTES and size > _LEAST_BYTES:
                 lines.put_back(block)
                 size = max(size // 16, _LEAST_BYTES)
             else:
-                found, line = self._read_exactly(block, lines, line, text, numbers, bad_rows)
+                found, line = self._read_exactly(block, lines, line)
                 yield found
 
-    def _parse(self, block: bytes, text: Sequence[str], numbers: Sequence[str]) -> dict[str, pa.Array] | None:
+    def _parse(self, block: bytes) -> dict[str, pa.Array] | None:
         """By pyarrow; None where it would not read the block as the exact reader does."""
         delimiter = self.layout.delimiter.encode()
         if b"\r" in block and block.count(b"\r") != block.count(b"\r\n"):
@@ -160,6 +191,7 @@ class _Table(NamedTuple):
                 block.decode()
             except UnicodeDecodeError:
                 return None
+        text, numbers = self.wanted
         for number_type in (pa.float64(), pa.string()) if numbers else (None,):
             types = {**dict.fromkeys(numbers, number_type), **dict.fromkeys(text, _TEXT)}
             try:
@@ -179,73 +211,47 @@ class _Table(NamedTuple):
             columns = table.unify_dictionaries().combine_chunks()
             columns = {name: columns[name].chunk(0) for name in types}
             # A blank line, which is no row, would be one of empty fields.
-            is_blank = text and "" in columns[text[0]].dictionary.to_pylist() and _BLANK_LINE.search(block)
+            is_blank = "" in columns[text[0]].dictionary.to_pylist() and _BLANK_LINE.search(block)
             return columns if is_whole and not is_blank else None
         return None
 
-    def _block(
-        self, columns: Mapping[str, pa.Array], block: bytes, line: int, text: Sequence[str], numbers: Sequence[str]
-    ) -> ColumnBlock:
-        ends: list[np.ndarray] = []
-
-        def row(i: int) -> str:
-            if not ends:
-                ends.append(np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")))
-            start = ends[0][i - 1] + 1 if i else 0
-            return block[start : ends[0][i] if i < len(ends[0]) else None].decode()
-
-        return ColumnBlock(
-            np.arange(line, line + len(next(iter(columns.values())))),
-            {name: columns[name] for name in text},
-            {name: columns[name] for name in numbers},
-            row,
-        )
-
-    def _read_exactly(
-        self, block: bytes, lines: _Lines, line: int, text: Sequence[str], numbers: Sequence[str], bad_rows: Appendable
-    ) -> tuple[ColumnBlock, int]:
+    def _read_exactly(self, block: bytes, lines: _Lines, line: int) -> tuple[ColumnBlock, int]:
         """The block by lines, with those beyond it that a quoted field at its end reaches into.
 
         Also the number of the line after it; what has been read beyond it is put back.
         """
         own = list(_as_text(block))
         records = RecordReader(itertools.chain(own, lines), self.layout, line)
-        rows = list(records.good(self.path, bad_rows, last_line=line + len(own) - 1))
+        rows = list(records.good(self.path, self.bad_rows, last_line=line + len(own) - 1))
         lines.put_back("".join(records.ahead).encode("utf-8", "surrogateescape"))
         places = {name: place for place, name in enumerate(self.names)}
-        found = _columns(
+        found = self.wanted.block_of_cells(
             [number for number, _, _ in rows],
-            {name: [fields[places[name]] for _, fields, _ in rows] for name in {*text, *numbers}},
-            text,
-            numbers,
+            lambda name: [fields[places[name]] for _, fields, _ in rows],
             [shown for _, _, shown in rows],
         )
         return found, records.next_line
 
 
-def _columns(
-    lines: Sequence[int],
-    values: Mapping[str, Sequence[str]],
-    text: Sequence[str],
-    numbers: Sequence[str],
-    rows: Sequence[str],
-) -> ColumnBlock:
-    return ColumnBlock(
-        np.asarray(lines, np.int64),
-        {name: pa.array(values[name], pa.string()).dictionary_encode() for name in text},
-        {name: pa.array(values[name], pa.string()) for name in numbers},
-        rows.__getitem__,
-    )
+def _row_of(block: bytes) -> Callable[[int], str]:
+    """The text of a line of the block by its place; where lines end is looked up when one is asked for."""
+    ends: list[int] = []
+
+    def row(i: int) -> str:
+        if not ends:
+            ends.extend([*np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")), len(block)])
+        return block[ends[i - 1] + 1 if i else 0 : ends[i]].decode()
+
+    return row
 
 
-def _read_json(
-    path: Path, text: Sequence[str], numbers: Sequence[str], wanted: Sequence[str], expected: str, bad_rows: Appendable
-) -> Iterator[ColumnBlock]:
+def _read_json(path: Path, wanted: _Wanted, expected: str, bad_rows: Appendable) -> Iterator[ColumnBlock]:
     """A field that a line lacks is empty there; one that no line has is an error."""
+    names = list(dict.fromkeys([*wanted.text, *wanted.numbers]))
     seen: set[str] = set()
 
-    def absent(names) -> Sequence[str]:
-        seen.update(name for name in wanted if name in names)
+    def absent(found: Collection[str]) -> Sequence[str]:
+        seen.update(name for name in names if name in found)
         return ()
 
     rows = read_json_lines(path, absent, expected, bad_rows)
@@ -253,17 +259,15 @@ def _read_json(
         kept = []
         for row in block:
             try:
-                kept.append((row, {name: json_cell(row.values.get(name), name) for name in wanted}))
+                kept.append((row, {name: json_cell(row.values.get(name), name) for name in names}))
             except ValueError as error:
                 bad_rows.append(bad_row(path, row.line, str(error), row.text))
-        yield _columns(
+        yield wanted.block_of_cells(
             [row.line for row, _ in kept],
-            {name: [cells[name] for _, cells in kept] for name in wanted},
-            text,
-            numbers,
+            lambda name, kept=kept: [cells[name] for _, cells in kept],
             [row.text for row, _ in kept],
         )
-    if missing := [name for name in wanted if name not in seen]:
+    if missing := [name for name in names if name not in seen]:
         raise UserError(f"{path}: no line has the field {', '.join(missing)}; expected lines of JSON {expected}")
 
 
@@ -278,23 +282,21 @@ def json_cell(value: object, name: str) -> str:
     return cell_text(value, name)
 
 
-def _read_parquet(
-    path: Path, text: Sequence[str], numbers: Sequence[str], wanted: Sequence[str], expected: str
-) -> Iterator[ColumnBlock]:
+def _read_parquet(path: Path, wanted: _Wanted, expected: str) -> Iterator[ColumnBlock]:
+    names = list(dict.fromkeys([*wanted.text, *wanted.numbers]))
     num_read = 0
     try:
         with parquet.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            if missing := [name for name in wanted if name not in names]:
-                raise UserError(f"{path}: no column {', '.join(missing)}; it has: {', '.join(names)}")
-            for batch in file.iter_batches(batch_size=_BLOCK_ROWS, columns=list(wanted)):
-                cells = {name: parquet_text(path, batch[name], name) for name in text}
-                cells |= {name: _parquet_numbers(path, batch[name], name) for name in numbers}
-                yield ColumnBlock(
+            there = file.schema_arrow.names
+            if missing := [name for name in names if name not in there]:
+                raise UserError(f"{path}: no column {', '.join(missing)}; it has: {', '.join(there)}")
+            for batch in file.iter_batches(batch_size=_BLOCK_ROWS, columns=names):
+                cells = {name: _parquet_numbers(path, batch[name], name) for name in wanted.numbers}
+                cells |= {name: parquet_text(path, batch[name], name) for name in wanted.text}
+                yield wanted.block(
                     np.arange(num_read + 1, num_read + 1 + len(batch)),
-                    {name: cells[name].dictionary_encode() for name in text},
-                    {name: cells[name] for name in numbers},
-                    lambda i, cells=cells: ",".join(str(column[i].as_py()) for column in cells.values()),
+                    cells,
+                    lambda i, cells=cells: ",".join(str(cells[name][i].as_py()) for name in names),
                 )
                 num_read += len(batch)
     except (OSError, pa.ArrowException) as error:

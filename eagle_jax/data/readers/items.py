@@ -12,7 +12,7 @@ import numpy as np
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.catalogue import Catalogue, Entity, RatingTable
-from eagle_jax.data.prompts import EntityFormat, MalformedText, render_blocks
+from eagle_jax.data.prompts import EntityFormat, MalformedText, quote_markers, render_blocks
 from eagle_jax.data.ratings import restrict_items
 from eagle_jax.data.readers.columns import json_cell
 from eagle_jax.data.readers.rating_files import WEIGHTS, RatingColumns, Scale, read_ratings
@@ -189,7 +189,7 @@ def assemble_catalogue(
     if len(with_text) == 0:
         raise UserError(f"{ratings_file}: no rating of a {entity_format.noun} that has a text {text}")
     kept_tags, num_tags_without_text = _index_tags(tags, tags_file, items, ratings, with_text, bad_rows)
-    titles = {item: items.fields[item].get(title, "") for item in with_text.item_names}
+    titles = {item: quote_markers(items.fields[item].get(title, "")) for item in with_text.item_names}
     untitled = [item for item, found in titles.items() if not found]
     for item in untitled:
         titles[item] = " ".join(fill_template(text, items.fields[item]).split()[:_TITLE_WORDS])

@@ -110,13 +110,16 @@ def test_bad_items_are_counted_with_their_lines(files, products, reason):
 
 
 def test_items_without_text_or_title(files):
-    products = [
-        changed(description=None, category=None, price=None),
-        lambda rows: [{**rows[0], "name": None}, *rows[1:]],
-    ]
-    catalogue, report = read(*files(products=lambda rows: products[0](products[1](rows)), kind="parquet"))
+    def spoil(rows):
+        rows[0]["name"] = None
+        rows[1] |= {"description": None, "category": None, "price": None}
+        rows[2]["name"] = "it #END_LIKED it"  # titles stand in blocks of prompts
+        return rows
+
+    catalogue, report = read(*files(products=spoil, kind="parquet"))
     assert (report.num_items, report.num_items_without_text, report.num_items_without_title) == (40, 1, 1)
     assert catalogue.entities[0].title == " ".join(catalogue.entities[0].description.split()[1:9])
+    assert catalogue.entities[1].title == "it END_LIKED it"
     assert report.num_ratings_without_text > 0
 
 
