@@ -6,7 +6,7 @@ Axis letters: `N` entities, `U` users.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -45,11 +45,16 @@ def run_catalogue_stage(
         stage.write_arrays("wals.npz", output._asdict())
         stage.write_json("facts.json", wals_facts(catalogue, split, output, baseline))
         stage.write_json("load_report.json", load_report)
-        items, users = range(len(catalogue.entities)), range(split.train.num_users)
-        stage.write_jsonl("items.jsonl", ({"item_index": item} | catalogue.item_names(item) for item in items))
-        stage.write_jsonl("users.jsonl", ({"user_index": user} | catalogue.user_names(user) for user in users))
+        write_names(stage, catalogue, range(len(catalogue.entities)), range(split.train.num_users))
         stage.finish()
     return WALSOutput(**stage.read_arrays("wals.npz"))
+
+
+def write_names(stage: StageFolder, catalogue: Catalogue, items: Iterable[int], users: Iterable[int]) -> None:
+    """Whose the rows of a stage's arrays are: items.jsonl and, where there are any, users.jsonl."""
+    stage.write_jsonl("items.jsonl", ({"item_index": int(item)} | catalogue.item_names(item) for item in items))
+    if users := list(users):
+        stage.write_jsonl("users.jsonl", ({"user_index": user} | catalogue.user_names(user) for user in users))
 
 
 def wals_facts(catalogue: Catalogue, split: Split, output: WALSOutput, baseline: WALSOutput) -> dict[str, Any]:

@@ -8,10 +8,10 @@ import pytest
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue, Entity, RatingTable
-from eagle_jax.data.prompts import PRODUCT
+from eagle_jax.data.prompts import MOVIE, PRODUCT
 from eagle_jax.data.splits import Split
 from eagle_jax.embeddings.wals import WALSSettings
-from eagle_jax.stages.catalogue import catalogue_facts, run_catalogue_stage
+from eagle_jax.stages.catalogue import catalogue_facts, run_catalogue_stage, write_names
 
 WALS = WALSSettings(
     dim=2,
@@ -69,3 +69,22 @@ def test_implicit_feedback_needs_a_weight_of_what_was_not_done(tmp_path, monkeyp
         run(tmp_path, 0, is_implicit=True)
     monkeypatch.setitem(globals(), "WALS", dataclasses.replace(WALS, unobserved_weight=0.1))
     assert np.isfinite(run(tmp_path, 0, is_implicit=True)["objective_last"]["value"])
+
+
+def test_the_rows_of_arrays_are_named_in_their_order(tmp_path):
+    """Rows of a selection tell the position in the catalogue; where no users are, there is no file of them."""
+    entities = tuple(Entity(entity_id=f"f{i}", title=f"Film {i}", description="") for i in range(4))
+    none = np.zeros(0, np.int32)
+    names = tuple(entity.entity_id for entity in entities)
+    ratings = RatingTable(user_names=("ann", "bob"), item_names=names, user_index=none, item_index=none, rating=none)
+    catalogue = Catalogue(name="x", entities=entities, ratings=ratings, tags=(), entity_format=MOVIE)
+    both, some = (StageFolder(tmp_path / name, {}) for name in ("both", "some"))
+    write_names(both, catalogue, range(4), range(2))
+    write_names(some, catalogue, np.array([3, 1]), ())
+    assert both.read_jsonl("users.jsonl") == [{"user_index": 0, "user_id": "ann"}, {"user_index": 1, "user_id": "bob"}]
+    assert [row["item_id"] for row in both.read_jsonl("items.jsonl")] == list(names)
+    assert some.read_jsonl("items.jsonl") == [
+        {"item_index": 3, "item_id": "f3", "title": "Film 3"},
+        {"item_index": 1, "item_id": "f1", "title": "Film 1"},
+    ]
+    assert not (tmp_path / "some" / "users.jsonl").exists()

@@ -54,7 +54,7 @@ def read_experiment(workdir: Path) -> EagleExperiment:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptArtifactError(f"{path}: cannot be read: {error}; {_AGAIN}") from error
     if report != _REPORT:
-        raise UserError(f"{workdir}: is a run of {report.removesuffix('/report')}, not of eagle: it has no agent")
+        raise UserError(f"{workdir}: is a run of {str(report).removesuffix('/report')}, not of eagle: it has no agent")
     try:
         return to_settings(EagleExperiment, values, "settings")
     except SettingsError as error:

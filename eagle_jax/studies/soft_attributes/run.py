@@ -24,6 +24,7 @@ from eagle_jax.data.sources import fingerprint
 from eagle_jax.embeddings.sentences.encoder import load_sentence_encoder
 from eagle_jax.embeddings.wals import WALSSettings, fit_wals, rating_embeddings
 from eagle_jax.reports.pages import shared_fields
+from eagle_jax.stages.catalogue import write_names
 from eagle_jax.stages.run import Run
 from eagle_jax.studies.soft_attributes.data import SoftAttributeData, gather
 from eagle_jax.studies.soft_attributes.report import SoftAttributesReport, write_attributes_report
@@ -115,6 +116,7 @@ def _embed(
             output = fit_wals(catalogue.ratings, experiment.wals, jax.random.key(experiment.seed))
             users, items = rating_embeddings(output)
             wals.write_arrays("embeddings.npz", {"users": users, "items": items})
+            write_names(wals, catalogue, range(len(items)), range(len(users)))
             wals.finish()
     encoder = load_sentence_encoder(experiment.encoder, batch_size=experiment.encoder_batch_size)
     items = hashlib.sha256(data.items.tobytes()).hexdigest()
@@ -126,6 +128,7 @@ def _embed(
                 for item in data.items
             ]
             sentences.write_arrays("embeddings.npz", {"items": encoder(plots)})
+            write_names(sentences, catalogue, data.items, ())
             sentences.finish()
     return {
         BEHAVIORAL_SPACE: wals.read_arrays("embeddings.npz")["items"][data.items],
