@@ -27,23 +27,30 @@ def json_lines(rows=ROWS, end="\n"):
     return "".join(json.dumps(row, ensure_ascii=False) + end for row in rows).encode()
 
 
-def csv_text(end="\n"):
+def csv_text(end="\n", delimiter=","):
     quoted = [[value.replace('"', '""') for value in row.values()] for row in ROWS]
-    return (f"a,b{end}" + "".join(f'"{a}","{b}"{end}' for a, b in quoted)).encode()
+    return (f"a{delimiter}b{end}" + "".join(f'"{a}"{delimiter}"{b}"{end}' for a, b in quoted)).encode()
+
+
+def write_packed(path, content):
+    if path.suffix == ".zst":
+        with pyarrow.CompressedOutputStream(str(path), "zstd") as file:
+            file.write(content)
+    else:
+        path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["", "mark"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["lf", "crlf"])
-@pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gz"])
-@pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
-def test_text_files_plain_and_gz_with_mark_and_both_line_ends(tmp_path, kind, zipped, end, mark):
-    content = mark + (csv_text(end) if kind == "csv" else json_lines(end=end))
-    path = tmp_path / f"rows.{kind}{'.gz' if zipped else ''}"
-    path.write_bytes(gzip.compress(content, mtime=0) if zipped else content)
-    rows, bad_rows = read(path)
+@pytest.mark.parametrize("packed", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "tsv"])
+def test_text_files_plain_and_packed_with_mark_and_both_line_ends(tmp_path, kind, packed, end, mark):
+    tables = {"csv": csv_text(end), "tsv": csv_text(end, "\t")}
+    write_packed(tmp_path / f"rows.{kind}{packed}", mark + tables.get(kind, json_lines(end=end)))
+    rows, bad_rows = read(tmp_path / f"rows.{kind}{packed}")
     assert [dict(row.values) for row in rows] == ROWS and bad_rows == []
-    # CSV: a header, and a quoted line break in the first row.
-    assert [row.line for row in rows] == ([2, 4] if kind == "csv" else [1, 2])
+    # Tables: a header, and a quoted line break in the first row.
+    assert [row.line for row in rows] == ([2, 4] if kind in tables else [1, 2])
 
 
 def test_parquet_is_read_in_batches(tmp_path):
@@ -89,6 +96,7 @@ def test_values_that_are_no_text(tmp_path, value, reason):
         ("rows.jsonl.gz", json_lines(), "rows.jsonl.gz: cannot be read .*[Nn]ot a gzipped file"),
         ("rows.jsonl.gz", gzip.compress(json_lines(), mtime=0)[:-9], "rows.jsonl.gz: cannot be read .*end"),
         ("rows.csv.gz", gzip.compress(csv_text(), mtime=0)[:-9], "rows.csv.gz: cannot be read .*end"),
+        ("rows.csv.zst", csv_text(), "rows.csv.zst: cannot be read .*ZSTD"),
         ("rows.jsonl", None, "rows.jsonl: cannot be read .No such file.*fields a, b"),
         ("rows.parquet", None, "rows.parquet: cannot be read .*No such file.*fields a, b"),
         ("rows.parquet", b"PAR1 not", "rows.parquet: cannot be read .*expected a Parquet file"),

@@ -194,10 +194,12 @@ class _Table(NamedTuple):
         text, numbers = self.wanted
         for number_type in (pa.float64(), pa.string()) if numbers else (None,):
             types = {**dict.fromkeys(numbers, number_type), **dict.fromkeys(text, _TEXT)}
+            # Other columns may be called what pyarrow cannot.
+            names = [name if name in types else f"\0{place}" for place, name in enumerate(self.names)]
             try:
                 table = csv.read_csv(
                     pa.BufferReader(block),
-                    csv.ReadOptions(column_names=list(self.names), block_size=_BLOCK_BYTES // 4),
+                    csv.ReadOptions(column_names=names, block_size=_BLOCK_BYTES // 4),
                     csv.ParseOptions(
                         delimiter=delimiter.decode(),
                         quote_char='"' if self.layout.has_quotes else False,

@@ -1,5 +1,7 @@
 """One shop from every kind of file is one catalogue; whatever is wrong with the files is said or counted."""
 
+import random
+
 import numpy as np
 import pytest
 
@@ -159,6 +161,50 @@ def test_a_report_of_all_that_is_wrong(files):
 def test_a_wrong_declaration_is_contradicted(files, scale, stars, said):
     paths = files(ratings=lambda rows: [row | {"stars": stars(row)} for row in rows])
     assert said in read(*paths, scale=scale)[1].summary(0)
+
+
+_FAULTS = [
+    b'"',
+    b"\n",
+    b"\r",
+    b",",
+    b"\0",
+    b"\xff",
+    b"NaN",
+    b"1e999",
+    b"{",
+    b"]",
+    b"null",
+    b"#END_DESCRIPTION",
+    b"\\ud800",
+]
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_damaged_files_are_refused_or_their_rows_are_counted(files, kind):
+    """Whatever is put into a file, there is an answer in words, and what is read is whole."""
+    draw = random.Random(kind)
+    whole = [(path, path.read_bytes()) for path in files(kind=kind)]
+    num_read = 0
+    for _ in range(60):
+        for path, content in whole:
+            path.write_bytes(content)
+        path, content = draw.choice(whole)
+        damaged = bytearray(content)
+        for _ in range(draw.choice([1, 2, 8])):
+            place = draw.randrange(len(damaged))
+            damaged[place : place + draw.choice([0, 1, 30])] = draw.choice([*_FAULTS, content[place : place + 50]])
+        path.write_bytes(damaged)
+        try:
+            catalogue, report = read(*(path for path, _ in whole))
+        except UserError:
+            continue
+        num_read += 1
+        table = catalogue.ratings
+        assert ((table.rating >= 1) & (table.rating <= 10)).all()
+        assert len(set(zip(table.user_index, table.item_index, strict=True))) == len(table)
+        report.summary(3).encode()
+    assert kind == "parquet" or num_read > 20
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,11 @@ def test_a_bad_row_is_listed_with_its_line_and_costs_no_other_row(tmp_path, row,
     str(bad_rows.listed[0]).encode()  # printable, whatever bytes were in it
 
 
+def test_other_columns_may_be_called_anything(tmp_path):
+    table, bad_rows = _read(tmp_path, b"userId,\xff,,movieId,,rating\n7,a,b,20,c,4.5\n")
+    assert _triples(table) == [("7", "20", 4.5)] and not bad_rows
+
+
 def test_two_stray_quotes_cost_two_rows(tmp_path):
     content = 'userId,movieId,rating\n1,"10,4\n1,20,3\n2,"30,2\n2,10,5\n'
     table, bad_rows = _read(tmp_path, content)
