@@ -46,7 +46,7 @@ _FIELD = rb'(?:"[^"\n]*"|[^"\n%b]*)'
 class ColumnBlock(NamedTuple):
     """Some rows: where each starts [n], its columns as text [n], numbers [n] of `numbers`, and its text."""
 
-    line: np.ndarray
+    line: np.ndarray  # int32
     text: Mapping[str, pa.DictionaryArray]
     numbers: Mapping[str, pa.Array]  # float64 with null for "", or text where a value is no plain number
     row: Callable[[int], str]
@@ -105,7 +105,7 @@ class _Wanted(NamedTuple):
         text = {name: columns[name] for name in self.text}
         for name, column in text.items():
             text[name] = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-        return ColumnBlock(np.asarray(line, np.int64), text, {name: columns[name] for name in self.numbers}, row)
+        return ColumnBlock(np.asarray(line, np.int32), text, {name: columns[name] for name in self.numbers}, row)
 
     def block_of_cells(
         self, line: Sequence[int], cells: Callable[[str], Sequence[str]], rows: Sequence[str]

@@ -140,7 +140,8 @@ class _Rows:
         self._known_items = tuple(known_items)
         self._item_array = pa.array(self._known_items, pa.string())
         self._user_of: dict[str, int] = {}
-        self._parts: list[tuple[np.ndarray, ...]] = []  # user, item, rating, timestamp, line
+        # Of every block: users, items, ratings, timestamps, lines.
+        self._parts: tuple[list[np.ndarray], ...] = ([], [], [], [], [])
         self._outside: list[float] = []  # how many, the lowest and the highest of every block
         self._num_rated = 0
         self._strangers: list[str] = []  # items that are not known
@@ -163,7 +164,10 @@ class _Rows:
             )
         user_index = self._number(users, user_codes[good])
         timestamp = self._timestamps(block, good)
-        self._parts.append((user_index, known[item_codes[good]], rating[good], timestamp, block.line[good]))
+        rating = rating[good].astype(np.float64 if self._scale is WEIGHTS else np.float32)
+        found = (user_index, known[item_codes[good]], rating, timestamp, block.line[good])
+        for part, values in zip(self._parts, found, strict=True):
+            part.append(values)
 
     def _judge_ratings(self, block: ColumnBlock) -> tuple[np.ndarray, np.ndarray]:
         """Which rows have a rating, and the rating of those; the others are bad rows."""
@@ -240,7 +244,7 @@ class _Rows:
                 f"{self._path}: {num_outside} of {num_rated} ratings are outside of the scale {self._scale.name}, from "
                 f"{min(self._outside[1::3])} to {max(self._outside[2::3])}: declare the scale that the file has"
             )
-        if any(len(part[0]) for part in self._parts):
+        if any(map(len, self._parts[0])):
             return
         if self._strangers and self._num_rated:
             raise UserError(
@@ -252,8 +256,7 @@ class _Rows:
         raise UserError(f"{self._path}: no rating left: {len(self._bad_rows)} bad rows, the first: {first}")
 
     def table(self) -> RatingTable:
-        users, items, ratings, timestamps, lines = map(np.concatenate, zip(*self._parts, strict=True))
-        self._parts.clear()
+        users, items, ratings, timestamps, lines = map(_joined, self._parts)
         pair = users.astype(np.int64) * len(self._known_items) + items
         # MovieLens' files are in order, so that nothing is rated twice there.
         ordered = pair if np.all(pair[1:] > pair[:-1]) else np.sort(pair)
@@ -286,6 +289,13 @@ class _Rows:
             item_index=items[good].astype(np.int32),
             rating=(np.log2(1 + rating) if self._scale is WEIGHTS else rating).astype(np.float32),
         )
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """The parts as one array; they are given up, as there may be gigabytes of them."""
+    joined = np.concatenate(parts)
+    parts.clear()
+    return joined
 
 
 def _names(column: pa.DictionaryArray) -> tuple[list[str], np.ndarray]:
