@@ -66,7 +66,15 @@ def propose(arguments: list[str]) -> None:
     with_one_line_errors(lambda: command.propose(arguments))
 
 
-COMMANDS = {"run": run, "propose": propose, "convert": convert, "catalogue": catalogue}
+def export(arguments: list[str]) -> None:
+    """export --workdir=RUN --out=FOLDER: a trained policy in Hugging Face's layout, with its card."""
+    from eagle_jax.base.command_line import with_one_line_errors
+    from eagle_jax.eagle.serving import command
+
+    with_one_line_errors(lambda: command.export(arguments))
+
+
+COMMANDS = {"run": run, "propose": propose, "export": export, "convert": convert, "catalogue": catalogue}
 
 
 def meant(name: str, names: list[str]) -> str:

@@ -19,6 +19,7 @@ COMMANDS = {
     "bash launch/run.sh ruff": "tests/readme_test.py",
     "bash launch/run.sh experiments.designs": "tests/studies/catalogue_designs/run_test.py",
     "eagle-jax propose": "tests/eagle/serving/finished_run_test.py",
+    "eagle-jax export": "tests/eagle/serving/finished_run_test.py",
     "bash launch/run.sh experiments.elm": "tests/elm/run_test.py",
     "bash launch/run.sh experiments.real": "tests/real/run_test.py",
     "bash launch/run.sh benchmarks.g_optimal": "tests/benchmarks/g_optimal_test.py",

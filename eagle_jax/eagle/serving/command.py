@@ -1,4 +1,4 @@
-"""The command `eagle-jax propose`; what it runs is imported once its flags have been read."""
+"""The commands `eagle-jax propose` and `export`; what they run is imported once their flags have been read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Parser(argparse.ArgumentParser):
     """Mistakes are one line, as everywhere."""
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; eagle-jax propose --help lists the flags")
+        raise UserError(f"{message}; {self.prog} --help lists the flags")
 
 
 def propose(arguments: Sequence[str]) -> None:
@@ -52,6 +52,30 @@ def propose(arguments: Sequence[str]) -> None:
     print(f"proposals: {flags.out}")
 
 
+def export(arguments: Sequence[str]) -> None:
+    """Reads the flags and writes the folder."""
+    parser = _Parser(
+        prog="eagle-jax export",
+        allow_abbrev=False,
+        description="The policy of a trained agent as a folder in Hugging Face's layout, with a card that says how to "
+        "ask it and what was measured, and a NOTICE of licences. The card's example holds the profile of one user.",
+    )
+    _add_run(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder")
+    flags = parser.parse_args(arguments)
+    from eagle_jax.eagle.serving.export import export_agent
+
+    print(f"card: {export_agent(flags.workdir, flags.out, flags.agent)}")
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    """The flags that say which agent."""
+    parser.add_argument(
+        "--workdir", type=Path, required=True, metavar="RUN", help="a finished run of experiments.eagle"
+    )
+    parser.add_argument("--agent", metavar="STAGE", help="as agent_g_optimal_0 (default: the best by validation)")
+
+
 def _told(summary: dict[str, Any]) -> str:
     """The summary, a line for each number that there is."""
     lines = []
@@ -70,9 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         "are from what exists. The order is that of items, users and U under the training encoder. After an "
         "interruption the same command goes on.",
     )
-    parser.add_argument(
-        "--workdir", type=Path, required=True, metavar="RUN", help="a finished run of experiments.eagle"
-    )
+    _add_run(parser)
     parser.add_argument("--items", metavar="IDS|FILE", help="ids with commas, or a file of ids and texts")
     parser.add_argument(
         "--users", metavar="IDS|FILE", help="ids with commas, or a file of ids and ratings of new users"
@@ -86,5 +108,4 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help=".jsonl, .csv or .parquet (default: proposals.jsonl)",
     )
-    parser.add_argument("--agent", metavar="STAGE", help="as agent_g_optimal_0 (default: the best by validation)")
     return parser

@@ -1,10 +1,15 @@
 """The agent of a finished run: the run's own texts and scores, through Python and the command."""
 
+import ast
+import dataclasses
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +17,10 @@ import pytest
 import eagle_jax
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.seeds import derive_seed
+from eagle_jax.data.prompts import COMPACT, MOVIE, policy_prompt
 from eagle_jax.eagle.environment import Start
+from eagle_jax.eagle.serving import export
+from eagle_jax.eagle.serving.loading import read_experiment
 from eagle_jax.embeddings.scorer import TRAIN
 from tests.tiny_runs import ROOT, WATCHED
 
@@ -67,14 +75,14 @@ def test_a_user_who_comes_in_new_with_the_ratings_of_an_old_one_is_much_like_thi
 
 @pytest.fixture
 def command(compilation_cache):
-    """Runs `eagle-jax propose`: exit code, stdout and stderr; `watch` as in watched_run.py."""
+    """Runs `eagle-jax`: exit code, stdout and stderr; `watch` as in watched_run.py."""
 
     def run(*arguments, watch=()):
         program = [str(WATCHED), "eagle_jax", *watch] if watch else ["-m", "eagle_jax"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": str(compilation_cache)}
         environment.pop("XLA_FLAGS", None)  # the tests' eight devices; a user has one
         done = subprocess.run(
-            [sys.executable, *program, "propose", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
+            [sys.executable, *program, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
         )
         return done.returncode, done.stdout, done.stderr
 
@@ -93,6 +101,7 @@ def test_the_command_killed_between_two_batches_ends_with_what_python_gets(agent
     items = [item for item, _ in agent.evaluated[:3]]
     out = workdir / "proposals.jsonl"
     flags = [
+        "propose",
         f"--workdir={workdir}",
         f"--items={','.join(items)}",
         f"--users={tmp_path / 'users.jsonl'}",
@@ -203,3 +212,74 @@ def test_artifacts_and_report_tell_ids_and_titles_beside_positions(agent, finish
     for episode in results["episodes"]:
         check_item(episode)
         assert f"{episode['title']} ({episode['item_id']}) for user {episode['user_id']}" in report
+
+
+def test_an_exported_policy_is_asked_from_outside_as_its_card_says(agent, finished, command, tmp_path):
+    """The card's Python, with transformers in a process of its own, gives the likeliest text that ours gives."""
+    pytest.importorskip("torch")
+    folder = tmp_path / "policy"
+    code, stdout, stderr = command("export", f"--workdir={finished.workdir}", f"--out={folder}")
+    assert (code, stdout) == (0, f"card: {folder / 'README.md'}\n"), stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["policy"]
+    card = (folder / "README.md").read_text()
+    (program,) = re.findall(r"^```python\n(.*?)^```", card, re.S | re.M)
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+    lines = (finished.workdir / "evaluation" / "records.jsonl").read_text().splitlines()
+    record = next(row for row in map(json.loads, lines) if row["system"] == "EAGLE")
+    prompt = policy_prompt(COMPACT, MOVIE, record["anchor"], record["profile"])
+    greedy = dataclasses.replace(agent.policy_sampling, temperature=0.0)
+    (ours,) = agent.policy.generate([prompt], greedy, 0)
+    assert done.stdout.strip() == ours.text.strip() != ""
+    (curl,) = re.findall(r"^curl .*$", card, re.M)
+    *_, flag, body = shlex.split(curl)
+    assert (flag, json.loads(body)["prompt"], json.loads(body)["stop"]) == ("-d", prompt.text, ["#END_ACTION"])
+    assert f"```text\n{record['steps'][0]['action']}\n```" in card and "vllm serve . " in card
+    (cell,) = (
+        row["cells"]
+        for row in json.loads((finished.workdir / "results.json").read_text())["table"]
+        if row["system"] == "EAGLE"
+    )
+    (line,) = (line for line in card.splitlines() if line.startswith("| EAGLE, "))
+    assert line.split(" | ")[1].startswith(f"{cell['train/utility']['mean']:.3f} [")
+    assert "Apache License 2.0" in (folder / "NOTICE").read_text() and "license: apache-2.0" in card
+    code, _, stderr = command("export", f"--workdir={finished.workdir}", f"--out={folder}")
+    assert (code, len(stderr.splitlines())) == (2, 1) and "is there already; name a new folder" in stderr
+
+
+def test_the_card_of_a_model_that_chats_asks_in_turns(agent, finished):
+    chats = SimpleNamespace(model=SimpleNamespace(tokenizer=SimpleNamespace(chat_template="{{ messages }}")))
+    experiment = read_experiment(finished.workdir)
+    models = dataclasses.replace(experiment.models, policy="weights/Qwen3-0.6B")
+    catalogue = SimpleNamespace(source="own")
+    told = SimpleNamespace(models=models, catalogue=catalogue, title=experiment.title)
+    card = export.model_card(dataclasses.replace(agent, policy=chats), told, finished.workdir)
+    assert "license: other" in card and "trained from Qwen3-0.6B, whose licence holds for these too." in card
+    assert "files of your own, whose terms hold" in card
+    (program,) = re.findall(r"^```python\n(.*?)^```", card, re.S | re.M)
+    ast.parse(program)
+    assert (
+        "tokenizer.apply_chat_template(turn, add_generation_prompt=True" in program
+        and "tokenizer(prompt" not in program
+    )
+    (curl,) = re.findall(r"^curl .*$", card, re.M)
+    (turn,) = json.loads(shlex.split(curl)[-1])["messages"]
+    assert turn["role"] == "user" and turn["content"].endswith("#BEGIN_ACTION") and "/v1/chat/completions" in curl
+
+
+def test_what_the_pretrained_model_says_of_its_licence_comes_along(agent, finished, tmp_path, monkeypatch):
+    pretrained = tmp_path / "pretrained"
+    pretrained.mkdir()
+    for name in ("LICENSE.txt", "NOTICE", "README.md", "model.safetensors"):
+        (pretrained / name).write_text(f"of the pretrained: {name}")
+    monkeypatch.setattr(export, "load_agent", lambda workdir, name: agent)
+    monkeypatch.setattr(export, "model_path", lambda name: pretrained)
+    card = export.export_agent(finished.workdir, tmp_path / "policy")
+    folder = card.parent
+    assert (folder / "LICENSE.txt").read_text() == "of the pretrained: LICENSE.txt"
+    assert (folder / "NOTICE").read_text().endswith("of the pretrained: NOTICE")
+    assert card.read_text().startswith("---\nlibrary_name: transformers\n")
+    model = finished.workdir / agent.name / "model" / "model.safetensors"
+    assert (folder / "model.safetensors").read_bytes() == model.read_bytes()
