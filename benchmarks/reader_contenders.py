@@ -33,8 +33,8 @@ def reading(*, file, num_items, checkout):
 
 
 def _ours():
+    from eagle_jax.data.bad_rows import BadRows
     from eagle_jax.data.readers.rating_files import read_ratings
-    from eagle_jax.data.rows import BadRows
 
     def read(path, items):
         bad_rows = BadRows()

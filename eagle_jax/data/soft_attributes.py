@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.data.rows import BadRow, bad_row, read_rows, summarize_bad_rows
+from eagle_jax.data.bad_rows import BadRow, bad_row, summarize_bad_rows
+from eagle_jax.data.rows import read_rows
 
 _PLACES = ("less_than", "about_as", "more_than")
 _COLUMNS = ("rater_id", "reference_title", "soft_attribute")

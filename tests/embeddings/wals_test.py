@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
+from eagle_jax.data.bad_rows import BadRows
 from eagle_jax.data.catalogue import RatingTable
 from eagle_jax.data.ratings import split_ratings
 from eagle_jax.data.readers.rating_files import read_ratings
-from eagle_jax.data.rows import BadRows
 from eagle_jax.embeddings import rating_blocks, wals
 from eagle_jax.embeddings.wals import WALSSettings, fit_wals, fold_in_users, predict_ratings, rating_embeddings
 

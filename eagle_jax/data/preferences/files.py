@@ -17,11 +17,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from eagle_jax.base.errors import UserError
+from eagle_jax.data.bad_rows import BadRow, bad_row, summarize_bad_rows
 from eagle_jax.data.preferences import shp
 from eagle_jax.data.preferences.dialogues import PLAIN_LAYOUT, DialogueLayout
 from eagle_jax.data.preferences.examples import MAX_RESPONSES, PreferenceExample
 from eagle_jax.data.preferences.formats import CountsFromZeroError, Values, hh_rlhf_example, table_example, trl_example
-from eagle_jax.data.rows import BadRow, FileRow, bad_row, read_row_file, summarize_bad_rows
+from eagle_jax.data.rows import FileRow, read_row_file
 
 # Format -> fields that a row must have: one of these sets.
 FIELDS = {

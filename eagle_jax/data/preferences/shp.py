@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from eagle_jax.data.bad_rows import BadRow, bad_row
 from eagle_jax.data.preferences.dialogues import DialogueLayout
 from eagle_jax.data.preferences.examples import PreferenceExample
 from eagle_jax.data.preferences.formats import Values, number, whole_number
-from eagle_jax.data.rows import BadRow, FileRow, bad_row, text_value
+from eagle_jax.data.rows import FileRow, text_value
 
 SHP_FIELDS = ("post_id", "history", "human_ref_A", "human_ref_B", "score_A", "score_B", "labels")
 

@@ -19,12 +19,14 @@ from typing import Any, Literal, NamedTuple
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.settings import setting, settings
+from eagle_jax.data.bad_rows import BadRows, bad_row
 from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.prompts import PRODUCT
 from eagle_jax.data.readers.columns import json_cell
 from eagle_jax.data.readers.items import Items, LoadReport, assemble_catalogue, template_columns
-from eagle_jax.data.readers.rating_files import RatingColumns, Scale
-from eagle_jax.data.rows import BadRows, bad_row, cell_text, file_kind, read_json_lines
+from eagle_jax.data.readers.rating_files import RatingColumns
+from eagle_jax.data.readers.scales import Scale
+from eagle_jax.data.rows import cell_text, file_kind, read_json_lines
 
 _HIDDEN = re.compile(r"(?is)<(script|style)\b.*?</\1\s*>|<!--.*?-->")
 _TAG = re.compile(r"(?s)</?[A-Za-z][^<>]*>")

@@ -22,11 +22,10 @@ import pyarrow.compute as pc
 from pyarrow import csv, parquet
 
 from eagle_jax.base.errors import UserError
+from eagle_jax.data.bad_rows import Appendable, bad_row
 from eagle_jax.data.rows import (
-    Appendable,
     Delimited,
     RecordReader,
-    bad_row,
     cell_text,
     delimiter_of,
     file_kind,

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 from eagle_jax.base.settings import setting, settings
+from eagle_jax.data.bad_rows import BadRows
 from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.prompts import MOVIE, PRODUCT, EntityFormat
 from eagle_jax.data.readers.items import LoadReport, assemble_catalogue, join_fields, read_items, template_columns
-from eagle_jax.data.readers.rating_files import WEIGHTS, RatingColumns, Scale
-from eagle_jax.data.rows import BadRows
+from eagle_jax.data.readers.rating_files import RatingColumns
+from eagle_jax.data.readers.scales import WEIGHTS, Scale
 
 _FORMATS = {"product": PRODUCT, "film": MOVIE}
 

@@ -11,21 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eagle_jax.base.errors import UserError
+from eagle_jax.data.bad_rows import Appendable, BadRows, bad_row, summarize_bad_rows
 from eagle_jax.data.catalogue import Catalogue, Entity, RatingTable
 from eagle_jax.data.prompts import EntityFormat, MalformedText, quote_markers, render_blocks
 from eagle_jax.data.ratings import restrict_items
 from eagle_jax.data.readers.columns import json_cell
-from eagle_jax.data.readers.rating_files import WEIGHTS, RatingColumns, Scale, read_ratings
-from eagle_jax.data.rows import (
-    Appendable,
-    BadRows,
-    FileRow,
-    bad_row,
-    cell_text,
-    file_kind,
-    read_row_file,
-    summarize_bad_rows,
-)
+from eagle_jax.data.readers.rating_files import RatingColumns, read_ratings
+from eagle_jax.data.readers.scales import WEIGHTS, Scale
+from eagle_jax.data.rows import FileRow, cell_text, file_kind, read_row_file
 
 _COLUMN = re.compile(r"\{([^{}]+)\}")
 _TITLE_WORDS = 8  # of its text, for an item without a title

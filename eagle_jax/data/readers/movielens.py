@@ -15,11 +15,13 @@ from pathlib import Path
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.settings import setting, settings
+from eagle_jax.data.bad_rows import BadRows, bad_row
 from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.prompts import MOVIE
 from eagle_jax.data.readers.items import Items, LoadReport, Tag, assemble_catalogue, join_fields, template_columns
-from eagle_jax.data.readers.rating_files import MOVIELENS_COLUMNS, STARS, Scale
-from eagle_jax.data.rows import BadRows, FileRow, bad_row, read_rows, read_separated
+from eagle_jax.data.readers.rating_files import MOVIELENS_COLUMNS
+from eagle_jax.data.readers.scales import STARS, Scale
+from eagle_jax.data.rows import FileRow, read_rows, read_separated
 
 _RATINGS = ("userId", "movieId", "rating", "timestamp")
 _TAGS = ("userId", "movieId", "tag", "timestamp")

@@ -16,58 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from eagle_jax.base.errors import UserError
+from eagle_jax.data.bad_rows import BadRows
 from eagle_jax.data.catalogue import RatingTable
 from eagle_jax.data.readers.columns import ColumnBlock, read_columns
-from eagle_jax.data.rows import BadRows
+from eagle_jax.data.readers.scales import STARS, WEIGHTS, OutsideError, Scale, number_of
 
-_THUMBS = {"up": 1.0, "like": 1.0, "yes": 1.0, "true": 1.0, "1": 1.0}
-_THUMBS |= {"down": 0.0, "dislike": 0.0, "no": 0.0, "false": 0.0, "0": 0.0}
 _MOST_OUTSIDE = 0.01  # of the ratings; more of them say that the scale is another one
 _FEW_OUTSIDE = 10  # are bad rows, however short the file
-
-
-class Scale(NamedTuple):
-    """What a rating may be, and how it is written."""
-
-    lowest: float
-    highest: float
-    name: str
-
-    @classmethod
-    def named(cls, name: str) -> Scale:
-        """Of "1 to 10", "percent" (0 to 100, "85" or "85%") or "thumbs" (up, down, like, true, 1 and the like)."""
-        if name in ("percent", "thumbs"):
-            return cls(0.0, 100.0 if name == "percent" else 1.0, name)
-        try:
-            lowest, highest = (_number("scale", end) for end in name.split(" to "))
-            if lowest >= highest:
-                raise ValueError(f"{lowest} is not below {highest}")
-        except ValueError as error:
-            raise UserError(
-                f'scale {name!r}: expected "1 to 10" (or others), "percent" or "thumbs"; {error}'
-            ) from error
-        return cls(lowest, highest, name)
-
-    def read(self, text: str) -> float:
-        """The rating; ValueError for what is none, `OutsideError` for what is none on this scale."""
-        if self.name == "thumbs" and text.lower() in _THUMBS:
-            return _THUMBS[text.lower()]
-        value = _number("rating", text.removesuffix("%").rstrip() if self.name == "percent" else text)
-        if not self.lowest <= value <= self.highest:
-            raise OutsideError(f"rating outside {self.lowest} to {self.highest}: {value}")
-        if self.name == "thumbs" and value not in (0, 1):
-            raise OutsideError(f"rating that is no thumb: {value}")
-        if self is WEIGHTS and value == 0:
-            raise ValueError(f"weight of nothing: {text}")
-        return value
-
-
-STARS = Scale(0.5, 5.0, "0.5 to 5")
-WEIGHTS = Scale(0.0, math.inf, "weights from 0")  # of implicit feedback: plays, clicks
-
-
-class OutsideError(ValueError):
-    """A number that is not on the declared scale."""
 
 
 class RatingColumns(NamedTuple):
@@ -162,7 +117,7 @@ class _Rows:
             self._leave_out(
                 block, good, known[item_codes] < 0, lambda i: f"unknown {self._columns.item}: {items[item_codes[i]]}"
             )
-        user_index = self._number(users, user_codes[good])
+        user_index = self.number_of(users, user_codes[good])
         timestamp = self._timestamps(block, good)
         rating = rating[good].astype(np.float64 if self._scale is WEIGHTS else np.float32)
         found = (user_index, known[item_codes[good]], rating, timestamp, block.line[good])
@@ -184,7 +139,7 @@ class _Rows:
                 reasons[place] = str(error)
                 is_outside[place] = isinstance(error, OutsideError)
         if is_outside.any():
-            outside = [_number("rating", text.removesuffix("%")) for text in np.array(texts)[is_outside]]
+            outside = [number_of("rating", text.removesuffix("%")) for text in np.array(texts)[is_outside]]
             self._outside += [is_outside[codes].sum(), min(outside), max(outside)]
         for kind in sorted({reason.partition(":")[0] for reason in reasons if reason}):
             of_kind = np.array([bool(reason) and reason.partition(":")[0] == kind for reason in reasons])
@@ -201,7 +156,7 @@ class _Rows:
             )
             good[rows] = False
 
-    def _number(self, names: Sequence[str], codes: np.ndarray) -> np.ndarray:
+    def number_of(self, names: Sequence[str], codes: np.ndarray) -> np.ndarray:
         """Numbers of the users [n], new ones as they appear."""
         # In the order of their first good row; a name whose rows are all bad has no number.
         first = np.full(len(names), len(codes))
@@ -303,25 +258,13 @@ def _names(column: pa.DictionaryArray) -> tuple[list[str], np.ndarray]:
     return [name.strip() for name in column.dictionary.to_pylist()], column.indices.to_numpy()
 
 
-def _number(name: str, text: str) -> float:
-    try:
-        if "_" in text or not text.isascii():  # which Python reads, and no other program
-            raise ValueError
-        value = float(text)
-    except ValueError:
-        raise ValueError(f"{name} is not a number: {text[:40]!r}") from None
-    if not math.isfinite(value):
-        raise ValueError(f"{name} is not finite: {text[:40]!r}")
-    return value
-
-
 def _timestamp(text: str) -> float | None:
     """Of a number or of an ISO date; "" is the oldest, None is no time."""
     text = text.strip()
     if not text:
         return 0.0
     try:
-        return _number("timestamp", text)
+        return number_of("timestamp", text)
     except ValueError:
         pass
     try:

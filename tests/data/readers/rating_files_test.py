@@ -10,9 +10,11 @@ import pytest
 from pyarrow import parquet
 
 from eagle_jax.base.errors import UserError
+from eagle_jax.data.bad_rows import BadRows, summarize_bad_rows
 from eagle_jax.data.readers import columns
-from eagle_jax.data.readers.rating_files import WEIGHTS, RatingColumns, Scale, read_ratings
-from eagle_jax.data.rows import BadRows, read_rows, summarize_bad_rows
+from eagle_jax.data.readers.rating_files import RatingColumns, read_ratings
+from eagle_jax.data.readers.scales import WEIGHTS, Scale
+from eagle_jax.data.rows import read_rows
 
 ITEMS = ("10", "20", "30")
 
