@@ -84,6 +84,10 @@ class Agent:
 
     def new_item(self, text: str, item_id: str = "new item", title: str = "") -> Entity:
         """An item that is not in the catalogue, from its marked text alone."""
+        if item_id in self._places:
+            raise UserError(
+                f"item {item_id!r} is in the catalogue: give the new one another id, or ask for it by its id"
+            )
         blocks = self.catalogue.entity_format.blocks
         try:
             description = render_blocks(parse_blocks(text, blocks))
@@ -126,8 +130,12 @@ class Agent:
     def propose_batch(self, pairs: Sequence[Pair], num: int, seed: int, first: int) -> list[Proposal]:
         """The proposals for some pairs; `first`: the place of their first episode among all."""
         repeated = [pair for pair in pairs for _ in range(num)]
-        starts = [Start(place, place, item.description, user.profile) for place, (item, user) in enumerate(repeated)]
-        records, tokens, seconds = self.play(starts, [user for _, user in repeated], derive_seed(seed, first))
+        starts = [
+            Start(place, place, item.description, user.profile)
+            for place, (item, user) in enumerate(pairs)
+            for _ in range(num)
+        ]
+        records, tokens, seconds = self.play(starts, [user for _, user in pairs], derive_seed(seed, first))
         proposals = self._proposals(repeated, records, tokens, seconds / len(repeated))
         return [one for place in range(0, len(repeated), num) for one in ranked(proposals[place : place + num])]
 

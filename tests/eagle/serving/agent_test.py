@@ -183,6 +183,7 @@ def test_a_profile_is_written_from_the_titles_of_a_new_user(agent):
             lambda agent: agent.new_item("a plot", "mine"),
             "item 'mine': the text cannot be read: missing_block: .*BEGIN_PLOT",
         ),
+        (lambda agent: agent.new_item("a plot", "f3"), "item 'f3' is in the catalogue: give the new one another id"),
         (lambda agent: agent.new_user({}), "has no ratings; at least one"),
         (
             lambda agent: agent.new_user({"f1": 9.0}, "p", "u"),
