@@ -74,7 +74,22 @@ def export(arguments: list[str]) -> None:
     with_one_line_errors(lambda: command.export(arguments))
 
 
-COMMANDS = {"run": run, "propose": propose, "export": export, "convert": convert, "catalogue": catalogue}
+def rate(arguments: list[str]) -> None:
+    """rate --workdir=RUN [flags]: pages on which people rate a run's texts; --help lists the flags."""
+    from eagle_jax.base.command_line import with_one_line_errors
+    from eagle_jax.pages import rate as command
+
+    with_one_line_errors(lambda: command.rate(arguments))
+
+
+COMMANDS = {
+    "run": run,
+    "propose": propose,
+    "export": export,
+    "rate": rate,
+    "convert": convert,
+    "catalogue": catalogue,
+}
 
 
 def meant(name: str, names: list[str]) -> str:

@@ -28,6 +28,7 @@ LAYERS = (
     "real",
     "eagle",
     "studies",
+    "pages",
 )
 # Beyond the order. ELM and REAL are papers of their own; what is no stage knows no work directory.
 APART = {
@@ -51,7 +52,6 @@ SAME_NAME = {
 }
 UNUSED = {
     "merge_lora": "a merged checkpoint is what other programs read",
-    "rater_form": "the form for people, which the pages will show",
 }
 
 

@@ -1,8 +1,9 @@
 """The blind A/B rater form: eleven questions, the answers of a rater, and what they score.
 
-The same form serves people (`rater_form`) and language models (`base.prompts.rater_prompt`). Which
-text is the generated one is drawn at random (`blind_order`) and kept apart from the form. Answers
-are one block of number and answer, easy to write for a person and for a very small model:
+The same questions are put to people (`eagle_jax.pages`) and to language models
+(`data.prompts.rater_prompt`). Which text is the generated one is drawn at random (`blind_order`) and
+kept apart from the form. A model's answers are one block of number and answer, easy to write for a
+very small one too:
     #BEGIN_ANSWERS 1 A 2 A 3 4 4 2 5 4 6 3 7 2 8 A 9 2 10 2 11 A #END_ANSWERS
 """
 
@@ -12,27 +13,45 @@ from typing import Literal
 
 import numpy as np
 
-from eagle_jax.data.prompts import EntityFormat, MalformedText, begin, end, parse_blocks
-
-_CHOICE_QUESTIONS = (1, 2, 8, 11)
-_QUESTIONS = (
-    "Which text would this user prefer? (A or B)",
-    "Which text fits the preferences in the profile better? (A or B)",
-    "What score would this user give text A? (1 lowest, 5 highest)",
-    "What score would this user give text B? (1 lowest, 5 highest)",
-    "Texts A and B are very different. (1 disagree, 5 agree)",
-    "I would choose the {noun} of text A. (1 disagree, 5 agree)",
-    "I would choose the {noun} of text B. (1 disagree, 5 agree)",
-    "Which text do you prefer yourself? (A or B)",
-    "Text A tells of a {noun} that really exists. (1 disagree, 5 agree)",
-    "Text B tells of a {noun} that really exists. (1 disagree, 5 agree)",
-    "Which text would a wider audience like? (A or B)",
-)
-
+from eagle_jax.data.prompts import MalformedText, parse_blocks
 
 BlindLabel = Literal["A", "B"]
-# Question number -> "A" or "B" (1, 2, 8, 11) or a score of 1 to 5 (the others).
+# Question number -> "A" or "B" (choices) or a score of 1 to 5.
 RaterAnswers = Mapping[int, BlindLabel | int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What is asked (`{noun}`: what the texts tell of) and what may be answered.
+
+    ends: what the scores 1 and 5 mean; None: the answer is A or B.
+    same_of_other: the number of the question that asks this of the other text; None: it is about both.
+    """
+
+    text: str
+    ends: tuple[str, str] | None = None
+    same_of_other: int | None = None
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return ("A", "B") if self.ends is None else ("1", "2", "3", "4", "5")
+
+
+_HEIGHT, _AGREEMENT = ("lowest", "highest"), ("disagree", "agree")
+# Of Tennenholtz et al. 2024, appendix; in the project's words, numbers are the paper's.
+QUESTIONS = {
+    1: Question("Which text would this user prefer?"),
+    2: Question("Which text fits the preferences in the profile better?"),
+    3: Question("What score would this user give text A?", _HEIGHT, same_of_other=4),
+    4: Question("What score would this user give text B?", _HEIGHT, same_of_other=3),
+    5: Question("Texts A and B are very different.", _AGREEMENT),
+    6: Question("I would choose the {noun} of text A.", _AGREEMENT, same_of_other=7),
+    7: Question("I would choose the {noun} of text B.", _AGREEMENT, same_of_other=6),
+    8: Question("Which text do you prefer yourself?"),
+    9: Question("Text A tells of a {noun} that really exists.", _AGREEMENT, same_of_other=10),
+    10: Question("Text B tells of a {noun} that really exists.", _AGREEMENT, same_of_other=9),
+    11: Question("Which text would a wider audience like?"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,59 +83,51 @@ def place_blind(generated: str, existing: str, generated_label: BlindLabel) -> t
     return (generated, existing) if generated_label == "A" else (existing, generated)
 
 
-def rater_form(entity_format: EntityFormat, text_a: str, text_b: str, profile: str) -> str:
-    """The form as a person reads it: profile, both texts block by block, questions, answer block.
-
-    Raises `MalformedText` when a text does not have the blocks of `entity_format`.
-    """
-    lines = ["The user", profile.strip(), ""]
-    for label, text in (("A", text_a), ("B", text_b)):
-        lines.append(f"Text {label}")
-        for name, content in parse_blocks(text, entity_format.blocks).items():
-            lines.append(f"{name.replace('_', ' ').capitalize()}: {content}")
-        lines.append("")
-    lines.append("Questions")
-    lines += [
-        f"{number}. {question.format(noun=entity_format.noun)}" for number, question in enumerate(_QUESTIONS, start=1)
-    ]
-    blanks = " ".join(f"{number} _" for number in range(1, len(_QUESTIONS) + 1))
-    lines += ["", "One answer after each number", f"{begin('ANSWERS')} {blanks} {end('ANSWERS')}"]
-    return "\n".join(lines) + "\n"
-
-
 def parse_rater_answers(text: str) -> RaterAnswers:
     """Read the answer block of one form.
 
-    Raises `MalformedText`: the reasons of `parse_blocks`, `missing_answers` (not number and answer
-    for each question), `wrong_question` (numbers not 1 to 11 in order), `not_a_choice` (neither A
-    nor B), `not_a_score` (no whole number from 1 to 5).
+    Raises `MalformedText`: the reasons of `parse_blocks` and of `read_answer`, `missing_answers`
+    (not number and answer for each question), `wrong_question` (numbers not 1 to 11 in order).
     """
     words = parse_blocks(text, ("ANSWERS",))["ANSWERS"].split()
-    if len(words) != 2 * len(_QUESTIONS):
-        raise MalformedText("missing_answers", f"expected {2 * len(_QUESTIONS)} words, found {len(words)}")
+    if len(words) != 2 * len(QUESTIONS):
+        raise MalformedText("missing_answers", f"expected {2 * len(QUESTIONS)} words, found {len(words)}")
     answers: dict[int, BlindLabel | int] = {}
-    pairs = zip(words[0::2], words[1::2], strict=True)
-    for expected, (number, answer) in enumerate(pairs, start=1):
+    for expected, number, answer in zip(QUESTIONS, words[0::2], words[1::2], strict=True):
         if number != str(expected):
             raise MalformedText("wrong_question", f"expected {expected}, found {number!r}")
-        if expected in _CHOICE_QUESTIONS:
-            if answer not in ("A", "B", "a", "b"):
-                raise MalformedText("not_a_choice", f"question {expected}: {answer!r}")
-            answers[expected] = answer.upper()
-        else:
-            if answer not in ("1", "2", "3", "4", "5"):
-                raise MalformedText("not_a_score", f"question {expected}: {answer!r}")
-            answers[expected] = int(answer)
+        answers[expected] = read_answer(expected, answer.upper())
     return answers
+
+
+def read_answer(number: int, word: str) -> BlindLabel | int:
+    """The answer to one question; raises `MalformedText`: `not_a_choice` (neither A nor B) or
+    `not_a_score` (no whole number from 1 to 5)."""
+    question = QUESTIONS[number]
+    if word not in question.options:
+        reason = "not_a_choice" if question.ends is None else "not_a_score"
+        raise MalformedText(reason, f"question {number}: expected one of {', '.join(question.options)}, found {word!r}")
+    return word if question.ends is None else int(word)
+
+
+def with_generated_at_a(answers: RaterAnswers, generated_label: BlindLabel) -> RaterAnswers:
+    """What the same rater would have answered had the generated text been A: answers of forms with
+    different orders can be compared, and "A" is a vote for the generated text."""
+    if generated_label == "A":
+        return answers
+    other = {"A": "B", "B": "A"}
+    taken = {number: answers[question.same_of_other or number] for number, question in QUESTIONS.items()}
+    return {number: other.get(answer, answer) for number, answer in taken.items()}
 
 
 def score_answers(answers: RaterAnswers, generated_label: BlindLabel) -> RaterScores:
     """Scores of the generated text, shown at `generated_label`, from one rater's answers."""
+    answers = with_generated_at_a(answers, generated_label)
     margin = answers[3] - answers[4]
     scores_agree = 0.5 if margin == 0 else float((margin > 0) == (answers[1] == "A"))
     return RaterScores(
-        user_utility=float(answers[1] == generated_label),
+        user_utility=float(answers[1] == "A"),
         distance_score=(answers[5] - 1) / 4,
-        rater_utility=float(answers[8] == generated_label),
+        rater_utility=float(answers[8] == "A"),
         consistency=(float(answers[2] == answers[1]) + scores_agree) / 2,
     )

@@ -1,15 +1,16 @@
-"""The rater form: what it shows, what it hides, what is refused, and worked scores."""
+"""The rater form: its questions, what is refused, and worked scores."""
 
 import numpy as np
 import pytest
 
-from eagle_jax.data.prompts import COMPACT, MOVIE, PRODUCT, MalformedText, rater_prompt
+from eagle_jax.data.prompts import COMPACT, MalformedText, rater_prompt
 from eagle_jax.eagle.evaluation.rater_form import (
+    QUESTIONS,
     blind_order,
     parse_rater_answers,
     place_blind,
-    rater_form,
     score_answers,
+    with_generated_at_a,
 )
 
 TEXT_A = (
@@ -20,31 +21,22 @@ TEXT_B = TEXT_A.replace("thief repents", "robot learns to paint")
 ANSWERS = "#BEGIN_ANSWERS 1 A 2 A 3 4 4 2 5 4 6 3 7 2 8 B 9 2 10 2 11 A #END_ANSWERS"
 
 
-def test_form_shows_both_texts_the_profile_and_eleven_questions():
-    form = rater_form(MOVIE, TEXT_A, TEXT_B, "likes slow comedies")
-    lines = form.splitlines()
-    assert lines.index("Plot: a thief repents") < lines.index("Plot: a robot learns to paint")
-    assert lines.count("Reasons to like: it is warm") == 2
-    assert "likes slow comedies" in lines
-    assert [line.split(".")[0] for line in lines if "? (" in line or ". (" in line] == [
-        str(number) for number in range(1, 12)
-    ]
-    assert "film" in form and "product" in rater_form(
-        PRODUCT, *(text.replace("PLOT", "DESCRIPTION") for text in (TEXT_A, TEXT_B)), "x"
-    )
+def test_a_question_about_one_text_has_its_like_about_the_other():
+    assert list(QUESTIONS) == list(range(1, 12))
+    for number, question in QUESTIONS.items():
+        if (other := question.same_of_other) is not None:
+            like = QUESTIONS[other]
+            assert like.same_of_other == number and like.ends == question.ends
+            first, second = sorted((question.text, like.text))
+            assert first != second == first.replace("ext A", "ext B")
 
 
-def test_form_is_blind():
-    # Swapping the texts swaps two lines and nothing else: nothing says which was generated.
-    form = rater_form(MOVIE, *place_blind(TEXT_A, TEXT_B, "A"), "likes art")
-    swapped = rater_form(MOVIE, *place_blind(TEXT_A, TEXT_B, "B"), "likes art")
-    assert form != swapped and sorted(form.splitlines()) == sorted(swapped.splitlines())
-
-
-def test_form_of_a_malformed_text_is_refused():
-    with pytest.raises(MalformedText) as error:
-        rater_form(MOVIE, TEXT_A, "no blocks", "x")
-    assert error.value.reason == "missing_block"
+def test_with_the_generated_text_at_b_answers_change_sides():
+    answers = parse_rater_answers(ANSWERS)
+    assert with_generated_at_a(answers, "A") == answers
+    turned = {1: "B", 2: "B", 3: 2, 4: 4, 5: 4, 6: 2, 7: 3, 8: "A", 9: 2, 10: 2, 11: "B"}
+    assert with_generated_at_a(answers, "B") == turned
+    assert with_generated_at_a(turned, "B") == answers
 
 
 def test_order_is_random_and_reproducible():

@@ -1,0 +1,101 @@
+"""The command `eagle-jax rate`; what it runs is imported once its flags have been read."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from eagle_jax.base.atomic_files import write_atomically
+from eagle_jax.base.errors import UserError
+
+_FILE = "ratings.sqlite"
+_CONSENT = """\
+You are asked to compare texts, two at a time: one tells of something that exists, the other was \
+written by a program. You are not told which is which.
+
+Your answers are kept under a number that is drawn for you, with how long each form took; your name \
+is not asked for. They are used for research on such programs.
+
+Taking part is up to you. You may stop at any time by closing the page, and go on later with a code \
+that every page shows. Some of the forms check that forms are read."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Mistakes are one line, as everywhere."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; eagle-jax rate --help lists the flags")
+
+
+def rate(arguments: Sequence[str]) -> None:
+    """Reads the flags; imports, exports or serves the ratings of a run."""
+    flags = _parser().parse_args(arguments)
+    for name, least in (("raters", 1), ("starts", 1), ("seed", 0), ("port", 0)):
+        if (value := getattr(flags, name)) is not None and value < least:
+            raise UserError(f"--{name}={value}: must be at least {least}")
+    from eagle_jax.pages.rated_run import read_rated_run
+    from eagle_jax.pages.rating_csv import read_csv, to_csv
+    from eagle_jax.pages.rating_store import RatingStore
+
+    run = read_rated_run(flags.workdir, flags.starts)
+    about = {"records": run.digest, "--starts": flags.starts or "all", "--seed": flags.seed}
+    store = RatingStore(flags.workdir / _FILE, about, len(run.items), flags.raters, flags.seed)
+    if flags.take is not None:
+        forms = read_csv(flags.take, run.items)
+        print(f"{flags.take}: {store.add(forms)} forms taken over of {len(forms)}")
+    if flags.export is not None:
+        text = to_csv(store.forms(), run.items)
+        write_atomically(flags.export, lambda file: file.write(text.encode()))
+        print(f"ratings: {flags.export}")
+    if flags.take is None and flags.export is None:
+        _serve(flags, run, store)
+
+
+def _serve(flags: argparse.Namespace, run, store) -> None:
+    if missing := [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]:
+        raise UserError(f"the pages need {' and '.join(missing)}: pip install 'eagle_jax[pages]'")
+    from eagle_jax.pages import web
+    from eagle_jax.pages.rating_site import RatingSite
+
+    consent = _CONSENT if flags.consent is None else _read_text(flags.consent)
+    token = "" if web.is_loopback(flags.host) else store.secret("token")
+    site = RatingSite(run=run, store=store, consent=consent.split("\n\n"), token=token, key=store.secret("key"))
+    listening = web.listen(flags.host, flags.port)
+    address = web.address_of(listening, token)
+    print(f"{len(run.items)} texts of {flags.workdir}, {flags.raters} raters for each; Ctrl-C ends it")
+    print(f"raters:          {address}")
+    print(f"results, yours:  {address}results/{site.key}", flush=True)
+    web.serve(site.app(), listening)
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"--consent={file}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="eagle-jax rate",
+        allow_abbrev=False,
+        description="Pages on which people compare the texts of a run with their anchors, blind. What they answer "
+        f"is kept in {_FILE} of the run's folder; after an interruption the same command goes on.",
+    )
+    run = "a finished run of experiments.eagle"
+    parser.add_argument("--workdir", type=Path, required=True, metavar="RUN", help=run)
+    parser.add_argument("--host", default="127.0.0.1", help="any other than this machine's gets a token in its address")
+    parser.add_argument("--port", type=int, default=8000, help="0: any that is free (default: 8000)")
+    parser.add_argument("--raters", type=int, default=3, help="people who rate the same text (default: 3)")
+    starts = "rate the texts from the first so many held-out pairs (default: all)"
+    parser.add_argument("--starts", type=int, metavar="N", help=starts)
+    parser.add_argument("--seed", type=int, default=0, help="of who gets what in which order (default: 0)")
+    consent = "what people agree to before they begin; an empty line parts paragraphs"
+    parser.add_argument("--consent", type=Path, metavar="FILE", help=consent)
+    take = "take over what another machine exported, and end"
+    parser.add_argument("--import", dest="take", type=Path, metavar="FILE.csv", help=take)
+    parser.add_argument("--export", type=Path, metavar="FILE.csv", help="write all answers, and end")
+    return parser

@@ -1,0 +1,155 @@
+"""What the raters say: the paper's columns with intervals, and how far raters agree.
+
+Forms are compared as if the generated text had stood at A. Left out, and counted, are attention
+checks and the raters who failed more than half of theirs. Agreement is Krippendorff's alpha
+(Krippendorff 2019, *Content Analysis*, chapter 12) from the package of this name: nominal for choices,
+ordinal for scores; its interval resamples items.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from eagle_jax.eagle.evaluation.rater_form import QUESTIONS, RaterScores, score_answers, with_generated_at_a
+from eagle_jax.pages.rated_run import RatedRun
+from eagle_jax.pages.rating_store import Form
+from eagle_jax.reports.statistics import BootstrapSettings, Interval, bootstrap_interval
+
+_BOOTSTRAP = BootstrapSettings(num_resamples=2000, confidence=0.95, seed=0)
+_ALPHA_RESAMPLES = 200
+MEASURES = {
+    "user_utility": "User utility",
+    "rater_utility": "Rater utility",
+    "distance_score": "Distance",
+    "consistency": "Consistency",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A mean over forms, with an interval by each of what it was sampled from; None: fewer than two."""
+
+    mean: float
+    by_item: Interval | None
+    by_rater: Interval | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """alpha: None where it cannot be told (no two raters of an item, or all answers are the same)."""
+
+    question: str
+    num_items: int
+    alpha: float | None
+    low: float | None
+    high: float | None
+
+
+def results(run: RatedRun, forms: Sequence[Form]) -> dict[str, Any]:
+    """All that the page of results shows.
+
+    rows: {"row", "utility", "num_forms", "num_items", "num_raters", "cells": measure -> `Estimate`}
+    of each row that was rated. agreement: an `Agreement` for each question. first: how often the
+    answer to a choice is A, whatever stands there. left_out: raters who failed their checks.
+    """
+    left_out = failed_raters(forms)
+    kept = [form for form in forms if form.expected is None and form.rater not in left_out]
+    of_rows = defaultdict(list)
+    for form in kept:
+        of_rows[run.items[form.item].row].append(form)
+    choices = [number for number, question in QUESTIONS.items() if question.ends is None]
+    votes = [float(form.answers[number] == "A") for form in kept for number in choices]
+    return {
+        "rows": [
+            {
+                "row": row,
+                "utility": run.utilities.get(row),
+                "num_forms": len(of_row),
+                "num_items": len({form.item for form in of_row}),
+                "num_raters": len({form.rater for form in of_row}),
+                "cells": _cells(run, of_row),
+            }
+            for row in dict.fromkeys(item.row for item in run.items)
+            if (of_row := of_rows.get(row))
+        ],
+        "agreement": [agreement(number, kept) for number in QUESTIONS],
+        "first": _estimate(
+            votes, [form.item for form in kept for _ in choices], [form.rater for form in kept for _ in choices]
+        ),
+        "num_raters": len({form.rater for form in forms}),
+        "num_checks": sum(form.expected is not None for form in forms),
+        "num_passed": sum(form.passed for form in forms if form.expected is not None),
+        "left_out": sorted(left_out),
+        "has_alpha": importlib.util.find_spec("krippendorff") is not None,
+    }
+
+
+def failed_raters(forms: Sequence[Form]) -> set[str]:
+    """Those who failed more than half of their attention checks."""
+    passed = defaultdict(list)
+    for form in forms:
+        if form.expected is not None:
+            passed[form.rater].append(form.passed)
+    return {rater for rater, checks in passed.items() if np.mean(checks) < 0.5}
+
+
+def _cells(run: RatedRun, forms: Sequence[Form]) -> dict[str, Estimate]:
+    scores: list[RaterScores] = [score_answers(form.answers, form.label) for form in forms]
+    # Texts of several seeds from the same anchor for the same user are not independent.
+    items = [(run.items[form.item].entity_index, run.items[form.item].user_index) for form in forms]
+    raters = [form.rater for form in forms]
+    return {name: _estimate([getattr(score, name) for score in scores], items, raters) for name in MEASURES}
+
+
+def _estimate(values: Sequence[float], items: Sequence[Any], raters: Sequence[str]) -> Estimate | None:
+    def interval(clusters: Sequence[Any]) -> Interval | None:
+        return bootstrap_interval(values, _BOOTSTRAP, clusters=clusters) if len(set(clusters)) > 1 else None
+
+    if not values:
+        return None
+    return Estimate(mean=float(np.mean(values)), by_item=interval(items), by_rater=interval(raters))
+
+
+def agreement(number: int, forms: Sequence[Form]) -> Agreement:
+    """How far raters give the same answer to a question about the same item."""
+    question = QUESTIONS[number]
+    counts = defaultdict(lambda: np.zeros(len(question.options), int))
+    for form in forms:
+        answer = str(with_generated_at_a(form.answers, form.label)[number])
+        counts[form.item][question.options.index(answer)] += 1
+    # Items that one rater rated say nothing about agreement. [items, answers]
+    rated = np.array([of_item for of_item in counts.values() if of_item.sum() > 1])
+    text = question.text.replace("text A", "the new text").replace("Text A", "The new text")
+    text = text.replace("text B", "the anchor").replace("Text B", "The anchor")
+    level = "nominal" if question.ends is None else "ordinal"
+    alpha, low, high = _alpha(rated, level) if len(rated) > 1 else (None, None, None)
+    return Agreement(question=text, num_items=len(rated), alpha=alpha, low=low, high=high)
+
+
+def _alpha(counts: np.ndarray, level: str) -> tuple[float | None, float | None, float | None]:
+    """Krippendorff's alpha of counts [items, answers] with its interval, None without the package."""
+    try:
+        import krippendorff
+    except ImportError:
+        return None, None, None
+
+    def one(rows: np.ndarray) -> float:
+        # Where all answers are the same, agreement beyond chance is 0 / 0.
+        if np.count_nonzero(rows.sum(axis=0)) < 2:
+            return np.nan
+        return float(krippendorff.alpha(value_counts=rows, level_of_measurement=level))
+
+    rng = np.random.default_rng(_BOOTSTRAP.seed)
+    drawn = [one(counts[rng.integers(len(counts), size=len(counts))]) for _ in range(_ALPHA_RESAMPLES)]
+    whole = one(counts)
+    if np.isnan(whole):
+        return None, None, None
+    tail = (1 - _BOOTSTRAP.confidence) / 2
+    low, high = np.nanquantile(drawn, (tail, 1 - tail))
+    return whole, float(low), float(high)

@@ -1,0 +1,128 @@
+"""What all pages share: who may ask for them, what they may do, and the socket they come from.
+
+Pages are HTML and one style sheet; the browser is told to run nothing and to load nothing from
+elsewhere, so that what a language model wrote stays text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+import urllib.parse
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+
+from eagle_jax.base.errors import UserError, visible
+
+_FOLDER = Path(__file__).parent
+_STYLES = (_FOLDER.parent / "reports/report_style.css", _FOLDER / "pages.css")
+_MOST_BYTES = 16_384  # of what a form sends
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",  # the address may hold a token
+    "Cache-Control": "no-store",
+}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that is bound to it."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def make_app(routes: Sequence[BaseRoute], token: str) -> Starlette:
+    """The pages, below `/<token>` where there is one.
+
+    Without a token only names of this machine are answered: another site's name that leads here
+    (DNS rebinding) is refused. What is sent has to come from these pages.
+    """
+
+    async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        host = request.headers.get("host", "")
+        if not token and not is_loopback(urllib.parse.urlsplit(f"//{host}").hostname or ""):
+            response = PlainTextResponse("not a name of this machine", 421)
+        elif request.method == "POST" and urllib.parse.urlsplit(request.headers.get("origin", "")).netloc != host:
+            response = PlainTextResponse("sent from another site", 403)
+        else:
+            response = await call_next(request)
+        response.headers.update(_HEADERS)
+        return response
+
+    def refusal(request: Request, error: Exception) -> Response:
+        texts = {404: "There is no such page.", 413: "That is too long."}
+        return page("message", error.status_code, root=token and f"/{token}", text=texts.get(error.status_code))
+
+    routes = [Route("/style.css", _style), *routes]
+    return Starlette(
+        routes=[Mount(f"/{token}", routes=routes)] if token else routes,
+        middleware=[Middleware(BaseHTTPMiddleware, dispatch=guard)],
+        exception_handlers={HTTPException: refusal},
+    )
+
+
+def _style(request: Request) -> Response:
+    return Response("\n".join(path.read_text() for path in _STYLES), media_type="text/css")
+
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(_FOLDER / "templates"),
+    autoescape=True,
+    finalize=lambda value: visible(value) if type(value) is str else value,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def page(name: str, status: int = 200, **context: Any) -> HTMLResponse:
+    """The template <name>.html; `root`: what all addresses begin with."""
+    return HTMLResponse(_TEMPLATES.get_template(f"{name}.html").render(**context), status)
+
+
+async def sent_fields(request: Request) -> dict[str, str]:
+    """The fields of a form that was sent; raises `HTTPException` 413 for more than a form can hold."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MOST_BYTES:
+            raise HTTPException(413)
+    return dict(urllib.parse.parse_qsl(body.decode("utf-8", "replace")))
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to the address; raises `UserError` that names it."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--host={host} --port={port}: {reason}; name another address or port (0: any)") from error
+
+
+def address_of(listening: socket.socket, token: str) -> str:
+    """Where a browser finds the pages, with a slash at its end."""
+    host, port = listening.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/{f'{token}/' if token else ''}"
+
+
+def serve(app: Starlette, listening: socket.socket) -> None:
+    """Answers until it is interrupted; addresses are not logged, since they hold codes."""
+    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+    with contextlib.closing(listening):
+        uvicorn.Server(config).run(sockets=[listening])
