@@ -79,17 +79,10 @@ def rate(arguments: list[str]) -> None:
     from eagle_jax.base.command_line import with_one_line_errors
     from eagle_jax.pages import rate as command
 
-    with_one_line_errors(lambda: command.rate(arguments))
+    with_one_line_errors(lambda: command.rating_command(arguments))
 
 
-COMMANDS = {
-    "run": run,
-    "propose": propose,
-    "export": export,
-    "rate": rate,
-    "convert": convert,
-    "catalogue": catalogue,
-}
+COMMANDS = {"run": run, "propose": propose, "export": export, "rate": rate, "convert": convert, "catalogue": catalogue}
 
 
 def meant(name: str, names: list[str]) -> str:

@@ -50,9 +50,7 @@ SAME_NAME = {
     **dict.fromkeys(("ACTIVATIONS", "DTYPES", "Params", "attend"), "text encoders and decoders have their own"),
     **dict.fromkeys(("policy_optimizer", "train_step", "update"), "each training's own"),
 }
-UNUSED = {
-    "merge_lora": "a merged checkpoint is what other programs read",
-}
+UNUSED = {"merge_lora": "a merged checkpoint is what other programs read"}
 
 
 @functools.cache

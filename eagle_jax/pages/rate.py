@@ -30,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; eagle-jax rate --help lists the flags")
 
 
-def rate(arguments: Sequence[str]) -> None:
+def rating_command(arguments: Sequence[str]) -> None:
     """Reads the flags; imports, exports or serves the ratings of a run."""
     flags = _parser().parse_args(arguments)
     for name, least in (("raters", 1), ("starts", 1), ("seed", 0), ("port", 0)):

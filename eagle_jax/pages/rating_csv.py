@@ -9,7 +9,7 @@ from pathlib import Path
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.prompts import MalformedText
-from eagle_jax.eagle.evaluation.rater_form import QUESTIONS, RaterAnswers, read_answer
+from eagle_jax.eagle.evaluation.rater_form import QUESTIONS, RaterAnswers, read_rater_answer
 from eagle_jax.pages.rated_run import RatedItem
 from eagle_jax.pages.rating_store import MODEL, PERSON, Form
 
@@ -81,6 +81,6 @@ def _read(words: Mapping[int, str]) -> RaterAnswers:
     if unknown := words.keys() - QUESTIONS.keys():
         raise ValueError(f"check: there is no question {min(unknown)}")
     try:
-        return {number: read_answer(number, word) for number, word in words.items()}
+        return {number: read_rater_answer(number, word) for number, word in words.items()}
     except MalformedText as error:
         raise ValueError(str(error)) from error

@@ -23,7 +23,7 @@ from eagle_jax.reports.statistics import BootstrapSettings, Interval, bootstrap_
 
 _BOOTSTRAP = BootstrapSettings(num_resamples=2000, confidence=0.95, seed=0)
 _ALPHA_RESAMPLES = 200
-MEASURES = {
+RATED_COLUMNS = {
     "user_utility": "User utility",
     "rater_utility": "Rater utility",
     "distance_score": "Distance",
@@ -41,7 +41,7 @@ class Estimate:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Agreement:
+class RaterAgreement:
     """alpha: None where it cannot be told (no two raters of an item, or all answers are the same)."""
 
     question: str
@@ -55,7 +55,7 @@ def results(run: RatedRun, forms: Sequence[Form]) -> dict[str, Any]:
     """All that the page of results shows.
 
     rows: {"row", "utility", "num_forms", "num_items", "num_raters", "cells": measure -> `Estimate`}
-    of each row that was rated. agreement: an `Agreement` for each question. first: how often the
+    of each row that was rated. agreement: a `RaterAgreement` for each question. first: how often the
     answer to a choice is A, whatever stands there. left_out: raters who failed their checks.
     """
     left_out = failed_raters(forms)
@@ -73,12 +73,12 @@ def results(run: RatedRun, forms: Sequence[Form]) -> dict[str, Any]:
                 "num_forms": len(of_row),
                 "num_items": len({form.item for form in of_row}),
                 "num_raters": len({form.rater for form in of_row}),
-                "cells": _cells(run, of_row),
+                "cells": paper_columns(run, of_row),
             }
             for row in dict.fromkeys(item.row for item in run.items)
             if (of_row := of_rows.get(row))
         ],
-        "agreement": [agreement(number, kept) for number in QUESTIONS],
+        "agreement": [rater_agreement(number, kept) for number in QUESTIONS],
         "first": _estimate(
             votes, [form.item for form in kept for _ in choices], [form.rater for form in kept for _ in choices]
         ),
@@ -99,12 +99,13 @@ def failed_raters(forms: Sequence[Form]) -> set[str]:
     return {rater for rater, checks in passed.items() if np.mean(checks) < 0.5}
 
 
-def _cells(run: RatedRun, forms: Sequence[Form]) -> dict[str, Estimate]:
+def paper_columns(run: RatedRun, forms: Sequence[Form]) -> dict[str, Estimate]:
+    """The `RATED_COLUMNS` over forms of one row, none of them a check."""
     scores: list[RaterScores] = [score_answers(form.answers, form.label) for form in forms]
     # Texts of several seeds from the same anchor for the same user are not independent.
     items = [(run.items[form.item].entity_index, run.items[form.item].user_index) for form in forms]
     raters = [form.rater for form in forms]
-    return {name: _estimate([getattr(score, name) for score in scores], items, raters) for name in MEASURES}
+    return {name: _estimate([getattr(score, name) for score in scores], items, raters) for name in RATED_COLUMNS}
 
 
 def _estimate(values: Sequence[float], items: Sequence[Any], raters: Sequence[str]) -> Estimate | None:
@@ -116,7 +117,7 @@ def _estimate(values: Sequence[float], items: Sequence[Any], raters: Sequence[st
     return Estimate(mean=float(np.mean(values)), by_item=interval(items), by_rater=interval(raters))
 
 
-def agreement(number: int, forms: Sequence[Form]) -> Agreement:
+def rater_agreement(number: int, forms: Sequence[Form]) -> RaterAgreement:
     """How far raters give the same answer to a question about the same item."""
     question = QUESTIONS[number]
     counts = defaultdict(lambda: np.zeros(len(question.options), int))
@@ -129,7 +130,7 @@ def agreement(number: int, forms: Sequence[Form]) -> Agreement:
     text = text.replace("text B", "the anchor").replace("Text B", "The anchor")
     level = "nominal" if question.ends is None else "ordinal"
     alpha, low, high = _alpha(rated, level) if len(rated) > 1 else (None, None, None)
-    return Agreement(question=text, num_items=len(rated), alpha=alpha, low=low, high=high)
+    return RaterAgreement(question=text, num_items=len(rated), alpha=alpha, low=low, high=high)
 
 
 def _alpha(counts: np.ndarray, level: str) -> tuple[float | None, float | None, float | None]:

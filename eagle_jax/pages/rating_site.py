@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from eagle_jax.data.prompts import MalformedText
-from eagle_jax.eagle.evaluation.rater_form import QUESTIONS, place_blind, read_answer
+from eagle_jax.eagle.evaluation.rater_form import QUESTIONS, place_blind, read_rater_answer
 from eagle_jax.pages import rating_results
 from eagle_jax.pages.rated_run import RatedRun
 from eagle_jax.pages.rating_csv import to_csv
@@ -85,7 +85,7 @@ class RatingSite:
             return self._to_form(code)
         words = {number: word for number in QUESTIONS if (word := fields.get(f"q{number}")) is not None}
         try:
-            answers = {number: read_answer(number, word) for number, word in words.items()}
+            answers = {number: read_rater_answer(number, word) for number, word in words.items()}
         except MalformedText as error:
             raise HTTPException(400) from error
         if len(answers) < len(QUESTIONS):
@@ -124,7 +124,12 @@ class RatingSite:
         self._check_key(request)
         context = rating_results.results(self.run, self.store.forms())
         return page(
-            "results", root=self._root, key=self.key, noun=self.run.noun, measures=rating_results.MEASURES, **context
+            "results",
+            root=self._root,
+            key=self.key,
+            noun=self.run.noun,
+            measures=rating_results.RATED_COLUMNS,
+            **context,
         )
 
     def _csv(self, request: Request) -> Response:

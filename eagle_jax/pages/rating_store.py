@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import re
 import secrets
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -80,6 +82,7 @@ class RatingStore:
     def __init__(self, path: Path, about: Mapping[str, str | int], num_items: int, raters_per_item: int, seed: int):
         self.path = path
         self._num_items, self._raters_per_item, self._seed = num_items, raters_per_item, seed
+        self._lock = threading.Lock()
         with self._transaction() as connection:
             for statement in _TABLES.split(";"):
                 connection.execute(statement)
@@ -200,19 +203,23 @@ class RatingStore:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """One connection for each: requests come from several threads."""
+        """All of it or nothing; requests come from several threads, and wait for each other."""
         try:
-            # The answers of people are nobody else's; SQLite's files beside it become as this one.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-            with contextlib.closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as connection:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = FULL")
+            with self._lock, self._connection as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
-                connection.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UserError(f"{self.path}: cannot be used for ratings: {reason}") from error
+
+    @functools.cached_property
+    def _connection(self) -> sqlite3.Connection:
+        # The answers of people are nobody else's; SQLite's files beside it become as this one.
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+        connection = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
 
 
 def is_code(text: str) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import re
 import socket
 import urllib.parse
 from collections.abc import Awaitable, Callable, Sequence
@@ -55,9 +56,9 @@ def make_app(routes: Sequence[BaseRoute], token: str) -> Starlette:
 
     async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         host = request.headers.get("host", "")
-        if not token and not is_loopback(urllib.parse.urlsplit(f"//{host}").hostname or ""):
+        if not token and not is_loopback(re.sub(r":\d*$", "", host).strip("[]")):
             response = PlainTextResponse("not a name of this machine", 421)
-        elif request.method == "POST" and urllib.parse.urlsplit(request.headers.get("origin", "")).netloc != host:
+        elif request.method == "POST" and request.headers.get("origin") not in (f"http://{host}", f"https://{host}"):
             response = PlainTextResponse("sent from another site", 403)
         else:
             response = await call_next(request)

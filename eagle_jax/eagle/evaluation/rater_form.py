@@ -16,12 +16,12 @@ import numpy as np
 from eagle_jax.data.prompts import MalformedText, parse_blocks
 
 BlindLabel = Literal["A", "B"]
-# Question number -> "A" or "B" (choices) or a score of 1 to 5.
+# RaterQuestion number -> "A" or "B" (choices) or a score of 1 to 5.
 RaterAnswers = Mapping[int, BlindLabel | int]
 
 
 @dataclasses.dataclass(frozen=True)
-class Question:
+class RaterQuestion:
     """What is asked (`{noun}`: what the texts tell of) and what may be answered.
 
     ends: what the scores 1 and 5 mean; None: the answer is A or B.
@@ -40,17 +40,17 @@ class Question:
 _HEIGHT, _AGREEMENT = ("lowest", "highest"), ("disagree", "agree")
 # Of Tennenholtz et al. 2024, appendix; in the project's words, numbers are the paper's.
 QUESTIONS = {
-    1: Question("Which text would this user prefer?"),
-    2: Question("Which text fits the preferences in the profile better?"),
-    3: Question("What score would this user give text A?", _HEIGHT, same_of_other=4),
-    4: Question("What score would this user give text B?", _HEIGHT, same_of_other=3),
-    5: Question("Texts A and B are very different.", _AGREEMENT),
-    6: Question("I would choose the {noun} of text A.", _AGREEMENT, same_of_other=7),
-    7: Question("I would choose the {noun} of text B.", _AGREEMENT, same_of_other=6),
-    8: Question("Which text do you prefer yourself?"),
-    9: Question("Text A tells of a {noun} that really exists.", _AGREEMENT, same_of_other=10),
-    10: Question("Text B tells of a {noun} that really exists.", _AGREEMENT, same_of_other=9),
-    11: Question("Which text would a wider audience like?"),
+    1: RaterQuestion("Which text would this user prefer?"),
+    2: RaterQuestion("Which text fits the preferences in the profile better?"),
+    3: RaterQuestion("What score would this user give text A?", _HEIGHT, same_of_other=4),
+    4: RaterQuestion("What score would this user give text B?", _HEIGHT, same_of_other=3),
+    5: RaterQuestion("Texts A and B are very different.", _AGREEMENT),
+    6: RaterQuestion("I would choose the {noun} of text A.", _AGREEMENT, same_of_other=7),
+    7: RaterQuestion("I would choose the {noun} of text B.", _AGREEMENT, same_of_other=6),
+    8: RaterQuestion("Which text do you prefer yourself?"),
+    9: RaterQuestion("Text A tells of a {noun} that really exists.", _AGREEMENT, same_of_other=10),
+    10: RaterQuestion("Text B tells of a {noun} that really exists.", _AGREEMENT, same_of_other=9),
+    11: RaterQuestion("Which text would a wider audience like?"),
 }
 
 
@@ -86,7 +86,7 @@ def place_blind(generated: str, existing: str, generated_label: BlindLabel) -> t
 def parse_rater_answers(text: str) -> RaterAnswers:
     """Read the answer block of one form.
 
-    Raises `MalformedText`: the reasons of `parse_blocks` and of `read_answer`, `missing_answers`
+    Raises `MalformedText`: the reasons of `parse_blocks` and of `read_rater_answer`, `missing_answers`
     (not number and answer for each question), `wrong_question` (numbers not 1 to 11 in order).
     """
     words = parse_blocks(text, ("ANSWERS",))["ANSWERS"].split()
@@ -96,11 +96,11 @@ def parse_rater_answers(text: str) -> RaterAnswers:
     for expected, number, answer in zip(QUESTIONS, words[0::2], words[1::2], strict=True):
         if number != str(expected):
             raise MalformedText("wrong_question", f"expected {expected}, found {number!r}")
-        answers[expected] = read_answer(expected, answer.upper())
+        answers[expected] = read_rater_answer(expected, answer.upper())
     return answers
 
 
-def read_answer(number: int, word: str) -> BlindLabel | int:
+def read_rater_answer(number: int, word: str) -> BlindLabel | int:
     """The answer to one question; raises `MalformedText`: `not_a_choice` (neither A nor B) or
     `not_a_score` (no whole number from 1 to 5)."""
     question = QUESTIONS[number]

@@ -1,0 +1,106 @@
+"""Headless Chromium by its debugging pipe: no driver and no port; everything waits for an answer."""
+
+import contextlib
+import fcntl
+import itertools
+import json
+import os
+import shutil
+import subprocess
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def executable():
+    """Where Chromium lies, by EAGLE_CHROMIUM or by its usual names; None: nowhere."""
+    return os.environ.get("EAGLE_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+class Browser:
+    """One page. Scripts of the tests run in it by the debugger, whatever the page forbids itself."""
+
+    def __init__(self, write, read):
+        self._write, self._read, self._numbers, self._buffer = write, read, itertools.count(1), b""
+        self._session = None
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.call("Page.enable")
+
+    def call(self, method, **parameters):
+        return self._wait(self._send(method, parameters))
+
+    def open(self, address):
+        self._wait_for_load(self._send("Page.navigate", {"url": address}))
+
+    def enter(self):
+        """The enter key on what leads to another page: it is there when this returns."""
+        key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
+        self._wait_for_load(self._send("Input.dispatchKeyEvent", {"type": "keyDown", **key}))
+
+    def run(self, script):
+        """The value of a JavaScript expression in the page."""
+        found = self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def tab(self):
+        self._press(key="Tab", code="Tab", windowsVirtualKeyCode=9)
+
+    def space(self):
+        self._press(key=" ", code="Space", windowsVirtualKeyCode=32, text=" ")
+
+    def _press(self, **key):
+        self.call("Input.dispatchKeyEvent", type="keyDown", **key)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **{**key, "text": ""})
+
+    def _send(self, method, parameters):
+        number = next(self._numbers)
+        message = {"id": number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        return number
+
+    def _wait(self, number):
+        while (message := self._next()).get("id") != number:
+            pass
+        assert "error" not in message, message
+        return message["result"]
+
+    def _wait_for_load(self, number):
+        done, loaded = False, False
+        while not (done and loaded):
+            message = self._next()
+            assert "error" not in message, message
+            done |= message.get("id") == number
+            loaded |= message.get("method") == "Page.loadEventFired"
+
+    def _next(self):
+        while b"\0" not in self._buffer:
+            data = os.read(self._read, 1 << 16)
+            assert data, "Chromium ended"
+            self._buffer += data
+        message, _, self._buffer = self._buffer.partition(b"\0")
+        return json.loads(message)
+
+
+@contextlib.contextmanager
+def opened(profile):
+    """A `Browser`; what it keeps goes into the folder `profile`."""
+    (to_read, write), (read, to_write) = os.pipe(), os.pipe()
+    # Chromium reads from 3 and writes to 4, which may be taken here.
+    ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in (to_read, to_write)]
+    script = f'exec "$0" "$@" 3<&{ends[0]} 4>&{ends[1]}'
+    flags = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run")
+    flags += ("--disable-background-networking", "--disable-component-update", "--hide-scrollbars")
+    command = ["bash", "-c", script, executable(), *flags, "--remote-debugging-pipe", f"--user-data-dir={profile}"]
+    process = subprocess.Popen(command, pass_fds=ends, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for end in (*ends, to_read, to_write):
+        os.close(end)
+    try:
+        yield Browser(write, read)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(write)
+        os.close(read)

@@ -1,0 +1,159 @@
+"""The command as people meet it: a server that is killed and goes on, and a browser in front of it."""
+
+import contextlib
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import pytest
+
+from eagle_jax.eagle.evaluation.rater_form import QUESTIONS
+from eagle_jax.pages.rated_run import read_rated_run
+from eagle_jax.pages.rating_store import RatingStore
+from tests.pages import browser
+from tests.pages.made_up_run import write_run
+
+pytest.importorskip("uvicorn", reason="the pages need uvicorn: pip install 'eagle_jax[pages]'")
+
+
+@contextlib.contextmanager
+def served(workdir, *flags):
+    """(process, address of the raters, address of the results) of a server on any free port."""
+    command = [sys.executable, "-m", "eagle_jax", "rate", f"--workdir={workdir}", "--port=0", *flags]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            said = [process.stdout.readline() for _ in range(3)]
+            addresses = re.findall(r"http://\S+", "".join(said))
+            assert len(addresses) == 2, said + process.stdout.readlines()
+            yield process, *addresses
+        finally:
+            process.kill()
+
+
+def send(address, **fields):
+    """The page that is there in the end, and its address."""
+    origin = "/".join(address.split("/")[:3])
+    data = urllib.parse.urlencode(fields).encode() if fields else None
+    with urllib.request.urlopen(urllib.request.Request(address, data, {"Origin": origin})) as answer:
+        return answer.read().decode(), answer.url
+
+
+def answered(page, **others):
+    place = re.search(r'name="place" value="(\d+)"', page)[1]
+    return {f"q{number}": question.options[0] for number, question in QUESTIONS.items()} | {"place": place, **others}
+
+
+def test_a_server_that_is_killed_loses_nothing_and_goes_on(tmp_path):
+    workdir = write_run(tmp_path)
+    with served(workdir) as (process, raters, results):
+        page, form = send(f"{raters}begin", agreed="yes")
+        following, _ = send(form, **answered(page))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert process.returncode == -signal.SIGKILL
+    (kept,) = kept_forms(workdir)
+    assert kept.answers[1] == "A" and kept.answers[5] == 1
+    with served(workdir) as (process, raters, again):
+        assert again.split("/results/")[1] == results.split("/results/")[1]
+        code = form.rsplit("/", 1)[1]
+        page, found = send(f"{raters}resume", code=code)
+        assert found == f"{raters}form/{code}" and page == following
+        send(found, **answered(page))
+        assert "Krippendorff" in send(again)[0]
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+        assert process.stdout.read().endswith("interrupted; the same command resumes\n")
+    assert len(kept_forms(workdir)) == 2
+
+
+def kept_forms(workdir):
+    return RatingStore(workdir / "ratings.sqlite", {}, len(read_rated_run(workdir).items), 3, 0).forms()
+
+
+def test_beyond_loopback_the_address_has_a_token(tmp_path):
+    with served(write_run(tmp_path), "--host=0.0.0.0") as (_, raters, results):
+        raters = raters.replace("0.0.0.0", "127.0.0.1")
+        assert re.fullmatch(r"http://127.0.0.1:\d+/[\w-]{16}/", raters)
+        assert results.replace("0.0.0.0", "127.0.0.1").startswith(f"{raters}results/")
+        assert "I have read this" in send(raters)[0]
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            send("/".join(raters.split("/")[:3]) + "/")
+
+
+CONTRAST = """(() => {
+  const light = c => {
+    const [r, g, b] = c.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
+      .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = e => {
+    for (; e; e = e.parentElement) {
+      const c = getComputedStyle(e).backgroundColor;
+      if (c !== "rgba(0, 0, 0, 0)") return c;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const texts = [...document.querySelectorAll("main *")].filter(e =>
+    [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()));
+  return Math.min(...texts.map(e => {
+    const [a, b] = [light(getComputedStyle(e).color), light(ground(e))].sort((x, y) => y - x);
+    return (a + 0.05) / (b + 0.05);
+  }));
+})()"""
+
+
+@pytest.mark.skipif(browser.executable() is None, reason="no Chromium: install it, or name it by EAGLE_CHROMIUM")
+def test_in_a_browser_by_keyboard_on_a_small_screen_in_the_dark(tmp_path):
+    wicked = "</p><script>document.title = 'taken'</script><img src=x onerror='document.title = 1'> of {} {}"
+    long_word = "a" * 200
+    workdir = write_run(tmp_path / "run", new_text=f"{wicked} {long_word}")
+    with served(workdir) as (process, raters, results), browser.opened(tmp_path / "profile") as page:
+        page.call("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True)
+
+        def check():
+            assert page.run("document.documentElement.scrollWidth") <= 390
+            for scheme in ("light", "dark"):
+                page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+                assert page.run(CONTRAST) >= 4.5, scheme
+            assert page.run("document.querySelectorAll('h1').length") == 1
+            named = "[...document.querySelectorAll('input:not([type=hidden])')].every(e => e.labels.length === 1)"
+            assert page.run(named)
+
+        def tab_to(script):
+            for _ in range(60):
+                page.tab()
+                if page.run(f"document.activeElement.{script}"):
+                    return
+            raise AssertionError(f"the keyboard does not reach {script}")
+
+        page.open(raters)
+        grounds = []
+        for scheme in ("light", "dark"):
+            page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+            grounds.append(page.run("getComputedStyle(document.body).backgroundColor"))
+        assert len(set(grounds)) == 2
+        check()
+        tab_to("name === 'agreed'")
+        page.space()
+        tab_to("innerText === 'Begin'")
+        page.enter()
+        check()
+        assert (
+            page.run("document.title") == "Form 1" and page.run("document.scripts.length + document.images.length") == 0
+        )
+        assert "<script>document.title" in page.run("document.body.innerText")
+        for number in QUESTIONS:
+            tab_to(f"name === 'q{number}'")
+            page.space()
+        tab_to("innerText === 'Send and go on'")
+        page.enter()
+        assert page.run("document.title") == "Form 2"
+        page.open(results)
+        check()
+        assert page.run("document.querySelector('a').textContent") == "All answers as CSV"
+    (kept,) = kept_forms(workdir)
+    assert kept.answers == {number: "A" if question.ends is None else 1 for number, question in QUESTIONS.items()}
