@@ -7,7 +7,6 @@ a kill or a full disk at any moment leaves what was there before.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import shutil
@@ -15,15 +14,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from eagle_jax.base.errors import CorruptArtifactError, DiskFullError
+from eagle_jax.base.errors import NO_SPACE, CorruptArtifactError, DiskFullError, UnwritableError, remedy
 from eagle_jax.base.processes import from_primary
 
 PARTIAL = ".partial"
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Replaces `path` by what `write(file)` writes; raises `DiskFullError` when it does not fit.
+    """Replaces `path` by what `write(file)` writes; raises `UnwritableError` where it cannot.
 
     Of several processes the first one writes, and all go on when it is done.
     """
@@ -34,29 +32,30 @@ def replace_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """`write_atomically` of this process alone, which waits for no other."""
     partial = path.with_name(path.name + PARTIAL)
     try:
-        with report_disk_full(path):
+        with report_faults(path):
             with open(partial, "wb") as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)
+            sync_folder(path.parent)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the first error says it better
+            partial.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
 
 
 @contextlib.contextmanager
-def report_disk_full(path: Path) -> Iterator[None]:
-    """Turns the system's "no space left" (also quota and file size limit) into `DiskFullError`."""
+def report_faults(path: Path) -> Iterator[None]:
+    """Turns what the file system refuses into `UnwritableError`, one without space (also quota and
+    file size limit) into `DiskFullError`."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_SPACE:
+        if (helps := remedy(error.errno)) is None:
             raise
-        raise DiskFullError(
-            f"{path}: cannot be written: {os.strerror(error.errno)}; free some space and run the same command again"
-        ) from error
+        kind = DiskFullError if error.errno in NO_SPACE else UnwritableError
+        raise kind(f"{path}: cannot be written: {os.strerror(error.errno)}; {helps}") from error
 
 
 def sync_folder(folder: Path) -> None:

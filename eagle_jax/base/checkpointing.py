@@ -10,8 +10,10 @@ may be restored onto any mesh: its leaves come back with the shardings of the te
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,8 +22,8 @@ from typing import Any, TypeVar
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from eagle_jax.base.atomic_files import PARTIAL, checksums, remove_partial, report_disk_full, sync_folder, verify
-from eagle_jax.base.errors import CorruptArtifactError, DiskFullError, StaleArtifactError
+from eagle_jax.base.atomic_files import PARTIAL, checksums, remove_partial, report_faults, sync_folder, verify
+from eagle_jax.base.errors import CorruptArtifactError, StaleArtifactError, remedy, require_local
 from eagle_jax.base.processes import from_primary, is_primary
 
 State = TypeVar("State")
@@ -32,6 +34,7 @@ class Checkpoints:
     """The checkpoints of one training run in `folder`, made under the settings `digest`."""
 
     def __init__(self, folder: Path, *, digest: str, max_to_keep: int):
+        require_local(folder, "checkpoints")
         self._folder = Path(folder).absolute()  # Orbax takes absolute paths only
         self._digest = digest
         self._max_to_keep = max_to_keep
@@ -86,7 +89,7 @@ class Checkpoints:
         final = self._path(kind, step)
         partial = final.with_name(final.name + PARTIAL)
         record = {"step": int(step), "value": value, "digest": self._digest, "leaves": _leaves(state)}
-        with report_disk_full(final):
+        with report_faults(final):
             from_primary(f"begin {final}", lambda: self._begin(final, partial))
             try:
                 _save_state(partial / "state", state)
@@ -154,12 +157,10 @@ def _save_state(path: Path, state: Any) -> None:
         ocp.save(path, state)
     except ValueError as error:
         # TensorStore, which writes the arrays, tells the system's errors as text only.
-        if any(sign in str(error) for sign in ("No space left", "File too large", "Disk quota")):
-            raise DiskFullError(
-                f"{path}: the checkpoint does not fit on the disk; the ones before are intact; "
-                "free some space and run the same command again"
-            ) from error
-        raise
+        numbers = [number for number in errno.errorcode if os.strerror(number) in str(error) and remedy(number)]
+        if not numbers:
+            raise
+        raise OSError(numbers[0], os.strerror(numbers[0]), str(path)) from error
 
 
 def _remove(path: Path) -> None:

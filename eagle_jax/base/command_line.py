@@ -31,7 +31,7 @@ from eagle_jax.base.config_overrides import (
     fill_empty_groups,
     program_file,
 )
-from eagle_jax.base.errors import UserError, visible
+from eagle_jax.base.errors import UserError, remedy, require_local, visible
 from eagle_jax.base.settings import SettingsError, to_settings
 
 T = TypeVar("T")
@@ -98,8 +98,10 @@ def with_one_line_errors(action: Callable[[], None]) -> None:
         action()
     except UserError as error:
         _exit(" ".join(str(error).split()), 2)
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        _exit(f"{error.filename}: {error.strerror}", 2)
+    except OSError as error:
+        if error.filename is None or not (helps := remedy(error.errno)):
+            raise
+        _exit(f"{error.filename}: {error.strerror}; {helps}", 2)
     except KeyboardInterrupt:
         _exit("interrupted; the same command resumes", 130)
 
@@ -142,6 +144,7 @@ def workdir_of(name: str) -> Path:
     """The folder that --workdir names; raises `UserError` where nothing can be written there."""
     if not name.strip():
         raise UserError("--workdir= is empty; name the folder of this run")
+    require_local(name, "--workdir")
     path = Path(name)
     try:
         name.encode()  # bytes that are not UTF-8 could not be told in JSON

@@ -16,7 +16,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.summary import scalar
 from tqdm import tqdm
 
-from eagle_jax.base.atomic_files import report_disk_full, write_atomically
+from eagle_jax.base.atomic_files import report_faults, write_atomically
 from eagle_jax.base.errors import CorruptArtifactError, UserError
 from eagle_jax.base.processes import from_primary, is_primary
 
@@ -52,13 +52,13 @@ class MetricsWriter:
     def _begin(self, resume_step: int | None) -> None:
         rows = [] if resume_step is None else read_metrics(self._path)
         kept = [row for row in rows if resume_step is not None and row["step"] <= resume_step]
-        with report_disk_full(self._path):
+        with report_faults(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
         text = "".join(map(_line, kept))
         write_atomically(self._path, lambda file: file.write(text.encode()))
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 closed by close()
         events = self._path.parent / "tensorboard"
-        with report_disk_full(events):
+        with report_faults(events):
             shutil.rmtree(events, ignore_errors=True)
             events.mkdir()
             # Not tensorboardX' SummaryWriter: its thread dies of a full disk, and the run waits.
@@ -72,7 +72,8 @@ class MetricsWriter:
         from_primary(f"write {self._path}, step {step}", lambda: self._write_row(row))
 
     def _write_row(self, row: Mapping[str, Any]) -> None:
-        with report_disk_full(self._path):
+        with report_faults(self._path):
+            self._path.stat()  # the open file would take rows that nobody finds, were it removed
             self._file.write(_line(row))
             self._file.flush()
             self._write_events(row)
@@ -82,7 +83,7 @@ class MetricsWriter:
         """Closes both files; the writer cannot be used any more."""
         if not is_primary():
             return
-        with report_disk_full(self._path):
+        with report_faults(self._path):
             self._file.close()
             self._events.close()
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from eagle_jax.base import schema
-from eagle_jax.base.atomic_files import PARTIAL, checksums, remove_partial, report_disk_full, verify, write_atomically
+from eagle_jax.base.atomic_files import PARTIAL, checksums, remove_partial, report_faults, verify, write_atomically
 from eagle_jax.base.errors import CorruptArtifactError, StaleArtifactError
 from eagle_jax.base.processes import from_primary
 from eagle_jax.base.provenance import provenance
@@ -83,7 +83,7 @@ class StageFolder:
         if (self.path / _MANIFEST).exists():
             raise RuntimeError(f"{self.path} is complete: nothing more is written into it")
         if not (self.path / _SETTINGS).exists():
-            with report_disk_full(self.path):
+            with report_faults(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
             # The first version is not named: there was none yet.
             named = {} if self._schema == schema.FIRST else {_SCHEMA: self._schema}
@@ -222,7 +222,7 @@ class StageFolder:
     def _write_bytes(self, file: str, data: bytes) -> None:
         def write() -> None:
             self._begin()
-            with report_disk_full(target):
+            with report_faults(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(target, lambda stream: stream.write(data))
 

@@ -24,14 +24,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from eagle_jax.base.atomic_files import report_disk_full
-from eagle_jax.base.errors import UserError
+from eagle_jax.base.atomic_files import report_faults
+from eagle_jax.base.errors import UserError, require_local
 from eagle_jax.base.processes import from_primary
 from eagle_jax.base.provenance import command
 
 _LOCK = "run.lock"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
-_REPORTS = ("report.html", "report.md")
+_REPORTS = ("report.html", "report.md", "results.json", "results.csv")
 
 
 class WorkDirectoryInUseError(UserError):
@@ -56,6 +56,7 @@ def hold(workdir: Path) -> Callable[[], None]:
     The same process may take it again. Raises `WorkDirectoryInUseError`, or `UserError` where a
     report is there that no stage led to.
     """
+    require_local(workdir, "work directory")
     path = workdir.resolve()
     from_primary(f"lock {workdir}", lambda: _enter(path))
     return functools.partial(_leave, path)
@@ -71,7 +72,7 @@ def _enter(workdir: Path) -> None:
             f"{workdir / foreign[0]}: no stage is beside it, so it is not of a run and would be "
             "overwritten; move it away or choose another work directory"
         )
-    with report_disk_full(workdir):
+    with report_faults(workdir):
         made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
         workdir.mkdir(parents=True, exist_ok=True)
         file = _locked(workdir / _LOCK)

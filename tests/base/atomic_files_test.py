@@ -4,13 +4,14 @@ import errno
 import hashlib
 import os
 import resource
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 from eagle_jax.base.atomic_files import PARTIAL, checksums, remove_partial, verify, write_atomically
-from eagle_jax.base.errors import CorruptArtifactError, DiskFullError
+from eagle_jax.base.errors import CorruptArtifactError, DiskFullError, UnwritableError
 
 
 def test_write_replaces_the_whole_file(tmp_path):
@@ -36,11 +37,39 @@ def test_full_disk_names_the_file_and_keeps_the_one_before(tmp_path, number):
     assert os.listdir(tmp_path) == ["a.bin"]
 
 
-def test_other_errors_of_the_system_are_not_called_a_full_disk(tmp_path):
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EIO])
+def test_what_the_system_refuses_is_told_with_what_to_do(tmp_path, number):
     def fail(_):
-        raise PermissionError(errno.EACCES, "no")
+        raise OSError(number, os.strerror(number))
 
-    with pytest.raises(PermissionError):
+    with pytest.raises(UnwritableError, match=f"a.bin: cannot be written: {os.strerror(number)}; [a-z]") as caught:
+        write_atomically(tmp_path / "a.bin", fail)
+    assert not isinstance(caught.value, DiskFullError) and os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_is_removed_or_replaced_and_a_long_name_are_told(tmp_path):
+    folder = tmp_path / "run"
+
+    def remove(_):
+        shutil.rmtree(folder)
+
+    def replace(_):
+        shutil.rmtree(folder)
+        folder.write_text("a file")
+
+    for meanwhile, said in ((remove, "No such file or directory"), (replace, "Not a directory")):
+        folder.mkdir()
+        with pytest.raises(UnwritableError, match=f"run/a.bin: cannot be written: {said}; something else removed"):
+            write_atomically(folder / "a.bin", meanwhile)
+    with pytest.raises(UnwritableError, match="cannot be written: File name too long; choose a shorter name"):
+        write_atomically(tmp_path / ("x" * 300), remove)
+
+
+def test_other_errors_are_a_bug_and_keep_their_traceback(tmp_path):
+    def fail(_):
+        raise OSError(errno.EBADF, "no")
+
+    with pytest.raises(OSError, match="no"):
         write_atomically(tmp_path / "a.bin", fail)
     assert os.listdir(tmp_path) == []
 

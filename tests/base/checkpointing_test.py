@@ -11,9 +11,10 @@ import numpy as np
 import optax
 import pytest
 
+from eagle_jax.base import checkpointing
 from eagle_jax.base.atomic_files import checksums
 from eagle_jax.base.checkpointing import Checkpoints
-from eagle_jax.base.errors import CorruptArtifactError, StaleArtifactError
+from eagle_jax.base.errors import CorruptArtifactError, StaleArtifactError, UnwritableError, UserError
 
 
 class TrainState(NamedTuple):
@@ -187,6 +188,18 @@ def test_a_kill_during_a_save_leaves_a_usable_checkpoint(tmp_path, killed_in, la
     assert names(tmp_path) == ["best_00000004", f"step_{latest + 1:08d}"]
 
 
+def test_what_the_file_system_refuses_is_told_and_an_address_is_no_folder(tmp_path, monkeypatch):
+    def refuse(path, state):
+        raise ValueError(f"Error writing {path}: Read-only file system [source locations='kvstore.cc:1']")
+
+    monkeypatch.setattr(checkpointing.ocp, "save", refuse)
+    with pytest.raises(UnwritableError, match="step_00000001: cannot be written: Read-only file system; make it w"):
+        make(tmp_path).save(1, make_state(1))
+    assert names(tmp_path) == []
+    with pytest.raises(UserError, match="checkpoints: gs://bucket/run is an address"):
+        Checkpoints("gs://bucket/run", digest="abc", max_to_keep=1)
+
+
 FULL = """
 import resource, sys
 from pathlib import Path
@@ -207,7 +220,7 @@ except DiskFullError as error:
 def test_a_full_disk_is_told_and_the_checkpoint_before_is_intact(tmp_path):
     run = [sys.executable, "-c", FULL, str(tmp_path / "checkpoints")]
     done = subprocess.run(run, capture_output=True, text=True, check=True)
-    assert "step_00000002" in done.stdout and "does not fit on the disk" in done.stdout
+    assert "step_00000002: cannot be written: File too large; free some space" in done.stdout
     assert names(tmp_path) == ["step_00000001"]
     step, state = make(tmp_path).restore_latest({"w": jnp.zeros((4,), jnp.int32)})
     assert step == 1 and (state["w"] == 1).all()

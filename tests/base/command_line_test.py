@@ -1,5 +1,6 @@
 """The command line: overrides reach the config; every mistake is one line, exit code 2, no file."""
 
+import errno
 import json
 import os
 import re
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from eagle_jax.base.command_line import load_config
+from eagle_jax.base.command_line import load_config, with_one_line_errors
 from eagle_jax.base.errors import UserError
 
 CONFIG = """
@@ -137,7 +138,7 @@ def test_overrides_and_the_config_argument_reach_main(folder):
         (["stray"], "unexpected argument 'stray'"),
         (["--config.name=user_error"], "this is wrong, and two lines long$"),
         (["--config.name=colour"], r"the title \\x1b\[31mred\\x1b\[0m \\x9b1m \\u202e \\ud800 ä"),
-        (["--config.name=file"], r"program.py: \\x1b\[2J: denied$"),
+        (["--config.name=file"], r"program.py: \\x1b\[2J: denied; make it writable or choose another work directory$"),
         (["--config.name=folder", "--workdir=program.py/x"], "program.py/x: Not a directory"),
     ],
 )
@@ -197,6 +198,19 @@ def test_libraries_are_heard_from_warnings_on_unless_told_otherwise(folder, argu
     assert re.findall(r"a save (?:is )?(\w+)$", stderr, re.MULTILINE) == said
 
 
+def test_what_the_file_system_refuses_is_one_line_with_what_to_do(capsys):
+    def fail(number, *names):
+        raise OSError(number, os.strerror(number), *names)
+
+    with pytest.raises(SystemExit) as caught:
+        with_one_line_errors(lambda: fail(errno.EROFS, "/data/run"))
+    said = "/data/run: Read-only file system; make it writable or choose another work directory\n"
+    assert caught.value.code == 2 and capsys.readouterr().err.endswith(f": {said}")
+    for nameless_or_odd in ((errno.EROFS,), (errno.EPIPE, "/data/run")):
+        with pytest.raises(OSError):
+            with_one_line_errors(lambda of=nameless_or_odd: fail(*of))
+
+
 def test_ctrl_c_says_that_the_run_resumes(folder):
     process = start(folder, "--config.name=wait")
     assert process.stdout.readline() == "waiting\n"
@@ -217,6 +231,7 @@ def test_load_config_locks(folder):
     ("workdir", "said"),
     [
         ("", "--workdir= is empty; name the folder of this run"),
+        ("gs://bucket/run", "--workdir: gs://bucket/run is an address, and files are written to folders only: name a"),
         ("x" * 300, "File name too long; choose a folder that can be written to"),
         ("program.py", "--workdir=program.py: Not a directory; choose"),
         (b"\xff".decode("utf-8", "surrogateescape"), "its name is not UTF-8; choose"),

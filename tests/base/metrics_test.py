@@ -1,5 +1,6 @@
 """Metrics: the file of a resumed run, TensorBoard's events, the NaN guard and plain progress."""
 
+import shutil
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from eagle_jax.base import metrics
-from eagle_jax.base.errors import CorruptArtifactError
+from eagle_jax.base.errors import CorruptArtifactError, UnwritableError
 from eagle_jax.base.metrics import MetricsWriter, NonFiniteError, check_finite, progress, read_metrics
 
 
@@ -89,6 +90,14 @@ def test_progress_tells_the_time_left_from_what_this_run_did():
     # 10 of 40 were there; 10 more took 20 s, so the last 20 take 40 s at 0.5 per second.
     line = metrics._plain_line(20, 40, 20.0, 10, "reinforce", "iterations")
     assert line == "reinforce: 20/40 iterations, 00:20 so far, 00:40 left,  2.00s/ iterations"
+
+
+def test_rows_that_nobody_would_find_are_refused(tmp_path):
+    with MetricsWriter(tmp_path / "metrics") as writer:
+        writer.write(1, {"loss": 0.5})
+        shutil.rmtree(tmp_path / "metrics")
+        with pytest.raises(UnwritableError, match="metrics.jsonl: cannot be written: No such file .*; something else"):
+            writer.write(2, {"loss": 0.5})
 
 
 FULL = """

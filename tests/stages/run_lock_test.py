@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -144,9 +145,16 @@ def test_a_lock_that_was_removed_while_it_was_waited_for_is_none(tmp_path, monke
         assert json.loads((tmp_path / "run.lock").read_text())["pid"] == os.getpid()
 
 
-@pytest.mark.parametrize("name", ["report.md", "report.html"])
+@pytest.mark.parametrize("name", ["report.md", "report.html", "results.json", "results.csv"])
 def test_a_report_of_somebody_else_is_not_overwritten(tmp_path, name):
     (tmp_path / name).write_text("mine")
     with pytest.raises(UserError, match=f"{name}: no stage is beside it"), held(tmp_path):
         raise AssertionError("not reached")
     assert files(tmp_path) == [name]
+
+
+def test_an_address_is_no_folder_of_this_machine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="work directory: gs:/bucket/run is an address, .* mounted"):
+        hold(Path("gs://bucket/run"))
+    assert files(tmp_path) == []
