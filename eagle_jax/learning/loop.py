@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import signal
 import sys
 import threading
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import jax
+from jax.experimental import multihost_utils
 
 from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.metrics import MetricsWriter, check_finite, progress, read_metrics
@@ -23,6 +25,7 @@ from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.learning.trainable import join
 
 State = TypeVar("State")
+_steps = itertools.count(1)  # of all trainings of this process
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +83,8 @@ def train(
 
             state, values = iterate(step, state)
             unchecked.append((step, values))
-            is_saved = is_ending() or is_due(checkpoint_every)
+            ends = is_ending()  # once a step: all processes count alike
+            is_saved = ends or is_due(checkpoint_every)
             due = [hook for hook in hooks if is_due(hook.every)]
             if due or is_due(log_every) or is_saved:
                 # Not after each step, for which the device would have to wait; before each save,
@@ -94,7 +98,7 @@ def train(
                 metrics.write(step, row)
             if is_saved:
                 records.checkpoints.save(step, state)
-                if is_ending():
+                if ends:
                     _exit_after(step, unit, records)
     return state
 
@@ -103,14 +107,17 @@ def train(
 def sigterm_heard() -> Iterator[Callable[[], bool]]:
     """Within it SIGTERM does not end the program but makes the function that is given say True.
 
-    Slurm, Kubernetes and preempted machines send it some time before SIGKILL. Elsewhere than in
-    the main thread, with a handler of somebody else's, and after `jax.distributed.initialize`,
-    which takes the signal for itself, all stays as it is.
+    Slurm, Kubernetes and preempted machines send it some time before SIGKILL. Of several processes
+    it may come to one: JAX, which hears it then, has all of them say True after the same step.
+    Elsewhere than in the main thread and with a handler of somebody else's all stays as it is.
     """
+    if jax.distributed.is_initialized():
+        yield lambda: multihost_utils.reached_preemption_sync_point(next(_steps))
+        return
     came: list[int] = []
     in_main = threading.current_thread() is threading.main_thread()
     is_ours = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    if not in_main or not is_ours or jax.distributed.is_initialized():
+    if not in_main or not is_ours:
         yield lambda: False
         return
     signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))

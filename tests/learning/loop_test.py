@@ -12,6 +12,7 @@ import pytest
 from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.metrics import NonFiniteError
 from eagle_jax.learning.loop import Hook, Records, sigterm_heard, train
+from tests.base.processes_test import start_two
 
 NUM_STEPS = 7
 
@@ -98,6 +99,16 @@ print("not reached")
 def test_sigterm_after_the_last_step_ends_the_program_as_ever():
     done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (-signal.SIGTERM, ""), done.stderr
+
+
+def test_sigterm_to_one_of_two_processes_stops_both_after_the_same_step(tmp_path):
+    ended = start_two("tests.learning.preempted_program", tmp_path)
+    assert [code for code, _, _ in ended] == [143, 143], ended
+    last, other = (int(stdout.splitlines()[-1]) for _, stdout, _ in ended)  # behind what Gloo says
+    assert last == other >= 3
+    for _, _, stderr in ended:
+        assert f"toy: terminated; step {last} is saved, and the same command resumes" in stderr
+    assert names(tmp_path) == [f"step_{last:08d}"]
 
 
 def test_a_handler_of_somebody_else_is_left_alone():
