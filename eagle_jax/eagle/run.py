@@ -57,6 +57,8 @@ def run_to_candidates(experiment: EagleExperiment, workdir: Path) -> tuple[list[
 class EagleRun(Run):
     """The stages of one experiment: their names and what each one reads."""
 
+    experiment_name = "eagle"
+
     def __init__(self, experiment: EagleExperiment, workdir: Path):
         super().__init__(
             workdir,

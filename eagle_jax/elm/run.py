@@ -36,6 +36,8 @@ GROUPS = {
 class ElmRun(Run):
     """The stages of one experiment: their names and what each one reads."""
 
+    experiment_name = "elm"
+
     def __init__(self, experiment: ElmExperiment, workdir: Path):
         super().__init__(workdir, {"experiment_seed": experiment.seed})
         self.experiment = experiment

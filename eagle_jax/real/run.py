@@ -31,6 +31,8 @@ def run_real(experiment: RealExperiment, workdir: Path) -> Path:
 class _RealRun(Run):
     """The stages of one experiment: their names and what each one reads."""
 
+    experiment_name = "real"
+
     def __init__(self, experiment: RealExperiment, workdir: Path):
         super().__init__(
             workdir,

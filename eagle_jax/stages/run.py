@@ -1,8 +1,8 @@
 """A run of an experiment: stages by name in one work directory, their times, its text generators.
 
 Beside the stages lie `times.json` (stage -> seconds of wall-clock time, over all runs of the work
-directory), and where remote models play a role their answers (`generations.sqlite`) and what they
-took (`remote_usage.json`).
+directory), `experiment.json` (whose the work directory is), and where remote models play a role
+their answers (`generations.sqlite`) and what they took (`remote_usage.json`).
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import contextlib
 import json
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from eagle_jax.base.atomic_files import replace_atomically
-from eagle_jax.base.errors import CorruptArtifactError, DiskFullError
+from eagle_jax.base.errors import CorruptArtifactError, UnwritableError, UserError
 from eagle_jax.base.processes import from_primary, is_primary
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.language_model.remote.cache import GenerationCache
@@ -28,6 +28,8 @@ from eagle_jax.stages.models import load_model
 from eagle_jax.stages.run_lock import hold
 
 _TIMES, _USAGE = "times.json", "remote_usage.json"
+_EXPERIMENT = "experiment.json"
+T = TypeVar("T")
 
 
 class RunModels(Protocol):
@@ -42,22 +44,26 @@ class Run:
     """One experiment in one work directory, which is no other process's from the first stage on
     until this object is gone.
 
-    shared: settings that every stage's folder tells after its own.
+    experiment: which one it is; what another one began is refused. shared: settings that every
+    stage's folder tells after its own.
     models, mesh: of generators, where there are any; remote: name -> endpoint of remote ones.
     """
 
     answers_file = "generations.sqlite"  # of remote models
+    experiment_name: str | None = None
 
     def __init__(
         self,
         workdir: Path,
         shared: Mapping[str, Any] | None = None,
         *,
+        experiment: str | None = None,
         models: RunModels | None = None,
         mesh: MeshSettings | None = None,
         remote: Mapping[str, RemoteSettings] | None = None,
     ):
         self.workdir = workdir
+        self.experiment_name = experiment or self.experiment_name
         self.stages: dict[str, StageFolder] = {}
         self._is_held = False
         self._shared = dict(shared or {})
@@ -75,6 +81,7 @@ class Run:
         if not self._is_held:
             weakref.finalize(self, hold(self.workdir))
             self._is_held = True
+            from_primary(f"look whose {self.workdir} is", self._refuse_other_experiment)
         depends = [self.stages[other] for other in depends_on]
         stage = StageFolder(self.workdir / name, settings | self._shared, depends)
         self.stages[name] = stage
@@ -83,21 +90,25 @@ class Run:
             yield stage
         finally:
             if not done and any(self.workdir.glob("*/")):
+                if self.experiment_name and not (self.workdir / _EXPERIMENT).exists():
+                    _write_summary(self.workdir / _EXPERIMENT, {"experiment": self.experiment_name})
                 times = self.seconds()
                 times[name] = round(times.get(name, 0.0) + time.monotonic() - started, 1)
                 _write_summary(self.workdir / _TIMES, times)
                 if self._remote:
                     _write_summary(self.workdir / _USAGE, self._usage())
 
+    def _refuse_other_experiment(self) -> None:
+        found = _read_summary(self.workdir / _EXPERIMENT, str).get("experiment", self.experiment_name)
+        if self.experiment_name and found != self.experiment_name:
+            raise UserError(
+                f"{self.workdir}: was begun by the experiment {found}, whose report that of {self.experiment_name} "
+                "would take the place of; choose another work directory"
+            )
+
     def seconds(self) -> dict[str, float]:
         """Stage -> seconds; raises `CorruptArtifactError` where the file cannot be read."""
-        path = self.workdir / _TIMES
-        if not path.exists():
-            return {}
-        try:
-            return {name: float(told) for name, told in json.loads(path.read_bytes()).items()}
-        except (ValueError, AttributeError, TypeError, RecursionError) as error:
-            raise CorruptArtifactError(f"{path}: cannot be read: {error}; remove it") from error
+        return _read_summary(self.workdir / _TIMES, float)
 
     def usage(self) -> list[dict[str, Any]]:
         """What each remote model took, over all runs of this work directory."""
@@ -117,11 +128,21 @@ class Run:
         return LocalGenerator(model, self._models.batch_size, self._models.length_multiple)
 
 
+def _read_summary(path: Path, kind: Callable[[Any], T]) -> dict[str, T]:
+    """What `_write_summary` wrote; {} without the file."""
+    if not path.exists():
+        return {}
+    try:
+        return {name: kind(told) for name, told in json.loads(path.read_bytes()).items()}
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise CorruptArtifactError(f"{path}: cannot be read: {error}; remove it") from error
+
+
 def _write_summary(path: Path, value: Any) -> None:
     """A small JSON file beside the stages, by the first process."""
     if not is_primary():
         return
     text = json.dumps(value, indent=1) + "\n"
-    with contextlib.suppress(DiskFullError):  # the stage's own error says it better
+    with contextlib.suppress(UnwritableError):  # the stage's own error says it better
         # Not `write_atomically`: this process may be the only one that failed.
         replace_atomically(path, lambda stream: stream.write(text.encode()))

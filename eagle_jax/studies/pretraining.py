@@ -65,7 +65,7 @@ _QUALITY_SEED = 10_000_019  # far from the training seeds, which are step number
 
 def pretrain(name: str, settings: PretrainingSettings, workdir: Path) -> dict[str, float]:
     """Trains the role `name` into `<workdir>/<name>/model` (Hugging Face layout and card.json)."""
-    with Run(workdir).stage(name, **dataclasses.asdict(settings)) as stage:
+    with Run(workdir, experiment="pretrain").stage(name, **dataclasses.asdict(settings)) as stage:
         if not stage.is_complete():
             _train(stage, settings)
         return stage.read_json("model/card.json")["quality"]

@@ -39,11 +39,11 @@ def kill_points(renames: Sequence[str], seed: int) -> list[tuple[str, str]]:
     """One ("before" or "after", target of a rename) for each stage, in the order of the run.
 
     Where a stage has pieces it is between them. A target of several renames (the table of times)
-    says nothing about where the run is, and is not drawn.
+    and the note whose the work directory is say nothing about where the run is, and are not drawn.
     """
     rng = random.Random(seed)
     counts = Counter(renames)
-    once = [target for target in renames if counts[target] == 1]
+    once = [target for target in renames if counts[target] == 1 and target != "experiment.json"]
     points = []
     for stage, targets in itertools.groupby(once, stage_of):
         pieces = [target for target in targets if PIECES.get(stage, "") in target]

@@ -1,13 +1,14 @@
 """A run of stages: what it tells beside them, and that no failure at any rename changes a byte."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 from eagle_jax.base.atomic_files import checksums
-from eagle_jax.base.errors import CorruptArtifactError, StaleArtifactError
+from eagle_jax.base.errors import CorruptArtifactError, StaleArtifactError, UserError
 from eagle_jax.stages import run as runs
 from eagle_jax.stages.run import Run
 
@@ -37,7 +38,7 @@ def failing(rename, moment, at, targets):
     return call
 
 def experiment(workdir):
-    run = Run(workdir, {"experiment_seed": 0})
+    run = Run(workdir, {"experiment_seed": 0}, experiment="stub")
     with run.stage("numbers", count=3) as stage:
         if not stage.is_complete():
             stage.write_arrays("numbers.npz", {"numbers": np.arange(3) / 7})
@@ -84,15 +85,15 @@ def artifacts(workdir):
 def test_killed_or_out_of_space_at_any_rename_the_same_command_gives_the_same_bytes(tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(tmp_path)]
     first, *lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    # Three files, six and three; after each stage the times.
-    assert int(first) == 3 + 1 + 5 + 1 + 3 + 1
+    # Three files, six and three; after each stage the times, after the first whose they are.
+    assert int(first) == 3 + 2 + 5 + 1 + 3 + 1
     whole = artifacts(tmp_path / "whole")
-    assert {name.split("/")[0] for name in whole} == set(STAGES)
+    assert {name.split("/")[0] for name in whole} == {*STAGES, "experiment.json"}
     assert len(lines) == 3 * int(first)
     for line in lines:
         moment, at, code, resumed = line.split()
         # Without its times a run goes on.
-        expected = {"2", "114"} if moment == "full" else {"-9"}
+        expected = {"2", "115"} if moment == "full" else {"-9"}
         assert code in expected and resumed == "True", line
         assert artifacts(tmp_path / f"{moment}_{at}") == whole, line
 
@@ -127,6 +128,33 @@ def test_times_add_up_over_runs_and_a_stage_that_is_done_takes_none(tmp_path, cl
     settings = json.loads((tmp_path / "run" / "first" / "SETTINGS.json").read_text())
     assert settings == {"settings": {"width": 2, "experiment_seed": 7}, "depends_on": {}}
     assert list(run.stages) == ["first", "second"] and run.usage() == []
+
+
+def test_a_work_directory_that_is_removed_during_a_run_is_a_sentence(tmp_path):
+    run = Run(tmp_path / "run")
+    with run.stage("first") as stage:
+        stage.write_json("value.json", 1)
+        shutil.rmtree(tmp_path / "run")
+        with pytest.raises(CorruptArtifactError, match="value.json: .* it is missing; remove .* same command again"):
+            stage.read_json("value.json")
+
+
+def test_the_work_directory_of_another_experiment_is_refused(tmp_path):
+    def make(experiment):
+        with Run(tmp_path, experiment=experiment).stage("first") as stage:
+            if not stage.is_complete():
+                stage.write_json("value.json", 1)
+                stage.finish()
+
+    make("eagle")
+    before = checksums(tmp_path)
+    with pytest.raises(UserError, match=f"{tmp_path}: was begun by the experiment eagle, .* that of real"):
+        make("real")
+    assert checksums(tmp_path) == before  # the lock is gone, too
+    make("eagle")
+    (tmp_path / "experiment.json").write_text("[]")
+    with pytest.raises(CorruptArtifactError, match="experiment.json: cannot be read"):
+        make("eagle")
 
 
 @pytest.mark.parametrize("content", ["", "[]", "7", '{"first": "x"}', "[" * 100_000])

@@ -36,6 +36,8 @@ from eagle_jax.stages.supervised import training_records
 class RlaifRun(ElmRun):
     """The stages of one experiment, beside those of its supervised start."""
 
+    experiment_name = "rlaif"
+
     def __init__(self, rlaif: RlaifExperiment, workdir: Path):
         super().__init__(rlaif.start, workdir)
         self.rlaif = rlaif

@@ -55,7 +55,7 @@ def run_catalogue_designs(experiment: CatalogueDesignsExperiment, workdir: Path)
 
     Raises `UserError` when the input or the work directory is not as it has to be.
     """
-    run = Run(workdir)
+    run = Run(workdir, experiment="designs")
     given = {
         "design": experiment.design,
         "num_kept": experiment.num_kept,

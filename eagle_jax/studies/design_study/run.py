@@ -74,7 +74,7 @@ class DesignStudySettings:
 
 def run_design_study(settings: DesignStudySettings, workdir: Path) -> Path:
     """Runs what is not done yet and returns the path of report.html."""
-    run = Run(workdir)
+    run = Run(workdir, experiment="design_study")
     sets = _make_sets(settings, run)
     with run.stage(
         "subsets",

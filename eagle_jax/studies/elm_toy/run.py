@@ -79,7 +79,7 @@ class ElmToySettings:
 
 def run_elm_toy(settings: ElmToySettings, workdir: Path) -> Path:
     """Trains what is not trained yet and returns the path of report.html."""
-    with Run(workdir).stage("runs", **dataclasses.asdict(settings)) as stage:
+    with Run(workdir, experiment="elm_toy").stage("runs", **dataclasses.asdict(settings)) as stage:
         if not stage.is_complete():
             stage.write_json("runs.json", _train_all(settings, stage))
             stage.finish()

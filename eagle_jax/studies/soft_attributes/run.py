@@ -64,7 +64,7 @@ def run_soft_attributes(experiment: SoftAttributesExperiment, workdir: Path) -> 
         lower_per_positive=experiment.lower_per_positive,
         seed=experiment.seed,
     )
-    run = Run(workdir)
+    run = Run(workdir, experiment="soft_attributes")
     embeddings = _embed(experiment, catalogue, data, run)
     with run.stage(
         "gammas",
