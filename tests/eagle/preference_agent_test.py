@@ -5,6 +5,7 @@ import json
 import pytest
 
 from eagle_jax.base.command_line import load_config
+from eagle_jax.base.errors import UserError
 from eagle_jax.base.settings import SettingsError, to_settings
 from eagle_jax.eagle.evaluation.rows import (
     ANCHOR,
@@ -17,6 +18,8 @@ from eagle_jax.eagle.evaluation.rows import (
     EvalRow,
     comparison_pairs,
 )
+from eagle_jax.eagle.serving import loading
+from eagle_jax.eagle.serving.loading import load_agent
 from eagle_jax.eagle.settings import EagleExperiment
 
 CONFIG = "experiments/configs/eagle_minilens_dpo.py:quick"
@@ -32,7 +35,7 @@ PAIRS = {
 }
 
 
-def test_dpo_agents_get_a_stage_a_row_and_comparisons(eagle, finished, tmp_path):
+def test_dpo_agents_get_a_stage_a_row_and_comparisons(eagle, finished, tmp_path, monkeypatch):
     workdir = finished.copy(tmp_path / "run", without=("evaluation",))
     overrides = [f"--config.preference_agent.{key}={value}" for key, value in PAIRS.items()]
     code, _, stderr = eagle.run(workdir, overrides, config=CONFIG)
@@ -63,6 +66,15 @@ def test_dpo_agents_get_a_stage_a_row_and_comparisons(eagle, finished, tmp_path)
 
     other = finished.workdir / "agent_g_optimal_0" / "model" / "model.safetensors"
     assert (workdir / other.relative_to(finished.workdir)).read_bytes() == other.read_bytes()
+
+    # Both can be asked for proposals; without a name it is the one that gained most where it was kept.
+    assert load_agent(workdir, STAGE).name == STAGE
+    kept = {stage: max(of_stage, key=lambda row: row["validation/reward"]) for stage, of_stage in rows.items()}
+    monkeypatch.setattr(loading._FinishedRun, "load", lambda self, chosen: chosen.name)
+    best = max(sorted(kept), key=lambda stage: kept[stage]["validation/gain"])
+    assert load_agent(workdir) == best
+    with pytest.raises(UserError, match="it has agent_g_optimal_0, preference_agent_g_optimal_0"):
+        load_agent(workdir, "agent_uniform_0")
 
 
 def test_dpo_is_compared_with_its_anchor_its_reference_and_eagle():
