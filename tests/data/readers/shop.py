@@ -8,33 +8,37 @@ import pyarrow as pa
 from pyarrow import parquet
 
 CATEGORIES = ("lamp", "chair", "kettle", "carpet", "shelf")
-MATERIALS = ("oak", "steel", "glass", "wool", "bamboo", "linen")
-STYLES = ("plain", "ornate", "folding", "heavy", "bright")
+# Words that the built-in models know, so that they can tell one product from another.
+COLLECTIONS = ("desert", "harbor", "castle", "jungle", "village", "city")
+STYLES = ("grim", "playful", "tender", "eerie", "minimal")
 
 
 def draw_shop(num_products=500, num_users=3000, ratings_per_user=20, seed=0):
     """Rows of products (sku, name, category, description, price) and of ratings (customer, sku, stars, day).
 
-    A customer likes a material and a style; stars are from 1 to 10.
+    A customer likes a collection and a style; stars are from 1 to 10.
     """
     rng = np.random.default_rng(seed)
     products, traits = [], []
     for number in range(num_products):
-        category, material, style = (names[int(rng.integers(len(names)))] for names in (CATEGORIES, MATERIALS, STYLES))
+        category, collection, style = (
+            names[int(rng.integers(len(names)))] for names in (CATEGORIES, COLLECTIONS, STYLES)
+        )
         products.append(
             {
                 "sku": 10**18 + number,
                 "name": f"{style} {category} no. {number}",
                 "category": category,
-                "description": f'A {style} {category} of {material}.\nIt is called "{number}", and it is made by hand.',
+                "description": f'A {style} {category} of the {collection} collection.\nIt is called "{number}", '
+                "and it is made by hand.",
                 "price": round(float(rng.uniform(5, 200)), 2),
             }
         )
-        traits.append((MATERIALS.index(material), STYLES.index(style)))
+        traits.append((COLLECTIONS.index(collection), STYLES.index(style)))
     traits = np.array(traits)
     ratings = []
     for user in range(num_users):
-        likes = rng.standard_normal(len(MATERIALS)), rng.standard_normal(len(STYLES))
+        likes = rng.standard_normal(len(COLLECTIONS)), rng.standard_normal(len(STYLES))
         count = int(np.clip(rng.poisson(ratings_per_user), 5, num_products // 2))
         for item in rng.choice(num_products, count, replace=False):
             stars = 6 + 1.5 * likes[0][traits[item, 0]] + 1.5 * likes[1][traits[item, 1]] + rng.standard_normal()
