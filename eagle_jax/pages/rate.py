@@ -11,7 +11,7 @@ from typing import NoReturn
 from eagle_jax.base.atomic_files import write_atomically
 from eagle_jax.base.errors import UserError
 
-_FILE = "ratings.sqlite"
+_FILE, _GENERATIONS = "ratings.sqlite", "generations.sqlite"
 _CONSENT = """\
 You are asked to compare texts, two at a time: one tells of something that exists, the other was \
 written by a program. You are not told which is which.
@@ -31,11 +31,13 @@ class _Parser(argparse.ArgumentParser):
 
 
 def rating_command(arguments: Sequence[str]) -> None:
-    """Reads the flags; imports, exports or serves the ratings of a run."""
+    """Reads the flags; asks a model, imports, exports or serves the ratings of a run."""
     flags = _parser().parse_args(arguments)
     for name, least in (("raters", 1), ("starts", 1), ("seed", 0), ("port", 0)):
         if (value := getattr(flags, name)) is not None and value < least:
             raise UserError(f"--{name}={value}: must be at least {least}")
+    if flags.model is None and (flags.endpoint or flags.api_key_variable):
+        raise UserError("--endpoint needs --model, the endpoint's name of a model")
     from eagle_jax.pages.rated_run import read_rated_run
     from eagle_jax.pages.rating_csv import read_csv, to_csv
     from eagle_jax.pages.rating_store import RatingStore
@@ -46,12 +48,55 @@ def rating_command(arguments: Sequence[str]) -> None:
     if flags.take is not None:
         forms = read_csv(flags.take, run.items)
         print(f"{flags.take}: {store.add(forms)} forms taken over of {len(forms)}")
+    if flags.model is not None:
+        _ask(flags, run, store)
     if flags.export is not None:
         text = to_csv(store.forms(), run.items)
         write_atomically(flags.export, lambda file: file.write(text.encode()))
         print(f"ratings: {flags.export}")
-    if flags.take is None and flags.export is None:
+    if (flags.take, flags.model, flags.export) == (None, None, None):
         _serve(flags, run, store)
+
+
+def _ask(flags: argparse.Namespace, run, store) -> None:
+    from eagle_jax.pages.model_rater import ask_model
+
+    if flags.endpoint is None:
+        from eagle_jax.language_model.sampling.local import LocalGenerator
+        from eagle_jax.stages.models import load_model
+
+        generator = LocalGenerator(load_model(flags.model), batch_size=32, length_multiple=64)
+    else:
+        from eagle_jax.language_model.remote.cache import GenerationCache
+        from eagle_jax.language_model.remote.client import RemoteGenerator
+
+        generator = RemoteGenerator(_endpoint(flags), GenerationCache(flags.workdir / _GENERATIONS))
+    malformed = ask_model(run, store, generator, flags.seed)
+    told = ", ".join(f"{reason}: {count}" for reason, count in malformed.items()) or "none"
+    print(f"{generator.name}: {2 * len(run.items)} forms; malformed answers: {told}")
+
+
+def _endpoint(flags: argparse.Namespace):
+    from eagle_jax.language_model.remote.settings import RemoteBudget, RemotePrices, RemoteSettings
+
+    try:
+        return RemoteSettings(
+            base_url=flags.endpoint,
+            model=flags.model,
+            api_key_variable=flags.api_key_variable,
+            api="chat",
+            max_tokens_field="max_tokens",
+            request_fields={},
+            concurrency=8,
+            timeout_seconds=120.0,
+            max_tries=5,
+            backoff_seconds=1.0,
+            max_wait_seconds=60.0,
+            budget=RemoteBudget(max_requests=None, max_tokens=None),
+            prices=RemotePrices(prompt=None, completion=None),
+        )
+    except ValueError as error:
+        raise UserError(f"--endpoint={flags.endpoint}: {error}") from error
 
 
 def _serve(flags: argparse.Namespace, run, store) -> None:
@@ -95,6 +140,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of who gets what in which order (default: 0)")
     consent = "what people agree to before they begin; an empty line parts paragraphs"
     parser.add_argument("--consent", type=Path, metavar="FILE", help=consent)
+    model = "ask a language model, in both orders, and end: a folder, minilens/<name>, or what --endpoint calls it"
+    parser.add_argument("--model", metavar="NAME", help=model)
+    parser.add_argument("--endpoint", metavar="URL", help="where --model is, if it speaks OpenAI's protocol")
+    parser.add_argument("--api_key_variable", metavar="NAME", help="the environment variable with the endpoint's key")
     take = "take over what another machine exported, and end"
     parser.add_argument("--import", dest="take", type=Path, metavar="FILE.csv", help=take)
     parser.add_argument("--export", type=Path, metavar="FILE.csv", help="write all answers, and end")

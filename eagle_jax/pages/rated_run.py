@@ -11,7 +11,7 @@ from typing import Any
 
 from eagle_jax.base.atomic_files import verify
 from eagle_jax.base.errors import CorruptArtifactError, UserError
-from eagle_jax.data.prompts import MOVIE, PRODUCT, MalformedText, parse_blocks
+from eagle_jax.data.prompts import MOVIE, PRODUCT, PROMPT_BOOKS, MalformedText, PromptBook, parse_blocks
 
 _STAGE, _MANIFEST, _RECORDS, _TABLE = "evaluation", "MANIFEST.json", "records.jsonl", "table.json"
 _FIELDS = {"row", "seed", "entity_index", "user_index", "anchor", "profile", "steps"}
@@ -37,11 +37,12 @@ class RatedItem:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RatedRun:
-    """noun: what the texts tell of. digest: of the records. utilities: mean U of each row with its
-    interval, by the training encoder."""
+    """noun: what the texts tell of. digest: of the records. prompts: the run's prompt book, None: of
+    none of ours. utilities: mean U of each row with its interval, by the training encoder."""
 
     noun: str
     digest: str
+    prompts: PromptBook | None
     items: Sequence[RatedItem]
     utilities: Mapping[str, Mapping[str, float]]
 
@@ -59,7 +60,8 @@ def read_rated_run(workdir: Path, num_starts: int | None = None) -> RatedRun:
         raise UserError(
             f"--workdir={workdir}: has no finished {_STAGE} of EAGLE; run experiments.eagle with this --workdir first"
         )
-    files = _read_json(folder / _MANIFEST).get("files", {})
+    manifest = _read_json(folder / _MANIFEST)
+    files = manifest.get("files", {})
     if not {_RECORDS, _TABLE} <= set(files):
         raise UserError(f"--workdir={workdir}: is not a run of experiments.eagle: its {_STAGE} has no {_RECORDS}")
     verify(folder, files, _MANIFEST)
@@ -82,6 +84,7 @@ def read_rated_run(workdir: Path, num_starts: int | None = None) -> RatedRun:
     return RatedRun(
         noun=nouns.get(tuple(items[0].anchor), "item"),
         digest=files[_RECORDS]["sha256"],
+        prompts=PROMPT_BOOKS.get(manifest.get("settings", {}).get("prompts")),
         items=items,
         utilities={line["row"]: line["cells"]["train/utility"] for line in table},
     )

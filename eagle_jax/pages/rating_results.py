@@ -1,9 +1,10 @@
-"""What the raters say: the paper's columns with intervals, and how far raters agree.
+"""What people and models say: the paper's columns with intervals, and how far raters agree.
 
 Forms are compared as if the generated text had stood at A. Left out, and counted, are attention
 checks and the raters who failed more than half of theirs. Agreement is Krippendorff's alpha
 (Krippendorff 2019, *Content Analysis*, chapter 12) from the package of this name: nominal for choices,
-ordinal for scores; its interval resamples items.
+ordinal for scores; its interval resamples items. People agree with each other, a model with itself
+when the texts change places and with people.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 
 from eagle_jax.eagle.evaluation.rater_form import QUESTIONS, RaterScores, score_answers, with_generated_at_a
 from eagle_jax.pages.rated_run import RatedRun
-from eagle_jax.pages.rating_store import Form
+from eagle_jax.pages.rating_store import MODEL, PERSON, Form
 from eagle_jax.reports.statistics import BootstrapSettings, Interval, bootstrap_interval
 
 _BOOTSTRAP = BootstrapSettings(num_resamples=2000, confidence=0.95, seed=0)
@@ -42,30 +43,55 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RaterAgreement:
-    """alpha: None where it cannot be told (no two raters of an item, or all answers are the same)."""
+    """alpha: None where it cannot be told (no two raters of an item, or all answers are the same).
+
+    with_people: how often a model's answer and a person's about the same item are the same.
+    """
 
     question: str
     num_items: int
     alpha: float | None
     low: float | None
     high: float | None
+    with_people: Interval | None
 
 
 def results(run: RatedRun, forms: Sequence[Form]) -> dict[str, Any]:
     """All that the page of results shows.
 
-    rows: {"row", "utility", "num_forms", "num_items", "num_raters", "cells": measure -> `Estimate`}
-    of each row that was rated. agreement: a `RaterAgreement` for each question. first: how often the
-    answer to a choice is A, whatever stands there. left_out: raters who failed their checks.
+    groups: people together and each model, see `_group`; what is told of checks is people's.
+    left_out: who failed theirs.
     """
     left_out = failed_raters(forms)
     kept = [form for form in forms if form.expected is None and form.rater not in left_out]
-    of_rows = defaultdict(list)
+    people = [form for form in kept if form.kind == PERSON]
+    models = defaultdict(list)
     for form in kept:
+        if form.kind == MODEL:
+            models[form.rater].append(form)
+    return {
+        "groups": [
+            _group("People", run, people, []),
+            *(_group(name, run, of_model, people) for name, of_model in models.items()),
+        ],
+        "num_raters": len({form.rater for form in forms if form.kind == PERSON}),
+        "num_checks": sum(form.expected is not None for form in forms),
+        "num_passed": sum(form.passed for form in forms if form.expected is not None),
+        "left_out": sorted(left_out),
+        "has_alpha": importlib.util.find_spec("krippendorff") is not None,
+    }
+
+
+def _group(name: str, run: RatedRun, forms: Sequence[Form], people: Sequence[Form]) -> dict[str, Any]:
+    """rows: {"row", "utility", "num_forms", "num_items", "num_raters", "cells": column -> `Estimate`}
+    of each row that was rated. agreement: a `RaterAgreement` for each question. first: how often the
+    answer to a choice is A, whatever stands there. people: whom to compare with; may be none."""
+    of_rows = defaultdict(list)
+    for form in forms:
         of_rows[run.items[form.item].row].append(form)
     choices = [number for number, question in QUESTIONS.items() if question.ends is None]
-    votes = [float(form.answers[number] == "A") for form in kept for number in choices]
     return {
+        "name": name,
         "rows": [
             {
                 "row": row,
@@ -78,15 +104,12 @@ def results(run: RatedRun, forms: Sequence[Form]) -> dict[str, Any]:
             for row in dict.fromkeys(item.row for item in run.items)
             if (of_row := of_rows.get(row))
         ],
-        "agreement": [rater_agreement(number, kept) for number in QUESTIONS],
+        "agreement": [rater_agreement(number, forms, people) for number in QUESTIONS],
         "first": _estimate(
-            votes, [form.item for form in kept for _ in choices], [form.rater for form in kept for _ in choices]
+            [float(form.answers[number] == "A") for form in forms for number in choices],
+            [form.item for form in forms for _ in choices],
+            [form.rater for form in forms for _ in choices],
         ),
-        "num_raters": len({form.rater for form in forms}),
-        "num_checks": sum(form.expected is not None for form in forms),
-        "num_passed": sum(form.passed for form in forms if form.expected is not None),
-        "left_out": sorted(left_out),
-        "has_alpha": importlib.util.find_spec("krippendorff") is not None,
     }
 
 
@@ -117,20 +140,34 @@ def _estimate(values: Sequence[float], items: Sequence[Any], raters: Sequence[st
     return Estimate(mean=float(np.mean(values)), by_item=interval(items), by_rater=interval(raters))
 
 
-def rater_agreement(number: int, forms: Sequence[Form]) -> RaterAgreement:
-    """How far raters give the same answer to a question about the same item."""
+def rater_agreement(number: int, forms: Sequence[Form], people: Sequence[Form] = ()) -> RaterAgreement:
+    """How far forms about the same item have the same answer to a question."""
     question = QUESTIONS[number]
-    counts = defaultdict(lambda: np.zeros(len(question.options), int))
-    for form in forms:
-        answer = str(with_generated_at_a(form.answers, form.label)[number])
-        counts[form.item][question.options.index(answer)] += 1
-    # Items that one rater rated say nothing about agreement. [items, answers]
+    counts, of_people = _counts(number, forms), _counts(number, people)
+    # Items of one form say nothing about agreement. [items, answers]
     rated = np.array([of_item for of_item in counts.values() if of_item.sum() > 1])
     text = question.text.replace("text A", "the new text").replace("Text A", "The new text")
     text = text.replace("text B", "the anchor").replace("Text B", "The anchor")
     level = "nominal" if question.ends is None else "ordinal"
     alpha, low, high = _alpha(rated, level) if len(rated) > 1 else (None, None, None)
-    return RaterAgreement(question=text, num_items=len(rated), alpha=alpha, low=low, high=high)
+    # Of all pairs of a form and a person's about the item, the share that has the same answer.
+    same = [
+        float(own @ of_people[item] / (own.sum() * of_people[item].sum()))
+        for item, own in counts.items()
+        if item in of_people
+    ]
+    with_people = bootstrap_interval(same, _BOOTSTRAP) if len(same) > 1 else None
+    return RaterAgreement(question=text, num_items=len(rated), alpha=alpha, low=low, high=high, with_people=with_people)
+
+
+def _counts(number: int, forms: Sequence[Form]) -> dict[int, np.ndarray]:
+    """How often each option was chosen [answers], for each item; as if the new text had stood at A."""
+    options = QUESTIONS[number].options
+    counts = defaultdict(lambda: np.zeros(len(options), int))
+    for form in forms:
+        answer = str(with_generated_at_a(form.answers, form.label)[number])
+        counts[form.item][options.index(answer)] += 1
+    return dict(counts)
 
 
 def _alpha(counts: np.ndarray, level: str) -> tuple[float | None, float | None, float | None]:

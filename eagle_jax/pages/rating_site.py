@@ -128,7 +128,7 @@ class RatingSite:
             root=self._root,
             key=self.key,
             noun=self.run.noun,
-            measures=rating_results.RATED_COLUMNS,
+            columns=rating_results.RATED_COLUMNS,
             **context,
         )
 

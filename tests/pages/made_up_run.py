@@ -28,7 +28,7 @@ def write_run(workdir, num_pairs=4, rows=(EAGLE_ROW,), new_text="new text {} of 
     records += [record(row, pair, new_text.format(pair, row)) for row in rows for pair in range(num_pairs)]
     cell = {"mean": 0.5, "low": 0.4, "high": 0.6}
     table = [{"row": row, "cells": {"train/utility": cell}} for row in ("anchor", *rows)]
-    stage = StageFolder(workdir / "evaluation", {})
+    stage = StageFolder(workdir / "evaluation", {"prompts": "compact"})
     stage.write_jsonl("records.jsonl", [*records, *noun_records])
     stage.write_json("table.json", table)
     stage.finish()

@@ -62,7 +62,7 @@ def test_the_rates_of_raters_who_err_are_recovered(run, error):
 
 
 def test_a_line_tells_what_it_rests_on(run):
-    (line,) = results(run, rated_by([0.0] * 3, num_items=20))["rows"]
+    (line,) = results(run, rated_by([0.0] * 3, num_items=20))["groups"][0]["rows"]
     assert (line["row"], line["num_forms"], line["num_items"], line["num_raters"]) == (EAGLE_ROW, 60, 20, 3)
     assert line["utility"] == {"mean": 0.5, "low": 0.4, "high": 0.6}
     assert [round(cell.mean, 3) for cell in line["cells"].values()] == [0.7, 0.7, 0.75, 1.0]
@@ -105,13 +105,14 @@ def test_alpha_by_hand():
 
 
 def test_the_place_of_a_text_is_told_from_its_worth(run):
-    told = results(run, rated_by([0.1] * 2))["first"]
+    told = results(run, rated_by([0.1] * 2))["groups"][0]["first"]
     assert within(0.5, told.by_item)
     lazy = [
         Form(**{**vars(form), "answers": form.answers | dict.fromkeys((1, 2, 8, 11), "A")}) for form in rated_by([0])
     ]
-    assert results(run, lazy)["first"].mean == 1.0
-    assert results(run, lazy)["rows"][0]["cells"]["user_utility"].mean == 0.5
+    (people,) = results(run, lazy)["groups"]
+    assert people["first"].mean == 1.0
+    assert people["rows"][0]["cells"]["user_utility"].mean == 0.5
 
 
 def test_who_does_not_read_is_left_out_and_named(run):
@@ -125,13 +126,14 @@ def test_who_does_not_read_is_left_out_and_named(run):
     assert failed_raters(forms) == {"rater 1"}
     found = results(run, forms)
     assert (found["num_raters"], found["num_checks"], found["num_passed"], found["left_out"]) == (3, 4, 2, ["rater 1"])
-    assert (found["rows"][0]["num_raters"], found["rows"][0]["num_forms"]) == (2, 400)  # checks are no ratings
+    (line,) = found["groups"][0]["rows"]
+    assert (line["num_raters"], line["num_forms"]) == (2, 400)  # checks are no ratings
 
 
 def test_nothing_yet_and_a_single_form_have_no_intervals(run):
-    empty = results(run, [])
+    (empty,) = results(run, [])["groups"]
     assert empty["rows"] == [] and empty["first"] is None
-    (line,) = results(run, rated_by([0.0], num_items=1))["rows"]
+    (line,) = results(run, rated_by([0.0], num_items=1))["groups"][0]["rows"]
     assert set(line["cells"]) == set(RATED_COLUMNS)
     assert line["cells"]["user_utility"].mean == 1.0 and line["cells"]["user_utility"].by_item is None
 

@@ -40,12 +40,13 @@ def rate_episodes(
     malformed: Counter[str] = Counter()
     for (index, label), generation in zip(labels.items(), generations, strict=True):
         try:
-            scores[index] = score_answers(_answers(generation), label)
+            scores[index] = score_answers(rater_answers(generation), label)
         except MalformedText as error:
             malformed[error.reason] += 1
     return scores, malformed
 
 
-def _answers(generation: Generation) -> RaterAnswers:
+def rater_answers(generation: Generation) -> RaterAnswers:
+    """What a model answered to `rater_prompt`; raises `MalformedText`."""
     block = parse_generation(generation, ["ANSWERS"])["ANSWERS"]
     return parse_rater_answers(render_block("ANSWERS", block))
