@@ -174,7 +174,7 @@ def test_results_and_answers_are_for_who_has_the_key(site):
     for address in ("/results/", "/answers.csv/"):
         assert client.get(address + "other").status_code == 404
     page = client.get("/results/key").text
-    assert "1 raters" in page and "Krippendorff" in page
+    assert "People: 1;" in page and "Krippendorff" in page
     answers = client.get("/answers.csv/key")
     assert answers.headers["content-disposition"] == "attachment; filename=ratings.csv"
     assert len(answers.text.splitlines()) == 2
