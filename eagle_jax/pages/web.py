@@ -10,6 +10,7 @@ import contextlib
 import ipaddress
 import re
 import socket
+import sys
 import urllib.parse
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -69,11 +70,16 @@ def make_app(routes: Sequence[BaseRoute], token: str) -> Starlette:
         texts = {404: "There is no such page.", 413: "That is too long."}
         return page("message", error.status_code, root=token and f"/{token}", text=texts.get(error.status_code))
 
+    def failure(request: Request, error: Exception) -> Response:
+        print(f"eagle-jax: {error}", file=sys.stderr)
+        text = "This could not be saved. Go back and send it once more; what was sent before is kept."
+        return page("message", 503, root=token and f"/{token}", text=text)
+
     routes = [Route("/style.css", _style), *routes]
     return Starlette(
         routes=[Mount(f"/{token}", routes=routes)] if token else routes,
         middleware=[Middleware(BaseHTTPMiddleware, dispatch=guard)],
-        exception_handlers={HTTPException: refusal},
+        exception_handlers={HTTPException: refusal, UserError: failure},
     )
 
 

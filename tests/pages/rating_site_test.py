@@ -188,6 +188,20 @@ def test_no_file_of_the_run_is_served(path, site):
     assert site[0].get(path).status_code == 404
 
 
+def test_what_cannot_be_saved_is_said_and_can_be_sent_again(site, capsys):
+    client, store = site
+    location = begin(client)
+    # As where the disk is full: the statement is refused in the middle of the transaction.
+    with store._transaction() as connection:
+        connection.execute("CREATE TRIGGER full BEFORE UPDATE ON forms BEGIN SELECT RAISE(ABORT, 'disk is full'); END")
+    refused = client.post(location, data=ALL | {"place": "0"})
+    assert refused.status_code == 503 and "send it once more" in refused.text
+    assert capsys.readouterr().err == f"eagle-jax: {store.path}: cannot be used for ratings: disk is full\n"
+    with store._transaction() as connection:
+        connection.execute("DROP TRIGGER full")
+    assert client.post(location, data=ALL | {"place": "0"}).status_code == 303 and len(store.forms()) == 1
+
+
 def test_more_than_a_form_is_not_read(site):
     client, store = site
     location = begin(client)
