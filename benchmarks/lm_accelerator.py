@@ -21,7 +21,7 @@ from benchmarks.lm_programs import forward_flops
 from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
 from eagle_jax.language_model.decoder.transformer import init_params
 from eagle_jax.language_model.sampling.sampling import sample
-from eagle_jax.learning.supervised import Batch, init_training, train_step
+from eagle_jax.learning.supervised import Batch, init_training, next_token_step
 
 # jax's device_kind -> (bf16 FLOP/s, bytes/s) as the makers publish them, without sparsity.
 PUBLISHED = {
@@ -92,7 +92,7 @@ def training_flops_per_second(config, batch: int, length: int) -> float:
 
     def program():
         nonlocal state
-        state, metrics = train_step(config, settings, {}, state, batches)
+        state, metrics = next_token_step(config, settings, {}, state, batches)
         return metrics
 
     return 3 * forward_flops(config, batch, length) / _best_seconds(program)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from benchmarks import lm_inputs
-from eagle_jax.eagle.agent.policy_gradient import Experience, update
+from eagle_jax.eagle.agent.policy_gradient import Experience, update_agent
 from eagle_jax.eagle.agent.state import EagleSettings, init_agent
 from eagle_jax.language_model.checkpoints.hf_checkpoints import load_language_model
 from eagle_jax.language_model.decoder.config import DecoderConfig
@@ -19,7 +19,7 @@ from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.sampling.sampling import sample
 from eagle_jax.learning.policy_batch import PolicyBatch
-from eagle_jax.learning.supervised import Batch, NextTokenSettings, init_training, train_step
+from eagle_jax.learning.supervised import Batch, NextTokenSettings, init_training, next_token_step
 from eagle_jax.learning.trainable import split
 
 
@@ -83,7 +83,7 @@ def sft(*, folder, batch, length, steps, learning_rate, weight_decay):
         losses, norms = [], []
         start = time.perf_counter()
         for _ in range(steps):
-            state, metrics = train_step(config, settings, frozen, state, batches)
+            state, metrics = next_token_step(config, settings, frozen, state, batches)
             losses.append(float(metrics["loss"]))
             norms.append(float(metrics["gradient_norm"]))
         jax.block_until_ready(state)
@@ -129,7 +129,7 @@ def reinforce(*, folder, batch, prompt_length, action_length, steps, learning_ra
         values = {"loss": [], "kl": [], "gradient_norm": []}
         start = time.perf_counter()
         for _ in range(steps):
-            state, metrics = update(config, settings, frozen, reference, state, experience)
+            state, metrics = update_agent(config, settings, frozen, reference, state, experience)
             for name, mine in values.items():
                 mine.append(float(metrics[f"policy/{name}"]))
         jax.block_until_ready(state)

@@ -25,7 +25,7 @@ from eagle_jax.language_model.decoder.transformer import forward, init_params
 from eagle_jax.language_model.log_probs import LastStates
 from eagle_jax.language_model.sampling.sampling import sample
 from eagle_jax.learning.losses import next_token_loss
-from eagle_jax.learning.supervised import Batch, init_training, next_token_optimizer, train_step
+from eagle_jax.learning.supervised import Batch, init_training, next_token_optimizer, next_token_step
 
 
 def compile_train_step(*, decoder, batch, length, scan_layers):
@@ -35,7 +35,7 @@ def compile_train_step(*, decoder, batch, length, scan_layers):
     state = jax.eval_shape(lambda: init_training(init_params(config, jax.random.key(0)), settings))
     tokens, mask, weights = (jax.ShapeDtypeStruct((batch, length), kind) for kind in (np.int32, bool, np.float32))
     batches = (Batch(tokens, mask, weights),)
-    return _compiling(lambda: train_step.lower(config, settings, {}, state, batches))
+    return _compiling(lambda: next_token_step.lower(config, settings, {}, state, batches))
 
 
 def compile_sampler(*, decoder, batch, prompt_length, new_tokens):
@@ -129,7 +129,7 @@ def training_step(*, decoder, batch, length):
     def run(_):
         nonlocal state
         start = time.perf_counter()
-        state, _ = jax.block_until_ready(train_step(config, settings, {}, state, batches))
+        state, _ = jax.block_until_ready(next_token_step(config, settings, {}, state, batches))
         return time.perf_counter() - start, {"flops": flops}
 
     return run

@@ -31,7 +31,7 @@ from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.eagle.agent.policy_gradient import Experience, update
+from eagle_jax.eagle.agent.policy_gradient import Experience, update_agent
 from eagle_jax.eagle.agent.state import EagleSettings, init_agent
 from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
 from eagle_jax.language_model.decoder.attention import KeyValue
@@ -205,7 +205,7 @@ def train(config: DecoderConfig, mesh: Mesh, mode: str) -> Cost:
         np.ones((EPISODES, POLICY_TOKENS[1]), bool),
     )
     experience = Experience(batch, np.zeros((EPISODES, 1, 8), np.float32), np.zeros(EPISODES, np.float32))
-    run = functools.partial(update, config, SETTINGS)
+    run = functools.partial(update_agent, config, SETTINGS)
     return cost(
         jax.jit(run, donate_argnums=2),
         mesh,

@@ -20,10 +20,6 @@ HEADINGS = ("Paper:", "Command:", "Hardware:", "Time:", "Expect:")
 each_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 
 
-def test_there_are_configs():
-    assert "eagle_minilens" in {path.stem for path in CONFIGS}
-
-
 @each_config
 def test_config_loads_and_is_locked(path):
     config = load_config(str(path))

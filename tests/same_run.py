@@ -12,6 +12,11 @@ def without_times(history):
     return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in history]
 
 
+def validation_rewards(result):
+    """By iteration."""
+    return {row["step"]: row["validation/reward"] for row in result.history if "validation/reward" in row}
+
+
 def assert_same_run(one, other):
     for name in ("params", "best_params"):
         chex.assert_trees_all_equal(jax.device_get(getattr(one, name)), jax.device_get(getattr(other, name)))

@@ -1,6 +1,7 @@
 """A toy world for reinforcement learning: notes of words, and a tiny policy that adds a word."""
 
 import dataclasses
+import itertools
 from types import SimpleNamespace
 
 import jax
@@ -8,8 +9,11 @@ import numpy as np
 import optax
 import pytest
 
+from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.data.prompts import EntityFormat, PromptBook, policy_prompt, render_blocks
+from eagle_jax.eagle.agent.player import AgentTask
 from eagle_jax.eagle.agent.state import EagleSettings
+from eagle_jax.eagle.dpo.update import PreferenceAgentSettings
 from eagle_jax.eagle.environment import LLMEnvironment, Start
 from eagle_jax.eagle.policy import encode_policy_batch, make_policy_fn, state_prompts
 from eagle_jax.eagle.rollout import rollout
@@ -21,9 +25,12 @@ from eagle_jax.language_model.decoder.transformer import init_params
 from eagle_jax.language_model.generation import Generation, SamplingSettings
 from eagle_jax.language_model.log_probs import read_text
 from eagle_jax.language_model.sampling.local import LocalGenerator
+from eagle_jax.learning.loop import Records
 from eagle_jax.learning.losses import next_token_loss
+from tests.same_run import Interrupted
 
 WORDS = [f"word{letter}" for letter in "abcdefgh"]
+GOAL = "wordc"
 NOTE = EntityFormat(noun="note", blocks=("NOTE",), action_categories=("any",))
 BOOK = PromptBook(
     rewrite="rewrite",
@@ -69,6 +76,41 @@ def share_of(word, states):
     """Share of the note's words that are `word`: a reward [B]."""
     notes = [state.description.split()[1:-1] for state in states]
     return np.array([note.count(word) / len(note) for note in notes], np.float32)
+
+
+def agent_task(words, reward_fn=None, environment=None):
+    """What an agent is trained on: notes that hold GOAL; training sees the shares of `words` in them."""
+    return AgentTask(
+        environment=environment or make_environment(),
+        reward_fn=reward_fn or (lambda states: share_of(GOAL, states)),
+        features_fn=lambda states: np.stack([share_of(word, states) for word in words], axis=1),
+        draw_starts=draw_starts,
+        validation_starts=draw_starts(np.random.default_rng(99), 16),
+    )
+
+
+def spoilt_at(call, spoil):
+    """The task's reward; of this call the one that `spoil` makes of it."""
+    calls = itertools.count(1)
+
+    def reward_fn(states):
+        reward = share_of(GOAL, states)
+        return spoil(reward) if next(calls) == call else reward
+
+    return reward_fn
+
+
+def interrupt(reward):
+    raise Interrupted
+
+
+def to_nan(reward):
+    reward[3] = np.nan
+    return reward
+
+
+def records_in(folder):
+    return Records(Checkpoints(folder / "checkpoints", digest="d", max_to_keep=2), folder, "toy")
 
 
 def _reference_params(config, tokenizer):
@@ -136,32 +178,51 @@ def toy(tmp_path_factory):
     )
 
 
+def eagle_settings(**changes):
+    """Of the toy's reinforcement learning."""
+    settings = EagleSettings(
+        num_iterations=24,
+        episodes_per_iteration=32,
+        horizon=3,
+        discount=1.0,
+        gae_lambda=0.95,
+        kl_coefficient=0.02,
+        policy_learning_rate=3e-3,
+        value_learning_rate=1e-2,
+        value_hidden=(16,),
+        value_updates=4,
+        max_gradient_norm=1.0,
+        normalize_advantages=True,
+        minibatch_size=48,
+        validate_every=8,
+        checkpoint_every=6,
+        policy=SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=4),
+    )
+    return dataclasses.replace(settings, **changes)
+
+
+def dpo_settings(**changes):
+    """As many actions as the REINFORCE agent's 24 iterations of 32 episodes: 6 rounds of 32 x 4."""
+    settings = PreferenceAgentSettings(
+        unit="action",
+        strategy="random",
+        metric="euclidean",
+        num_samples=4,
+        starts_per_round=32,
+        beta=0.5,
+        num_epochs=2,
+        batch_size=24,
+        learning_rate=3e-3,
+        max_gradient_norm=1.0,
+        validate_every=3,
+        checkpoint_every=2,
+    )
+    return dataclasses.replace(settings, **changes)
+
+
 @pytest.fixture(scope="session")
 def make_settings():
-    """Settings of the toy's reinforcement learning, with changes."""
-
-    def make(**changes):
-        settings = EagleSettings(
-            num_iterations=24,
-            episodes_per_iteration=32,
-            horizon=3,
-            discount=1.0,
-            gae_lambda=0.95,
-            kl_coefficient=0.02,
-            policy_learning_rate=3e-3,
-            value_learning_rate=1e-2,
-            value_hidden=(16,),
-            value_updates=4,
-            max_gradient_norm=1.0,
-            normalize_advantages=True,
-            minibatch_size=48,
-            validate_every=8,
-            checkpoint_every=6,
-            policy=SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=4),
-        )
-        return dataclasses.replace(settings, **changes)
-
-    return make
+    return eagle_settings
 
 
 @pytest.fixture(scope="session")

@@ -111,7 +111,7 @@ def load_config(path: str) -> ConfigDict:
     path = _found(path)
     file = Path(path.split(":", 1)[0])
     told = _SCHEMA.search(file.read_text(encoding="utf-8", errors="replace"))
-    schema.check_config(int(told[1]) if told else schema.FIRST, f"--config={path}: {file}")
+    schema.check_config(int(told[1]) if told else schema.FIRST_SCHEMA, f"--config={path}: {file}")
     values = flags.FlagValues()
     # ml-collections runs every file as this one module, in which an earlier one's names would stay.
     sys.modules.pop("config_config", None)

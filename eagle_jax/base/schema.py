@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from eagle_jax.base.errors import StaleArtifactError, UserError
 
 SCHEMA = 3
-FIRST = 1  # of what carries no version: it was made before there were any
+FIRST_SCHEMA = 1  # of what carries no version: it was made before there were any
 
 
 class Change(NamedTuple):
@@ -52,7 +52,7 @@ CHANGES: dict[int, Change] = {  # version -> the change that made it
 def oldest_alike(stage: str, settings: Any) -> int:
     """The version of a stage begun now: the oldest that would have written it as it is."""
     version = SCHEMA
-    while version > FIRST and CHANGES[version].before(stage, settings) == settings:
+    while version > FIRST_SCHEMA and CHANGES[version].before(stage, settings) == settings:
         version -= 1
     return version
 

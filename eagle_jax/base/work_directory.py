@@ -54,7 +54,7 @@ class StageFolder:
         """That of what is there, None where there is nothing."""
         if not (self.path / _SETTINGS).exists():
             return None
-        return self._read_settings().get(_SCHEMA, schema.FIRST)
+        return self._read_settings().get(_SCHEMA, schema.FIRST_SCHEMA)
 
     def is_complete(self) -> bool:
         """True when the stage is done and every file is as it was written.
@@ -86,7 +86,7 @@ class StageFolder:
             with report_faults(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
             # The first version is not named: there was none yet.
-            named = {} if self._schema == schema.FIRST else {_SCHEMA: self._schema}
+            named = {} if self._schema == schema.FIRST_SCHEMA else {_SCHEMA: self._schema}
             settings = _pretty(named | self._inputs)
             write_atomically(self.path / _SETTINGS, lambda file: file.write(settings))
 
@@ -150,17 +150,6 @@ class StageFolder:
             except (ValueError, RecursionError) as error:
                 raise self._corrupt(f"{file}, line {number}", error) from error
         return rows
-
-    def write_text(self, file: str, text: str) -> None:
-        """Writes UTF-8 text."""
-        self._write_bytes(file, text.encode())
-
-    def read_text(self, file: str) -> str:
-        """The text of `write_text`; raises `CorruptArtifactError`."""
-        try:
-            return self._read_bytes(file).decode()
-        except UnicodeDecodeError as error:
-            raise self._corrupt(file, error) from error
 
     def chunk(self, index: int, compute: Callable[[], Any]) -> Any:
         """Piece `index` of a long computation: read when it is there, else computed and kept.
@@ -243,9 +232,9 @@ class StageFolder:
 
     def _read_settings(self) -> dict[str, Any]:
         found = self._read_object(_SETTINGS, ("settings", "depends_on"))
-        version = found.get(_SCHEMA, schema.FIRST)
-        if type(version) is not int or version < schema.FIRST:
-            raise self._corrupt(_SETTINGS, f"schema must be {schema.FIRST} or more")
+        version = found.get(_SCHEMA, schema.FIRST_SCHEMA)
+        if type(version) is not int or version < schema.FIRST_SCHEMA:
+            raise self._corrupt(_SETTINGS, f"schema must be {schema.FIRST_SCHEMA} or more")
         if not isinstance(found["depends_on"], dict):
             raise self._corrupt(_SETTINGS, "depends_on must be an object of digests")
         return found

@@ -29,7 +29,7 @@ class _State(NamedTuple):
     errors: jax.Array  # [max_iterations]
 
 
-def solve(problem: DesignProblem, settings: GOptimalSettings) -> Solution:
+def frank_wolfe_steps(problem: DesignProblem, settings: GOptimalSettings) -> Solution:
     """Steps towards the largest leverage or away from the smallest in the support."""
     state = _State(
         *_refresh(problem, start_weights(problem)), step=jnp.int32(0), errors=jnp.full(settings.max_iterations, jnp.nan)

@@ -15,15 +15,19 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from eagle_jax.design import design_problem, frank_wolfe, interior_point, multiplicative, working_set
+from eagle_jax.design import design_problem
 from eagle_jax.design.design_problem import GOptimalDesign, GOptimalSettings
 from eagle_jax.design.float64_batches import in_float64, over_problems
+from eagle_jax.design.frank_wolfe import frank_wolfe_steps
+from eagle_jax.design.interior_point import newton_steps
+from eagle_jax.design.multiplicative import multiplicative_steps
+from eagle_jax.design.working_set import on_working_sets
 
-_SOLVE = {
+METHODS = {
     # Both form a K x K matrix, so of many rows they see only some at a time.
-    "interior_point": functools.partial(working_set.solve, interior_point.solve),
-    "frank_wolfe": functools.partial(working_set.solve, frank_wolfe.solve),
-    "multiplicative": multiplicative.solve,
+    "interior_point": functools.partial(on_working_sets, newton_steps),
+    "frank_wolfe": functools.partial(on_working_sets, frank_wolfe_steps),
+    "multiplicative": multiplicative_steps,
 }
 _DEFAULT = GOptimalSettings()
 
@@ -80,7 +84,7 @@ def _solve_one(next_embeddings, settings, rounding):
     is_finite = jnp.all(jnp.isfinite(next_embeddings))
     problem = design_problem.prepare(jnp.where(is_finite, next_embeddings, 0.0), settings)
     target = settings.max_approximation_factor / rounding
-    solution = _SOLVE[settings.method](problem, dataclasses.replace(settings, max_approximation_factor=target))
+    solution = METHODS[settings.method](problem, dataclasses.replace(settings, max_approximation_factor=target))
     factor = solution.evaluation.factor
 
     def unless_broken(value):

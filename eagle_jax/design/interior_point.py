@@ -34,7 +34,7 @@ class _State(NamedTuple):
     is_stalled: jax.Array  # []
 
 
-def solve(problem: DesignProblem, settings: GOptimalSettings) -> Solution:
+def newton_steps(problem: DesignProblem, settings: GOptimalSettings) -> Solution:
     """Newton steps in float32 as far as they carry, then in float64; certificates in float64."""
     target = settings.max_approximation_factor
     state = _start(problem, settings)

@@ -30,29 +30,20 @@ class KeptSubset(NamedTuple):
 
 
 def top_k_subset(
-    next_embeddings: jax.Array,
-    design_weights: jax.Array,
-    num_kept: int,
-    *,
-    settings: GOptimalSettings,
-    is_valid: jax.Array | None = None,
+    next_embeddings: jax.Array, design_weights: jax.Array, num_kept: int, *, settings: GOptimalSettings
 ) -> KeptSubset:
-    """The k rows of largest weight [..., K], of equal ones the first.
+    """The k rows of next_embeddings [..., K, d] of largest weight [..., K], of equal ones the first.
 
-    Where most of K rows carry weight this covers badly: see `exchange_subset`.
-
-    Args:
-      next_embeddings: [..., K, d].
-      is_valid: [..., K] bool; any other row may hold anything and is neither kept nor to be
-        covered. Fewer than k valid rows: all of them.
-
-    Raises:
-      ValueError: shapes that do not fit, or num_kept not in 1..K.
+    Where most of K rows carry weight this covers badly: see `exchange_subset`. Raises ValueError for
+    shapes that do not fit, or num_kept not in 1..K.
     """
-    next_embeddings, design_weights = _checked(next_embeddings, design_weights, num_kept)
-    return _top_k_subset(
-        next_embeddings, design_weights, _validity(next_embeddings, is_valid), num_kept=num_kept, settings=settings
-    )
+    next_embeddings = _checked(next_embeddings, num_kept)
+    if design_weights.shape != next_embeddings.shape[:-1]:
+        raise ValueError(
+            f"weights must be {next_embeddings.shape[:-1]}, as next_embeddings {next_embeddings.shape} are, "
+            f"got {design_weights.shape}"
+        )
+    return _top_k_subset(next_embeddings, design_weights, num_kept=num_kept, settings=settings)
 
 
 def exchange_subset(
@@ -75,8 +66,9 @@ def exchange_subset(
     Raises:
       ValueError: shapes that do not fit, or num_kept not in 1..K.
     """
-    next_embeddings, _ = _checked(next_embeddings, num_kept=num_kept)
-    return _exchange_subset(next_embeddings, _validity(next_embeddings, is_valid), num_kept=num_kept, settings=settings)
+    next_embeddings = _checked(next_embeddings, num_kept)
+    is_valid = jnp.broadcast_to(True if is_valid is None else is_valid, next_embeddings.shape[:-1])
+    return _exchange_subset(next_embeddings, is_valid, num_kept=num_kept, settings=settings)
 
 
 def finite_problem(rows: jax.Array, settings: GOptimalSettings) -> tuple[DesignProblem, jax.Array]:
@@ -117,41 +109,23 @@ def kept_subset(
     return KeptSubset(jnp.where(is_finite, counts, 0), jnp.where(is_finite, factor, jnp.nan))
 
 
-def _checked(next_embeddings, weights=None, num_kept=1):
+def _checked(next_embeddings, num_kept):
     next_embeddings = jnp.asarray(next_embeddings)
     if next_embeddings.ndim < 2 or 0 in next_embeddings.shape:
         raise ValueError(f"next_embeddings must be a non-empty [..., K, d], got {next_embeddings.shape}")
-    if weights is not None and weights.shape != next_embeddings.shape[:-1]:
-        raise ValueError(
-            f"weights must be {next_embeddings.shape[:-1]}, as next_embeddings"
-            f" {next_embeddings.shape} are, got {weights.shape}"
-        )
     if not 1 <= num_kept <= next_embeddings.shape[-2]:
         raise ValueError(f"num_kept must lie in 1..K = {next_embeddings.shape[-2]}, got {num_kept}")
-    return next_embeddings, weights
-
-
-def _validity(next_embeddings, is_valid):
-    if is_valid is None:
-        return jnp.ones(next_embeddings.shape[:-1], bool)
-    return jnp.broadcast_to(is_valid, next_embeddings.shape[:-1])
+    return next_embeddings
 
 
 @in_float64("num_kept", "settings")
-def _top_k_subset(rows, design_weights, is_valid, num_kept, settings):
-    def one(rows, weights, is_valid):
-        problem, is_finite = finite_problem(jnp.where(is_valid[:, None], rows, 0.0), settings)
-        largest = _largest(jnp.where(is_valid, weights, -1.0), num_kept)
-        counts = (largest & is_valid).astype(jnp.int32)
-        return kept_subset(problem, is_finite, counts, settings)
+def _top_k_subset(rows, design_weights, num_kept, settings):
+    def one(rows, weights):
+        _, largest = jax.lax.top_k(weights, num_kept)
+        counts = jnp.zeros(weights.shape, jnp.int32).at[largest].set(1)
+        return kept_subset(*finite_problem(rows, settings), counts, settings)
 
-    return over_problems(one, rows, design_weights.astype(jnp.float64), is_valid)
-
-
-def _largest(weights, num_kept):
-    """[K] bool, the num_kept largest weights, of equal ones the first."""
-    _, indices = jax.lax.top_k(weights, num_kept)
-    return jnp.zeros(weights.shape, bool).at[indices].set(True)
+    return over_problems(one, rows, design_weights.astype(jnp.float64))
 
 
 @in_float64("num_kept", "settings")

@@ -26,7 +26,7 @@ def support_bound(factor: jax.Array, rank: jax.Array) -> jax.Array:
     return rank * (1.0 + gap / 2.0 - root / 2.0) * (1.0 - 1e-9)
 
 
-def solve(problem: DesignProblem, settings: GOptimalSettings) -> Solution:
+def multiplicative_steps(problem: DesignProblem, settings: GOptimalSettings) -> Solution:
     """Multiplicative steps from the leverage scores until the certificate is good enough."""
     rank = jnp.maximum(problem.rank, 1)
 

@@ -3,34 +3,20 @@
 Axis letters: K candidates, d domain width, r rank.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
 
-class ProjectedChanges(NamedTuple):
-    """changes: [K, r]; kept_energy: [], share of sum_a ||delta_a||^2 that the r directions keep."""
-
-    changes: jax.Array
-    kept_energy: jax.Array
-
-
-def project_changes(next_embeddings: jax.Array, anchor_embedding: jax.Array, rank: int) -> ProjectedChanges:
+def project_changes(next_embeddings: jax.Array, anchor_embedding: jax.Array, rank: int) -> tuple[jax.Array, jax.Array]:
     """delta_a = z_a - z_anchor on the leading right singular directions of all delta.
 
     The directions are those of the second moment about the anchor (uncentred): an edit that every
     candidate shares is a direction too. EAGLE's design is about these changes (section 4.3 states
     it for z_a itself, whose common offset z_anchor takes one direction of the design for nothing).
-    Nothing moved at all: changes 0, kept_energy 1.
 
-    Args:
-      next_embeddings: [K, d].
-      anchor_embedding: [d].
-      rank: r, at most min(K, d).
-
-    Raises:
-      ValueError: shapes that do not fit each other or the rank.
+    next_embeddings [K, d], anchor_embedding [d], rank r at most min(K, d) -> changes [K, r] and
+    kept_energy [], the share of sum_a ||delta_a||^2 that the r directions keep; 0 and 1 where nothing
+    moved at all. Raises ValueError for shapes that do not fit each other or the rank.
     """
     if next_embeddings.ndim != 2 or anchor_embedding.shape != next_embeddings.shape[1:]:
         raise ValueError(
@@ -45,4 +31,4 @@ def project_changes(next_embeddings: jax.Array, anchor_embedding: jax.Array, ran
     energy = jnp.square(singular_values)
     total = jnp.sum(energy)
     kept = jnp.sum(energy[:rank]) / jnp.where(total > 0, total, 1.0)
-    return ProjectedChanges(projected, jnp.where(total == 0, 1.0, kept))
+    return projected, jnp.where(total == 0, 1.0, kept)

@@ -46,7 +46,7 @@ def size(num_rows: int, num_coordinates: int) -> int:
     return num_working if 2 * num_working <= num_rows else num_rows
 
 
-def solve(
+def on_working_sets(
     method: Callable[[DesignProblem, GOptimalSettings], Solution], problem: DesignProblem, settings: GOptimalSettings
 ) -> Solution:
     """`method` on working sets; `errors` has the certificates on all rows, one a round.

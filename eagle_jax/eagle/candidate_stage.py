@@ -1,8 +1,15 @@
-"""Stage 4: candidate actions and what each of them makes of its entity."""
+"""Stage 4: candidate actions, proposed by a language model, and what each makes of its entity.
+
+Half generic, half for the profile of a training user drawn at random, over the five categories of
+the entity format (Tennenholtz et al. 2024, section 4.2). All that is drawn for an entity depends on
+the seed and its index alone, whatever other entities there are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,12 +17,11 @@ import numpy as np
 from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
-from eagle_jax.data.catalogue import Catalogue
-from eagle_jax.data.splits import Split
-from eagle_jax.eagle.candidates import ProposalContext, apply_candidates, count_candidates, propose_candidates
-from eagle_jax.eagle.environment import LLMEnvironment
+from eagle_jax.data.prompts import MalformedText, generic_action_prompt, personalised_action_prompt
+from eagle_jax.eagle.environment import Step
 from eagle_jax.eagle.settings import CandidateStageSettings
-from eagle_jax.embeddings.scorer import Scorer
+from eagle_jax.eagle.world import EagleWorld
+from eagle_jax.language_model.generation import TextGenerator, write_block
 
 
 class CandidateSet(NamedTuple):
@@ -33,34 +39,34 @@ class CandidateSet(NamedTuple):
     is_valid: np.ndarray  # [K]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A proposed action; None where all tries were malformed, for the reasons in `malformed`."""
+
+    action: str | None
+    category: str
+    user: int | None  # whose profile the generator saw, a place among the training users; None: generic
+    malformed: Sequence[str]
+
+
 def run_candidate_stage(
-    stage: StageFolder,
-    catalogue: Catalogue,
-    split: Split,
-    profiles: Mapping[int, str],
-    context: ProposalContext,
-    environment: LLMEnvironment,
-    scorer: Scorer,
-    settings: CandidateStageSettings,
-    seed: int,
+    stage: StageFolder, world: EagleWorld, generator: TextGenerator, settings: CandidateStageSettings, seed: int
 ) -> list[CandidateSet]:
     """Candidates of `num_entities` training anchors, a chunk of entities at a time.
 
-    `context.profiles` are those of the training users in the order of split.users["train"].
     Writes candidates.jsonl, next.npz and facts.json.
     """
-    users = split.users["train"]
     if not stage.is_complete():
         rng = np.random.default_rng(seed)
-        anchors = rng.permutation(split.entities["train"])[: settings.num_entities].tolist()
+        anchors = rng.permutation(world.split.entities["train"])[: settings.num_entities].tolist()
         size = settings.entities_per_chunk
         chunks = [anchors[first : first + size] for first in range(0, len(anchors), size)]
         rows = []
         for index, chunk in enumerate(progress(chunks, len(chunks), "candidates", "chunk")):
             rows += stage.chunk(
-                index, lambda chunk=chunk: _propose_and_apply(catalogue, context, environment, settings, chunk, seed)
+                index, lambda chunk=chunk: [_row(world, generator, entity, settings, seed) for entity in chunk]
             )
-        _write(stage, catalogue, rows, users, scorer, seed)
+        _write(stage, rows, world, seed)
         stage.finish()
     arrays = stage.read_arrays("next.npz")
     sets = []
@@ -71,64 +77,85 @@ def run_candidate_stage(
     return sets
 
 
-def _propose_and_apply(
-    catalogue: Catalogue,
-    context: ProposalContext,
-    environment: LLMEnvironment,
-    settings: CandidateStageSettings,
-    anchors: list[int],
-    seed: int,
-) -> list[dict[str, Any]]:
-    entities = [(i, catalogue.entities[i].description) for i in anchors]
-    candidates = propose_candidates(context, entities, settings.candidates, seed)
-    steps = apply_candidates(environment, entities, candidates, derive_seed(seed, 1))
+def _row(
+    world: EagleWorld, generator: TextGenerator, entity_index: int, settings: CandidateStageSettings, seed: int
+) -> dict[str, Any]:
+    candidates = propose(world, generator, entity_index, settings, derive_seed(seed, entity_index, 0))
+    steps = apply(world, entity_index, candidates, derive_seed(derive_seed(seed, 1), entity_index, 1))
+    return {
+        "entity_index": entity_index,
+        "candidates": [dataclasses.asdict(candidate) for candidate in candidates],
+        "next": [{"description": step.description, "malformed": step.malformed} for step in steps],
+        "counts": count_candidates(candidates, steps),
+    }
+
+
+def propose(
+    world: EagleWorld, generator: TextGenerator, entity_index: int, settings: CandidateStageSettings, seed: int
+) -> list[Candidate]:
+    """num_generic, then num_personalised candidates of an entity."""
+    asked, entity_format = settings.candidates, world.entity_format
+    description = world.catalogue.entities[entity_index].description
+    train_users = world.split.users["train"]
+    drawn = np.random.default_rng(seed).integers(len(train_users), size=asked.num_personalised)
+    users = [None] * asked.num_generic + drawn.tolist()
+    kinds = entity_format.action_categories
+    categories = [kinds[place % len(kinds)] for place in range(len(users))]
+    prompts = [
+        generic_action_prompt(world.book, entity_format, description, category)
+        if user is None
+        else personalised_action_prompt(
+            world.book, entity_format, description, category, world.profiles[int(train_users[user])]
+        )
+        for user, category in zip(users, categories, strict=True)
+    ]
+    actions, malformed = write_block(generator, prompts, "ACTION", settings.sampling, seed, asked.max_tries)
     return [
-        {
-            "entity_index": entity,
-            "candidates": [
-                {
-                    "action": candidate.action,
-                    "category": candidate.category,
-                    "user": candidate.user_index,
-                    "malformed": candidate.malformed,
-                }
-                for candidate in of_entity
-            ],
-            "next": [{"description": step.description, "malformed": step.malformed} for step in outcomes],
-            "counts": count_candidates([of_entity], [outcomes]),
-        }
-        for entity, of_entity, outcomes in zip(anchors, candidates, steps, strict=True)
+        Candidate(action=action, category=category, user=user, malformed=reasons)
+        for action, category, user, reasons in zip(actions, categories, users, malformed, strict=True)
     ]
 
 
-def _write(
-    stage: StageFolder, catalogue: Catalogue, rows: list[dict[str, Any]], users: np.ndarray, scorer: Scorer, seed: int
-) -> None:
+def apply(world: EagleWorld, entity_index: int, candidates: Sequence[Candidate], seed: int) -> list[Step]:
+    """What the entity becomes by each candidate: one environment call for each that has an action."""
+    description = world.catalogue.entities[entity_index].description
+    actions = [MalformedText(c.malformed[-1], "every try") if c.action is None else c.action for c in candidates]
+    return world.environment.step([description] * len(candidates), actions, seed)
+
+
+def count_candidates(candidates: Sequence[Candidate], steps: Sequence[Step]) -> Counter[str]:
+    """For the report: proposals, duplicates, and what was malformed, by reason."""
+    actions = [candidate.action for candidate in candidates if candidate.action is not None]
+    counts = Counter({"candidates": len(candidates), "duplicates": len(actions) - len(set(actions))})
+    counts.update(f"action:{reason}" for candidate in candidates for reason in candidate.malformed)
+    counts.update(step.malformed for step in steps if step.action is not None and step.malformed)
+    return counts
+
+
+def _write(stage: StageFolder, rows: list[dict[str, Any]], world: EagleWorld, seed: int) -> None:
     """Users of all candidates, next embeddings and utilities, and counts for the report."""
+    users, scorer = world.split.users["train"], world.scorer
     rng = np.random.default_rng(derive_seed(seed, 2))
     columns: dict[str, list] = {"user_index": [], "next_embeddings": [], "next_utilities": [], "is_valid": []}
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for row in rows:
-        drawn = rng.integers(len(users), size=len(row["candidates"]))
-        places = [
-            int(drawn[k]) if candidate["user"] is None else candidate["user"]
-            for k, candidate in enumerate(row["candidates"])
-        ]
-        user_index = users[np.array(places)]
+        drawn = rng.integers(len(users), size=len(row["candidates"])).tolist()
+        own = [candidate["user"] for candidate in row["candidates"]]
+        user_index = users[[place if user is None else user for user, place in zip(own, drawn, strict=True)]]
         embeddings = scorer.embed([step["description"] for step in row["next"]])
         columns["user_index"].append(user_index)
         columns["next_embeddings"].append(embeddings)
         columns["next_utilities"].append(scorer.terms(embeddings, user_index).utility)
         columns["is_valid"].append([step["malformed"] is None for step in row["next"]])
-        for reason, count in row["counts"].items():
-            counts[reason] = counts.get(reason, 0) + count
-    stage.write_jsonl("candidates.jsonl", (_named(catalogue, row, users) for row in rows))
+        counts.update(row["counts"])
+    stage.write_jsonl("candidates.jsonl", (_named(row, world) for row in rows))
     stage.write_arrays("next.npz", {name: np.array(values) for name, values in columns.items()})
     stage.write_json("facts.json", counts)
 
 
-def _named(catalogue: Catalogue, row: dict[str, Any], users: np.ndarray) -> dict[str, Any]:
+def _named(row: dict[str, Any], world: EagleWorld) -> dict[str, Any]:
     """The row with id and title of its entity, and the ids of the users that candidates are for."""
+    catalogue, users = world.catalogue, world.split.users["train"]
     candidates = [
         candidate
         | {"user_id": None if (place := candidate["user"]) is None else catalogue.user_names(users[place])["user_id"]}

@@ -84,21 +84,14 @@ def _fit(
 
 def encoder_facts(stage: StageFolder) -> list[dict[str, Any]]:
     """What the finished stage says of itself."""
-    rows = []
     facts = stage.read_json("facts.json")
-    for encoder, title in ((TRAIN, "training encoder"), (HELD_OUT, "held-out encoder")):
-        quality = facts[encoder]["held_out"]
-        rows += [
-            fact(
-                f"{title}: relative error",
-                quality["relative_error"],
-                "||E_D(text) - z|| / ||z|| on anchors that it was not fitted to",
-            ),
-            fact(f"{title}: R squared", quality["r_squared"], "share of variance explained there"),
-            fact(
-                f"{title}: rank correlation",
-                quality["rank_correlation"],
-                "Spearman of <z_u, E_D(text)> with <z_u, z>, mean over users",
-            ),
-        ]
-    return rows
+    told = (
+        ("relative_error", "relative error", "||E_D(text) - z|| / ||z|| on anchors that it was not fitted to"),
+        ("r_squared", "R squared", "share of variance explained there"),
+        ("rank_correlation", "rank correlation", "Spearman of <z_u, E_D(text)> with <z_u, z>, mean over users"),
+    )
+    return [
+        fact(f"{title}: {name}", facts[encoder]["held_out"][key], meaning)
+        for encoder, title in ((TRAIN, "training encoder"), (HELD_OUT, "held-out encoder"))
+        for key, name, meaning in told
+    ]

@@ -6,22 +6,27 @@ Axis letters: `U` users, `d` domain width.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from scipy.spatial import KDTree
 
+from eagle_jax.base.errors import UserError
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue, RatingTable
-from eagle_jax.data.prompts import PromptBook
+from eagle_jax.data.prompts import PromptBook, profile_prompt
 from eagle_jax.data.splits import Split
 from eagle_jax.eagle.settings import ProfileSettings
-from eagle_jax.eagle.user_profiles import write_profiles
+from eagle_jax.eagle.world import EagleWorld
 from eagle_jax.embeddings.domain_encoder import FeaturesFn, compute_features
 from eagle_jax.embeddings.regression_head import DomainEncoderSettings, apply_regression_head, fit_head
-from eagle_jax.language_model.generation import TextGenerator
+from eagle_jax.language_model.generation import TextGenerator, write_block
 from eagle_jax.reports.markdown import fact
+
+User = TypeVar("User")  # an index or an id
 
 
 def rated_titles(
@@ -37,36 +42,50 @@ def rated_titles(
 
 def run_profile_stage(
     stage: StageFolder,
-    catalogue: Catalogue,
-    split: Split,
+    world: EagleWorld,
     generator: TextGenerator,
-    book: PromptBook,
-    settings: ProfileSettings,
     features_fn: FeaturesFn,
-    user_embeddings: np.ndarray,
+    settings: ProfileSettings,
     check: DomainEncoderSettings,
     seed: int,
 ) -> dict[int, str]:
     """Profiles of all users of the split, by user index; writes profiles.jsonl and facts.json."""
     if not stage.is_complete():
+        split = world.split
         users = np.concatenate([split.users[part] for part in sorted(split.users)]).tolist()
-        titles = [rated_titles(catalogue, split.train, user, settings.titles_per_side) for user in users]
-        profiles, malformed = write_profiles(
-            generator,
-            book,
-            [liked for liked, _ in titles],
-            [disliked for _, disliked in titles],
-            settings.sampling,
-            seed,
-            settings.max_tries,
+        titles = {user: rated_titles(world.catalogue, split.train, user, settings.titles_per_side) for user in users}
+        profiles, malformed = write_profiles(generator, world.book, titles, settings, seed)
+        rows = (
+            {"user_index": user, **world.catalogue.user_names(user), "profile": text} for user, text in profiles.items()
         )
-        by_user = dict(zip(users, profiles, strict=True))
-        rows = ({"user_index": user, **catalogue.user_names(user), "profile": text} for user, text in by_user.items())
         stage.write_jsonl("profiles.jsonl", rows)
-        facts = check_profiles(by_user, split, features_fn, user_embeddings, check, seed)
-        stage.write_json("facts.json", facts | {"malformed": dict(malformed)})
+        facts = check_profiles(profiles, split, features_fn, world.scorer.user_embeddings, check, seed)
+        stage.write_json("facts.json", facts | {"malformed": malformed})
         stage.finish()
     return {row["user_index"]: row["profile"] for row in stage.read_jsonl("profiles.jsonl")}
+
+
+def write_profiles(
+    generator: TextGenerator,
+    book: PromptBook,
+    titles: Mapping[User, tuple[Sequence[str], Sequence[str]]],
+    settings: ProfileSettings,
+    seed: int,
+) -> tuple[dict[User, str], Counter[str]]:
+    """The profile of each user, from titles rated high and low, and how many outputs were malformed,
+    by reason.
+
+    Raises `UserError` that names the users who have none after `max_tries`.
+    """
+    prompts = [profile_prompt(book, *of_user) for of_user in titles.values()]
+    texts, malformed = write_block(generator, prompts, "USER_PROFILE", settings.sampling, seed, settings.max_tries)
+    missing = [f"{user} ({malformed[row][-1]})" for row, user in enumerate(titles) if texts[row] is None]
+    if missing:
+        raise UserError(
+            f"no profile after {settings.max_tries} tries for {len(missing)} of {len(titles)} users: "
+            f"{', '.join(missing[:10])}; give the model more new tokens, more tries, or another prompt book"
+        )
+    return dict(zip(titles, texts, strict=True)), Counter(reason for reasons in malformed for reason in reasons)
 
 
 def check_profiles(

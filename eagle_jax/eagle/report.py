@@ -15,7 +15,6 @@ import numpy as np
 
 from eagle_jax.base.metrics import read_metrics
 from eagle_jax.base.work_directory import StageFolder
-from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.eagle.dpo.training import pair_facts
 from eagle_jax.eagle.elm_baseline.facts import SEARCH, elm_facts, sweep
 from eagle_jax.eagle.encoder_stage import encoder_facts
@@ -27,6 +26,7 @@ from eagle_jax.eagle.evaluation.table import RATER_MEASURES
 from eagle_jax.eagle.policy_stages import design_facts
 from eagle_jax.eagle.profile_stage import profile_facts
 from eagle_jax.eagle.settings import EagleExperiment
+from eagle_jax.eagle.world import EagleWorld
 from eagle_jax.embeddings.scorer import TRAIN, Scorer
 from eagle_jax.reports import figures
 from eagle_jax.reports.figures import embedding_picture, learning_curve
@@ -68,9 +68,8 @@ class EagleReport(Report):
 def make_report(
     folder: Path,
     experiment: EagleExperiment,
-    catalogue: Catalogue,
+    world: EagleWorld,
     stages: Mapping[str, StageFolder],
-    scorer: Scorer,
     seconds: Mapping[str, float],
     remote: Sequence[Mapping[str, Any]],
 ) -> tuple[Path, Path]:
@@ -83,7 +82,7 @@ def make_report(
         row["cells"]["train/reachable_share"] = reachable.get("share", {}).get(row["row"])
     kind = (*experiment.evaluation.extra_kinds, *experiment.design.kinds)[0]
     shown = [
-        with_names(episode, catalogue)
+        with_names(episode, world.catalogue)
         for episode in _told_episodes(evaluation, kind, experiment.evaluation.num_told_episodes)
     ]
     data = EagleReport(
@@ -94,7 +93,7 @@ def make_report(
         malformed=evaluation.read_json("malformed.json"),
         episodes=shown,
         curves=_curves(experiment, stages),
-        embedding_picture=_picture(scorer, shown),
+        embedding_picture=_picture(world.scorer, shown),
         stages=_stage_facts(stages, reachable, seconds),
         rater=_rater(experiment),
         remote=remote,

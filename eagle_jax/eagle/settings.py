@@ -9,7 +9,6 @@ from eagle_jax.data.sources import CatalogueSettings
 from eagle_jax.data.splits import SplitSettings
 from eagle_jax.design.reference_distribution import KINDS, ReferenceDistributionSettings
 from eagle_jax.eagle.agent.state import EagleSettings
-from eagle_jax.eagle.candidates import CandidateSettings
 from eagle_jax.eagle.dpo.update import PreferenceAgentSettings
 from eagle_jax.eagle.elm_baseline.settings import ElmBaselineSettings
 from eagle_jax.embeddings.regression_head import DomainEncoderSettings
@@ -20,7 +19,7 @@ from eagle_jax.language_model.remote.settings import RemoteSettings
 from eagle_jax.language_model.sharding import MeshSettings
 from eagle_jax.reports.statistics import BootstrapSettings
 from eagle_jax.stages.models import REMOTE, remote_models
-from eagle_jax.stages.policy_models import PolicyTrainingSettings
+from eagle_jax.stages.policy_models import PolicyModel, PolicyTrainingSettings
 from eagle_jax.stages.supervised import ReferenceStageSettings
 
 
@@ -48,6 +47,15 @@ class ProfileSettings:
     titles_per_side: int = setting("Titles liked and disliked that the writer sees.", at_least=1)
     max_tries: int = setting("So often a malformed profile is asked for at most.", at_least=1)
     sampling: SamplingSettings
+
+
+@settings
+class CandidateSettings:
+    """How many candidates an entity gets."""
+
+    num_generic: int = setting("Asked for without a user.", at_least=0)
+    num_personalised: int = setting("Asked for with a user's profile.", at_least=0)
+    max_tries: int = setting("So often a malformed one is asked for at most.", at_least=1)
 
 
 @settings
@@ -154,6 +162,11 @@ class EagleExperiment:
             if getattr(self.models, role).startswith(REMOTE):
                 raise ValueError(f"models.{role}: its weights are needed here, so not a remote one")
         self.remote_models()  # raises where one is not in the table
+
+    @property
+    def policy_model(self) -> PolicyModel:
+        """What its policies start from, and how they are trained."""
+        return PolicyModel(self.models.policy, self.mesh, self.policy_training)
 
     def remote_models(self) -> dict[str, RemoteSettings]:
         """The endpoints of the names `remote/<name>` that play a role."""

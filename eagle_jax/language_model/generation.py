@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.settings import setting, settings
 from eagle_jax.data.prompts import MalformedText, Prompt, begin, end, parse_blocks
 
@@ -93,3 +94,30 @@ def parse_generation(generation: Generation, names: Sequence[str]) -> dict[str, 
         detail = f"no {end(names[-1])} after: {generation.text[:80]}"
         raise MalformedText(generation.stop_reason, detail)
     return parse_blocks(f"{begin(names[0])} {generation.text} {end(names[-1])}", names)
+
+
+def write_block(
+    generator: TextGenerator,
+    prompts: Sequence[Prompt],
+    block: str,
+    sampling: SamplingSettings,
+    seed: int,
+    max_tries: int,
+) -> tuple[list[str | None], list[list[str]]]:
+    """The text of `block` for each prompt, and for each the reasons of its malformed tries.
+
+    What is malformed is asked for again with another seed; the text is None where all tries were.
+    """
+    texts: list[str | None] = [None] * len(prompts)
+    malformed: list[list[str]] = [[] for _ in prompts]
+    for attempt in range(max_tries):
+        pending = [row for row, text in enumerate(texts) if text is None]
+        if not pending:
+            break
+        generations = generator.generate([prompts[row] for row in pending], sampling, derive_seed(seed, attempt))
+        for row, generation in zip(pending, generations, strict=True):
+            try:
+                texts[row] = parse_generation(generation, [block])[block]
+            except MalformedText as error:
+                malformed[row].append(error.reason)
+    return texts, malformed

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 import jax
 from jax.experimental import multihost_utils
@@ -140,6 +140,26 @@ def _values(hooks: Sequence[Hook], step: int, state: State) -> dict[str, Any]:
     return {name: value for hook in hooks for name, value in hook.run(step, state).items()}
 
 
+class Laps:
+    """`seconds` of the parts of an iteration, {"time/<part>": s}, each from the end of the part before."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+        self._started = time.perf_counter()
+
+    def end(self, part: str) -> None:
+        now = time.perf_counter()
+        self.seconds[f"time/{part}"] = now - self._started
+        self._started = now
+
+
+class AgentIntervals(Protocol):
+    """Of the settings of an agent: iterations from one validation, and from one checkpoint, to the next."""
+
+    validate_every: int
+    checkpoint_every: int
+
+
 class AgentResult(NamedTuple):
     """Parameters of the last and of the best iteration (by validation), and all metrics' rows.
 
@@ -158,10 +178,8 @@ def train_agent(
     validate: Callable[[Params], dict[str, float]],
     frozen: Params,
     records: Records,
-    *,
+    settings: AgentIntervals,
     num_iterations: int,
-    validate_every: int,
-    checkpoint_every: int,
 ) -> AgentResult:
     """`train` by iterations that are all logged; keeps the best of the state's field `trainable`.
 
@@ -169,21 +187,21 @@ def train_agent(
     """
 
     def run(step: int, state: State) -> dict[str, float]:
-        started = time.perf_counter()
+        laps = Laps()
         values = {f"validation/{name}": v for name, v in validate(state.trainable).items()}
         check_finite(step, values)
-        values["time/validation"] = time.perf_counter() - started
+        laps.end("validation")
         records.checkpoints.save_best(step, state.trainable, values["validation/reward"])
-        return values
+        return values | laps.seconds
 
     state = train(
         state,
         iterate,
-        [Hook(validate_every, run, at_start=True)],
+        [Hook(settings.validate_every, run, at_start=True)],
         records,
         num_steps=num_iterations,
         log_every=1,
-        checkpoint_every=checkpoint_every,
+        checkpoint_every=settings.checkpoint_every,
         unit="iteration",
     )
     best_step, best = records.checkpoints.restore_best(state.trainable)

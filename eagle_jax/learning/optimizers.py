@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, TypeVar
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from eagle_jax.language_model.decoder.transformer import Params
@@ -39,6 +40,13 @@ def make_optimizer(
     if max_gradient_norm is None:
         return optimizer
     return optax.chain(optax.clip_by_global_norm(max_gradient_norm), optimizer)
+
+
+def training_start(optimizer: optax.GradientTransformation, trainable: Params) -> tuple[Params, optax.OptState]:
+    """What a training starts from: a copy of `trainable`, since updates donate their state, and the
+    optimiser's state of it."""
+    trainable = jax.tree.map(jnp.copy, trainable)
+    return trainable, optimizer.init(trainable)
 
 
 def apply_gradients(optimizer: optax.GradientTransformation, gradients: Params, state: State) -> State:

@@ -22,7 +22,7 @@ from eagle_jax.language_model.log_probs import LastStates, read_text
 from eagle_jax.language_model.sharding import constrain_tree, on_mesh_of
 from eagle_jax.learning.loop import Hook, Records, train
 from eagle_jax.learning.losses import next_token_loss
-from eagle_jax.learning.optimizers import apply_gradients, make_optimizer, warmup_cosine
+from eagle_jax.learning.optimizers import apply_gradients, make_optimizer, training_start, warmup_cosine
 from eagle_jax.learning.trainable import TrainingMode, join, split
 
 
@@ -85,11 +85,9 @@ def next_token_optimizer(settings: NextTokenSettings) -> optax.GradientTransform
 
 
 def init_training(trainable: Params, settings: NextTokenSettings) -> NextTokenState:
-    """The state before the first step, with a copy of `trainable`: steps donate their state."""
+    """The state before the first step, with a copy of `trainable`."""
     with on_mesh_of(trainable):
-        optimizer_state = next_token_optimizer(settings).init(trainable)
-        trainable = jax.tree.map(jnp.copy, trainable)
-        return NextTokenState(trainable, optimizer_state, jnp.zeros((), jnp.int32))
+        return NextTokenState(*training_start(next_token_optimizer(settings), trainable), jnp.zeros((), jnp.int32))
 
 
 # (config, params, batch) -> last states; a batch has at least tokens, mask and loss_weights.
@@ -102,7 +100,7 @@ def read_batch(config: DecoderConfig, params: Params, batch: Batch) -> LastState
 
 
 @functools.partial(jax.jit, static_argnames=("config", "settings", "read_fn"), donate_argnames="state")
-def train_step(
+def next_token_step(
     config: DecoderConfig,
     settings: NextTokenSettings,
     frozen: Params,
@@ -149,7 +147,7 @@ def train_next_token(
 
     def iterate(step: int, state: NextTokenState) -> tuple[NextTokenState, dict[str, jax.Array]]:
         with on_mesh_of(params):
-            return train_step(config, settings, frozen, state, draw_batches(step - 1), read_fn)
+            return next_token_step(config, settings, frozen, state, draw_batches(step - 1), read_fn)
 
     def measured(step: int, state: NextTokenState) -> Mapping[str, Any]:
         with on_mesh_of(params):

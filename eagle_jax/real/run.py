@@ -88,15 +88,7 @@ class _RealRun(Run):
             supervised=settings,
             policy_training=self.experiment.policy_training,
         ) as stage:
-            return run_reference_stage(
-                stage,
-                self.experiment.models.policy,
-                self.experiment.mesh,
-                pairs,
-                settings,
-                self.experiment.policy_training,
-                seed,
-            )
+            return run_reference_stage(stage, self.experiment.policy_model, pairs, settings, seed)
 
     def _responses(self) -> dict[str, list[PreferenceExample]]:
         """Stage 2: K responses to each prompt."""

@@ -12,7 +12,7 @@ from eagle_jax.real.labels import ANNOTATORS, LabelSettings
 from eagle_jax.real.selection.pair_selection import GAP_STRATEGIES, Strategy
 from eagle_jax.real.training.step import PreferenceSettings
 from eagle_jax.stages.models import remote_models
-from eagle_jax.stages.policy_models import PolicyTrainingSettings
+from eagle_jax.stages.policy_models import PolicyModel, PolicyTrainingSettings
 from eagle_jax.stages.supervised import ReferenceStageSettings
 
 POLICY = "policy"  # names the supervised start as a generator or as an encoder
@@ -166,6 +166,11 @@ class RealExperiment:
                 f"of num_labels, got {self.selection.num_warmup_labels}"
             )
         self.remote_models()  # raises where one is not in the table
+
+    @property
+    def policy_model(self) -> PolicyModel:
+        """What its policies start from, and how they are trained."""
+        return PolicyModel(self.models.policy, self.mesh, self.policy_training)
 
     def remote_models(self) -> dict[str, RemoteSettings]:
         """The endpoints of the names `remote/<name>` that play a role."""

@@ -17,40 +17,10 @@ from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel, l
 from eagle_jax.language_model.checkpoints.peft_adapters import load_peft_adapter, save_peft_adapter
 from eagle_jax.language_model.decoder.config import LoRA
 from eagle_jax.language_model.decoder.lora import add_lora
-from eagle_jax.language_model.sharding import mesh_of
+from eagle_jax.language_model.sharding import MeshSettings, mesh_of
+from eagle_jax.stages.models import load_model, model_path
 
 _ADAPTER = "adapter"  # below the folder of the whole model
-
-
-def with_updates(pretrained: LanguageModel, settings: PolicyTrainingSettings, seed: int) -> LanguageModel:
-    """The pretrained model, in mode "lora" with low-rank updates that change nothing yet."""
-    if settings.mode == "full":
-        return pretrained
-    key = jax.random.key(seed)
-    config, params = add_lora(pretrained.config, pretrained.params, settings.lora, key)
-    return dataclasses.replace(pretrained, config=config, params=params)
-
-
-def for_training(policy: LanguageModel, settings: PolicyTrainingSettings) -> LanguageModel:
-    """The model with its layers computed as the settings say: same results, other memory."""
-    config = dataclasses.replace(policy.config, remat=settings.remat, scan_layers=settings.scan_layers)
-    return dataclasses.replace(policy, config=config)
-
-
-def save_policy(policy: LanguageModel, folder: Path, pretrained: Path) -> None:
-    """Writes the whole model, with low-rank updates merged; they stand in `folder`/adapter as well,
-    for PEFT and vLLM to load upon the `pretrained` folder."""
-    save_language_model(policy, folder, str(policy.params["token_embedding"].dtype))
-    if policy.config.lora is not None:
-        save_peft_adapter(policy, folder / _ADAPTER, str(pretrained))
-
-
-def load_policy(folder: Path, pretrained: LanguageModel, settings: PolicyTrainingSettings) -> LanguageModel:
-    """What `save_policy` wrote; in mode "lora" on the arrays of the `pretrained` model."""
-    if settings.mode == "full":
-        return load_language_model(folder, mesh=mesh_of(pretrained.params))
-    policy = load_peft_adapter(pretrained, folder / _ADAPTER)
-    return dataclasses.replace(policy, name=folder.name)
 
 
 @settings
@@ -71,3 +41,45 @@ class PolicyTrainingSettings:
                 f"policy_training: mode full trains all parameters, which needs float32, got dtype "
                 f"{self.dtype}; mode lora trains updates beside {self.dtype} ones"
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyModel:
+    """The pretrained model that every policy of a run starts from: its name, where it lies, and what
+    of it is trained."""
+
+    name: str
+    mesh: MeshSettings
+    training: PolicyTrainingSettings
+
+    def pretrained(self) -> LanguageModel:
+        """The same object every time."""
+        return load_model(self.name, self.training.dtype, self.mesh)
+
+    def with_updates(self, seed: int) -> LanguageModel:
+        """The pretrained model, in mode "lora" with low-rank updates that change nothing yet."""
+        model = self.pretrained()
+        if self.training.mode == "full":
+            return model
+        config, params = add_lora(model.config, model.params, self.training.lora, jax.random.key(seed))
+        return dataclasses.replace(model, config=config, params=params)
+
+    def for_training(self, policy: LanguageModel) -> LanguageModel:
+        """A policy with its layers computed as the settings say: same results, other memory."""
+        layers = {"remat": self.training.remat, "scan_layers": self.training.scan_layers}
+        return dataclasses.replace(policy, config=dataclasses.replace(policy.config, **layers))
+
+    def save(self, policy: LanguageModel, folder: Path) -> None:
+        """Writes the whole model, with low-rank updates merged; they stand in `folder`/adapter as
+        well, for PEFT and vLLM to load upon the pretrained model's folder."""
+        save_language_model(policy, folder, str(policy.params["token_embedding"].dtype))
+        if policy.config.lora is not None:
+            save_peft_adapter(policy, folder / _ADAPTER, str(model_path(self.name)))
+
+    def load(self, folder: Path) -> LanguageModel:
+        """What `save` wrote; in mode "lora" on the arrays of the pretrained model."""
+        pretrained = self.pretrained()
+        if self.training.mode == "full":
+            return load_language_model(folder, mesh=mesh_of(pretrained.params))
+        policy = load_peft_adapter(pretrained, folder / _ADAPTER)
+        return dataclasses.replace(policy, name=folder.name)

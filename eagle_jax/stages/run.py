@@ -117,14 +117,11 @@ class Run:
     def _usage(self) -> list[dict[str, Any]]:
         return [{"name": name, **generator.usage()} for name, generator in self._remote.items()]
 
-    def generator(
-        self, name: str, *, dtype: str | None = None, mesh: MeshSettings | None = None
-    ) -> LocalGenerator | RemoteGenerator:
-        """The text generator that a model makes, in the dtype and on the mesh of most models or
-        in others."""
+    def generator(self, name: str, *, mesh: MeshSettings | None = None) -> LocalGenerator | RemoteGenerator:
+        """The text generator that a model makes, on the mesh of most models or on another."""
         if name in self._remote:
             return self._remote[name]
-        model = load_model(name, dtype or self._models.dtype, mesh or self._mesh)
+        model = load_model(name, self._models.dtype, mesh or self._mesh)
         return LocalGenerator(model, self._models.batch_size, self._models.length_multiple)
 
 

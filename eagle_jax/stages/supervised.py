@@ -12,11 +12,9 @@ from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.settings import setting, settings
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
-from eagle_jax.language_model.sharding import MeshSettings
 from eagle_jax.learning.loop import Records
 from eagle_jax.learning.supervised import Batch, NextTokenSettings, encode_pairs, train_next_token
-from eagle_jax.stages.models import load_model, model_path
-from eagle_jax.stages.policy_models import PolicyTrainingSettings, for_training, load_policy, save_policy, with_updates
+from eagle_jax.stages.policy_models import PolicyModel
 
 _LENGTH_MULTIPLE = 32
 
@@ -37,37 +35,32 @@ def training_records(stage: StageFolder) -> Records:
 
 def run_reference_stage(
     stage: StageFolder,
-    pretrained: str,
-    mesh: MeshSettings,
+    policy: PolicyModel,
     pairs: Sequence[tuple[str, str]],
     settings: ReferenceStageSettings,
-    policy_training: PolicyTrainingSettings,
     seed: int,
 ) -> LanguageModel:
-    """Next-token prediction on `pairs` from the model named `pretrained`; writes model/."""
-    base = load_model(pretrained, policy_training.dtype, mesh)
+    """Next-token prediction on `pairs` from the pretrained model; writes model/."""
     if not stage.is_complete():
         stage.begin()
-        model = with_updates(base, policy_training, derive_seed(seed, 0))
+        model = policy.with_updates(derive_seed(seed, 0))
         length = max(len(model.tokenizer.encode(prompt + " " + target)) for prompt, target in pairs)
+        # One length for all batches: one compilation.
+        multiple = -(-length // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
 
         def draw_batches(step: int) -> tuple[Batch, ...]:
-            rng = np.random.default_rng([seed, step])
-            rows = rng.integers(len(pairs), size=settings.batch_size)
-            # One length for all batches: one compilation.
-            multiple = -(-length // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
+            rows = np.random.default_rng([seed, step]).integers(len(pairs), size=settings.batch_size)
             return (encode_pairs(model.tokenizer, [pairs[i] for i in rows], 0.0, multiple),)
 
         params = train_next_token(
-            for_training(model, policy_training).config,
+            policy.for_training(model).config,
             model.params,
-            policy_training.mode,
+            policy.training.mode,
             draw_batches,
             settings.training,
             training_records(stage),
         )
-        trained = dataclasses.replace(model, name=stage.name, params=params)
-        save_policy(trained, stage.path / "model", model_path(pretrained))
+        policy.save(dataclasses.replace(model, name=stage.name, params=params), stage.path / "model")
         stage.write_json("facts.json", {"num_pairs": len(pairs)})
         stage.finish()
-    return load_policy(stage.path / "model", base, policy_training)
+    return policy.load(stage.path / "model")

@@ -220,13 +220,6 @@ def test_ctrl_c_says_that_the_run_resumes(folder):
     assert stderr == "program.py: interrupted; the same command resumes\n"
 
 
-def test_load_config_locks(folder):
-    config = load_config(str(folder / "config.py"))
-    assert config.is_locked
-    with pytest.raises(UserError, match="there is no file"):
-        load_config(str(folder / "gone.py"))
-
-
 @pytest.mark.parametrize(
     ("workdir", "said"),
     [

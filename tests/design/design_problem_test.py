@@ -1,5 +1,7 @@
 """Preparation: every kind of degenerate input has the answer that `g_optimal_design` documents."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -9,23 +11,27 @@ from eagle_jax.design.g_optimal import g_optimal_design
 from tests.design.float64_peer import METHODS, true_factor
 
 each_method = pytest.mark.parametrize("method", METHODS)
+jit_prepare = jax.jit(prepare, static_argnums=1)
 
 
 def gaussian(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
+# Most tests have rows of one of these shapes: two compilations of each method for all of them.
+TALL, WIDE = (40, 4), (8, 20)
+
+
 @each_method
 def test_duplicates_put_the_weight_on_the_first(method):
-    rows = gaussian(10, 12, 3)
-    single = g_optimal_design(rows, METHODS[method])
+    rows = gaussian(10, 10, 4)
     # Repeated, and repeated with the other sign: the same z z'.
-    tripled = g_optimal_design(np.concatenate([rows, rows, -rows]), METHODS[method])
-    assert tripled.converged
-    np.testing.assert_array_equal(tripled.design_weights[12:], 0.0)
-    for copy in (slice(12, 24), slice(24, 36)):
-        np.testing.assert_allclose(tripled.prediction_variance[copy], tripled.prediction_variance[:12], rtol=1e-5)
-    np.testing.assert_allclose(tripled.prediction_variance[:12], single.prediction_variance, atol=0.02)
+    design = g_optimal_design(np.concatenate([rows, rows, -rows, rows]), METHODS[method])
+    assert design.converged
+    np.testing.assert_array_equal(design.design_weights[10:], 0.0)
+    variance = np.reshape(design.prediction_variance, (4, 10))
+    np.testing.assert_allclose(variance[1:], np.broadcast_to(variance[0], (3, 10)), rtol=1e-5)
+    assert true_factor(rows, design.design_weights[:10]) <= 1.00051  # so of single rows it is the best
 
 
 def test_near_duplicates_are_not_duplicates():
@@ -50,12 +56,12 @@ def test_wide_duplicates_share_the_leverage(method):
 
 
 @each_method
-@pytest.mark.parametrize("width", [3, 30])
-def test_zero_rows_get_no_weight(width, method):
-    rows = gaussian(11, 10, width)
+@pytest.mark.parametrize(("shape", "rank"), [(TALL, 4), (WIDE, 6)])
+def test_zero_rows_get_no_weight(shape, rank, method):
+    rows = gaussian(11, *shape)
     rows[[2, 5]] = 0.0
     design = g_optimal_design(rows, METHODS[method])
-    assert design.converged and design.rank == min(8, width)
+    assert design.converged and design.rank == rank
     np.testing.assert_array_equal(design.design_weights[np.array([2, 5])], 0.0)
     np.testing.assert_allclose(design.prediction_variance[np.array([2, 5])], 0.0, atol=1e-20)
 
@@ -63,8 +69,8 @@ def test_zero_rows_get_no_weight(width, method):
 @each_method
 def test_directions_below_the_tolerance_are_ignored(method):
     rng = np.random.default_rng(13)
-    plane = rng.normal(size=(40, 2)) @ rng.normal(size=(2, 6))
-    rows = (plane + 1e-6 * rng.normal(size=(40, 6))).astype(np.float32)
+    plane = rng.normal(size=(40, 2)) @ rng.normal(size=(2, 4))
+    rows = (plane + 1e-6 * rng.normal(size=TALL)).astype(np.float32)
     design = g_optimal_design(rows, METHODS[method])
     assert design.rank == 2 and design.converged
     assert true_factor(rows @ np.linalg.svd(plane)[2][:2].T, design.design_weights) <= 1.001
@@ -82,27 +88,19 @@ def test_the_rank_is_that_of_numpy(shape, log_condition):
     alike /= 2.0 ** np.round(np.log2(np.abs(alike).max(axis=0)))  # columns alike, as documented
     with jax.enable_x64(True):
         for tolerance in (3e-2, 3e-4, 3e-6):
-            design = g_optimal_design(rows, GOptimalSettings(rank_tolerance=tolerance))
-            assert design.rank == np.linalg.matrix_rank(alike, rtol=tolerance)
-            assert design.converged
-            assert true_factor(alike, design.design_weights, tolerance) <= 1.00011
+            problem = jit_prepare(rows, GOptimalSettings(rank_tolerance=tolerance))
+            assert problem.rank == np.linalg.matrix_rank(alike, rtol=tolerance)
+        design = g_optimal_design(rows, GOptimalSettings(rank_tolerance=3e-4))
+    assert design.converged
+    assert true_factor(alike, design.design_weights, 3e-4) <= 1.00011
 
 
 @each_method
-@pytest.mark.parametrize("shape", [(60, 12), (60, 200)])
+@pytest.mark.parametrize("shape", [(60, 12), (60, 80)])
 def test_max_rank_keeps_the_leading_directions(shape, method):
     rows = gaussian(14, *shape) * np.logspace(0, -1, shape[1]).astype(np.float32)
-    settings = METHODS[method]
     projected = rows @ np.linalg.svd(rows.astype(np.float64))[2][:4].T
-    design = g_optimal_design(
-        rows,
-        GOptimalSettings(
-            method=method,
-            max_rank=4,
-            max_approximation_factor=settings.max_approximation_factor,
-            max_iterations=settings.max_iterations,
-        ),
-    )
+    design = g_optimal_design(rows, dataclasses.replace(METHODS[method], max_rank=4))
     assert design.rank == 4 and design.converged
     assert true_factor(projected, np.full(60, 1 / 60)) > 1.2
     assert true_factor(projected, design.design_weights) <= 1.00051
@@ -115,7 +113,7 @@ def test_both_ways_to_whiten_make_the_uniform_design_round():
     mixing = np.linalg.qr(gaussian(16, 6, 6))[0]  # small directions, but no small columns
     with jax.enable_x64(True):
         for scale, expected in ((np.ones(6), 6), (np.logspace(0, -4, 6), 4)):
-            problem = prepare((rows * scale) @ mixing, GOptimalSettings(rank_tolerance=1.6e-3))
+            problem = jit_prepare((rows * scale) @ mixing, GOptimalSettings(rank_tolerance=1.6e-3))
             assert problem.rank == expected
             np.testing.assert_array_equal(problem.is_support, is_first)
             white = np.asarray(problem.rows)
@@ -135,15 +133,15 @@ def test_one_row(method):
 
 @each_method
 def test_all_rows_equal(method):
-    rows = np.tile(np.array([[1.0, -2.0, 0.5]], np.float32), (7, 1))
+    rows = np.tile(np.array([[1.0, -2.0, 0.5, 3.0]], np.float32), (40, 1))
     design = g_optimal_design(rows, METHODS[method])
     assert design.converged and design.rank == 1
-    np.testing.assert_array_equal(design.design_weights, [1, 0, 0, 0, 0, 0, 0])
+    np.testing.assert_array_equal(design.design_weights, np.arange(40) == 0)
     np.testing.assert_allclose(design.prediction_variance, 1.0, rtol=1e-5)
 
 
 @each_method
-@pytest.mark.parametrize("shape", [(5, 3), (5, 8), (40, 3)])
+@pytest.mark.parametrize("shape", [TALL, WIDE])
 def test_all_zero_rows(shape, method):
     design = g_optimal_design(np.zeros(shape, np.float32), METHODS[method])
     assert design.rank == 0 and design.converged
@@ -155,7 +153,7 @@ def test_all_zero_rows(shape, method):
 @each_method
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_not_finite_is_not_converged(bad, method):
-    rows = np.ones((5, 3), np.float32)
+    rows = np.ones(TALL, np.float32)
     rows[3, 1] = bad
     design = g_optimal_design(rows, METHODS[method])
     assert not design.converged and design.rank == 0

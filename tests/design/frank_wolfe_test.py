@@ -18,6 +18,11 @@ SETTINGS = GOptimalSettings(
 )
 
 
+@jax.jit
+def search(rows, weights, leverages):
+    return line_search(prepare(rows, SETTINGS), weights, leverages)
+
+
 def test_every_step_is_the_best_along_its_line():
     rng = np.random.default_rng(14)
     num_drops, num_away, num_towards = 0, 0, 0
@@ -30,9 +35,8 @@ def test_every_step_is_the_best_along_its_line():
                 weights = np.where(best > 1e-3, best, 0.0)
                 weights[rng.choice(np.flatnonzero(weights))] += 0.05
                 weights /= weights.sum()
-            problem = prepare(rows, SETTINGS)
             leverages, _ = true_variance(rows, weights)
-            row, step, is_drop = line_search(problem, weights, leverages)
+            row, step, is_drop = search(rows, weights, leverages)
         row, step = int(row), float(step)
 
         def loss(step, row=row, rows=rows, weights=weights):

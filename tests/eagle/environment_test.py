@@ -1,11 +1,10 @@
 """Laws of the environment: what it sees, what malformed output changes, what is counted."""
 
-import numpy as np
 import pytest
 
 from eagle_jax.data.prompts import COMPACT, MOVIE, MalformedText, render_blocks
 from eagle_jax.eagle.environment import LLMEnvironment, Start, Step, read_actions
-from eagle_jax.language_model.generation import Generation, SamplingSettings, parse_generation
+from eagle_jax.language_model.generation import Generation, SamplingSettings
 
 SAMPLING = SamplingSettings(temperature=0.5, top_k=0, top_p=1.0, max_new_tokens=20)
 TEXT = render_blocks({"PLOT": "a dog runs.", "REASONS_TO_LIKE": "the dog.", "REASONS_TO_DISLIKE": "the run."})
@@ -125,11 +124,3 @@ def test_texts_and_actions_must_match():
 def test_actions_are_read_in_one_place(generation, action, reason):
     (read,) = read_actions([generation])
     assert read == action if reason is None else read.reason == reason
-
-
-def test_parse_generation_raises_the_kind():
-    with pytest.raises(MalformedText, match="missing_block"):
-        parse_generation(written("only a plot"), MOVIE.blocks)
-    blocks = parse_generation(written(REWRITTEN), MOVIE.blocks)
-    assert list(blocks) == list(MOVIE.blocks)
-    assert np.all([content for content in blocks.values()])

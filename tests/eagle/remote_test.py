@@ -86,13 +86,6 @@ def assert_report_tells(workdir: Path, usage: dict) -> None:
     assert [cell.strip().replace("\\", "") for cell in row.split("|")[2:-1]] == told
 
 
-def test_without_remote_models_nothing_is_said_of_them(finished):
-    assert not (finished.workdir / "remote_usage.json").exists()
-    assert not list(finished.workdir.glob("generations.sqlite*"))
-    for kind in ("html", "md"):
-        assert "Remote language models" not in (finished.workdir / f"report.{kind}").read_text()
-
-
 def test_a_missing_key_is_told_before_anything_is_done(tmp_path, monkeypatch):
     monkeypatch.delenv("LOOPBACK_KEY", raising=False)
     config = get_config("http://127.0.0.1:9/v1")

@@ -8,15 +8,17 @@ from html import escape
 import numpy as np
 import pytest
 
+from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.eagle import report
 from eagle_jax.eagle.environment import Step
-from eagle_jax.eagle.evaluation.episodes import EpisodeRecord
 from eagle_jax.eagle.evaluation.rater_form import RaterScores
+from eagle_jax.eagle.evaluation.rows import ANCHOR, EAGLE, REFERENCE, TRANSFER, EvalRow
 from eagle_jax.eagle.evaluation.story import changed_words
 from eagle_jax.eagle.evaluation.table import compare, malformed_counts, summarize
 from eagle_jax.reports import figures
 from eagle_jax.reports.markdown import to_markdown
 from eagle_jax.reports.statistics import BootstrapSettings
+from tests.eagle.evaluation.records import make_record
 
 _BOOTSTRAP = BootstrapSettings(num_resamples=200, confidence=0.95, seed=0)
 _ROWS = {"anchor": 0.0, "reference policy, uniform": 0.2, "EAGLE, uniform": 1.0}
@@ -36,20 +38,10 @@ def _record(row, gain, pair, seed):
     )
     steps = () if row == "anchor" else steps
     utilities = np.linspace(first, last if steps else first, 1 + len(steps)).tolist()
-    path = tuple({"utility": u, "user_term": u, "neighbor_distance_term": 0.5} for u in utilities)
-    return EpisodeRecord(
-        seed=seed,
-        entity_index=pair,
-        user_index=0,
-        anchor=_ANCHOR,
-        profile=_EVIL,
-        steps=steps,
-        scores={"train": path, "held_out": path},
-        distance=gain,
-        num_steps=len(steps),
-        environment_calls=2 if steps else 0,
-        malformed={"action:length": 1} if steps else {},
-        rater=dataclasses.asdict(_ASKED) if steps and pair else None,
+    asked = dataclasses.asdict(_ASKED) if steps and pair else None
+    faults = {"action:length": 1} if steps else {}
+    return make_record(
+        utilities, steps, seed=seed, entity_index=pair, anchor=_ANCHOR, profile=_EVIL, malformed=faults, rater=asked
     )
 
 
@@ -197,6 +189,31 @@ def test_episodes_are_told_with_what_each_step_changed(written):
     assert "- Step 1, action: make it grand.\n  - Text: *Plot:* a ~~grim~~ **grand** noir" in story
     assert "- Step 2, action: (malformed)\n  - Not accepted (action:length): the text" in story
     assert story.count("  - U = ") == 4 and "(training encoder); U = " in story
+
+
+def test_the_best_the_worst_and_what_lies_between_are_told(tmp_path):
+    uniform, g_optimal = (EvalRow(system=EAGLE, kind=kind) for kind in ("uniform", "g_optimal"))
+    rows = [
+        (EvalRow(system=ANCHOR, environment=None), 9.0),
+        (EvalRow(system=REFERENCE, kind="g_optimal"), 7.0),
+        (dataclasses.replace(g_optimal, environment=TRANSFER), 6.0),
+        *((uniform, gain) for gain in (0.2, 0.4)),
+        *((g_optimal, gain) for gain in (0.3, -1.0, 2.0, 0.5, 1.1)),
+    ]
+    stage = StageFolder(tmp_path / "evaluation", {})
+    records = [
+        dataclasses.asdict(row) | {"scores": {"train": [{"utility": 1.0}, {"utility": 1.0 + gain}]}}
+        for row, gain in rows
+    ]
+    stage.write_jsonl("records.jsonl", records)
+
+    def told(kind, count):
+        records = report._told_episodes(stage, kind, count)
+        return [round(record["scores"]["train"][-1]["utility"] - 1.0, 6) for record in records]
+
+    assert told("g_optimal", 3) == [2.0, 0.5, -1.0]
+    assert told("g_optimal", 5) == [2.0, 1.1, 0.5, 0.3, -1.0]
+    assert told("uniform", 2) == [0.4, 0.2]
 
 
 def test_nan_in_the_table_is_refused(data, tmp_path):

@@ -1,15 +1,23 @@
 """Settings that would stop a run after hours are refused before it begins."""
 
+import functools
+
 import pytest
 
 from eagle_jax.base.settings import SettingsError, to_settings
 from eagle_jax.eagle.settings import EagleExperiment
-from experiments.configs import eagle_minilens, eagle_remote
+from experiments.configs import eagle_minilens, eagle_minilens_dpo, eagle_minilens_elm, eagle_remote
 
 
 @pytest.mark.parametrize(
     ("group", "change", "said"),
     [
+        ("preference_agent", {"starts_per_round": 7}, "config: starts_per_round x num_samples = 7 x 4"),
+        ("elm_baseline.search", {"radii": ()}, "search.radii: at least one"),
+        ("elm_baseline.search", {"radii": (-1.0,)}, "must be at least 0"),
+        ("elm_baseline.search", {"ridge": 0.0}, "ridge must be positive"),
+        ("elm_baseline.search", {"num_pairs": 1}, "num_pairs must be"),
+        ("elm_baseline.search", {"metrics": ("cosine",)}, "config.elm_baseline.search.metrics"),
         ("design", {"kinds": ("g_optimum",)}, r"design\.kinds: 'g_optimum' is none of uniform, "),
         (
             "evaluation",
@@ -26,9 +34,10 @@ from experiments.configs import eagle_minilens, eagle_remote
     ],
 )
 def test_settings_that_do_not_fit_are_refused(group, change, said):
-    config = eagle_minilens.get_config("quick").to_dict()
+    config = eagle_minilens_dpo.get_config("quick").to_dict()
+    config["elm_baseline"] = eagle_minilens_elm.get_config("quick").to_dict()["elm_baseline"]
     to_settings(EagleExperiment, config)  # fits as it is
-    config[group] |= change
+    functools.reduce(dict.get, group.split("."), config).update(change)
     with pytest.raises(SettingsError, match=said):
         to_settings(EagleExperiment, config)
 

@@ -8,32 +8,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 
 from eagle_jax.base.checkpointing import Checkpoints
-from eagle_jax.base.metrics import read_metrics
-from eagle_jax.eagle.agent.policy_gradient import Experience, update
+from eagle_jax.eagle.agent.policy_gradient import Experience, update_agent
 from eagle_jax.eagle.agent.state import init_agent
 from eagle_jax.language_model.decoder.config import LoRA
 from eagle_jax.language_model.decoder.lora import LORA_LEAVES, add_lora
 from eagle_jax.language_model.decoder.transformer import init_params
 from eagle_jax.learning.loop import Records
 from eagle_jax.learning.policy_batch import PolicyBatch
-from eagle_jax.learning.supervised import Batch, NextTokenSettings, init_training, train_next_token, train_step
+from eagle_jax.learning.supervised import Batch, init_training, train_next_token
 from eagle_jax.learning.trainable import join, split
 from tests.language_model.small_checkpoints import config_of
-from tests.same_run import Interrupted
+from tests.learning.next_token import next_token_settings
 
 LOW_RANK = LoRA(rank=2, alpha=8.0, targets="attention/(query|value)|feed_forward/down")
-SETTINGS = NextTokenSettings(
-    num_steps=8,
-    learning_rate=0.03,
-    warmup_steps=0,
-    weight_decay=0.1,
-    max_gradient_norm=1e6,
-    checkpoint_every=4,
-    log_every=1,
-)
+SETTINGS = next_token_settings(num_steps=8, learning_rate=0.03)
 
 
 def make_decoder(name, dtype=jnp.float32):
@@ -77,16 +67,12 @@ def leaves_at(tree, kept):
     return {jax.tree_util.keystr(path): leaf for path, leaf in flat if kept(path[-1].key)}
 
 
-def test_a_frozen_bfloat16_model_learns_by_float32_updates_and_resumes(tmp_path):
+def test_a_frozen_bfloat16_model_learns_by_float32_updates(tmp_path):
     config, params = make_decoder("qwen3", jnp.bfloat16)
 
-    def train(name, draw_batches=draw_batches):
-        checkpoints = Checkpoints(tmp_path / name / "ckpt", digest="d", max_to_keep=1)
-        records = Records(checkpoints, tmp_path / name, "test")
-        return train_next_token(config, params, "lora", draw_batches, SETTINGS, records)
-
-    trained = train("whole")
-    rows = read_metrics(tmp_path / "whole/metrics.jsonl")
+    records = Records(Checkpoints(tmp_path / "ckpt", digest="d", max_to_keep=1), tmp_path, "test")
+    trained = train_next_token(config, params, "lora", draw_batches, SETTINGS, records)
+    rows = records.history()
     assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
     frozen = leaves_at(params, lambda name: name not in LORA_LEAVES)
     for path, leaf in leaves_at(trained, lambda name: name not in LORA_LEAVES).items():
@@ -95,16 +81,7 @@ def test_a_frozen_bfloat16_model_learns_by_float32_updates_and_resumes(tmp_path)
     for path, leaf in leaves_at(trained, lambda name: name in LORA_LEAVES).items():
         assert leaf.dtype == jnp.float32
         assert jnp.abs(leaf - low_rank[path]).max() > 0.01
-
-    def interrupt(step):
-        if step == 6:
-            raise Interrupted
-        return draw_batches(step)
-
-    with pytest.raises(Interrupted):
-        train("cut", interrupt)
-    chex.assert_trees_all_equal(jax.device_get(train("cut")), jax.device_get(trained))
-    record = json.loads((tmp_path / "whole/ckpt/step_00000008/CHECKPOINT.json").read_text())
+    record = json.loads((tmp_path / "ckpt/step_00000008/CHECKPOINT.json").read_text())
     leaves = {name: kind for name, kind in record["leaves"].items() if not kind.endswith("[]")}
     assert len(leaves) == 3 * len(low_rank)  # the updates and Adam's two moments of them
     assert all(kind.startswith("float32[") for kind in leaves.values())
@@ -135,32 +112,19 @@ def test_policy_and_reference_share_one_frozen_base(make_settings):
     rest = num_bytes((reference, state, experience))
     assert rest < 0.2 * base
 
-    compiled = update.lower(config, settings, frozen, reference, state, experience).compile()
+    compiled = update_agent.lower(config, settings, frozen, reference, state, experience).compile()
     memory = compiled.memory_analysis()
     assert base < memory.argument_size_in_bytes < base + 1.1 * rest
     assert memory.output_size_in_bytes < 1.1 * rest
 
     buffers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(frozen)]
-    new, _ = update(config, settings, frozen, reference, state, experience)
+    new, _ = update_agent(config, settings, frozen, reference, state, experience)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.trainable))  # donated
     for own in (new.trainable, reference):
         tree = split(join(own, frozen), "lora")[1]
         assert [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(tree)] == buffers
     chex.assert_trees_all_equal(jax.device_get(reference), start)
     assert optax.tree.norm(optax.tree.sub(new.trainable, reference)) > 0.01
-
-
-def test_next_token_steps_are_the_same_computed_again_and_scanned():
-    config, params = make_decoder("gemma2")
-    trainable, frozen = split(params, "lora")
-
-    def step(config):
-        state = init_training(trainable, SETTINGS)
-        state, metrics = train_step(config, SETTINGS, frozen, state, draw_batches(0))
-        return optax.tree.get(state.optimizer_state, "mu"), metrics
-
-    changed = dataclasses.replace(config, remat=True, scan_layers=True)
-    chex.assert_trees_all_close(step(changed), step(config), atol=1e-5, rtol=1e-5)
 
 
 def test_policy_updates_are_the_same_computed_again_and_scanned(make_settings):
@@ -171,7 +135,7 @@ def test_policy_updates_are_the_same_computed_again_and_scanned(make_settings):
 
     def step(config):
         state = init_agent(trainable, 5, settings, jax.random.key(0))
-        state, metrics = update(config, settings, frozen, reference, state, make_experience())
+        state, metrics = update_agent(config, settings, frozen, reference, state, make_experience())
         return optax.tree.get(state.optimizer_state, "mu"), metrics
 
     ours, theirs = step(dataclasses.replace(config, remat=True, scan_layers=True)), step(config)

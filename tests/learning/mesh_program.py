@@ -16,8 +16,8 @@ from jax.sharding import Mesh
 from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.processes import is_primary, join_others
 from eagle_jax.data.prompts import Prompt
-from eagle_jax.eagle.agent.policy_gradient import Experience, update
-from eagle_jax.eagle.agent.state import AgentState, EagleSettings, init_agent
+from eagle_jax.eagle.agent.policy_gradient import Experience, update_agent
+from eagle_jax.eagle.agent.state import AgentState, init_agent
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
 from eagle_jax.language_model.checkpoints.tokenizer import load_tokenizer
@@ -28,8 +28,10 @@ from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.sampling.local import LocalFeatures, LocalGenerator
 from eagle_jax.language_model.sharding import MeshSettings, fetch, make_mesh, mesh_of, on_mesh_of, tree_shardings
 from eagle_jax.learning.policy_batch import PolicyBatch
-from eagle_jax.learning.supervised import Batch, NextTokenSettings, NextTokenState, init_training, train_step
+from eagle_jax.learning.supervised import Batch, NextTokenState, init_training, next_token_step
 from eagle_jax.learning.trainable import split
+from tests.learning.next_token import next_token_settings
+from tests.toy_world import eagle_settings
 
 CONFIG = dataclasses.replace(
     decoder_config_from_hf(
@@ -46,31 +48,16 @@ CONFIG = dataclasses.replace(
     ),
     lora=LoRA(rank=4, alpha=8.0, targets="query|output|down"),
 )
-NEXT_TOKEN = NextTokenSettings(
-    num_steps=9,
-    learning_rate=1e-3,
-    warmup_steps=0,
-    weight_decay=0.1,
-    max_gradient_norm=1.0,
-    checkpoint_every=9,
-    log_every=9,
-)
-EAGLE = EagleSettings(
-    num_iterations=1,
+NEXT_TOKEN = next_token_settings(learning_rate=1e-3, max_gradient_norm=1.0)
+EAGLE = eagle_settings(
     episodes_per_iteration=8,
     horizon=2,
-    discount=1.0,
     gae_lambda=0.9,
     kl_coefficient=0.1,
     policy_learning_rate=1e-3,
-    value_learning_rate=1e-2,
     value_hidden=(8,),
     value_updates=2,
-    max_gradient_norm=1.0,
-    normalize_advantages=True,
     minibatch_size=8,
-    validate_every=1,
-    checkpoint_every=1,
     policy=SamplingSettings(temperature=0.7, top_k=0, top_p=1.0, max_new_tokens=4),
 )
 
@@ -85,14 +72,14 @@ def place(settings: MeshSettings | None) -> dict:
     return jax.device_put(host, tree_shardings(make_mesh(settings), shapes))
 
 
-def next_token_step(params: dict, state: NextTokenState) -> tuple[NextTokenState, dict]:
+def supervised_step(params: dict, state: NextTokenState) -> tuple[NextTokenState, dict]:
     """One step of all parameters."""
     rng = np.random.default_rng(1)
     mask = np.arange(12)[None] < rng.integers(4, 13, (8, 1))
     tokens = rng.integers(2, 96, mask.shape, dtype=np.int32)
     batch = Batch(tokens, mask, mask.astype(np.float32))
     with on_mesh_of(params):
-        return train_step(CONFIG, NEXT_TOKEN, {}, state, (batch,))
+        return next_token_step(CONFIG, NEXT_TOKEN, {}, state, (batch,))
 
 
 def policy_step(params: dict) -> tuple[AgentState, dict]:
@@ -107,7 +94,7 @@ def policy_step(params: dict) -> tuple[AgentState, dict]:
     reference = jax.tree.map(lambda leaf: leaf * 0.5, trainable)
     with on_mesh_of(params):
         state = init_agent(trainable, 3, EAGLE, jax.random.key(4))
-        return update(CONFIG, EAGLE, frozen, reference, state, experience)
+        return update_agent(CONFIG, EAGLE, frozen, reference, state, experience)
 
 
 def logits(params: dict) -> jax.Array:
@@ -157,7 +144,7 @@ def main(folder: Path) -> None:
     results["generated"] = generated(params, folder / "tokenizer")
     saved = Checkpoints(folder / "from_one", digest="abc", max_to_keep=1)
     _, state = saved.restore_latest(init_training(params, NEXT_TOKEN))
-    results["next_token"] = next_token_step(params, state)
+    results["next_token"] = supervised_step(params, state)
     assert_stored_in_parts(results["next_token"][0], mesh_of(params))
     Checkpoints(folder / "from_two", digest="abc", max_to_keep=1).save(2, results["next_token"][0])
     whole = leaves(results)

@@ -10,8 +10,8 @@ from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue, Entity, RatingTable
 from eagle_jax.data.prompts import MOVIE, PRODUCT
 from eagle_jax.data.splits import Split
-from eagle_jax.embeddings.wals import WALSSettings
-from eagle_jax.stages.catalogue import catalogue_facts, run_catalogue_stage, write_names
+from eagle_jax.embeddings.wals import WALSOutput, WALSSettings
+from eagle_jax.stages.catalogue import catalogue_facts, run_catalogue_stage, wals_facts, write_names
 
 WALS = WALSSettings(
     dim=2,
@@ -88,3 +88,33 @@ def test_the_rows_of_arrays_are_named_in_their_order(tmp_path):
         {"item_index": 1, "item_id": "f1", "title": "Film 1"},
     ]
     assert not (tmp_path / "some" / "users.jsonl").exists()
+
+
+def test_facts_about_wals_agree_with_a_float64_loop(world):
+    rng = np.random.default_rng(2)
+    output = WALSOutput(
+        *(rng.normal(size=shape).astype(np.float32) for shape in ((60, 3), (120, 3), (60,), (120,))),
+        np.float32(3.4),
+        np.array([9.0, 5.0, 4.0], np.float32),
+    )
+    baseline = output._replace(
+        user_embeddings=np.zeros((60, 0), np.float32), item_embeddings=np.zeros((120, 0), np.float32)
+    )
+
+    def rmse(with_embeddings):
+        errors, test = [], world.split.test
+        for u, i, r in zip(test.user_index, test.item_index, test.rating, strict=True):
+            predicted = 3.4 + float(output.user_bias[u]) + float(output.item_bias[i])
+            if with_embeddings:
+                predicted += np.float64(output.user_embeddings[u]) @ output.item_embeddings[i]
+            errors.append(min(5.0, max(0.5, predicted)) - r)  # a rating has a scale
+        return np.sqrt(np.mean(np.square(errors)))
+
+    train = world.split.train.rating
+    assert (train.min(), train.max()) == (0.5, 5.0)
+    facts = wals_facts(world.catalogue, world.split, output, baseline)
+    assert facts["held_out_rmse"] == pytest.approx(rmse(True), rel=1e-5)
+    assert facts["baseline_rmse"] == pytest.approx(rmse(False), rel=1e-5)
+    assert (facts["num_entities"], facts["num_users"]) == (120, 60)
+    assert facts["num_training_ratings"] + facts["num_held_out_ratings"] == len(world.catalogue.ratings)
+    assert (facts["objective_first"], facts["objective_last"]) == (9.0, 4.0)

@@ -32,13 +32,16 @@ def test_a_sentence_encoder_is_recognised(mini_lm):
     assert load_features(str(mini_lm), 8) is features
 
 
-def test_a_name_that_is_nothing_is_refused(tmp_path):
-    with pytest.raises(UserError, match="nowhere' is neither one of minilens/.* nor a folder"):
-        load_features(str(tmp_path / "nowhere"), 8)
+@pytest.mark.parametrize("load", [load_model, lambda name: load_features(name, 8)])
+@pytest.mark.parametrize("name", ["minilens/nobody", "minilens/", "minilens", "no/such/folder"])
+def test_a_model_that_is_not_there_is_named_with_those_that_are(name, load):
+    others = "minilens/environment_a.*minilens/policy.*"
+    with pytest.raises(UserError, match=f"config.models: '{name}' is neither one of .*{others} nor a folder"):
+        load(name)
 
 
 def test_mini_lm_tells_more_of_held_out_films_than_the_small_decoder(eagle_data, mini_lm):
-    """E_D of MovieLens' config, fitted on the 686 films with 30 ratings or more"""
+    """E_D of MovieLens' config, fitted on the films with 60 ratings or more."""
     config = load_config("experiments/configs/eagle_movielens.py")
     experiment = to_settings(EagleExperiment, config)
     catalogue, _ = load_catalogue(experiment.catalogue)
@@ -47,7 +50,7 @@ def test_mini_lm_tells_more_of_held_out_films_than_the_small_decoder(eagle_data,
     targets, users = np.asarray(wals.item_embeddings), np.asarray(wals.user_embeddings)
     counts = np.bincount(split.train.item_index, minlength=len(targets))
     test = split.entities["test"]
-    known = np.setdiff1d(np.flatnonzero(counts >= 30), np.concatenate([test, split.entities["validation"]]))
+    known = np.setdiff1d(np.flatnonzero(counts >= 60), np.concatenate([test, split.entities["validation"]]))
 
     def quality(name: str):
         features_fn = load_features(name, 32)

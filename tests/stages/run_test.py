@@ -52,7 +52,7 @@ def experiment(workdir):
         rows = stage.read_jsonl("walk.jsonl")
     with run.stage("report", *run.stages) as stage:
         if not stage.is_complete():
-            stage.write_text("report.md", f"{rows}")
+            stage.write_json("report.json", rows)
             stage.finish()
 
 def in_a_child(workdir, moment, at):

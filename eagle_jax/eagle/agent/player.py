@@ -1,6 +1,7 @@
-"""What EAGLE's two ways to train a policy share (`eagle`: REINFORCE, `eagle_preference`: DPO).
+"""What EAGLE's two ways to train a policy share (`agent.reinforce`, and DPO in `dpo.training`).
 
-Episodes and their metrics, validation, and the loop that keeps the best parameters and resumes.
+Episodes and their metrics, validation, and how a training begins and is timed. Everything random
+derives from (seed, iteration): a run that is interrupted and resumed ends with the same parameters.
 """
 
 from __future__ import annotations
@@ -32,28 +33,40 @@ class AgentTask:
     """Where an agent acts and what it is rewarded for.
 
     reward_fn: utility [B] of states.
+    features_fn: what REINFORCE predicts the value of states from, or the embeddings of their texts
+        by which DPO's pairs are selected [B, F].
     draw_starts: (rng, n) -> n starts of training episodes.
     validation_starts: the same ones at every validation.
     """
 
     environment: LLMEnvironment
     reward_fn: Callable[[Sequence[EpisodeState]], np.ndarray]
+    features_fn: Callable[[Sequence[EpisodeState]], np.ndarray]
     draw_starts: Callable[[np.random.Generator, int], Sequence[Start]]
     validation_starts: Sequence[Start]
 
 
 @dataclasses.dataclass(frozen=True)
 class Player:
-    """The policy in its task; `trainable` of its methods are the parameters that act.
+    """The policy in its task, which stays the same over all iterations; `trainable` of its methods
+    are the parameters that act.
 
-    batch_size: actions that are sampled at a time.
+    start: those of the reference policy. batch_size: actions that are sampled at a time.
     """
 
     reference: LanguageModel
+    start: Params
     frozen: Params
     task: AgentTask
     settings: EagleSettings
     batch_size: int
+    seed: int
+
+    def begin(self, step: int, num_starts: int) -> tuple[np.random.Generator, list[EpisodeState], int]:
+        """Of an iteration: its generator, the states that it starts from, and the seed of its episodes."""
+        rng = np.random.default_rng(derive_seed(self.seed, step, 0))
+        states = self.task.environment.reset(self.task.draw_starts(rng, num_starts))
+        return rng, states, derive_seed(self.seed, step, 1)
 
     def play(self, trainable: Params, states: Sequence[EpisodeState], horizon: int, seed: int) -> list[Transitions]:
         """`horizon` steps from each state."""
@@ -79,10 +92,10 @@ class Player:
         }
         return {name: float(value) for name, value in values.items()}, rewards
 
-    def validate(self, trainable: Params, seed: int) -> dict[str, float]:
+    def validate(self, trainable: Params) -> dict[str, float]:
         """The same episodes' starts and seed every time, so that only the policy differs."""
         states = self.task.environment.reset(self.task.validation_starts)
-        played = self.play(trainable, states, self.settings.horizon, derive_seed(seed, 0, 1))
+        played = self.play(trainable, states, self.settings.horizon, derive_seed(self.seed, 0, 1))
         values, _ = self.score(states, played[-1].next_states)
         return values | call_metrics(played)
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from eagle_jax.eagle.agent.state import AgentState, EagleSettings, policy_optimizer
+from eagle_jax.eagle.agent.state import AgentState, EagleSettings, agent_optimizer
 from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.sharding import constrain_tree
@@ -41,7 +41,7 @@ class Experience(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=("config", "settings"), donate_argnames="state")
-def update(
+def update_agent(
     config: DecoderConfig,
     settings: EagleSettings,
     frozen: Params,
@@ -72,7 +72,7 @@ def update(
     gradients, metrics = policy_gradient(
         config, settings, frozen, state.trainable, reference, experience.batch, weights
     )
-    state = apply_gradients(policy_optimizer(settings), gradients, state)
+    state = apply_gradients(agent_optimizer(settings), gradients, state)
     value, value_loss = fit(value, settings, features, returns)
     future = settings.discount ** jnp.arange(horizon - 1, -1, -1)
     realised = rewards[:, None] * future[None]

@@ -1,15 +1,12 @@
 """EAGLE: reinforcement learning of a policy over texts (Tennenholtz et al. 2024, section 4).
 
 An iteration plays episodes from drawn starts, scores the last texts with the utility and makes one
-update (`policy_gradient.update`). Everything random derives from (seed, iteration): a run that is
-interrupted and resumed ends with the same parameters.
+update (`policy_gradient.update_agent`).
 """
 
 from __future__ import annotations
 
-import dataclasses
-import time
-from collections.abc import Callable, Sequence
+import functools
 
 import jax
 import numpy as np
@@ -17,28 +14,18 @@ import numpy as np
 from eagle_jax.base.metrics import check_finite
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.eagle.agent.player import AgentTask, Player, by_episode, call_metrics
-from eagle_jax.eagle.agent.policy_gradient import Experience, update
+from eagle_jax.eagle.agent.policy_gradient import Experience, update_agent
 from eagle_jax.eagle.agent.state import AgentState, EagleSettings, init_agent
-from eagle_jax.eagle.environment import EpisodeState
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
-from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.sharding import on_mesh_of
-from eagle_jax.learning.loop import AgentResult, Records, train_agent
+from eagle_jax.learning.loop import AgentResult, Laps, Records, train_agent
 from eagle_jax.learning.trainable import TrainingMode, split
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EagleTask(AgentTask):
-    """An agent's task, and value_features_fn: features [B, F] from which the value of a state is
-    predicted. The reward is asked for the first and the last states of episodes only."""
-
-    value_features_fn: Callable[[Sequence[EpisodeState]], np.ndarray]
 
 
 def train_eagle(
     reference: LanguageModel,
     mode: TrainingMode,
-    task: EagleTask,
+    task: AgentTask,
     settings: EagleSettings,
     *,
     records: Records,
@@ -46,66 +33,37 @@ def train_eagle(
 ) -> AgentResult:
     """Trains the policy from the last checkpoint, or from the reference policy.
 
-    Raises `NonFiniteError` that names the iteration where a reward, a feature or a loss is not
-    finite; nothing of it is saved.
+    The reward is asked for the first and the last states of episodes only. Raises `NonFiniteError`
+    that names the iteration where a reward, a feature or a loss is not finite; nothing of it is
+    saved.
     """
     trainable, frozen = split(reference.params, mode)
-    player = Player(reference, frozen, task, settings, settings.episodes_per_iteration)
-    trainer = _Trainer(player, trainable, task, settings, seed)
+    player = Player(reference, trainable, frozen, task, settings, settings.episodes_per_iteration, seed)
     states = task.environment.reset(task.validation_starts)
-    num_features = task.value_features_fn(states[:1]).shape[1]
-    key = jax.random.key(derive_seed(seed, 0, 0))
+    num_features = task.features_fn(states[:1]).shape[1]
     with on_mesh_of(trainable):
-        state = init_agent(trainable, num_features, settings, key)
-    return train_agent(
-        state,
-        trainer.iterate,
-        lambda acting: player.validate(acting, seed),
-        frozen,
-        records,
-        num_iterations=settings.num_iterations,
-        validate_every=settings.validate_every,
-        checkpoint_every=settings.checkpoint_every,
-    )
+        state = init_agent(trainable, num_features, settings, jax.random.key(derive_seed(seed, 0, 0)))
+    iterate = functools.partial(_iterate, player)
+    return train_agent(state, iterate, player.validate, frozen, records, settings, settings.num_iterations)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Trainer:
-    """What stays the same over all iterations."""
-
-    player: Player
-    reference_trainable: Params
-    task: EagleTask
-    settings: EagleSettings
-    seed: int
-
-    def iterate(self, step: int, state: AgentState) -> tuple[AgentState, dict[str, float]]:
-        """Episodes and an update; `state` is donated."""
-        started = time.perf_counter()
-        rng = np.random.default_rng(derive_seed(self.seed, step, 0))
-        player = self.player
-        horizon = self.settings.horizon
-        starts = self.task.draw_starts(rng, self.settings.episodes_per_iteration)
-        steps = player.play(
-            state.trainable, self.task.environment.reset(starts), horizon, derive_seed(self.seed, step, 1)
-        )
-        played = time.perf_counter()
-        values, rewards = player.score(steps[0].states, steps[-1].next_states)
-        values |= call_metrics(steps)
-        visited = by_episode(step.states for step in steps)
-        features = np.asarray(self.task.value_features_fn(visited), np.float32)
-        features = features.reshape(-1, horizon, features.shape[1])
-        check_finite(step, values | {"value features": features.sum()})
-        scored = time.perf_counter()
-        written = by_episode(step.generations for step in steps)
-        experience = Experience(player.encode(written), features, rewards)
-        with on_mesh_of(self.reference_trainable):
-            state, metrics = update(
-                player.reference.config, self.settings, player.frozen, self.reference_trainable, state, experience
-            )
-        values |= {name: float(value) for name, value in metrics.items()} | {
-            "time/rollout": played - started,
-            "time/score": scored - played,
-            "time/update": time.perf_counter() - scored,
-        }
-        return state, values
+def _iterate(player: Player, step: int, state: AgentState) -> tuple[AgentState, dict[str, float]]:
+    """Episodes and an update; `state` is donated."""
+    laps, settings = Laps(), player.settings
+    _, states, seed = player.begin(step, settings.episodes_per_iteration)
+    steps = player.play(state.trainable, states, settings.horizon, seed)
+    laps.end("rollout")
+    values, rewards = player.score(steps[0].states, steps[-1].next_states)
+    values |= call_metrics(steps)
+    visited = by_episode(step.states for step in steps)
+    features = np.asarray(player.task.features_fn(visited), np.float32)
+    features = features.reshape(-1, settings.horizon, features.shape[1])
+    check_finite(step, values | {"value features": features.sum()})
+    laps.end("score")
+    written = by_episode(step.generations for step in steps)
+    experience = Experience(player.encode(written), features, rewards)
+    with on_mesh_of(player.start):
+        state, metrics = update_agent(player.reference.config, settings, player.frozen, player.start, state, experience)
+    values |= {name: float(value) for name, value in metrics.items()}
+    laps.end("update")
+    return state, values | laps.seconds

@@ -11,7 +11,7 @@ import optax
 from eagle_jax.base.settings import setting, settings
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.generation import SamplingSettings
-from eagle_jax.learning.optimizers import make_optimizer
+from eagle_jax.learning.optimizers import make_optimizer, training_start
 from eagle_jax.learning.value import ValueSettings, ValueState, init_value
 
 
@@ -54,7 +54,7 @@ class AgentState(NamedTuple):
     value: ValueState
 
 
-def policy_optimizer(settings: EagleSettings) -> optax.GradientTransformation:
+def agent_optimizer(settings: EagleSettings) -> optax.GradientTransformation:
     """Adam on the gradient clipped by its global norm."""
     return make_optimizer(settings.policy_learning_rate, max_gradient_norm=settings.max_gradient_norm)
 
@@ -62,11 +62,5 @@ def policy_optimizer(settings: EagleSettings) -> optax.GradientTransformation:
 def init_agent(reference: Params, num_features: int, settings: EagleSettings, key: jax.Array) -> AgentState:
     """The agent before the first iteration acts as the reference policy, of which `reference` is
     the trainable part. The key is consumed."""
-    # A copy: the first update donates its state, and the reference is needed to the end.
-    trainable = jax.tree.map(jnp.copy, reference)
-    return AgentState(
-        step=jnp.zeros((), jnp.int32),
-        trainable=trainable,
-        optimizer_state=policy_optimizer(settings).init(trainable),
-        value=init_value(key, num_features, settings),
-    )
+    acting = training_start(agent_optimizer(settings), reference)
+    return AgentState(jnp.zeros((), jnp.int32), *acting, init_value(key, num_features, settings))

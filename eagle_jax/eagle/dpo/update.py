@@ -92,7 +92,7 @@ def pair_optimizer(settings: PreferenceAgentSettings) -> optax.GradientTransform
 
 
 @functools.partial(jax.jit, static_argnames=("config", "settings"), donate_argnames="state")
-def update(
+def update_on_pairs(
     config: DecoderConfig,
     settings: PreferenceAgentSettings,
     frozen: Params,

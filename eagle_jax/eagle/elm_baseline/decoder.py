@@ -17,13 +17,12 @@ import numpy as np
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
-from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.prompts import EntityFormat, MalformedText, Prompt, PromptBook, describe_prompt, render_blocks
-from eagle_jax.data.splits import Split
 from eagle_jax.data.tasks import BEHAVIORAL, PLACEHOLDERS
 from eagle_jax.eagle.elm_baseline.settings import ElmDecoderSettings
 from eagle_jax.eagle.environment import Step
 from eagle_jax.eagle.settings import ModelSettings
+from eagle_jax.eagle.world import EagleWorld
 from eagle_jax.elm.evaluation.consistency import cosine_consistency
 from eagle_jax.elm.model.adapter import input_statistics
 from eagle_jax.elm.model.embedding_lm import EmbeddingLM, new_embedding_lm
@@ -80,12 +79,9 @@ class PointDecoder:
 
 def run_elm_decoder_stage(
     stage: StageFolder,
+    world: EagleWorld,
     base: LanguageModel,
-    catalogue: Catalogue,
-    split: Split,
     embeddings: np.ndarray,
-    book: PromptBook,
-    scorer: Scorer,
     models: ModelSettings,
     settings: ElmDecoderSettings,
     seed: int,
@@ -96,11 +92,11 @@ def run_elm_decoder_stage(
     """
 
     def decoder_of(elm: EmbeddingLM) -> PointDecoder:
-        return PointDecoder(elm, book, catalogue.entity_format, settings.sampling)
+        return PointDecoder(elm, world.book, world.entity_format, settings.sampling)
 
     if not stage.is_complete():
         stage.begin()
-        known = split.entities["train"]
+        known, descriptions = world.split.entities["train"], world.catalogue.descriptions
         elm = new_embedding_lm(
             base,
             {BEHAVIORAL: input_statistics(embeddings[known])},
@@ -112,7 +108,7 @@ def run_elm_decoder_stage(
         )
         elm = train_elm(
             elm,
-            _batch_drawer(decoder_of(elm), catalogue, embeddings, known, settings.batch_size, seed),
+            _batch_drawer(decoder_of(elm), descriptions, embeddings, known, settings.batch_size, seed),
             settings.training,
             jax.random.key(derive_seed(seed, 2)),
             checkpoint_folder=stage.path / "checkpoints",
@@ -121,37 +117,41 @@ def run_elm_decoder_stage(
             description=stage.name,
         )
         save_embedding_lm(elm, stage.path / _MODEL)
-        held_out = split.entities["validation"]
-        facts = decoder_facts(decoder_of(elm), catalogue, embeddings, held_out, scorer, derive_seed(seed, 3))
+        held_out = world.split.entities["validation"]
+        texts = [descriptions[i] for i in held_out]
+        facts = decoder_facts(decoder_of(elm), texts, embeddings[held_out], world.scorer, derive_seed(seed, 3))
         stage.write_json("facts.json", facts)
         stage.finish()
     return decoder_of(load_embedding_lm(stage.path / _MODEL, base))
 
 
 def _batch_drawer(
-    decoder: PointDecoder, catalogue: Catalogue, embeddings: np.ndarray, known: np.ndarray, batch_size: int, seed: int
+    decoder: PointDecoder,
+    descriptions: Sequence[str],
+    embeddings: np.ndarray,
+    known: np.ndarray,
+    batch_size: int,
+    seed: int,
 ) -> Callable[[int], tuple[EmbeddedBatch, ...]]:
     """step -> a batch of the entities `known`."""
 
     def draw(step: int) -> tuple[EmbeddedBatch, ...]:
         drawn = np.random.default_rng([seed, step]).choice(known, batch_size)
-        targets = [decoder.completion(catalogue.entities[i].description) for i in drawn]
+        targets = [decoder.completion(descriptions[i]) for i in drawn]
         return (decoder.elm.encode(decoder.prompts(embeddings[drawn]), targets),)
 
     return draw
 
 
 def decoder_facts(
-    decoder: PointDecoder, catalogue: Catalogue, embeddings: np.ndarray, held_out: np.ndarray, scorer: Scorer, seed: int
+    decoder: PointDecoder, originals: Sequence[str], points: np.ndarray, scorer: Scorer, seed: int
 ) -> dict[str, Any]:
-    """How well entities that were not trained on are told, and come back.
+    """How well entities that were not trained on are told, and come back: their texts, and points [N, d].
 
     Loss: nats per token of the entity's own text, given its point, and given another entity's.
     Back: from a point to a text to E_D(text), beside E_D of the entity's own text; cosines and
     distances to the point, means over the well-formed ones. Raises UserError if none is.
     """
-    originals = [catalogue.entities[i].description for i in held_out]
-    points = embeddings[held_out]
     targets = [decoder.completion(text) for text in originals]
     num_tokens = sum(
         len(decoder.elm.model.tokenizer.encode_response(decoder.prompt.text, target)[1]) for target in targets
@@ -161,11 +161,11 @@ def decoder_facts(
     is_told = np.array([reason is None for reason in reasons])
     if not is_told.any():
         raise UserError(
-            f"none of {len(held_out)} points is decoded into a well-formed text "
+            f"none of {len(points)} points is decoded into a well-formed text "
             f"({dict(Counter(reasons))}): train elm_baseline.decoder longer"
         )
     facts: dict[str, Any] = {
-        "num_points": len(held_out),
+        "num_points": len(points),
         "malformed": dict(Counter(reason for reason in reasons if reason is not None)),
         "nearest_distance": nearest_distance(points),
     }

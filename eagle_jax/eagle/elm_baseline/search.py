@@ -21,11 +21,11 @@ from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.eagle.elm_baseline.decoder import PointDecoder, nearest_distance
 from eagle_jax.eagle.elm_baseline.settings import ElmSearchSettings, Metric
 from eagle_jax.eagle.environment import Start, Step
-from eagle_jax.eagle.episodes import Episodes
-from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, evaluate_texts
+from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, evaluate_played
 from eagle_jax.eagle.evaluation.table import summarize
+from eagle_jax.eagle.world import EagleWorld
 from eagle_jax.elm.model.pull_back_metric import expected_output_embedding, output_jacobian, pull_back_metrics
-from eagle_jax.embeddings.scorer import TRAIN, Scorer
+from eagle_jax.embeddings.scorer import Scorer
 from eagle_jax.embeddings.utility_search import FoundPoints, certify, search_balls
 from eagle_jax.language_model.sharding import on_mesh_of
 from eagle_jax.reports.statistics import BootstrapSettings
@@ -114,10 +114,9 @@ class ElmWriter:
 
 def run_elm_search_stage(
     stage: StageFolder,
-    episodes: Episodes,
+    world: EagleWorld,
     embeddings: np.ndarray,
     decoders: Mapping[int, PointDecoder],
-    scorers: Mapping[str, Scorer],
     settings: ElmSearchSettings,
     bootstrap: BootstrapSettings,
     seed: int,
@@ -126,17 +125,17 @@ def run_elm_search_stage(
 
     Writes sweep.json (a row for each metric and radius, over all seeds) and facts.json.
     """
-    search = PointSearch(embeddings, episodes.entities["train"], episodes.scorer, settings)
+    search = PointSearch(embeddings, world.split.entities["train"], world.scorer, settings)
     if not stage.is_complete():
         stage.begin()
         rng = np.random.default_rng(derive_seed(seed, 0))
-        starts = episodes.draw_starts("validation", rng, settings.num_pairs)
+        starts = world.draw_starts("validation", rng, settings.num_pairs)
         jobs = [(metric, of_seed) for metric in settings.metrics for of_seed in decoders]
         chunks = [
             stage.chunk(
                 number,
                 lambda metric=metric, of_seed=of_seed: _sweep(
-                    search, metric, decoders[of_seed], starts, scorers, derive_seed(seed, 1, of_seed)
+                    search, metric, decoders[of_seed], starts, world.scorers, derive_seed(seed, 1, of_seed)
                 ),
             )
             for number, (metric, of_seed) in enumerate(progress(jobs, len(jobs), stage.name, "sweep"))
@@ -179,13 +178,8 @@ def _sweep(
     for radius in search.settings.radii:
         found = search.find(starts, centers, metrics, radius, derive_seed(seed, 1))
         anchors = [start.description for start in starts]
-        records = evaluate_texts(
-            starts,
-            decoder.steps(found.points, anchors, derive_seed(seed, 2)),
-            seed=seed,
-            score_fns={name: scorer.score for name, scorer in scorers.items()},
-            embed_fn=scorers[TRAIN].embed,
-        )
+        texts = decoder.steps(found.points, anchors, derive_seed(seed, 2))
+        records = evaluate_played(scorers, starts, seed, [(text,) for text in texts])
         rows.append(
             {
                 "radius": radius,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,12 +20,18 @@ from eagle_jax.eagle.rollout import PolicyFn, rollout
 from eagle_jax.embeddings.scorer import TRAIN
 from eagle_jax.embeddings.utility import UtilityTerms
 
-# (descriptions, their users' indices [B]) -> terms [B], under one encoder.
-ScoreFn = Callable[[Sequence[str], np.ndarray], UtilityTerms]
-EmbedTextsFn = Callable[[Sequence[str]], np.ndarray]  # descriptions -> [B, d]
-
-
 Score = Mapping[str, float]  # of one text, under one encoder: "utility" and the terms it is made of
+
+
+class TextScorer(Protocol):
+    """What an encoder says of texts: `embeddings.scorer.Scorer`, or less."""
+
+    def embed(self, descriptions: Sequence[str]) -> np.ndarray: ...
+
+    def score(self, descriptions: Sequence[str], user_index: np.ndarray) -> UtilityTerms: ...
+
+
+Scorers = Mapping[str, TextScorer]  # encoder -> its scorer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,78 +88,42 @@ def equal_call_episodes(
     return -(-total // (num_evaluated * best_of_n_horizon))
 
 
-def evaluate_anchor(
-    starts: Sequence[Start], seed: int, score_fns: Mapping[str, ScoreFn], embed_fn: EmbedTextsFn
-) -> list[EpisodeRecord]:
-    """No change at all: what every other row has to beat."""
-    return evaluate_played(starts, [()] * len(starts), seed, score_fns, embed_fn)
-
-
-def evaluate_texts(
-    starts: Sequence[Start], texts: Sequence[Step], seed: int, score_fns: Mapping[str, ScoreFn], embed_fn: EmbedTextsFn
-) -> list[EpisodeRecord]:
-    """One text per start that no action led to: one step and no environment call."""
-    return evaluate_played(starts, [(text,) for text in texts], seed, score_fns, embed_fn)
-
-
 def evaluate_played(
-    starts: Sequence[Start],
-    episodes: Sequence[tuple[Step, ...]],
-    seed: int,
-    score_fns: Mapping[str, ScoreFn],
-    embed_fn: EmbedTextsFn,
+    scorers: Scorers, starts: Sequence[Start], seed: int, episodes: Sequence[tuple[Step, ...]]
 ) -> list[EpisodeRecord]:
-    """The record of one episode per start, of which these are the steps; the last text counts."""
-    return _records(seed, starts, [[steps] for steps in episodes], _keep_last, score_fns, embed_fn)
+    """The record of one episode per start, of which these are the steps (none: the anchor itself, which
+    every other row has to beat); the last text counts, whatever it is worth."""
+    return _records(scorers, starts, seed, [[steps] for steps in episodes], _keep_last)
 
 
 def evaluate_policy(
+    scorers: Scorers,
+    starts: Sequence[Start],
+    seed: int,
     policy_fn: PolicyFn,
     environment: LLMEnvironment,
-    starts: Sequence[Start],
     horizon: int,
-    seed: int,
-    score_fns: Mapping[str, ScoreFn],
-    embed_fn: EmbedTextsFn,
     batch_size: int,
+    best_of: int | None = None,
 ) -> list[EpisodeRecord]:
-    """One episode of `horizon` steps per start; the last text counts, whatever it is worth."""
-    episodes = _episodes(policy_fn, environment, starts, horizon, seed, batch_size)
-    return evaluate_played(starts, episodes, seed, score_fns, embed_fn)
+    """One episode of `horizon` steps per start, `batch_size` at a time; the last text counts,
+    whatever it is worth.
 
-
-def evaluate_best_of_n(
-    policy_fn: PolicyFn,
-    environment: LLMEnvironment,
-    starts: Sequence[Start],
-    horizon: int,
-    num_episodes: int,
-    seed: int,
-    score_fns: Mapping[str, ScoreFn],
-    embed_fn: EmbedTextsFn,
-    batch_size: int,
-) -> list[EpisodeRecord]:
-    """`num_episodes` episodes per start; the text of best *training* utility seen anywhere counts.
-
-    The anchor and the texts on the way are candidates too, so a record is never below its anchor
-    under the training encoder; `steps` is the path to the chosen text.
+    best_of: so many episodes per start, of which the text of best *training* utility seen anywhere
+    counts. The anchor and the texts on the way are candidates too, so a record is never below its
+    anchor under the training encoder; `steps` is the path to the chosen text.
     """
-    if num_episodes < 1:
-        raise ValueError(f"num_episodes must be at least 1, got {num_episodes}")
-    repeated = [start for start in starts for _ in range(num_episodes)]
-    flat = _episodes(policy_fn, environment, repeated, horizon, seed, batch_size)
-    grouped = [flat[i : i + num_episodes] for i in range(0, len(flat), num_episodes)]
-    return _records(seed, starts, grouped, _keep_best, score_fns, embed_fn)
-
-
-def _episodes(policy_fn, environment, starts, horizon, seed, batch_size) -> list[tuple[Step, ...]]:
-    """The steps of one episode per start, `batch_size` episodes at a time."""
+    count = 1 if best_of is None else best_of
+    if count < 1:
+        raise ValueError(f"best_of must be at least 1, got {best_of}")
+    repeated = [start for start in starts for _ in range(count)]
     episodes = []
-    for first in range(0, len(starts), batch_size):
-        states = environment.reset(starts[first : first + batch_size])
+    for first in range(0, len(repeated), batch_size):
+        states = environment.reset(repeated[first : first + batch_size])
         played = rollout(policy_fn, environment, states, horizon, derive_seed(seed, first))
         episodes += zip(*(transition.steps for transition in played), strict=True)
-    return episodes
+    grouped = [episodes[i : i + count] for i in range(0, len(episodes), count)]
+    return _records(scorers, starts, seed, grouped, _keep_last if best_of is None else _keep_best)
 
 
 def _keep_last(utilities: Sequence[Sequence[float]]) -> tuple[int, int]:
@@ -166,7 +136,7 @@ def _keep_best(utilities: Sequence[Sequence[float]]) -> tuple[int, int]:
     return max(places, key=lambda place: (utilities[place[0]][place[1]], -place[1]))
 
 
-def _records(seed, starts, episodes, keep, score_fns, embed_fn) -> list[EpisodeRecord]:
+def _records(scorers, starts, seed, episodes, keep) -> list[EpisodeRecord]:
     """Scores all texts under the training encoder, and those on the kept paths under the others."""
     users = [start.user_index for start in starts]
     texts = [
@@ -174,7 +144,7 @@ def _records(seed, starts, episodes, keep, score_fns, embed_fn) -> list[EpisodeR
         for start, of_start in zip(starts, episodes, strict=True)
     ]
     flat_users = [user for user, of_start in zip(users, texts, strict=True) for _ in of_start]
-    flat_scores = _score_paths(TRAIN, score_fns[TRAIN], [path for of_start in texts for path in of_start], flat_users)
+    flat_scores = _score_paths(TRAIN, scorers, [path for of_start in texts for path in of_start], flat_users)
     paths, kept = [], []
     remaining = iter(flat_scores)
     for of_start, of_texts in zip(episodes, texts, strict=True):
@@ -182,14 +152,13 @@ def _records(seed, starts, episodes, keep, score_fns, embed_fn) -> list[EpisodeR
         episode, step = keep([[score["utility"] for score in path] for path in scores])
         kept.append((of_start[episode][:step], {TRAIN: scores[episode][: step + 1]}))
         paths.append(of_texts[episode][: step + 1])
-    for name in score_fns:
+    for name in scorers:
         if name != TRAIN:
-            scored = _score_paths(name, score_fns[name], paths, users)
+            scored = _score_paths(name, scorers, paths, users)
             for (_, scores), path_scores in zip(kept, scored, strict=True):
                 scores[name] = path_scores
-    distances = np.linalg.norm(
-        np.asarray(embed_fn([path[-1] for path in paths])) - np.asarray(embed_fn([path[0] for path in paths])), axis=1
-    )
+    final, anchors = (np.asarray(scorers[TRAIN].embed([path[place] for path in paths])) for place in (-1, 0))
+    distances = np.linalg.norm(final - anchors, axis=1)
     return [
         _record(seed, start, *parts, float(distance), of_start)
         for start, parts, distance, of_start in zip(starts, kept, distances, episodes, strict=True)
@@ -214,13 +183,13 @@ def _record(seed, start, steps, scores, distance, all_episodes) -> EpisodeRecord
     )
 
 
-def _score_paths(encoder, score_fn, paths, users) -> list[tuple[Score, ...]]:
+def _score_paths(encoder, scorers, paths, users) -> list[tuple[Score, ...]]:
     """Scores of every text of every path; a (text, user) that occurs twice is scored once."""
     places: dict[tuple[str, int], int] = {}
     for path, user in zip(paths, users, strict=True):
         for text in path:
             places.setdefault((text, user), len(places))
-    terms = score_fn([text for text, _ in places], np.array([user for _, user in places], np.int32))
+    terms = scorers[encoder].score([text for text, _ in places], np.array([user for _, user in places], np.int32))
     columns = {name: values for name, values in terms._asdict().items() if values is not None}
     scores = [dict(zip(columns, map(float, values), strict=True)) for values in zip(*columns.values(), strict=True)]
     for (text, user), score in zip(places, scores, strict=True):

@@ -15,22 +15,14 @@ from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.eagle.agent.state import EagleSettings
 from eagle_jax.eagle.environment import LLMEnvironment, Start, Step
-from eagle_jax.eagle.episodes import Episodes
-from eagle_jax.eagle.evaluation.episodes import (
-    EpisodeRecord,
-    equal_call_episodes,
-    evaluate_anchor,
-    evaluate_best_of_n,
-    evaluate_policy,
-    evaluate_texts,
-)
+from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, equal_call_episodes, evaluate_played, evaluate_policy
 from eagle_jax.eagle.evaluation.rater import rate_episodes
 from eagle_jax.eagle.evaluation.reachable import best_reachable_utility
 from eagle_jax.eagle.evaluation.table import compare, malformed_counts, summarize
 from eagle_jax.eagle.policy import make_policy_fn
 from eagle_jax.eagle.rollout import PolicyFn
 from eagle_jax.eagle.settings import EvaluationSettings, ModelSettings
-from eagle_jax.embeddings.scorer import TRAIN, Scorer
+from eagle_jax.eagle.world import EagleWorld
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.generation import TextGenerator
 from eagle_jax.language_model.sampling.local import LocalGenerator
@@ -87,8 +79,7 @@ class Contestants:
 class Evaluation:
     """Runs the rows; each (row, seed) is one resumable chunk of the stage."""
 
-    episodes: Episodes
-    scorers: Mapping[str, Scorer]
+    world: EagleWorld
     models: ModelSettings
     agent: EagleSettings
     settings: EvaluationSettings
@@ -99,27 +90,24 @@ class Evaluation:
     def starts(self) -> list[Start]:
         """The same held-out (anchor, user) pairs for all rows."""
         rng = np.random.default_rng(derive_seed(self.seed, 0))
-        return self.episodes.draw_starts("test", rng, self.settings.num_starts)
+        return self.world.draw_starts("test", rng, self.settings.num_starts)
 
     def rows(self, contestants: Contestants) -> dict[EvalRow, dict[int, PlayFn]]:
         """Row -> seed -> how to get its records."""
-        starts = self.starts()
-        shared = {
-            "score_fns": {name: scorer.score for name, scorer in self.scorers.items()},
-            "embed_fn": self.scorers[TRAIN].embed,
-            "starts": starts,
-        }
+        starts, scorers = self.starts(), self.world.scorers
         rows: dict[EvalRow, dict[int, PlayFn]] = {
-            EvalRow(system=ANCHOR, environment=None): {0: lambda: evaluate_anchor(seed=0, **shared)}
+            EvalRow(system=ANCHOR, environment=None): {
+                0: lambda: evaluate_played(scorers, starts, 0, [()] * len(starts))
+            }
         }
         for system, writers in contestants.writers.items():
             rows[EvalRow(system=system)] = {
-                seed: lambda seed=seed, write=write: evaluate_texts(
-                    texts=write(starts, derive_seed(self.seed, 4, seed)), seed=seed, **shared
+                seed: lambda seed=seed, write=write: evaluate_played(
+                    scorers, starts, seed, [(text,) for text in write(starts, derive_seed(self.seed, 4, seed))]
                 )
                 for seed, write in writers.items()
             }
-        environments = {HOME: self.episodes.environment}
+        environments = {HOME: self.world.environment}
         if self.transfer_environment is not None:
             environments[TRANSFER] = self.transfer_environment
         kinds = dict.fromkeys(kind for models in contestants.policies.values() for kind in models)
@@ -128,38 +116,37 @@ class Evaluation:
                 for system, models in contestants.policies.items():
                     if kind in models:
                         rows[EvalRow(system=system, kind=kind, environment=place)] = self._played(
-                            evaluate_policy, models[kind], environment, 1, horizon=self.agent.horizon, **shared
+                            models[kind], starts, environment, self.agent.horizon
                         )
         for kind in self.settings.extra_kinds:
             for budget in self.settings.best_of_n:
                 horizon, count = self._budget(budget, contestants.training_calls[kind])
                 words = f"{count} x {horizon} steps ({budget})"
                 rows[EvalRow(system=BEST_OF_N, kind=kind, budget=words)] = self._played(
-                    evaluate_best_of_n,
-                    contestants.policies[REFERENCE][kind],
-                    environments[HOME],
-                    2,
-                    horizon=horizon,
-                    num_episodes=count,
-                    **shared,
+                    contestants.policies[REFERENCE][kind], starts, environments[HOME], horizon, best_of=count
                 )
         return rows
 
     def _played(
         self,
-        evaluate: Callable[..., list[EpisodeRecord]],
         models: Mapping[int, LanguageModel],
+        starts: Sequence[Start],
         environment: LLMEnvironment,
-        part: int,
-        **arguments: Any,
+        horizon: int,
+        best_of: int | None = None,
     ) -> dict[int, PlayFn]:
+        """Seed -> episodes of that seed's model."""
+        part = 1 if best_of is None else 2
         return {
-            seed: lambda seed=seed, model=model: evaluate(
+            seed: lambda seed=seed, model=model: evaluate_policy(
+                self.world.scorers,
+                starts,
+                derive_seed(self.seed, part, seed),
                 self._policy(model),
                 environment,
-                seed=derive_seed(self.seed, part, seed),
-                batch_size=self.models.batch_size,
-                **arguments,
+                horizon,
+                self.models.batch_size,
+                best_of,
             )
             for seed, model in models.items()
         }
@@ -172,7 +159,7 @@ class Evaluation:
         if self.rater is None:
             return list(records), Counter()
         scores, malformed = rate_episodes(
-            records, self.rater, self.episodes.book, self.settings.rater, derive_seed(self.seed, 3, seed)
+            records, self.rater, self.world.book, self.settings.rater, derive_seed(self.seed, 3, seed)
         )
         rated = [
             dataclasses.replace(record, rater=score and dataclasses.asdict(score))
@@ -182,7 +169,7 @@ class Evaluation:
 
     def _policy(self, model: LanguageModel) -> PolicyFn:
         generator = LocalGenerator(model, self.models.batch_size, self.models.length_multiple)
-        return make_policy_fn(generator, self.episodes.book, self.episodes.entity_format, self.agent.policy)
+        return make_policy_fn(generator, self.world.book, self.world.entity_format, self.agent.policy)
 
     def _budget(self, budget: str, training_calls: float) -> tuple[int, int]:
         """Steps and number of episodes: single edits at test-time equality, else whole episodes."""
@@ -217,7 +204,7 @@ def run_evaluation_stage(stage: StageFolder, evaluation: Evaluation, contestants
         records[title] += [EpisodeRecord.from_json(value | {"seed": seed}) for value in chunk["records"]]
         malformed_answers[title].update(chunk["malformed_answers"])
     bootstrap = evaluation.settings.bootstrap
-    oracle = evaluation.episodes.catalogue.oracle
+    oracle = evaluation.world.catalogue.oracle
     fields = {title: dataclasses.asdict(row) for title, row in titles.items()}
     table = summarize(records, bootstrap, oracle=oracle)
     stage.write_json("table.json", [fields[line["row"]] | line for line in table])
@@ -229,7 +216,7 @@ def run_evaluation_stage(stage: StageFolder, evaluation: Evaluation, contestants
     stage.write_jsonl(
         "records.jsonl",
         (
-            {"row": title} | fields[title] | with_names(record.to_json(), evaluation.episodes.catalogue)
+            {"row": title} | fields[title] | with_names(record.to_json(), evaluation.world.catalogue)
             for title, of_row in records.items()
             for record in of_row
         ),
@@ -252,7 +239,7 @@ def _reachable(
     stage: StageFolder, evaluation: Evaluation, records: Mapping[str, Sequence[EpisodeRecord]], chunk: int
 ) -> dict[str, Any]:
     """Best reachable utility of the first starts, and each row's share of the best gain there."""
-    oracle = evaluation.episodes.catalogue.oracle
+    oracle = evaluation.world.catalogue.oracle
     settings = evaluation.settings
     if oracle is None or not settings.num_reachable:
         return {}
@@ -263,7 +250,7 @@ def _reachable(
             [start.description for start in starts],
             np.array([start.user_index for start in starts]),
             oracle,
-            evaluation.scorers[TRAIN].score,
+            evaluation.world.scorer.score,
             evaluation.agent.horizon,
             settings.beam_width,
         ).tolist(),

@@ -16,7 +16,7 @@ from eagle_jax.eagle.evaluation.episodes import EpisodeRecord
 from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN
 from eagle_jax.embeddings.utility import TERMS
 from eagle_jax.reports.markdown import Measure
-from eagle_jax.reports.statistics import BootstrapSettings, Interval, bootstrap_interval, paired_difference, separated
+from eagle_jax.reports.statistics import BootstrapSettings, bootstrap_interval, paired_difference, separated
 
 
 def _encoder_measures(encoder: str) -> tuple[Measure, ...]:
@@ -135,9 +135,9 @@ def compare(
                     "row": row,
                     "baseline": baseline,
                     "encoder": encoder,
-                    "utility": _cell(intervals[0]),
-                    "baseline_utility": _cell(intervals[1]),
-                    "difference": _cell(paired_difference(*values, settings)),
+                    "utility": intervals[0].as_cell(),
+                    "baseline_utility": intervals[1].as_cell(),
+                    "difference": paired_difference(*values, settings).as_cell(),
                     "separated": separated(*intervals),
                 }
             )
@@ -228,7 +228,7 @@ def _interval(row, column, present, settings) -> dict[str, float]:
     values, pairs = zip(*present, strict=True)
     if not all(map(math.isfinite, values)):
         raise ValueError(f"row {row!r}, column {column!r}: there are values that are not finite")
-    return _cell(bootstrap_interval(list(_by_pair(values, pairs).values()), settings))
+    return bootstrap_interval(list(_by_pair(values, pairs).values()), settings).as_cell()
 
 
 def _pair_means(records: Sequence[EpisodeRecord], encoder: str) -> dict[tuple[int, int], float]:
@@ -242,7 +242,3 @@ def _by_pair(values, pairs) -> dict[tuple[int, int], float]:
     for value, pair in zip(values, pairs, strict=True):
         groups[pair].append(value)
     return {pair: sum(groups[pair]) / len(groups[pair]) for pair in sorted(groups)}
-
-
-def _cell(interval: Interval) -> dict[str, float]:
-    return {"mean": interval.mean, "low": interval.low, "high": interval.high}

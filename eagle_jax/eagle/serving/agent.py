@@ -153,8 +153,7 @@ class Agent:
         scorers = {
             name: dataclasses.replace(scorer, user_embeddings=embeddings) for name, scorer in self.scorers.items()
         }
-        score_fns = {name: scorer.score for name, scorer in scorers.items()}
-        records = evaluate_played(starts, episodes, seed, score_fns, scorers[TRAIN].embed)
+        records = evaluate_played(scorers, starts, seed, episodes)
         return records, _tokens(played, policy.calls, writer.calls), time.monotonic() - started
 
     def _proposals(

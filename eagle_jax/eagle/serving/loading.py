@@ -108,12 +108,13 @@ class _FinishedRun(EagleRun):
         """The agent with all that it needs."""
         settings = self.experiment
         self.prepare_world()
-        self.design(self.propose_candidates())
+        candidates, kept = self.design(self.propose_candidates())
         preference = settings.preference_agent if chosen.by_preferences else None
-        policy = self.agent(chosen.kind, chosen.seed, self.reference(chosen.kind), preference)
-        models = settings.models
-        ratings, facts = fit_rating_predictor(self.wals, self.scorers[HELD_OUT].catalogue_embeddings, self.split)
-        catalogue = self.catalogue
+        reference = self.reference(chosen.kind, candidates, kept[chosen.kind])
+        policy = self.agent(chosen.kind, chosen.seed, reference, preference)
+        models, world = settings.models, self.world
+        ratings, facts = fit_rating_predictor(self.wals, world.scorers[HELD_OUT].catalogue_embeddings, world.split)
+        catalogue = world.catalogue
         names = catalogue.ratings.user_names
         starts = self.evaluation(None, None).starts()
         return Agent(
@@ -121,19 +122,19 @@ class _FinishedRun(EagleRun):
             catalogue=catalogue,
             policy=LocalGenerator(policy, models.batch_size, models.length_multiple),
             policy_sampling=settings.agent.training.policy,
-            environment=self.environment,
+            environment=world.environment,
             horizon=settings.agent.training.horizon,
             batch_size=models.batch_size,
-            scorers=self.scorers,
+            scorers=world.scorers,
             ratings=ratings,
             users=UserDirectory(
                 catalogue=catalogue,
                 wals=self.wals,
                 wals_settings=settings.wals,
-                profiles=self.profiles,
+                profiles=world.profiles,
                 profile_settings=settings.profiles,
                 profile_writer=self.generator(models.generator),
-                book=self.book,
+                book=world.book,
             ),
             evaluated=[(catalogue.entities[start.entity_index].entity_id, names[start.user_index]) for start in starts],
             facts=facts,

@@ -15,9 +15,8 @@ import numpy as np
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.catalogue import Catalogue, RatingTable
 from eagle_jax.data.prompts import PromptBook
-from eagle_jax.eagle.profile_stage import rated_titles
+from eagle_jax.eagle.profile_stage import rated_titles, write_profiles
 from eagle_jax.eagle.settings import ProfileSettings
-from eagle_jax.eagle.user_profiles import write_profiles
 from eagle_jax.embeddings.wals import WALSOutput, WALSSettings, fold_in_users
 from eagle_jax.language_model.generation import TextGenerator
 
@@ -105,9 +104,8 @@ class UserDirectory:
         liked, disliked = rated_titles(self.catalogue, table, 0, settings.titles_per_side)
         if not liked:
             raise UserError(f"user {user_id!r} has one rating: a profile is written from two or more, or give one")
-        writer, sampling = self.profile_writer, settings.sampling
-        [profile], _ = write_profiles(writer, self.book, [liked], [disliked], sampling, seed, settings.max_tries)
-        return profile
+        profiles, _ = write_profiles(self.profile_writer, self.book, {user_id: (liked, disliked)}, settings, seed)
+        return profiles[user_id]
 
 
 def meant(name: str, names: Iterable[str]) -> str:

@@ -11,7 +11,6 @@ Axis letters: `B` texts.
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,7 +27,7 @@ from eagle_jax.elm.rlaif.update import update
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.generation import Generation
 from eagle_jax.language_model.sharding import on_mesh_of
-from eagle_jax.learning.loop import AgentResult, Records, train_agent
+from eagle_jax.learning.loop import AgentResult, Laps, Records, train_agent
 from eagle_jax.learning.trainable import join, split
 
 
@@ -62,16 +61,7 @@ def train_rlaif(
     key = jax.random.key(derive_seed(seed, 0, 0))
     with on_mesh_of(trainable):
         state = init_rlaif(elm.model.config, trainable, settings, key)
-    return train_agent(
-        state,
-        trainer.iterate,
-        trainer.validate,
-        frozen,
-        records,
-        num_iterations=settings.num_iterations,
-        validate_every=settings.validate_every,
-        checkpoint_every=settings.checkpoint_every,
-    )
+    return train_agent(state, trainer.iterate, trainer.validate, frozen, records, settings, settings.num_iterations)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,26 +77,23 @@ class _Trainer:
 
     def iterate(self, step: int, state: RlaifState) -> tuple[RlaifState, dict[str, float]]:
         """Texts and an update; `state` is donated."""
-        started = time.perf_counter()
+        laps = Laps()
         rng = np.random.default_rng(derive_seed(self.seed, step, 0))
         rows = self.task.draw_rows(rng, self.settings.texts_per_iteration)
         prompts = self.task.prompt_fn(rows)
         generations = self._write(state.trainable, prompts, derive_seed(self.seed, step, 1))
-        sampled = time.perf_counter()
+        laps.end("sample")
         values, rewards = self._score(rows, generations)
         check_finite(step, values)
-        scored = time.perf_counter()
+        laps.end("score")
         batch = self._encode(prompts, generations)
         with on_mesh_of(self.pretrained):
             state, metrics = update(
                 self.elm.model.config, self.settings, self.frozen, self.pretrained, state, batch, rewards
             )
-        values |= {name: float(value) for name, value in metrics.items()} | {
-            "time/sample": sampled - started,
-            "time/score": scored - sampled,
-            "time/update": time.perf_counter() - scored,
-        }
-        return state, values
+        values |= {name: float(value) for name, value in metrics.items()}
+        laps.end("update")
+        return state, values | laps.seconds
 
     def validate(self, trainable: Params) -> dict[str, float]:
         """The same rows and seed every time, so that only the policy differs."""

@@ -38,8 +38,6 @@ from eagle_jax.real.task import RealTask
 from eagle_jax.real.training.losses import PairValues, implicit_rewards
 from eagle_jax.real.training.preference import Probe, log_probs_of, num_training_steps, train_preference
 from eagle_jax.real.training.step import PreferenceSettings
-from eagle_jax.stages.models import model_path
-from eagle_jax.stages.policy_models import for_training, save_policy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +109,7 @@ class PolicyRuns:
         """The policy after its pairs, and the rows of metrics/, which lie in `folder` of the stage."""
         checkpoints = stage.path / folder / "checkpoints"
         params, history = train_preference(
-            for_training(self.policy, self.experiment.policy_training),
+            self.experiment.policy_model.for_training(self.policy),
             self.experiment.policy_training.mode,
             training_pairs(self.examples["train"], pairs),
             self.task.ending,
@@ -173,7 +171,7 @@ class PolicyRuns:
         stage.write_json("run.json", {**plan.place, **summarize_pairs(plan.pairs), "train": own, **values})
         stage.write_json("texts.json", texts)
         if is_largest:
-            save_policy(trained, stage.path / "model", model_path(experiment.models.policy))
+            experiment.policy_model.save(trained, stage.path / "model")
         stage.finish()
 
     def measure(

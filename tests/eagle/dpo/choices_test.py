@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 
 from eagle_jax.base.seeds import derive_seed
-from eagle_jax.eagle.agent.player import AgentTask, Player
+from eagle_jax.eagle.agent.player import Player
 from eagle_jax.eagle.dpo.choices import Samples, is_distinct, play_actions, play_episodes, rank_pairs
 from eagle_jax.eagle.environment import EpisodeState
 from eagle_jax.eagle.rollout import rollout
 from eagle_jax.language_model.generation import Generation
 from eagle_jax.real.selection.pair_selection import STRATEGIES
+from tests.toy_world import agent_task
 
 
 class ScriptedPlayer(Player):
@@ -35,13 +36,7 @@ class ScriptedPlayer(Player):
 
 @pytest.fixture
 def player(toy, make_settings):
-    task = AgentTask(
-        environment=toy.make_environment(),
-        reward_fn=lambda states: toy.share_of("wordc", states),
-        draw_starts=toy.draw_starts,
-        validation_starts=(),
-    )
-    return ScriptedPlayer(None, None, task, make_settings(), 8)
+    return ScriptedPlayer(None, None, None, agent_task(toy.words), make_settings(), 8, 0)
 
 
 def states_of(player, toy, count):

@@ -1,35 +1,14 @@
 """DPO on EAGLE's own samples in the toy world: learns in both units, counts, resumes bit-equal."""
 
-import dataclasses
-
 import chex
 import jax
 import numpy as np
 import pytest
 
-from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.metrics import NonFiniteError, read_metrics
-from eagle_jax.eagle.dpo.training import PreferenceTask, train_preference_agent
-from eagle_jax.eagle.dpo.update import PreferenceAgentSettings
-from eagle_jax.learning.loop import Records
-from tests.same_run import Interrupted, assert_same_run
-
-GOAL = "wordc"
-# As many actions as the REINFORCE agent's 24 iterations of 32 episodes: 6 rounds of 32 x 4.
-ACTION = PreferenceAgentSettings(
-    unit="action",
-    strategy="random",
-    metric="euclidean",
-    num_samples=4,
-    starts_per_round=32,
-    beta=0.5,
-    num_epochs=2,
-    batch_size=24,
-    learning_rate=3e-3,
-    max_gradient_norm=1.0,
-    validate_every=3,
-    checkpoint_every=2,
-)
+from eagle_jax.eagle.dpo.training import train_preference_agent
+from tests.same_run import Interrupted, assert_same_run, validation_rewards
+from tests.toy_world import agent_task, dpo_settings, interrupt, records_in, spoilt_at, to_nan
 
 
 @pytest.fixture(scope="module")
@@ -37,25 +16,9 @@ def train(toy, make_settings):
     """Trains in a folder; settings with equal shapes are compiled once."""
 
     def run(folder, reward_fn=None, environment=None, agent=None, **changes):
-        def embed(states):
-            return np.stack([toy.share_of(word, states) for word in toy.words], axis=1)
-
-        task = PreferenceTask(
-            environment=environment or toy.make_environment(),
-            reward_fn=reward_fn or (lambda states: toy.share_of(GOAL, states)),
-            draw_starts=toy.draw_starts,
-            validation_starts=toy.draw_starts(np.random.default_rng(99), 16),
-            embed_fn=embed,
-        )
-        return train_preference_agent(
-            toy.model,
-            "full",
-            task,
-            dataclasses.replace(ACTION, **changes),
-            make_settings(**(agent or {})),
-            seed=0,
-            records=Records(Checkpoints(folder / "checkpoints", digest="d", max_to_keep=2), folder, "toy"),
-        )
+        task = agent_task(toy.words, reward_fn, environment)
+        settings, agent = dpo_settings(**changes), make_settings(**(agent or {}))
+        return train_preference_agent(toy.model, "full", task, settings, agent, seed=0, records=records_in(folder))
 
     return run
 
@@ -74,13 +37,8 @@ def whole(toy, train, environment, tmp_path_factory):
     return result
 
 
-def _validation(result):
-    rows = [row for row in result.history if "validation/reward" in row]
-    return {row["step"]: row["validation/reward"] for row in rows}
-
-
 def test_reward_rises_and_the_best_is_kept(whole):
-    curve = _validation(whole)
+    curve = validation_rewards(whole)
     assert list(curve) == [0, 3, 6]
     assert curve[0] < 0.3 and curve[6] > 0.5  # as REINFORCE with the same number of calls
     assert whole.best_step == max(curve, key=curve.get)
@@ -105,19 +63,9 @@ def test_calls_are_those_of_the_budget(whole, environment):
         assert row["pairs"] + row["pairs/ties"] + row["pairs/without_choice"] == 32 * 3
 
 
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train, whole, toy, tmp_path):
-    scored = 0
-
-    def interrupting(states):
-        nonlocal scored
-        scored += 1
-        # Validations at 0 and 3 ask twice, rounds three times: stopped in the fifth.
-        if scored > 2 * 2 + 4 * 3 + 1:
-            raise Interrupted
-        return toy.share_of(GOAL, states)
-
-    with pytest.raises(Interrupted):
-        train(tmp_path, reward_fn=interrupting)
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train, whole, tmp_path):
+    with pytest.raises(Interrupted):  # validations at 0 and 3 ask twice, rounds three times: in the fifth
+        train(tmp_path, reward_fn=spoilt_at(2 * 2 + 4 * 3 + 2, interrupt))
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(5))  # saved was 4, best was 0 or 3
     assert_same_run(train(tmp_path), whole)
@@ -126,7 +74,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train, whole, toy, t
 
 def test_whole_episodes_are_chosen_between(train, tmp_path):
     result = train(tmp_path, unit="final_text", strategy="easy", beta=0.1, num_epochs=4)
-    curve = _validation(result)
+    curve = validation_rewards(result)
     assert curve[6] > curve[0] + 0.1
     for row in result.history[1:]:
         assert row["pairs"] + row["pairs/ties"] + row["pairs/without_choice"] == 32
@@ -142,17 +90,8 @@ def test_a_utility_that_is_constant_gives_ties_and_no_step(train, toy, tmp_path)
     chex.assert_trees_all_equal(jax.device_get(result.params), jax.device_get(toy.model.params))
 
 
-def test_a_utility_that_is_not_finite_stops_the_run(train, toy, tmp_path):
-    scored = 0
-
-    def failing(states):
-        nonlocal scored
-        scored += 1
-        reward = toy.share_of(GOAL, states)
-        if scored == 2 + 3 + 3:  # validation at 0, the first round, what the second one chose from
-            reward[3] = np.nan
-        return reward
-
+def test_a_utility_that_is_not_finite_stops_the_run(train, tmp_path):
     with pytest.raises(NonFiniteError, match="step 2: utility"):
-        train(tmp_path, reward_fn=failing)
+        # Validation at 0, the first round, what the second one chose from.
+        train(tmp_path, reward_fn=spoilt_at(2 + 3 + 3, to_nan))
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1]

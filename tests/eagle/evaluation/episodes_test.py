@@ -12,14 +12,8 @@ import pytest
 
 from eagle_jax.data.prompts import COMPACT, EntityFormat, render_blocks
 from eagle_jax.eagle.environment import LLMEnvironment, Start, Step
-from eagle_jax.eagle.evaluation.episodes import (
-    EpisodeRecord,
-    equal_call_episodes,
-    evaluate_anchor,
-    evaluate_best_of_n,
-    evaluate_policy,
-    evaluate_texts,
-)
+from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, equal_call_episodes, evaluate_played, evaluate_policy
+from eagle_jax.eagle.rollout import rollout
 from eagle_jax.embeddings.utility import TERMS, UtilityTerms
 from eagle_jax.language_model.generation import Generation, SamplingSettings
 
@@ -54,21 +48,26 @@ def digits(texts):
     return np.array([sum(map(int, of_text)) for of_text in words])
 
 
-def score(texts, users):
-    total = digits(texts).astype(np.float64)
-    return UtilityTerms(total - users, total, None, 0.5 * total)
+class Summing:
+    """The encoder; `change` is made to the terms."""
+
+    def __init__(self, change=lambda terms: terms):
+        self.change = change
+
+    def embed(self, texts):
+        return np.stack([digits(texts), np.ones(len(texts))], axis=1)
+
+    def score(self, texts, users):
+        total = digits(texts).astype(np.float64)
+        return self.change(UtilityTerms(total - users, total, None, 0.5 * total))
 
 
-def held_out_score(texts, users):
-    terms = score(texts, users)
-    return terms._replace(utility=-terms.utility)
+SCORERS = {"train": Summing(), "held_out": Summing(lambda terms: terms._replace(utility=-terms.utility))}
 
 
-SCORES = {"train": score, "held_out": held_out_score}
-
-
-def embed(texts):
-    return np.stack([digits(texts), np.ones(len(texts))], axis=1)
+def evaluate(policy_fn, horizon, *, environment=None, starts=STARTS, seed=0, batch_size=9, best_of=None):
+    environment = environment or make_environment()
+    return evaluate_policy(SCORERS, starts, seed, policy_fn, environment, horizon, batch_size, best_of)
 
 
 def scripted(*actions):
@@ -85,9 +84,20 @@ def random_policy(states, seed):
     return [generation(str(rng.integers(-8, 9))) for _ in states]
 
 
+def test_steps_of_a_rollout_form_a_chain_and_draw_anew():
+    environment = make_environment()
+    played = rollout(random_policy, environment, environment.reset(STARTS), 4, 0)
+    for number, step in enumerate(played):
+        assert number == 0 or step.states == played[number - 1].next_states
+        for state, generation, made, following in zip(*step, strict=True):
+            assert (state.step, following.step) == (number, number + 1)
+            assert (following.description, made.action) == (made.description, generation.text)
+    assert len({tuple(made.text for made in step.generations) for step in played}) == 4
+
+
 def test_a_policys_record_by_hand():
     environment = make_environment()
-    records = evaluate_policy(scripted("4", "x", "9", "2"), environment, STARTS, 4, 0, SCORES, embed, 2)
+    records = evaluate(scripted("4", "x", "9", "2"), 4, environment=environment, batch_size=2)
     assert [record.pair for record in records] == [(i, 10 + i) for i in range(5)]
     record = records[3]  # starts at 1 + 3 for user 13
     notes = ["1 3 4", "1 3 4", "1 3 4", "1 3 4 2"]  # x is no action, 9 is spoiled
@@ -105,7 +115,7 @@ def test_a_policys_record_by_hand():
 
 
 def test_anchor_is_its_own_final_text():
-    for record in evaluate_anchor(STARTS, 0, SCORES, embed):
+    for record in evaluate_played(SCORERS, STARTS, 0, [()] * 5):
         assert record.steps == () and record.final_text == record.anchor
         assert (record.distance, record.environment_calls, record.num_steps) == (0.0, 0, 0)
         assert len(record.scores["train"]) == len(record.scores["held_out"]) == 1
@@ -114,7 +124,7 @@ def test_anchor_is_its_own_final_text():
 def test_texts_that_nobody_rewrote_cost_no_call_and_malformed_ones_are_counted():
     texts = [Step(action=None, description=render_blocks({"NOTE": f"1 {i} 4"}), malformed=None) for i in range(4)]
     texts.append(Step(action=None, description=STARTS[4].description, malformed="decoder:length"))
-    records = evaluate_texts(STARTS, texts, 0, SCORES, embed)
+    records = evaluate_played(SCORERS, STARTS, 0, [(text,) for text in texts])
     assert [r.environment_calls for r in records] == [0] * 5 and records[0].num_steps == 1
     assert [r.scores["train"][-1]["utility"] for r in records] == [-5, -5, -5, -5, 5 - 14]
     assert [r.distance for r in records] == [4, 4, 4, 4, 0]
@@ -123,73 +133,57 @@ def test_texts_that_nobody_rewrote_cost_no_call_and_malformed_ones_are_counted()
 
 
 def test_best_of_n_keeps_the_best_text_seen_on_the_way():
-    environment = make_environment()
-    arguments = (environment, STARTS[:1], 4, 2, 0, SCORES, embed, 3)
-    (record,) = evaluate_best_of_n(scripted("4", "2", "-5", "1"), *arguments)
+    of_two = {"starts": STARTS[:1], "batch_size": 3, "best_of": 2}
+    (record,) = evaluate(scripted("4", "2", "-5", "1"), 4, **of_two)
     assert [step.action for step in record.steps] == ["4", "2"]
     assert record.scores["train"][-1]["utility"] == 1 + 0 + 4 + 2 - 10
     assert len(record.scores["held_out"]) == 3
     assert (record.num_steps, record.environment_calls) == (8, 8)
-    (record,) = evaluate_best_of_n(scripted("-1", "x", "0", "1"), *arguments)
+    (record,) = evaluate(scripted("-1", "x", "0", "1"), 4, **of_two)
     assert record.steps == () and record.malformed == {"action:length": 2}
 
 
 def test_best_of_n_is_never_below_the_anchor_nor_below_the_policys_own_last_text():
-    runs = {
-        n: evaluate_best_of_n(random_policy, make_environment(), STARTS, 3, n, 7, SCORES, embed, 4) for n in (1, 16)
-    }
+    runs = {n: evaluate(random_policy, 3, seed=7, batch_size=4, best_of=n) for n in (1, 16)}
     for records in runs.values():
         for record in records:
             assert record.scores["train"][-1]["utility"] >= record.scores["train"][0]["utility"]
     best = {n: np.mean([r.scores["train"][-1]["utility"] for r in rs]) for n, rs in runs.items()}
     assert best[16] > best[1]
-    last = evaluate_policy(random_policy, make_environment(), STARTS, 3, 7, SCORES, embed, 4)
+    last = evaluate(random_policy, 3, seed=7, batch_size=4)
     for policy, kept in zip(last, runs[1], strict=True):  # the same episodes, for N = 1
         assert kept.scores["train"][-1]["utility"] >= policy.scores["train"][-1]["utility"]
         assert all(step in policy.steps for step in kept.steps)
 
 
 def test_same_seed_same_records_and_another_seed_others():
-    first, again, other = (
-        evaluate_policy(random_policy, make_environment(), STARTS, 3, seed, SCORES, embed, 2) for seed in (3, 3, 4)
-    )
+    first, again, other = (evaluate(random_policy, 3, seed=seed, batch_size=2) for seed in (3, 3, 4))
     assert first == again and first != other
-
-
-def test_records_survive_json():
-    environment = make_environment()
-    records = evaluate_policy(scripted("4", "x"), environment, STARTS, 2, 0, SCORES, embed, 9)
-    rows = json.loads(json.dumps([record.to_json() for record in records]))
-    assert [EpisodeRecord.from_json(row) for row in rows] == records
 
 
 def test_a_text_is_scored_once_for_each_user():
     asked = []
 
-    def counting(texts, users):
-        asked.extend(zip(texts, users.tolist(), strict=True))
-        return score(texts, users)
+    class Counting(Summing):
+        def score(self, texts, users):
+            asked.extend(zip(texts, users.tolist(), strict=True))
+            return super().score(texts, users)
 
-    policy_fn, scores = scripted("x", "x", "4"), {"train": counting}
-    evaluate_policy(policy_fn, make_environment(), STARTS, 3, 0, scores, embed, 9)
+    evaluate_policy({"train": Counting()}, STARTS, 0, scripted("x", "x", "4"), make_environment(), 3, 9)
     assert len(asked) == len(set(asked)) == 2 * len(STARTS)
 
 
 def test_a_creators_term_is_told_where_there_is_one():
-    def with_creators(texts, users):
-        return score(texts, users)._replace(creator_term=np.full(len(texts), 0.25))
-
-    (record, *_) = evaluate_anchor(STARTS, 0, {"train": with_creators}, embed)
+    with_creators = Summing(lambda terms: terms._replace(creator_term=np.full(len(terms.utility), 0.25)))
+    (record, *_) = evaluate_played({"train": with_creators}, STARTS, 0, [()] * 5)
     assert record.scores["train"][0]["creator_term"] == 0.25
     assert list(record.scores["train"][0]) == ["utility", *TERMS]
 
 
 def test_a_utility_that_is_not_finite_is_refused():
-    def broken(texts, users):
-        return score(texts, users)._replace(user_term=np.full(len(texts), math.nan))
-
+    broken = Summing(lambda terms: terms._replace(user_term=np.full(len(terms.utility), math.nan)))
     with pytest.raises(ValueError, match="encoder 'held_out', user 10"):
-        evaluate_anchor(STARTS, 0, {"train": score, "held_out": broken}, embed)
+        evaluate_played({"train": Summing(), "held_out": broken}, STARTS, 0, [()] * 5)
 
 
 @pytest.mark.parametrize(

@@ -14,28 +14,16 @@ from eagle_jax.eagle.evaluation.episodes import EpisodeRecord
 from eagle_jax.eagle.evaluation.rater import rate_episodes
 from eagle_jax.eagle.evaluation.rater_form import RaterScores
 from eagle_jax.language_model.generation import SamplingSettings, ScriptedGenerator
+from tests.eagle.evaluation.records import make_record
 
 SAMPLING = SamplingSettings(temperature=0.5, top_k=0, top_p=1.0, max_new_tokens=32)
 
 
 def record(anchor, *texts):
     """An episode on notes of digits; the rater below prefers the note of the larger sum."""
-    zero = {"utility": 0.0, "user_term": 0.0, "neighbor_distance_term": 0.0}
-    notes = [render_blocks({"NOTE": text}) for text in (anchor, *texts)]
-    return EpisodeRecord(
-        seed=0,
-        entity_index=0,
-        user_index=0,
-        anchor=notes[0],
-        profile="likes sums",
-        steps=tuple(Step(action="x", description=note, malformed=None) for note in notes[1:]),
-        scores={"train": (zero,) * len(notes)},
-        distance=0.0,
-        num_steps=len(texts),
-        environment_calls=len(texts),
-        malformed={},
-        rater=None,
-    )
+    anchor, *notes = [render_blocks({"NOTE": text}) for text in (anchor, *texts)]
+    steps = [Step(action="x", description=note, malformed=None) for note in notes]
+    return make_record([0.0] * (1 + len(steps)), steps, anchor=anchor, profile="likes sums")
 
 
 RECORDS = [

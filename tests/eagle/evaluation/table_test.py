@@ -8,33 +8,21 @@ import pytest
 from eagle_jax.data.catalogue import EditOutcome
 from eagle_jax.data.prompts import MalformedText
 from eagle_jax.eagle.environment import Step
-from eagle_jax.eagle.evaluation.episodes import EpisodeRecord
 from eagle_jax.eagle.evaluation.table import MEASURES, compare, malformed_counts, summarize
 from eagle_jax.reports.statistics import BootstrapSettings, bootstrap_interval
+from tests.eagle.evaluation.records import make_record
 
 BOOTSTRAP = BootstrapSettings(num_resamples=500, confidence=0.95, seed=0)
 
 
 def record(pair, anchor, final, held_out=(0.0, 0.0), seed=0, steps=2, **changes):
-    def path(first, last):
-        values = [first, *([0.0] * (steps - 1)), last] if steps else [first]
-        return tuple({"utility": v, "user_term": v / 2, "neighbor_distance_term": v / 4} for v in values)
+    def made(first, last):
+        utilities = [first, *([0.0] * (steps - 1)), last] if steps else [first]
+        taken = [Step(action="b", description="b", malformed=None)] * steps
+        return make_record(utilities, taken, seed=seed, entity_index=pair, user_index=pair, **changes)
 
-    base = EpisodeRecord(
-        seed=seed,
-        entity_index=pair,
-        user_index=pair,
-        anchor="a",
-        profile="p",
-        steps=tuple(Step(action="b", description="b", malformed=None) for _ in range(steps)),
-        scores={"train": path(anchor, final), "held_out": path(*held_out)},
-        distance=1.0,
-        num_steps=steps,
-        environment_calls=steps,
-        malformed={},
-        rater=None,
-    )
-    return dataclasses.replace(base, **changes)
+    scores = {"train": made(anchor, final).scores["train"], "held_out": made(*held_out).scores["held_out"]}
+    return dataclasses.replace(made(anchor, final), scores=scores)
 
 
 def means(row):
@@ -155,18 +143,6 @@ def test_comparisons_use_the_intervals_of_the_table():
     assert comparison["utility"] == table["a"] and comparison["baseline_utility"] == table["b"]
 
 
-def test_malformed_outputs_are_counted_by_kind():
-    records = {
-        "r": [
-            record(0, 0.0, 1.0, malformed={"action:length": 2}),
-            record(1, 0.0, 1.0, malformed={"action:length": 1, "environment:length": 1}),
-        ]
-    }
-    assert malformed_counts(records, {"r": {}}) == {
-        "r": {"num_steps": 4, "num_forms": 0, "reasons": {"action:length": 3, "environment:length": 1}}
-    }
-
-
 def rating(user, rater, distance, consistency=1.0):
     return {"user_utility": user, "rater_utility": rater, "distance_score": distance, "consistency": consistency}
 
@@ -199,12 +175,16 @@ def test_one_rated_pair_out_of_many_has_no_interval():
         summarize({"r": records[:1]}, BOOTSTRAP)
 
 
-def test_malformed_answers_are_no_malformed_steps():
+def test_what_was_malformed_is_counted_by_kind_and_answers_are_no_steps():
     records = {
-        "r": [record(0, 0.0, 1.0, rater=rating(1.0, 1.0, 1.0), malformed={"action:length": 1}), record(1, 0.0, 1.0)]
+        "r": [
+            record(0, 0.0, 1.0, rater=rating(1.0, 1.0, 1.0), malformed={"action:length": 1}),
+            record(1, 0.0, 1.0, malformed={"action:length": 1, "environment:length": 1}),
+        ]
     }
     counts = malformed_counts(records, {"r": {"length": 1, "not_a_choice": 2}})
-    assert counts["r"]["num_forms"] == 4 and counts["r"]["num_steps"] == 4
-    assert counts["r"]["reasons"] == {"action:length": 1, "rater:length": 1, "rater:not_a_choice": 2}
+    of_steps = {"action:length": 2, "environment:length": 1}
+    of_answers = {"rater:length": 1, "rater:not_a_choice": 2}
+    assert counts == {"r": {"num_steps": 4, "num_forms": 4, "reasons": of_steps | of_answers}}
     (row,) = summarize(records, BOOTSTRAP)
-    assert row["cells"]["well_formed_share"]["mean"] == 0.75  # (1/2 + 1) / 2
+    assert row["cells"]["well_formed_share"]["mean"] == 0.25  # (1/2 + 0) / 2

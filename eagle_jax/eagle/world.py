@@ -1,4 +1,5 @@
-"""Where episodes start, what their texts are worth, and what a value network may see of them."""
+"""What all stages share: ratings' catalogue and its split, encoders, profiles, the environment; where
+episodes start, what their texts are worth, and what a value network may see of them."""
 
 from __future__ import annotations
 
@@ -9,29 +10,35 @@ import numpy as np
 
 from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.prompts import EntityFormat, PromptBook
+from eagle_jax.data.splits import Split
 from eagle_jax.eagle.environment import EpisodeState, LLMEnvironment, Start
-from eagle_jax.embeddings.scorer import Scorer
+from eagle_jax.embeddings.scorer import TRAIN, Scorer
 
 
 @dataclasses.dataclass(frozen=True)
-class Episodes:
-    """Everything an episode needs apart from the policy."""
+class EagleWorld:
+    """Everything an episode needs apart from the policy; a run adds profiles and environment when
+    their stages come."""
 
     catalogue: Catalogue
+    split: Split
     book: PromptBook
-    environment: LLMEnvironment
-    profiles: Mapping[int, str]
-    scorer: Scorer
-    entities: Mapping[str, np.ndarray]  # by part of the split
-    users: Mapping[str, np.ndarray]
+    scorers: Mapping[str, Scorer]  # TRAIN: the reward's; HELD_OUT: of evaluations only
+    profiles: Mapping[int, str] = dataclasses.field(default_factory=dict)  # by user index
+    environment: LLMEnvironment | None = None
 
     @property
     def entity_format(self) -> EntityFormat:
         return self.catalogue.entity_format
 
+    @property
+    def scorer(self) -> Scorer:
+        """The one that rewards."""
+        return self.scorers[TRAIN]
+
     def draw_starts(self, part: str, rng: np.random.Generator, count: int) -> list[Start]:
         """Random (anchor, user) pairs of one part of the split."""
-        anchors, users = self.entities[part], self.users[part]
+        anchors, users = self.split.entities[part], self.split.users[part]
         drawn = zip(
             anchors[rng.integers(len(anchors), size=count)], users[rng.integers(len(users), size=count)], strict=True
         )

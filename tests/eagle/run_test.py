@@ -1,0 +1,300 @@
+"""One tiny run from the command line that nothing interrupts, and what becomes of others beside it:
+killed, damaged, asked for with other settings, out of space, or with what is off by default."""
+
+import json
+import random
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eagle_jax.language_model.checkpoints.hf_checkpoints import load_language_model
+from eagle_jax.language_model.checkpoints.peft_adapters import load_peft_adapter
+from eagle_jax.language_model.decoder.transformer import forward
+from eagle_jax.stages.models import load_model
+
+REFERENCE, AGENT = "reference_g_optimal", "agent_g_optimal_0"
+DPO_AGENT, DPO, ELM = "preference_agent_g_optimal_0", "DPO, g_optimal", "ELM decoder"
+ELM_CHOICE = "Which point the ELM decoder is asked for"
+# Of the stages that last: the pieces between which a run may stop.
+PIECES = {"candidates": "/parts/", AGENT: "/checkpoints/", "evaluation": "/parts/"}
+LOW_RANK = {"mode": "lora", "lora.rank": 2, "remat": True, "scan_layers": True}
+WITH_ELM = "experiments/configs/eagle_minilens_elm.py:quick"
+TINY_ELM = {
+    "decoder.adapter_hidden_width": 16,
+    "decoder.batch_size": 16,
+    "decoder.training.stage1.num_steps": 0,
+    "decoder.training.stage2.num_steps": 6,
+    "decoder.training.stage2.warmup_steps": 1,
+    "search.num_pairs": 8,
+    "search.num_centers": 2,
+    "search.radii": "(0.0, 1.0)",
+    "search.ascent.num_starts": 1,
+    "search.ascent.num_steps": 5,
+}
+# The tiny experiment's agent plays 3 x 4 episodes of two steps: as many in three rounds of 2 x 2.
+TINY_DPO = {
+    "unit": "action",
+    "strategy": "easy",
+    "metric": "euclidean",
+    "num_samples": 2,
+    "starts_per_round": 2,
+    "beta": 1.0,
+    "num_epochs": 1,
+    "batch_size": 2,
+    "learning_rate": 5e-4,
+    "max_gradient_norm": 1.0,
+    "validate_every": 1,
+    "checkpoint_every": 1,
+}
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def flags(group, values):
+    return [f"--config.{group}.{key}={value}" for key, value in values.items()]
+
+
+def run_to_its_end(eagle, workdir, overrides=(), **options):
+    code, _, stderr = eagle.run(workdir, overrides, **options)
+    assert code == 0, stderr
+
+
+def unfinish(stage: Path) -> None:
+    """As if the run had ended before the last files of the stage."""
+    for name in ("MANIFEST.json", "facts.json", "records.jsonl", "table.json"):
+        (stage / name).unlink(missing_ok=True)
+
+
+def test_every_stage_has_results_and_nothing_is_there_that_was_not_asked_for(finished):
+    found = finished.results()
+    assert {
+        "catalogue/wals.npz",
+        "encoders/train.npz",
+        "profiles/profiles.jsonl",
+        "candidates/candidates.jsonl",
+        "design/chosen.json",
+        f"{REFERENCE}/model/model.safetensors",
+        f"{AGENT}/model/model.safetensors",
+        f"{AGENT}/last/model.safetensors",
+        f"{AGENT}/metrics/metrics.jsonl",
+        "evaluation/records.jsonl",
+        "evaluation/table.json",
+        "evaluation/comparisons.json",
+    } <= set(found)
+    assert [row["step"] for row in found[f"{AGENT}/metrics/metrics.jsonl"]] == [0, 1, 2, 3]
+    for manifest in finished.workdir.glob("*/MANIFEST.json"):
+        told = read(manifest)
+        assert "elm" not in json.dumps([told["settings"], told["depends_on"]]), manifest
+    assert not list(finished.workdir.glob("elm*"))
+    assert not (finished.workdir / "remote_usage.json").exists()
+    assert not list(finished.workdir.glob("generations.sqlite*"))
+    for kind in ("html", "md"):
+        report = (finished.workdir / f"report.{kind}").read_text()
+        assert "Remote language models" not in report and ELM_CHOICE not in report
+        assert "The ELM decoder as a baseline" in report  # among what is not reproduced
+
+
+def test_a_run_killed_between_the_pieces_of_stages_ends_with_the_same_results(eagle, finished, tmp_path):
+    """Every rename of a stage is proven on a stub, `tests/stages/run_test.py`: here a few, drawn."""
+    once = [name for name in finished.renames if finished.renames.count(name) == 1]
+    stages = list(dict.fromkeys(name.split("/")[0] for name in once if "/" in name))
+    workdir = finished.copy(tmp_path / "run", without=stages[stages.index("candidates") :])
+    for stage, pieces in PIECES.items():
+        draw = random.Random(stage)
+        moment = draw.choice(("before", "after"))
+        target = draw.choice([name for name in once if name.startswith(f"{stage}{pieces}")])
+        code, _, stderr = eagle.run(workdir, watch=[moment, target])
+        assert code == -signal.SIGKILL, f"{moment} {target}: {stderr}"
+        assert (workdir / target).exists() == (moment == "after")
+    run_to_its_end(eagle, workdir)
+    finished.assert_same_results(workdir)
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    """Returns when `path` is there; fails when the process ends first or minutes go by."""
+    deadline = time.monotonic() + 900
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, f"no {path}"
+        try:
+            process.wait(timeout=0.01)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def test_ctrl_c_out_of_the_blue_leaves_a_run_that_resumes(eagle, finished, tmp_path):
+    workdir = finished.copy(tmp_path / "run", without=(AGENT, "evaluation"))
+    process = eagle.start(workdir)
+    wait_for(workdir / AGENT / "checkpoints" / "step_00000001", process)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate()
+    assert process.returncode == 130, stderr
+    # A slow machine tells its progress before.
+    assert stderr.endswith("eagle.py: interrupted; the same command resumes\n") and "Traceback" not in stderr
+    assert not (workdir / AGENT / "MANIFEST.json").exists()
+    run_to_its_end(eagle, workdir)
+    finished.assert_same_results(workdir)
+
+
+def snapshot(workdir: Path) -> dict[Path, tuple[int, bytes]]:
+    """When each file was written, and its content; how long it took is another matter."""
+    files = [path for path in workdir.rglob("*") if path.is_file() and path.name != "times.json"]
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def flip_one_bit(workdir: Path) -> str:
+    path = workdir / AGENT / "model" / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    return f"{re.escape(str(path))}: its content is not what was written; remove "
+
+
+def truncate_a_piece(workdir: Path) -> str:
+    unfinish(workdir / "evaluation")
+    path = workdir / "evaluation" / "parts" / "00001.json"
+    path.write_bytes(path.read_bytes()[:-20])
+    return f"{re.escape(str(path))}: cannot be used: .*; remove "
+
+
+def unfinish_the_agent(workdir: Path) -> str:
+    unfinish(workdir / AGENT)  # its checkpoints are not gone on from
+    return rf"{AGENT} was .*: training\.policy_learning_rate: 0\.0005 there, 0\.1 now. Remove it "
+
+
+@pytest.mark.parametrize(
+    ("spoil", "override"),
+    [
+        (flip_one_bit, ()),
+        (truncate_a_piece, ()),
+        (unfinish_the_agent, ["--config.agent.training.policy_learning_rate=0.1"]),
+    ],
+)
+def test_damage_and_other_settings_are_one_line_and_all_is_left_alone(eagle, finished, tmp_path, spoil, override):
+    workdir = finished.copy(tmp_path / "run")
+    said = spoil(workdir)
+    before = snapshot(workdir)
+    code, stdout, stderr = eagle.run(workdir, override)
+    assert (code, stdout) == (2, ""), stderr
+    (line,) = stderr.splitlines()
+    assert line.startswith("eagle.py: ") and re.search(said, line), line
+    assert snapshot(workdir) == before
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_tells_the_step(eagle, finished, tmp_path):
+    workdir = finished.copy(tmp_path / "run", without=(AGENT, "evaluation"))
+    before = snapshot(workdir)
+    # So large that products of parameters overflow, so small that their squares do not.
+    code, stdout, stderr = eagle.run(workdir, ["--config.agent.training.policy_learning_rate=1e15"])
+    assert (code, stdout) == (2, ""), stderr
+    assert "Traceback" not in stderr
+    line = stderr.splitlines()[-1]  # a slow machine tells its progress before
+    assert re.match(r"eagle\.py: step 2: policy/\w+ is nan; the run stops here", line), stderr
+    assert not (workdir / AGENT / "MANIFEST.json").exists()
+    assert before.items() <= snapshot(workdir).items()
+
+
+def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_space(eagle, finished, tmp_path):
+    workdir = finished.copy(tmp_path / "run")
+    unfinish(workdir / "evaluation")
+    code, _, stderr = eagle.run(workdir, watch=["full", "evaluation/records.jsonl"])
+    assert code == 2
+    records = workdir / "evaluation" / "records.jsonl"
+    assert f"{records}: cannot be written: No space left on device; free " in stderr
+    run_to_its_end(eagle, workdir)
+    assert records.read_bytes() == (finished.workdir / "evaluation" / "records.jsonl").read_bytes()
+
+
+def logits(model):
+    tokens = np.random.default_rng(0).integers(4, model.config.vocab_size, (2, 12))
+    return np.asarray(forward(model.config, model.params, tokens, np.ones((2, 12), bool)).logits)
+
+
+def checkpoint_bytes(stage):
+    return sum(path.stat().st_size for path in (stage / "checkpoints").rglob("*") if path.is_file())
+
+
+def test_low_rank_policies_are_updates_of_one_model_and_whole_models(eagle, finished, tmp_path):
+    workdir = finished.copy(tmp_path / "run", without=(REFERENCE, AGENT, "evaluation"))
+    run_to_its_end(eagle, workdir, flags("policy_training", LOW_RANK))
+    pretrained = load_model("minilens/policy")
+    moved = []
+    for model in (f"{REFERENCE}/model", f"{AGENT}/model", f"{AGENT}/last"):
+        adapted = load_peft_adapter(pretrained, workdir / model / "adapter")
+        assert adapted.config.lora.rank == 2 and adapted.config.lora.scale == 8.0
+        whole = load_language_model(workdir / model)
+        assert whole.config == pretrained.config
+        moved.append(logits(adapted))
+        np.testing.assert_allclose(logits(whole), moved[-1], atol=1e-3)
+    reference, _, last = moved  # the best agent may be the reference policy itself
+    assert np.abs(reference - logits(pretrained)).max() > 0.01
+    assert np.abs(last - reference).max() > 1e-4
+    for stage in (REFERENCE, AGENT):
+        assert checkpoint_bytes(workdir / stage) < 0.3 * checkpoint_bytes(finished.workdir / stage)
+
+
+@pytest.fixture(scope="module")
+def with_baselines(eagle, finished, tmp_path_factory):
+    """The run once more, with DPO agents and the ELM decoder beside what was there."""
+    workdir = finished.copy(tmp_path_factory.mktemp("baselines") / "run", without=("evaluation",))
+    overrides = flags("elm_baseline", TINY_ELM) + flags("preference_agent", TINY_DPO)
+    run_to_its_end(eagle, workdir, overrides, config=WITH_ELM)
+    return workdir
+
+
+def test_baselines_get_rows_and_comparisons_and_change_no_other_row(with_baselines, finished):
+    table = read(with_baselines / "evaluation" / "table.json")
+    rows = [row["row"] for row in table]
+    assert rows[:2] == ["anchor", ELM] and rows[rows.index("EAGLE, g_optimal") + 1] == DPO
+    assert [row for row in table if row["row"] not in (DPO, ELM)] == read(
+        finished.workdir / "evaluation" / "table.json"
+    )
+    assert table[1]["num_pairs"] == table[0]["num_pairs"]
+    assert table[1]["cells"]["environment_calls"]["mean"] == 0
+    compared = [(c["row"], c["baseline"]) for c in read(with_baselines / "evaluation" / "comparisons.json")]
+    assert {pair for pair in compared if ELM in pair} == {(ELM, "anchor"), ("EAGLE, g_optimal", ELM)}
+    against = {baseline for row, baseline in compared if row == DPO}
+    assert against == {"anchor", "reference policy, g_optimal", "EAGLE, g_optimal"}
+    model = Path(AGENT, "model", "model.safetensors")  # what was there before is read as it is
+    assert (with_baselines / model).read_bytes() == (finished.workdir / model).read_bytes()
+    report = (with_baselines / "report.md").read_text().replace("\\", "")
+    for told in (f"| {DPO}", "Pairs of the DPO agents", ELM_CHOICE, "forward_passes_per_jacobian"):
+        assert told in report
+    assert "The ELM decoder as a baseline" not in report
+
+
+def test_dpo_is_validated_as_reinforce_is_and_counts_its_calls(with_baselines):
+    rows = {}
+    for stage in (DPO_AGENT, AGENT):
+        assert (with_baselines / stage / "model" / "model.safetensors").exists()
+        lines = (with_baselines / stage / "metrics" / "metrics.jsonl").read_text().splitlines()
+        rows[stage] = list(map(json.loads, lines))
+    # Both were validated four times, on the same starts: before training on the same texts.
+    for name in ("validation/reward", "validation/environment_calls"):
+        assert rows[DPO_AGENT][0][name] == rows[AGENT][0][name]
+    assert len(rows[DPO_AGENT]) == len(rows[AGENT]) == 4
+    for row in rows[DPO_AGENT][1:]:
+        assert row["environment_calls"] == round(8 * (1 - row["malformed_actions"]))
+        assert row["pairs"] + row["pairs/ties"] + row["pairs/without_choice"] == 4
+
+
+def test_the_decoders_metric_and_radius_are_the_best_of_a_sweep(with_baselines):
+    facts, chosen = read(with_baselines / "elm_0" / "facts.json"), read(with_baselines / "elm_search" / "facts.json")
+    assert facts["num_points"] == 30 and 0 < facts["loss_given_own_point"] < 10
+    assert (with_baselines / "elm_0" / "model" / "embedding_lm.json").exists()
+    sweep = read(with_baselines / "elm_search" / "sweep.json")
+    wanted = [(metric, radius) for metric in ("euclidean", "pull_back") for radius in (0.0, 1.0)]
+    assert [(row["metric"], row["radius"]) for row in sweep] == wanted
+    best = max(sweep, key=lambda row: row["cells"]["train/utility"]["mean"])
+    assert (chosen["metric"], chosen["radius"]) == (best["metric"], best["radius"])
+    promised = [row["point_utility"] for row in sweep]
+    assert promised[0] == pytest.approx(promised[2])  # a ball of radius 0 has no shape
+    assert promised[1] > promised[0] and promised[3] > promised[2]
+    assert chosen["forward_passes_per_jacobian"] > 1
