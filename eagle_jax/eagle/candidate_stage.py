@@ -80,8 +80,8 @@ def run_candidate_stage(
 def _row(
     world: EagleWorld, generator: TextGenerator, entity_index: int, settings: CandidateStageSettings, seed: int
 ) -> dict[str, Any]:
-    candidates = propose(world, generator, entity_index, settings, derive_seed(seed, entity_index, 0))
-    steps = apply(world, entity_index, candidates, derive_seed(derive_seed(seed, 1), entity_index, 1))
+    candidates = propose_candidates(world, generator, entity_index, settings, derive_seed(seed, entity_index, 0))
+    steps = apply_candidates(world, entity_index, candidates, derive_seed(derive_seed(seed, 1), entity_index, 1))
     return {
         "entity_index": entity_index,
         "candidates": [dataclasses.asdict(candidate) for candidate in candidates],
@@ -90,7 +90,7 @@ def _row(
     }
 
 
-def propose(
+def propose_candidates(
     world: EagleWorld, generator: TextGenerator, entity_index: int, settings: CandidateStageSettings, seed: int
 ) -> list[Candidate]:
     """num_generic, then num_personalised candidates of an entity."""
@@ -116,7 +116,7 @@ def propose(
     ]
 
 
-def apply(world: EagleWorld, entity_index: int, candidates: Sequence[Candidate], seed: int) -> list[Step]:
+def apply_candidates(world: EagleWorld, entity_index: int, candidates: Sequence[Candidate], seed: int) -> list[Step]:
     """What the entity becomes by each candidate: one environment call for each that has an action."""
     description = world.catalogue.entities[entity_index].description
     actions = [MalformedText(c.malformed[-1], "every try") if c.action is None else c.action for c in candidates]

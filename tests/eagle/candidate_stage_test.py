@@ -9,7 +9,7 @@ import pytest
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.minilens import grammar
 from eagle_jax.data.prompts import COMPACT, MOVIE
-from eagle_jax.eagle.candidate_stage import apply, count_candidates, propose, run_candidate_stage
+from eagle_jax.eagle.candidate_stage import apply_candidates, count_candidates, propose_candidates, run_candidate_stage
 from eagle_jax.eagle.environment import LLMEnvironment, Step
 from eagle_jax.eagle.settings import CandidateSettings, CandidateStageSettings
 from eagle_jax.language_model.generation import Generation, ScriptedGenerator
@@ -147,13 +147,13 @@ class Writer:
 def test_malformed_proposals_are_retried_and_counted(world):
     played = played_by(world, Writer())
     many = dataclasses.replace(SETTINGS, candidates=CandidateSettings(num_generic=50, num_personalised=50, max_tries=3))
-    candidates = propose(played, Writer(), 4, many, seed=0)
+    candidates = propose_candidates(played, Writer(), 4, many, seed=0)
     failed = [c for c in candidates if c.action is None]
     assert all(c.malformed == ["length"] * 3 for c in failed)
     assert 3 < len(failed) < 30  # 1/8 expected of 100
     assert any(c.action and c.malformed for c in candidates)
 
-    steps = apply(played, 4, candidates, seed=0)
+    steps = apply_candidates(played, 4, candidates, seed=0)
     text = world.catalogue.descriptions[4]
     assert played.environment.num_calls == 100 - len(failed)
     for candidate, step in zip(candidates, steps, strict=True):
@@ -171,7 +171,7 @@ def test_malformed_proposals_are_retried_and_counted(world):
 
 def test_duplicates_are_kept_and_counted(world):
     parrot = ScriptedGenerator(lambda prompt, rng: "the same action")
-    candidates = propose(world, parrot, 0, SETTINGS, seed=0)
+    candidates = propose_candidates(world, parrot, 0, SETTINGS, seed=0)
     steps = [Step(action=c.action, description="x", malformed=None) for c in candidates]
     # 20 equal actions are 19 duplicates.
     assert count_candidates(candidates, steps) == {"candidates": 20, "duplicates": 19}
