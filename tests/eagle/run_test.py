@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eagle_jax.base.errors import UserError
+from eagle_jax.eagle.serving import loading
+from eagle_jax.eagle.serving.loading import load_agent
 from eagle_jax.language_model.checkpoints.hf_checkpoints import load_language_model
 from eagle_jax.language_model.checkpoints.peft_adapters import load_peft_adapter
 from eagle_jax.language_model.decoder.transformer import forward
@@ -283,6 +286,18 @@ def test_dpo_is_validated_as_reinforce_is_and_counts_its_calls(with_baselines):
     for row in rows[DPO_AGENT][1:]:
         assert row["environment_calls"] == round(8 * (1 - row["malformed_actions"]))
         assert row["pairs"] + row["pairs/ties"] + row["pairs/without_choice"] == 4
+
+
+def test_both_agents_can_be_asked_for_proposals_and_the_better_one_is_by_itself(with_baselines, monkeypatch):
+    assert load_agent(with_baselines, DPO_AGENT).name == DPO_AGENT
+    kept = {}
+    for stage in (AGENT, DPO_AGENT):
+        lines = (with_baselines / stage / "metrics" / "metrics.jsonl").read_text().splitlines()
+        kept[stage] = max(map(json.loads, lines), key=lambda row: row["validation/reward"])
+    monkeypatch.setattr(loading._FinishedRun, "load", lambda self, chosen: chosen.name)
+    assert load_agent(with_baselines) == max(sorted(kept), key=lambda stage: kept[stage]["validation/gain"])
+    with pytest.raises(UserError, match=f"it has {AGENT}, {DPO_AGENT}"):
+        load_agent(with_baselines, "agent_uniform_0")
 
 
 def test_the_decoders_metric_and_radius_are_the_best_of_a_sweep(with_baselines):
