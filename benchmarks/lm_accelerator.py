@@ -21,6 +21,7 @@ from benchmarks.lm_programs import forward_flops
 from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
 from eagle_jax.language_model.decoder.transformer import init_params
 from eagle_jax.language_model.sampling.sampling import sample
+from eagle_jax.language_model.sampling.token_drawing import Drawing
 from eagle_jax.learning.supervised import Batch, init_training, next_token_step
 
 # jax's device_kind -> (bf16 FLOP/s, bytes/s) as the makers publish them, without sparsity.
@@ -66,10 +67,7 @@ def decoding(config, params, batch: int, prompt_length: int, new_tokens: int):
             tokens,
             mask,
             jax.random.split(jax.random.key(0), batch),
-            temperature=1.0,
-            top_k=0,
-            top_p=1.0,
-            stop_token_ids=np.zeros((0,), np.int32),
+            Drawing(np.float32(1.0), np.int32(0), np.float32(1.0), np.zeros((0,), np.int32)),
             max_new_tokens=new_tokens,
         ).tokens
 

@@ -18,6 +18,7 @@ from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.sampling.sampling import sample
+from eagle_jax.language_model.sampling.token_drawing import Drawing
 from eagle_jax.learning.policy_batch import PolicyBatch
 from eagle_jax.learning.supervised import Batch, NextTokenSettings, init_training, next_token_step
 from eagle_jax.learning.trainable import split
@@ -44,10 +45,7 @@ def sampling(*, folder, batch, prompt_length, new_tokens, temperature, top_p):
             tokens,
             mask,
             keys,
-            temperature=temperature,
-            top_k=0,
-            top_p=top_p,
-            stop_token_ids=np.zeros((0,), np.int32),
+            Drawing(np.float32(temperature), np.int32(0), np.float32(top_p), np.zeros((0,), np.int32)),
             max_new_tokens=new_tokens,
         )
         drawn = np.asarray(output.tokens)

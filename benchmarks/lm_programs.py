@@ -24,6 +24,7 @@ from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import forward, init_params
 from eagle_jax.language_model.log_probs import LastStates
 from eagle_jax.language_model.sampling.sampling import sample
+from eagle_jax.language_model.sampling.token_drawing import Drawing
 from eagle_jax.learning.losses import next_token_loss
 from eagle_jax.learning.supervised import Batch, init_training, next_token_optimizer, next_token_step
 
@@ -53,10 +54,7 @@ def compile_sampler(*, decoder, batch, prompt_length, new_tokens):
             tokens,
             mask,
             keys,
-            temperature=temperature,
-            top_k=0,
-            top_p=top_p,
-            stop_token_ids=jnp.zeros((0,), jnp.int32),
+            Drawing(temperature, jnp.int32(0), top_p, jnp.zeros((0,), jnp.int32)),
             max_new_tokens=new_tokens,
         )
 

@@ -47,7 +47,7 @@ MOST_MODULES = 15  # of a folder, those of its subfolders not counted
 
 # Text encoders and decoders have their own.
 SAME_NAME = {"ACTIVATIONS", "DTYPES", "Params", "attend"}
-UNUSED = {"merge_lora": "a merged checkpoint is what other programs read"}
+UNUSED: dict[str, str] = {}  # name -> why it is there nevertheless
 
 
 @functools.cache

@@ -8,15 +8,25 @@ and the head is fitted to it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from eagle_jax.embeddings.rank_correlation import spearman
 from eagle_jax.embeddings.regression_head import HeadFit, RegressionHead, apply_regression_head
 
 FeaturesFn = Callable[[Sequence[str]], np.ndarray]
-_HEAD_ROWS = 256  # the head runs on so many rows at a time, so that it compiles once
+_ROWS = 256
+
+
+def in_pieces(fn: Callable[..., Any], *arrays: np.ndarray) -> Any:
+    """NumPy fn(*arrays), arrays [B, ...], computed so many rows at a time (padded) that it is compiled once."""
+    padded = [np.pad(array, ((0, -len(array) % _ROWS), (0, 0))) for array in arrays]
+    starts = range(0, len(padded[0]), _ROWS)
+    pieces = [fn(*(array[start : start + _ROWS] for array in padded)) for start in starts]
+    return jax.tree.map(lambda *column: np.concatenate(column)[: len(arrays[0])], *pieces)
 
 
 class DomainEncoder:
@@ -40,12 +50,7 @@ class DomainEncoder:
 
     def embed_features(self, features: np.ndarray) -> np.ndarray:
         """Features [N, F] -> [N, d], for callers that keep the features of their texts."""
-        padded = np.pad(features, ((0, -len(features) % _HEAD_ROWS), (0, 0)))
-        pieces = [
-            np.asarray(apply_regression_head(self._fit.head, padded[start : start + _HEAD_ROWS]))
-            for start in range(0, len(padded), _HEAD_ROWS)
-        ]
-        return np.concatenate(pieces)[: len(features)]
+        return in_pieces(partial(apply_regression_head, self._fit.head), features)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Everything but `features_fn`, for an .npz file."""

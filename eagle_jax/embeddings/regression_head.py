@@ -68,12 +68,11 @@ def fit_head(
     Raises ValueError on weights that are negative or all zero, and where the validation split or
     what it leaves is empty.
     """
-    _check_size(settings, len(features))
+    num_validation = _num_validation(settings, len(features))
     if np.any(np.asarray(weights) < 0) or not np.sum(weights) > 0:
         raise ValueError("weights must be at least 0, and one of them positive")
     split_key, training_key = jax.random.split(key)
     order = np.asarray(jax.random.permutation(split_key, len(features)))
-    num_validation = _num_validation(settings, len(features))
     data = tuple(jnp.asarray(array, jnp.float32) for array in (features, targets, weights))
     validation = tuple(array[order[:num_validation]] for array in data)
     training = tuple(array[order[num_validation:]] for array in data)
@@ -92,8 +91,8 @@ def fit_head(
     return fit
 
 
-def _check_size(settings: DomainEncoderSettings, num_examples: int) -> None:
-    num_validation = _num_validation(settings, num_examples)
+def _num_validation(settings: DomainEncoderSettings, num_examples: int) -> int:
+    num_validation = round(settings.validation_fraction * num_examples)
     if not 0 < num_validation < num_examples:
         raise ValueError(
             f"{num_examples} examples are too few for validation_fraction "
@@ -103,10 +102,7 @@ def _check_size(settings: DomainEncoderSettings, num_examples: int) -> None:
         raise ValueError(
             f"batch_size is {settings.batch_size}; only {num_examples - num_validation} examples are left for training"
         )
-
-
-def _num_validation(settings: DomainEncoderSettings, num_examples: int) -> int:
-    return round(settings.validation_fraction * num_examples)
+    return num_validation
 
 
 def _apply_layers(layers: Layers, values: jax.Array, dropout=lambda hidden: hidden) -> jax.Array:

@@ -8,15 +8,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.embeddings.domain_encoder import DomainEncoder
+from eagle_jax.embeddings.domain_encoder import DomainEncoder, in_pieces
 from eagle_jax.embeddings.utility import UtilitySettings, UtilityTerms, content_gap_utility
 
 TRAIN, HELD_OUT = "train", "held_out"  # names of the encoders: the reward's, and an independent one
-_SCORE_ROWS = 256  # utilities are computed so many rows at a time, so that they compile once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,16 +43,8 @@ class Scorer:
 
     def terms(self, embeddings: np.ndarray, user_index: np.ndarray) -> UtilityTerms:
         """U and its terms of embeddings [B, d], NumPy [B]."""
-        users = self.user_embeddings[user_index]
-        padding = ((0, -len(embeddings) % _SCORE_ROWS), (0, 0))
-        padded, padded_users = np.pad(embeddings, padding), np.pad(users, padding)
-        pieces = [
-            content_gap_utility(
-                padded[first : first + _SCORE_ROWS],
-                padded_users[first : first + _SCORE_ROWS],
-                self.catalogue_embeddings,
-                self.settings,
-            )
-            for first in range(0, len(padded), _SCORE_ROWS)
-        ]
-        return jax.tree.map(lambda *column: np.concatenate(column)[: len(embeddings)], *pieces)
+
+        def utility(embeddings: np.ndarray, users: np.ndarray) -> UtilityTerms:
+            return content_gap_utility(embeddings, users, self.catalogue_embeddings, self.settings)
+
+        return in_pieces(utility, embeddings, self.user_embeddings[user_index])

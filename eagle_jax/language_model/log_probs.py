@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from eagle_jax.language_model.decoder.config import DecoderConfig
-from eagle_jax.language_model.decoder.transformer import Params, SoftEmbeddings, bind, causal_mask, token_positions
+from eagle_jax.language_model.decoder.transformer import Params, SoftEmbeddings, bind
 
 _MANY = 2**28  # logits, 1 GiB of them
 
@@ -44,9 +44,7 @@ def read_text(
 ) -> LastStates:
     """Of whole sequences tokens [B, T] with mask [B, T], padded left or right."""
     decoder = bind(config, params)
-    mask = mask.astype(bool)
-    states = decoder(decoder.embed(tokens, soft), token_positions(mask), causal_mask(mask))
-    return LastStates(states.last, decoder.logits)
+    return LastStates(decoder.read(tokens, mask, soft).last, decoder.logits)
 
 
 def scaled_log_softmax(logits: jax.Array, temperature: jax.Array | float) -> jax.Array:

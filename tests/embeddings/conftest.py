@@ -40,77 +40,59 @@ def _tokenizer(specials: tuple[str, ...], begin: str | None, end: str, lowercase
     )
 
 
-def _models():
-    """Kind -> (model of `transformers`, tokenizer), each with random weights everywhere."""
-    import transformers
-
-    bert_like = {
-        "vocab_size": 90,
-        "hidden_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 3,
-        "intermediate_size": 40,
-        "max_position_embeddings": 48,
-        "initializer_range": 0.2,
-    }
-    t5_like = {
-        "vocab_size": 90,
-        "d_model": 24,
-        "d_kv": 5,
-        "d_ff": 40,
-        "num_layers": 2,
-        "num_heads": 3,
-        "relative_attention_num_buckets": 8,
-        "relative_attention_max_distance": 12,
-    }
-    first = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
-    second = ("[CLS]", "[PAD]", "[SEP]", "[UNK]")  # padding is token 1, as for RoBERTa
-    return {
-        "bert": lambda: (
-            transformers.BertModel(transformers.BertConfig(**bert_like)),
-            _tokenizer(first, "[CLS]", "[SEP]"),
-        ),
-        "bert_relu": lambda: (
-            transformers.BertModel(
-                transformers.BertConfig(**bert_like, hidden_act="relu", layer_norm_eps=0.1, type_vocab_size=1)
-            ),
-            _tokenizer(first, "[CLS]", "[SEP]"),
-        ),
-        "roberta": lambda: (
-            transformers.XLMRobertaModel(transformers.XLMRobertaConfig(**bert_like, pad_token_id=1, type_vocab_size=1)),
-            _tokenizer(second, "[CLS]", "[SEP]", lowercase=False),
-        ),
-        "mpnet": lambda: (
-            transformers.MPNetModel(transformers.MPNetConfig(**bert_like)),
-            _tokenizer(second, "[CLS]", "[SEP]"),
-        ),
-        "t5_v1_0": lambda: (
-            transformers.T5EncoderModel(transformers.T5Config(**t5_like)),
-            _tokenizer(first, None, "[SEP]"),
-        ),
-        "t5_v1_1": lambda: (
-            transformers.T5EncoderModel(transformers.T5Config(**t5_like, feed_forward_proj="gated-gelu")),
-            _tokenizer(first, None, "[SEP]"),
-        ),
-    }
+_BERT = {
+    "vocab_size": 90,
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 40,
+    "max_position_embeddings": 48,
+    "initializer_range": 0.2,
+}
+_T5 = {"vocab_size": 90, "d_model": 24, "d_kv": 5, "d_ff": 40, "num_layers": 2, "num_heads": 3}
+_T5 |= {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 12}
+_FIRST = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+_SECOND = ("[CLS]", "[PAD]", "[SEP]", "[UNK]")  # padding is token 1, as for RoBERTa
+# Kind -> classes of `transformers`, the values of the config, special tokens, the first one of a text.
+_KINDS = {
+    "bert": ("BertModel", "BertConfig", _BERT, _FIRST, "[CLS]"),
+    "bert_relu": (
+        "BertModel",
+        "BertConfig",
+        _BERT | {"hidden_act": "relu", "layer_norm_eps": 0.1, "type_vocab_size": 1},
+        _FIRST,
+        "[CLS]",
+    ),
+    "roberta": (
+        "XLMRobertaModel",
+        "XLMRobertaConfig",
+        _BERT | {"pad_token_id": 1, "type_vocab_size": 1},
+        _SECOND,
+        "[CLS]",
+    ),
+    "mpnet": ("MPNetModel", "MPNetConfig", _BERT, _SECOND, "[CLS]"),
+    "t5_v1_0": ("T5EncoderModel", "T5Config", _T5, _FIRST, None),
+    "t5_v1_1": ("T5EncoderModel", "T5Config", _T5 | {"feed_forward_proj": "gated-gelu"}, _FIRST, None),
+}
 
 
 @pytest.fixture(scope="session")
 def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Kind -> a plain Hugging Face folder with such an encoder; made once."""
     torch = pytest.importorskip("torch")
-    pytest.importorskip("transformers")
+    transformers = pytest.importorskip("transformers")
 
     @functools.cache
     def make(kind: str) -> Path:
         folder = tmp_path_factory.mktemp(kind)
         torch.manual_seed(0)
-        model, tokenizer = _models()[kind]()
+        model_class, config_class, values, specials, begin = _KINDS[kind]
+        model = getattr(transformers, model_class)(getattr(transformers, config_class)(**values))
         with torch.no_grad():
             for parameter in model.parameters():  # biases and scales are constant at first
                 parameter.add_(0.1 * torch.randn_like(parameter))
         model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        _tokenizer(specials, begin, "[SEP]", lowercase=kind != "roberta").save_pretrained(folder)
         return folder
 
     return make

@@ -69,15 +69,6 @@ def test_an_added_entity_never_raises_the_neighbor_term():
     assert np.all(own.neighbor_distance_term < before.neighbor_distance_term)
 
 
-def test_utility_is_linear_in_the_neighbor_weight():
-    domain, users, catalogue = _problem(2)
-    utility = [
-        np.asarray(content_gap_utility(domain, users, catalogue, _settings(weight)).utility)
-        for weight in (0.0, 1.0, 4.0)
-    ]
-    np.testing.assert_allclose(utility[2] - utility[0], 4 * (utility[1] - utility[0]), rtol=1e-5)
-
-
 def test_translation_moves_only_the_user_term():
     domain, users, catalogue = _problem(3)
     shift = np.float32(2.0) * np.ones((1, 5), np.float32)

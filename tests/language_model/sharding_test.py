@@ -9,8 +9,10 @@ import pytest
 
 from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
 from eagle_jax.language_model.decoder.config import FAMILIES, LoRA
-from eagle_jax.language_model.decoder.transformer import bind, causal_mask, forward, init_params, token_positions
+from eagle_jax.language_model.decoder.transformer import bind, forward, init_params
+from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.sampling.sampling import sample
+from eagle_jax.language_model.sampling.token_drawing import drawing_of
 from eagle_jax.language_model.sharding import (
     MeshError,
     MeshSettings,
@@ -21,18 +23,14 @@ from eagle_jax.language_model.sharding import (
     on_mesh_of,
     tree_shardings,
 )
+from tests.language_model import small_checkpoints
 
-MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 2, 4)]
-SHAPE = {
+MESHES = [(1, 8, 1), (2, 2, 2), (1, 2, 4)]
+SHAPE = small_checkpoints.SHAPE | {
     "vocab_size": 96,
     "hidden_size": 32,
     "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
     "head_dim": 8,
-    "max_position_embeddings": 64,
-    "initializer_range": 0.2,
     "tie_word_embeddings": False,
 }
 LORA = LoRA(rank=3, alpha=6.0, targets="query|output|up|down")
@@ -71,22 +69,12 @@ def compute(config, params, batch):
 
     @jax.jit
     def prefill(params, tokens, mask):
-        decoder = bind(config, params)
-        return decoder(decoder.embed(tokens), token_positions(mask), causal_mask(mask)).caches
+        return bind(config, params).read(tokens, mask).caches
 
     with on_mesh_of(params):
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(5), np.arange(8))
-        sampled = sample(
-            config,
-            params,
-            *batch,
-            keys,
-            temperature=1.0,
-            top_k=0,
-            top_p=0.9,
-            stop_token_ids=np.array([1, 7, 8], np.int32),
-            max_new_tokens=6,
-        )
+        sampling = SamplingSettings(temperature=1.0, top_k=0, top_p=0.9, max_new_tokens=6)
+        sampled = sample(config, params, *batch, keys, drawing_of(sampling, [1, 7, 8]), max_new_tokens=6)
         return forward(config, params, *batch).logits, sampled, prefill(params, *batch)
 
 

@@ -1,14 +1,17 @@
-"""Small random checkpoints of each family, made and saved by PyTorch `transformers`."""
+"""Small random checkpoints of each family, made and saved by PyTorch `transformers`, and logits."""
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
 from eagle_jax.language_model.decoder.config import DecoderConfig
+from eagle_jax.language_model.decoder.transformer import forward
 
+TOKENS = np.random.default_rng(0).integers(4, 94, (2, 9))
 WORDS = [f"w{index}" for index in range(90)]
 
 
@@ -100,10 +103,10 @@ CHECKPOINTS = {
 
 def shape_of(family: str) -> dict[str, Any]:
     """SHAPE under the names of the family's config.json."""
-    shape = SHAPE | {"layer_norm_eps": 1e-5}
-    if family in ("GPT2", "GPTNeoX"):
+    shape, kind = SHAPE | {"layer_norm_eps": 1e-5}, family.lower().replace("_", "")
+    if kind in ("gpt2", "gptneox"):
         del shape["num_key_value_heads"]  # unknown there
-    if family != "GPT2":
+    if kind != "gpt2":
         return shape
     names = {
         "hidden_size": "n_embd",
@@ -120,6 +123,32 @@ def config_of(name: str) -> DecoderConfig:
     family, extra = CHECKPOINTS[name]
     model_type = {"Gemma3": "gemma3_text", "GPTNeoX": "gpt_neox"}.get(family, family.lower())
     return decoder_config_from_hf(shape_of(family) | extra | {"model_type": model_type})
+
+
+def tiny_config(model_type: str, **changes: Any) -> DecoderConfig:
+    """A decoder too small to be slow anywhere."""
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "max_position_embeddings": 64}
+    return decoder_config_from_hf({"model_type": model_type, "num_hidden_layers": 2} | shape | changes)
+
+
+def our_logits(model) -> np.ndarray:
+    """Of TOKENS, by a LanguageModel."""
+    return np.asarray(forward(model.config, model.params, TOKENS, np.ones_like(TOKENS, bool)).logits)
+
+
+def load_in_torch(folder: Path):
+    """A folder's model of `transformers`, eager: the other kinds of attention leave out Gemma 2's soft caps."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+
+
+def their_logits(model, tokens: np.ndarray = TOKENS) -> np.ndarray:
+    """By a folder's model or one that is loaded."""
+    torch = pytest.importorskip("torch")
+    model = load_in_torch(model) if isinstance(model, Path) else model
+    with torch.no_grad():
+        return model(input_ids=torch.tensor(tokens)).logits.numpy()
 
 
 def make_checkpoint(name: str, folder: Path):

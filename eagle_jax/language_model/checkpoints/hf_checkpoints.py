@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
 import tempfile
@@ -15,6 +16,7 @@ import numpy as np
 import safetensors.numpy
 from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
+from huggingface_hub import split_state_dict_into_shards_factory
 from jax.sharding import Mesh, Sharding
 
 from eagle_jax.base.atomic_files import write_atomically
@@ -124,24 +126,22 @@ def save_language_model(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     params = flatten_dict(model.params, sep="/")
-    itemsize = jnp.dtype(DTYPES[dtype]).itemsize
-    shards = _shards(model.config, params, itemsize, max_shard_bytes)
-    files = ["model" + SUFFIX]
-    if len(shards) > 1:
-        count = len(shards)
-        files = [f"model-{n:05d}-of-{count:05d}{SUFFIX}" for n in range(1, count + 1)]
+    paths, sizes = {}, collections.Counter()
+    for path, leaf in params.items():
+        if not path.endswith(LORA_LEAVES):
+            name = hf_tensor(model.config, path).name
+            paths.setdefault(name, path)  # of parameters that are one tensor there the first one stands for all
+            sizes[name] += leaf.size * jnp.dtype(DTYPES[dtype]).itemsize
+    split = split_state_dict_into_shards_factory(
+        sizes, get_storage_size=int, filename_pattern="model{suffix}" + SUFFIX, max_shard_size=max_shard_bytes
+    )
     model.tokenizer.save(folder)
-    weight_map = {}
-    total_size = 0
-    for file, paths in zip(files, shards, strict=True):  # the host holds one shard at a time
-        tensors = dict(_hf_array(model.config, params, path, DTYPES[dtype]) for path in paths)
+    for file, names in split.filename_to_tensors.items():  # the host holds one shard at a time
+        tensors = {name: _hf_array(model.config, params, paths[name], DTYPES[dtype]) for name in names}
         write_tensors(folder / file, tensors)
-        weight_map |= dict.fromkeys(tensors, file)
-        total_size += sum(tensor.nbytes for tensor in tensors.values())
-    if len(shards) > 1:
-        index = {"metadata": {"total_size": total_size}, "weight_map": weight_map}
-        files.append("model" + INDEX_SUFFIX)
-        write_json(folder / files[-1], index)
+    files = [*split.filename_to_tensors, *(["model" + INDEX_SUFFIX] if split.is_sharded else [])]
+    if split.is_sharded:
+        write_json(folder / files[-1], {"metadata": split.metadata, "weight_map": split.tensor_to_filename})
     for path in folder.glob("model*" + SUFFIX + "*"):
         if path.name not in files:  # of an earlier save: a single file goes before an index
             path.unlink(missing_ok=True)
@@ -185,29 +185,8 @@ def _warn_of_auto_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
             write_atomically(folder / "README.md", lambda file: file.write(text.encode()))
 
 
-def _shards(config: DecoderConfig, params: Mapping[str, jax.Array], itemsize: int, max_bytes: int) -> list[list[str]]:
-    """Parameter paths in order, cut before the one that would exceed max_bytes; of parameters that
-    are one tensor there the first one stands for all."""
-    shards, used = [[]], 0
-    for path, leaf in params.items():
-        if path.endswith(LORA_LEAVES):
-            continue
-        fused = hf_tensor(config, path).fused
-        if fused is not None and fused.index:
-            continue
-        size = leaf.size * itemsize * (1 if fused is None else len(fused.paths))
-        if shards[-1] and used + size > max_bytes:
-            shards.append([])
-            used = 0
-        shards[-1].append(path)
-        used += size
-    return shards
-
-
-def _hf_array(
-    config: DecoderConfig, params: Mapping[str, jax.Array], path: str, dtype: jnp.dtype
-) -> tuple[str, np.ndarray]:
-    """Name and value of a checkpoint's tensor, with its low-rank update if it has one."""
+def _hf_array(config: DecoderConfig, params: Mapping[str, jax.Array], path: str, dtype: jnp.dtype) -> np.ndarray:
+    """A checkpoint's tensor, with its low-rank update if it has one."""
     place = hf_tensor(config, path)
 
     def merged(path: str) -> np.ndarray:
@@ -222,7 +201,7 @@ def _hf_array(
         array = merged(path)
     else:
         array = place.fused.join([merged(part) for part in place.fused.paths])
-    return place.name, array.T if place.is_kernel else array
+    return array.T if place.is_kernel else array
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:

@@ -91,7 +91,9 @@ def load_peft_adapter(model: LanguageModel, folder: Path | str) -> LanguageModel
         raise ValueError(f"{model.name} has low-rank updates already; load its base to replace them")
     folder = Path(folder)
     config_json = read_json(folder / CONFIG)
-    _check_supported(folder / CONFIG, config_json)
+    for key, supported in _REQUIRED_VALUES.items():
+        if (value := config_json.get(key, supported[0])) not in supported:
+            raise CheckpointError(f"{folder / CONFIG}: {key} = {value!r} is not supported, only {supported[0]!r}")
     files = TensorFiles(folder, STEM)
     lora = _lora(folder / CONFIG, config_json, _targets(model.config, files.names))
     config = dataclasses.replace(model.config, lora=lora)
@@ -112,13 +114,8 @@ def load_peft_adapter(model: LanguageModel, folder: Path | str) -> LanguageModel
 def _targets(config: DecoderConfig, names: Sequence[str]) -> str:
     """The pattern of just those linear layers that the tensors belong to."""
     adapted = {_module_of(name) for name in names}
-    modules = _linear_modules(config)
-    paths = {path for path, module in modules.items() if module in adapted}
-    of_layer = "|".join(sorted({re.escape(path.split("/", 2)[2]) for path in paths}))
-    short = rf"^layers/\d+/({of_layer})$"
-    if {path for path in modules if re.search(short, path)} == paths:
-        return short
-    return f"^({'|'.join(map(re.escape, sorted(paths)))})$"
+    paths = sorted(path for path, module in _linear_modules(config).items() if module in adapted)
+    return f"^({'|'.join(map(re.escape, paths))})$"
 
 
 def _place(config: DecoderConfig, path: str) -> HFTensor:
@@ -149,13 +146,6 @@ def _target_modules(config: DecoderConfig, adapted: set[str]) -> list[str]:
     last_parts = {name.rsplit(".", 1)[-1] for name in adapted}
     meant = {name for name in _linear_modules(config).values() if name.rsplit(".", 1)[-1] in last_parts}
     return sorted(last_parts if meant == adapted else adapted)
-
-
-def _check_supported(path: Path, config_json: Mapping[str, Any]) -> None:
-    for key, supported in _REQUIRED_VALUES.items():
-        value = config_json.get(key, supported[0])
-        if value not in supported:
-            raise CheckpointError(f"{path}: {key} = {value!r} is not supported, only {supported[0]!r}")
 
 
 def _lora(path: Path, config_json: Mapping[str, Any], targets: str) -> LoRA:

@@ -1,4 +1,4 @@
-"""Low-rank updates beside the frozen kernels of a decoder (Hu et al. 2021, LoRA): added, merged.
+"""Low-rank updates beside the frozen kernels of a decoder (Hu et al. 2021, LoRA).
 
 Axes: I inputs, O outputs, r rank.
 """
@@ -50,25 +50,6 @@ def _init_leaves(config: DecoderConfig, key: jax.Array) -> dict[str, jax.Array]:
     """LoRA leaves by path. Under jit the base, which is not asked for, is not made."""
     flat = flatten_dict(constrain_tree(init_params(config, key)), sep="/")
     return {path: leaf for path, leaf in flat.items() if path.endswith(LORA_LEAVES)}
-
-
-def merge_lora(config: DecoderConfig, params: Params) -> tuple[DecoderConfig, Params]:
-    """kernel + down up alpha / rank as the kernels [I, O] of a decoder without LoRA.
-
-    Kernels keep their dtype, all other leaves are the same arrays; a decoder without LoRA is
-    returned as it is.
-    """
-    if config.lora is None:
-        return config, params
-    flat = flatten_dict(params, sep="/")
-    merged = {path: leaf for path, leaf in flat.items() if not path.endswith(LORA_LEAVES)}
-    for path in flat:
-        layer, _, name = path.rpartition("/")
-        if name == "lora_down":
-            kernel, down, up = (flat[f"{layer}/{leaf}"] for leaf in ("kernel", *LORA_LEAVES))
-            exact = merged_kernel(kernel, down, up, config.lora.scale)
-            merged[f"{layer}/kernel"] = exact.astype(kernel.dtype)
-    return dataclasses.replace(config, lora=None), unflatten_dict(merged, sep="/")
 
 
 @jax.jit

@@ -165,6 +165,11 @@ class Decoder(nnx.Module):
             stored.append(kept)
         return DecoderStates(self.final_norm(hidden), tuple(inputs), tuple(stored))
 
+    def read(self, tokens: jax.Array, mask: jax.Array, soft: SoftEmbeddings | None = None) -> DecoderStates:
+        """Of whole sequences tokens [B, T] with mask [B, T] (True: real), padded left or right."""
+        mask = mask.astype(bool)
+        return self(self.embed(tokens, soft), token_positions(mask), causal_mask(mask))
+
     def _runner(self, graph: nnx.GraphDef, first: int):
         """(parameters of a layer, its arguments) -> its outputs; computed again if `remat`."""
 
@@ -269,7 +274,6 @@ def forward(
     chex.assert_rank([tokens, mask], 2)
     chex.assert_equal_shape([tokens, mask])
     decoder = bind(config, params)
-    mask = mask.astype(bool)
-    states = decoder(decoder.embed(tokens, soft), token_positions(mask), causal_mask(mask))
+    states = decoder.read(tokens, mask, soft)
     hidden_states = jnp.stack([*states.inputs, states.last])
     return DecoderOutput(decoder.logits(states.last), hidden_states)

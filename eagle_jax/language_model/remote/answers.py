@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 from eagle_jax.data.prompts import Prompt
 from eagle_jax.language_model.generation import Generation, chat_answer, cut_at_stop
@@ -21,12 +21,7 @@ _FINISHED = {
 _MOST_TOKENS = 2**31
 
 
-class Answer(NamedTuple):
-    """A generation and its tokens as the server counted them (None: it did not tell)."""
-
-    generation: Generation
-    prompt_tokens: int | None
-    completion_tokens: int | None
+Tokens = tuple[int | None, int | None]  # of prompt and completion as the server counted them; None: it did not tell
 
 
 class MalformedAnswer(ValueError):
@@ -35,14 +30,14 @@ class MalformedAnswer(ValueError):
     The tokens are those that the server counted nevertheless.
     """
 
-    def __init__(self, reason: str, tokens: tuple[int | None, int | None]):
+    def __init__(self, reason: str, tokens: Tokens):
         super().__init__(reason)
         self.reason = reason
         self.tokens = tokens
 
 
-def read_answer(body: bytes, prompt: Prompt, is_chat: bool) -> Answer:
-    """The one choice of a chat completion or a completion.
+def read_answer(body: bytes, prompt: Prompt, is_chat: bool) -> tuple[Generation, Tokens]:
+    """The one choice of a chat completion or a completion, and its tokens.
 
     Raises MalformedAnswer with reason `not_json` (cut off, or more than one answer), `no_choices`,
     `several_choices` or `wrong_fields`.
@@ -59,12 +54,12 @@ def read_answer(body: bytes, prompt: Prompt, is_chat: bool) -> Answer:
     if len(choices) > 1:
         raise MalformedAnswer("several_choices", tokens)
     try:
-        return Answer(_to_generation(choices[0], prompt, is_chat), *tokens)
+        return _to_generation(choices[0], prompt, is_chat), tokens
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise MalformedAnswer("wrong_fields", tokens) from error
 
 
-def _tokens(usage: Any) -> tuple[int | None, int | None]:
+def _tokens(usage: Any) -> Tokens:
     """Prompt and completion tokens; whatever is no count is as if it had not been told."""
     usage = usage if isinstance(usage, dict) else {}
     counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]

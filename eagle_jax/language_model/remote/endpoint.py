@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from eagle_jax.base.errors import UserError, visible
 from eagle_jax.data.prompts import Prompt
 from eagle_jax.language_model.generation import Generation, SamplingSettings
-from eagle_jax.language_model.remote.answers import MalformedAnswer, read_answer
+from eagle_jax.language_model.remote.answers import MalformedAnswer, Tokens, read_answer
 from eagle_jax.language_model.remote.cache import ANSWERED
 from eagle_jax.language_model.remote.settings import RemoteSettings
 
@@ -30,13 +30,12 @@ class Attempt(NamedTuple):
     """What became of one request.
 
     outcome: `ANSWERED`, or why there is no generation; final: asking again would not help.
-    tokens: of prompt and completion as the server counted them, None where it did not tell.
     detail: what the server or the system said; retry_after: the seconds it asks to wait.
     """
 
     outcome: str
     generation: Generation | None
-    tokens: tuple[int | None, int | None]
+    tokens: Tokens
     detail: str = ""
     retry_after: float = 0.0
     final: bool = False
@@ -86,12 +85,11 @@ class Endpoint:
         except self._errors.APIStatusError as error:
             return self._refused(error)
         try:
-            answer = read_answer(response.content, prompt, self._settings.api == "chat")
+            generation, tokens = read_answer(response.content, prompt, self._settings.api == "chat")
         except MalformedAnswer as error:
             detail = self._excerpt(response.content.decode(errors="replace"))
             return Attempt(error.reason, None, error.tokens, detail)
-        tokens = (answer.prompt_tokens, answer.completion_tokens)
-        return Attempt(ANSWERED, answer.generation, tokens)
+        return Attempt(ANSWERED, generation, tokens)
 
     def _fields(self, prompt: Prompt, sampling: SamplingSettings, seed: int) -> dict[str, Any]:
         """The arguments of `create`: fields that every server has, all others in extra_body."""

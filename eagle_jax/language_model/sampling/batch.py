@@ -23,7 +23,7 @@ from eagle_jax.language_model.sampling.sampling import (
     start_sampling,
 )
 from eagle_jax.language_model.sampling.shared_prefixes import split_prompts
-from eagle_jax.language_model.sampling.token_drawing import Drawing
+from eagle_jax.language_model.sampling.token_drawing import drawing_of
 from eagle_jax.language_model.sharding import fetch, on_mesh_of
 
 _CHUNK = 16  # tokens drawn between two looks at what has been written
@@ -44,12 +44,7 @@ def sample_batch(
     A token v >= vocab_size stands for vectors[v - vocab_size] [M, D]. Rows end at a stop token or,
     where stop tokens do not tell, when is_complete(tokens so far); tokens may follow in that case.
     """
-    drawing = Drawing(
-        np.float32(sampling.temperature),
-        np.int32(sampling.top_k),
-        np.float32(sampling.top_p),
-        np.array(stop_token_ids, np.int32),
-    )
+    drawing = drawing_of(sampling, stop_token_ids)
     limit = sampling.max_new_tokens
     chunk = limit if is_complete is None else _CHUNK
     count = min(chunk, limit)

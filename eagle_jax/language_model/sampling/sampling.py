@@ -60,12 +60,10 @@ def prefill_shared(
     num_slots: int,
 ) -> Prefix:
     """Reads each beginning once: tokens [U, P], of which rows [B] are those of the batch."""
-    decoder = bind(config, params)
-    mask = mask.astype(bool)
-    states = decoder(decoder.embed(tokens, soft), token_positions(mask), causal_mask(mask))
+    states = bind(config, params).read(tokens, mask, soft)
     caches = jax.tree.map(lambda leaf: leaf[rows], states.caches)
     room = num_slots - mask.shape[1]
-    return Prefix(_with_room(caches, room), jnp.pad(mask[rows], ((0, 0), (0, room))))
+    return Prefix(_with_room(caches, room), jnp.pad(mask.astype(bool)[rows], ((0, 0), (0, room))))
 
 
 class PromptRead(NamedTuple):
@@ -195,11 +193,8 @@ def sample(
     prompt_tokens: jax.Array,
     prompt_mask: jax.Array,
     keys: jax.Array,
+    drawing: Drawing,
     *,
-    temperature: jax.Array,
-    top_k: jax.Array,
-    top_p: jax.Array,
-    stop_token_ids: jax.Array,
     max_new_tokens: int,
     soft: SoftEmbeddings | None = None,
 ) -> SampleOutput:
@@ -209,9 +204,8 @@ def sample(
     temperature) of the drawn tokens before top-k and top-p (at temperature 1 where it is 0,
     greedy). Row i depends on keys[i] and its own prompt only; keys are consumed.
     """
-    chex.assert_rank([prompt_tokens, prompt_mask, keys, stop_token_ids], [2, 2, 1, 1])
+    chex.assert_rank([prompt_tokens, prompt_mask, keys], [2, 2, 1])
     chex.assert_equal_shape([prompt_tokens, prompt_mask])
-    drawing = Drawing(jnp.float32(temperature), jnp.int32(top_k), jnp.float32(top_p), jnp.int32(stop_token_ids))
     start = start_sampling(
         config, params, prompt_tokens, prompt_mask, soft, keys, drawing, None, max_new_tokens=max_new_tokens
     )

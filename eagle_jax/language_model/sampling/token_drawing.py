@@ -5,11 +5,14 @@ Axes: B batch, V vocabulary, S stop tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.log_probs import scaled_log_softmax
 
 _INFINITY_BITS = 0x7F800000  # of float32; the bits of numbers >= 0 are ordered as the numbers
@@ -25,6 +28,16 @@ class Drawing(NamedTuple):
     top_k: jax.Array
     top_p: jax.Array
     stop_token_ids: jax.Array
+
+
+def drawing_of(sampling: SamplingSettings, stop_token_ids: Sequence[int]) -> Drawing:
+    """As settings say."""
+    return Drawing(
+        np.float32(sampling.temperature),
+        np.int32(sampling.top_k),
+        np.float32(sampling.top_p),
+        np.array(stop_token_ids, np.int32),
+    )
 
 
 def keep_top_k(log_probs: jax.Array, top_k: jax.Array) -> jax.Array:

@@ -131,9 +131,6 @@ def test_what_is_not_computed_is_refused(kinds, config, message, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UnsupportedEncoderError, match=message):
         read_modules(tmp_path)
-
-
-def test_modules_of_another_library_are_refused(tmp_path):
     _write_modules(tmp_path, ["Transformer", "Pooling"], ["", ""], library="mine.")
     with pytest.raises(UnsupportedEncoderError, match=r"modules are mine\.Transformer"):
         read_modules(tmp_path)

@@ -34,29 +34,6 @@ LLAMA_3 = """\
     {{- '<start> assistant <end>\\n\\n' }}
 {%- endif %}
 """
-QWEN = """\
-{%- if tools %}
-    {{- '<start>system\\n' + tools | tojson }}
-{%- elif messages[0]['role'] != 'system' %}
-    {{- '<start> system w1 w2 <turn>\\n' }}
-{%- endif %}
-{%- set ns = namespace(last=messages|length - 1) %}
-{%- for message in messages[::-1] %}
-    {%- set index = (messages|length - 1) - loop.index0 %}
-    {%- if message.role == "user" and not message.content.startswith('<tool>') %}
-        {%- set ns.last = index %}
-        {%- break %}
-    {%- endif %}
-{%- endfor %}
-{%- for message in messages %}
-    {%- if message.role == "user" %}
-        {{- '<start> ' + message.role + '\\n' + message.content + ' <turn>' + '\\n' }}
-    {%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- '<start> assistant\\n' }}
-{%- endif %}
-"""
 GEMMA = """\
 {{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}
 {% for message in messages %}
@@ -75,7 +52,7 @@ GEMMA = """\
 {% if add_generation_prompt %}{{ '<start> model\\n' }}{% endif %}
 """
 ESCAPING = "{{ messages | tojson(indent=1) }}{{ unk_token }}{{ sep_token }}{{ eos_token }}"
-TEMPLATES = {"llama": LLAMA_3, "qwen": QWEN, "gemma": GEMMA, "escaping": ESCAPING}
+TEMPLATES = {"llama": LLAMA_3, "gemma": GEMMA, "escaping": ESCAPING}
 PROMPTS = ["w3 w1 #END_PLOT", "  w4\n\n w5 <turn> é & < '\"  ", ""]
 
 
@@ -84,9 +61,9 @@ def set_config(folder, **values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-@pytest.fixture(params=[True, False], ids=["with_bos", "without_bos"])
+@pytest.fixture
 def folder(request, tmp_path, tokenizer_writer):
-    tokenizer_writer(tmp_path, with_bos=request.param)
+    tokenizer_writer(tmp_path, with_bos=getattr(request, "param", True))
     set_config(tmp_path, pad_token="[PAD]", unk_token="[UNK]")
     return tmp_path
 
@@ -104,23 +81,19 @@ def assert_same_as_transformers(ours, folder):
         assert ours.encode_prompt(prompt) == ids
 
 
+@pytest.mark.parametrize("folder", [True, False], indirect=True, ids=["with_bos", "without_bos"])
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_a_prompt_is_the_users_turn(folder, name):
+def test_a_prompt_is_the_users_turn_and_turns_are_rendered_as_transformers_does(folder, name):
     set_config(folder, chat_template=TEMPLATES[name])
     ours = load_tokenizer(folder)
     assert_same_as_transformers(ours, folder)
-    # The beginning token is there once if the template writes it, not if only the post-processor.
-    assert ours.encode_prompt("w3").count(1) == (name in ("llama", "gemma"))
-    assert ours.encode("w3 w1") == ([1] if ours.encode("")[:1] == [1] else []) + [7, 5]
-
-
-@pytest.mark.parametrize("name", TEMPLATES)
-def test_turns_are_rendered_as_transformers_does(folder, name):
-    set_config(folder, chat_template=TEMPLATES[name])
     turns = [*chat("w3 w1"), {"role": "assistant", "content": " w4 "}, *chat("w5\n")]
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
     expected = theirs.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-    assert load_tokenizer(folder).chat_template.render_turns(turns) == expected
+    assert ours.chat_template.render_turns(turns) == expected
+    # The beginning token is there once if the template writes it, not if only the post-processor.
+    assert ours.encode_prompt("w3").count(1) == (name in ("llama", "gemma"))
+    assert ours.encode("w3 w1") == ([1] if ours.encode("")[:1] == [1] else []) + [7, 5]
 
 
 def test_without_a_template_a_prompt_is_its_text(folder):
@@ -130,18 +103,18 @@ def test_without_a_template_a_prompt_is_its_text(folder):
 
 
 def test_the_file_goes_before_the_config_and_named_templates_are_kept(folder, tmp_path):
-    set_config(folder, chat_template=QWEN)
+    set_config(folder, chat_template=LLAMA_3)
     (folder / "chat_template.jinja").write_text(GEMMA)
     (folder / "additional_chat_templates").mkdir()
-    (folder / "additional_chat_templates" / "rag.jinja").write_text(QWEN)
+    (folder / "additional_chat_templates" / "rag.jinja").write_text(LLAMA_3)
     ours = load_tokenizer(folder)
-    assert ours.chat_template.templates == {"default": GEMMA, "rag": QWEN}
+    assert ours.chat_template.templates == {"default": GEMMA, "rag": LLAMA_3}
     assert_same_as_transformers(ours, folder)
 
 
 @pytest.mark.parametrize("several", [False, True])
 def test_what_is_saved_renders_the_same(folder, tmp_path, several):
-    named = [{"name": "rag", "template": QWEN}, {"name": "default", "template": ESCAPING}]
+    named = [{"name": "rag", "template": LLAMA_3}, {"name": "default", "template": ESCAPING}]
     set_config(folder, chat_template=named if several else ESCAPING)
     ours, saved = load_tokenizer(folder), tmp_path / "saved"
     saved.mkdir()

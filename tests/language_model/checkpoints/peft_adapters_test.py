@@ -16,29 +16,13 @@ from eagle_jax.language_model.checkpoints.hf_checkpoints import (
 )
 from eagle_jax.language_model.checkpoints.peft_adapters import load_peft_adapter, save_peft_adapter
 from eagle_jax.language_model.decoder.config import LoRA
-from eagle_jax.language_model.decoder.transformer import forward
 from eagle_jax.language_model.sharding import MeshSettings, make_mesh
+from tests.language_model.small_checkpoints import load_in_torch, our_logits, their_logits
 
-TOKENS = np.random.default_rng(0).integers(4, 94, (2, 9))
 torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 # What is tested here does not depend on the family; biases stand beside the updates.
 pytestmark = pytest.mark.parametrize("checkpoint", ["llama_biases"], indirect=True, scope="session")
-
-
-def our_logits(model):
-    mask = np.ones_like(TOKENS, bool)
-    return np.asarray(forward(model.config, model.params, TOKENS, mask).logits)
-
-
-def their_logits(model):
-    with torch.no_grad():
-        return model(input_ids=torch.tensor(TOKENS)).logits.numpy()
-
-
-def load_in_torch(folder):
-    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 
 def flat(model):
@@ -66,7 +50,7 @@ def test_transformers_reads_the_merged_model(checkpoint, tmp_path, lora):
     save_language_model(model, tmp_path, "float32")
     expected = our_logits(model)
     assert np.abs(expected - our_logits(load_language_model(checkpoint[0]))).max() > 0.1
-    np.testing.assert_allclose(their_logits(load_in_torch(tmp_path)), expected, atol=1e-4)
+    np.testing.assert_allclose(their_logits(tmp_path), expected, atol=1e-4)
     again = load_language_model(tmp_path)
     assert again.config == dataclasses.replace(model.config, lora=None)
     np.testing.assert_allclose(our_logits(again), expected, atol=1e-4)
@@ -80,8 +64,9 @@ def test_transformers_reads_the_merged_model(checkpoint, tmp_path, lora):
     ],
     ids=["query_value", "some"],
 )
-def test_peft_loads_the_adapter(checkpoint, tmp_path, lora, targets):
-    model = adapted(load_language_model(checkpoint[0]), lora)
+def test_peft_loads_the_adapter_and_so_do_we(checkpoint, tmp_path, lora, targets):
+    base = load_language_model(checkpoint[0])
+    model = adapted(base, lora)
     save_peft_adapter(model, tmp_path, base=str(checkpoint[0]))
     assert json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"] == targets
     theirs = peft.PeftModel.from_pretrained(load_in_torch(checkpoint[0]), tmp_path).eval()
@@ -89,12 +74,6 @@ def test_peft_loads_the_adapter(checkpoint, tmp_path, lora, targets):
     by_itself = peft.AutoPeftModelForCausalLM.from_pretrained(tmp_path)
     np.testing.assert_allclose(their_logits(by_itself), our_logits(model), atol=1e-4)
 
-
-@pytest.mark.parametrize("lora", [QUERY_VALUE, SOME], ids=["query_value", "some"])
-def test_an_adapter_is_what_was_saved(checkpoint, tmp_path, lora):
-    base = load_language_model(checkpoint[0])
-    model = adapted(base, lora)
-    save_peft_adapter(model, tmp_path, base=str(checkpoint[0]))
     again = load_peft_adapter(base, tmp_path)
     assert (again.config.lora.rank, again.config.lora.alpha) == (lora.rank, lora.alpha)
     ours, theirs = flat(model), flat(again)
@@ -198,6 +177,9 @@ def test_what_cannot_be_computed_is_refused(saved, tmp_path, config, tensors, me
 
 def test_files_that_are_not_there_are_named(saved, tmp_path):
     base, folder = saved
+    with pytest.raises(ValueError, match="no low-rank updates to save"):
+        save_peft_adapter(base, tmp_path, base="base")
+    assert not list(tmp_path.iterdir())
     with pytest.raises(CheckpointError, match="adapter_config.json: not found"):
         load_peft_adapter(base, tmp_path)
     damaged(folder, tmp_path)
@@ -207,9 +189,3 @@ def test_files_that_are_not_there_are_named(saved, tmp_path):
     (tmp_path / "adapter_model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="adapter_model.safetensors: not found"):
         load_peft_adapter(base, tmp_path)
-
-
-def test_a_model_without_updates_has_no_adapter(saved, tmp_path):
-    with pytest.raises(ValueError, match="no low-rank updates to save"):
-        save_peft_adapter(saved[0], tmp_path, base="base")
-    assert not list(tmp_path.iterdir())

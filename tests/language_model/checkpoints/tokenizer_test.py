@@ -32,11 +32,6 @@ def test_round_trip_keeps_markers_and_drops_the_frame(folder):
     assert tokenizer.decode(np.array(ids, np.int32)) == text
 
 
-def test_without_a_post_processor_nothing_is_added(tmp_path, tokenizer_writer):
-    tokenizer_writer(tmp_path, with_bos=False)
-    assert load_tokenizer(tmp_path).encode("w0") == [4]
-
-
 def test_padding(folder):
     tokenizer = load_tokenizer(folder)
     tokens, mask = tokenizer.left_pad([[7, 8, 9], [5]], 4)
@@ -60,11 +55,3 @@ def test_a_special_token_outside_the_vocabulary_is_added_as_transformers_does(fo
     (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": "<pad>"}))
     assert load_tokenizer(folder).pad_id == 95
     assert load_tokenizer(folder, num_embeddings=95).pad_id == 0
-
-
-def test_a_real_tokenizer_round_trips(eagle_data):
-    tokenizer = load_tokenizer(eagle_data / "lm" / "tinystories-656k")
-    text = 'Once upon a time, there was a cat.\nIt said: "Lily\'s hat!"'
-    ids = tokenizer.encode(text)
-    assert ids[0] == tokenizer.bos_id
-    assert tokenizer.decode(ids) == text

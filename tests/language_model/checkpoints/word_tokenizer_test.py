@@ -104,17 +104,9 @@ def test_case_and_spaces_do_not_matter_but_markers_are_kept(small):
     assert small.token_id("#BEGIN_PLOT") not in small.encode("#begin_plot")
 
 
-def test_a_marker_that_begins_another_is_told_from_it(small):
-    longer, shorter = small.token_id("#BEGIN_PLOT"), small.token_id("#BEGIN_PLO")
-    assert small.encode("#BEGIN_PLOT") == [longer]
-    assert small.encode("#BEGIN_PLO") == [shorter]
-
-
-def test_an_unknown_word_is_one_unknown_token(small):
-    assert small.encode("a cat runs") == [small.token_id("a"), small.token_id(UNKNOWN), small.token_id("runs")]
+def test_unknown_words_markers_and_the_frame_are_told_apart(small):
+    longer, shorter, a, runs = map(small.token_id, ("#BEGIN_PLOT", "#BEGIN_PLO", "a", "runs"))
+    assert (small.encode("#BEGIN_PLOT"), small.encode("#BEGIN_PLO")) == ([longer], [shorter])
+    assert small.encode("a cat runs") == [a, small.token_id(UNKNOWN), runs]
     assert small.decode(small.encode("a cat runs")) == f"a {UNKNOWN} runs"
-
-
-def test_padding_and_end_leave_no_trace_in_the_text(small):
-    ids = [0, 0, *small.encode("a dog: a text; runs."), 2]
-    assert small.decode(ids) == "a dog: a text; runs."
+    assert small.decode([0, 0, *small.encode("a dog: a text; runs."), 2]) == "a dog: a text; runs."

@@ -22,7 +22,9 @@ from tests.language_model.counting_generator import SAMPLING, Counting, prompts
 
 def test_the_cache_survives_a_new_process_and_asks_once(tmp_path):
     inner = Counting("model@1")
-    made = CachedGenerator(inner, tmp_path / "cache" / "g.sqlite").generate(prompts("a", "b"), SAMPLING, 3)
+    cached = CachedGenerator(inner, tmp_path / "cache" / "g.sqlite")
+    assert list(tmp_path.iterdir()) == []  # nothing is made before the first use
+    made = cached.generate(prompts("a", "b"), SAMPLING, 3)
     again = CachedGenerator(inner, tmp_path / "cache" / "g.sqlite").generate(prompts("a", "b"), SAMPLING, 3)
     assert again == made  # texts, ids and every bit of the log-probs
     assert inner.calls == [["a", "b"]]
@@ -44,13 +46,9 @@ def test_whatever_changes_the_text_misses_the_cache(tmp_path, texts, sampling, s
     made = cached.generate(prompts(*texts), sampling, seed)
     assert made == Counting("model@1").generate(prompts(*texts), sampling, seed)
     assert len(inner.calls) == 2
-
-
-def test_another_model_misses_the_cache(tmp_path):
-    CachedGenerator(Counting("model@1"), tmp_path / "g.sqlite").generate(prompts("a"), SAMPLING, 3)
     other = Counting("model@2")
-    CachedGenerator(other, tmp_path / "g.sqlite").generate(prompts("a"), SAMPLING, 3)
-    assert other.calls == [["a"]]
+    CachedGenerator(other, tmp_path / "g.sqlite").generate(prompts("a", "b"), SAMPLING, 3)
+    assert other.calls == [["a", "b"]]
 
 
 def test_the_file_and_those_beside_it_are_for_nobody_else(tmp_path):
@@ -64,22 +62,14 @@ def test_the_file_and_those_beside_it_are_for_nobody_else(tmp_path):
     assert modes == dict.fromkeys(("g.sqlite", "g.sqlite-wal", "g.sqlite-shm"), 0o600)
 
 
-def test_a_folder_is_no_cache(tmp_path):
-    with pytest.raises(CacheError, match="cannot be used as a cache"):
-        GenerationCache(tmp_path).write({"a": made("one")})
-
-
 def test_a_file_that_is_no_cache_is_refused_and_left_alone(tmp_path):
     path = tmp_path / "g.sqlite"
     path.write_text("these are my notes, not a database" * 100)
+    with pytest.raises(CacheError, match="cannot be used as a cache"):
+        GenerationCache(tmp_path).write({"a": made("one")})  # a folder
     with pytest.raises(CacheError, match="g.sqlite"):
         CachedGenerator(Counting("model@1"), path).generate(prompts("a"), SAMPLING, 3)
     assert path.read_text().startswith("these are my notes")
-
-
-def test_nothing_is_made_before_the_first_use(tmp_path):
-    CachedGenerator(Counting("model@1"), tmp_path / "cache" / "g.sqlite")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_older_file_is_read(tmp_path):

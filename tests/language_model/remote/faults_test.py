@@ -8,7 +8,7 @@ import pytest
 
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.language_model.remote.client import RemoteError
-from tests.language_model.remote.scripted_client import SAMPLING, echo, make, prompts, texts
+from tests.language_model.remote.scripted_client import SAMPLING, ask, echo, make, prompts, texts
 from tests.language_model.remote.scripted_server import HANGS, RESETS, Reply, ScriptedServer, answer
 
 
@@ -48,9 +48,7 @@ _RETRIED = {
 
 @pytest.mark.parametrize("kind", _RETRIED)
 def test_a_fault_is_counted_and_the_row_asked_again(tmp_path, kind):
-    with ScriptedServer(first_fails(_RETRIED[kind])) as server:
-        generator = make(server, tmp_path)
-        made = generator.generate(prompts("a", "b"), SAMPLING, seed=1)
+    made, generator, server = ask(first_fails(_RETRIED[kind]), tmp_path, "a", "b")
     assert texts(made) == [f"a/{derive_seed(1, 0)}", f"b/{derive_seed(1, 1)}"]
     assert server.prompts() == ["a", "a", "b", "b"]
     usage = generator.usage()
@@ -59,9 +57,7 @@ def test_a_fault_is_counted_and_the_row_asked_again(tmp_path, kind):
 
 
 def test_a_slow_answer_is_a_timeout(tmp_path):
-    with ScriptedServer(first_fails(HANGS)) as server:
-        generator = make(server, tmp_path, timeout_seconds=0.3)
-        made = generator.generate(prompts("a"), SAMPLING, seed=1)
+    made, generator, _ = ask(first_fails(HANGS), tmp_path, "a", timeout_seconds=0.3)
     assert texts(made) == [f"a/{derive_seed(1, 0)}"]
     assert generator.usage()["failed"] == {"timeout": 1}
     assert generator.usage()["num_uncounted"] == 1  # the server may have worked for nothing
@@ -80,10 +76,8 @@ def test_a_slow_answer_is_a_timeout(tmp_path):
     ],
 )
 def test_wrong_counts_of_tokens_are_no_counts(tmp_path, usage):
-    made = answer("ok") | {"usage": usage}
-    with ScriptedServer(lambda asked, times: made) as server:
-        generator = make(server, tmp_path)
-        assert texts(generator.generate(prompts("a", "b"), SAMPLING, seed=1)) == ["ok", "ok"]
+    made, generator, _ = ask(answer("ok") | {"usage": usage}, tmp_path, "a", "b")
+    assert texts(made) == ["ok", "ok"]
     told = generator.usage()
     assert (told["prompt_tokens"], told["completion_tokens"], told["num_uncounted"]) == (0, 0, 2)
 
@@ -96,18 +90,13 @@ def test_wrong_counts_of_tokens_are_no_counts(tmp_path, usage):
     ],
 )
 def test_a_paid_text_is_kept_whatever_is_told_beside_it(tmp_path, change):
-    made = spoiled(lambda made: made["choices"][0].update(change))
-    with ScriptedServer(lambda asked, times: made) as server:
-        generator = make(server, tmp_path)
-        (generation,) = generator.generate(prompts("a"), SAMPLING, seed=1)
+    (generation,), _, server = ask(spoiled(lambda made: made["choices"][0].update(change)), tmp_path, "a")
     assert (generation.text, generation.token_ids, generation.log_probs) == ("no", None, None)
     assert len(server.asked) == 1
 
 
 def test_tokens_of_a_malformed_answer_are_paid_all_the_same(tmp_path):
-    with ScriptedServer(first_fails(_RETRIED["no_choices"])) as server:
-        generator = make(server, tmp_path)
-        generator.generate(prompts("a"), SAMPLING, seed=1)
+    _, generator, _ = ask(first_fails(_RETRIED["no_choices"]), tmp_path, "a")
     usage = generator.usage()
     assert (usage["prompt_tokens"], usage["completion_tokens"]) == (20, 10)
     # 20 tokens at 2 and 10 tokens at 10 per million.
@@ -115,7 +104,7 @@ def test_tokens_of_a_malformed_answer_are_paid_all_the_same(tmp_path):
 
 
 def test_waits_double_are_spread_and_bounded(tmp_path):
-    with ScriptedServer(lambda asked, times: _RETRIED["http_500"]) as server:
+    with ScriptedServer(_RETRIED["http_500"]) as server:
         pauses = []
         generator = make(server, tmp_path, pauses, max_tries=6, max_wait_seconds=5.0)
         with pytest.raises(RemoteError):
@@ -141,16 +130,15 @@ def test_retry_after_is_honoured(tmp_path, header, least, most):
     if header == "date":
         header = email.utils.formatdate(time.time() + 40, usegmt=True)
     reply = Reply(b"{}", status=429, headers={"retry-after": header})
-    with ScriptedServer(first_fails(reply)) as server:
-        pauses = []
-        make(server, tmp_path, pauses).generate(prompts("a"), SAMPLING, seed=1)
+    pauses = []
+    ask(first_fails(reply), tmp_path, "a", pauses=pauses)
     (pause,) = pauses
     assert least <= pause <= most
 
 
 def test_a_server_that_asks_to_wait_too_long_ends_the_call(tmp_path):
     reply = Reply(b"{}", status=429, headers={"retry-after": "86400"})
-    with ScriptedServer(lambda asked, times: reply) as server:
+    with ScriptedServer(reply) as server:
         pauses = []
         with pytest.raises(RemoteError, match="asks to wait 86400 s, more than max_wait_seconds"):
             make(server, tmp_path, pauses).generate(prompts("a"), SAMPLING, seed=1)
@@ -167,7 +155,7 @@ def test_a_server_that_asks_to_wait_too_long_ends_the_call(tmp_path):
     ],
 )
 def test_a_refusal_that_no_waiting_mends_is_not_repeated(tmp_path, status, body, said):
-    with ScriptedServer(lambda asked, times: Reply(body, status=status)) as server:
+    with ScriptedServer(Reply(body, status=status)) as server:
         generator = make(server, tmp_path)
         with pytest.raises(RemoteError, match=said):
             generator.generate(prompts("a", "b", "c"), SAMPLING, seed=1)
@@ -202,6 +190,5 @@ def test_a_server_that_is_not_there_is_named(tmp_path):
 def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(tmp_path, monkeypatch):
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
-    with ScriptedServer(echo) as server:
-        made = make(server, tmp_path).generate(prompts("a"), SAMPLING, seed=1)
+    made, *_ = ask(echo, tmp_path, "a")
     assert len(made) == 1

@@ -9,7 +9,7 @@ import pytest
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.language_model.remote.client import RemoteError
-from tests.language_model.remote.scripted_client import SAMPLING, echo, make, prompts, settings
+from tests.language_model.remote.scripted_client import SAMPLING, ask, echo, make, prompts, settings
 from tests.language_model.remote.scripted_server import Reply, ScriptedServer
 
 KEY = "sk-Se1cret-0123456789"
@@ -56,7 +56,7 @@ def test_the_key_reaches_the_server_and_nothing_else(tmp_path, monkeypatch, capl
 def test_no_spelling_of_the_key_comes_back_from_a_server(tmp_path, monkeypatch, echoed):
     monkeypatch.setenv("MY_SERVER_KEY", KEY)
     reply = Reply(f"İ bad <{echoed}> end".encode(), status=500)
-    with ScriptedServer(lambda asked, times: reply) as server:
+    with ScriptedServer(reply) as server:
         generator = make(server, tmp_path, api_key_variable="MY_SERVER_KEY", max_tries=1)
         with pytest.raises(RemoteError) as caught:
             generator.generate(prompts("a"), SAMPLING, seed=1)
@@ -73,7 +73,7 @@ def test_prompt_and_key_go_to_no_other_server(tmp_path, monkeypatch, status):
     with ScriptedServer(echo) as other:
         place = f"{other.base_url}/chat/completions"
         reply = Reply(b"", status=status, headers={"location": place})
-        with ScriptedServer(lambda asked, times: reply) as server:
+        with ScriptedServer(reply) as server:
             generator = make(server, tmp_path, api_key_variable="MY_SERVER_KEY")
             with pytest.raises(RemoteError, match=f"after 1 tries, http_{status}: .*{place}"):
                 generator.generate(prompts("a"), SAMPLING, seed=1)
@@ -82,8 +82,7 @@ def test_prompt_and_key_go_to_no_other_server(tmp_path, monkeypatch, status):
 
 def test_a_key_of_somebody_else_is_not_sent(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with ScriptedServer(echo) as server:
-        make(server, tmp_path).generate(prompts("a"), SAMPLING, seed=1)
+    *_, server = ask(echo, tmp_path, "a")
     (asked,) = server.asked
     assert KEY not in json.dumps(dict(asked.headers))
 

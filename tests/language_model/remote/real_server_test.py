@@ -3,11 +3,13 @@
 PyTorch's own greedy generation of the same model says what the texts have to be.
 """
 
+import functools
 import os
 import socket
 import subprocess
 import sys
 import time
+import types
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,9 +19,10 @@ import pytest
 
 from eagle_jax.data.prompts import Prompt
 from eagle_jax.language_model.generation import SamplingSettings
-from eagle_jax.language_model.remote.cache import GenerationCache
 from eagle_jax.language_model.remote.client import RemoteGenerator
-from eagle_jax.language_model.remote.settings import RemoteBudget, RemotePrices, RemoteSettings
+from eagle_jax.language_model.remote.settings import RemotePrices
+from tests.language_model.remote.scripted_client import make
+from tests.language_model.small_checkpoints import SHAPE
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -51,18 +54,9 @@ def folder(tmp_path_factory) -> Path:
     )
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=128,
-        initializer_range=0.5,
-        bos_token_id=None,
-        eos_token_id=0,
-        pad_token_id=0,
-    )
+    special = {"bos_token_id": None, "eos_token_id": 0}
+    shape = SHAPE | {"vocab_size": len(vocabulary), "initializer_range": 0.5, **special}
+    config = transformers.LlamaConfig(**shape)
     model = transformers.LlamaForCausalLM(config)
     model.generation_config.do_sample = True  # the server samples where the model says so
     model.save_pretrained(folder)
@@ -74,19 +68,9 @@ def base_url(folder) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-c",
-        "from transformers.cli.transformers import main; main()",
-        "serve",
-        str(folder),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--device",
-        "cpu",
-    ]
+    program = "from transformers.cli.transformers import main; main()"
+    options = f"--host 127.0.0.1 --port {port} --device cpu".split()
+    command = [sys.executable, "-c", program, "serve", str(folder), *options]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     log = folder.parent / "server.log"
     with open(log, "w") as file:
@@ -112,25 +96,13 @@ def _wait_until_healthy(url: str, process: subprocess.Popen, log: Path) -> None:
     raise AssertionError(f"no server after 1200 attempts: {log.read_text()}")
 
 
-def generator(base_url: str, folder: Path, cache: Path, api: str, concurrency: int = 2) -> RemoteGenerator:
-    settings = RemoteSettings(
-        base_url=base_url,
-        model=str(folder),
-        api_key_variable=None,
-        api=api,
-        max_tokens_field="max_tokens",
-        request_fields={},
-        concurrency=concurrency,
-        timeout_seconds=60.0,
-        max_tries=2,
-        backoff_seconds=0.0,
-        max_wait_seconds=0.0,
-        budget=RemoteBudget(max_requests=20, max_tokens=None),
-        prices=RemotePrices(prompt=1.0, completion=3.0),
-    )
-    return RemoteGenerator(settings, GenerationCache(cache))
+def generator(base_url: str, model: Path, folder: Path, api: str, concurrency: int = 2) -> RemoteGenerator:
+    prices = RemotePrices(prompt=1.0, completion=3.0)
+    server = types.SimpleNamespace(base_url=base_url)
+    return make(server, folder, model=str(model), api=api, concurrency=concurrency, prices=prices, timeout_seconds=60.0)
 
 
+@functools.cache
 def expected(folder: Path, text: str) -> tuple[int, list[int], str]:
     """Tokens of the prompt, and tokens and text of PyTorch's greedy generation."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -147,7 +119,7 @@ def test_texts_and_tokens_are_those_of_pytorch(base_url, folder, tmp_path, api, 
     reference = [expected(folder, told.format(text)) for text in TEXTS]
     assert len({text for *_, text in reference}) == len(TEXTS)
     prompts = [Prompt(text=text, stop=("#end",), opening="#BEGIN") for text in TEXTS]
-    remote = generator(base_url, folder, tmp_path / "g.sqlite", api)
+    remote = generator(base_url, folder, tmp_path, api)
     made = remote.generate(prompts, GREEDY, seed=0)
     # A turn of a chat begins with its first word.
     wanted = [text.lstrip() if api == "chat" else text for *_, text in reference]
@@ -167,7 +139,7 @@ def test_a_stop_string_ends_the_text(base_url, folder, tmp_path):
     _, _, text = expected(folder, TEXTS[0])
     stop = text[4:6]
     prompt = Prompt(text=TEXTS[0], stop=(stop,), opening="#BEGIN")
-    remote = generator(base_url, folder, tmp_path / "g.sqlite", "completion")
+    remote = generator(base_url, folder, tmp_path, "completion")
     (made,) = remote.generate([prompt], GREEDY, seed=0)
     assert made.text == text[: text.index(stop)]
     assert made.stop_reason == "stop"
@@ -179,7 +151,7 @@ def test_sampling_follows_the_seed(base_url, folder, tmp_path):
     runs = []
     for name, seed in (("first", 3), ("again", 3), ("other", 4)):
         # One at a time: the server's requests share one random state.
-        remote = generator(base_url, folder, tmp_path / f"{name}.sqlite", "completion", 1)
+        remote = generator(base_url, folder, tmp_path / name, "completion", 1)
         runs.append([made.text for made in remote.generate(prompts, hot, seed)])
     assert runs[0][0] != runs[0][1]  # the same prompt at another row
     assert runs[0] == runs[1] != runs[2]

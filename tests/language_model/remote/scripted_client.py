@@ -5,20 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from eagle_jax.data.prompts import Prompt
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.remote.cache import GenerationCache
 from eagle_jax.language_model.remote.client import RemoteGenerator
 from eagle_jax.language_model.remote.settings import RemoteBudget, RemotePrices, RemoteSettings
+from tests.language_model.counting_generator import prompts as prompts
 from tests.language_model.remote.scripted_server import Asked, ScriptedServer, answer
 
 pytest.importorskip("openai")
 
 SAMPLING = SamplingSettings(temperature=0.5, top_k=0, top_p=0.9, max_new_tokens=8)
-
-
-def prompts(*texts):
-    return [Prompt(text=text, stop=("#END",), opening="#BEGIN") for text in texts]
 
 
 def texts(generations):
@@ -53,6 +49,13 @@ def make(server: ScriptedServer, folder: Path, pauses: list | None = None, **cha
 
     cache = GenerationCache(folder / "generations.sqlite")
     return RemoteGenerator(settings(server, **changes), cache, pause)
+
+
+def ask(script, folder: Path, *asked: str, pauses: list | None = None, **changes):
+    """What a new generator made of the texts, the generator, and the server."""
+    with ScriptedServer(script) as server:
+        generator = make(server, folder, pauses, **changes)
+        return generator.generate(prompts(*asked), SAMPLING, seed=1), generator, server
 
 
 def echo(asked: Asked, times: int):

@@ -61,12 +61,12 @@ class Asked:
 class ScriptedServer:
     """Serves on a free port while in a `with`; `script(asked, times)` decides about each request.
 
-    times: how often this prompt and seed were asked for before. The script gives an answer (a
+    times: how often this prompt and seed were asked for before. The script gives, or always is, an answer (a
     dict), a `Reply`, HANGS (says nothing until the server ends) or RESETS (the connection).
     """
 
-    def __init__(self, script: Callable[[Asked, int], dict[str, Any] | Reply | str]):
-        self.script = script
+    def __init__(self, script: Callable[[Asked, int], dict[str, Any] | Reply | str] | dict[str, Any] | Reply | str):
+        self.script = script if callable(script) else lambda asked, times: script
         self.asked: list[Asked] = []
         self.max_in_flight = 0
         self._in_flight = 0

@@ -14,6 +14,7 @@ from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.sampling import batch as batch_sampling
 from eagle_jax.language_model.sampling.batch import sample_batch
 from eagle_jax.language_model.sampling.shared_prefixes import split_prompts
+from eagle_jax.language_model.sampling.token_drawing import drawing_of
 from eagle_jax.language_model.sharding import MeshSettings, make_mesh, tree_shardings
 from tests.language_model.forced import token_log_probs
 from tests.language_model.small_checkpoints import config_of
@@ -107,12 +108,6 @@ def test_bfloat16_parameters_have_bfloat16_caches_and_float32_log_probs(make_mod
     forced = np.asarray(token_log_probs(model.config, params, whole, mask, 0.8))[:, -9:]
     np.testing.assert_allclose(forced, output.log_probs[:8], atol=0.1)
     state = batch_sampling._start(
-        model,
-        rows,
-        np.zeros((0, 0)),
-        jax.random.split(jax.random.key(0), 8),
-        batch_sampling.Drawing(*map(jnp.float32, (1, 0, 1)), jnp.array([2])),
-        9,
-        8,
+        model, rows, np.zeros((0, 0)), jax.random.split(jax.random.key(0), 8), drawing_of(SAMPLING, [2]), 9, 8
     )
     assert {leaf.dtype for leaf in jax.tree.leaves(state.caches)} == {jnp.dtype(jnp.bfloat16)}

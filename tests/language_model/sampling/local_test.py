@@ -11,7 +11,6 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.data.prompts import Prompt
 from eagle_jax.language_model.checkpoints.chat_template import ChatTemplate
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
-from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
 from eagle_jax.language_model.checkpoints.tokenizer import load_tokenizer
 from eagle_jax.language_model.decoder.transformer import forward, init_params
 from eagle_jax.language_model.generation import SamplingSettings
@@ -19,6 +18,7 @@ from eagle_jax.language_model.sampling import batch as batch_sampling
 from eagle_jax.language_model.sampling.local import LocalFeatures, LocalGenerator, PromptTooLongError
 from eagle_jax.language_model.sampling.sampling import continue_sampling, read_prompts
 from tests.language_model.forced import token_log_probs
+from tests.language_model.small_checkpoints import tiny_config
 
 SAMPLING = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=12)
 
@@ -27,18 +27,7 @@ SAMPLING = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=
 def model(tmp_path_factory, tokenizer_writer):
     folder = tmp_path_factory.mktemp("tokenizer")
     tokenizer_writer(folder, with_bos=True)
-    config = decoder_config_from_hf(
-        {
-            "model_type": "llama",
-            "vocab_size": 95,
-            "hidden_size": 16,
-            "intermediate_size": 24,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "max_position_embeddings": 40,
-            "initializer_range": 0.4,
-        }
-    )
+    config = tiny_config("llama", vocab_size=95, max_position_embeddings=40, initializer_range=0.4)
     return LanguageModel("tiny", config, init_params(config, jax.random.key(0)), load_tokenizer(folder))
 
 
@@ -49,40 +38,43 @@ def prompts(texts, stop=()):
 TEXTS = ["w1 w2 w3", "w4", "w5 w6 w7 w8 w9 w10", "w11 w12", "w2 w2 w2"]
 
 
-def test_log_probs_and_ids_are_those_of_the_text(model):
-    generator = LocalGenerator(model, batch_size=4, length_multiple=8)
-    generations = generator.generate(prompts(TEXTS), SAMPLING, 7)
+@pytest.fixture(scope="module")
+def generator(model):
+    return LocalGenerator(model, batch_size=4, length_multiple=8)
+
+
+@pytest.fixture(scope="module")
+def free(generator):
+    """What is written of TEXTS where nothing stops it."""
+    return generator.generate(prompts(TEXTS), SAMPLING, 7)
+
+
+def test_log_probs_and_ids_are_those_of_the_text(model, free):
     tokenizer = model.tokenizer
     starts = [tokenizer.encode(text) for text in TEXTS]
-    tokens, mask = tokenizer.right_pad(
-        [ids + list(made.token_ids) for ids, made in zip(starts, generations, strict=True)], 32
-    )
+    tokens, mask = tokenizer.right_pad([ids + list(made.token_ids) for ids, made in zip(starts, free, strict=True)], 32)
     forced = token_log_probs(model.config, model.params, tokens, mask, 1.0)
-    for row, (start, generation) in enumerate(zip(starts, generations, strict=True)):
+    for row, (start, generation) in enumerate(zip(starts, free, strict=True)):
         count = len(generation.token_ids)
         drawn = forced[row, len(start) - 1 : len(start) - 1 + count]
-        np.testing.assert_allclose(drawn, generation.log_probs, atol=1e-5)
+        np.testing.assert_allclose(drawn, generation.log_probs, atol=3e-5)
         assert tokenizer.decode(generation.token_ids) == generation.text
         ended = generation.token_ids[-1] == tokenizer.eos_id
         assert generation.stop_reason == ("stop" if ended else "length")
         assert ended or count == 12
 
 
-def test_a_row_depends_on_its_prompt_seed_and_number_only(model):
-    generator = LocalGenerator(model, batch_size=4, length_multiple=8)
-    whole = generator.generate(prompts(TEXTS), SAMPLING, 7)
+def test_a_row_depends_on_its_prompt_seed_and_number_only(model, generator, free):
     small = LocalGenerator(model, batch_size=2, length_multiple=16)
-    for one, other in zip(whole, small.generate(prompts(TEXTS), SAMPLING, 7), strict=True):
+    for one, other in zip(free, small.generate(prompts(TEXTS), SAMPLING, 7), strict=True):
         assert one.token_ids == other.token_ids
     swapped = generator.generate(prompts(["w80", *TEXTS[1:]]), SAMPLING, 7)
-    assert [g.token_ids for g in swapped[1:]] == [g.token_ids for g in whole[1:]]
+    assert [g.token_ids for g in swapped[1:]] == [g.token_ids for g in free[1:]]
     reseeded = generator.generate(prompts(TEXTS), SAMPLING, 8)
-    assert [g.token_ids for g in reseeded] != [g.token_ids for g in whole]
+    assert [g.token_ids for g in reseeded] != [g.token_ids for g in free]
 
 
-def test_a_one_token_stop_string_ends_the_row(model):
-    generator = LocalGenerator(model, batch_size=8, length_multiple=8)
-    free = generator.generate(prompts(TEXTS), SAMPLING, 7)
+def test_a_one_token_stop_string_ends_the_row(model, generator, free):
     stop = model.tokenizer.decode(free[2].token_ids[3:4])
     mixed = prompts(TEXTS[:2], ("#END_PLOT",)) + prompts(TEXTS[2:], (stop,))
     stopped = generator.generate(mixed, SAMPLING, 7)[2]
@@ -94,22 +86,19 @@ def test_a_one_token_stop_string_ends_the_row(model):
     assert stopped.stop_reason == "stop"
 
 
-def test_a_stop_string_of_several_tokens_cuts_text_and_ids(model):
-    generator = LocalGenerator(model, batch_size=8, length_multiple=8)
-    free = generator.generate(prompts(TEXTS), SAMPLING, 7)[2]
-    stop = model.tokenizer.decode(free.token_ids[2:4])
+def test_a_stop_string_of_several_tokens_cuts_text_and_ids(model, generator, free):
+    stop = model.tokenizer.decode(free[2].token_ids[2:4])
     assert model.tokenizer.token_id(stop) is None
     stopped = generator.generate(prompts(TEXTS, (stop,)), SAMPLING, 7)[2]
-    assert stopped.token_ids == free.token_ids[:4]
-    assert stopped.text == free.text[: free.text.index(stop)]
+    assert stopped.token_ids == free[2].token_ids[:4]
+    assert stopped.text == free[2].text[: free[2].text.index(stop)]
     assert stopped.stop_reason == "stop"
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 100])
-def test_stop_strings_of_several_tokens_end_the_loop(model, monkeypatch, chunk):
+def test_stop_strings_of_several_tokens_end_the_loop(model, generator, monkeypatch, chunk):
     # Greedy rows of one prompt are alike: all stop at the same token, and the loop soon after.
     greedy = SamplingSettings(temperature=0.0, top_k=0, top_p=1.0, max_new_tokens=24)
-    generator = LocalGenerator(model, batch_size=4, length_multiple=8)
     free = generator.generate(prompts(TEXTS[:1] * 3), greedy, 7)[0]
     stop = model.tokenizer.decode(free.token_ids[4:6])
     needed = next(n for n in range(1, 7) if stop in model.tokenizer.decode(free.token_ids[:n]))
@@ -128,13 +117,12 @@ def test_stop_strings_of_several_tokens_end_the_loop(model, monkeypatch, chunk):
     assert num_drawn[-1] == min(len(free.token_ids), -(-needed // chunk) * chunk)
 
 
-def test_what_is_cut_from_a_prompt_is_counted(model, caplog):
+def test_what_is_cut_from_a_prompt_is_counted(model, generator, caplog):
     # 40 positions, 12 new tokens: a beginning token and 27 words; 32 words are five too many.
     def prompt(words):
         liked = " ".join(f"w{word}" for word in range(words))
         return Prompt(f"w80 #BEGIN_LIKED {liked} #END_LIKED w81", (), "w0", ("LIKED",))
 
-    generator = LocalGenerator(model, batch_size=4, length_multiple=8)
     with caplog.at_level("WARNING", logger="absl"):
         long, short = generator.generate([prompt(28), prompt(3)], SAMPLING, 7)
     assert "1 of 2 prompts are too long for the 40 positions of tiny" in caplog.text
@@ -147,8 +135,7 @@ def test_what_is_cut_from_a_prompt_is_counted(model, caplog):
     assert long.log_probs == fitting.log_probs
 
 
-def test_embeddings_stand_where_placeholders_are(model):
-    generator = LocalGenerator(model, batch_size=4, length_multiple=8)
+def test_embeddings_stand_where_placeholders_are(model, generator):
     plain = generator.generate(prompts(["w1 w2 w3 w2", "w4", "w5 w6"]), SAMPLING, 7)
     table = np.asarray(model.params["token_embedding"])
     rows = [model.tokenizer.encode(text)[1:] for text in ("w1 w3", "", "w6")]
@@ -184,8 +171,7 @@ def test_a_chat_model_may_begin_its_turn_with_the_opening(model, tmp_path, token
     assert made.text == "" and made.token_ids
 
 
-def test_a_prompt_beyond_the_positions_is_refused_with_its_lengths(model):
-    generator = LocalGenerator(model, batch_size=4, length_multiple=8)
+def test_a_prompt_beyond_the_positions_is_refused_with_its_lengths(model, generator):
     # 40 positions: a beginning token and 27 words leave room for 12 new tokens, one more does not.
     generator.generate(prompts([" ".join(["w1"] * 27)]), SAMPLING, 0)
     with pytest.raises(PromptTooLongError, match="prompt 1 has 29 tokens; with 12 .* 40 positions"):
@@ -204,16 +190,13 @@ def test_few_shapes_are_compiled(model):
     assert continue_sampling._cache_size() == 2
 
 
-def test_names_tell_weights_apart(model):
+def test_names_tell_weights_apart_and_no_prompts_are_no_generations(model):
     generator = LocalGenerator(model, batch_size=8, length_multiple=16)
     other = generator.with_params(jax.tree.map(lambda leaf: leaf * 1.1, model.params))
     assert generator.name.startswith("tiny@")
     assert generator.name == LocalGenerator(model, 4, 8).name
     assert generator.name != other.name
-
-
-def test_no_prompts_no_generations(model):
-    assert LocalGenerator(model, 4, 8).generate([], SAMPLING, 0) == []
+    assert generator.generate([], SAMPLING, 0) == []
 
 
 def test_features_are_means_of_hidden_states(model):
