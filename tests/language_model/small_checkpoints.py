@@ -70,6 +70,23 @@ CHECKPOINTS = {
         "Qwen3",
         {"head_dim": 16, "tie_word_embeddings": True, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}},
     ),
+    # The second layer has a window and no rotary positions.
+    "smollm3": (
+        "SmolLM3",
+        {"no_rope_layers": [1, 0], "use_sliding_window": True, "sliding_window": 5, "tie_word_embeddings": True},
+    ),
+    "olmo2": ("Olmo2", {"rope_parameters": {"rope_type": "default", "rope_theta": 5e3}}),
+    "phi3": ("Phi3", {"sliding_window": 5}),
+    "granite": (
+        "Granite",
+        {
+            "attention_multiplier": 0.4,
+            "embedding_multiplier": 3.0,
+            "residual_multiplier": 0.7,
+            "logits_scaling": 0.8,
+            "tie_word_embeddings": True,
+        },
+    ),
     "gpt2": ("GPT2", {}),
     "gpt_neox": ("GPTNeoX", {"rope_parameters": {"rope_theta": 5e3, "partial_rotary_factor": 0.5}}),
     "gpt_neox_sequential": ("GPTNeoX", {"use_parallel_residual": False, "rotary_pct": 0.5, "rotary_emb_base": 5e3}),

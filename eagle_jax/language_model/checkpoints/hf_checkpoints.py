@@ -234,7 +234,7 @@ def read_leaves(
     for path, leaf in shapes.items():
         place, shape = places[path], leaf.shape
         if place.fused is not None:
-            shape = (*shape[:-1], shape[-1] * len(place.fused.paths))
+            shape = (*shape[:-1], place.fused.groups * sum(place.fused.sizes))
         files.check_shape(place.name, shape[::-1] if place.is_kernel else shape)
     shardings = dict.fromkeys(shapes) if mesh is None else tree_shardings(mesh, dict(shapes))
     leaves = {}

@@ -63,6 +63,7 @@ def decoder_config_from_hf(config_json: Mapping[str, Any]) -> DecoderConfig:
     head_dim = None if family.fused_heads else _value(config, {"head_dim"}, "head_dim")
     head_dim = head_dim or width // num_heads
     rope, local_rope, rotary_share = _ropes(family, config)
+    multiplier = get("attention_multiplier")  # of Granite
     has_attention_bias = get("attention_bias", family.has_all_biases)
     epsilon = get("rms_norm_eps") or get("layer_norm_eps") or get("layer_norm_epsilon")
     activation = get("hidden_activation") or get("activation_function") or get("hidden_act")
@@ -82,7 +83,7 @@ def decoder_config_from_hf(config_json: Mapping[str, Any]) -> DecoderConfig:
         local_rope=local_rope,
         layer_windows=_layer_windows(config, get),
         norm_eps=float(epsilon),
-        attention_scale=float(get("query_pre_attn_scalar", head_dim)) ** -0.5,
+        attention_scale=float(multiplier or get("query_pre_attn_scalar", head_dim) ** -0.5),
         attention_softcap=cap,
         logit_softcap=get("final_logit_softcapping"),
         activation=_ACTIVATION_SYNONYMS.get(activation, activation),
@@ -91,6 +92,10 @@ def decoder_config_from_hf(config_json: Mapping[str, Any]) -> DecoderConfig:
         feed_forward_bias=get("mlp_bias", family.has_all_biases),
         tie_word_embeddings=get("tie_word_embeddings"),
         initializer_range=float(get("initializer_range")),
+        unrotated_layers=_unrotated_layers(config, get),
+        embedding_multiplier=float(get("embedding_multiplier", 1.0)),
+        residual_multiplier=float(get("residual_multiplier", 1.0)),
+        logit_divisor=float(get("logits_scaling", 1.0)),
     )
 
 
@@ -183,6 +188,15 @@ def _layer_windows(config: Any, get: Callable[..., Any]) -> tuple[int | None, ..
     return tuple(window if kind == "sliding_attention" else None for kind in types)
 
 
+def _unrotated_layers(config: Any, get: Callable[..., Any]) -> tuple[int, ...]:
+    """SmolLM3's `no_rope_layers` says for each layer whether it has (!) rotary positions."""
+    count = get("num_hidden_layers")
+    has_rope = get("no_rope_layers", [1] * count)
+    if len(has_rope) < count:
+        raise _refused(config, "no_rope_layers", has_rope, f"must say something of each of {count} layers")
+    return tuple(index for index in range(count) if not has_rope[index])
+
+
 def decoder_config_to_hf(config: DecoderConfig) -> dict[str, Any]:
     """The config.json from which `transformers` (4 and 5) builds the same decoder."""
     windows = [window for window in config.layer_windows if window is not None]
@@ -217,6 +231,15 @@ def decoder_config_to_hf(config: DecoderConfig) -> dict[str, Any]:
         config_json |= {old: config_json[new] for new, old in _GPT2_KEYS.items()}
     if config.family.model_type == "gpt_neox":
         config_json |= {"rotary_pct": config.rotary_dim / config.head_dim, "rotary_emb_base": config.rope.theta}
+    if config.family.model_type == "smollm3":
+        config_json["no_rope_layers"] = [int(i not in config.unrotated_layers) for i in range(config.num_layers)]
+    if config.family.model_type == "granite":
+        config_json |= {
+            "attention_multiplier": config.attention_scale,
+            "embedding_multiplier": config.embedding_multiplier,
+            "residual_multiplier": config.residual_multiplier,
+            "logits_scaling": config.logit_divisor,
+        }
     if config.family.is_gemma:
         config_json |= {
             "hidden_activation": config.activation,

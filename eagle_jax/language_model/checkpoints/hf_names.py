@@ -15,18 +15,19 @@ _LEAF_NAMES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 class Scheme(NamedTuple):
     """Our module -> name in a checkpoint; those of a layer hang below `layers` and its number.
 
-    fused: query, key and value are one tensor, head by head in GPT-NeoX, one after the other in
-    GPT-2. kernels_as_ours: kernels are stored as [inputs, outputs], as GPT-2's Conv1D has them.
+    fused: modules that are one tensor -> its name; query, key and value lie head by head in GPT-NeoX, else one after
+    the other. kernels_as_ours: kernels are stored as [inputs, outputs], as GPT-2's Conv1D has them.
     """
 
     outer: dict[str, str]
     layers: str
     inner: dict[str, str]
-    fused: str | None = None
+    fused: dict[tuple[str, ...], str] = {}
     fused_by_head: bool = False
     kernels_as_ours: bool = False
 
 
+_ATTENTION = ("attention/query", "attention/key", "attention/value")
 _LLAMA = Scheme(
     outer={"token_embedding": "model.embed_tokens.weight", "final_norm": "model.norm", "unembedding": "lm_head.weight"},
     layers="model.layers",
@@ -56,6 +57,10 @@ _GEMMA2 = _LLAMA._replace(
 _SCHEMES = {
     "gemma2": _GEMMA2,
     "gemma3_text": _GEMMA2,
+    "olmo2": _GEMMA2,
+    "phi3": _LLAMA._replace(
+        fused={_ATTENTION: "self_attn.qkv_proj", ("feed_forward/gate", "feed_forward/up"): "mlp.gate_up_proj"}
+    ),
     "phi": Scheme(
         outer=_LLAMA.outer | {"final_norm": "model.final_layernorm", "unembedding_bias": "lm_head.bias"},
         layers="model.layers",
@@ -76,7 +81,7 @@ _SCHEMES = {
             "feed_forward/up": "mlp.dense_h_to_4h",
             "feed_forward/down": "mlp.dense_4h_to_h",
         },
-        fused="attention.query_key_value",
+        fused={_ATTENTION: "attention.query_key_value"},
         fused_by_head=True,
     ),
     "gpt2": Scheme(
@@ -94,33 +99,34 @@ _SCHEMES = {
             "feed_forward/up": "mlp.c_fc",
             "feed_forward/down": "mlp.c_proj",
         },
-        fused="attn.c_attn",
+        fused={_ATTENTION: "attn.c_attn"},
         kernels_as_ours=True,
     ),
 }
-_FUSED = ("query", "key", "value")
 
 
 class Fused(NamedTuple):
     """A tensor of several parameters, the one in question is the `index`-th of `paths`.
 
-    Laid out like ours (kernels [inputs, outputs]) its last axis is [groups, len(paths), size].
+    Laid out like ours (kernels [inputs, outputs]) its last axis is [groups, sum of sizes].
     """
 
     paths: tuple[str, ...]
     index: int
     groups: int
+    sizes: tuple[int, ...]
 
     def split(self, tensor: np.ndarray) -> np.ndarray:
         """The parameter's part."""
-        parts = tensor.reshape(*tensor.shape[:-1], self.groups, len(self.paths), -1)
-        return parts[..., self.index, :].reshape(*tensor.shape[:-1], -1)
+        start = sum(self.sizes[: self.index])
+        grouped = tensor.reshape(*tensor.shape[:-1], self.groups, -1)
+        return grouped[..., start : start + self.sizes[self.index]].reshape(*tensor.shape[:-1], -1)
 
     def join(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         """The tensor of all parameters, in the order of `paths`."""
         leading = parts[0].shape[:-1]
         grouped = [part.reshape(*leading, self.groups, -1) for part in parts]
-        return np.stack(grouped, axis=-2).reshape(*leading, -1)
+        return np.concatenate(grouped, axis=-1).reshape(*leading, -1)
 
 
 class HFTensor(NamedTuple):
@@ -142,9 +148,19 @@ def hf_tensor(config: DecoderConfig, path: str) -> HFTensor:
     _, index, inner = module.split("/", 2)
     prefix = f"{scheme.layers}.{index}"
     is_kernel = leaf == "kernel" and not scheme.kernels_as_ours
-    if scheme.fused is not None and inner.rpartition("/")[2] in _FUSED:
-        paths = tuple(f"layers/{index}/attention/{part}/{leaf}" for part in _FUSED)
-        groups = config.num_heads if scheme.fused_by_head else 1
-        fused = Fused(paths, paths.index(path), groups)
-        return HFTensor(f"{prefix}.{scheme.fused}.{_LEAF_NAMES[leaf]}", is_kernel, fused)
+    for parts, name in scheme.fused.items():
+        if inner in parts:
+            groups = config.num_heads if scheme.fused_by_head else 1
+            sizes = tuple(_num_outputs(config, part) // groups for part in parts)
+            paths = tuple(f"layers/{index}/{part}/{leaf}" for part in parts)
+            return HFTensor(
+                f"{prefix}.{name}.{_LEAF_NAMES[leaf]}", is_kernel, Fused(paths, parts.index(inner), groups, sizes)
+            )
     return HFTensor(f"{prefix}.{scheme.inner[inner]}.{_LEAF_NAMES[leaf]}", is_kernel)
+
+
+def _num_outputs(config: DecoderConfig, module: str) -> int:
+    """Of a linear layer that may be part of a tensor."""
+    heads = {"attention/query": config.num_heads, "attention/key": config.num_kv_heads}
+    heads["attention/value"] = config.num_kv_heads
+    return heads[module] * config.head_dim if module in heads else config.intermediate_size

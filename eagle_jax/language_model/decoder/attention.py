@@ -35,8 +35,10 @@ class Rotation(NamedTuple):
     sin: jax.Array
 
 
-def rotary_frequencies(rope: Rope, rotary_dim: int) -> jax.Array:
-    """theta^(-2i / r) (Su et al. 2021, RoFormer, section 3.2), scaled as `Rope` says: [r / 2]."""
+def rotary_frequencies(rope: Rope | None, rotary_dim: int) -> jax.Array:
+    """theta^(-2i / r) (Su et al. 2021, RoFormer, section 3.2), scaled as `Rope` says: [r / 2]. None: nothing turns."""
+    if rope is None:
+        return jnp.zeros(rotary_dim // 2)
     exponents = jnp.arange(0, rotary_dim, 2, dtype=jnp.float32) / rotary_dim
     frequencies = rope.theta**-exponents
     if rope.rope_type == "default":
@@ -50,7 +52,7 @@ def rotary_frequencies(rope: Rope, rotary_dim: int) -> jax.Array:
     return (1 - kept) * frequencies / rope.factor + kept * frequencies
 
 
-def rotary_angles(positions: jax.Array, rotary_dim: int, rope: Rope) -> Rotation:
+def rotary_angles(positions: jax.Array, rotary_dim: int, rope: Rope | None) -> Rotation:
     """Cosine and sine of p * frequency at positions p [B, T]."""
     frequencies = rotary_frequencies(rope, rotary_dim)
     angles = positions.astype(jnp.float32)[:, :, None, None] * frequencies[None, None, None]
@@ -116,9 +118,11 @@ class Attention(nnx.Module):
         self.key = linear("key", width, config.num_kv_heads * config.head_dim, bias)
         self.value = linear("value", width, config.num_kv_heads * config.head_dim, bias)
         self.output = linear("output", config.num_heads * config.head_dim, width, config.output_bias)
-        if config.family.head_norms:
-            self.query_norm = NORMS[config.family.norm](config.head_dim, config)
-            self.key_norm = NORMS[config.family.norm](config.head_dim, config)
+        if config.family.head_norms or config.family.projection_norms:
+            counts = (1, 1) if config.family.head_norms else (config.num_heads, config.num_kv_heads)
+            self.query_norm, self.key_norm = (
+                NORMS[config.family.norm](count * config.head_dim, config) for count in counts
+            )
 
     def __call__(
         self,
@@ -133,10 +137,10 @@ class Attention(nnx.Module):
 
         The tokens from `first` on look at all; keys and values are written at `slot` of a cache.
         """
-        query, key, value = (
-            projection(inputs).reshape(*inputs.shape[:2], -1, self.config.head_dim)
-            for projection, inputs in ((self.query, hidden[:, first:]), (self.key, hidden), (self.value, hidden))
-        )
+        query, key, value = self.query(hidden[:, first:]), self.key(hidden), self.value(hidden)
+        if self.config.family.projection_norms:
+            query, key = self.query_norm(query), self.key_norm(key)
+        query, key, value = (each.reshape(*each.shape[:2], -1, self.config.head_dim) for each in (query, key, value))
         if self.config.family.head_norms:
             query, key = self.query_norm(query), self.key_norm(key)
         if self.config.rotary_dim:

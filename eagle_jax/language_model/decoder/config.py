@@ -37,6 +37,9 @@ class Family:
     # Gemma: norms scale by 1 + weight, embeddings by sqrt(hidden_size), heads are tied.
     is_gemma: bool = False
     output_norms: bool = False  # the sublayers' outputs are normed too, before they are added
+    # Not in the repr, which stands in the names of models: those of older families stay as they are.
+    input_norms: bool = dataclasses.field(default=True, repr=False)  # the sublayers' inputs are normed
+    projection_norms: bool = dataclasses.field(default=False, repr=False)  # RMSNorm of all queries, of all keys
 
 
 FAMILIES = {
@@ -46,6 +49,16 @@ FAMILIES = {
         Family(model_type="mistral", architecture="MistralForCausalLM"),
         Family(model_type="qwen2", architecture="Qwen2ForCausalLM", query_key_value_bias=True),
         Family(model_type="qwen3", architecture="Qwen3ForCausalLM", head_norms=True),
+        Family(model_type="smollm3", architecture="SmolLM3ForCausalLM"),
+        Family(model_type="granite", architecture="GraniteForCausalLM"),
+        Family(
+            model_type="olmo2",
+            architecture="Olmo2ForCausalLM",
+            input_norms=False,
+            output_norms=True,
+            projection_norms=True,
+        ),
+        Family(model_type="phi3", architecture="Phi3ForCausalLM", partly_rotated=True),
         Family(model_type="gemma", architecture="GemmaForCausalLM", is_gemma=True),
         Family(model_type="gemma2", architecture="Gemma2ForCausalLM", is_gemma=True, output_norms=True),
         Family(
@@ -130,6 +143,9 @@ class DecoderConfig:
 
     lora: which linear layers have low-rank updates; None: none.
     remat: layers are computed again in the backward pass instead of kept.
+    unrotated_layers: numbers of the layers without rotary positions (SmolLM3).
+    embedding_multiplier, residual_multiplier, logit_divisor: of the embeddings, of what a sublayer adds, and of the
+        logits (Granite).
     scan_layers: one compiled layer for all of them (stacked inside the program, which takes a copy
         of their parameters), for training deep models; decoding with a cache is always unrolled.
     """
@@ -161,6 +177,11 @@ class DecoderConfig:
     lora: LoRA | None = None
     remat: bool = False
     scan_layers: bool = False
+    # Not in the repr either: `identity` adds those that are not the default.
+    unrotated_layers: tuple[int, ...] = dataclasses.field(default=(), repr=False)
+    embedding_multiplier: float = dataclasses.field(default=1.0, repr=False)
+    residual_multiplier: float = dataclasses.field(default=1.0, repr=False)
+    logit_divisor: float = dataclasses.field(default=1.0, repr=False)
 
     def __post_init__(self):
         if self.num_heads % self.num_kv_heads:

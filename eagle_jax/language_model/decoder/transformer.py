@@ -37,6 +37,11 @@ class SoftEmbeddings(NamedTuple):
     is_soft: jax.Array
 
 
+def scaled(values: jax.Array, multiplier: float) -> jax.Array:
+    """values * multiplier, rounded once to their dtype."""
+    return values if multiplier == 1 else (values.astype(jnp.float32) * multiplier).astype(values.dtype)
+
+
 class FeedForward(nnx.Module):
     """Gated linear unit: down(act(gate(x)) * up(x)) (Shazeer 2020), or down(act(up(x)))."""
 
@@ -62,18 +67,20 @@ class FeedForward(nnx.Module):
 
 
 class Layer(nnx.Module):
-    """Pre-norm transformer layer, its sublayers in the order that `Family.block` says.
+    """Transformer layer, its sublayers in the order that `Family.block` says.
 
-    In Gemma 2 and 3 the sublayers' outputs are normed as well.
+    Their inputs are normed, in Gemma 2 and 3 their outputs as well, in OLMo 2 only these.
     """
 
     def __init__(self, config: DecoderConfig, path: str, *, rngs: nnx.Rngs):
         norm = functools.partial(NORMS[config.family.norm], config.hidden_size, config)
         self.block = config.block
-        self.has_output_norms = config.family.output_norms
-        self.attention_norm = norm()
+        self.has_input_norms, self.has_output_norms = config.family.input_norms, config.family.output_norms
+        self.residual_multiplier = config.residual_multiplier
+        if self.has_input_norms:
+            self.attention_norm = norm()
         self.attention = Attention(config, f"{path}/attention", rngs=rngs)
-        if self.block != "parallel_one_norm":
+        if self.has_input_norms and self.block != "parallel_one_norm":
             self.feed_forward_norm = norm()
         self.feed_forward = FeedForward(config, f"{path}/feed_forward", rngs=rngs)
         if self.has_output_norms:
@@ -81,19 +88,20 @@ class Layer(nnx.Module):
             self.feed_forward_output_norm = norm()
 
     def __call__(self, hidden, rotation, allowed, cache=None, slot=None, first=0):
-        normed = self.attention_norm(hidden)
+        normed = self.attention_norm(hidden) if self.has_input_norms else hidden
         mixed, stored = self.attention(normed, rotation, allowed, cache, slot, first)
         if self.has_output_norms:
             mixed = self.attention_output_norm(mixed)
-        before, hidden = hidden[:, first:], hidden[:, first:] + mixed
+        before, hidden = hidden[:, first:], hidden[:, first:] + scaled(mixed, self.residual_multiplier)
         if self.block == "parallel_one_norm":
             seen = normed[:, first:]
         else:
-            seen = self.feed_forward_norm(hidden if self.block == "sequential" else before)
+            seen = hidden if self.block == "sequential" else before
+            seen = self.feed_forward_norm(seen) if self.has_input_norms else seen
         fed = self.feed_forward(seen)
         if self.has_output_norms:
             fed = self.feed_forward_output_norm(fed)
-        return constrain(hidden + fed, "BTD"), stored
+        return constrain(hidden + scaled(fed, self.residual_multiplier), "BTD"), stored
 
 
 class DecoderStates(NamedTuple):
@@ -124,13 +132,14 @@ class Decoder(nnx.Module):
             self.unembedding_bias = nnx.Param(jnp.zeros((config.vocab_size,), jnp.float32))
 
     def embed(self, tokens: jax.Array, soft: SoftEmbeddings | None = None) -> jax.Array:
-        """Tokens [B, T] -> [B, T, D]; soft embeddings are spliced in before Gemma's scaling."""
+        """Tokens [B, T] -> [B, T, D]; soft embeddings are spliced in before Gemma's and Granite's scaling."""
         table, tokens = constrain(self.token_embedding[...], "VD"), constrain(tokens, "BT")
         hidden = jnp.take(table, tokens, axis=0)
         if soft is not None:
             hidden = jnp.where(soft.is_soft[..., None], soft.vectors.astype(hidden.dtype), hidden)
         if self.config.family.is_gemma:
             hidden *= jnp.asarray(self.config.hidden_size**0.5, hidden.dtype)
+        hidden = scaled(hidden, self.config.embedding_multiplier)
         return constrain(hidden, "BTD")
 
     def __call__(
@@ -149,9 +158,9 @@ class Decoder(nnx.Module):
         """
         if self.config.family.learned_positions:
             hidden += jnp.take(self.position_embedding[...], positions, axis=0)
-        views = self._views(positions, allowed)
+        views, kinds = self._views(positions, allowed)
         if self.config.scan_layers and caches is None:
-            inputs, stored, hidden = self._scan(hidden, views)
+            inputs, stored, hidden = self._scan(hidden, views, kinds)
             return DecoderStates(self.final_norm(hidden[:, first:]), inputs, stored)
         inputs, stored = [], []
         for index in range(self.config.num_layers):
@@ -159,9 +168,8 @@ class Decoder(nnx.Module):
             cache = None if caches is None else caches[index]
             is_last = index == self.config.num_layers - 1
             graph, state = nnx.split(self.layers[str(index)])
-            view = views[self.config.layer_windows[index] is not None]
             run = self._runner(graph, first if is_last else 0)
-            hidden, kept = run(state, hidden, *view, cache, slot)
+            hidden, kept = run(state, hidden, *views[kinds[index]], cache, slot)
             stored.append(kept)
         return DecoderStates(self.final_norm(hidden), tuple(inputs), tuple(stored))
 
@@ -179,49 +187,44 @@ class Decoder(nnx.Module):
         return jax.checkpoint(run) if self.config.remat else run
 
     def _views(self, positions, allowed):
-        """(rotation, allowed) of the layers that see everything, and of those with a window."""
+        """Each (rotation, allowed) that some layer has, and which of them each layer has."""
         config = self.config
-        rotation = rotary_angles(positions, config.rotary_dim, config.rope)
-        windows = {window for window in config.layer_windows if window is not None}
-        if not windows:
-            return (rotation, allowed), None
-        if config.local_rope != config.rope:
-            local_rotation = rotary_angles(positions, config.rotary_dim, config.local_rope)
-        else:
-            local_rotation = rotation
-        (window,) = windows
-        return (rotation, allowed), (local_rotation, window_mask(allowed, window))
+        ropes = [config.rope if window is None else config.local_rope for window in config.layer_windows]
+        ropes = [None if index in config.unrotated_layers else rope for index, rope in enumerate(ropes)]
+        rotations = {rope: rotary_angles(positions, config.rotary_dim, rope) for rope in ropes}
+        masks = {w: allowed if w is None else window_mask(allowed, w) for w in config.layer_windows}
+        kinds = list(zip(ropes, config.layer_windows, strict=True))
+        distinct = list(dict.fromkeys(kinds))
+        return [(rotations[rope], masks[window]) for rope, window in distinct], [distinct.index(kind) for kind in kinds]
 
-    def _scan(self, hidden, views):
+    def _scan(self, hidden, views, kinds):
         """All layers by one compiled body -> (inputs [L] of [B, T, D], caches, last output)."""
         count = self.config.num_layers
         graphs, states = zip(*(nnx.split(self.layers[str(i)]) for i in range(count)), strict=True)
         if any(graph != graphs[0] for graph in graphs):
             raise ValueError("scan_layers needs layers that are all alike: give all of them LoRA")
         run = self._runner(graphs[0], 0)
-        is_local = [window is not None for window in self.config.layer_windows]
 
         def body(hidden, layer):
-            state, local = layer
-            if len(set(is_local)) == 1:
-                view = views[is_local[0]]
-            else:
-                view = jax.tree.map(lambda *pair: jnp.where(local, *pair), views[1], views[0])
+            state, kind = layer
+            view = jax.tree.map(lambda *each: each[0] if len(each) == 1 else jax.lax.select_n(kind, *each), *views)
             output, stored = run(state, hidden, *view, None, None)
             return output, (hidden, stored)
 
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-        last, (inputs, stored) = jax.lax.scan(body, hidden, (stacked, jnp.array(is_local)))
+        last, (inputs, stored) = jax.lax.scan(body, hidden, (stacked, jnp.array(kinds)))
         caches = tuple(jax.tree.map(lambda leaf, i=i: leaf[i], stored) for i in range(count))
         return tuple(inputs[i] for i in range(count)), caches, last
 
     def logits(self, hidden: jax.Array) -> jax.Array:
-        """[..., D] -> float32 [..., V], capped as softcap tanh(x / softcap) in Gemma 2."""
+        """[..., D] -> float32 [..., V], divided in Granite, capped as softcap tanh(x / softcap) in Gemma 2."""
         tied = self.config.tie_word_embeddings
         matrix = self.token_embedding if tied else self.unembedding
         flat = jnp.matmul(hidden.reshape(-1, hidden.shape[-1]), matrix[...].T, preferred_element_type=jnp.float32)
         if self.config.family.unembedding_bias:
             flat += self.unembedding_bias[...][None].astype(jnp.float32)
+        if self.config.logit_divisor != 1:
+            flat /= self.config.logit_divisor
         if self.config.logit_softcap is not None:
             flat = self.config.logit_softcap * jnp.tanh(flat / self.config.logit_softcap)
         logits = flat.reshape(*hidden.shape[:-1], flat.shape[-1])

@@ -33,7 +33,10 @@ _FEATURE_LENGTH_MULTIPLE = 32
 
 def identity(model: LanguageModel) -> str:
     """The model's name and a digest of its weights."""
-    digest = hashlib.sha256(repr(model.config).encode())
+    unsaid = [field for field in dataclasses.fields(model.config) if not field.repr]
+    values = {field.name: getattr(model.config, field.name) for field in unsaid}
+    more = {field.name: values[field.name] for field in unsaid if values[field.name] != field.default}
+    digest = hashlib.sha256(f"{model.config}{more or ''}".encode())
     for leaf in jax.tree.leaves(model.params):
         digest.update(fetch(leaf).tobytes())
     return f"{model.name}@{digest.hexdigest()[:16]}"
