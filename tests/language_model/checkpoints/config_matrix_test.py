@@ -116,7 +116,7 @@ REFUSED = [
     ("qwen2", {**WINDOW, "layer_types": ["chunked_attention"] * 2}, "chunked_attention"),
     ("qwen2", {"head_dim": "x"}, "qwen2: "),
     ("qwen2", {"head_dim": 2.5}, "head_dim = 2.5"),
-    ("smollm3", {"no_rope_layers": [1]}, "no_rope_layers = [1]"),
+    ("smollm3", {"no_rope_layers": [1], "layer_types": TYPES}, "no_rope_layers = [1]"),
     ("phi3", {"rope_scaling": {"type": "longrope", "short_factor": [1.0] * 6, "long_factor": [2.0] * 6}}, "longrope"),
     ("phi3", {"rope_scaling": {"type": "su", "short_factor": [1.0] * 6, "long_factor": [2.0] * 6}}, "longrope"),
     ("granite", {"residual_multiplier": 0.0}, "residual_multiplier = 0.0"),
