@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from eagle_jax.base.errors import StaleArtifactError, UserError
 
-SCHEMA = 3
+SCHEMA = 4
 FIRST_SCHEMA = 1  # of what carries no version: it was made before there were any
 
 
@@ -35,6 +35,18 @@ def _with_exact_kl(settings: Any) -> Any:
     return settings | {"training": settings.get("training", {}) | {"kl_estimator": "exact"}}
 
 
+_SAMPLING_OFF = {"min_p": 0.0, "repetition_penalty": 1.0}
+
+
+def _without_later_sampling(settings: Any) -> Any:
+    if isinstance(settings, list):
+        return [_without_later_sampling(item) for item in settings]
+    if not isinstance(settings, dict):
+        return settings
+    off = _SAMPLING_OFF.items() if settings.keys() >= {"temperature", *_SAMPLING_OFF} else ()
+    return {key: _without_later_sampling(value) for key, value in settings.items() if (key, value) not in off}
+
+
 CHANGES: dict[int, Change] = {  # version -> the change that made it
     2: Change(
         "rows of an evaluation carry their system, kind and environment",
@@ -45,6 +57,11 @@ CHANGES: dict[int, Change] = {  # version -> the change that made it
         "agent.training.kl_estimator is gone, and is what `exact` was",
         lambda stage, settings: _with_exact_kl(settings) if "agent_" in stage else settings,
         is_of_configs=False,  # one that has the key is refused by its name
+    ),
+    4: Change(
+        "sampling has min_p and repetition_penalty, which are off where nothing names them",
+        lambda stage, settings: _without_later_sampling(settings),
+        is_of_configs=False,
     ),
 }
 

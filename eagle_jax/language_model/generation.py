@@ -21,6 +21,30 @@ class SamplingSettings:
     top_k: int = setting("Only so many of the likeliest tokens; 0: all.", at_least=0)
     top_p: float = setting("Only the likeliest tokens of this sum; 1: all.", above=0, at_most=1)
     max_new_tokens: int = setting("Where a text is cut.", at_least=1, unit="tokens")
+    min_p: float = setting(
+        "Only tokens at least this share as likely as the likeliest; 0: all.", default=0.0, at_least=0, at_most=1
+    )
+    repetition_penalty: float = setting(
+        "Logits above 0 of tokens that prompt or text have already are divided by it, those below multiplied; 1: off.",
+        default=1.0,
+        above=0,
+    )
+
+    def check_of_policy(self) -> None:
+        """Raises ValueError where training would take log-probs for another distribution than the one that acts.
+
+        A penalty depends on the text so far and min_p leaves tokens out: log pi, its entropy and KL are of neither.
+        """
+        if self.min_p or self.repetition_penalty != 1:
+            raise ValueError(
+                "a policy that is trained draws by its own probabilities: min_p must be 0 and repetition_penalty 1, "
+                f"got {self.min_p} and {self.repetition_penalty}"
+            )
+
+    def asked(self) -> dict[str, float | int]:
+        """The settings by name, those that came later (they have a default) only where they are on."""
+        fields = dataclasses.fields(self)
+        return {f.name: value for f in fields if (value := getattr(self, f.name)) != f.default}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

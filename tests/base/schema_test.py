@@ -119,6 +119,14 @@ def test_evaluations_whose_rows_have_no_fields_are_refused(tmp_path):
     assert schema.settings_of(1, Path("agent_g_optimal_0"), without) == with_kl
 
 
+def test_sampling_that_came_later_is_what_it_was_where_it_is_off():
+    before = {"rater": {"temperature": 0.5, "top_k": 0}, "seeds": [1], "min_p": 0.0}
+    now = before | {"rater": before["rater"] | {"min_p": 0.0, "repetition_penalty": 1.0}}
+    assert schema.settings_of(3, Path("profiles"), now) == before
+    on = now | {"rater": now["rater"] | {"min_p": 0.1}}
+    assert schema.settings_of(3, Path("profiles"), on)["rater"]["min_p"] == 0.1
+
+
 def test_what_a_later_program_wrote_is_refused(old):
     path = old / "numbers" / "SETTINGS.json"
     path.write_text(json.dumps({"schema": 99, **json.loads(path.read_text())}))

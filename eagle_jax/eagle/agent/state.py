@@ -42,6 +42,7 @@ class EagleSettings(ValueSettings):
             raise ValueError(
                 f"policy.temperature must be above 0, got {self.policy.temperature}: a greedy policy has no gradient"
             )
+        self.policy.check_of_policy()
 
 
 class AgentState(NamedTuple):

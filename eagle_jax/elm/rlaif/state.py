@@ -50,6 +50,7 @@ class RlaifSettings:
 
     def __post_init__(self):
         draw = self.sampling
+        draw.check_of_policy()
         if draw.temperature == 0 or draw.top_k != 0 or draw.top_p != 1.0:
             # The losses' expectations are over all tokens.
             raise UserError(f"sampling must be of the whole distribution: temperature above 0, no top_k/p, got {draw}")

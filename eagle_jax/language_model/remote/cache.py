@@ -59,7 +59,7 @@ class Usage(NamedTuple):
 
 def content_key(name: str, prompt: Prompt, sampling: SamplingSettings, seed: int, row: int) -> str:
     """SHA-256 of everything that a generation depends on."""
-    content = [name, dataclasses.asdict(prompt), dataclasses.asdict(sampling), seed, row]
+    content = [name, dataclasses.asdict(prompt), sampling.asked(), seed, row]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

@@ -97,7 +97,10 @@ class Endpoint:
         own: dict[str, Any] = {
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            "top_k": sampling.top_k or None,  # not every server knows it
+            # Not every server knows these.
+            "top_k": sampling.top_k or None,
+            "min_p": sampling.min_p or None,
+            "repetition_penalty": None if sampling.repetition_penalty == 1 else sampling.repetition_penalty,
             settings.max_tokens_field: sampling.max_new_tokens,
             "stop": list(prompt.stop),
             "seed": seed,

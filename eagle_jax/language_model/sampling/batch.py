@@ -48,8 +48,13 @@ def sample_batch(
     limit = sampling.max_new_tokens
     chunk = limit if is_complete is None else _CHUNK
     count = min(chunk, limit)
+    seen = None
+    if sampling.repetition_penalty != 1:
+        seen = np.zeros((len(keys), model.config.vocab_size), bool)
+        for row, ids in enumerate(prompts):
+            seen[row, [token_id for token_id in ids if token_id < model.config.vocab_size]] = True
     with on_mesh_of(model.params):
-        state = _start(model, prompts, vectors, keys, drawing, limit, length_multiple)
+        state = _start(model, prompts, vectors, keys, drawing, seen, limit, length_multiple)
     while True:
         with on_mesh_of(model.params):
             state = continue_sampling(model.config, model.params, state, keys, drawing, np.int32(count))
@@ -66,7 +71,7 @@ def sample_batch(
         count = min(count + chunk, limit)
 
 
-def _start(model, prompts, vectors, keys, drawing, max_new_tokens, multiple) -> SamplingState:
+def _start(model, prompts, vectors, keys, drawing, seen, max_new_tokens, multiple) -> SamplingState:
     """The batch after its prompts have been read and one token been drawn."""
     config, params = model.config, model.params
     shared = split_prompts(prompts, multiple)
@@ -79,7 +84,7 @@ def _start(model, prompts, vectors, keys, drawing, max_new_tokens, multiple) -> 
         prefix = prefill_shared(config, params, *beginnings, rows, num_slots=num_slots)
         prompts, multiple = shared.suffixes, shared.suffix_length
     ends = _to_arrays(model, prompts, vectors, len(keys), multiple)
-    return start_sampling(config, params, *ends, keys, drawing, prefix, max_new_tokens=max_new_tokens)
+    return start_sampling(config, params, *ends, keys, drawing, prefix, seen, max_new_tokens=max_new_tokens)
 
 
 def _to_arrays(

@@ -46,6 +46,7 @@ class SamplingState(NamedTuple):
     done: jax.Array  # [B] stopped, or a row of padding
     prompt_mask: jax.Array  # [B, S]
     caches: tuple[KeyValue, ...]
+    seen: jax.Array | None  # [B, V] tokens that prompt or text have; None: nobody asks
 
 
 @functools.partial(jax.jit, static_argnames=("config", "num_slots"))
@@ -117,21 +118,23 @@ def start_sampling(
     keys: jax.Array,
     drawing: Drawing,
     prefix: Prefix | None,
+    seen: jax.Array | None,
     *,
     max_new_tokens: int,
 ) -> SamplingState:
     """Reads left-padded prompts [B, T], behind `prefix` if there is one, and draws one token.
 
-    A row without any real prompt token is padding: it draws nothing and holds nobody up.
+    A row without any real prompt token is padding: it draws nothing and holds nobody up. seen [B, V]: the tokens of
+    the prompts, where there is a repetition penalty.
     """
     read = read_prompts(config, params, tokens, mask, soft, prefix, num_new=max_new_tokens)
     # On its own, drawing is compiled once for all lengths of prompts.
-    state = _first_tokens(read.logits, read.is_padding, keys, drawing, num_new=max_new_tokens)
+    state = _first_tokens(read.logits, read.is_padding, keys, drawing, seen, num_new=max_new_tokens)
     return state._replace(prompt_mask=read.prompt_mask, caches=read.caches)
 
 
 @functools.partial(jax.jit, static_argnames="num_new")
-def _first_tokens(logits, is_padding, keys, drawing, num_new: int) -> SamplingState:
+def _first_tokens(logits, is_padding, keys, drawing, seen, num_new: int) -> SamplingState:
     batch = len(logits)
     state = SamplingState(
         step=jnp.int32(0),
@@ -141,6 +144,7 @@ def _first_tokens(logits, is_padding, keys, drawing, num_new: int) -> SamplingSt
         done=is_padding,
         prompt_mask=None,
         caches=(),
+        seen=seen,
     )
     return _record(state, logits, keys, drawing)
 
@@ -197,17 +201,18 @@ def sample(
     *,
     max_new_tokens: int,
     soft: SoftEmbeddings | None = None,
+    seen: jax.Array | None = None,
 ) -> SampleOutput:
     """Continues left-padded prompts [B, T] until a stop token or max_new_tokens.
 
     soft [B, T, D]: vectors that stand for prompt tokens. log_probs are log softmax(logits /
-    temperature) of the drawn tokens before top-k and top-p (at temperature 1 where it is 0,
-    greedy). Row i depends on keys[i] and its own prompt only; keys are consumed.
+    temperature) of the drawn tokens before penalty and truncation (at temperature 1 where it is 0,
+    greedy). seen: as in `start_sampling`. Row i depends on keys[i] and its own prompt only; keys are consumed.
     """
     chex.assert_rank([prompt_tokens, prompt_mask, keys], [2, 2, 1])
     chex.assert_equal_shape([prompt_tokens, prompt_mask])
     start = start_sampling(
-        config, params, prompt_tokens, prompt_mask, soft, keys, drawing, None, max_new_tokens=max_new_tokens
+        config, params, prompt_tokens, prompt_mask, soft, keys, drawing, None, seen, max_new_tokens=max_new_tokens
     )
     return sampled(continue_sampling(config, params, start, keys, drawing, max_new_tokens))
 
@@ -219,7 +224,7 @@ def _with_room(caches: tuple[KeyValue, ...], room: int) -> tuple[KeyValue, ...]:
 
 def _record(state: SamplingState, logits: jax.Array, keys: jax.Array, drawing: Drawing) -> SamplingState:
     """The state with one more token for each row that is not done."""
-    tokens, log_probs = draw(logits, keys, state.step, drawing)
+    tokens, log_probs = draw(logits, keys, state.step, drawing, state.seen)
     is_stop = jnp.any(tokens[:, None] == drawing.stop_token_ids[None], axis=-1)
     return state._replace(
         step=state.step + 1,
@@ -227,4 +232,5 @@ def _record(state: SamplingState, logits: jax.Array, keys: jax.Array, drawing: D
         log_probs=state.log_probs.at[state.step].set(jnp.where(state.done, 0.0, log_probs)),
         lengths=state.lengths + ~state.done,
         done=state.done | is_stop,
+        seen=None if state.seen is None else state.seen.at[jnp.arange(len(tokens)), tokens].set(True),
     )

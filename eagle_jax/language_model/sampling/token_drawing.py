@@ -1,4 +1,4 @@
-"""One token per row from logits: temperature, top-k, top-p (in this order), then a draw.
+"""One token per row from logits: repetition penalty, temperature, top-k, top-p, min-p (in this order), then a draw.
 
 Axes: B batch, V vocabulary, S stop tokens.
 """
@@ -21,13 +21,15 @@ _INFINITY_BITS = 0x7F800000  # of float32; the bits of numbers >= 0 are ordered 
 class Drawing(NamedTuple):
     """How tokens are drawn, and which [S] end a row; one compiled program serves all values.
 
-    temperature 0: greedy; top_k 0 and top_p 1: from the whole distribution.
+    temperature 0: greedy; top_k 0, top_p 1, min_p 0 and repetition_penalty 1: from the whole distribution.
     """
 
     temperature: jax.Array
     top_k: jax.Array
     top_p: jax.Array
     stop_token_ids: jax.Array
+    min_p: jax.Array = np.float32(0.0)
+    repetition_penalty: jax.Array = np.float32(1.0)
 
 
 def drawing_of(sampling: SamplingSettings, stop_token_ids: Sequence[int]) -> Drawing:
@@ -37,7 +39,15 @@ def drawing_of(sampling: SamplingSettings, stop_token_ids: Sequence[int]) -> Dra
         np.int32(sampling.top_k),
         np.float32(sampling.top_p),
         np.array(stop_token_ids, np.int32),
+        np.float32(sampling.min_p),
+        np.float32(sampling.repetition_penalty),
     )
+
+
+def penalize(logits: jax.Array, seen: jax.Array, penalty: jax.Array) -> jax.Array:
+    """Logits [B, V] of the tokens `seen` [B, V] divided by the penalty, or multiplied below 0 (Keskar et al. 2019,
+    CTRL, section 4.1, as `transformers` has it)."""
+    return jnp.where(seen, jnp.where(logits < 0, logits * penalty, logits / penalty), logits)
 
 
 def keep_top_k(log_probs: jax.Array, top_k: jax.Array) -> jax.Array:
@@ -92,18 +102,25 @@ def nucleus_argmax(log_probs: jax.Array, noise: jax.Array, top_p: jax.Array) -> 
     return jax.lax.while_loop(lambda tried: jnp.any(tried[1]), try_rest, first)[0]
 
 
-def draw(logits: jax.Array, keys: jax.Array, step: jax.Array, drawing: Drawing) -> tuple[jax.Array, jax.Array]:
-    """Tokens [B] and their log-probs before truncation, from logits [B, V] and keys [B].
+def draw(
+    logits: jax.Array, keys: jax.Array, step: jax.Array, drawing: Drawing, seen: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """Tokens [B] and their log-probs before penalty and truncation, from logits [B, V] and keys [B].
 
     argmax(log p + Gumbel noise) is a draw from p (Gumbel 1954); a row's noise comes from
-    fold_in(key, step).
+    fold_in(key, step). seen [B, V]: the tokens that are penalised; None: none.
     """
-    log_probs = scaled_log_softmax(logits, drawing.temperature)
+    log_probs = before = scaled_log_softmax(logits, drawing.temperature)
+    if seen is not None:
+        log_probs = scaled_log_softmax(penalize(logits, seen, drawing.repetition_penalty), drawing.temperature)
 
     def sampled():
         kept = jax.lax.cond(drawing.top_k > 0, keep_top_k, lambda values, _: values, log_probs, drawing.top_k)
         shape = logits.shape[-1:]
         noise = jax.vmap(lambda key: jax.random.gumbel(jax.random.fold_in(key, step), shape))(keys)
+        # A share of the likeliest is the same of what top-k and top-p leave: neither leaves that one out.
+        least = jnp.max(kept, axis=-1, keepdims=True) + jnp.log(drawing.min_p)
+        noise = jnp.where(kept < least, -jnp.inf, noise)
         return jax.lax.cond(
             drawing.top_p < 1,
             nucleus_argmax,
@@ -112,7 +129,7 @@ def draw(logits: jax.Array, keys: jax.Array, step: jax.Array, drawing: Drawing) 
         )
 
     tokens = jax.lax.cond(drawing.temperature > 0, sampled, lambda: _argmax(log_probs))
-    return tokens, jnp.take_along_axis(log_probs, tokens[:, None], axis=-1)[:, 0]
+    return tokens, jnp.take_along_axis(before, tokens[:, None], axis=-1)[:, 0]
 
 
 def _argmax(values: jax.Array) -> jax.Array:

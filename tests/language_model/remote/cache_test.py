@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from eagle_jax.language_model.generation import Generation, SamplingSettings
+from eagle_jax.language_model.generation import Generation
 from eagle_jax.language_model.remote.cache import (
     ANSWERED,
     CACHED,
@@ -16,6 +16,7 @@ from eagle_jax.language_model.remote.cache import (
     CacheError,
     GenerationCache,
     Request,
+    content_key,
 )
 from tests.language_model.counting_generator import SAMPLING, Counting, prompts
 
@@ -36,7 +37,8 @@ def test_the_cache_survives_a_new_process_and_asks_once(tmp_path):
         (("a", "x"), SAMPLING, 3),
         (("b", "a"), SAMPLING, 3),  # the same prompts on other rows
         (("a", "b"), SAMPLING, 4),
-        (("a", "b"), SamplingSettings(temperature=0.6, top_k=0, top_p=1.0, max_new_tokens=8), 3),
+        (("a", "b"), dataclasses.replace(SAMPLING, temperature=0.6), 3),
+        (("a", "b"), dataclasses.replace(SAMPLING, min_p=0.1), 3),
     ],
 )
 def test_whatever_changes_the_text_misses_the_cache(tmp_path, texts, sampling, seed):
@@ -73,6 +75,9 @@ def test_a_file_that_is_no_cache_is_refused_and_left_alone(tmp_path):
 
 
 def test_an_older_file_is_read(tmp_path):
+    # The key that version 0.2 gave this row.
+    old = "c35c6789b69c7215eac9234bcbc7b5c8fe8926b1eea95a4a495a830483444714"
+    assert content_key("model@1", prompts("a")[0], SAMPLING, 3, 0) == old
     cache = GenerationCache(tmp_path / "g.sqlite")
     cache.write({"a": made("one")})
     value = {"text": "old", "token_ids": [1], "log_probs": None, "stop_reason": "stop"}

@@ -47,11 +47,12 @@ def test_a_request_says_everything_that_the_generation_depends_on(tmp_path, api,
     assert (generation.token_ids, generation.log_probs) == (None, None)
 
 
-def test_top_k_is_asked_for_where_it_is_set(tmp_path):
+def test_what_not_every_server_knows_is_asked_for_where_it_is_set(tmp_path):
+    more = {"top_k": 40, "min_p": 0.1, "repetition_penalty": 1.2}
     with ScriptedServer(answer("ok")) as server:
-        make(server, tmp_path).generate(prompts("a"), dataclasses.replace(SAMPLING, top_k=40), seed=7)
+        make(server, tmp_path).generate(prompts("a"), dataclasses.replace(SAMPLING, **more), seed=7)
     (asked,) = server.asked
-    assert asked.body["top_k"] == 40
+    assert asked.body.items() >= more.items()
 
 
 def test_fields_can_be_added_renamed_and_taken_away(tmp_path):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
+from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel, save_language_model
 from eagle_jax.language_model.checkpoints.tokenizer import load_tokenizer
 from eagle_jax.language_model.decoder.transformer import init_params
 from eagle_jax.language_model.generation import SamplingSettings
@@ -17,7 +17,7 @@ from eagle_jax.language_model.sampling.shared_prefixes import split_prompts
 from eagle_jax.language_model.sampling.token_drawing import drawing_of
 from eagle_jax.language_model.sharding import MeshSettings, make_mesh, tree_shardings
 from tests.language_model.forced import token_log_probs
-from tests.language_model.small_checkpoints import config_of
+from tests.language_model.small_checkpoints import config_of, load_in_torch
 
 SAMPLING = SamplingSettings(temperature=0.8, top_k=0, top_p=0.95, max_new_tokens=9)
 VECTORS = np.random.default_rng(7).normal(size=(2, 48)).astype(np.float32)
@@ -49,9 +49,9 @@ def prompts():
     return [(first if row % 2 else second) + end for row, end in enumerate(ends)]
 
 
-def run(model, rows, vectors=VECTORS, sampling=SAMPLING, **settings):
+def run(model, rows, vectors=VECTORS, sampling=SAMPLING, stop=(2,)):
     keys = jax.random.split(jax.random.key(5), 12)  # four rows of padding
-    return sample_batch(model, rows, vectors, keys, sampling, [2], None, 8, **settings)
+    return sample_batch(model, rows, vectors, keys, sampling, stop, None, 8)
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gemma3"])
@@ -72,6 +72,29 @@ def test_shared_beginnings_change_no_token(make_model, monkeypatch, name):
     np.testing.assert_allclose(shared.log_probs, alone.log_probs, atol=1e-4)
     assert alone.mask[:8].sum() > 40
     assert not alone.mask[8:].any()
+
+
+def test_repeated_tokens_are_penalised_as_in_transformers_and_shared_beginnings_count(
+    make_model, monkeypatch, tmp_path
+):
+    torch = pytest.importorskip("torch")
+    model = make_model("llama")
+    save_language_model(model, tmp_path, "float32")
+    rows = [[*range(10, 25), *end] for end in ([30, 31], [40, 41], [50, 31], [30, 60])]
+    expected = load_in_torch(tmp_path).generate(
+        input_ids=torch.tensor(rows),
+        attention_mask=torch.ones(4, 17, dtype=int),
+        do_sample=False,
+        repetition_penalty=1.8,
+        max_new_tokens=9,
+        eos_token_id=[],
+        pad_token_id=0,
+    )[:, 17:]
+    greedy = dataclasses.replace(SAMPLING, temperature=0.0)
+    penalised = run(model, rows, sampling=dataclasses.replace(greedy, repetition_penalty=1.8), stop=[])
+    np.testing.assert_array_equal(penalised.tokens[:4], expected)
+    assert (penalised.tokens != run(model, rows, sampling=greedy, stop=[]).tokens).any()
+    assert split_prompts(rows, 8) is not None
 
 
 def test_shared_beginnings_on_a_mesh(make_model):
@@ -108,6 +131,6 @@ def test_bfloat16_parameters_have_bfloat16_caches_and_float32_log_probs(make_mod
     forced = np.asarray(token_log_probs(model.config, params, whole, mask, 0.8))[:, -9:]
     np.testing.assert_allclose(forced, output.log_probs[:8], atol=0.1)
     state = batch_sampling._start(
-        model, rows, np.zeros((0, 0)), jax.random.split(jax.random.key(0), 8), drawing_of(SAMPLING, [2]), 9, 8
+        model, rows, np.zeros((0, 0)), jax.random.split(jax.random.key(0), 8), drawing_of(SAMPLING, [2]), None, 9, 8
     )
     assert {leaf.dtype for leaf in jax.tree.leaves(state.caches)} == {jnp.dtype(jnp.bfloat16)}

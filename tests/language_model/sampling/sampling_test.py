@@ -156,7 +156,9 @@ def test_the_loop_ends_with_its_last_row(params):
     tokens, mask = prompts()
     for stop, steps in ((jnp.arange(50), 1), (jnp.full((50,), -1), 9)):
         keys = row_keys(0, 4)
-        state = start_sampling(CONFIG, params, tokens, mask, None, keys, drawing(stop=stop), None, max_new_tokens=9)
+        state = start_sampling(
+            CONFIG, params, tokens, mask, None, keys, drawing(stop=stop), None, None, max_new_tokens=9
+        )
         assert continue_sampling(CONFIG, params, state, keys, drawing(stop=stop), 9).step == steps
 
 
@@ -165,7 +167,7 @@ def test_what_is_drawn_does_not_depend_on_where_calls_are_split(params):
     whole = draw(params, tokens, mask, seed=3, top_k=20, top_p=0.9)
     settings = drawing(top_k=20, top_p=0.9)
     keys = row_keys(3, 4)
-    state = start_sampling(CONFIG, params, tokens, mask, None, keys, settings, None, max_new_tokens=9)
+    state = start_sampling(CONFIG, params, tokens, mask, None, keys, settings, None, None, max_new_tokens=9)
     for count in (1, 3, 4, 9, 9):
         state = continue_sampling(CONFIG, params, state, keys, settings, count)
     chex.assert_trees_all_equal(whole, sampled(state))

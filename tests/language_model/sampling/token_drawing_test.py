@@ -8,17 +8,23 @@ import pytest
 from eagle_jax.language_model.sampling.token_drawing import Drawing, draw, keep_top_k, nucleus_argmax
 
 SETTINGS = [(1.0, 0, 0.9), (0.6, 7, 1.0), (1.7, 12, 0.8), (0.8, 1, 1.0), (1.0, 200, 0.3)]
+LATER = [(1.0, 0, 1.0, 0.1, 1.3), (1.5, 0, 0.8, 0.05, 1.0), (0.7, 9, 0.95, 0.3, 0.6), (2.0, 0, 1.0, 1.0, 2.0)]
 
 
-def warped(logits, temperature, top_k, top_p):
-    """Where `transformers` leaves logits, float64: temperature, then top-k, then top-p."""
+def warped(logits, temperature, top_k, top_p, min_p=0.0, penalty=1.0, seen=None):
+    """Where `transformers` leaves logits, float64: penalty, temperature, top-k, top-p and min-p."""
     torch = pytest.importorskip("torch")
     process = pytest.importorskip("transformers.generation.logits_process")
-    scores = process.TemperatureLogitsWarper(temperature)(None, torch.tensor(logits))
+    scores = torch.tensor(logits)
+    if penalty != 1:
+        scores = process.RepetitionPenaltyLogitsProcessor(penalty)(torch.tensor(seen), scores)
+    scores = process.TemperatureLogitsWarper(temperature)(None, scores)
     if top_k:
         scores = process.TopKLogitsWarper(top_k)(None, scores)
     if top_p < 1:
         scores = process.TopPLogitsWarper(top_p)(None, scores)
+    if min_p:
+        scores = process.MinPLogitsWarper(min_p)(None, scores)
     return scores.numpy()
 
 
@@ -40,17 +46,25 @@ def test_what_may_be_drawn_is_what_the_warpers_of_transformers_leave(temperature
         np.testing.assert_array_equal(is_kept, np.isfinite(scores))
 
 
-@pytest.mark.parametrize(("temperature", "top_k", "top_p"), SETTINGS)
-def test_a_draw_is_the_best_of_what_the_warpers_leave_under_the_same_noise(temperature, top_k, top_p):
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p", "min_p", "penalty"), [*((*before, 0.0, 1.0) for before in SETTINGS), *LATER]
+)
+def test_a_draw_is_the_best_of_what_the_warpers_leave_under_the_same_noise(temperature, top_k, top_p, min_p, penalty):
     rows, vocab = 400, 61
-    logits = np.random.default_rng(1).normal(size=(rows, vocab)) * 2
+    rng = np.random.default_rng(1)
+    logits, seen = rng.normal(size=(rows, vocab)) * 2, rng.integers(vocab, size=(rows, 9))
     keys = jax.random.split(jax.random.key(0), rows)
-    drawing = Drawing(jnp.float32(temperature), jnp.int32(top_k), jnp.float32(top_p), jnp.array([-1]))
-    tokens, log_probs = draw(jnp.float32(logits), keys, jnp.int32(3), drawing)
+    drawing = Drawing(
+        *(jnp.float32(temperature), jnp.int32(top_k), jnp.float32(top_p), jnp.array([-1])),
+        *(jnp.float32(min_p), jnp.float32(penalty)),
+    )
+    has_seen = (np.arange(vocab) == seen[..., None]).any(axis=1)
+    tokens, log_probs = draw(jnp.float32(logits), keys, jnp.int32(3), drawing, None if penalty == 1 else has_seen)
     noise = jax.vmap(lambda key: jax.random.gumbel(jax.random.fold_in(key, 3), (vocab,)))(keys)
-    expected = np.argmax(warped(logits, temperature, top_k, top_p) + np.asarray(noise), axis=1)
+    left = warped(logits, temperature, top_k, top_p, min_p, penalty, seen)
+    expected = np.argmax(left + np.asarray(noise), axis=1)
     np.testing.assert_array_equal(tokens, expected)
-    # Reported before truncation.
+    # Reported before penalty and truncation.
     before = jax.nn.log_softmax(logits / temperature, axis=-1)[np.arange(rows), expected]
     np.testing.assert_allclose(log_probs, before, atol=1e-5)
 
