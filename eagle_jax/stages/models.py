@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.embeddings.sentences.encoder import SentenceEncoder, is_sentence_encoder, load_sentence_encoder
@@ -19,7 +23,11 @@ _MINILENS_LM = Path(__file__).parents[1] / "data" / "minilens" / "models"
 
 
 def model_path(name: str) -> Path:
-    """`minilens/<role>` comes with the package; else a folder in Hugging Face layout, or a GGUF file."""
+    """`minilens/<role>` comes with the package; else a folder in Hugging Face layout, or a GGUF file.
+
+    What follows a "?" are arguments of its chat template.
+    """
+    name = name.partition("?")[0]
     source, _, role = name.partition("/")
     path = _MINILENS_LM / role if source == "minilens" else Path(name)
     is_gguf = path.suffix == GGUF_SUFFIX and path.is_file()
@@ -33,10 +41,32 @@ def model_path(name: str) -> Path:
 
 @functools.cache
 def load_model(name: str, dtype: str = "float32", mesh: MeshSettings | None = None) -> LanguageModel:
-    """The model as `model_path` finds it, on a mesh or the default device; the same
-    object every time."""
+    """The model as `model_path` finds it, on a mesh or the default device; the same object every time.
+
+    "<folder>?enable_thinking=false" gives the chat template that argument: JSON, or else a text.
+    """
     devices = None if mesh is None else make_mesh(mesh)
-    return load_language_model(model_path(name), dtype=dtype, mesh=devices)
+    model = load_language_model(model_path(name), dtype=dtype, mesh=devices)
+    if "?" not in name:
+        return model
+    arguments = name.partition("?")[2]
+    try:
+        values = {key: _json_or_text(text) for key, text in parse_qsl(arguments, strict_parsing=True)}
+    except ValueError as error:
+        raise UserError(f"config.models: {name!r}: behind the ? must stand name=value&name=value") from error
+    if model.tokenizer.chat_template is None:
+        raise UserError(f"config.models: {name!r}: the model has no chat template that could take {arguments}")
+    tokenizer = copy.copy(model.tokenizer)
+    tokenizer.chat_template = tokenizer.chat_template.with_arguments(values)
+    return dataclasses.replace(model, name=f"{model.name}?{arguments}", tokenizer=tokenizer)
+
+
+def _json_or_text(text: str) -> bool | int | float | str:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, bool | int | float) else text
 
 
 @functools.cache

@@ -1,5 +1,8 @@
 """Features by name: sentence encoders and decoders, told apart by their folder's files."""
 
+import dataclasses
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -14,6 +17,8 @@ from eagle_jax.embeddings.domain_encoder import DomainEncoder, compute_features,
 from eagle_jax.embeddings.regression_head import fit_head
 from eagle_jax.embeddings.sentences.encoder import SentenceEncoder
 from eagle_jax.embeddings.wals import fit_wals
+from eagle_jax.language_model.checkpoints.hf_checkpoints import save_language_model
+from eagle_jax.language_model.checkpoints.tokenizer import load_tokenizer
 from eagle_jax.language_model.sampling.local import LocalFeatures, LocalGenerator
 from eagle_jax.stages.models import load_features, load_model
 
@@ -38,6 +43,28 @@ def test_a_model_that_is_not_there_is_named_with_those_that_are(name, load):
     others = "minilens/environment_a.*minilens/policy.*"
     with pytest.raises(UserError, match=f"config.models: '{name}' is neither one of .*{others} nor a folder"):
         load(name)
+
+
+def test_a_name_may_hold_arguments_of_the_chat_template(tmp_path):
+    model = load_model("minilens/policy")
+    model.tokenizer.save(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    config["chat_template"] = "{{ messages[0].content }}{% if enable_thinking is false %} .{% endif %}{{ depth }}"
+    for chat in (False, True):
+        if chat:
+            (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+        save_language_model(dataclasses.replace(model, tokenizer=load_tokenizer(tmp_path)), tmp_path, "float32")
+        name = f"{tmp_path}?enable_thinking=false&depth=2"
+        if not chat:
+            with pytest.raises(UserError, match="has no chat template that could take enable_thinking=false&depth=2"):
+                load_model(name)
+    plain, told = load_model(str(tmp_path)), load_model(name)
+    assert (plain.tokenizer.chat_template.render("a"), told.tokenizer.chat_template.render("a")) == ("a", "a .2")
+    # Caches and stages must not mix up what they say.
+    assert LocalGenerator(told, 8, 32).name.startswith(f"{tmp_path.name}?enable_thinking=false&depth=2@")
+    for wrong, message in (("?enable_thinking", "name=value"), ("?thoughts=1", "takes no argument 'thoughts'")):
+        with pytest.raises(UserError, match=message):
+            load_model(f"{tmp_path}{wrong}")
 
 
 def test_mini_lm_tells_more_of_held_out_films_than_the_small_decoder(eagle_data, mini_lm):

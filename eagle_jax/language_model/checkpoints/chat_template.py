@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -45,26 +46,40 @@ class ChatTemplate:
                 "then has other prompts.",
                 folder,
             )
-        answer = self._answer([{"role": "user", "content": ""}], {})
+        answer = self._answer([{"role": "user", "content": ""}])
         if answer.get("error") == "TemplateSyntaxError":
             raise ChatTemplateError(f"{folder}: chat template is not Jinja: {answer['message']}")
 
-    def render(self, prompt: str, **arguments: Any) -> str:
+    def with_arguments(self, arguments: Mapping[str, bool | int | float | str]) -> ChatTemplate:
+        """The template that renders as this one does with arguments, such as enable_thinking=False of Qwen 3.
+
+        They are set in its first line, so that what is saved renders the same in other programs.
+        Raises ChatTemplateError for one that the template does not know.
+        """
+        text = self.templates[_DEFAULT]
+        ours = {"messages", "add_generation_prompt", *self.special_tokens}
+        for name in arguments:
+            if name in ours or not name.isidentifier() or not re.search(rf"\b{name}\b", text):
+                raise ChatTemplateError(f"{self.folder}: its chat template takes no argument {name!r}")
+        # The line ends in a block, after which `transformers` drops the end of a line.
+        first = "".join(f"{{%- set {name} = {json.dumps(value)} %}}" for name, value in arguments.items())
+        return ChatTemplate(self.folder, {**self.templates, _DEFAULT: first + "\n" + text}, self.special_tokens)
+
+    def render(self, prompt: str) -> str:
         """The turns of a prompt that is a dialogue (`dialogue_turns`), else the user's turn that
         says it, and the opening of the answer.
 
         Raises ChatTemplateError that names the folder.
         """
         turns = dialogue_turns(prompt) or [{"role": "user", "content": prompt}]
-        return self.render_turns(turns, **arguments)
+        return self.render_turns(turns)
 
-    def render_turns(self, turns: Sequence[Mapping[str, str]], **arguments: Any) -> str:
+    def render_turns(self, turns: Sequence[Mapping[str, str]]) -> str:
         """Turns of "role" and "content", and the opening of the answer to them.
 
-        arguments: what the template asks for besides, such as enable_thinking=False of Qwen 3.
         Raises ChatTemplateError that names the folder.
         """
-        answer = self._answer(turns, arguments)
+        answer = self._answer(turns)
         if "error" in answer:
             raise ChatTemplateError(f"{self.folder}: its chat template fails: {answer['error']}: {answer['message']}")
         return answer["text"]
@@ -75,13 +90,13 @@ class ChatTemplate:
             return self.templates[_DEFAULT]
         return [{"name": name, "template": text} for name, text in self.templates.items()]
 
-    def _answer(self, turns: Sequence[Mapping[str, str]], arguments: Mapping[str, Any]) -> Any:
+    def _answer(self, turns: Sequence[Mapping[str, str]]) -> Any:
         request = {
             "conversations": [list(turns)],
             "chat_template": self.templates[_DEFAULT],
             "add_generation_prompt": True,
         }
-        line = _renderer.ask(json.dumps(self.special_tokens | dict(arguments) | request))
+        line = _renderer.ask(json.dumps(self.special_tokens | request))
         if not line:
             raise ChatTemplateError(
                 f"{self.folder}: its chat template fails: it is not done after {_SECONDS} s, or "

@@ -51,6 +51,14 @@ GEMMA = """\
 {% endfor %}
 {% if add_generation_prompt %}{{ '<start> model\\n' }}{% endif %}
 """
+QWEN_3 = """\
+{%- for message in messages %}
+    {{- '<start>' + message.role + '\\n' + message.content + '<turn>' + '\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<start>assistant\\n' }}
+{%- endif %}
+"""
 ESCAPING = "{{ messages | tojson(indent=1) }}{{ unk_token }}{{ sep_token }}{{ eos_token }}"
 TEMPLATES = {"llama": LLAMA_3, "gemma": GEMMA, "escaping": ESCAPING}
 PROMPTS = ["w3 w1 #END_PLOT", "  w4\n\n w5 <turn> é & < '\"  ", ""]
@@ -158,11 +166,20 @@ def test_a_template_that_never_ends_is_ended(folder, monkeypatch):
 
 
 def test_a_template_takes_arguments_of_its_own(folder):
-    set_config(folder, chat_template="{{ messages[0].content }}{{ enable_thinking }}")
-    theirs = transformers.AutoTokenizer.from_pretrained(folder)
-    expected = theirs.apply_chat_template(chat("w1 "), tokenize=False, enable_thinking=False)
-    template = load_tokenizer(folder).chat_template
-    assert template.render("w1 ", enable_thinking=False) == expected == "w1 False"
+    """Qwen 3's: an empty thought opens the answer where there is to be none."""
+    told = "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
+    set_config(folder, chat_template=QWEN_3 + told + "{{ style }}")
+    ours, theirs = load_tokenizer(folder), transformers.AutoTokenizer.from_pretrained(folder)
+    for arguments in ({}, {"enable_thinking": False}, {"enable_thinking": True, "style": 'a "b"\n'}):
+        expected = theirs.apply_chat_template(chat("w1 "), tokenize=False, add_generation_prompt=True, **arguments)
+        assert ours.chat_template.with_arguments(arguments).render("w1 ") == expected
+    with pytest.raises(ChatTemplateError, match="takes no argument 'enable_thoughts'"):
+        ours.chat_template.with_arguments({"enable_thoughts": False})
+    # What is saved says it by itself.
+    ours.chat_template = ours.chat_template.with_arguments({"enable_thinking": False})
+    ours.save(folder)
+    assert "</think>" in load_tokenizer(folder).chat_template.render("w1 ")
+    assert_same_as_transformers(load_tokenizer(folder), folder)
 
 
 def test_the_day_that_a_template_sees_stays_that_of_the_first(folder):
