@@ -134,12 +134,20 @@ class RemoteGenerator:
 
     def _ask_all(self, rows: Sequence[_Row], sampling: SamplingSettings) -> list[Generation]:
         stop = threading.Event()
+
+        def ask(row: _Row) -> Generation:
+            try:
+                return self._ask(row, sampling, stop)
+            except Exception:
+                stop.set()  # here, before this thread takes the next row
+                raise
+
         with ThreadPoolExecutor(self.settings.concurrency) as pool:
-            futures = [pool.submit(self._ask, row, sampling, stop) for row in rows]
+            futures = [pool.submit(ask, row) for row in rows]
             try:
                 wait(futures, return_when=FIRST_EXCEPTION)
             finally:
-                stop.set()  # all are done, or one failed, or Ctrl-C: those in flight end, then we
+                stop.set()  # all are done, or Ctrl-C: those in flight end, then we
         errors = [future.exception() for future in futures]
         for error in errors:
             if error is not None and not isinstance(error, _Stopped):
