@@ -1,5 +1,6 @@
 """The update against plain autodiff on whole sequences, and what it does with advantages."""
 
+import dataclasses
 import functools
 
 import chex
@@ -109,3 +110,8 @@ def test_value_network_learns_to_predict_the_reward(toy, played, make_settings):
             toy.model.config, settings, {}, toy.model.params, state, Experience(played[2], features, rewards)
         )
     assert metrics["value/explained_variance"] > 0.9
+
+
+def test_a_policy_that_draws_from_another_distribution_is_refused(make_settings):
+    with pytest.raises(ValueError, match="min_p must be 0 and repetition_penalty 1, got 0.1 and 1.0"):
+        make_settings(policy=dataclasses.replace(SAMPLING, min_p=0.1))

@@ -229,3 +229,5 @@ def test_a_text_whose_prompt_was_cut_is_refused(elm):
 def test_settings_are_checked():
     with pytest.raises(UserError, match="sampling must be"):
         dataclasses.replace(SETTINGS, sampling=dataclasses.replace(SAMPLING, top_p=0.9))
+    with pytest.raises(ValueError, match="repetition_penalty 1, got 0.0 and 1.1"):
+        dataclasses.replace(SETTINGS, sampling=dataclasses.replace(SAMPLING, repetition_penalty=1.1))
