@@ -82,7 +82,23 @@ def rate(arguments: list[str]) -> None:
     with_one_line_errors(lambda: command.rating_command(arguments))
 
 
-COMMANDS = {"run": run, "propose": propose, "export": export, "rate": rate, "convert": convert, "catalogue": catalogue}
+def check_model(arguments: list[str]) -> None:
+    """check-model MODEL [--config=FILE]: what it is, its speed, the roles it can play; --help lists the flags."""
+    from eagle_jax.base.command_line import with_one_line_errors
+    from eagle_jax.studies import model_check
+
+    with_one_line_errors(lambda: model_check.check_model(arguments))
+
+
+COMMANDS = {
+    "run": run,
+    "propose": propose,
+    "export": export,
+    "rate": rate,
+    "convert": convert,
+    "catalogue": catalogue,
+    "check-model": check_model,
+}
 
 
 def meant(name: str, names: list[str]) -> str:

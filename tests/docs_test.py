@@ -31,6 +31,7 @@ COMMANDS = {
     "bash launch/run.sh benchmarks.readers": "tests/benchmarks/readers_test.py",
     "git worktree add ../earlier": "not run: it checks an earlier build out",
     "eagle-jax rate": "tests/pages/rating_server_test.py",
+    "eagle-jax check-model": "tests/studies/model_check_test.py",
     "eagle-jax convert": "tests/language_model/checkpoints/gguf_files_test.py",
     "tpu": "tests/launch/tpu_vm_test.py",
     "export EAGLE_EXTRAS=benchmarks": "not run: it sets a variable of the commands after it",
