@@ -41,6 +41,7 @@ from eagle_jax.eagle.settings import EagleExperiment
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.decoder.transformer import forward
 from eagle_jax.language_model.generation import SamplingSettings, TextGenerator, parse_generation
+from eagle_jax.language_model.prompt_tokens import PromptTooLongError
 from eagle_jax.language_model.sampling.local import LocalGenerator
 from eagle_jax.stages.models import load_model, model_path
 
@@ -67,12 +68,12 @@ def check_model(arguments: Sequence[str]) -> None:
     for name, told in described(model).items():
         _print(name, told)
     generator = LocalGenerator(model, _NUM_PROMPTS, experiment.models.length_multiple)
-    world = draw_world(experiment)
-    prompts = world.profile_prompts()
+    material = draw_material(experiment)
+    prompts = material.profile_prompts()
     _print("logits", compared(model, model_path(flags.model), prompts[0].text))
     _print("speed", measured(generator, prompts))
     print(f"well-formed texts, with the prompts and the catalogue of {flags.config}:")
-    for role, answers in play(generator, experiment, world):
+    for role, answers in play(generator, experiment, material):
         faults = Counter(answer.reason for answer in answers if isinstance(answer, MalformedText))
         told = f"{len(answers) - faults.total()} of {len(answers)}"
         _print(f"  {role}", told + "".join(f", {count} {reason}" for reason, count in faults.most_common()))
@@ -140,7 +141,10 @@ def measured(generator: LocalGenerator, prompts: Sequence[Prompt]) -> str:
     sampling = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=_NUM_TIMED)
     # Whatever ends a text here would end the measurement too.
     endless = [Prompt(prompt.text, (), prompt.opening, prompt.may_be_cut) for prompt in prompts]
-    generator.generate(endless, sampling, 0)
+    try:
+        generator.generate(endless, sampling, 0)
+    except PromptTooLongError as error:
+        return f"not measured: {error}"
     start = time.perf_counter()
     made = generator.generate(endless, sampling, 0)
     seconds = time.perf_counter() - start
@@ -154,7 +158,7 @@ def measured(generator: LocalGenerator, prompts: Sequence[Prompt]) -> str:
     return f"{rate:.0f} tokens/s in a batch of {len(prompts)}; {memory / 2**30:.2f} GiB {where} at most"
 
 
-class World(NamedTuple):
+class PromptMaterial(NamedTuple):
     """What the prompts are made of: so many items and users, in the same order at every call."""
 
     book: PromptBook
@@ -166,7 +170,7 @@ class World(NamedTuple):
         return [profile_prompt(self.book, liked, disliked) for liked, disliked in self.titles]
 
 
-def draw_world(experiment: EagleExperiment) -> World:
+def draw_material(experiment: EagleExperiment) -> PromptMaterial:
     """Items and training users of the experiment's catalogue."""
     catalogue, _ = load_catalogue(experiment.catalogue)
     split = split_catalogue(catalogue, experiment.split)
@@ -174,7 +178,7 @@ def draw_world(experiment: EagleExperiment) -> World:
     items = rng.permutation(len(catalogue.entities))[:_NUM_PROMPTS]
     users = rng.permutation(split.users["train"])[:_NUM_PROMPTS].tolist()
     per_side = experiment.profiles.titles_per_side
-    return World(
+    return PromptMaterial(
         PROMPT_BOOKS[experiment.prompts],
         catalogue.entity_format,
         [catalogue.entities[item].description for item in items],
@@ -183,17 +187,21 @@ def draw_world(experiment: EagleExperiment) -> World:
 
 
 def play(
-    generator: TextGenerator, experiment: EagleExperiment, world: World
+    generator: TextGenerator, experiment: EagleExperiment, material: PromptMaterial
 ) -> Iterator[tuple[str, list[str | MalformedText]]]:
     """What the model writes in each role, or why that cannot be read.
 
     A role goes on from the model's own texts; where they are malformed, from a plain text in their place.
     """
-    book, fmt, texts = world.book, world.entity_format, world.descriptions
+    book, fmt, texts = material.book, material.entity_format, material.descriptions
 
     def ask(prompts: Sequence[Prompt], sampling: SamplingSettings, names: Sequence[str]) -> list[str | MalformedText]:
         answers = []
-        for generation in generator.generate(prompts, sampling, experiment.seed):
+        try:
+            generations = generator.generate(prompts, sampling, experiment.seed)
+        except PromptTooLongError as error:
+            return [MalformedText("prompt_too_long", str(error))] * len(prompts)
+        for generation in generations:
             try:
                 answers.append(" ".join(parse_generation(generation, names).values()))
             except MalformedText as error:
@@ -204,9 +212,9 @@ def play(
         pairs = zip(answers, plain, strict=True)
         return [other if isinstance(answer, MalformedText) else answer for answer, other in pairs]
 
-    written = ask(world.profile_prompts(), experiment.profiles.sampling, ["USER_PROFILE"])
+    written = ask(material.profile_prompts(), experiment.profiles.sampling, ["USER_PROFILE"])
     yield "generator, profiles", written
-    profiles = usable(written, ["; ".join(liked) for liked, _ in world.titles])
+    profiles = usable(written, ["; ".join(liked) for liked, _ in material.titles])
     kinds = [fmt.action_categories[row % len(fmt.action_categories)] for row in range(len(texts))]
     asked = [generic_action_prompt(book, fmt, text, kind) for text, kind in zip(texts, kinds, strict=True)]
     proposed = ask(asked, experiment.candidates.sampling, ["ACTION"])
