@@ -78,8 +78,9 @@ def test_a_model_that_cannot_play_is_told_with_the_reason(capsys, tmp_path, monk
     assert lines["windows"] == "5 tokens in 1 layers" and "none in layers 1" in lines["positions"]
     assert sum(shares(lines).values()) < 15  # an end token at once leaves words that may pass for a block
     assert lines["environment"] == "0 of 10, 10 prompt_too_long"  # it has 96 positions
+    model = load_model(str(folder))
     monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
-    assert compared(load_model(str(folder)), folder, "w1 w2") == "not compared: torch is not installed"
+    assert compared(model, folder, "w1 w2") == "not compared: torch is not installed"
 
 
 @pytest.mark.parametrize(
