@@ -210,7 +210,7 @@ class RecordReader:
             elif len(fields) != self._layout.width:
                 reason = f"expected {self._layout.width} fields, found {len(fields)}"
                 bad_rows.append(bad_row(path, line, reason, text))
-            elif any("\udc80" <= character <= "\udcff" for character in text):
+            elif not text.isascii() and any("\udc80" <= character <= "\udcff" for character in text):
                 bad_rows.append(bad_row(path, line, "bytes that are not UTF-8", text))
             else:
                 yield line, fields, text

@@ -34,7 +34,7 @@ from eagle_jax.data.rows import (
     read_json_lines,
 )
 
-_BLOCK_BYTES, _LEAST_BYTES = 1 << 24, 1 << 16  # a block that pyarrow does not read is cut down before lines are
+_BLOCK_BYTES, _LEAST_BYTES = 1 << 24, 1 << 14  # a block that pyarrow does not read is cut down before lines are
 _BLOCK_ROWS = 1 << 16  # of JSON lines and Parquet
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 _LARGEST_EXACT = 2**53  # float64 has no odd numbers above it

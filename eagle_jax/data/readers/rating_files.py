@@ -22,6 +22,7 @@ from eagle_jax.data.readers.columns import ColumnBlock, read_columns
 from eagle_jax.data.readers.scales import STARS, WEIGHTS, OutsideError, Scale, number_of
 
 _MOST_OUTSIDE = 0.01  # of the ratings; more of them say that the scale is another one
+_FEW_NAMES = 4096  # are looked up one by one, as pyarrow takes milliseconds to begin with
 _FEW_OUTSIDE = 10  # are bad rows, however short the file
 
 
@@ -93,6 +94,7 @@ class _Rows:
         self._path, self._columns, self._scale = path, columns, scale
         self._bad_rows, self._doubtful = bad_rows, doubtful
         self._known_items = tuple(known_items)
+        self._item_of = {name: index for index, name in enumerate(self._known_items)}
         self._item_array = pa.array(self._known_items, pa.string())
         self._user_of: dict[str, int] = {}
         # Of every block: users, items, ratings, timestamps, lines.
@@ -105,7 +107,7 @@ class _Rows:
         users, user_codes = _names(block.text[self._columns.user])
         items = pc.utf8_trim_whitespace(block.text[self._columns.item].dictionary)
         item_codes = block.text[self._columns.item].indices.to_numpy()
-        known = pc.index_in(items, self._item_array).fill_null(-1).to_numpy(zero_copy_only=False)
+        known = self._places(items)
         good, rating = self._judge_ratings(block)
         self._num_rated += int(good.sum())
         if "" in users:
@@ -123,6 +125,12 @@ class _Rows:
         found = (user_index, known[item_codes[good]], rating, timestamp, block.line[good])
         for part, values in zip(self._parts, found, strict=True):
             part.append(values)
+
+    def _places(self, items: pa.StringArray) -> np.ndarray:
+        """Indices of the items, -1 for one that is not known."""
+        if len(items) < _FEW_NAMES:
+            return np.array([self._item_of.get(name, -1) for name in items.to_pylist()], np.int32)
+        return pc.index_in(items, self._item_array).fill_null(-1).to_numpy(zero_copy_only=False)
 
     def _judge_ratings(self, block: ColumnBlock) -> tuple[np.ndarray, np.ndarray]:
         """Which rows have a rating, and the rating of those; the others are bad rows."""
