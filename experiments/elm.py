@@ -1,4 +1,4 @@
-"""ELM on MiniLens, from ratings to report: `python -m experiments.elm --config=...`.
+"""ELM, from ratings to report: `python -m experiments.elm --config=...`.
 
 With --ask a dialogue in the terminal follows: name films, users, mixtures and directions.
 """

@@ -1,4 +1,4 @@
-"""RLAIF on MiniLens: `python -m experiments.rlaif --config=...`.
+"""RLAIF: `python -m experiments.rlaif --config=...`.
 
 An ELM that learned from a teacher's texts learns from the consistency of its own.
 """

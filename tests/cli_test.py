@@ -26,7 +26,7 @@ def test_help_says_what_it_does_its_flags_its_keys_and_examples(tmp_path):
     assert done.returncode == 0
     assert not re.search(r"\b(jax|flax|numpy|transformers)$", done.stderr, re.MULTILINE)
     told = done.stdout
-    assert told.startswith("ELM on MiniLens, from ratings to report")
+    assert told.startswith("ELM, from ratings to report")
     order = [
         "usage: python -m experiments.elm",
         "--ask Answer questions",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from eagle_jax.base.errors import StaleArtifactError, UserError
 
-SCHEMA = 4
+SCHEMA = 5
 FIRST_SCHEMA = 1  # of what carries no version: it was made before there were any
 
 
@@ -47,6 +47,29 @@ def _without_later_sampling(settings: Any) -> Any:
     return {key: _without_later_sampling(value) for key, value in settings.items() if (key, value) not in off}
 
 
+# What ELM's stages say since its catalogue, teacher and tasks can be others than MiniLens'.
+_OF_MINILENS = {
+    "book": "compact",
+    "profile_task": "user_profile",
+    "asked_about": "all",
+    "shows": "title",
+    "teacher": "minilens/teacher",
+}
+
+
+def _of_minilens_alone(stage: str, settings: Any) -> Any:
+    if not isinstance(settings, dict) or not (stage in ("space", "examples") or stage.startswith("elm_")):
+        return settings
+    kept = {
+        key: _of_minilens_alone(stage, value)
+        for key, value in settings.items()
+        if key not in _OF_MINILENS or _OF_MINILENS[key] != value
+    }
+    if stage == "examples" and len(kept.get("tasks", ())) == 25:  # all that have a compact wording
+        del kept["tasks"]
+    return kept
+
+
 CHANGES: dict[int, Change] = {  # version -> the change that made it
     2: Change(
         "rows of an evaluation carry their system, kind and environment",
@@ -62,6 +85,11 @@ CHANGES: dict[int, Change] = {  # version -> the change that made it
         "sampling has min_p and repetition_penalty, which are off where nothing names them",
         lambda stage, settings: _without_later_sampling(settings),
         is_of_configs=False,
+    ),
+    5: Change(
+        "ELM takes any catalogue, teacher and tasks: its config.catalogue names a source",
+        _of_minilens_alone,
+        is_of_configs=False,  # a config of before is refused by the keys of its catalogue
     ),
 }
 

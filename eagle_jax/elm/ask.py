@@ -11,7 +11,6 @@ from eagle_jax.data.tasks import BEHAVIORAL, SEMANTIC
 from eagle_jax.elm.dialogue import Explorer, Ranker, Space, converse, typed_lines
 from eagle_jax.elm.evaluation.directions import fit_tag_cavs
 from eagle_jax.elm.run import ElmRun
-from eagle_jax.elm.settings import BOOK
 
 
 def ask_elm(run: ElmRun) -> None:
@@ -40,7 +39,7 @@ def explorer_of(run: ElmRun) -> Explorer:
     users = catalogue.ratings.user_names
     return Explorer(
         elm=run.elms[run.experiment.elm_seeds[0]],
-        book=BOOK,
+        book=spaces.book,
         sampling=evaluation.sampling,
         how=evaluation.curves.how[0],
         spaces={

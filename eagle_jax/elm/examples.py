@@ -21,11 +21,11 @@ from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.minilens.task_teacher import answer_task
-from eagle_jax.data.prompts import MalformedText, Prompt
+from eagle_jax.data.prompts import MalformedText, Prompt, parse_blocks, quote_markers, render_block
 from eagle_jax.data.splits import Split
 from eagle_jax.data.task_examples import Row, draw_task_examples
 from eagle_jax.data.tasks import ANSWER, TASKS, find_task, teacher_prompt
-from eagle_jax.elm.settings import BOOK, PROFILE, TASK_NAMES, ElmEvaluationSettings, ElmExampleSettings, TeacherSettings
+from eagle_jax.elm.settings import ElmEvaluationSettings, ElmExampleSettings, TeacherSettings
 from eagle_jax.language_model.generation import ScriptedGenerator, TextGenerator, parse_generation
 from eagle_jax.language_model.remote.cache import CachedGenerator
 
@@ -51,29 +51,32 @@ def grammar_teacher() -> ScriptedGenerator:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Teacher:
-    """A model that is shown titles; its answers are kept in `cache`, a file of `GenerationCache`.
-
-    seed: of the experiment; titles: of the items, by index.
-    """
+    """A model that is told of items what the settings say; its answers are kept in `cache`, a file of
+    `GenerationCache`. book: of the tasks; seed: of the experiment."""
 
     generator: TextGenerator
-    titles: Sequence[str]
+    book: str
+    catalogue: Catalogue
     settings: TeacherSettings
     seed: int
     cache: Path
 
     def answer(self, rows: Sequence[Row], use: int) -> list[Row]:
-        """Every row with its "target"; `use` is a number of its own for each use of the answers.
+        """The rows that have a "target"; `use` is a number of its own for each use of the answers."""
+        return self.write_targets(rows, derive_seed(self.seed, 9, use)).rows
 
-        Raises UserError where one has none.
-        """
-        targets = self.write_targets(rows, derive_seed(self.seed, 9, use))
-        if targets.left_out:
-            raise UserError(
-                f"the teacher has no answer for {dict(targets.left_out)} examples, which are all "
-                f"needed: {dict(targets.malformed)}; raise teacher.max_tries"
-            )
-        return targets.rows
+    def prompt(self, row: Row) -> Prompt:
+        """What it reads of a row."""
+        task = find_task(row["task"])
+        entities = [self.catalogue.entities[item] for item in row["items"]]
+        if task.describes_user or self.settings.shows == "title":
+            return teacher_prompt(self.book, task, [quote_markers(entity.title) for entity in entities])
+        texts = []
+        for entity in entities:
+            blocks = parse_blocks(entity.description, self.catalogue.entity_format.blocks, may_be_empty=True)
+            told = [render_block(name, text) for name, text in blocks.items() if text]
+            texts.append(" ".join([quote_markers(entity.title), *told]))
+        return teacher_prompt(self.book, task, texts)
 
     def write_targets(self, rows: Sequence[Row], seed: int) -> Targets:
         """Each row of `data.task_examples` with the teacher's answer as its "target".
@@ -82,9 +85,7 @@ class Teacher:
         seed; a row that has none after `max_tries` is left out. Raises UserError for an unknown
         task, and where no row has a target.
         """
-        prompts = [
-            teacher_prompt(BOOK, find_task(row["task"]), [self.titles[item] for item in row["items"]]) for row in rows
-        ]
+        prompts = [self.prompt(row) for row in rows]
         targets: dict[int, str] = {}
         malformed: Counter[str] = Counter()
         pending = list(range(len(rows)))
@@ -122,7 +123,7 @@ class Teacher:
 
 def run_example_stage(
     stage: StageFolder,
-    catalogue: Catalogue,
+    tasks: Sequence[str],
     split: Split,
     neighbors: np.ndarray,
     settings: ElmExampleSettings,
@@ -134,15 +135,15 @@ def run_example_stage(
     if not stage.is_complete():
         stage.begin()
         drawn = {
-            "train": _draw(split, "train", neighbors, settings, 1, seed),
+            "train": _draw(tasks, split, "train", neighbors, settings, 1, seed),
             "test": _distinct(
-                _draw(split, "test", neighbors, evaluation, _DRAWS_PER_EXAMPLE, derive_seed(seed, 1)), evaluation
+                _draw(tasks, split, "test", neighbors, evaluation, _DRAWS_PER_EXAMPLE, derive_seed(seed, 1)), evaluation
             ),
         }
         facts: dict[str, Any] = {}
         for number, (part, rows) in enumerate(drawn.items()):
             targets = teacher.write_targets(rows, derive_seed(seed, 2, number))
-            stage.write_jsonl(f"{part}.jsonl", (row | subject_names(row, catalogue) for row in targets.rows))
+            stage.write_jsonl(f"{part}.jsonl", (row | subject_names(row, teacher.catalogue) for row in targets.rows))
             facts[part] = {
                 "examples": dict(Counter(row["task"] for row in targets.rows)),
                 "malformed": dict(targets.malformed),
@@ -154,6 +155,7 @@ def run_example_stage(
 
 
 def _draw(
+    tasks: Sequence[str],
     split: Split,
     part: str,
     neighbors: np.ndarray,
@@ -163,10 +165,10 @@ def _draw(
 ) -> list[Row]:
     """`times` as many of every task as the settings ask for."""
     rows = []
-    for number, name in enumerate(TASK_NAMES):
+    for number, name in enumerate(tasks):
         rows += draw_task_examples(
             TASKS[name],
-            times * (counts.profiles if name == PROFILE else counts.per_movie_task),
+            times * (counts.profiles if TASKS[name].describes_user else counts.per_movie_task),
             np.random.default_rng([seed, number]),
             items=split.entities[part],
             neighbors=neighbors,
@@ -182,7 +184,7 @@ def _distinct(rows: Sequence[Row], settings: ElmEvaluationSettings) -> list[Row]
     counts: Counter[str] = Counter()
     for row in rows:
         task = row["task"]
-        wanted = settings.profiles if task == PROFILE else settings.per_movie_task
+        wanted = settings.profiles if TASKS[task].describes_user else settings.per_movie_task
         key = task, entities_of(row)[0]
         if key not in kept and counts[task] < wanted:
             kept[key] = row

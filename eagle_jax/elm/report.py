@@ -16,7 +16,7 @@ from markupsafe import Markup
 from eagle_jax.data.tasks import BEHAVIORAL, SEMANTIC
 from eagle_jax.elm import figures as elm_figures
 from eagle_jax.elm.run import ElmRun
-from eagle_jax.elm.settings import PROFILE
+from eagle_jax.elm.settings import GRAMMAR, PROFILES
 from eagle_jax.elm.space import Spaces
 from eagle_jax.elm.verdict import (
     FILM_MIXTURE,
@@ -117,7 +117,8 @@ class ElmReport(Report):
     samples: [{"system", "task", "items": [titles], "user", "seed", "text", "malformed", "target",
       "scores"}]; text is None where it could not be read.
     training: [{"stage", "step", "loss"}].
-    facts: nested: what was read, written, malformed and left out, and what the space is.
+    facts: nested: what was read, written, malformed and left out, what the space is, and what is
+      absent for which reason; "world" says what there is.
     """
 
     consistency: Mapping[str, Any]
@@ -134,6 +135,7 @@ def report_elm(run: ElmRun) -> Path:
     facts: dict[str, Any] = dict(results.read_json("facts.json"))
     training = facts.pop("training")
     facts["seconds"] = run.seconds()
+    facts["remote"] = {of_model.pop("name"): of_model for of_model in run.usage()}
     curves = results.read_json("curves.json")
     data = ElmReport(
         **shared_fields(experiment),
@@ -184,7 +186,7 @@ def _context(data: ElmReport, tasks: Sequence[str]) -> dict[str, Any]:
     groups, rows = data.consistency["groups"], data.consistency["rows"]
     compared = data.consistency["comparisons"]
     # Of the tasks, the profile and the mixtures are groups of their own.
-    alone = set(tasks) - {PROFILE, FILM_MIXTURE, USER_MIXTURE}
+    alone = set(tasks) - {*PROFILES, FILM_MIXTURE, USER_MIXTURE}
     answers = [row for row in rows if row["group"] in tasks]
     places = [row | {"name": curve["name"], "task": curve["task"]} for curve in data.curves for row in curve["rows"]]
     bar, claims = judge_bar(rows), paper_claims(rows, compared, data.curves)
@@ -192,6 +194,7 @@ def _context(data: ElmReport, tasks: Sequence[str]) -> dict[str, Any]:
     tables = {measure: _task_table(data.consistency, measure, names) for measure in MEASURE_NAMES}
     return {
         "data": data,
+        "is_minilens": data.settings["models"]["teacher"] == GRAMMAR,
         "summary": summarize_elm(rows, bar, claims),
         "bar": table(bar, _BAR),
         "claims": table(claims, _CLAIMS),

@@ -1,4 +1,4 @@
-"""The ELM experiment on MiniLens: ratings and texts to scores, stage by stage, in one folder."""
+"""The ELM experiment: ratings and texts to scores, stage by stage, in one folder."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from eagle_jax.base.seeds import derive_seed
-from eagle_jax.data.minilens.world import make_catalogue
-from eagle_jax.data.sources import fingerprint
+from eagle_jax.data.sources import fingerprint, load_catalogue
 from eagle_jax.data.splits import split_catalogue
 from eagle_jax.data.task_examples import Row
 from eagle_jax.elm.evaluation.answers import Respondents, SystemTexts, answer_all, sample_rows, score, score_chance
@@ -16,7 +15,7 @@ from eagle_jax.elm.evaluation.curves import Paths
 from eagle_jax.elm.evaluation.mixtures import score_mixtures
 from eagle_jax.elm.examples import Teacher, grammar_teacher, run_example_stage
 from eagle_jax.elm.model.embedding_lm import EmbeddingLM
-from eagle_jax.elm.settings import PROFILE, SINGLE_MOVIE, TASK_NAMES, TWO_MOVIES, ElmExperiment
+from eagle_jax.elm.settings import GRAMMAR, SINGLE_MOVIE, TWO_MOVIES, ElmExperiment
 from eagle_jax.elm.space import Spaces, run_space_stage
 from eagle_jax.elm.train_stage import run_elm_stage
 from eagle_jax.elm.verdict import CHANCE, ELM, FILM_MIXTURE, USER_MIXTURE
@@ -26,11 +25,6 @@ from eagle_jax.stages.models import load_features, load_model
 from eagle_jax.stages.run import Run
 
 _CACHE = "teacher.sqlite"
-GROUPS = {
-    "single-movie tasks": SINGLE_MOVIE,
-    "two-movie tasks": TWO_MOVIES,
-    **{name: (name,) for name in (*TASK_NAMES, FILM_MIXTURE, USER_MIXTURE)},
-}
 
 
 class ElmRun(Run):
@@ -39,7 +33,9 @@ class ElmRun(Run):
     experiment_name = "elm"
 
     def __init__(self, experiment: ElmExperiment, workdir: Path):
-        super().__init__(workdir, {"experiment_seed": experiment.seed})
+        super().__init__(
+            workdir, {"experiment_seed": experiment.seed}, models=experiment.models, remote=experiment.remote_models()
+        )
         self.experiment = experiment
         self._elm_stages = [f"elm_{seed}" for seed in experiment.elm_seeds]
 
@@ -74,17 +70,20 @@ class ElmRun(Run):
     def _prepare_spaces(self) -> Spaces:
         """Stages 1 and 2: behavioral embeddings from ratings, semantic ones from texts."""
         settings = self.experiment
-        catalogue = make_catalogue(settings.catalogue)
+        catalogue, load_report = load_catalogue(settings.catalogue)
         split = split_catalogue(catalogue, settings.split)
+        is_grammar = settings.models.teacher == GRAMMAR
         self.teacher = Teacher(
-            generator=grammar_teacher(),
-            titles=[entity.title for entity in catalogue.entities],
+            generator=grammar_teacher() if is_grammar else self.generator(settings.models.teacher),
+            book=settings.book,
+            catalogue=catalogue,
             settings=settings.teacher,
             seed=settings.seed,
             cache=self.workdir / _CACHE,
         )
         with self.stage("catalogue", data=fingerprint(catalogue), split=settings.split, wals=settings.wals) as stage:
-            wals = run_catalogue_stage(stage, catalogue, {}, split, settings.wals, derive_seed(settings.seed, 1))
+            seed = derive_seed(settings.seed, 1)
+            wals = run_catalogue_stage(stage, catalogue, load_report, split, settings.wals, seed)
         features = load_features(settings.models.features, settings.models.batch_size)
         with self.stage(
             "space",
@@ -93,10 +92,12 @@ class ElmRun(Run):
             features=features.name,
             teacher=self.teacher.generator.name,
             asked=settings.teacher,
+            book=settings.book,
+            profile_task=settings.profile_task,
         ) as stage:
             return run_space_stage(
                 stage,
-                catalogue,
+                settings.profile_task,
                 split,
                 wals,
                 features,
@@ -115,18 +116,17 @@ class ElmRun(Run):
             examples=settings.examples,
             held_out=[evaluation.per_movie_task, evaluation.profiles],
             asked=settings.teacher,
+            tasks=settings.tasks,
         ) as stage:
-            seed = derive_seed(settings.seed, 3)
-            spaces = self.spaces
             return run_example_stage(
                 stage,
-                spaces.catalogue,
-                spaces.split,
-                spaces.neighbors,
+                settings.tasks,
+                self.spaces.split,
+                self.spaces.neighbors,
                 settings.examples,
                 evaluation,
                 self.teacher,
-                seed,
+                derive_seed(settings.seed, 3),
             )
 
     def _reader(self) -> LocalGenerator:
@@ -195,28 +195,38 @@ class ElmRun(Run):
             return stage.path
 
     def _table(self, records: list[ConsistencyRecord]) -> dict[str, Any]:
-        bootstrap = self.experiment.evaluation.bootstrap
+        bootstrap, learned = self.experiment.evaluation.bootstrap, self.experiment.tasks
+        groups = {
+            "single-movie tasks": [name for name in learned if name in SINGLE_MOVIE],
+            "two-movie tasks": [name for name in learned if name in TWO_MOVIES],
+            **{name: [name] for name in (*learned, FILM_MIXTURE, USER_MIXTURE)},
+        }
+        groups = {name: tasks for name, tasks in groups.items() if tasks}
         comparisons = []
-        for group, tasks in GROUPS.items():
+        for group, tasks in groups.items():
             others = {record.system for record in records if record.task in tasks} - {ELM, CHANCE}
             pairs = [(ELM, other) for other in sorted(others)]
             comparisons += compare_consistency(records, group, tasks, pairs, bootstrap)
-        return {
-            "groups": {name: list(tasks) for name, tasks in GROUPS.items()},
-            "rows": summarize_consistency(records, GROUPS, bootstrap),
-            "comparisons": comparisons,
-        }
+        return {"groups": groups, "rows": summarize_consistency(records, groups, bootstrap), "comparisons": comparisons}
 
     def _facts(self) -> dict[str, Any]:
         test = self.examples["test"]
+        absent = {}
+        if self.spaces.catalogue.oracle is None:
+            reason = f"no grammar reads the texts of {self.spaces.catalogue.name}"
+            absent = {"slots": reason, "has_tag": reason}
+        if not self.experiment.evaluation.curves.tags:
+            absent["moves along tags"] = "evaluation.curves.tags names none"
         return {
+            "world": self.spaces.world,
+            "absent": absent,
             "catalogue": self.stages["catalogue"].read_json("facts.json"),
             "space": self.stages["space"].read_json("facts.json"),
             "targets": self.stages["examples"].read_json("facts.json"),
             "training": self.stages[self._elm_stages[0]].read_json("training.json"),
             "num_training_examples": len(self.examples["train"]),
-            "num_test_films": len({row["items"][0] for row in test if row["task"] != PROFILE}),
-            "num_test_users": len({row["user"] for row in test if row["task"] == PROFILE}),
+            "num_test_films": len({row["items"][0] for row in test if row["user"] is None}),
+            "num_test_users": len({row["user"] for row in test if row["user"] is not None}),
             "seeds": list(self.experiment.elm_seeds),
             "models": {
                 "elm": [elm.name for elm in self.elms.values()],

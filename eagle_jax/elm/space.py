@@ -26,7 +26,7 @@ from eagle_jax.elm.evaluation.consistency import (
     embed_outputs,
 )
 from eagle_jax.elm.examples import Teacher, subject_names
-from eagle_jax.elm.settings import PROFILE, ElmSpaceSettings
+from eagle_jax.elm.settings import ElmSpaceSettings
 from eagle_jax.embeddings.domain_encoder import DomainEncoder, FeaturesFn, compute_features, encoder_quality
 from eagle_jax.embeddings.regression_head import fit_head
 from eagle_jax.embeddings.text_projection import TextProjection, fit_text_projection
@@ -37,11 +37,14 @@ from eagle_jax.embeddings.wals import WALSOutput
 class Spaces:
     """What there is, and what texts and entities are compared in.
 
+    book: of the tasks; profile_task: the one that describes a user.
     semantic [N, d]: of each film, the mean of P over its texts; users: behavioral embeddings.
     profile_rows: user -> example with the teacher's profile, for users with enough ratings.
     item_texts [N, d']: E_D of the films' catalogue texts; user_texts: of the profiles, by user.
     """
 
+    book: str
+    profile_task: str
     catalogue: Catalogue
     split: Split
     wals: WALSOutput
@@ -63,6 +66,13 @@ class Spaces:
     @property
     def titles(self) -> list[str]:
         return [entity.title for entity in self.catalogue.entities]
+
+    @property
+    def world(self) -> str:
+        """What there is, in words."""
+        name = {"minilens": "MiniLens"}.get(self.catalogue.name, self.catalogue.name)
+        nouns = f"{self.catalogue.entity_format.noun}s"
+        return f"{name} with {len(self.catalogue.entities)} {nouns} and {self.catalogue.ratings.num_users} users"
 
     def described_users(self, part: str) -> list[int]:
         """The users of a part of the split of whom there is a profile."""
@@ -87,7 +97,7 @@ class Spaces:
 
 def run_space_stage(
     stage: StageFolder,
-    catalogue: Catalogue,
+    profile_task: str,
     split: Split,
     wals: WALSOutput,
     features: FeaturesFn,
@@ -100,23 +110,33 @@ def run_space_stage(
 
     Writes space.npz, items.npz, users.npz, profiles.jsonl and facts.json.
     """
+    catalogue = teacher.catalogue
     if not stage.is_complete():
         stage.begin()
-        films = range(len(catalogue.entities))
+        films = np.arange(len(catalogue.entities))
+        if settings.asked_about == "split":
+            films = np.sort(np.concatenate([*split.entities.values()]))
         views = [list(catalogue.descriptions)]
+        num_answers = {}
         for task in settings.tasks:
-            rows = [{"task": task, "items": [film], "user": None} for film in films]
-            views.append([row["target"] for row in teacher.answer(rows, 0)])
-        profiles = teacher.answer(_profile_rows(split, seed), 1)
+            rows = [{"task": task, "items": [int(film)], "user": None} for film in films]
+            answers = {row["items"][0]: row["target"] for row in teacher.answer(rows, 0)}
+            num_answers[task] = f"{len(answers)} of {len(films)}"
+            # A film without an answer has its text once more: P needs as many texts of each.
+            views.append([answers.get(film, text) for film, text in enumerate(catalogue.descriptions)])
+        profiles = teacher.answer(_profile_rows(profile_task, split, seed), 1)
         by_view = np.stack([compute_features(features, texts) for texts in views])
         of_profiles = compute_features(features, [row["target"] for row in profiles])
         users = np.array([row["user"] for row in profiles])
-        _fit(stage, split, wals, by_view, of_profiles, users, settings, seed)
+        facts = _fit(stage, split, wals, by_view, of_profiles, users, settings, seed)
+        stage.write_json("facts.json", facts | {"films_that_the_teacher_told": num_answers})
         stage.write_jsonl("profiles.jsonl", (row | subject_names(row, catalogue) for row in profiles))
         stage.finish()
     arrays: dict[str, Any] = stage.read_arrays("space.npz")
     profiles = stage.read_jsonl("profiles.jsonl")
     return Spaces(
+        book=teacher.book,
+        profile_task=profile_task,
         catalogue=catalogue,
         split=split,
         wals=wals,
@@ -133,14 +153,14 @@ def run_space_stage(
     )
 
 
-def _profile_rows(split: Split, seed: int) -> list[Row]:
+def _profile_rows(task: str, split: Split, seed: int) -> list[Row]:
     """One for each user who has enough ratings."""
     rng = np.random.default_rng(seed)
     rows = []
     for user in sorted(int(user) for part in split.users.values() for user in part):
         if rated_sides(split.train, user):
             rows += draw_task_examples(
-                TASKS[PROFILE],
+                TASKS[task],
                 1,
                 rng,
                 items=np.zeros(0),
@@ -160,8 +180,8 @@ def _fit(
     users: np.ndarray,
     settings: ElmSpaceSettings,
     seed: int,
-) -> None:
-    """by_view [V, N, F]; of_profiles [P, F] of `users` [P]."""
+) -> dict[str, Any]:
+    """Facts of the spaces, which it writes; by_view [V, N, F]; of_profiles [P, F] of `users` [P]."""
     films, test = split.entities["train"], split.entities["test"]
     projection = fit_text_projection(by_view[:, films], settings.width, settings.shrinkage)
     projected = projection(by_view)
@@ -198,18 +218,13 @@ def _fit(
         },
     )
     held_out = encoder_quality(item_texts[test], item_targets[test], np.asarray(wals.user_embeddings))
-    stage.write_json(
-        "facts.json",
-        {
-            "width": settings.width,
-            "num_texts_of_a_film": num_views,
-            "sc_of_held_out_texts": [
-                float(cosine_consistency(texts[test], semantic[test]).mean()) for texts in projected
-            ],
-            "item_encoder_held_out": held_out._asdict(),
-            "user_encoder_held_out_relative_error": _relative_error(user_texts[~is_known], user_targets[~is_known]),
-        },
-    )
+    return {
+        "width": settings.width,
+        "num_texts_of_a_film": num_views,
+        "sc_of_held_out_texts": [float(cosine_consistency(texts[test], semantic[test]).mean()) for texts in projected],
+        "item_encoder_held_out": held_out._asdict(),
+        "user_encoder_held_out_relative_error": _relative_error(user_texts[~is_known], user_targets[~is_known]),
+    }
 
 
 def _relative_error(made: np.ndarray, targets: np.ndarray) -> float:

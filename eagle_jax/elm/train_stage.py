@@ -19,7 +19,7 @@ from eagle_jax.elm.model.embedding_lm import EmbeddingLM, new_embedding_lm
 from eagle_jax.elm.model.files import load_embedding_lm, save_embedding_lm
 from eagle_jax.elm.model.prompts import EmbeddedBatch, EmbeddedPrompt
 from eagle_jax.elm.model.training import STAGES, train_elm
-from eagle_jax.elm.settings import BOOK, ElmModelSettings, ElmStageSettings
+from eagle_jax.elm.settings import ElmModelSettings, ElmStageSettings
 from eagle_jax.elm.space import Spaces
 from eagle_jax.stages.models import load_model
 
@@ -34,13 +34,13 @@ def elm_prompts(rows: Sequence[Row], spaces: Spaces) -> list[EmbeddedPrompt]:
         task = find_task(row["task"])
         pairs = zip(task.slots, entities_of(row), strict=True)
         vectors = tuple((kind, np.float32(tables[kind][index])) for kind, index in pairs)
-        prompts.append(EmbeddedPrompt(elm_prompt(BOOK, task), vectors))
+        prompts.append(EmbeddedPrompt(elm_prompt(spaces.book, task), vectors))
     return prompts
 
 
-def embedded_prompt(task: str, kind: str, vector: np.ndarray) -> EmbeddedPrompt:
+def embedded_prompt(book: str, task: str, kind: str, vector: np.ndarray) -> EmbeddedPrompt:
     """A task about a point that need not be in the catalogue."""
-    prompt = elm_prompt(BOOK, find_task(task))
+    prompt = elm_prompt(book, find_task(task))
     return EmbeddedPrompt(prompt, ((kind, np.asarray(vector, np.float32)),))
 
 

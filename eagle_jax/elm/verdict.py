@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from eagle_jax.elm.settings import PROFILE
+from eagle_jax.elm.settings import PROFILES
 from eagle_jax.reports.markdown import format_interval
 from eagle_jax.reports.verdicts import FAILS, HOLDS, MIN_SEEDS, UNDECIDED
 
@@ -80,6 +80,7 @@ class ElmClaim(NamedTuple):
 
 def judge_bar(rows: Rows) -> list[Judged]:
     """The three lines of the bar. Fewer than `MIN_SEEDS` seeds of ELM decide none of them."""
+    profile = _profile_group(rows)
     return [
         _judge(
             rows,
@@ -90,9 +91,14 @@ def judge_bar(rows: Rows) -> list[Judged]:
         ),
         _judge(rows, SUMMARY, "Slots of the film recovered on the summary task", MIN_SLOTS, _summary_slots(rows)),
         _judge(
-            rows, PROFILE, "BC of user profiles as a share of the teacher's", MIN_PROFILE_SHARE, _share_of_teacher(rows)
+            rows, profile, "BC of user profiles as a share of the teacher's", MIN_PROFILE_SHARE, _share_of_teacher(rows)
         ),
     ]
+
+
+def _profile_group(rows: Rows) -> str:
+    """The task of this run that describes users."""
+    return next((row["group"] for row in rows if row["group"] in PROFILES), PROFILES[0])
 
 
 def _gap_to_nearest(rows: Rows) -> tuple[float, str] | None:
@@ -109,11 +115,12 @@ def _summary_slots(rows: Rows) -> tuple[float, str] | None:
 
 
 def _share_of_teacher(rows: Rows) -> tuple[float, str] | None:
-    elm, teacher = (find_cell(rows, PROFILE, system, "bc/ndcg") for system in (ELM, TEACHER))
+    profile = _profile_group(rows)
+    elm, teacher = (find_cell(rows, profile, system, "bc/ndcg") for system in (ELM, TEACHER))
     if elm is None or teacher is None or teacher["mean"] <= 0:
         return None
     said = f"NDCG: ELM {format_interval(elm)}, teacher {format_interval(teacher)}"
-    if chance := find_cell(rows, PROFILE, CHANCE, "bc/ndcg"):
+    if chance := find_cell(rows, profile, CHANCE, "bc/ndcg"):
         said += f", rankings at random {format_interval(chance)}"
     return elm["mean"] / teacher["mean"], said
 
@@ -227,12 +234,13 @@ def _of_all(ways: Sequence[str]) -> str:
 
 def summarize_elm(rows: Rows, bar: Sequence[Judged], claims: Sequence[ElmClaim]) -> Iterator[str]:
     """The report's first sentences: extent, bar, who is above whom, claims."""
-    groups = (SINGLE, TWO, PROFILE)
+    profile = _profile_group(rows)
+    groups = (SINGLE, TWO, profile)
     elm_rows = [row for row in rows if row["system"] == ELM and row["group"] in groups]
     if elm_rows:
         extents = "; ".join(
             f"{row['group'].replace('_', ' ')}, {row['num_outputs']} outputs about "
-            f"{row['num_entities']} {'users' if row['group'] == PROFILE else 'films'}, seeds: "
+            f"{row['num_entities']} {'users' if row['group'] == profile else 'films'}, seeds: "
             f"{row['num_seeds']}"
             for row in elm_rows
         )
@@ -242,7 +250,7 @@ def summarize_elm(rows: Rows, bar: Sequence[Judged], claims: Sequence[ElmClaim])
     counts = {v: sum(line.verdict == v for line in bar) for v in (MET, MISSED, UNDECIDED)}
     verdicts = ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number)
     yield f"Of the {len(bar)} lines of the bar: {verdicts}."
-    for group, measure in ((SINGLE, "sc"), (TWO, "sc"), (PROFILE, "bc/ndcg")):
+    for group, measure in ((SINGLE, "sc"), (TWO, "sc"), (profile, "bc/ndcg")):
         yield from _order(rows, group, measure)
     judged = "; ".join(f"{claim.claim}: {claim.verdict}" for claim in claims if claim.found)
     if judged:

@@ -19,6 +19,8 @@ Expect: three ELMs, means and 95 % intervals over held-out films or users. SC of
 
 from ml_collections import ConfigDict
 
+from eagle_jax.data.tasks import TASKS
+
 SCHEMA = 3
 
 
@@ -30,6 +32,8 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.title = "ELM on MiniLens"
     config.seed = 0
     config.elm_seeds = (0, 1, 2)
+    config.book = "compact"  # the words that MiniLens-LM knows
+    config.tasks = tuple(name for name, task in TASKS.items() if task.compact)  # the paper's 24, and profiles
     _world(config)
     _spaces(config)
     _training(config)
@@ -40,7 +44,8 @@ def get_config(variant: str = "default") -> ConfigDict:
 
 
 def _world(config: ConfigDict) -> None:
-    config.catalogue = ConfigDict(
+    config.catalogue = ConfigDict({"source": "minilens"})
+    config.catalogue.minilens = ConfigDict(
         {
             "seed": 0,
             "num_films": 1600,
@@ -76,18 +81,21 @@ def _world(config: ConfigDict) -> None:
     config.models = ConfigDict(
         {
             "reader": "minilens/reader",  # becomes the ELM
+            "teacher": "minilens/teacher",  # the grammar
             "features": "minilens/environment_a",
             "batch_size": 128,
             "length_multiple": 32,
             "slot_multiple": 1,
         }
     )
+    config.remote = ConfigDict()  # name -> endpoint; see eagle_remote.py
 
 
 def _spaces(config: ConfigDict) -> None:
     config.space = ConfigDict(
         {
             "tasks": ("summary", "positive_review", "five_negative_characteristics", "pitch", "convince1"),
+            "asked_about": "all",
             "width": 64,
             "shrinkage": 1e-4,  # 1e-2 hides slots: a linear probe reads 82 % of them, here all
             "heads": {
@@ -106,6 +114,7 @@ def _spaces(config: ConfigDict) -> None:
     )
     config.teacher = ConfigDict(
         {
+            "shows": "title",
             # The grammar draws its words itself: of these only the seed counts.
             "sampling": {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 128},
             "batch_size": 512,
@@ -165,8 +174,8 @@ def _evaluation(config: ConfigDict) -> None:
 def _make_quick(config: ConfigDict) -> None:
     """Small enough for a test."""
     config.title = "ELM on MiniLens, quick"
-    config.catalogue.num_films = 500
-    config.catalogue.num_users = 200
+    config.catalogue.minilens.num_films = 500
+    config.catalogue.minilens.num_users = 200
     config.examples.per_movie_task = 200
     config.examples.profiles = 200
     config.elm.tokens_per_batch = 1024

@@ -127,6 +127,26 @@ def test_sampling_that_came_later_is_what_it_was_where_it_is_off():
     assert schema.settings_of(3, Path("profiles"), on)["rater"]["min_p"] == 0.1
 
 
+def test_elm_of_minilens_is_read_as_before_it_took_other_catalogues_and_teachers():
+    before = {
+        "space": {"space": {"width": 8}, "teacher": "MiniLens' grammar", "asked": {"max_tries": 3}},
+        "examples": {"examples": {"profiles": 6}, "asked": {"max_tries": 3}},
+        "elm_0": {"models": {"reader": "minilens/reader"}, "elm": {"lora": None}},
+    }
+    tasks = [f"task {number}" for number in range(25)]
+    asked = {"shows": "title", "max_tries": 3}
+    now = {
+        "space": {"space": {"asked_about": "all", "width": 8}, "teacher": "MiniLens' grammar", "asked": asked}
+        | {"book": "compact", "profile_task": "user_profile"},
+        "examples": {"examples": {"profiles": 6}, "asked": asked, "tasks": tasks},
+        "elm_0": {"models": {"reader": "minilens/reader", "teacher": "minilens/teacher"}, "elm": {"lora": None}},
+    }
+    for stage, settings in now.items():
+        assert schema.settings_of(3, Path(stage), settings) == before[stage]
+    for stage, change in {"space": {"book": "detailed"}, "examples": {"tasks": tasks[:5]}}.items():
+        assert schema.settings_of(3, Path(stage), now[stage] | change) == before[stage] | change
+
+
 def test_what_a_later_program_wrote_is_refused(old):
     path = old / "numbers" / "SETTINGS.json"
     path.write_text(json.dumps({"schema": 99, **json.loads(path.read_text())}))

@@ -1,8 +1,8 @@
 """Rows of an ELM's tables, as a run writes them, by hand."""
 
-from eagle_jax.elm.settings import PROFILE
 from eagle_jax.elm.verdict import FILM_MIXTURE, SINGLE, TWO, USER_MIXTURE
 
+PROFILE = "user_profile"
 GROUPS = {
     SINGLE: ["summary", "pitch"],
     TWO: ["similarities"],

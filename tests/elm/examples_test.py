@@ -22,8 +22,24 @@ ROWS = [
     *({"task": "similarities", "items": [i, i + 1], "user": None} for i in range(6)),
     {"task": "user_profile", "items": list(range(10)), "user": 3},
 ]
+CATALOGUE = Catalogue(
+    name="ants",
+    entities=tuple(Entity(entity_id=f"f{i}", title=title, description="") for i, title in enumerate(TITLES)),
+    ratings=RatingTable(
+        user_names=("u0", "u1", "u2", "ann"),
+        item_names=tuple(f"f{i}" for i in range(len(TITLES))),
+        user_index=np.zeros(0, np.int32),
+        item_index=np.zeros(0, np.int32),
+        rating=np.zeros(0, np.float32),
+    ),
+    tags=(),
+    entity_format=MOVIE,
+)
 SETTINGS = TeacherSettings(
-    sampling=SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=80), batch_size=4, max_tries=3
+    shows="title",
+    sampling=SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=80),
+    batch_size=4,
+    max_tries=3,
 )
 
 
@@ -49,7 +65,9 @@ class Watched:
 @pytest.fixture
 def write(tmp_path):
     def written(generator, rows=ROWS, seed=5, cache="c.sqlite"):
-        teacher = Teacher(generator=generator, titles=TITLES, settings=SETTINGS, seed=0, cache=tmp_path / cache)
+        teacher = Teacher(
+            generator=generator, book="compact", catalogue=CATALOGUE, settings=SETTINGS, seed=0, cache=tmp_path / cache
+        )
         return teacher.write_targets(rows, seed)
 
     return written
@@ -113,15 +131,6 @@ def test_faults_are_named(write):
 
 
 def test_the_names_of_a_row_are_those_of_its_items_and_user():
-    entities = tuple(Entity(entity_id=f"f{i}", title=title, description="") for i, title in enumerate(TITLES))
-    ratings = RatingTable(
-        user_names=("u0", "u1", "u2", "ann"),
-        item_names=tuple(entity.entity_id for entity in entities),
-        user_index=np.zeros(0, np.int32),
-        item_index=np.zeros(0, np.int32),
-        rating=np.zeros(0, np.float32),
-    )
-    catalogue = Catalogue(name="x", entities=entities, ratings=ratings, tags=(), entity_format=MOVIE)
-    assert subject_names(ROWS[10], catalogue) == {"item_ids": ["f1", "f2"], "titles": TITLES[1:3], "user_id": None}
-    named = subject_names(ROWS[-1], catalogue)
+    assert subject_names(ROWS[10], CATALOGUE) == {"item_ids": ["f1", "f2"], "titles": TITLES[1:3], "user_id": None}
+    named = subject_names(ROWS[-1], CATALOGUE)
     assert (named["user_id"], named["item_ids"][9], named["titles"]) == ("ann", "f9", TITLES[:10])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from eagle_jax.elm.report import ElmReport, write_elm_report
+from eagle_jax.elm.settings import GRAMMAR
 from eagle_jax.elm.verdict import SINGLE
 from eagle_jax.reports.figures import embedding_picture
 from eagle_jax.reports.markdown import to_markdown
@@ -37,8 +38,8 @@ _BARE = ElmReport(
     picture=None,
     samples=[],
     training=[],
-    facts={},
-    settings={"catalogue": {"num_films": 7, "num_users": 5}, "models": {"reader": "a-reader"}},
+    facts={"world": "Ants with 7 films and 5 users"},
+    settings={"models": {"reader": "a-reader", "teacher": "ants"}, "teacher": {"shows": "text"}, "tasks": ["summary"]},
     provenance={"commit": "abc"},
 )
 _WHOLE = dataclasses.replace(
@@ -59,7 +60,8 @@ _WHOLE = dataclasses.replace(
     picture=embedding_picture(np.eye(4, 3), {"a path": np.eye(2, 3)}),
     samples=[_sample("elm", _EVIL), _sample("nearest", None)],
     training=[{"stage": s, "step": i, "loss": 2.0 / (i + 1)} for s in "ab" for i in range(3)],
-    facts={"targets": {"malformed": {"empty": 4}}},
+    facts={"world": "MiniLens with 7 films and 5 users", "targets": {"malformed": {"empty": 4}}},
+    settings={"models": {"reader": "a-reader", "teacher": GRAMMAR}, "teacher": {"shows": "title"}},
 )
 
 
@@ -105,6 +107,9 @@ def test_parts_may_be_missing(tmp_path):
     text = _page(tmp_path, _BARE)
     for sentence in (
         "This run has no output of ELM.",
+        "Ants with 7 films and 5 users.",
+        "a-reader learned to read them; ants, which sees texts, wrote",
+        "the teacher is ants, which was asked 1 tasks.",
         "No task was measured",
         "This run compares nothing",
         "No path was measured",

@@ -23,7 +23,7 @@ from eagle_jax.elm.rlaif.rewards import training_reward
 from eagle_jax.elm.rlaif.run import RlaifRun
 from eagle_jax.elm.rlaif.settings import RlaifExperiment
 from eagle_jax.elm.run import ElmRun
-from eagle_jax.elm.settings import SINGLE_MOVIE, TASK_NAMES, TWO_MOVIES
+from eagle_jax.elm.settings import TWO_MOVIES
 from eagle_jax.embeddings.wals import predict_ratings
 from eagle_jax.language_model.generation import Generation
 from eagle_jax.reports.verdicts import UNDECIDED
@@ -35,7 +35,7 @@ def tiny() -> RlaifExperiment:
     """Every stage, one shape of batches, a step or two; `start` is the ELM's experiment."""
     config = json.loads(json.dumps(CONFIG))
     start = config["start"]
-    start["catalogue"] |= {"num_films": 160, "num_users": 80, "ratings_per_user": 60}
+    start["catalogue"]["minilens"] |= {"num_films": 160, "num_users": 80, "ratings_per_user": 60}
     start["space"] |= {"tasks": ["summary"], "width": 8}
     start["examples"] |= {"per_movie_task": 6, "profiles": 6}
     start["models"] |= {"length_multiple": 96, "batch_size": 4}
@@ -89,7 +89,7 @@ def test_every_task_is_scored_for_every_system(done):
     table = json.loads((results / "consistency.json").read_text())
     found = {(row["group"], row["system"]) for row in table["rows"]}
     systems = {"elm", "teacher", "nearest", "text_only", "text_only_example"}
-    assert found >= {(task, system) for task in TASK_NAMES for system in systems}
+    assert found >= {(task, system) for task in run.experiment.tasks for system in systems}
     cells = {(row["group"], row["system"]): row["cells"] for row in table["rows"]}
     # The grammar has all slots of its own answers right, whatever a model does.
     assert cells["single-movie tasks", "teacher"]["slots"]["mean"] == 1.0
@@ -112,9 +112,8 @@ def test_held_out_examples_are_held_out(done):
             else:
                 assert row["items"][0] in films[part]
     seen = [(row["task"], entities_of(row)[0]) for row in run.examples["test"]]
-    assert len(seen) == len(set(seen)) == 2 * len(TASK_NAMES) + 2
-    assert {row["task"] for row in run.examples["train"]} == set(TASK_NAMES)
-    assert len(SINGLE_MOVIE) == 19 and len(TWO_MOVIES) == 5
+    assert len(seen) == len(set(seen)) == 2 * 25 + 2
+    assert {row["task"] for row in run.examples["train"]} == set(run.experiment.tasks)
 
 
 def test_prompts_hold_the_embeddings_of_what_they_are_about(done):
@@ -241,6 +240,10 @@ def test_what_cannot_be_read_gets_the_reward_of_the_settings(done):
         ((), {"trainings": {}}, "trainings: at least one"),
         (("start",), {"elm_seeds": (1, 1)}, r"elm_seeds: none twice, got \(1, 1\)"),
         (("start", "space"), {"tasks": ("trailer",)}, "'trailer' is none of summary"),
+        (("start",), {"tasks": ("summary",)}, "tasks: expected one of user_profile, amazon_user_profile among them"),
+        (("start",), {"tasks": ("pitch", "user_profile")}, "'summary' is none of the experiment's tasks, pitch"),
+        (("start",), {"tasks": ("amazon_description",)}, "'amazon_description' has no compact wording"),
+        (("start",), {"book": "detailed"}, "models.teacher: minilens/teacher answers the compact book"),
     ],
 )
 def test_settings_name_what_is_wrong(part, changes, message):

@@ -3,7 +3,6 @@
 import pytest
 
 from eagle_jax.data.tasks import TASKS
-from eagle_jax.elm.settings import PROFILE
 from eagle_jax.elm.verdict import (
     FILM_MIXTURE,
     MET,
@@ -17,7 +16,7 @@ from eagle_jax.elm.verdict import (
     summarize_elm,
 )
 from eagle_jax.reports.verdicts import FAILS, HOLDS, UNDECIDED
-from tests.elm.consistency_rows import all_rows, cell, comparison, curve, mixtures
+from tests.elm.consistency_rows import PROFILE, all_rows, cell, comparison, curve, mixtures
 
 _CURVES = [
     curve("semantic", "interpolation", [0.8, 0.7, 0.8]),

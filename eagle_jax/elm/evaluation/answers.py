@@ -32,7 +32,7 @@ from eagle_jax.elm.evaluation.consistency_table import ConsistencyRecord
 from eagle_jax.elm.examples import Teacher, entities_of
 from eagle_jax.elm.model.embedding_lm import EmbeddingLM
 from eagle_jax.elm.model.prompts import EmbeddedPrompt
-from eagle_jax.elm.settings import BOOK, PROFILE, SINGLE_MOVIE, TWO_MOVIES
+from eagle_jax.elm.settings import PROFILES, SINGLE_MOVIE, TWO_MOVIES
 from eagle_jax.elm.space import Spaces
 from eagle_jax.elm.train_stage import elm_prompts
 from eagle_jax.elm.verdict import CHANCE, ELM, NEAREST, TEACHER, TEXT_ONLY, TEXT_ONLY_EXAMPLE
@@ -84,15 +84,18 @@ def answer_all(
 ) -> list[SystemTexts]:
     """Teacher and nearest entity once, the respondents with each of their seeds."""
     nothing = [None] * len(rows)
-    of_nearest = [row["target"] for row in teacher.answer(_nearest(rows, spaces), 2)]
+    near = [row | {"place": place} for place, row in enumerate(_nearest(rows, spaces))]
+    told = {row["place"]: row["target"] for row in teacher.answer(near, 2)}
+    of_nearest = [told.get(place) for place in range(len(rows))]
+    no_answer = [None if text is not None else "the teacher has no answer" for text in of_nearest]
     answers = [
         SystemTexts(system=TEACHER, seed=0, texts=[row["target"] for row in rows], reasons=nothing),
-        SystemTexts(system=NEAREST, seed=0, texts=of_nearest, reasons=nothing),
+        SystemTexts(system=NEAREST, seed=0, texts=of_nearest, reasons=no_answer),
     ]
     prompts = {
         ELM: elm_prompts(rows, spaces),
-        TEXT_ONLY: text_only_prompts(BOOK, rows, spaces.titles),
-        TEXT_ONLY_EXAMPLE: text_only_prompts(BOOK, rows, spaces.titles, respondents.examples),
+        TEXT_ONLY: text_only_prompts(spaces.book, rows, spaces.titles),
+        TEXT_ONLY_EXAMPLE: text_only_prompts(spaces.book, rows, spaces.titles, respondents.examples),
     }
     asked = [(system, own_seed, given) for system, given in prompts.items() for own_seed in respondents.elms]
     return answers + respondents.ask(stage, asked, seed)
@@ -112,16 +115,18 @@ def _nearest(rows: Sequence[Row], spaces: Spaces) -> list[Row]:
 def score(answers: SystemTexts, rows: Sequence[Row], spaces: Spaces) -> list[ConsistencyRecord]:
     """A record for each row, measures by group of tasks (see the settings)."""
     scores: list[dict[str, float]] = [{} for _ in rows]
-    for group in (SINGLE_MOVIE, TWO_MOVIES, (PROFILE,)):
+    for group in (SINGLE_MOVIE, TWO_MOVIES, PROFILES):
         places = [place for place, row in enumerate(rows) if row["task"] in group]
         if not places:
             continue
         group_rows = [rows[place] for place in places]
         texts = [answers.texts[place] for place in places]
-        measures = {"slots": _slots(group_rows, texts, spaces.titles)}
+        measures = {}
+        if spaces.catalogue.oracle is not None:  # the grammar of MiniLens, which reads its texts
+            measures["slots"] = _slots(group_rows, texts, spaces.titles)
         if group is not TWO_MOVIES:
             measures |= _behavioral(group_rows, texts, spaces).by_measure()
-        if group != (PROFILE,):
+        if group is not PROFILES:
             measures["sc"] = semantic_consistency(spaces.embed, texts, _targets(group_rows, spaces))
         for name, values in measures.items():
             for place, value in zip(places, values, strict=True):
@@ -132,7 +137,7 @@ def score(answers: SystemTexts, rows: Sequence[Row], spaces: Spaces) -> list[Con
 def score_chance(rows: Sequence[Row], spaces: Spaces) -> list[ConsistencyRecord]:
     """Behavioral consistency of rankings at random, expected, on the same rows."""
     records = []
-    for group in (SINGLE_MOVIE, (PROFILE,)):
+    for group in (SINGLE_MOVIE, PROFILES):
         group_rows = [row for row in rows if row["task"] in group]
         if group_rows:
             at_random = chance_consistency(_candidates(group_rows, spaces)[1]).by_measure()
@@ -165,13 +170,13 @@ def _slots(rows: Sequence[Row], texts: Sequence[str | None], titles: Sequence[st
     shares = []
     for row, text in zip(rows, texts, strict=True):
         shown = [quote_markers(titles[item]) for item in row["items"]]
-        prompt = teacher_prompt(BOOK, find_task(row["task"]), shown)
+        prompt = teacher_prompt("compact", find_task(row["task"]), shown)
         shares.append(0.0 if text is None else share_recovered(prompt, text))
     return shares
 
 
 def _behavioral(rows: Sequence[Row], texts: Sequence[str | None], spaces: Spaces) -> BehavioralConsistency:
-    encoder = spaces.user_encoder if rows[0]["task"] == PROFILE else spaces.item_encoder
+    encoder = spaces.user_encoder if rows[0]["task"] in PROFILES else spaces.item_encoder
     outputs = embed_outputs(encoder, texts, spaces.users.shape[1])
     return behavioral_consistency(outputs, *_candidates(rows, spaces))
 
@@ -181,7 +186,7 @@ def _candidates(rows: Sequence[Row], spaces: Spaces) -> tuple[np.ndarray, np.nda
     texts, and the ratings [B, candidates]."""
     about = [entities_of(row)[0] for row in rows]
     given = spaces.catalogue.ratings
-    if rows[0]["task"] == PROFILE:
+    if rows[0]["task"] in PROFILES:
         films = spaces.split.entities["test"]
         return spaces.item_texts[films], rating_matrix(given, about, films)
     users = spaces.described_users("test")

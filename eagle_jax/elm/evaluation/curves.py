@@ -26,7 +26,7 @@ from eagle_jax.elm.evaluation.consistency import (
 from eagle_jax.elm.evaluation.consistency_table import consistency_curve, semantic_path
 from eagle_jax.elm.evaluation.directions import fit_tag_cavs
 from eagle_jax.elm.model.embedding_lm import EmbeddingLM
-from eagle_jax.elm.settings import PROFILE, ElmEvaluationSettings
+from eagle_jax.elm.settings import ElmEvaluationSettings
 from eagle_jax.elm.space import Spaces, draw_ends
 from eagle_jax.elm.train_stage import embedded_prompt
 from eagle_jax.embeddings.concept_activation import ConceptActivation, extrapolate
@@ -90,7 +90,7 @@ class Paths:
         task = self.settings.curves.task
         texts = self._decode(task, SEMANTIC, points)
         scores = semantic_path(self.spaces.embed, texts, {"sc/point": points, **targets})
-        if tag is not None:
+        if tag is not None and self.spaces.catalogue.oracle is not None:  # MiniLens' grammar
             scores["has_tag"] = _names(tag, texts, grammar.mentions)
         return {"kind": SEMANTIC, "task": task} | self._curve(positions, texts, scores, starts)
 
@@ -135,13 +135,14 @@ class Paths:
         films = self.spaces.split.entities["test"]
         ratings = self.spaces.predict_ratings(points, bias, films)
         ratings = ratings.reshape(-1, len(films))
-        texts = self._decode(PROFILE, BEHAVIORAL, points)
+        task = self.spaces.profile_task
+        texts = self._decode(task, BEHAVIORAL, points)
         scored = self.spaces.rank_films([text for at in texts for text in at], films, ratings)
         scores = {name: values.reshape(bias.shape) for name, values in scored.by_measure().items()}
-        if tag is not None:
+        if tag is not None and self.spaces.catalogue.oracle is not None:
             scores["has_tag"] = _names(tag, texts, lambda text: corpus.read_profile(text)[0])
         curve = self._curve(positions, texts, scores, starts)
-        return {"kind": BEHAVIORAL, "task": PROFILE, "chance": _means(chance_consistency(ratings))} | curve
+        return {"kind": BEHAVIORAL, "task": task, "chance": _means(chance_consistency(ratings))} | curve
 
     def _decode(self, task: str, kind: str, points: np.ndarray) -> Texts:
         """[A, B, d] -> texts [A][B]."""
@@ -149,7 +150,7 @@ class Paths:
         self.num_decoded += 1
 
         def generate() -> list[str | None]:
-            prompts = [embedded_prompt(task, kind, point) for at in points for point in at]
+            prompts = [embedded_prompt(self.spaces.book, task, kind, point) for at in points for point in at]
             drawn = derive_seed(self.seed, number)
             return read_outputs(self.elm.generate(prompts, self.settings.sampling, drawn)).texts
 

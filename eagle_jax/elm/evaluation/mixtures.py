@@ -18,7 +18,7 @@ from eagle_jax.elm.evaluation.answers import Respondents
 from eagle_jax.elm.evaluation.baselines import item_mixture_prompt, text_only_prompts, user_mixture_prompt, with_example
 from eagle_jax.elm.evaluation.consistency import semantic_consistency
 from eagle_jax.elm.evaluation.consistency_table import ConsistencyRecord
-from eagle_jax.elm.settings import BOOK, PROFILE, ElmCurveSettings
+from eagle_jax.elm.settings import ElmCurveSettings
 from eagle_jax.elm.space import Spaces, draw_ends
 from eagle_jax.elm.train_stage import embedded_prompt
 from eagle_jax.elm.verdict import ELM, FILM_MIXTURE, TEXT_ONLY, TEXT_ONLY_EXAMPLE, USER_MIXTURE
@@ -30,6 +30,7 @@ def score_mixtures(
 ) -> list[ConsistencyRecord]:
     """A record for each system, seed and pair: SC with the middle of two films, BC with what
     matrix factorisation predicts for the middle of two users."""
+    book, profile_task = spaces.book, spaces.profile_task
     films, users = draw_ends(spaces, curves.num_paths, seed)
     points = interpolate(*spaces.semantic[films], 0.5)
     middles = interpolate(*spaces.users[users], 0.5)
@@ -37,17 +38,17 @@ def score_mixtures(
     ratings = spaces.predict_ratings(middles, np.asarray(spaces.wals.user_bias)[users].mean(axis=0), test)
 
     named = [
-        item_mixture_prompt(BOOK, find_task(curves.task), *(spaces.titles[film] for film in pair)) for pair in films.T
+        item_mixture_prompt(book, find_task(curves.task), *(spaces.titles[film] for film in pair)) for pair in films.T
     ]
     profiles = [
-        user_mixture_prompt(BOOK, find_task(PROFILE), *(spaces.profile_rows[int(user)]["target"] for user in pair))
+        user_mixture_prompt(book, find_task(profile_task), *(spaces.profile_rows[int(user)]["target"] for user in pair))
         for pair in users.T
     ]
     prompts = [
-        (FILM_MIXTURE, ELM, [embedded_prompt(curves.task, SEMANTIC, point) for point in points]),
+        (FILM_MIXTURE, ELM, [embedded_prompt(book, curves.task, SEMANTIC, point) for point in points]),
         (FILM_MIXTURE, TEXT_ONLY, named),
         (FILM_MIXTURE, TEXT_ONLY_EXAMPLE, _with_example(spaces, respondents, named, curves.task)),
-        (USER_MIXTURE, ELM, [embedded_prompt(PROFILE, BEHAVIORAL, point) for point in middles]),
+        (USER_MIXTURE, ELM, [embedded_prompt(book, profile_task, BEHAVIORAL, point) for point in middles]),
         (USER_MIXTURE, TEXT_ONLY, profiles),
     ]
     asked = [(system, own_seed, given) for own_seed in respondents.elms for _, system, given in prompts]
@@ -75,5 +76,5 @@ def score_mixtures(
 def _with_example(spaces: Spaces, respondents: Respondents, prompts: Sequence[Prompt], task: str) -> list[Prompt]:
     """Each prompt behind one answered question about a film that exists."""
     example = respondents.examples[task]
-    (shown,) = text_only_prompts(BOOK, [example], spaces.titles)
-    return [with_example(BOOK, prompt, shown, example["target"]) for prompt in prompts]
+    (shown,) = text_only_prompts(spaces.book, [example], spaces.titles)
+    return [with_example(spaces.book, prompt, shown, example["target"]) for prompt in prompts]

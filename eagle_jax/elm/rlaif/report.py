@@ -57,7 +57,7 @@ def report_rlaif(run: RlaifRun) -> Path:
             figures.learning_curve(name, seed, read_metrics(file), _CURVES) for (name, seed), file in metrics.items()
         ],
         samples=results.read_jsonl("samples.jsonl"),
-        facts={"start": run.start.name, "seconds": run.seconds()},
+        facts={"start": run.start.name, "world": run.spaces.world, "seconds": run.seconds()},
     )
     return write_rlaif_report(run.workdir, data)
 

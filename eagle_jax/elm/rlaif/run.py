@@ -1,4 +1,4 @@
-"""RLAIF on MiniLens: an ELM that was trained on a teacher's texts learns from their consistency.
+"""RLAIF: an ELM that was trained on a teacher's texts learns from their consistency.
 
 Tennenholtz et al. 2024 (ELM), appendix H. After the stages of a supervised run: trainings on
 training films, answers of start and trained ELMs about held-out films, and their comparison. The

@@ -1,4 +1,4 @@
-"""All settings of RLAIF on MiniLens: the supervised ELM that it starts from, and what follows."""
+"""All settings of RLAIF: the supervised ELM that it starts from, and what follows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.settings import setting, settings
 from eagle_jax.elm.rlaif.state import RlaifSettings
-from eagle_jax.elm.settings import PROFILE, SINGLE_MOVIE, ElmExperiment
+from eagle_jax.elm.settings import PROFILES, SINGLE_MOVIE, ElmExperiment
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.reports.statistics import BootstrapSettings
 
@@ -42,7 +42,7 @@ class RlaifExperiment:
     evaluation: RlaifEvaluationSettings
 
     def __post_init__(self):
-        allowed = SINGLE_MOVIE if self.reward == SC else (PROFILE,)
+        allowed = SINGLE_MOVIE if self.reward == SC else PROFILES
         if unknown := [name for name in self.tasks if name not in allowed]:
             raise UserError(
                 f"tasks: {unknown[0]!r} has no reward {self.reward!r}; those that have are {', '.join(allowed)}"
