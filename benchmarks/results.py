@@ -64,7 +64,7 @@ def section(report: str, heading: str) -> str:
 
 def made_by(folder: Path) -> str:
     """Command, commit, versions and day of a benchmark, or of a run's last stage, in one line."""
-    if (folder / "results.json").is_file():
+    if page_of(folder).name == "results.md":  # a run has a results.json as well, of other contents
         made = json.loads((folder / "results.json").read_text())["machine"]
     else:
         manifests = [json.loads(path.read_text()) for path in folder.glob("*/MANIFEST.json")]

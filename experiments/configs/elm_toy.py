@@ -10,7 +10,8 @@ Command: bash launch/run.sh experiments.elm_toy
 Hardware: two CPU cores.
 Time: 1 min 20 s of one core (2 min 40 s on a busy machine).
 Expect: the paper's finding is not seen: with one stage 12 of 12 runs converge (nats below 0.1,
-    in 10 to 30 steps), with two stages 10 of 12 (10 to 290 steps). What the paper saw, a constant
+    in 10 to 30 steps), with two stages 9 of 12 (10 to 250 steps; 10 in an earlier build:
+    at a rate of 0.3 rounding decides). What the paper saw, a constant
     output at ln 2 nats, is where 2 of 3 runs with two stages end when everything begins to move at
     a rate of 0.3, with adapters that started at 100 times the scale of token embeddings: a matter
     of far too large steps of the whole model, not of stages. With tinystories

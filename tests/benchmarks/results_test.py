@@ -58,6 +58,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         made = MADE | {"time": time, "commit": stage + "xxxxxxx"}
         (folder / "MANIFEST.json").write_text(json.dumps({"provenance": made}))
     (tmp_path / "a" / "report.md").write_text(REPORT)
+    (tmp_path / "a" / "results.json").write_text('{"report": "eagle/report"}')  # of the report, not of a benchmark
     monkeypatch.setattr(results, "QUOTED", {"a": ("In short", "A table"), "b": ("In short",)})
     return tmp_path
 
