@@ -11,13 +11,14 @@ Flags are read before a program imports what it runs, so that --help and mistake
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -104,6 +105,13 @@ def with_one_line_errors(action: Callable[[], None]) -> None:
         _exit(f"{error.filename}: {error.strerror}; {helps}", 2)
     except KeyboardInterrupt:
         _exit("interrupted; the same command resumes", 130)
+
+
+class FlagParser(argparse.ArgumentParser):
+    """Of a command with flags of its own and no config: a mistake is a `UserError`."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; {self.prog} --help lists the flags")
 
 
 def load_config(path: str) -> ConfigDict:

@@ -6,9 +6,9 @@ import argparse
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from eagle_jax.base.atomic_files import write_atomically
+from eagle_jax.base.command_line import FlagParser
 from eagle_jax.base.errors import UserError
 
 _FILE, _GENERATIONS = "ratings.sqlite", "generations.sqlite"
@@ -21,13 +21,6 @@ is not asked for. They are used for research on such programs.
 
 Taking part is up to you. You may stop at any time by closing the page, and go on later with a code \
 that every page shows. Some of the forms check that forms are read."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """Mistakes are one line, as everywhere."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; eagle-jax rate --help lists the flags")
 
 
 def rating_command(arguments: Sequence[str]) -> None:
@@ -124,7 +117,7 @@ def _read_text(file: Path) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = FlagParser(
         prog="eagle-jax rate",
         allow_abbrev=False,
         description="Pages on which people compare the texts of a run with their anchors, blind. What they answer "

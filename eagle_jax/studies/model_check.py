@@ -5,20 +5,18 @@ The roles are EAGLE's, on the catalogue, with the prompts and the sampling of on
 
 from __future__ import annotations
 
-import argparse
 import resource
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from eagle_jax.base.command_line import load_config
-from eagle_jax.base.errors import UserError
+from eagle_jax.base.command_line import FlagParser, load_config
 from eagle_jax.base.settings import to_settings
 from eagle_jax.data.prompts import (
     PROMPT_BOOKS,
@@ -49,16 +47,9 @@ _NUM_PROMPTS, _NUM_COMPARED, _NUM_TIMED = 10, 128, 64  # prompts of a role; toke
 _CONFIG = "experiments/configs/eagle_minilens.py"
 
 
-class _Parser(argparse.ArgumentParser):
-    """Mistakes are one line, as everywhere."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; eagle-jax check-model --help lists the flags")
-
-
 def check_model(arguments: Sequence[str]) -> None:
     """Reads the flags and prints what there is to know, as it becomes known."""
-    parser = _Parser(prog="eagle-jax check-model", allow_abbrev=False, description=__doc__)
+    parser = FlagParser(prog="eagle-jax check-model", allow_abbrev=False, description=__doc__)
     parser.add_argument("model", help="a folder in Hugging Face's layout, a GGUF file, or minilens/<name>")
     parser.add_argument("--config", default=_CONFIG, metavar="FILE", help=f"of experiments.eagle (default: {_CONFIG})")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="(default: float32)")

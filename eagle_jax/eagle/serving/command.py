@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from eagle_jax.base.errors import UserError
+from eagle_jax.base.command_line import FlagParser
 
 _MEANINGS = {
     "num_proposals": "texts, of one item and user those that differ",
@@ -23,13 +23,6 @@ _MEANINGS = {
     "num_tokens": "read and written by policy and environment",
     "seconds": "all together",
 }
-
-
-class _Parser(argparse.ArgumentParser):
-    """Mistakes are one line, as everywhere."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; {self.prog} --help lists the flags")
 
 
 def propose(arguments: Sequence[str]) -> None:
@@ -54,7 +47,7 @@ def propose(arguments: Sequence[str]) -> None:
 
 def export(arguments: Sequence[str]) -> None:
     """Reads the flags and writes the folder."""
-    parser = _Parser(
+    parser = FlagParser(
         prog="eagle-jax export",
         allow_abbrev=False,
         description="The policy of a trained agent as a folder in Hugging Face's layout, with a card that says how to "
@@ -87,7 +80,7 @@ def _told(summary: dict[str, Any]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = FlagParser(
         prog="eagle-jax propose",
         allow_abbrev=False,
         description="What a trained agent would make of items for users: texts, what they are worth, how far they "
