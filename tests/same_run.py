@@ -1,4 +1,7 @@
-"""Whether two trainings were the same run, bit by bit, whatever time they took."""
+"""Whether two runs were the same, bit by bit, whatever time they took."""
+
+import json
+from pathlib import Path
 
 import chex
 import jax
@@ -22,3 +25,17 @@ def assert_same_run(one, other):
         chex.assert_trees_all_equal(jax.device_get(getattr(one, name)), jax.device_get(getattr(other, name)))
     assert one.best_step == other.best_step
     assert without_times(one.history) == without_times(other.history)
+
+
+def finished_files(workdir: Path) -> dict[str, object]:
+    """Every file of the finished stages, apart from times and what is kept for resuming only."""
+    found = {}
+    for path in workdir.rglob("*"):
+        name = path.relative_to(workdir).as_posix()
+        inner = set(path.relative_to(workdir).parts[1:])  # () for the report, which tells times
+        if not inner or path.is_dir() or inner & {"MANIFEST.json", "checkpoints", "tensorboard"}:
+            continue
+        found[name] = path.read_bytes()
+        if path.name == "metrics.jsonl":
+            found[name] = without_times(map(json.loads, path.read_text().splitlines()))
+    return found

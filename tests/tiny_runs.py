@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 import subprocess
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.same_run import finished_files
 
 ROOT = Path(__file__).parents[1]
 WATCHED = Path(__file__).with_name("watched_run.py")
@@ -147,30 +148,15 @@ class FinishedRun:
         return target
 
     def results(self) -> dict[str, object]:
-        return _results(self.workdir)
+        return finished_files(self.workdir)
 
     def assert_same_results(self, workdir: Path) -> None:
-        ours, theirs = _results(workdir), self.results()
+        ours, theirs = finished_files(workdir), self.results()
         assert sorted(ours) == sorted(theirs)
         assert [name for name in ours if ours[name] != theirs[name]] == []
         assert not list(workdir.rglob("*.partial"))
         for name in ("report.html", "report.md"):
             assert (workdir / name).stat().st_size > 0
-
-
-def _results(workdir: Path) -> dict[str, object]:
-    """Every file of the finished stages, apart from times and what is kept for resuming only."""
-    found = {}
-    for path in workdir.rglob("*"):
-        name = path.relative_to(workdir).as_posix()
-        inner = set(path.relative_to(workdir).parts[1:])  # () for the report, which tells times
-        if not inner or path.is_dir() or inner & {"MANIFEST.json", "checkpoints", "tensorboard"}:
-            continue
-        found[name] = path.read_bytes()
-        if path.name == "metrics.jsonl":
-            rows = map(json.loads, path.read_text().splitlines())
-            found[name] = [{key: value for key, value in row.items() if not key.startswith("time/")} for row in rows]
-    return found
 
 
 @pytest.fixture(scope="session")

@@ -8,25 +8,16 @@ import pytest
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.settings import to_settings
-from eagle_jax.data.prompts import MOVIE, begin, end, parse_blocks
 from eagle_jax.eagle.run import run_eagle
 from eagle_jax.eagle.settings import EagleExperiment
 from tests.eagle.remote_config import BUDGET, get_config
+from tests.eagle.scripted_environment import rewrite
 from tests.language_model.remote.scripted_server import Asked, Reply, ScriptedServer, answer
 
 pytest.importorskip("openai")
 
 KEY = "sk-Se1cret-0123456789"
 CONFIG = "tests/eagle/remote_config.py"
-
-
-def rewrite(prompt: str) -> str:
-    """The film with the action at the end of its plot, told as chat models do it."""
-    marked = re.search(rf"{begin('PLOT')}.*{end('REASONS_TO_DISLIKE')}", prompt)
-    blocks = parse_blocks(marked[0], MOVIE.blocks)
-    action = re.search(rf"{begin('ACTION')}(.*){end('ACTION')}", prompt)[1]
-    blocks["PLOT"] += f" {' '.join(action.split())}"
-    return " ".join(f"{begin(name)} {text} {end(name)}" for name, text in blocks.items())
 
 
 def script(asked: Asked, times: int):

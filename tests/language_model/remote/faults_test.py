@@ -1,7 +1,6 @@
 """The client of remote models against a server that fails in every way, on loopback."""
 
 import email.utils
-import json
 import time
 
 import pytest
@@ -9,7 +8,8 @@ import pytest
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.language_model.remote.client import RemoteError
 from tests.language_model.remote.scripted_client import SAMPLING, ask, echo, make, prompts, texts
-from tests.language_model.remote.scripted_server import HANGS, RESETS, Reply, ScriptedServer, answer
+from tests.language_model.remote.scripted_faults import RETRIED, spoiled
+from tests.language_model.remote.scripted_server import HANGS, Reply, ScriptedServer, answer
 
 
 def first_fails(reply):
@@ -17,38 +17,9 @@ def first_fails(reply):
     return lambda asked, times: reply if times == 0 else echo(asked, times)
 
 
-def spoiled(change) -> dict:
-    made = answer("no")
-    change(made)
-    return made
-
-
-_RETRIED = {
-    "http_429": Reply(b'{"error": {"message": "slow down"}}', status=429),
-    "http_500": Reply(b'{"error": {"message": "oops"}}', status=500),
-    "http_503": Reply(b"<html>no JSON at all</html>", status=503),
-    "connection": RESETS,
-    "connection/cut": Reply(json.dumps(answer("no")).encode(), cut=20),
-    "not_json/cut": Reply(json.dumps(answer("no")).encode()[:-20]),
-    "not_json/twice": Reply(json.dumps(answer("no")).encode() * 2),
-    "not_json/html": Reply(b"<html>welcome</html>"),
-    "not_json/deep": Reply(b"[" * 100_000),
-    "no_choices": spoiled(lambda made: made["choices"].clear()),
-    "no_choices/error": {"error": {"message": "overloaded", "code": 529}},
-    "no_choices/list": [],
-    "several_choices": spoiled(lambda made: made["choices"].append(made["choices"][0])),
-    "wrong_fields/no_finish": spoiled(lambda made: made["choices"][0].pop("finish_reason")),
-    "wrong_fields/null": spoiled(lambda made: made["choices"][0].update(finish_reason=None)),
-    "wrong_fields/abort": spoiled(lambda made: made["choices"][0].update(finish_reason="abort")),
-    "wrong_fields/surrogate": Reply(json.dumps(answer("\ud800")).encode()),
-    "wrong_fields/number": spoiled(lambda made: made["choices"][0]["message"].update(content=3)),
-    "wrong_fields/no_message": spoiled(lambda made: made["choices"][0].pop("message")),
-}
-
-
-@pytest.mark.parametrize("kind", _RETRIED)
+@pytest.mark.parametrize("kind", RETRIED)
 def test_a_fault_is_counted_and_the_row_asked_again(tmp_path, kind):
-    made, generator, server = ask(first_fails(_RETRIED[kind]), tmp_path, "a", "b")
+    made, generator, server = ask(first_fails(RETRIED[kind]), tmp_path, "a", "b")
     assert texts(made) == [f"a/{derive_seed(1, 0)}", f"b/{derive_seed(1, 1)}"]
     assert server.prompts() == ["a", "a", "b", "b"]
     usage = generator.usage()
@@ -96,7 +67,7 @@ def test_a_paid_text_is_kept_whatever_is_told_beside_it(tmp_path, change):
 
 
 def test_tokens_of_a_malformed_answer_are_paid_all_the_same(tmp_path):
-    _, generator, _ = ask(first_fails(_RETRIED["no_choices"]), tmp_path, "a")
+    _, generator, _ = ask(first_fails(RETRIED["no_choices"]), tmp_path, "a")
     usage = generator.usage()
     assert (usage["prompt_tokens"], usage["completion_tokens"]) == (20, 10)
     # 20 tokens at 2 and 10 tokens at 10 per million.
@@ -104,7 +75,7 @@ def test_tokens_of_a_malformed_answer_are_paid_all_the_same(tmp_path):
 
 
 def test_waits_double_are_spread_and_bounded(tmp_path):
-    with ScriptedServer(_RETRIED["http_500"]) as server:
+    with ScriptedServer(RETRIED["http_500"]) as server:
         pauses = []
         generator = make(server, tmp_path, pauses, max_tries=6, max_wait_seconds=5.0)
         with pytest.raises(RemoteError):
@@ -164,7 +135,7 @@ def test_a_refusal_that_no_waiting_mends_is_not_repeated(tmp_path, status, body,
 
 def test_giving_up_names_endpoint_model_row_and_reason_and_keeps_the_rest(tmp_path):
     def script(asked, times):
-        return _RETRIED["http_500"] if asked.prompt == "bad" else echo(asked, times)
+        return RETRIED["http_500"] if asked.prompt == "bad" else echo(asked, times)
 
     with ScriptedServer(script) as server:
         with pytest.raises(RemoteError) as caught:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
 import socket
@@ -68,6 +69,7 @@ class ScriptedServer:
     def __init__(self, script: Callable[[Asked, int], dict[str, Any] | Reply | str] | dict[str, Any] | Reply | str):
         self.script = script if callable(script) else lambda asked, times: script
         self.asked: list[Asked] = []
+        self._times: collections.Counter[str] = collections.Counter()
         self.max_in_flight = 0
         self._in_flight = 0
         self._lock = threading.Lock()
@@ -83,6 +85,12 @@ class ScriptedServer:
     def prompts(self) -> list[str]:
         """The prompts of all requests, in the order in which they came."""
         return [asked.prompt for asked in self.asked]
+
+    def forget(self) -> None:
+        """As if nothing had been asked yet."""
+        with self._lock:
+            self.asked.clear()
+            self._times.clear()
 
     def __enter__(self) -> ScriptedServer:
         self._thread.start()
@@ -112,11 +120,13 @@ class ScriptedServer:
 
     def _serve(self, handler: BaseHTTPRequestHandler, asked: Asked) -> None:
         with self._lock:
-            same = [a for a in self.asked if a.body == asked.body]
+            same = json.dumps(asked.body, sort_keys=True)
+            times = self._times[same]
+            self._times[same] += 1
             self.asked.append(asked)
             self._in_flight += 1
             self.max_in_flight = max(self.max_in_flight, self._in_flight)
-        reply = self.script(asked, len(same))
+        reply = self.script(asked, times)
         with self._lock:
             self._in_flight -= 1
         if reply == HANGS:
