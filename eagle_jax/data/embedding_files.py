@@ -9,6 +9,7 @@ Axis letters: N problems, n problems of one piece, K candidates, d domain width.
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,23 +86,25 @@ def _read_header(path: Path) -> _Header:
                 raise ValueError(f"version {version} of the format is not for plain numbers")
             shape, _, dtype = _HEADER_READERS[version](file)
             offset = file.tell()
-    except ValueError as error:
-        raise EmbeddingFileError(f"{path}: is not a readable .npy file: {error}") from error
+    except Exception as error:
+        # A damaged header leaves NumPy as whatever its Python tokenizer, parser or sizes raise.
+        told = " ".join(str(error).split())
+        raise EmbeddingFileError(f"{path}: is not a readable .npy file: {told}") from error
     header = _Header(shape, dtype)
     if dtype not in _DTYPES:
         raise EmbeddingFileError(
             f"{path}: holds {_describe(header)}; expected float16, float32 or float64 in this machine's byte order"
         )
-    if len(shape) != 3 or 0 in shape:
+    if len(shape) != 3 or min(shape) < 1:
         raise EmbeddingFileError(
             f"{path}: holds {_describe(header)}; expected [N, K, d]: problems, candidates of each, "
-            "width of an embedding, none of them 0"
+            "width of an embedding, at least 1 each"
         )
-    needed = offset + int(np.prod(shape)) * dtype.itemsize
-    if path.stat().st_size < needed:
+    needed = offset + math.prod(shape) * dtype.itemsize
+    if path.stat().st_size != needed:
         raise EmbeddingFileError(
             f"{path}: has {path.stat().st_size} bytes where {_describe(header)} needs {needed}: "
-            "it is truncated; copy or make it again"
+            "it is truncated or its header is damaged; copy or make it again"
         )
     return header
 
