@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import itertools
 import json
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import jax
 import numpy as np
@@ -23,6 +26,10 @@ T = TypeVar("T")
 _NUMBERS = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
 # True inside an action of `from_primary`: there the others wait, and nothing is theirs to hear.
 _acting = contextvars.ContextVar("acting", default=False)
+_asking = contextvars.ContextVar("asking", default=False)
+# JAX tells of SIGTERM at one number only, the one after the highest asked about: none is left out.
+_questions = itertools.count(1)
+_is_terminated = False
 
 
 class OtherProcessError(UserError):
@@ -54,7 +61,8 @@ def from_primary(what: str, action: Callable[[], T]) -> T:
     """What `action` gives in process 0, which alone calls it when all have come here.
 
     It has to be a value of JSON; None after writing. `what` must be the same everywhere. When the
-    action raises, process 0 raises the same and the others `OtherProcessError`.
+    action raises, process 0 raises the same and the others `OtherProcessError`. After SIGTERM to
+    one of them all exit here, but for the loop of a training, which ends its step (`terminated`).
     """
     if not jax.distributed.is_initialized() or _acting.get():
         return action()
@@ -72,7 +80,33 @@ def from_primary(what: str, action: Callable[[], T]) -> T:
         raise raised
     if "error" in answer:
         raise OtherProcessError(f"process 0, {what}: {answer['error']}")
+    if terminated() and not _asking.get():
+        exit_terminated(f"terminated; {what}: done, and the same command resumes")
     return answer["value"]
+
+
+def terminated() -> bool:
+    """Whether SIGTERM came to one of several processes, which JAX hears: True in all of them after the
+    same call, and from then on. They have to call it alike."""
+    global _is_terminated
+    _is_terminated = _is_terminated or multihost_utils.reached_preemption_sync_point(next(_questions))
+    return _is_terminated
+
+
+@contextlib.contextmanager
+def asks_itself() -> Iterator[None]:
+    """Within it `from_primary` goes on after SIGTERM: whoever is in it asks `terminated` and exits."""
+    token = _asking.set(True)
+    try:
+        yield
+    finally:
+        _asking.reset(token)
+
+
+def exit_terminated(message: str) -> NoReturn:
+    """As a shell tells the end by this signal, which schedulers know: not done, to be run again."""
+    print(message, file=sys.stderr)
+    sys.exit(128 + signal.SIGTERM)
 
 
 @contextlib.contextmanager

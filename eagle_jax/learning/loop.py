@@ -7,25 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
-from jax.experimental import multihost_utils
 
 from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.metrics import MetricsWriter, check_finite, progress, read_metrics
+from eagle_jax.base.processes import asks_itself, exit_terminated, terminated
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.learning.trainable import join
 
 State = TypeVar("State")
-_steps = itertools.count(1)  # of all trainings of this process
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +96,9 @@ def train(
             if is_saved:
                 records.checkpoints.save(step, state)
                 if ends:
-                    _exit_after(step, unit, records)
+                    exit_terminated(
+                        f"{records.description}: terminated; {unit} {step} is saved, and the same command resumes"
+                    )
     return state
 
 
@@ -112,7 +111,8 @@ def sigterm_heard() -> Iterator[Callable[[], bool]]:
     Elsewhere than in the main thread and with a handler of somebody else's all stays as it is.
     """
     if jax.distributed.is_initialized():
-        yield lambda: multihost_utils.reached_preemption_sync_point(next(_steps))
+        with asks_itself():
+            yield terminated
         return
     came: list[int] = []
     in_main = threading.current_thread() is threading.main_thread()
@@ -127,13 +127,6 @@ def sigterm_heard() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if came:  # after the last step, or there was none
         signal.raise_signal(signal.SIGTERM)
-
-
-def _exit_after(step: int, unit: str, records: Records) -> NoReturn:
-    """As a shell tells the end by this signal, which schedulers know: not done, to be run again."""
-    message = f"terminated; {unit} {step} is saved, and the same command resumes"
-    print(f"{records.description}: {message}", file=sys.stderr)
-    sys.exit(128 + signal.SIGTERM)
 
 
 def _values(hooks: Sequence[Hook], step: int, state: State) -> dict[str, Any]:

@@ -102,13 +102,24 @@ def test_sigterm_after_the_last_step_ends_the_program_as_ever():
 
 
 def test_sigterm_to_one_of_two_processes_stops_both_after_the_same_step(tmp_path):
-    ended = start_two("tests.learning.preempted_program", tmp_path)
+    ended = start_two("tests.learning.preempted_program", tmp_path, "train")
     assert [code for code, _, _ in ended] == [143, 143], ended
     last, other = (int(stdout.splitlines()[-1]) for _, stdout, _ in ended)  # behind what Gloo says
     assert last == other >= 3
     for _, _, stderr in ended:
         assert f"toy: terminated; step {last} is saved, and the same command resumes" in stderr
     assert names(tmp_path) == [f"step_{last:08d}"]
+
+
+def test_sigterm_to_one_of_two_processes_stops_both_between_the_same_parts_of_a_stage(tmp_path):
+    ended = start_two("tests.learning.preempted_program", tmp_path, "chunks")
+    assert [code for code, _, _ in ended] == [143, 143], ended
+    last, other = (int(stdout.splitlines()[-1]) for _, stdout, _ in ended)
+    assert last == other >= 3
+    for _, _, stderr in ended:
+        assert "terminated; " in stderr and "done, and the same command resumes" in stderr
+    kept = sorted(int(path.stem) for path in (tmp_path / "stage" / "parts").iterdir())
+    assert kept in ([*range(1, last)], [*range(1, last + 1)])
 
 
 def test_a_handler_of_somebody_else_is_left_alone():
