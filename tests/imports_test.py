@@ -38,8 +38,8 @@ APART = {
         ("data", "embeddings", "design", "language_model", "learning", "reports"), f"{PACKAGE}.base.work_directory"
     ),
 }
-# Programs, not libraries: only their own kind may import them.
-PROGRAMS = ("experiments", "launch", "benchmarks", "tests")
+# Programs, not libraries: only their own kind may import them, tests all, and benchmarks what tests play.
+PROGRAMS = {"experiments": ("tests",), "launch": ("tests",), "benchmarks": ("tests",), "tests": ("benchmarks",)}
 # What is imported first and the console script, which hands on to `experiments.cli`.
 DOORS = (PACKAGE, f"{PACKAGE}.__main__")
 VERTICALS, ROOMS = ("elm", "real", "eagle"), ("settings.py", "run.py", "report.py", "report.md")
@@ -99,7 +99,7 @@ def violations(files: dict[str, str]) -> list[str]:
         apart = APART.get(LAYERS[own]) if own is not None else None
         for name in sorted(imported(text, path)):
             top = name.split(".")[0]
-            if top in PROGRAMS and module.split(".")[0] not in (top, "tests") and module not in DOORS:
+            if top in PROGRAMS and module.split(".")[0] not in (top, *PROGRAMS[top]) and module not in DOORS:
                 found.append(f"{module} imports {name}")
             if own is not None and layer(name) is not None and layer(name) > own:
                 found.append(f"{module} imports {name}, a layer above it")
