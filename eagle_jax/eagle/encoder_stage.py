@@ -5,7 +5,7 @@ Axis letters: `B` texts, `N` entities, `U` users, `d` domain width.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.splits import Split
+from eagle_jax.eagle.user_space import UserSpace, fitted_to_texts
 from eagle_jax.embeddings.domain_encoder import DomainEncoder, FeaturesFn, compute_features, encoder_quality
 from eagle_jax.embeddings.regression_head import DomainEncoderSettings, fit_head
 from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN, Scorer
@@ -26,16 +27,19 @@ def run_encoder_stage(
     stage: StageFolder,
     catalogue: Catalogue,
     split: Split,
-    wals: WALSOutput,
+    space: UserSpace,
     features: dict[str, FeaturesFn],
     settings: dict[str, DomainEncoderSettings],
     utility: UtilitySettings,
+    users: Literal["ratings", "texts"],
     seed: int,
-) -> dict[str, Scorer]:
-    """Fits both encoders on the texts that are not held-out anchors; {TRAIN, HELD_OUT} scorers.
+) -> tuple[dict[str, Scorer], UserSpace]:
+    """Fits both encoders on the texts that are not held-out anchors; {TRAIN, HELD_OUT} scorers, and
+    the space with the users as they are told by `users` (`UserSpaceSettings`).
 
-    Writes <name>.npz, catalogue_<name>.npz and facts.json.
+    Writes <name>.npz, catalogue_<name>.npz, facts.json and, with users "texts", users.npz.
     """
+    wals = space.wals
     if not stage.is_complete():
         facts = {}
         for index, name in enumerate((TRAIN, HELD_OUT)):
@@ -45,16 +49,22 @@ def run_encoder_stage(
             stage.write_arrays(f"{name}.npz", encoder.to_arrays())
             stage.write_arrays(f"catalogue_{name}.npz", {"embeddings": embeddings})
         stage.write_json("facts.json", facts)
+    catalogues = {name: stage.read_arrays(f"catalogue_{name}.npz")["embeddings"] for name in (TRAIN, HELD_OUT)}
+    if users == "texts":
+        # Those of the encoder that rewards, under the other one too: what differs is who reads the texts.
+        space = fitted_to_texts(stage, space, split.train, catalogues[TRAIN])
+    if not stage.is_complete():
         stage.finish()
-    return {
+    scorers = {
         name: Scorer(
             DomainEncoder.from_arrays(stage.read_arrays(f"{name}.npz"), features[name]),
-            np.asarray(wals.user_embeddings),
-            stage.read_arrays(f"catalogue_{name}.npz")["embeddings"],
+            np.asarray(space.wals.user_embeddings),
+            embeddings,
             utility,
         )
-        for name in (TRAIN, HELD_OUT)
+        for name, embeddings in catalogues.items()
     }
+    return scorers, space
 
 
 def _fit(

@@ -30,9 +30,11 @@ from eagle_jax.eagle.evaluation.rows import (
 from eagle_jax.eagle.policy_stages import reference_pairs, run_agent_stage, run_design_stage, usable_sets
 from eagle_jax.eagle.profile_stage import run_profile_stage
 from eagle_jax.eagle.report import make_report
-from eagle_jax.eagle.settings import EagleExperiment
+from eagle_jax.eagle.settings import AS_BEFORE, EagleExperiment
+from eagle_jax.eagle.user_space import UserSpace, make_user_space
 from eagle_jax.eagle.world import EagleWorld
 from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN, Scorer
+from eagle_jax.embeddings.sentences.field_features import FieldFeatures
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.generation import TextGenerator
 from eagle_jax.language_model.sampling.local import identity
@@ -59,6 +61,7 @@ class EagleRun(Run):
 
     experiment_name = "eagle"
     world: EagleWorld
+    user_space: UserSpace
 
     def __init__(self, experiment: EagleExperiment, workdir: Path):
         super().__init__(
@@ -96,16 +99,29 @@ class EagleRun(Run):
         catalogue, load_report = load_catalogue(settings.catalogue)
         split = split_catalogue(catalogue, settings.split)
         with self.stage("catalogue", data=fingerprint(catalogue), split=settings.split, wals=settings.wals) as stage:
-            self.wals = run_catalogue_stage(stage, catalogue, load_report, split, settings.wals, self._seed(1))
+            wals = run_catalogue_stage(stage, catalogue, load_report, split, settings.wals, self._seed(1))
+        space = make_user_space(wals, settings.wals, settings.user_space)
         heads = {TRAIN: settings.domain_encoder, HELD_OUT: settings.held_out_domain_encoder}
         features = {
             name: load_features(model, models.batch_size, models.dtype, settings.mesh)
             for name, model in ((TRAIN, models.features), (HELD_OUT, models.held_out_features))
         }
+        if models.fields:
+            features = {name: FieldFeatures(encoder) for name, encoder in features.items()}
         names = {name: encoder.name for name, encoder in features.items()}
-        with self.stage("encoders", "catalogue", heads=heads, models=names) as stage:
-            scorers = run_encoder_stage(
-                stage, catalogue, split, self.wals, features, heads, settings.utility, self._seed(2)
+        # Named where it is not what it always was, so that what was made before is still read.
+        told = {} if settings.user_space == AS_BEFORE else {"user_space": settings.user_space}
+        with self.stage("encoders", "catalogue", heads=heads, models=names, **told) as stage:
+            scorers, self.user_space = run_encoder_stage(
+                stage,
+                catalogue,
+                split,
+                space,
+                features,
+                heads,
+                settings.utility,
+                settings.user_space.users,
+                self._seed(2),
             )
         world = EagleWorld(catalogue, split, PROMPT_BOOKS[settings.prompts], scorers)
         writer = self.generator(models.generator)
@@ -172,7 +188,7 @@ class EagleRun(Run):
         """ELM as the baseline: a decoder for each seed, and where all of them are asked."""
         experiment, settings = self.experiment, self.experiment.elm_baseline
         base = load_model(settings.decoder.reader, mesh=experiment.mesh)
-        embeddings = np.asarray(self.wals.item_embeddings)
+        embeddings = np.asarray(self.user_space.wals.item_embeddings)
         decoders = {}
         for seed in settings.seeds:
             with self.stage(

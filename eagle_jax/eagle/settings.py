@@ -33,11 +33,27 @@ class ModelSettings:
     rater: str = setting("Who answers the rater's form; may be remote/<name>.")
     features: str = setting("Whose states texts are embedded by; may be a sentence encoder.")
     held_out_features: str = setting("Those of the held-out scores; may be a sentence encoder.")
+    fields: bool = setting(
+        "Genres and year, read from the texts, beside both encoders' features of the plots.", default=False
+    )
     dtype: Literal["float32", "bfloat16"] = setting(
         "Of their parameters and activations; the policy's is that of policy_training."
     )
     batch_size: int = setting("Texts of a forward pass.", at_least=1)
     length_multiple: int = setting("Texts are padded to it.", at_least=1, unit="tokens")
+
+
+@settings
+class UserSpaceSettings:
+    """What of the ratings is in the embeddings that the utility is computed from."""
+
+    item_bias: bool = setting("Items' biases are a coordinate, so that what everybody likes counts; else taste alone.")
+    users: Literal["ratings", "texts"] = setting(
+        "As WALS has them, or fitted again to what the encoder says of the texts that they rated."
+    )
+
+
+AS_BEFORE = UserSpaceSettings(item_bias=False, users="ratings")  # there were these settings
 
 
 @settings
@@ -132,6 +148,7 @@ class EagleExperiment:
     environment_mesh: MeshSettings | None = setting("Where environments lie, if not in mesh.")
     remote: dict[str, RemoteSettings] = setting("Models that are named remote/<name>.")
     wals: WALSSettings
+    user_space: UserSpaceSettings = setting("What of the ratings U knows.", default=AS_BEFORE)
     domain_encoder: DomainEncoderSettings = setting("From texts' features to WALS embeddings.")
     held_out_domain_encoder: DomainEncoderSettings = setting("The one of the held-out scores.")
     utility: UtilitySettings

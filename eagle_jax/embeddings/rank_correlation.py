@@ -18,19 +18,27 @@ def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return (first * second).sum(axis=-1) / np.where(scale > 0, scale, 1.0)
 
 
+def spearman_by_user(
+    user_index: np.ndarray, predicted: np.ndarray, rating: np.ndarray, *, min_ratings: int
+) -> dict[int, float]:
+    """User -> correlation of predicted and given ratings [R].
+
+    Users count who gave at least `min_ratings` of these ratings, not all of them equal.
+    """
+    order = np.argsort(user_index, kind="stable")
+    users, starts = np.unique(user_index[order], return_index=True)
+    return {
+        int(user): float(spearman(predicted[mine], rating[mine]))
+        for user, mine in zip(users, np.split(order, starts[1:]), strict=True)
+        if len(mine) >= min_ratings and np.ptp(rating[mine]) > 0
+    }
+
+
 def within_user_spearman(
     user_index: np.ndarray, predicted: np.ndarray, rating: np.ndarray, *, min_ratings: int
 ) -> tuple[float, int]:
-    """Mean over users of the correlation of predicted and given ratings [R], and how many users.
-
-    Users count who gave at least `min_ratings` of these ratings, not all of them equal. Raises
-    ValueError if there is no such user.
-    """
-    correlations = []
-    for user in np.unique(user_index):
-        of_user = user_index == user
-        if of_user.sum() >= min_ratings and np.ptp(rating[of_user]) > 0:
-            correlations.append(spearman(predicted[of_user], rating[of_user]))
+    """Mean of `spearman_by_user`, and over how many users; raises ValueError if there is none."""
+    correlations = list(spearman_by_user(user_index, predicted, rating, min_ratings=min_ratings).values())
     if not correlations:
         raise ValueError(f"no user has {min_ratings} ratings that are not all equal")
     return float(np.mean(correlations)), len(correlations)

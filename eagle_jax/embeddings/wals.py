@@ -141,6 +141,12 @@ def rating_embeddings(output: WALSOutput) -> tuple[jax.Array, jax.Array]:
     return users, items
 
 
+def with_item_bias(output: WALSOutput) -> WALSOutput:
+    """The same predictions by `rating_embeddings`, of width d + 1, and no item bias beside them."""
+    users, items = rating_embeddings(output)
+    return output._replace(user_embeddings=users, item_embeddings=items, item_bias=jnp.zeros_like(output.item_bias))
+
+
 @partial(jax.jit, static_argnames=("has_bias", "num_iterations", "num_users"))
 def _alternate(
     user_blocks: RatingBlocks,

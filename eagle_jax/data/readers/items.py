@@ -21,6 +21,7 @@ from eagle_jax.data.readers.scales import WEIGHTS, Scale
 from eagle_jax.data.rows import FileRow, cell_text, file_kind, read_row_file
 
 _COLUMN = re.compile(r"\{([^{}]+)\}")
+_OPTIONAL = re.compile(r"\[([^\[\]]*\{[^\[\]]*)\]")
 _TITLE_WORDS = 8  # of its text, for an item without a title
 _NARROW = 0.5  # of the declared scale: ratings that fill less of it are told
 
@@ -142,11 +143,19 @@ def template_columns(template: str) -> list[str]:
 
 
 def fill_template(template: str, fields: Mapping[str, str]) -> str:
-    """The template with the fields in it; "" where all of them are empty."""
-    columns = template_columns(template)
-    if not any(fields.get(column) for column in columns):
+    """The template with the fields in it.
+
+    A part in brackets, `[Year: {year}. ]`, is left out where one of its fields is empty. "" where all fields outside of
+    brackets are, or all there are.
+    """
+    needed = _COLUMN.findall(_OPTIONAL.sub("", template)) or template_columns(template)
+    if not any(fields.get(column) for column in needed):
         return ""
-    return " ".join(_COLUMN.sub(lambda found: fields.get(found[1], ""), template).split())
+
+    def kept(part: re.Match[str]) -> str:
+        return part[1] if all(map(fields.get, _COLUMN.findall(part[1]))) else ""
+
+    return " ".join(_COLUMN.sub(lambda found: fields.get(found[1], ""), _OPTIONAL.sub(kept, template)).split())
 
 
 def assemble_catalogue(

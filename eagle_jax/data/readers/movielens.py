@@ -37,7 +37,10 @@ class MovieLensFiles:
 
     folder: str = setting("A folder in one of MovieLens' own layouts.")
     texts_file: str = setting("A CSV with columns movieId and overview; empty: none, the text is of the fields.")
-    text: str = setting("Of a film, over title, genres, year, tags and what texts_file has.", default="{overview}")
+    text: str = setting(
+        "Of a film, over title, genres, year, tags and what texts_file has; [a part in brackets] goes with its fields.",
+        default="{overview}",
+    )
 
 
 def read_movielens(folder: Path, texts_file: Path | None, text: str = "{overview}") -> tuple[Catalogue, LoadReport]:
@@ -69,6 +72,8 @@ def read_movielens(folder: Path, texts_file: Path | None, text: str = "{overview
     if texts_file:
         needed = [name for name in template_columns(text) if name not in OWN_FIELDS]
         join_fields(items, Path(texts_file), "movieId", needed, bad_rows)
+        for fields in items.fields.values():  # where films have none, those of the texts file came in
+            fields["genres"] = _genres(fields["genres"])
     elif unknown := [name for name in template_columns(text) if name not in OWN_FIELDS]:
         raise UserError(
             f"{folder}: films have the fields {', '.join(OWN_FIELDS)}, and text {text!r} names {', '.join(unknown)}: "
@@ -92,14 +97,9 @@ def read_movielens(folder: Path, texts_file: Path | None, text: str = "{overview
 def _films(path: Path, rows: Iterator[FileRow], bad_rows: BadRows) -> Items:
     items = Items({}, {})
     for row in rows:
-        genres = row.values["genres"].strip()
         title = row.values["title"].strip()
         year = _YEAR.search(title)
-        fields = {
-            "title": title,
-            "genres": "" if genres == "(no genres listed)" else genres.replace("|", ", "),
-            "year": year[1] if year else "",
-        }
+        fields = {"title": title, "genres": _genres(row.values["genres"]), "year": year[1] if year else ""}
         try:
             items.add(path, row, row.values["movieId"].strip(), fields)
         except ValueError as error:
@@ -107,6 +107,10 @@ def _films(path: Path, rows: Iterator[FileRow], bad_rows: BadRows) -> Items:
     if not items.fields:
         raise UserError(f"{path}: no film left: {len(bad_rows)} bad rows")
     return items
+
+
+def _genres(told: str) -> str:
+    return "" if told.strip() == "(no genres listed)" else told.strip().replace("|", ", ")
 
 
 def _films_100k(folder: Path, bad_rows: BadRows) -> Items:

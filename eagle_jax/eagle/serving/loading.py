@@ -113,7 +113,9 @@ class _FinishedRun(EagleRun):
         reference = self.reference(chosen.kind, candidates, kept[chosen.kind])
         policy = self.agent(chosen.kind, chosen.seed, reference, preference)
         models, world = settings.models, self.world
-        ratings, facts = fit_rating_predictor(self.wals, world.scorers[HELD_OUT].catalogue_embeddings, world.split)
+        ratings, facts = fit_rating_predictor(
+            self.user_space.wals, world.scorers[HELD_OUT].catalogue_embeddings, world.split
+        )
         catalogue = world.catalogue
         names = catalogue.ratings.user_names
         starts = self.evaluation(None, None).starts()
@@ -129,8 +131,7 @@ class _FinishedRun(EagleRun):
             ratings=ratings,
             users=UserDirectory(
                 catalogue=catalogue,
-                wals=self.wals,
-                wals_settings=settings.wals,
+                space=self.user_space,
                 profiles=world.profiles,
                 profile_settings=settings.profiles,
                 profile_writer=self.generator(models.generator),

@@ -17,7 +17,7 @@ from eagle_jax.data.catalogue import Catalogue, RatingTable
 from eagle_jax.data.prompts import PromptBook
 from eagle_jax.eagle.profile_stage import rated_titles, write_profiles
 from eagle_jax.eagle.settings import ProfileSettings
-from eagle_jax.embeddings.wals import WALSOutput, WALSSettings, fold_in_users
+from eagle_jax.eagle.user_space import UserSpace
 from eagle_jax.language_model.generation import TextGenerator
 
 
@@ -36,8 +36,7 @@ class UserDirectory:
     """The users of a run, and how new ones come in."""
 
     catalogue: Catalogue
-    wals: WALSOutput
-    wals_settings: WALSSettings
+    space: UserSpace
     profiles: Mapping[int, str]  # by user index
     profile_settings: ProfileSettings
     profile_writer: TextGenerator
@@ -56,8 +55,8 @@ class UserDirectory:
         return User(
             user_id=user_id,
             profile=self.profiles[index],
-            embedding=np.asarray(self.wals.user_embeddings[index]),
-            bias=float(self.wals.user_bias[index]),
+            embedding=np.asarray(self.space.wals.user_embeddings[index]),
+            bias=float(self.space.wals.user_bias[index]),
         )
 
     @functools.cached_property
@@ -65,13 +64,13 @@ class UserDirectory:
         return {name: place for place, name in enumerate(self.catalogue.ratings.user_names)}
 
     def add(self, user_id: str, ratings: Mapping[str, float], profile: str | None, seed: int) -> User:
-        """A user whom the run does not know, by the half step of WALS that this user alone would get.
+        """A user whom the run does not know, by the step of the fit that this user alone would get.
 
         ratings: item id -> stars. profile: None lets the run's generator write one from the titles
         rated highest and lowest. Raises `UserError` that names what is wrong.
         """
         table = self._table(user_id, ratings)
-        embedding, bias = fold_in_users(self.wals, table, self.wals_settings)
+        embedding, bias = self.space.fold_in(table)
         if profile is None:
             profile = self._write_profile(user_id, table, seed)
         elif not profile.strip():

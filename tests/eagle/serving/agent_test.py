@@ -49,7 +49,7 @@ def test_each_pair_gets_its_texts_best_first_in_the_order_asked_for(agent, ids, 
 
 
 def test_numbers_of_a_proposal_are_those_of_its_text_and_user(agent, proposals):
-    wals = agent.users.wals
+    wals = agent.users.space.wals
     names = agent.catalogue.ratings.user_names
     by_id = {entity.entity_id: entity for entity in agent.catalogue.entities}
     names_of_items = list(by_id)

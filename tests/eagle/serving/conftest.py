@@ -16,6 +16,7 @@ from eagle_jax.eagle.serving.agent import Agent
 from eagle_jax.eagle.serving.rating_intervals import fit_rating_predictor
 from eagle_jax.eagle.serving.users import UserDirectory
 from eagle_jax.eagle.settings import ProfileSettings
+from eagle_jax.eagle.user_space import UserSpace
 from eagle_jax.embeddings.domain_encoder import DomainEncoder
 from eagle_jax.embeddings.regression_head import HeadFit, RegressionHead
 from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN, Scorer
@@ -124,8 +125,7 @@ def agent(world):
         ratings=ratings,
         users=UserDirectory(
             catalogue=catalogue,
-            wals=wals,
-            wals_settings=WALS,
+            space=UserSpace(fitted=wals, wals_settings=WALS, has_item_bias=False),
             profiles={user: f"user number {user}" for user in of_split},
             profile_settings=ProfileSettings(titles_per_side=2, max_tries=1, sampling=SAMPLING),
             profile_writer=ScriptedGenerator(write_profile),

@@ -1,0 +1,58 @@
+"""Fields of a film's text: read back as written, by readers and by models that write loosely."""
+
+import pytest
+
+from eagle_jax.data.film_fields import GENRES, TEMPLATE, FilmFields, parse_film_fields
+from eagle_jax.data.prompts import render_blocks
+from eagle_jax.data.readers.items import fill_template
+from eagle_jax.data.readers.movielens import read_movielens
+
+PLOT = "Year after year: a man. Plot: none."
+
+
+@pytest.mark.parametrize("genres", [(), ("Comedy",), GENRES])
+@pytest.mark.parametrize("year", [None, 1902, 2018])
+def test_what_readers_write_is_read_back_in_blocks_too(genres, year):
+    told = {"genres": ", ".join(genres), "year": "" if year is None else str(year), "overview": PLOT}
+    text, fields = fill_template(TEMPLATE, told), FilmFields(genres, year, PLOT)
+    assert parse_film_fields(text) == fields
+    assert parse_film_fields(render_blocks({"PLOT": text, "REASONS_TO_LIKE": ""})) == fields
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        (PLOT, ((), None, PLOT)),
+        ("Plot: " + PLOT, ((), None, PLOT)),
+        ("genre: Science Fiction / film noir, Melodrama. A spy.", (("Film-Noir", "Sci-Fi"), None, "A spy.")),
+        ("Genres: Comedy and Romance Year: the 1990s Plot: A spy.", (("Comedy", "Romance"), None, "A spy.")),
+        ("Genres: Drama.\nYear: (1995).\n\nPlot: A  spy.", (("Drama",), 1995, "A spy.")),
+        ("Year: 3021. Plot: A spy.", ((), None, "A spy.")),
+        ("A spy. Genres: Drama. Year: 1995.", ((), None, "A spy. Genres: Drama. Year: 1995.")),
+        ("#BEGIN_PLOT #END_PLOT", ((), None, "")),
+    ],
+)
+def test_loose_texts(text, fields):
+    assert parse_film_fields(text) == fields
+
+
+def test_a_bracket_goes_with_its_fields_and_a_text_with_those_outside():
+    template = "[By {author}, {year}. ]{plot}[ [sic]]"
+    assert fill_template(template, {"author": "A", "year": "1", "plot": "P"}) == "By A, 1. P[ [sic]]"
+    assert fill_template(template, {"author": "A", "plot": "P"}) == "P[ [sic]]"
+    assert fill_template(template, {"author": "A", "year": "1"}) == ""
+    assert fill_template("[{a}][{b}]", {"a": "x"}) == "x"
+
+
+def test_every_real_film_is_read_back(eagle_data):
+    folder = eagle_data / "ml-latest-small"
+    catalogue, _ = read_movielens(folder, folder / "texts.csv", TEMPLATE)
+    assert len(catalogue.entities) == 7073  # as with the overview alone
+    without_genre = 0
+    for entity in catalogue.entities:
+        fields = parse_film_fields(entity.description)
+        assert sorted(fields.genres) == sorted(filter(None, entity.fields["genres"].split(", ")))
+        assert str(fields.year or "") == entity.fields["year"]
+        assert fields.plot == " ".join(entity.fields["overview"].split())
+        without_genre += not fields.genres
+    assert 0 < without_genre < 50

@@ -1,0 +1,113 @@
+"""Users and items of U: the same predictions with the bias inside, and users fitted again to texts."""
+
+import jax
+import numpy as np
+import pytest
+
+from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.eagle.encoder_stage import run_encoder_stage
+from eagle_jax.eagle.settings import UserSpaceSettings
+from eagle_jax.eagle.user_space import fitted_to_texts, make_user_space
+from eagle_jax.embeddings.regression_head import DomainEncoderSettings
+from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN
+from eagle_jax.embeddings.text_users import fit_taste
+from eagle_jax.embeddings.wals import WALSSettings, fit_wals, predict_ratings
+
+WALS = WALSSettings(
+    dim=3,
+    num_iterations=8,
+    bias="user_item",
+    observed_weight=1.0,
+    unobserved_weight=0.0,
+    regularization=2.0,
+    regularization_scaling=0.0,
+    bias_regularization=2.0,
+)
+
+
+@pytest.fixture(scope="module")
+def fitted(world):
+    return fit_wals(world.split.train, WALS, jax.random.key(0))
+
+
+def space_of(fitted, **settings):
+    return make_user_space(fitted, WALS, UserSpaceSettings(**settings))
+
+
+@pytest.mark.parametrize("item_bias", [False, True])
+def test_predictions_are_those_of_wals_and_known_users_fold_in_where_they_are(world, fitted, item_bias):
+    space, train = space_of(fitted, item_bias=item_bias, users="ratings"), world.split.train
+    pairs = train.user_index, train.item_index
+    np.testing.assert_allclose(predict_ratings(space.wals, *pairs), predict_ratings(fitted, *pairs), atol=1e-4)
+    embeddings, bias = space.fold_in(train)
+    assert embeddings.shape == (60, 3 + item_bias) and embeddings.dtype == bias.dtype == np.float32
+    if item_bias:
+        assert (embeddings[:, 3] == 1).all() and not np.asarray(space.wals.item_bias).any()
+    # One more half step of a fit that has nearly converged.
+    assert np.corrcoef(embeddings[:, 0], np.asarray(space.wals.user_embeddings)[:, 0])[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("item_bias", [False, True])
+def test_users_are_fitted_to_the_texts_once_and_read_back(world, fitted, item_bias, tmp_path):
+    train, rng = world.split.train, np.random.default_rng(0)
+    space = space_of(fitted, item_bias=item_bias, users="texts")
+    items = np.asarray(space.wals.item_embeddings)
+    embedded = 0.4 * items + 0.1 * rng.normal(size=items.shape).astype(np.float32)  # what texts say of them
+    told = fitted_to_texts(StageFolder(tmp_path / "encoders", {}), space, train, embedded)
+    by_hand = fit_taste(train, embedded[:, :3], float(fitted.global_bias) + np.asarray(fitted.item_bias, np.float64))
+    users = np.asarray(told.wals.user_embeddings)
+    np.testing.assert_allclose(users[:, :3], by_hand.fold_in(train)[0], atol=1e-4)
+    assert (users[:, 3:] == 1).all()
+    np.testing.assert_array_equal(told.fold_in(train)[0], users)
+    assert np.asarray(told.wals.item_embeddings).shape == items.shape  # what E_D is fitted to stays
+
+    def error(users, bias):
+        taste = np.sum(users[train.user_index, :3] * embedded[train.item_index, :3], axis=1)
+        level = float(fitted.global_bias) + np.asarray(fitted.item_bias)[train.item_index]
+        return np.mean((train.rating - level - bias[train.user_index] - taste) ** 2)
+
+    assert error(users, np.asarray(told.wals.user_bias)) < error(
+        np.asarray(fitted.user_embeddings), np.asarray(fitted.user_bias)
+    )
+
+
+def test_the_encoder_stage_gives_both_scorers_the_users_that_were_asked_for(world, fitted, tmp_path):
+    settings = DomainEncoderSettings(
+        head="ridge",
+        validation_fraction=0.2,
+        penalties=(0.1, 1.0),
+        hidden_width=8,
+        dropout_rate=0.0,
+        learning_rate=0.01,
+        weight_decay=0.0,
+        batch_size=8,
+        max_epochs=1,
+        patience=1,
+    )
+
+    def letters(texts):
+        return np.array([[text.count(letter) for letter in "abcdefghijklmnop"] for text in texts], np.float32)
+
+    def made(users):
+        space = space_of(fitted, item_bias=True, users=users)
+        return run_encoder_stage(
+            StageFolder(tmp_path / users, {}),
+            world.catalogue,
+            world.split,
+            space,
+            dict.fromkeys((TRAIN, HELD_OUT), letters),
+            dict.fromkeys((TRAIN, HELD_OUT), settings),
+            world.scorer.settings,
+            users,
+            0,
+        )
+
+    of_wals, _ = made("ratings")
+    np.testing.assert_array_equal(of_wals[TRAIN].user_embeddings[:, :3], fitted.user_embeddings)
+    scorers, space = made("texts")
+    again, _ = made("texts")  # read back
+    for name, scorer in scorers.items():
+        np.testing.assert_array_equal(scorer.user_embeddings, space.wals.user_embeddings)
+        np.testing.assert_array_equal(scorer.user_embeddings, again[name].user_embeddings)
+        np.testing.assert_array_equal(scorer.catalogue_embeddings, of_wals[name].catalogue_embeddings)
+    assert np.abs(scorers[TRAIN].user_embeddings - of_wals[TRAIN].user_embeddings).max() > 0.01
