@@ -4,25 +4,16 @@ import importlib.metadata
 import json
 import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 import eagle_jax
 from experiments import cli, reference
-
-ROOT = Path(__file__).parents[1]
-
-
-def run(*arguments, cwd, path=(ROOT,)):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
-    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
+from tests.programs import ROOT, run_module
 
 
 def test_help_says_what_it_does_its_flags_its_keys_and_examples(tmp_path):
-    done = run("-X", "importtime", "-m", "experiments.elm", "--help", cwd=tmp_path)
+    done = run_module("experiments.elm", "--help", cwd=tmp_path, options=["-X", "importtime"])
     assert done.returncode == 0
     assert not re.search(r"\b(jax|flax|numpy|transformers)$", done.stderr, re.MULTILINE)
     told = done.stdout
@@ -42,7 +33,7 @@ def test_help_says_what_it_does_its_flags_its_keys_and_examples(tmp_path):
 
 @pytest.mark.parametrize("program", cli.programs())
 def test_every_program_has_help(program, tmp_path):
-    done = run("-m", "eagle_jax", "run", program, "--help", cwd=tmp_path)
+    done = run_module("eagle_jax", "run", program, "--help", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"python -m experiments.{program}" in done.stdout
 
@@ -55,7 +46,7 @@ def test_every_program_has_help(program, tmp_path):
     ],
 )
 def test_a_wrong_word_is_one_line_with_what_was_meant(arguments, said, tmp_path):
-    done = run("-m", "eagle_jax", *arguments, cwd=tmp_path)
+    done = run_module("eagle_jax", *arguments, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1 and said in done.stderr
 
@@ -68,7 +59,8 @@ def test_without_a_command_and_by_version():
 def test_a_foreign_package_of_the_name_is_named(tmp_path):
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "__init__.py").write_text("")
-    done = run("-m", "eagle_jax", "run", "eagle", cwd=tmp_path, path=(tmp_path, ROOT))
+    path = os.pathsep.join(map(str, (tmp_path, ROOT)))
+    done = run_module("eagle_jax", "run", "eagle", cwd=tmp_path, PYTHONPATH=path)
     assert done.returncode == 2
     assert f"{tmp_path / 'experiments'} is another package of the name experiments" in done.stderr
 

@@ -1,18 +1,13 @@
 """The benchmark's peers, problems and verdicts are right; how long anything takes is not tested."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import g_optimal_data, g_optimal_peers, rounds
 from benchmarks.g_optimal_table import Certified, Measurement, verdicts
-
-ROOT = Path(__file__).parents[2]
+from tests.programs import run_module
 
 
 @pytest.fixture
@@ -157,30 +152,10 @@ def test_misses_are_shown_as_misses():
 
 
 def test_the_script_writes_its_table(tmp_path):
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "benchmarks.g_optimal",
-            f"--out={tmp_path}",
-            "--rounds=1",
-            "--num_candidates=20",
-            "--widths=4,24",
-            "--projected_rank=3",
-            "--batches=1,4",
-            "--ratio_batch=4",
-            "--gaps=1e-4",
-            "--datasets=gaussian",
-            "--peers=numpy,R",
-            "--peer_problems=2",
-            "--certified=8",
-        ],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    flags = {"rounds": 1, "num_candidates": 20, "widths": "4,24", "projected_rank": 3, "batches": "1,4"}
+    flags |= {"ratio_batch": 4, "gaps": 1e-4, "datasets": "gaussian", "peers": "numpy,R", "peer_problems": 2}
+    flags |= {"certified": 8, "out": tmp_path}
+    done = run_module("benchmarks.g_optimal", *(f"--{name}={value}" for name, value in flags.items()))
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "results.json").read_text())
     rows = [row for row in record["measurements"] if row["who"] != "R od_REX"]

@@ -110,17 +110,6 @@ def test_every_part_has_its_rows(record):
         assert title in page
 
 
-def test_ratios_are_of_the_same_round(record):
-    found, _ = record
-    for row in found["measurements"]:
-        (base, *_) = [
-            m for m in found["measurements"] if (m["section"], m["setting"]) == (row["section"], row["setting"])
-        ]
-        assert len(row["seconds"]) == TINY["rounds"]
-        expected = np.divide(row["seconds"], base["seconds"])
-        np.testing.assert_allclose(row["ratios"], expected, rtol=1e-9)
-
-
 def test_peers_compute_the_same(record):
     found, _ = record
     same = [target for target in found["targets"] if "the same as" in target["target"]]

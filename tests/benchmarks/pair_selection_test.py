@@ -1,10 +1,6 @@
 """The benchmark's peers select the same pairs and its figures are what they are called."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +8,7 @@ import pytest
 from benchmarks import pair_contenders
 from benchmarks.pair_table import rows_of
 from benchmarks.rounds import Turn
-
-ROOT = Path(__file__).parents[2]
+from tests.programs import run_module
 
 
 def test_ratios_are_of_seconds_per_prompt():
@@ -39,28 +34,9 @@ def test_a_stream_is_of_many_different_prompts():
 
 def test_the_script_writes_its_table(tmp_path):
     pytest.importorskip("sklearn")
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "benchmarks.pair_selection",
-            f"--out={tmp_path}",
-            "--rounds=1",
-            "--strategies=centroid",
-            "--responses=6",
-            "--width=8",
-            "--prompts=48",
-            "--peer_prompts=32",
-            "--starts=10",
-            "--stream=0",
-            "--piece=16",
-        ],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    flags = {"out": tmp_path, "rounds": 1, "strategies": "centroid", "responses": 6, "width": 8, "prompts": 48}
+    flags |= {"peer_prompts": 32, "starts": 10, "stream": 0, "piece": 16}
+    done = run_module("benchmarks.pair_selection", *(f"--{name}={value}" for name, value in flags.items()))
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "results.json").read_text())
     assert [row["who"] for row in record["compared"]] == ["ours", "scikit-learn, 10 starts"]

@@ -2,17 +2,13 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.reader_table import page, write_ratings
+from tests.programs import run_module
 
-ROOT = Path(__file__).parents[2]
 # What an earlier build looks like to the benchmark; it reads by a loop.
 EARLIER = """
 import csv, types
@@ -54,10 +50,8 @@ def test_the_script_compares_builds_and_writes_its_table(tmp_path):
     for folder in (package, package.parent):
         (folder / "__init__.py").write_text("")
     (package / "ratings.py").write_text(EARLIER)
-    command = [sys.executable, "-m", "benchmarks.readers", f"--earlier={tmp_path / 'earlier'}", "--rounds=2"]
-    command += ["--rows=5000", "--bad=4", f"--out={tmp_path / 'out'}"]
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    flags = [f"--earlier={tmp_path / 'earlier'}", "--rounds=2", "--rows=5000", "--bad=4", f"--out={tmp_path / 'out'}"]
+    done = run_module("benchmarks.readers", *flags)
     assert done.returncode == 0, done.stderr
     ours, earlier = json.loads((tmp_path / "out" / "results.json").read_text())["compared"]
     assert (ours["who"], earlier["who"]) == ("this build", "earlier build")

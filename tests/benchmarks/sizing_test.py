@@ -43,34 +43,18 @@ def test_the_parts_of_a_decoding_step_are_counted(mesh):
 
 @pytest.mark.parametrize(("lora", "mode"), [(sizing.LORA, "lora"), (None, "full")])
 def test_an_update_holds_the_trained_part_its_optimiser_and_the_reference(mesh, lora, mode):
-    def trained(config):
-        shapes = jax.eval_shape(lambda: sizing.init_params(config, jax.random.key(0)))
-        part, frozen = sizing.split(shapes, mode)
-        sizes = [
-            np.prod(sharding.shard_shape(leaf.shape))
-            for leaf, sharding in zip(
-                jax.tree.leaves(part), jax.tree.leaves(sizing.tree_shardings(mesh, part)), strict=True
-            )
-        ]
-        return sum(sizes), frozen
-
-    def measure(config):
-        held = sizing.train(config, mesh, mode)
-        size, frozen = trained(config)
-        # State: parameters and two moments; the reference; the frozen part in bfloat16.
-        frozen_size = sum(
-            np.prod(sharding.shard_shape(leaf.shape))
-            for leaf, sharding in zip(
-                jax.tree.leaves(frozen), jax.tree.leaves(sizing.tree_shardings(mesh, frozen)), strict=True
-            )
-        )
-        batch = 32 * (sum(sizing.POLICY_TOKENS) * 5 + sizing.POLICY_TOKENS[1])
-        rest = held.arguments - 4 * 4 * size - 2 * frozen_size - batch
-        assert 0 <= rest < 30_000  # the value network and its statistics
-        return held
+    def size_of(part):
+        leaves = zip(jax.tree.leaves(part), jax.tree.leaves(sizing.tree_shardings(mesh, part)), strict=True)
+        return sum(np.prod(sharding.shard_shape(leaf.shape)) for leaf, sharding in leaves)
 
     config = sizing.decoder_config_from_hf(SMALL | {"num_hidden_layers": 1})
-    measure(sizing.dataclasses.replace(config, lora=lora))
+    config = sizing.dataclasses.replace(config, lora=lora)
+    held = sizing.train(config, mesh, mode)
+    trained, frozen = sizing.split(jax.eval_shape(lambda: sizing.init_params(config, jax.random.key(0))), mode)
+    # State: parameters and two moments; the reference; the frozen part in bfloat16.
+    batch = 32 * (sum(sizing.POLICY_TOKENS) * 5 + sizing.POLICY_TOKENS[1])
+    rest = held.arguments - 4 * 4 * size_of(trained) - 2 * size_of(frozen) - batch
+    assert 0 <= rest < 30_000  # the value network and its statistics
 
 
 def test_time_is_the_slower_of_computing_and_reading_and_then_exchanging():

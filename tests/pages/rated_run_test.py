@@ -1,8 +1,5 @@
 """What of a run is rated, and in one sentence why a folder cannot be."""
 
-import subprocess
-import sys
-
 import pytest
 
 from eagle_jax.base.errors import UserError
@@ -10,6 +7,7 @@ from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.pages.rate import rating_command
 from eagle_jax.pages.rated_run import read_rated_run
 from tests.pages.made_up_run import EAGLE_ROW, record, write_run
+from tests.programs import run_module
 
 
 def test_texts_that_differ_from_their_anchors_are_rated(tmp_path):
@@ -45,11 +43,6 @@ def changed(path):
         file.write("\n")
 
 
-def cut(path):
-    write_run(path)
-    (path / "evaluation" / "MANIFEST.json").write_text("{")
-
-
 def unlike(path):
     write_run(path, noun_records=[record("EAGLE", 0) | {"steps": [{"description": "no blocks"}]}])
 
@@ -62,7 +55,6 @@ def unlike(path):
         (without_records, "is not a run of experiments.eagle"),
         (unfinished, "has no finished evaluation of EAGLE"),
         (changed, "records.jsonl: has "),
-        (cut, "MANIFEST.json: cannot be read"),
         (unlike, "records.jsonl, line 9: the texts do not have the same blocks"),
         (lambda path: write_run(path, rows=()), "no text differs from its anchor"),
     ],
@@ -99,6 +91,5 @@ def test_missing_packages_are_named(tmp_path, monkeypatch):
 
 
 def test_a_refusal_is_one_line_and_exit_code_2(tmp_path):
-    command = [sys.executable, "-m", "eagle_jax", "rate", f"--workdir={tmp_path}"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_module("eagle_jax", "rate", f"--workdir={tmp_path}")
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "no finished evaluation" in done.stderr

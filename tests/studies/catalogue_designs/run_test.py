@@ -2,11 +2,7 @@
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 import weakref
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -20,18 +16,15 @@ from eagle_jax.design.g_optimal import g_optimal_design
 from eagle_jax.studies.catalogue_designs import run as catalogue_designs
 from eagle_jax.studies.catalogue_designs.parallel import CatalogueDesigns
 from eagle_jax.studies.catalogue_designs.run import CatalogueDesignsExperiment, run_catalogue_designs
+from tests.programs import ROOT, run_module
 
-ROOT = Path(__file__).parents[3]
 CONFIG = "experiments/configs/catalogue_designs.py:quick"
 
 
 def test_the_quick_experiment_from_its_command_line(tmp_path):
-    command = [sys.executable, "-m", "experiments.designs", f"--config={CONFIG}", "--config.synthetic.num_problems=250"]
-    one_device = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    done = subprocess.run(
-        [*command, f"--workdir={tmp_path}"], cwd=ROOT, env=one_device, check=True, capture_output=True, text=True
-    )
-    assert done.stdout == f"report: {tmp_path / 'report.md'}\n"
+    flags = [f"--config={CONFIG}", "--config.synthetic.num_problems=250", f"--workdir={tmp_path}"]
+    done = run_module("experiments.designs", *flags)
+    assert (done.returncode, done.stdout) == (0, f"report: {tmp_path / 'report.md'}\n"), done.stderr
     assert "problems: 250, solved: 250" in (tmp_path / "report.md").read_text()
     assert (tmp_path / "histograms.png").stat().st_size > 0
     made = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
