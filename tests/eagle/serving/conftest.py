@@ -1,47 +1,26 @@
 """An agent whose models are scripts: everything about it but the language models is real."""
 
 import dataclasses
-import itertools
 import re
 
 import jax
 import numpy as np
 import pytest
 
-from eagle_jax.data.minilens.world import MiniLensSettings, make_catalogue
 from eagle_jax.data.prompts import COMPACT, MOVIE, begin, end
-from eagle_jax.data.splits import SplitSettings, split_catalogue
+from eagle_jax.data.splits import split_catalogue
 from eagle_jax.eagle.environment import LLMEnvironment
 from eagle_jax.eagle.serving.agent import Agent
 from eagle_jax.eagle.serving.rating_intervals import fit_rating_predictor
 from eagle_jax.eagle.serving.users import UserDirectory
 from eagle_jax.eagle.settings import ProfileSettings
 from eagle_jax.eagle.user_space import UserSpace
-from eagle_jax.embeddings.domain_encoder import DomainEncoder
-from eagle_jax.embeddings.regression_head import HeadFit, RegressionHead
-from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN, Scorer
-from eagle_jax.embeddings.utility import UtilitySettings
-from eagle_jax.embeddings.wals import WALSSettings, fit_wals
-from eagle_jax.language_model.generation import SamplingSettings, ScriptedGenerator
+from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN
+from eagle_jax.embeddings.wals import fit_wals
+from eagle_jax.language_model.generation import ScriptedGenerator
+from tests.small_world import LETTERS, SAMPLING, SPLIT, WALS, letter_scorer
 
-LETTERS = "abcdefghijklmnop"
 WORDS = ("dragon", "harvest", "lantern", "glacier", "orchard", "velvet")
-SAMPLING = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=80)
-WALS = WALSSettings(
-    dim=4,
-    num_iterations=4,
-    bias="user_item",
-    observed_weight=1.0,
-    unobserved_weight=0.0,
-    regularization=4.0,
-    regularization_scaling=0.0,
-    bias_regularization=3.0,
-)
-
-
-def count_letters(texts):
-    """Features of a text that need no model."""
-    return np.array([[text.count(letter) for letter in LETTERS] for text in texts], np.float32)
 
 
 def block(text, name):
@@ -69,44 +48,15 @@ def write_profile(prompt, rng):
 
 
 @pytest.fixture(scope="session")
-def world():
-    """Catalogue, split and embeddings of ratings."""
-    catalogue = make_catalogue(
-        MiniLensSettings(
-            seed=1,
-            num_films=120,
-            num_users=60,
-            ratings_per_user=30,
-            rating_noise=0.4,
-            popularity_exponent=0.5,
-            selection_strength=0.5,
-        )
-    )
-    settings = SplitSettings(
-        seed=0,
-        rating_fraction=0.2,
-        validation_fraction=0.1,
-        test_fraction=0.2,
-        min_anchor_ratings=6,
-        min_user_ratings=20,
-    )
-    split = split_catalogue(catalogue, settings)
-    return catalogue, split, fit_wals(split.train, WALS, jax.random.key(0))
-
-
-@pytest.fixture(scope="session")
 def agent(world):
-    catalogue, split, wals = world
-    rng = np.random.default_rng(0)
-    utility = UtilitySettings(neighbor_weight=0.3, num_neighbors=3)
-
-    def scorer():
-        layers = ((rng.normal(size=(len(LETTERS), WALS.dim)).astype(np.float32) / 8, np.zeros(WALS.dim, np.float32)),)
-        head = RegressionHead(np.full(len(LETTERS), 8, np.float32), np.full(len(LETTERS), 4, np.float32), layers)
-        encoder = DomainEncoder(count_letters, HeadFit(head, np.zeros(1)))
-        return Scorer(encoder, np.asarray(wals.user_embeddings), encoder(catalogue.descriptions), utility)
-
-    scorers = {TRAIN: scorer(), HELD_OUT: scorer()}
+    catalogue = world.catalogue
+    split = split_catalogue(catalogue, dataclasses.replace(SPLIT, rating_fraction=0.2, min_anchor_ratings=6))
+    wals = fit_wals(split.train, WALS, jax.random.key(0))
+    users, kernels = np.asarray(wals.user_embeddings), np.random.default_rng(0).normal(size=(2, len(LETTERS), WALS.dim))
+    scorers = {
+        name: letter_scorer(catalogue, users, kernel / 8, bias=0)
+        for name, kernel in zip((TRAIN, HELD_OUT), kernels, strict=True)
+    }
     ratings, facts = fit_rating_predictor(wals, scorers[HELD_OUT].catalogue_embeddings, split)
     of_split = np.concatenate(list(split.users.values())).tolist()
     names = catalogue.ratings.user_names
@@ -134,28 +84,3 @@ def agent(world):
         evaluated=[(catalogue.entities[test[0][i]].entity_id, names[test[1][j]]) for i, j in ((0, 1), (1, 0), (0, 2))],
         facts=facts,
     )
-
-
-class Stopped(Exception):
-    pass
-
-
-@pytest.fixture
-def interrupted(agent):
-    """(at) -> the agent stopped when its policy is asked for the `at`-th time (None: never), and the
-    prompts that it was asked before."""
-
-    def make(at):
-        prompts, scripted, times = [], agent.policy.generate, itertools.count(1)
-
-        def generate(asked, sampling, seed):
-            if next(times) == at:
-                raise Stopped
-            prompts.extend(asked)
-            return scripted(asked, sampling, seed)
-
-        policy = ScriptedGenerator(act, agent.policy.name)
-        policy.generate = generate
-        return dataclasses.replace(agent, policy=policy), prompts
-
-    return make

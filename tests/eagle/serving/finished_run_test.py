@@ -214,7 +214,7 @@ def test_artifacts_and_report_tell_ids_and_titles_beside_positions(agent, finish
         assert f"{episode['title']} ({episode['item_id']}) for user {episode['user_id']}" in report
 
 
-def test_an_exported_policy_is_asked_from_outside_as_its_card_says(agent, finished, command, tmp_path):
+def test_an_exported_policy_is_asked_from_outside_as_its_card_says(agent, finished, records, command, tmp_path):
     """The card's Python, with transformers in a process of its own, gives the likeliest text that ours gives."""
     pytest.importorskip("torch")
     folder = tmp_path / "policy"
@@ -227,8 +227,7 @@ def test_an_exported_policy_is_asked_from_outside_as_its_card_says(agent, finish
     done = subprocess.run([sys.executable, "-c", program], cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
-    lines = (finished.workdir / "evaluation" / "records.jsonl").read_text().splitlines()
-    record = next(row for row in map(json.loads, lines) if row["system"] == "EAGLE")
+    record = records["EAGLE"][0]
     prompt = policy_prompt(COMPACT, MOVIE, record["anchor"], record["profile"])
     greedy = dataclasses.replace(agent.policy_sampling, temperature=0.0)
     (ours,) = agent.policy.generate([prompt], greedy, 0)

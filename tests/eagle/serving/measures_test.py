@@ -7,52 +7,29 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from eagle_jax.base.settings import to_settings
 from eagle_jax.data.minilens.grammar import GrammarOracle
-from eagle_jax.data.minilens.world import MiniLensSettings, make_catalogue
-from eagle_jax.data.splits import SplitSettings, split_catalogue
+from eagle_jax.data.sources import load_catalogue
+from eagle_jax.data.splits import split_catalogue
 from eagle_jax.eagle.serving.faithfulness import QUANTILE, nearer_shares
 from eagle_jax.eagle.serving.rating_intervals import conformal_quantile, fit_rating_predictor
-from eagle_jax.embeddings.wals import WALSSettings, fit_wals
+from eagle_jax.eagle.settings import EagleExperiment
+from eagle_jax.embeddings.wals import fit_wals
+from experiments.configs.eagle_minilens import get_config
+
+EXPERIMENT = to_settings(EagleExperiment, get_config("quick"))
 
 
 @pytest.fixture(scope="module")
 def films():
     """The quick experiment's world, and what is held out of it."""
-    catalogue = make_catalogue(
-        MiniLensSettings(
-            seed=0,
-            num_films=1000,
-            num_users=500,
-            ratings_per_user=120,
-            rating_noise=0.3,
-            popularity_exponent=0.8,
-            selection_strength=0.5,
-        )
-    )
-    settings = SplitSettings(
-        seed=0,
-        rating_fraction=0.1,
-        validation_fraction=0.1,
-        test_fraction=0.2,
-        min_anchor_ratings=5,
-        min_user_ratings=20,
-    )
-    return catalogue, split_catalogue(catalogue, settings)
+    catalogue, _ = load_catalogue(EXPERIMENT.catalogue)
+    return catalogue, split_catalogue(catalogue, EXPERIMENT.split)
 
 
 @pytest.fixture(scope="module")
 def wals(films):
-    settings = WALSSettings(
-        dim=8,
-        num_iterations=10,
-        bias="user_item",
-        observed_weight=1.0,
-        unobserved_weight=0.0,
-        regularization=4.0,
-        regularization_scaling=0.0,
-        bias_regularization=3.0,
-    )
-    return fit_wals(films[1].train, settings, jax.random.key(0))
+    return fit_wals(films[1].train, EXPERIMENT.wals, jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
