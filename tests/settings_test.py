@@ -7,45 +7,26 @@ from typing import Any
 
 import pytest
 
+from eagle_jax.base.command_line import load_config
 from eagle_jax.base.settings import SettingsError, to_settings
 from eagle_jax.base.settings_reference import described_settings, settings_page
-from eagle_jax.eagle.settings import EagleExperiment
-from eagle_jax.elm.rlaif.settings import RlaifExperiment
-from eagle_jax.elm.settings import ElmExperiment
-from eagle_jax.real.settings import RealExperiment
-from eagle_jax.studies.catalogue_designs.run import CatalogueDesignsExperiment
-from eagle_jax.studies.design_study.run import DesignStudySettings
-from eagle_jax.studies.elm_toy.run import ElmToySettings
-from eagle_jax.studies.pretraining import PretrainingSettings
-from eagle_jax.studies.soft_attributes.run import SoftAttributesExperiment
-from experiments.configs import (
-    catalogue_designs,
-    design_study,
-    eagle_minilens_dpo,
-    eagle_minilens_elm,
-    eagle_remote,
-    elm_minilens,
-    elm_toy,
-    pretrain_minilens,
-    real_minilens,
-    rlaif_minilens,
-    soft_attributes,
-)
+from experiments import reference
 
+CLASSES = reference.settings_classes()
+# --config -> the program that it is for.
 CONFIGS = {
-    "eagle, dpo": (EagleExperiment, eagle_minilens_dpo.get_config("quick")),
-    "eagle, elm": (EagleExperiment, eagle_minilens_elm.get_config("quick")),
-    "eagle, remote": (EagleExperiment, eagle_remote.get_config("vllm")),
-    "elm": (ElmExperiment, elm_minilens.get_config()),
-    "rlaif": (RlaifExperiment, rlaif_minilens.get_config()),
-    "real": (RealExperiment, real_minilens.get_config()),
-    "pretrain": (PretrainingSettings, pretrain_minilens.get_config().policy),
-    "elm_toy": (ElmToySettings, elm_toy.get_config()),
-    "soft_attributes": (SoftAttributesExperiment, soft_attributes.get_config()),
-    "design_study": (DesignStudySettings, design_study.get_config("quick")),
-    "designs": (CatalogueDesignsExperiment, catalogue_designs.get_config()),
+    "eagle_minilens_dpo.py:quick": "eagle",
+    "eagle_minilens_elm.py:quick": "eagle",
+    "eagle_remote.py:vllm": "eagle",
+    "elm_minilens.py": "elm",
+    "rlaif_minilens.py": "rlaif",
+    "real_minilens.py": "real",
+    "pretrain_minilens.py:policy": "pretrain",
+    "elm_toy.py": "elm_toy",
+    "soft_attributes.py": "soft_attributes",
+    "design_study.py:quick": "design_study",
+    "catalogue_designs.py": "designs",
 }
-EXPERIMENTS = dict(CONFIGS.values())
 # Where -1 makes sense: all devices that remain; a reward; films moved against a tag; directions
 # that grow.
 MAY_BE_NEGATIVE = {
@@ -80,8 +61,8 @@ def _with(config: Any, path: tuple, value: Any) -> Any:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_no_number_is_out_of_all_sense(name):
-    experiment, config = CONFIGS[name]
-    config = config.to_dict()
+    experiment, config = CLASSES[CONFIGS[name]], load_config(f"experiments/configs/{name}").to_dict()
+    config = config.get("policy", config)  # of pretraining one role's
     to_settings(experiment, config)  # fits as it is
     numbers = list(_numbers(config))
     assert len(numbers) > 8
@@ -100,9 +81,9 @@ def test_no_number_is_out_of_all_sense(name):
             assert str(refused.value).endswith(f", got {value!r}")
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda cls: cls.__name__)
-def test_every_setting_has_a_sentence(experiment):
-    rows = list(described_settings(experiment))
+@pytest.mark.parametrize("program", CLASSES)
+def test_every_setting_has_a_sentence(program):
+    rows = list(described_settings(CLASSES[program]))
     assert [row.key for row in rows if not row.sentence.endswith(".")] == []
     assert len({row.key for row in rows}) == len(rows) > 10
-    assert settings_page("Settings", experiment).count("\n| `") == len(rows)
+    assert settings_page("Settings", CLASSES[program]).count("\n| `") == len(rows)

@@ -139,7 +139,13 @@ def test_overrides_and_the_config_argument_reach_main(folder):
         (["--config.name=user_error"], "this is wrong, and two lines long$"),
         (["--config.name=colour"], r"the title \\x1b\[31mred\\x1b\[0m \\x9b1m \\u202e \\ud800 ä"),
         (["--config.name=file"], r"program.py: \\x1b\[2J: denied; make it writable or choose another work directory$"),
+        (["--config=config.py", "--config.name=settings"], "--config=config.py: config.steps: expected str, got 3$"),
         (["--config.name=folder", "--workdir=program.py/x"], "program.py/x: Not a directory"),
+        (["--workdir="], "--workdir= is empty; name the folder of this run"),
+        (["--workdir=gs://bucket/run"], "gs://bucket/run is an address, and files are written to folders only: name a"),
+        ([f"--workdir={'x' * 300}"], "File name too long; choose a folder that can be written to"),
+        (["--workdir=program.py"], "--workdir=program.py: Not a directory; choose"),
+        ([b"--workdir=\xff".decode("utf-8", "surrogateescape")], "its name is not UTF-8; choose"),
     ],
 )
 def test_every_mistake_is_one_line_with_code_2_and_nothing_is_written(folder, arguments, said):
@@ -174,13 +180,6 @@ def test_a_faulty_config_file_is_named_with_its_fault(folder, source, said):
     path.write_bytes(source if isinstance(source, bytes) else source.encode())
     with pytest.raises(UserError, match=f"^--config={path}: .*{said}"):
         load_config(str(path))
-
-
-def test_settings_that_are_refused_name_the_config_file(folder):
-    code, _, stderr = run(folder, "--config=config.py", "--config.name=settings", "--workdir=new")
-    assert code == 2
-    assert stderr == "program.py: --config=config.py: config.steps: expected str, got 3\n"
-    assert not (folder / "new").exists()
 
 
 def test_a_bug_keeps_its_traceback(folder):
@@ -218,22 +217,6 @@ def test_ctrl_c_says_that_the_run_resumes(folder):
     _, stderr = process.communicate()
     assert process.returncode == 130
     assert stderr == "program.py: interrupted; the same command resumes\n"
-
-
-@pytest.mark.parametrize(
-    ("workdir", "said"),
-    [
-        ("", "--workdir= is empty; name the folder of this run"),
-        ("gs://bucket/run", "--workdir: gs://bucket/run is an address, and files are written to folders only: name a"),
-        ("x" * 300, "File name too long; choose a folder that can be written to"),
-        ("program.py", "--workdir=program.py: Not a directory; choose"),
-        (b"\xff".decode("utf-8", "surrogateescape"), "its name is not UTF-8; choose"),
-    ],
-)
-def test_a_work_directory_that_cannot_be_is_refused_before_anything_runs(folder, workdir, said):
-    code, stdout, stderr = run(folder, f"--workdir={workdir}")
-    assert (code, stdout) == (2, "")
-    assert said in stderr and len(stderr.splitlines()) == 1
 
 
 def test_a_list_of_words_is_written_with_quotes(folder):

@@ -1,10 +1,7 @@
 """What is told of a catalogue is counted again here; `eagle-jax catalogue` tells it of any experiment's config."""
 
-import os
+import dataclasses
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,16 +11,8 @@ from eagle_jax.data.catalogue_report import DataSettings, tell_catalogue
 from eagle_jax.data.sources import load_catalogue
 from eagle_jax.data.splits import split_catalogue
 from tests.data.readers.shop import draw_shop, files_of_shop, write_rows
-
-ROOT = Path(__file__).parents[2]
-SPLIT = {
-    "seed": 0,
-    "rating_fraction": 0.3,
-    "validation_fraction": 0.1,
-    "test_fraction": 0.2,
-    "min_anchor_ratings": 5,
-    "min_user_ratings": 10,
-}
+from tests.programs import run_module
+from tests.small_world import SPLIT
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +27,8 @@ def files(tmp_path_factory):
 
 
 def settings(files, **split):
-    data = {"catalogue": {"source": "files", "files": files}, "split": SPLIT | split}
+    split = {"rating_fraction": 0.3, "min_anchor_ratings": 5, "min_user_ratings": 10} | split
+    data = {"catalogue": {"source": "files", "files": files}, "split": dataclasses.asdict(SPLIT) | split}
     return to_settings(DataSettings, data, "config")
 
 
@@ -73,9 +63,7 @@ def test_what_cannot_be_used_has_its_reason(files):
 
 
 def run(*arguments):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-X", "importtime", "-m", "eagle_jax", "catalogue", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
+    return run_module("eagle_jax", "catalogue", *arguments, options=["-X", "importtime"])
 
 
 def test_the_command_needs_flags_alone_and_no_jax(files):

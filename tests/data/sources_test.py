@@ -6,16 +6,9 @@ import pytest
 
 from eagle_jax.base.settings import SettingsError, to_settings
 from eagle_jax.data.sources import SOURCES, CatalogueSettings, fingerprint, load_catalogue
+from tests.small_world import MINILENS
 
-WORLD = {
-    "seed": 0,
-    "num_films": 30,
-    "num_users": 12,
-    "ratings_per_user": 8,
-    "rating_noise": 0.3,
-    "popularity_exponent": 0.8,
-    "selection_strength": 0.5,
-}
+WORLD = dataclasses.asdict(MINILENS) | {"num_films": 30, "num_users": 12, "ratings_per_user": 8}
 
 
 def settings(**changes):
@@ -28,7 +21,7 @@ def test_every_source_is_found_and_the_settings_of_the_others_may_be_left_out():
     assert chosen == settings(minilens=WORLD, movielens=None)
     catalogue, found = load_catalogue(chosen)
     assert len(catalogue.entities) == 30 and catalogue.ratings.num_users == 12 and found == {}
-    other, _ = load_catalogue(settings(minilens=WORLD | {"seed": 1}))
+    other, _ = load_catalogue(settings(minilens=WORLD | {"seed": 2}))
     assert fingerprint(catalogue) != fingerprint(other)
 
 

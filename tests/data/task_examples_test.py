@@ -55,11 +55,6 @@ def test_neighbors_are_those_of_a_plain_loop(embeddings, neighbors):
         assert neighbors[item].tolist() == expected
 
 
-def test_neighbors_do_not_depend_on_length(embeddings, neighbors):
-    lengths = np.random.default_rng(1).uniform(0.1, 10, (NUM_ITEMS, 1))
-    np.testing.assert_array_equal(nearest_neighbors(embeddings * lengths, POOL, COUNT), neighbors)
-
-
 def test_one_item_of_the_split(draw):
     rows = draw("summary")
     assert {len(row["items"]) for row in rows} == {1} and {row["user"] for row in rows} == {None}

@@ -10,23 +10,14 @@ from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue, Entity, RatingTable
 from eagle_jax.data.prompts import MOVIE, PRODUCT
 from eagle_jax.data.splits import Split
-from eagle_jax.embeddings.wals import WALSOutput, WALSSettings
+from eagle_jax.embeddings.wals import WALSOutput
 from eagle_jax.stages.catalogue import catalogue_facts, run_catalogue_stage, wals_facts, write_names
+from tests.small_world import WALS
 
-WALS = WALSSettings(
-    dim=2,
-    num_iterations=2,
-    bias="user_item",
-    observed_weight=1.0,
-    unobserved_weight=0.0,
-    regularization=1.0,
-    regularization_scaling=0.0,
-    bias_regularization=1.0,
-)
 NUM_BAD_ROWS = 1234  # more than are listed
 
 
-def run(tmp_path, num_held_out, **changes):
+def run(tmp_path, num_held_out, wals=WALS, **changes):
     """Four users rate three of four items; the first `num_held_out` ratings are held out."""
     user, item = np.divmod(np.arange(12, dtype=np.int32), 3)
     table = RatingTable(
@@ -47,7 +38,7 @@ def run(tmp_path, num_held_out, **changes):
     train, test = table.take(np.arange(num_held_out, 12)), table.take(np.arange(num_held_out))
     stage = StageFolder(tmp_path / "catalogue", {})
     report = {"bad_rows": [{}] * 3, "num_bad_rows": NUM_BAD_ROWS}
-    run_catalogue_stage(stage, catalogue, report, Split(train, test, {}, {}), WALS, 0)
+    run_catalogue_stage(stage, catalogue, report, Split(train, test, {}, {}), wals, 0)
     return {fact["name"]: fact for fact in catalogue_facts(stage)}
 
 
@@ -64,11 +55,11 @@ def test_facts_that_cannot_be_computed_are_absent_with_a_reason(tmp_path, num_he
     assert facts["bad rows"]["value"] == NUM_BAD_ROWS
 
 
-def test_implicit_feedback_needs_a_weight_of_what_was_not_done(tmp_path, monkeypatch):
+def test_implicit_feedback_needs_a_weight_of_what_was_not_done(tmp_path):
     with pytest.raises(UserError, match="config.wals.unobserved_weight is 0, and the feedback is implicit"):
         run(tmp_path, 0, is_implicit=True)
-    monkeypatch.setitem(globals(), "WALS", dataclasses.replace(WALS, unobserved_weight=0.1))
-    assert np.isfinite(run(tmp_path, 0, is_implicit=True)["objective_last"]["value"])
+    weighted = dataclasses.replace(WALS, unobserved_weight=0.1)
+    assert np.isfinite(run(tmp_path, 0, weighted, is_implicit=True)["objective_last"]["value"])
 
 
 def test_the_rows_of_arrays_are_named_in_their_order(tmp_path):

@@ -9,7 +9,7 @@ from eagle_jax.data.minilens import corpus, grammar
 from eagle_jax.data.minilens.corpus import CORPUS_TASKS, draw_examples, read_profile
 from eagle_jax.data.minilens.grammar import SLOTS, GrammarOracle
 from eagle_jax.data.minilens.world import draw_world
-from eagle_jax.data.prompts import MOVIE, parse_blocks, parse_completion, render_blocks
+from eagle_jax.data.prompts import MOVIE, parse_completion, render_blocks
 
 COUNT = 60
 DIALECTS = pytest.mark.parametrize("dialect", grammar.DIALECTS)
@@ -187,12 +187,3 @@ def test_all_words_are_in_the_vocabulary():
 def test_words_are_split_from_signs():
     assert " ".join(corpus.split_words("a b, c; d: e. #END_PLOT x.,")) == "a b , c ; d : e . #END_PLOT x . ,"
     assert corpus.split_words(" ; ") == [";"]
-
-
-def test_what_a_prompt_shows_is_whole():
-    for task in ("rewrite", "generic_action", "personalised_action", "rater"):
-        for example in draw_examples(task, "b", 10, 3):
-            texts = film_texts(example.prompt.text)
-            assert len(texts) == (2 if task == "rater" else 1)
-            for text in texts:
-                assert list(parse_blocks(text, MOVIE.blocks)) == list(MOVIE.blocks)

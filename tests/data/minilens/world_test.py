@@ -10,15 +10,10 @@ from eagle_jax.base.settings import to_settings
 from eagle_jax.data.minilens import grammar, world
 from eagle_jax.data.minilens.world import MiniLensSettings, draw_films, draw_world, make_catalogue
 from experiments.configs.eagle_minilens import get_config
+from tests.small_world import MINILENS
 
-SMALL = MiniLensSettings(
-    seed=3,
-    num_films=300,
-    num_users=150,
-    ratings_per_user=60,
-    rating_noise=0.4,
-    popularity_exponent=0.8,
-    selection_strength=0.5,
+SMALL = dataclasses.replace(
+    MINILENS, seed=3, num_films=300, num_users=150, ratings_per_user=60, popularity_exponent=0.8
 )
 
 
