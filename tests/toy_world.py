@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -17,16 +16,13 @@ from eagle_jax.eagle.dpo.update import PreferenceAgentSettings
 from eagle_jax.eagle.environment import LLMEnvironment, Start
 from eagle_jax.eagle.policy import encode_policy_batch, make_policy_fn, state_prompts
 from eagle_jax.eagle.rollout import rollout
-from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
-from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
-from eagle_jax.language_model.checkpoints.tokenizer import load_tokenizer
-from eagle_jax.language_model.checkpoints.word_tokenizer import write_word_tokenizer
-from eagle_jax.language_model.decoder.transformer import init_params
 from eagle_jax.language_model.generation import Generation, SamplingSettings
 from eagle_jax.language_model.log_probs import read_text
 from eagle_jax.language_model.sampling.local import LocalGenerator
 from eagle_jax.learning.loop import Records
 from eagle_jax.learning.losses import next_token_loss
+from eagle_jax.learning.supervised import encode_pairs
+from tests.language_model.small_checkpoints import word_model
 from tests.same_run import Interrupted
 
 WORDS = [f"word{letter}" for letter in "abcdefgh"]
@@ -113,31 +109,26 @@ def records_in(folder):
     return Records(Checkpoints(folder / "checkpoints", digest="d", max_to_keep=2), folder, "toy")
 
 
-def _reference_params(config, tokenizer):
+def _reference_params(model):
     """Trained to write one word drawn at random, and to stop."""
     rng = np.random.default_rng(0)
     pairs = []
     for start in draw_starts(rng, 256):
         prompt = policy_prompt(BOOK, NOTE, start.description, start.profile)
         pairs.append((prompt.text, f"{rng.choice(WORDS)} {prompt.stop[0]}"))
-    prompts = [tokenizer.encode(prompt) for prompt, _ in pairs]
-    rows = [row + tokenizer.encode(text) for row, (_, text) in zip(prompts, pairs, strict=True)]
-    tokens, mask = tokenizer.right_pad(rows, 32)
-    is_target = mask.copy()
-    for row, prompt in enumerate(prompts):
-        is_target[row, : len(prompt)] = False
+    batch = encode_pairs(model.tokenizer, pairs, 0.0, 32)
     optimizer = optax.adam(1e-2)
 
     @jax.jit
     def train_step(params, optimizer_state):
         def loss_fn(params):
-            return next_token_loss(read_text(config, params, tokens, mask), tokens, is_target)
+            read = read_text(model.config, params, batch.tokens, batch.mask)
+            return next_token_loss(read, batch.tokens, batch.loss_weights)
 
         updates, optimizer_state = optimizer.update(jax.grad(loss_fn)(params), optimizer_state)
         return optax.apply_updates(params, updates), optimizer_state
 
-    params = init_params(config, jax.random.key(0))
-    optimizer_state = optimizer.init(params)
+    params, optimizer_state = model.params, optimizer.init(model.params)
     for _ in range(40):
         params, optimizer_state = train_step(params, optimizer_state)
     return params
@@ -145,37 +136,13 @@ def _reference_params(config, tokenizer):
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory):
-    """The toy world and its policy, a decoder of 5,000 parameters."""
-    folder = tmp_path_factory.mktemp("tokenizer")
+    """The toy world's policy, a decoder of 5,000 parameters."""
     blocks = ("NOTE", "ACTION", "USER_PROFILE")
     markers = [f"#{side}_{block}" for block in blocks for side in ("BEGIN", "END")]
-    write_word_tokenizer(["act", "rewrite", *WORDS, *markers], folder)
-    tokenizer = load_tokenizer(folder)
-    config = decoder_config_from_hf(
-        {
-            "model_type": "llama",
-            "vocab_size": tokenizer.vocab_size,
-            "hidden_size": 16,
-            "intermediate_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "head_dim": 8,
-            "max_position_embeddings": 128,
-            "tie_word_embeddings": False,
-            "initializer_range": 0.1,
-        }
-    )
-    params = _reference_params(config, tokenizer)
-    return SimpleNamespace(
-        model=LanguageModel("toy", config, params, tokenizer),
-        words=WORDS,
-        book=BOOK,
-        entity_format=NOTE,
-        make_environment=make_environment,
-        draw_starts=draw_starts,
-        share_of=share_of,
-    )
+    sizes = {"intermediate_size": 32, "num_key_value_heads": 1, "max_position_embeddings": 128}
+    words, folder = ["act", "rewrite", *WORDS, *markers], tmp_path_factory.mktemp("tokenizer")
+    model = word_model(words, folder, initializer_range=0.1, **sizes)
+    return dataclasses.replace(model, params=_reference_params(model))
 
 
 def eagle_settings(**changes):
@@ -221,20 +188,15 @@ def dpo_settings(**changes):
 
 
 @pytest.fixture(scope="session")
-def make_settings():
-    return eagle_settings
-
-
-@pytest.fixture(scope="session")
 def played(toy):
     """Two steps of three episodes at temperature 0.7: prompts, generations and their batch."""
-    environment = toy.make_environment()
+    environment = make_environment()
     sampling = SamplingSettings(temperature=0.7, top_k=0, top_p=1.0, max_new_tokens=4)
-    policy_fn = make_policy_fn(LocalGenerator(toy.model, 8, 32), toy.book, toy.entity_format, sampling)
-    starts = toy.draw_starts(np.random.default_rng(1), 3)
+    policy_fn = make_policy_fn(LocalGenerator(toy, 8, 32), BOOK, NOTE, sampling)
+    starts = draw_starts(np.random.default_rng(1), 3)
     steps = rollout(policy_fn, environment, environment.reset(starts), 2, seed=3)
     episodes = range(3)
     states = [step.states[i] for i in episodes for step in steps]
     generations = [step.generations[i] for i in episodes for step in steps]
-    prompts = state_prompts(toy.book, toy.entity_format, states)
-    return prompts, generations, encode_policy_batch(toy.model.tokenizer, generations, 4)
+    prompts = state_prompts(BOOK, NOTE, states)
+    return prompts, generations, encode_policy_batch(toy.tokenizer, generations, 4)

@@ -3,13 +3,17 @@
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
+from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
+from eagle_jax.language_model.checkpoints.tokenizer import load_tokenizer
+from eagle_jax.language_model.checkpoints.word_tokenizer import write_word_tokenizer
 from eagle_jax.language_model.decoder.config import DecoderConfig
-from eagle_jax.language_model.decoder.transformer import forward
+from eagle_jax.language_model.decoder.transformer import forward, init_params
 
 TOKENS = np.random.default_rng(0).integers(4, 94, (2, 9))
 WORDS = [f"w{index}" for index in range(90)]
@@ -146,6 +150,14 @@ def tiny_config(model_type: str, **changes: Any) -> DecoderConfig:
     """A decoder too small to be slow anywhere."""
     shape = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "max_position_embeddings": 64}
     return decoder_config_from_hf({"model_type": model_type, "num_hidden_layers": 2} | shape | changes)
+
+
+def word_model(words: list[str], folder: Path, **changes: Any) -> LanguageModel:
+    """A random one of `tiny_config`, each of whose tokens is a word."""
+    write_word_tokenizer(words, folder)
+    tokenizer = load_tokenizer(folder)
+    config = tiny_config("llama", vocab_size=tokenizer.vocab_size, **changes)
+    return LanguageModel("toy", config, init_params(config, jax.random.key(0)), tokenizer)
 
 
 def our_logits(model) -> np.ndarray:

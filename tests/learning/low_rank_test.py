@@ -17,10 +17,11 @@ from eagle_jax.language_model.decoder.lora import LORA_LEAVES, add_lora
 from eagle_jax.language_model.decoder.transformer import init_params
 from eagle_jax.learning.loop import Records
 from eagle_jax.learning.policy_batch import PolicyBatch
-from eagle_jax.learning.supervised import Batch, init_training, train_next_token
+from eagle_jax.learning.supervised import Batch, train_next_token
 from eagle_jax.learning.trainable import join, split
 from tests.language_model.small_checkpoints import config_of
 from tests.learning.next_token import next_token_settings
+from tests.toy_world import eagle_settings
 
 LOW_RANK = LoRA(rank=2, alpha=8.0, targets="attention/(query|value)|feed_forward/down")
 SETTINGS = next_token_settings(num_steps=8, learning_rate=0.03)
@@ -87,24 +88,10 @@ def test_a_frozen_bfloat16_model_learns_by_float32_updates(tmp_path):
     assert all(kind.startswith("float32[") for kind in leaves.values())
 
 
-def test_checkpoints_hold_what_is_trained_only(tmp_path):
-    config, params = make_decoder("llama")
-    sizes = {}
-    for mode, of_mode in (("lora", params), ("full", split(params, "lora")[1])):
-        trainable, _ = split(of_mode, mode)
-        state = init_training(trainable, SETTINGS)
-        Checkpoints(tmp_path / mode, digest="d", max_to_keep=1).save(1, state)
-        files = [path for path in (tmp_path / mode).rglob("*") if path.is_file()]
-        sizes[mode] = sum(path.stat().st_size for path in files), num_bytes(state)
-    stored, in_memory = zip(sizes["lora"], sizes["full"], strict=True)
-    assert in_memory[0] < 0.06 * in_memory[1]
-    assert stored[0] < 0.3 * stored[1]  # Orbax' own records weigh in so small a model
-
-
-def test_policy_and_reference_share_one_frozen_base(make_settings):
+def test_policy_and_reference_share_one_frozen_base():
     config, params = make_decoder("llama")
     reference, frozen = split(params, "lora")
-    settings = make_settings(horizon=2, value_hidden=(4,), minibatch_size=6)
+    settings = eagle_settings(horizon=2, value_hidden=(4,), minibatch_size=6)
     experience = make_experience()
     state = init_agent(reference, 5, settings, jax.random.key(0))
     start = jax.device_get(reference)
@@ -127,11 +114,11 @@ def test_policy_and_reference_share_one_frozen_base(make_settings):
     assert optax.tree.norm(optax.tree.sub(new.trainable, reference)) > 0.01
 
 
-def test_policy_updates_are_the_same_computed_again_and_scanned(make_settings):
+def test_policy_updates_are_the_same_computed_again_and_scanned():
     config, params = make_decoder("gemma3")
     trainable, frozen = split(params, "lora")
     reference = jax.tree.map(lambda leaf: 0.5 * leaf, trainable)
-    settings = make_settings(horizon=2, value_hidden=(4,), minibatch_size=6, max_gradient_norm=1e6)
+    settings = eagle_settings(horizon=2, value_hidden=(4,), minibatch_size=6, max_gradient_norm=1e6)
 
     def step(config):
         state = init_agent(trainable, 5, settings, jax.random.key(0))

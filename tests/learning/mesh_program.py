@@ -19,7 +19,6 @@ from eagle_jax.data.prompts import Prompt
 from eagle_jax.eagle.agent.policy_gradient import Experience, update_agent
 from eagle_jax.eagle.agent.state import AgentState, init_agent
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
-from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
 from eagle_jax.language_model.checkpoints.tokenizer import load_tokenizer
 from eagle_jax.language_model.checkpoints.word_tokenizer import write_word_tokenizer
 from eagle_jax.language_model.decoder.config import LoRA
@@ -30,22 +29,13 @@ from eagle_jax.language_model.sharding import MeshSettings, fetch, make_mesh, me
 from eagle_jax.learning.policy_batch import PolicyBatch
 from eagle_jax.learning.supervised import Batch, NextTokenState, init_training, next_token_step
 from eagle_jax.learning.trainable import split
+from tests.language_model.small_checkpoints import tiny_config
 from tests.learning.next_token import next_token_settings
 from tests.toy_world import eagle_settings
 
+_SIZES = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
 CONFIG = dataclasses.replace(
-    decoder_config_from_hf(
-        {
-            "model_type": "llama",
-            "vocab_size": 96,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 64,
-        }
-    ),
+    tiny_config("llama", num_attention_heads=4, num_key_value_heads=2, **_SIZES),
     lora=LoRA(rank=4, alpha=8.0, targets="query|output|down"),
 )
 NEXT_TOKEN = next_token_settings(learning_rate=1e-3, max_gradient_norm=1.0)

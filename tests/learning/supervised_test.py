@@ -12,10 +12,7 @@ from tokenizers import processors
 
 from eagle_jax.base.checkpointing import Checkpoints
 from eagle_jax.base.metrics import NonFiniteError, read_metrics
-from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
-from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer, load_tokenizer
-from eagle_jax.language_model.checkpoints.word_tokenizer import write_word_tokenizer
-from eagle_jax.language_model.decoder.transformer import init_params
+from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
 from eagle_jax.learning.loop import Records
 from eagle_jax.learning.supervised import (
     encode_pairs,
@@ -25,6 +22,7 @@ from eagle_jax.learning.supervised import (
     train_next_token,
 )
 from tests.language_model.forced import token_log_probs
+from tests.language_model.small_checkpoints import word_model
 from tests.learning.next_token import next_token_settings
 from tests.same_run import Interrupted
 
@@ -39,38 +37,20 @@ PAIRS = [
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer")
-    write_word_tokenizer(WORDS, folder)
-    return load_tokenizer(folder)
-
-
-@pytest.fixture(scope="module")
-def config(tokenizer):
-    return decoder_config_from_hf(
-        {
-            "model_type": "llama",
-            "vocab_size": tokenizer.vocab_size,
-            "hidden_size": 8,
-            "intermediate_size": 16,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "head_dim": 4,
-            "max_position_embeddings": 32,
-            "tie_word_embeddings": True,
-            "initializer_range": 0.3,
-        }
+def model(tmp_path_factory):
+    sizes = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_key_value_heads": 1}
+    return word_model(
+        WORDS, tmp_path_factory.mktemp("tokenizer"), tie_word_embeddings=True, initializer_range=0.3, **sizes
     )
 
 
 @pytest.fixture(scope="module")
-def params(config):
-    return init_params(config, jax.random.key(0))
+def tokenizer(model):
+    return model.tokenizer
 
 
 @pytest.fixture
-def train(config, params, tokenizer, tmp_path):
+def train(model, tokenizer, tmp_path):
     """Trains in a folder of its own; `spoil(step, batches)` may change or interrupt what is drawn.
 
     Returns the parameters; the steps asked for are in `train.asked`.
@@ -87,14 +67,8 @@ def train(config, params, tokenizer, tmp_path):
             return spoil(step, batches)
 
         run.asked = []
-        return train_next_token(
-            config,
-            params,
-            "full",
-            draw_batches,
-            settings,
-            Records(Checkpoints(tmp_path / name / "ckpt", digest="d", max_to_keep=2), tmp_path / name, "test"),
-        )
+        records = Records(Checkpoints(tmp_path / name / "ckpt", digest="d", max_to_keep=2), tmp_path / name, "test")
+        return train_next_token(model.config, model.params, "full", draw_batches, settings, records)
 
     return run
 
@@ -133,7 +107,8 @@ def weighted_nll(config, params, ids, weights):
     return -jnp.sum(weights[1:] * scores[0])
 
 
-def test_a_step_over_several_batches_is_a_step_over_their_union(config, params, tokenizer):
+def test_a_step_over_several_batches_is_a_step_over_their_union(model, tokenizer):
+    config, params = model.config, model.params
     batches = (encode_pairs(tokenizer, PAIRS[:2], 0.5, 8), encode_pairs(tokenizer, PAIRS[2:], 0.5, 16))
     total, loss = 0.0, 0.0
     gradient = jax.tree.map(lambda leaf: np.zeros(leaf.shape), params)
@@ -182,13 +157,13 @@ def test_the_rate_warms_up_and_falls_to_a_tenth_and_vectors_do_not_decay():
     )
 
 
-def test_it_learns_resumes_bit_equal_and_asks_for_each_step_once(train, params, tmp_path):
+def test_it_learns_resumes_bit_equal_and_asks_for_each_step_once(train, model, tmp_path):
     whole = jax.device_get(train("whole"))
     assert train.asked == list(range(NUM_STEPS))
     rows = read_metrics(tmp_path / "whole/metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(1, NUM_STEPS + 1))
     assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))  # not donated
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(model.params))  # not donated
     assert saved_steps(tmp_path / "whole") == [8, 12]
 
     def interrupt(step, batches):

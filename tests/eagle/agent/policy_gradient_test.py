@@ -14,6 +14,7 @@ from eagle_jax.eagle.agent.policy_gradient import Experience, policy_gradient, u
 from eagle_jax.eagle.agent.state import init_agent
 from eagle_jax.language_model.generation import SamplingSettings
 from tests.language_model.forced import token_log_probs
+from tests.toy_world import eagle_settings
 
 SAMPLING = SamplingSettings(temperature=0.7, top_k=0, top_p=1.0, max_new_tokens=4)
 
@@ -22,7 +23,7 @@ def _plain_gradient(toy, params, batch, advantages):
     """Of -mean(A log pi), by scoring whole sequences: another path through the model."""
 
     def loss_fn(params):
-        scores = token_log_probs(toy.model.config, params, batch.tokens, batch.mask, SAMPLING.temperature)
+        scores = token_log_probs(toy.config, params, batch.tokens, batch.mask, SAMPLING.temperature)
         of_action = np.zeros(scores.shape, bool)
         of_action[:, -batch.action_mask.shape[1] :] = batch.action_mask
         return -jnp.mean(advantages * jnp.sum(jnp.where(of_action, scores, 0.0), axis=1))
@@ -31,12 +32,12 @@ def _plain_gradient(toy, params, batch, advantages):
 
 
 @pytest.mark.parametrize("minibatch_size", [6, 4])  # 4: the last minibatch is half padding
-def test_gradient_is_that_of_the_plain_loss(toy, played, minibatch_size, make_settings):
+def test_gradient_is_that_of_the_plain_loss(toy, played, minibatch_size):
     _, generations, batch = played
-    params = toy.model.params
+    params = toy.params
     advantages = jnp.array([1.0, -2.0, 0.5, 3.0, -1.0, 0.0])
-    settings = make_settings(minibatch_size=minibatch_size, kl_coefficient=0.5, policy=SAMPLING)
-    gradient_fn = jax.jit(functools.partial(policy_gradient, toy.model.config, settings))
+    settings = eagle_settings(minibatch_size=minibatch_size, kl_coefficient=0.5, policy=SAMPLING)
+    gradient_fn = jax.jit(functools.partial(policy_gradient, toy.config, settings))
     gradients, metrics = gradient_fn({}, params, params, batch, advantages)
     # At the reference the divergence is 0, and so is its gradient.
     np.testing.assert_allclose(metrics["policy/kl"], 0.0, atol=1e-6)
@@ -44,16 +45,16 @@ def test_gradient_is_that_of_the_plain_loss(toy, played, minibatch_size, make_se
     chex.assert_trees_all_close(gradients, expected, atol=2e-5, rtol=1e-3)
     lengths = [len(generation.token_ids) for generation in generations]
     np.testing.assert_allclose(metrics["policy/action_tokens"], np.mean(lengths), rtol=1e-6)
-    assert 0.0 < metrics["policy/entropy"] < np.log(toy.model.config.vocab_size)
+    assert 0.0 < metrics["policy/entropy"] < np.log(toy.config.vocab_size)
 
 
-def test_first_update_follows_the_rewards_less_their_mean(toy, played, make_settings):
+def test_first_update_follows_the_rewards_less_their_mean(toy, played):
     """V begins as the mean reward: with discount 1 and lambda 1, A = R - mean R at every step.
 
     Rewards 1, 2, 6 have mean 3: the advantages are -2, -2, -1, -1, 3, 3.
     """
-    batch, params = played[2], toy.model.params
-    settings = make_settings(
+    batch, params = played[2], toy.params
+    settings = eagle_settings(
         horizon=2,
         gae_lambda=1.0,
         kl_coefficient=0.0,
@@ -64,7 +65,7 @@ def test_first_update_follows_the_rewards_less_their_mean(toy, played, make_sett
     features = np.random.default_rng(0).normal(size=(3, 2, 5)).astype(np.float32)
     experience = Experience(batch, features, np.array([1.0, 2.0, 6.0], np.float32))
     state = init_agent(params, 5, settings, jax.random.key(0))
-    state, metrics = update_agent(toy.model.config, settings, {}, params, state, experience)
+    state, metrics = update_agent(toy.config, settings, {}, params, state, experience)
 
     gradients = _plain_gradient(toy, params, batch, jnp.array([-2.0, -2.0, -1.0, -1.0, 3.0, 3.0]))
     np.testing.assert_allclose(metrics["policy/gradient_norm"], optax.tree.norm(gradients), rtol=1e-3)
@@ -84,34 +85,34 @@ def test_first_update_follows_the_rewards_less_their_mean(toy, played, make_sett
 
 
 @pytest.mark.parametrize("reward", [0.7312345, -7.3e5, 1e-6, 0.0])
-def test_equal_rewards_are_no_signal(toy, played, make_settings, reward):
+def test_equal_rewards_are_no_signal(toy, played, reward):
     """TRL's advantages, (r - mean) / (std + 1e-4) in float64, are 0: nothing is to be learned."""
-    settings = make_settings(horizon=2, gae_lambda=0.6, kl_coefficient=0.0, policy=SAMPLING)
+    settings = eagle_settings(horizon=2, gae_lambda=0.6, kl_coefficient=0.0, policy=SAMPLING)
     batch = jax.tree.map(lambda rows: np.concatenate([rows] * 5 + [rows[:2]]), played[2])
     features = np.random.default_rng(0).normal(size=(16, 2, 5)).astype(np.float32)
     experience = Experience(batch, features, np.full(16, reward, np.float32))
-    params = toy.model.params
+    params = toy.params
     state = init_agent(params, 5, settings, jax.random.key(0))
     for _ in range(3):  # the mean of all returns so far is as constant
-        state, metrics = update_agent(toy.model.config, settings, {}, params, state, experience)
+        state, metrics = update_agent(toy.config, settings, {}, params, state, experience)
         assert metrics["policy/gradient_norm"] < 1e-6
         assert metrics["value/loss"] < 1e-6
 
 
-def test_value_network_learns_to_predict_the_reward(toy, played, make_settings):
-    settings = make_settings(horizon=2, value_updates=50, policy_learning_rate=0.0, policy=SAMPLING)
+def test_value_network_learns_to_predict_the_reward(toy, played):
+    settings = eagle_settings(horizon=2, value_updates=50, policy_learning_rate=0.0, policy=SAMPLING)
     features = np.random.default_rng(0).normal(size=(3, 2, 5)).astype(np.float32)
     rewards = np.array([100.0, 200.0, 600.0], np.float32)  # the scale must not matter
-    state = init_agent(toy.model.params, 5, settings, jax.random.key(0))
+    state = init_agent(toy.params, 5, settings, jax.random.key(0))
     # Of the state that an update returns, too, it is the same program.
     traced_once = jax.jit(chex.assert_max_traces(update_agent.__wrapped__, n=1), static_argnames=("config", "settings"))
     for _ in range(4):
         state, metrics = traced_once(
-            toy.model.config, settings, {}, toy.model.params, state, Experience(played[2], features, rewards)
+            toy.config, settings, {}, toy.params, state, Experience(played[2], features, rewards)
         )
     assert metrics["value/explained_variance"] > 0.9
 
 
-def test_a_policy_that_draws_from_another_distribution_is_refused(make_settings):
+def test_a_policy_that_draws_from_another_distribution_is_refused():
     with pytest.raises(ValueError, match="min_p must be 0 and repetition_penalty 1, got 0.1 and 1.0"):
-        make_settings(policy=dataclasses.replace(SAMPLING, min_p=0.1))
+        eagle_settings(policy=dataclasses.replace(SAMPLING, min_p=0.1))

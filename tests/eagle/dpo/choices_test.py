@@ -11,7 +11,7 @@ from eagle_jax.eagle.environment import EpisodeState
 from eagle_jax.eagle.rollout import rollout
 from eagle_jax.language_model.generation import Generation
 from eagle_jax.real.selection.pair_selection import STRATEGIES
-from tests.toy_world import agent_task
+from tests.toy_world import WORDS, agent_task, draw_starts, eagle_settings
 
 
 class ScriptedPlayer(Player):
@@ -35,17 +35,16 @@ class ScriptedPlayer(Player):
 
 
 @pytest.fixture
-def player(toy, make_settings):
-    return ScriptedPlayer(None, None, None, agent_task(toy.words), make_settings(), 8, 0)
+def player():
+    return ScriptedPlayer(None, None, None, agent_task(WORDS), eagle_settings(), 8, 0)
 
 
-def states_of(player, toy, count):
-    starts = toy.draw_starts(np.random.default_rng(5), count)
-    return player.task.environment.reset(starts)
+def states_of(player, count):
+    return player.task.environment.reset(draw_starts(np.random.default_rng(5), count))
 
 
-def test_every_state_of_an_episode_is_a_choice_between_actions(player, toy):
-    states = states_of(player, toy, 6)
+def test_every_state_of_an_episode_is_a_choice_between_actions(player):
+    states = states_of(player, 6)
     samples = play_actions(player, None, states, 4, seed=1)
     # Three steps of six episodes, four actions at each, one of which leads on.
     assert len(samples.states) == len(samples.ends) == 3 * 6 * 4
@@ -66,8 +65,8 @@ def test_every_state_of_an_episode_is_a_choice_between_actions(player, toy):
     assert samples.calls["malformed_actions"] == pytest.approx(malformed / 72)
 
 
-def test_every_start_is_a_choice_between_whole_episodes(player, toy):
-    states = states_of(player, toy, 3)
+def test_every_start_is_a_choice_between_whole_episodes(player):
+    states = states_of(player, 3)
     samples = play_episodes(player, None, states, 5, seed=1)
     assert len(samples.ends) == 15 and samples.num_actions == 3
     assert samples.ends == samples.final and samples.first == [s for s in states for _ in range(5)]

@@ -8,32 +8,42 @@ import pytest
 from eagle_jax.base.metrics import NonFiniteError, read_metrics
 from eagle_jax.eagle.dpo.training import train_preference_agent
 from tests.same_run import Interrupted, assert_same_run, validation_rewards
-from tests.toy_world import agent_task, dpo_settings, interrupt, records_in, spoilt_at, to_nan
+from tests.toy_world import (
+    WORDS,
+    agent_task,
+    dpo_settings,
+    eagle_settings,
+    interrupt,
+    make_environment,
+    records_in,
+    spoilt_at,
+    to_nan,
+)
 
 
 @pytest.fixture(scope="module")
-def train(toy, make_settings):
+def train(toy):
     """Trains in a folder; settings with equal shapes are compiled once."""
 
     def run(folder, reward_fn=None, environment=None, agent=None, **changes):
-        task = agent_task(toy.words, reward_fn, environment)
-        settings, agent = dpo_settings(**changes), make_settings(**(agent or {}))
-        return train_preference_agent(toy.model, "full", task, settings, agent, seed=0, records=records_in(folder))
+        task = agent_task(WORDS, reward_fn, environment)
+        settings, agent = dpo_settings(**changes), eagle_settings(**(agent or {}))
+        return train_preference_agent(toy, "full", task, settings, agent, seed=0, records=records_in(folder))
 
     return run
 
 
 @pytest.fixture(scope="module")
-def environment(toy):
-    return toy.make_environment()
+def environment():
+    return make_environment()
 
 
 @pytest.fixture(scope="module")
 def whole(toy, train, environment, tmp_path_factory):
     """A run of six rounds, never interrupted, and the reference's parameters before it."""
-    before = jax.device_get(toy.model.params)
+    before = jax.device_get(toy.params)
     result = train(tmp_path_factory.mktemp("whole"), environment=environment)
-    chex.assert_trees_all_equal(jax.device_get(toy.model.params), before)  # the reference stays
+    chex.assert_trees_all_equal(jax.device_get(toy.params), before)  # the reference stays
     return result
 
 
@@ -87,7 +97,7 @@ def test_a_utility_that_is_constant_gives_ties_and_no_step(train, toy, tmp_path)
     (row,) = result.history[1:]
     assert row["pairs"] == 0 and row["pairs/ties"] > 32
     assert "loss" not in row
-    chex.assert_trees_all_equal(jax.device_get(result.params), jax.device_get(toy.model.params))
+    chex.assert_trees_all_equal(jax.device_get(result.params), jax.device_get(toy.params))
 
 
 def test_a_utility_that_is_not_finite_stops_the_run(train, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from eagle_jax.eagle.dpo.update import PairBatch, PreferenceAgentState, pair_optimizer, update_on_pairs
 from eagle_jax.learning.policy_batch import action_log_probs
-from tests.toy_world import dpo_settings
+from tests.toy_world import dpo_settings, eagle_settings
 
 TEMPERATURE = 0.7  # at which `played` was sampled
 SETTINGS = dpo_settings(num_samples=2, starts_per_round=1, num_epochs=1, batch_size=3, learning_rate=1e-3)
@@ -19,7 +19,7 @@ SETTINGS = dpo_settings(num_samples=2, starts_per_round=1, num_epochs=1, batch_s
 @pytest.fixture(scope="module")
 def reference(toy, played):
     _, _, actions = played
-    return np.asarray(action_log_probs(toy.model.config, toy.model.params, actions, TEMPERATURE))
+    return np.asarray(action_log_probs(toy.config, toy.params, actions, TEMPERATURE))
 
 
 def step(toy, rows, reference_log_probs, weights, actions):
@@ -27,9 +27,9 @@ def step(toy, rows, reference_log_probs, weights, actions):
     batch = PairBatch(
         jax.tree.map(lambda leaf: leaf[np.ravel(rows)], actions), np.float32(reference_log_probs), np.float32(weights)
     )
-    params = jax.tree.map(jnp.copy, toy.model.params)
+    params = jax.tree.map(jnp.copy, toy.params)
     state = PreferenceAgentState(params, pair_optimizer(SETTINGS).init(params))
-    return update_on_pairs(toy.model.config, SETTINGS, {}, state, batch, TEMPERATURE)
+    return update_on_pairs(toy.config, SETTINGS, {}, state, batch, TEMPERATURE)
 
 
 def test_a_step_from_the_reference_raises_the_chosen_and_lowers_the_rejected(toy, played, reference):
@@ -40,7 +40,7 @@ def test_a_step_from_the_reference_raises_the_chosen_and_lowers_the_rejected(toy
     assert metrics["loss"] == pytest.approx(np.log(2), rel=1e-5)
     assert metrics["rewards/margin"] == pytest.approx(0, abs=1e-5)
     assert metrics["policy/gradient_norm"] > 0
-    after = np.asarray(action_log_probs(toy.model.config, state.trainable, actions, TEMPERATURE))
+    after = np.asarray(action_log_probs(toy.config, state.trainable, actions, TEMPERATURE))
     change = (after - reference)[rows[..., 0]]
     assert (change[:, 0] - change[:, 1]).mean() > 0.01
     assert change[:, 0].mean() > 0 > change[:, 1].mean()
@@ -70,8 +70,8 @@ def test_padding_changes_nothing(toy, played, reference):
         assert same[name] == pytest.approx(float(value), rel=1e-4, abs=1e-6), name
 
 
-def test_rounds_follow_from_the_budget_of_the_other_agent(make_settings):
-    agent = make_settings()  # 24 x 32 = 768 episodes
+def test_rounds_follow_from_the_budget_of_the_other_agent():
+    agent = eagle_settings()  # 24 x 32 = 768 episodes
     four = dataclasses.replace(SETTINGS, num_samples=4, starts_per_round=32)
     assert four.num_rounds(agent) == 6
     assert SETTINGS.num_rounds(agent) == 384

@@ -18,14 +18,10 @@ from eagle_jax.elm.rlaif import training
 from eagle_jax.elm.rlaif.state import HEADS, RlaifSettings, init_rlaif
 from eagle_jax.elm.rlaif.training import RlaifTask, train_rlaif
 from eagle_jax.elm.rlaif.update import state_features, update
-from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
-from eagle_jax.language_model.checkpoints.hf_config import decoder_config_from_hf
-from eagle_jax.language_model.checkpoints.tokenizer import load_tokenizer
-from eagle_jax.language_model.checkpoints.word_tokenizer import write_word_tokenizer
-from eagle_jax.language_model.decoder.transformer import init_params
 from eagle_jax.language_model.generation import Generation, SamplingSettings
 from eagle_jax.learning.loop import Records
 from eagle_jax.learning.trainable import join, split
+from tests.language_model.small_checkpoints import word_model
 from tests.same_run import Interrupted, assert_same_run
 
 SAMPLING = SamplingSettings(temperature=0.8, top_k=0, top_p=1.0, max_new_tokens=4)
@@ -53,25 +49,9 @@ SETTINGS = RlaifSettings(
 
 @pytest.fixture(scope="module")
 def elm(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("words")
-    write_word_tokenizer(["tell", "sun", "rain", "snow", "wind", "<item>"], folder)
-    tokenizer = load_tokenizer(folder)
-    config = decoder_config_from_hf(
-        {
-            "model_type": "llama",
-            "vocab_size": tokenizer.vocab_size,
-            "hidden_size": 32,
-            "intermediate_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "head_dim": 16,
-            "max_position_embeddings": 32,
-            "tie_word_embeddings": False,
-            "initializer_range": 0.1,
-        }
-    )
-    base = LanguageModel("tiny", config, init_params(config, jax.random.key(0)), tokenizer)
+    words = ["tell", "sun", "rain", "snow", "wind", "<item>"]
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_key_value_heads": 1, "max_position_embeddings": 32}
+    base = word_model(words, tmp_path_factory.mktemp("words"), initializer_range=0.1, **sizes)
     return new_embedding_lm(
         base,
         {"semantic": unchanged_input(WIDTH)},
@@ -222,7 +202,7 @@ def test_a_text_whose_prompt_was_cut_is_refused(elm):
     whole = Generation(text="sun", token_ids=(5,), log_probs=None, stop_reason="stop", prompt_token_ids=ids)
     cut = dataclasses.replace(whole, prompt_token_ids=ids[1:])
     trainer = training._Trainer(elm, {}, {}, None, SETTINGS, 0)
-    with pytest.raises(UserError, match="prompt 1 was cut by 1 tokens .* of tiny: RLAIF learns"):
+    with pytest.raises(UserError, match="prompt 1 was cut by 1 tokens .* of toy: RLAIF learns"):
         trainer._encode(prompts, [whole, cut])
 
 
