@@ -1,6 +1,7 @@
 """One tiny run from the command line that nothing interrupts, and what becomes of others beside it:
 killed, damaged, asked for with other settings, out of space, or with what is off by default."""
 
+import dataclasses
 import json
 import random
 import re
@@ -13,12 +14,14 @@ import numpy as np
 import pytest
 
 from eagle_jax.base.errors import UserError
+from eagle_jax.base.metrics import read_metrics
 from eagle_jax.eagle.serving import loading
 from eagle_jax.eagle.serving.loading import load_agent
 from eagle_jax.language_model.checkpoints.hf_checkpoints import load_language_model
 from eagle_jax.language_model.checkpoints.peft_adapters import load_peft_adapter
 from eagle_jax.language_model.decoder.transformer import forward
 from eagle_jax.stages.models import load_model
+from tests.toy_world import dpo_settings
 
 REFERENCE, AGENT = "reference_g_optimal", "agent_g_optimal_0"
 DPO_AGENT, DPO, ELM = "preference_agent_g_optimal_0", "DPO, g_optimal", "ELM decoder"
@@ -40,20 +43,10 @@ TINY_ELM = {
     "search.ascent.num_steps": 5,
 }
 # The tiny experiment's agent plays 3 x 4 episodes of two steps: as many in three rounds of 2 x 2.
-TINY_DPO = {
-    "unit": "action",
-    "strategy": "easy",
-    "metric": "euclidean",
-    "num_samples": 2,
-    "starts_per_round": 2,
-    "beta": 1.0,
-    "num_epochs": 1,
-    "batch_size": 2,
-    "learning_rate": 5e-4,
-    "max_gradient_norm": 1.0,
-    "validate_every": 1,
-    "checkpoint_every": 1,
-}
+_COUNTS = {"num_samples": 2, "starts_per_round": 2, "num_epochs": 1, "batch_size": 2, "beta": 1.0}
+TINY_DPO = dataclasses.asdict(
+    dpo_settings(strategy="easy", learning_rate=5e-4, validate_every=1, checkpoint_every=1, **_COUNTS)
+)
 
 
 def read(path):
@@ -160,13 +153,6 @@ def flip_one_bit(workdir: Path) -> str:
     return f"{re.escape(str(path))}: its content is not what was written; remove "
 
 
-def truncate_a_piece(workdir: Path) -> str:
-    unfinish(workdir / "evaluation")
-    path = workdir / "evaluation" / "parts" / "00001.json"
-    path.write_bytes(path.read_bytes()[:-20])
-    return f"{re.escape(str(path))}: cannot be used: .*; remove "
-
-
 def unfinish_the_agent(workdir: Path) -> str:
     unfinish(workdir / AGENT)  # its checkpoints are not gone on from
     return rf"{AGENT} was .*: training\.policy_learning_rate: 0\.0005 there, 0\.1 now. Remove it "
@@ -174,11 +160,7 @@ def unfinish_the_agent(workdir: Path) -> str:
 
 @pytest.mark.parametrize(
     ("spoil", "override"),
-    [
-        (flip_one_bit, ()),
-        (truncate_a_piece, ()),
-        (unfinish_the_agent, ["--config.agent.training.policy_learning_rate=0.1"]),
-    ],
+    [(flip_one_bit, ()), (unfinish_the_agent, ["--config.agent.training.policy_learning_rate=0.1"])],
 )
 def test_damage_and_other_settings_are_one_line_and_all_is_left_alone(eagle, finished, tmp_path, spoil, override):
     workdir = finished.copy(tmp_path / "run")
@@ -189,19 +171,6 @@ def test_damage_and_other_settings_are_one_line_and_all_is_left_alone(eagle, fin
     (line,) = stderr.splitlines()
     assert line.startswith("eagle.py: ") and re.search(said, line), line
     assert snapshot(workdir) == before
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_and_tells_the_step(eagle, finished, tmp_path):
-    workdir = finished.copy(tmp_path / "run", without=(AGENT, "evaluation"))
-    before = snapshot(workdir)
-    # So large that products of parameters overflow, so small that their squares do not.
-    code, stdout, stderr = eagle.run(workdir, ["--config.agent.training.policy_learning_rate=1e15"])
-    assert (code, stdout) == (2, ""), stderr
-    assert "Traceback" not in stderr
-    line = stderr.splitlines()[-1]  # a slow machine tells its progress before
-    assert re.match(r"eagle\.py: step 2: policy/\w+ is nan; the run stops here", line), stderr
-    assert not (workdir / AGENT / "MANIFEST.json").exists()
-    assert before.items() <= snapshot(workdir).items()
 
 
 def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_space(eagle, finished, tmp_path):
@@ -277,8 +246,7 @@ def test_dpo_is_validated_as_reinforce_is_and_counts_its_calls(with_baselines):
     rows = {}
     for stage in (DPO_AGENT, AGENT):
         assert (with_baselines / stage / "model" / "model.safetensors").exists()
-        lines = (with_baselines / stage / "metrics" / "metrics.jsonl").read_text().splitlines()
-        rows[stage] = list(map(json.loads, lines))
+        rows[stage] = read_metrics(with_baselines / stage / "metrics" / "metrics.jsonl")
     # Both were validated four times, on the same starts: before training on the same texts.
     for name in ("validation/reward", "validation/environment_calls"):
         assert rows[DPO_AGENT][0][name] == rows[AGENT][0][name]
@@ -292,12 +260,13 @@ def test_both_agents_can_be_asked_for_proposals_and_the_better_one_is_by_itself(
     assert load_agent(with_baselines, DPO_AGENT).name == DPO_AGENT
     kept = {}
     for stage in (AGENT, DPO_AGENT):
-        lines = (with_baselines / stage / "metrics" / "metrics.jsonl").read_text().splitlines()
-        kept[stage] = max(map(json.loads, lines), key=lambda row: row["validation/reward"])
+        rows = read_metrics(with_baselines / stage / "metrics" / "metrics.jsonl")
+        kept[stage] = max(rows, key=lambda row: row["validation/reward"])
     monkeypatch.setattr(loading._FinishedRun, "load", lambda self, chosen: chosen.name)
     assert load_agent(with_baselines) == max(sorted(kept), key=lambda stage: kept[stage]["validation/gain"])
-    with pytest.raises(UserError, match=f"it has {AGENT}, {DPO_AGENT}"):
-        load_agent(with_baselines, "agent_uniform_0")
+    said = f"has no agent 'agent_g_optimal_1'; did you mean '{AGENT}'.*; it has {AGENT}, {DPO_AGENT}"
+    with pytest.raises(UserError, match=said):
+        load_agent(with_baselines, "agent_g_optimal_1")
 
 
 def test_the_decoders_metric_and_radius_are_the_best_of_a_sweep(with_baselines):

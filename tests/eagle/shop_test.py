@@ -53,14 +53,10 @@ def config_of_the_page(folder, kind):
     (folder / "shop.py").write_text(block)
     body = block.split("with config.unlocked():\n")[1].split("    return")[0]
     assert len(body.splitlines()) <= 15
-    config = load_config(f"{folder / 'shop.py'}:{kind}").to_dict()
-    for key, value in TINY_EAGLE.items():
-        if not key.startswith("catalogue.") and key != "evaluation.num_reachable":
-            *groups, last = key.split(".")
-            group = config
-            for name in groups:
-                group = group[name]
-            group[last] = value
+    config = load_config(f"{folder / 'shop.py'}:{kind}")
+    without = ("catalogue.", "evaluation.num_reachable")
+    with config.unlocked(), config.ignore_type():
+        config.update_from_flattened_dict({k: v for k, v in TINY_EAGLE.items() if not k.startswith(without)})
     return to_settings(EagleExperiment, config)
 
 

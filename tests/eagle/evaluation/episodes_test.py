@@ -4,20 +4,21 @@ The world: a note is a row of digits, an action appends one digit, and a note's 
 is the sum of its digits, minus u. An action of "x" is malformed; the environment spoils a "9".
 """
 
+import dataclasses
 import json
 import math
 
 import numpy as np
 import pytest
 
-from eagle_jax.data.prompts import COMPACT, EntityFormat, render_blocks
+from eagle_jax.data.prompts import COMPACT, render_blocks
 from eagle_jax.eagle.environment import LLMEnvironment, Start, Step
 from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, equal_call_episodes, evaluate_played, evaluate_policy
 from eagle_jax.eagle.rollout import rollout
 from eagle_jax.embeddings.utility import TERMS, UtilityTerms
 from eagle_jax.language_model.generation import Generation, SamplingSettings
+from tests.toy_world import NOTE
 
-NOTE = EntityFormat(noun="note", blocks=("NOTE",), action_categories=("any",))
 STARTS = [Start(i, 10 + i, render_blocks({"NOTE": f"1 {i}"}), f"profile {i}") for i in range(5)]
 
 
@@ -129,7 +130,9 @@ def test_texts_that_nobody_rewrote_cost_no_call_and_malformed_ones_are_counted()
     assert [r.scores["train"][-1]["utility"] for r in records] == [-5, -5, -5, -5, 5 - 14]
     assert [r.distance for r in records] == [4, 4, 4, 4, 0]
     assert records[4].malformed == {"decoder:length": 1} and not records[0].malformed
-    assert EpisodeRecord.from_json(json.loads(json.dumps(records[4].to_json()))) == records[4]
+    rated = dataclasses.replace(records[4], rater=dict.fromkeys(["user_utility", "distance_score"], 0.5))
+    for record in (records[4], rated):
+        assert EpisodeRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
 
 
 def test_best_of_n_keeps_the_best_text_seen_on_the_way():

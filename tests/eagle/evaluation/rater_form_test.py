@@ -1,12 +1,10 @@
 """The rater form: its questions, what is refused, and worked scores."""
 
-import numpy as np
 import pytest
 
 from eagle_jax.data.prompts import COMPACT, MalformedText, rater_prompt
 from eagle_jax.eagle.evaluation.rater_form import (
     QUESTIONS,
-    blind_order,
     parse_rater_answers,
     place_blind,
     score_answers,
@@ -39,11 +37,7 @@ def test_with_the_generated_text_at_b_answers_change_sides():
     assert with_generated_at_a(turned, "B") == answers
 
 
-def test_order_is_random_and_reproducible():
-    labels = [blind_order(7, i) for i in range(400)]
-    assert labels == [blind_order(7, i) for i in range(400)]
-    assert labels != [blind_order(8, i) for i in range(400)]
-    assert abs(labels.count("A") - 200) < 40  # standard deviation 10
+def test_a_text_stands_at_a_or_at_b():
     with pytest.raises(ValueError, match="'C'"):
         place_blind("x", "y", "C")
 
@@ -100,17 +94,3 @@ def test_consistency_of_questions_one_to_four(second, score_a, score_b, consiste
     answers = parse_rater_answers(ANSWERS) | {2: second, 3: score_a, 4: score_b}
     assert score_answers(answers, "A").consistency == consistency
     assert score_answers(answers, "B").consistency == consistency
-
-
-def test_shares_over_forms_do_not_depend_on_where_the_generated_text_stood():
-    # A rater who always prefers the generated text scores 1 in any order.
-    scores = []
-    for i in range(20):
-        label = blind_order(3, i)
-        other = "B" if label == "A" else "A"
-        answers = parse_rater_answers(
-            f"#BEGIN_ANSWERS 1 {label} 2 {label} 3 3 4 3 5 5 6 3 7 3 8 {other} 9 1 10 1 11 A #END_ANSWERS"
-        )
-        scores.append(score_answers(answers, label))
-    assert np.mean([score.user_utility for score in scores]) == 1.0
-    assert np.mean([score.rater_utility for score in scores]) == 0.0

@@ -1,7 +1,6 @@
 """A rater rates finished episodes blind: shares worked by hand, whatever the order of the texts."""
 
 import dataclasses
-import json
 from collections import Counter
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 from eagle_jax.data.minilens.corpus import draw_examples
 from eagle_jax.data.prompts import COMPACT, render_blocks
 from eagle_jax.eagle.environment import Step
-from eagle_jax.eagle.evaluation.episodes import EpisodeRecord
 from eagle_jax.eagle.evaluation.rater import rate_episodes
 from eagle_jax.eagle.evaluation.rater_form import RaterScores
 from eagle_jax.language_model.generation import SamplingSettings, ScriptedGenerator
@@ -97,14 +95,11 @@ def test_orders_do_differ_and_follow_the_seed():
     assert len(orders) > 8  # of 16
 
 
-def test_a_rater_who_always_says_a_scores_one_half():
-    scores, _ = rate(lambda prompt, rng: answers("a", "a", 3), RECORDS[:1] * 400)
+@pytest.mark.parametrize("said", ["a", "ab"])
+def test_a_rater_who_says_a_or_anything_scores_one_half(said):
+    """Its noise is independent of the order."""
+    scores, _ = rate(lambda prompt, rng: answers(rng.choice([*said]), "a", 3), RECORDS[:1] * 400)
     assert abs(np.mean([score.user_utility for score in scores]) - 0.5) < 0.1  # 4 deviations
-
-
-def test_the_raters_noise_is_independent_of_the_order():
-    scores, _ = rate(lambda prompt, rng: answers("ab"[rng.integers(2)], "a", 3), RECORDS[:1] * 400)
-    assert abs(np.mean([score.user_utility for score in scores]) - 0.5) < 0.1
 
 
 def test_the_rater_sees_profile_and_texts_and_one_call_asks_for_all():
@@ -159,10 +154,3 @@ def test_nothing_to_compare_asks_nobody():
         raise AssertionError("asked")
 
     assert rate(never, [RECORDS[1], RECORDS[3]]) == ([None, None], Counter())
-
-
-def test_a_rated_record_survives_json():
-    scores, _ = rate(by_sum)
-    for own, score in zip(RECORDS, scores, strict=True):
-        rated = dataclasses.replace(own, rater=score and dataclasses.asdict(score))
-        assert EpisodeRecord.from_json(json.loads(json.dumps(rated.to_json()))) == rated

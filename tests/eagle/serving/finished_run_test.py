@@ -171,13 +171,6 @@ def test_what_is_no_finished_run_is_refused_in_one_sentence(finished, tmp_path, 
     assert "\n" not in str(refused.value)
 
 
-def test_another_agent_is_asked_for_by_its_name(finished):
-    with pytest.raises(
-        UserError, match="has no agent 'agent_g_optimal_1'; did you mean 'agent_g_optimal_0'.; it has agent"
-    ):
-        eagle_jax.load_agent(finished.workdir, "agent_g_optimal_1")
-
-
 def test_artifacts_and_report_tell_ids_and_titles_beside_positions(agent, finished):
     """Against the catalogue itself, which the world of the config makes again."""
     items, names = agent.catalogue.entities, agent.catalogue.ratings.user_names
