@@ -1,5 +1,6 @@
 """ELM on a catalogue in MovieLens' layout, told by a scripted model behind an endpoint."""
 
+import dataclasses
 import json
 import re
 
@@ -14,9 +15,8 @@ from eagle_jax.data.prompts import MOVIE, parse_blocks
 from eagle_jax.elm.report import report_elm
 from eagle_jax.elm.run import ElmRun
 from eagle_jax.elm.settings import ElmExperiment
+from tests.language_model.remote import scripted_client
 from tests.language_model.remote.scripted_server import ScriptedServer, answer
-
-pytest.importorskip("openai")
 
 NUM_FILMS, NUM_USERS = 40, 30
 RNG = np.random.default_rng(0)
@@ -61,7 +61,7 @@ def script(asked, times):
     return answer(" ".join(words[len(words) // 3 :][:24]))
 
 
-def experiment(folder, url) -> ElmExperiment:
+def experiment(folder, server) -> ElmExperiment:
     config = json.loads(json.dumps(load_config("experiments/configs/elm_movielens.py:minilens/reader").to_dict()))
     config["catalogue"]["movielens"] = {"folder": str(folder), "texts_file": str(folder / "texts.csv")}
     config["split"] |= {"test_fraction": 0.4, "validation_fraction": 0.1, "min_anchor_ratings": 5}
@@ -70,21 +70,7 @@ def experiment(folder, url) -> ElmExperiment:
     config["tasks"] = ["summary", "pitch", "similarities", "user_profile"]
     config["space"]["width"] = 6
     config["teacher"]["max_tries"] = 2
-    config["remote"]["scripted"] = {
-        "base_url": url,
-        "model": "scripted",
-        "api_key_variable": None,
-        "api": "chat",
-        "max_tokens_field": "max_tokens",
-        "request_fields": {},
-        "concurrency": 4,
-        "timeout_seconds": 60.0,
-        "max_tries": 1,
-        "backoff_seconds": 0.0,
-        "max_wait_seconds": 1.0,
-        "budget": {"max_requests": None, "max_tokens": None},
-        "prices": {"prompt": None, "completion": None},
-    }
+    config["remote"]["scripted"] = dataclasses.asdict(scripted_client.settings(server, concurrency=4))
     config["examples"] = {"per_movie_task": 6, "profiles": 6, "num_neighbors": 3}
     config["elm"] |= {"tokens_per_batch": 384, "adapter_hidden_width": 8}
     for stage in ("stage1", "stage2"):
@@ -104,7 +90,7 @@ def done(tmp_path_factory):
     folder = tmp_path_factory.mktemp("films")
     write_catalogue(folder)
     with ScriptedServer(script) as server:
-        run = ElmRun(experiment(folder, server.base_url), tmp_path_factory.mktemp("run"))
+        run = ElmRun(experiment(folder, server), tmp_path_factory.mktemp("run"))
         results = run.run()
         num_requests = len(server.asked)
         again = ElmRun(run.experiment, run.workdir)

@@ -169,6 +169,7 @@ def test_more_labels_than_prompts_are_refused(finished_real):
         ({"selection.scope": "across"}, "centroid selects within a prompt"),
         ({"selection.embedding": "other"}, "selection.embedding 'other' is none of mean_states"),
         ({"labels.source": "rater", "rater": None}, "labels.source is rater, but rater is None"),
+        ({"labels.source": "nobody"}, "source 'nobody' is none of data, simulated, rater"),
         ({"source": "files"}, "source is files, but files is None"),
         ({"generation": None}, "MiniLens' requests have no responses yet"),
         ({"num_labels": (48, 24)}, "num_labels must increase"),

@@ -163,13 +163,3 @@ def test_a_rater_that_contradicts_itself_gives_no_label_and_is_told():
     assert [pair.is_error for pair in pairs] == [False, None]
     assert [pair.is_error for pair in rater.label(PAIRS, ANNOTATORS["data"])] == [None, None]
     assert len(rater.facts()) == len(facts)  # nobody was asked
-
-
-def test_the_report_says_who_labels_in_the_annotators_own_words():
-    settings = {"source": "simulated", "temperature": 0.5}
-    assert ANNOTATORS["simulated"].sentence(settings) == (
-        "A simulated annotator: prefers the better response with probability sigmoid(gap in true "
-        "utility / 0.5), so that errors grow as pairs become ambiguous."
-    )
-    with pytest.raises(ValueError, match="source 'nobody' is none of data, simulated, rater"):
-        LabelSettings(source="nobody", temperature=0.5)

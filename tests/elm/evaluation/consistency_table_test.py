@@ -65,13 +65,6 @@ def test_means_count_every_output_and_resample_items():
     json.dumps(rows, allow_nan=False)
 
 
-def test_more_seeds_of_the_same_items_narrow_nothing():
-    groups, once = SINGLE, written("elm", 0.0, range(1))
-    again = [record(r.system, r.task, r.entities[0], s, r.scores["sc"]) for r in once for s in "ab"]
-    cells = [summarize_consistency(r, groups, SETTINGS)[0]["cells"]["sc"] for r in (once, again)]
-    assert cells[0] == pytest.approx(cells[1])
-
-
 def test_differences_are_paired_and_separation_is_stricter():
     records = written("elm", 0.2, range(3)) + written("nearest", 0.0, range(1))
     (compared,) = compare(records)

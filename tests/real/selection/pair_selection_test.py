@@ -116,20 +116,6 @@ def test_random_pairs_follow_the_key_and_the_number_of_the_prompt():
     np.testing.assert_array_equal(later.first[:-1], same.first[1:])
 
 
-def test_a_permutation_permutes_centroids_that_are_unique():
-    """Clusters of three, with one of them in the middle."""
-    rng = np.random.default_rng(0)
-    centres = rng.normal(size=(48, 2, 1, 5)) * 4.0
-    offsets = np.array([0.0, 1.0, -1.1])[:, None] * rng.normal(size=(48, 2, 1, 5))
-    points = (centres + offsets).reshape(48, 6, 5)
-    embeddings = np.concatenate([points, points[:, :1]], axis=1).astype(np.float32)
-    is_valid = np.arange(7) < np.full((48, 1), 6)
-    for order in (np.arange(7), rng.permutation(7)):
-        pairs = select("centroid", "euclidean", embeddings[:, order], is_valid[:, order], None)
-        found = np.sort([order[pairs.first], order[pairs.second]], axis=0)
-        assert np.mean(np.all(found == [[0], [3]], axis=0)) > 0.9
-
-
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_cosine_knows_no_scale_and_euclidean_no_origin(strategy):
     embeddings, *others = problems(3)
