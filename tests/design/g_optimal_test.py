@@ -195,13 +195,6 @@ def test_running_out_of_iterations_is_said_and_certified(method):
     assert promised > 1.0005
 
 
-@each_method
-def test_the_same_input_gives_the_same_bits(method):
-    rows = clustered_rows(seed=9)
-    first, second = (g_optimal_design(rows, METHODS[method]) for _ in range(2))
-    chex.assert_trees_all_equal(first, second)
-
-
 def test_float64_in_float64_out():
     rows = np.random.default_rng(9).normal(size=(20, 3))
     with jax.enable_x64(True):

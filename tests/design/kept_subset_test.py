@@ -94,13 +94,6 @@ def test_every_subset_reports_the_factor_that_float64_finds(shape):
         assert np.isinf(expected).all() == (shape == "wide"), name
 
 
-def test_fewer_than_the_rank_miss_a_direction():
-    rows = gaussian(7, *SHAPE)
-    for subset in every_subset(rows, 3).values():
-        assert (subset.counts.sum(axis=1) == 3).all()
-        assert np.isinf(subset.approximation_factor).all()
-
-
 def test_exchange_below_the_rank_spans_a_large_volume():
     # The determinant of the kept rows' Gram matrix in whitened coordinates, over all 3-subsets.
     for rows in gaussian(8, 5, 9, 4):

@@ -74,9 +74,3 @@ def test_chosen_rows_span_the_space():
         chosen = np.asarray(working_set.spanning_rows(problem))
     assert problem.rank == 3 and chosen.sum() <= 7
     assert np.linalg.matrix_rank(rows[chosen]) == 3
-
-
-def test_few_rows_are_solved_at_once():
-    assert working_set.size(511, 8) == 511
-    assert working_set.size(512, 8) == 256
-    assert working_set.size(1000, 100) == 1000

@@ -147,15 +147,6 @@ def test_extrapolation_moves_the_score_by_spreads(embeddings, linear):
     np.testing.assert_allclose(sideways - sideways @ np.outer(cav.direction, cav.direction), 0, atol=1e-12)
 
 
-def test_a_user_moved_along_a_cav_likes_items_by_their_score(embeddings, linear):
-    """Predicted ratings <user, item> change by step * spread of users' scores * item's score."""
-    users = np.random.default_rng(4).normal(size=(40, D)) * 3
-    cav = linear["wide"].measured_on(users)
-    assert cav.spread == pytest.approx(np.std(users @ cav.direction))
-    gained = (extrapolate(users, cav, 1.5) - users) @ embeddings.T
-    np.testing.assert_allclose(gained, np.tile(1.5 * cav.spread * cav.scores(embeddings), (40, 1)))
-
-
 def test_quality_is_held_out_and_finds_no_concept_in_noise(embeddings, linear):
     labels = np.random.default_rng(5).permutation(np.arange(N) < 60)
     noise = fit_cavs(embeddings, {"noise": labels}, SETTINGS).found["noise"]

@@ -43,16 +43,6 @@ def test_laws(how):
     )
 
 
-def test_spherical_stays_on_the_sphere_at_a_steady_pace():
-    first, second = unit_rows(3, (2, 9)), unit_rows(4, (2, 9))
-    points = np.stack([interpolate(first, second, a, "spherical") for a in np.linspace(0, 1, 6)])
-    np.testing.assert_allclose(np.linalg.norm(points, axis=-1), 1.0)
-    steps = np.einsum("abd,abd->ab", points[1:], points[:-1])
-    np.testing.assert_allclose(steps, np.broadcast_to(steps[0], steps.shape))
-    # Linear cuts through it.
-    assert (np.linalg.norm(interpolate(first, second, 0.5), axis=-1) < 0.95).all()
-
-
 def test_nearly_equal_and_nearly_opposite():
     first = np.array([1.0, 0.0])
     near = interpolate(first, np.array([1.0, 1e-9]), 0.5, "spherical")

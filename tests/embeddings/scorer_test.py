@@ -32,10 +32,3 @@ def test_a_row_does_not_depend_on_its_batch(world, texts):
     for rows in ([0], [255, 256], [299, 3, 3], list(range(250, 300))):
         some = world.scorer.score([texts[row] for row in rows], users[rows]).utility
         np.testing.assert_array_equal(some, whole[rows])
-
-
-def test_an_entity_of_the_catalogue_is_at_no_distance_from_itself(world):
-    catalogue = world.scorer.catalogue_embeddings
-    distances = np.linalg.norm(catalogue - catalogue[3], axis=1)
-    term = world.scorer.score([world.catalogue.descriptions[3]], np.array([0])).neighbor_distance_term[0]
-    assert term == pytest.approx(np.sort(distances)[1:3].sum(), abs=1e-4)

@@ -1,7 +1,5 @@
 """Stop strings, scripts and settings of a text generator."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -28,13 +26,6 @@ def test_the_first_stop_string_cuts():
 )
 def test_a_chat_model_says_its_turn_without_thoughts_and_opening(text, said):
     assert chat_answer(text, "#BEGIN") == said
-
-
-@pytest.mark.parametrize("change", [{"min_p": 0.1}, {"repetition_penalty": 1.2}])
-def test_a_policy_that_is_trained_draws_by_its_own_probabilities(change):
-    SAMPLING.check_of_policy()
-    with pytest.raises(ValueError, match="min_p must be 0 and repetition_penalty 1"):
-        dataclasses.replace(SAMPLING, **change).check_of_policy()
 
 
 def test_a_script_follows_prompt_seed_and_row_only():

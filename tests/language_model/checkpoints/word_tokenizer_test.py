@@ -52,15 +52,6 @@ def test_a_token_is_a_word_a_sign_or_a_marker(tokenizer, texts):
         assert tokenizer.encode(text) == [tokenizer.token_id(piece) for piece in pieces]
 
 
-def test_prompt_and_completion_are_encoded_apart_as_together(tokenizer):
-    for task in corpus.CORPUS_TASKS:
-        for example in corpus.draw_examples(task, "b", 5, 98):
-            prompt, completion = example.prompt.text, example.completion
-            together = tokenizer.encode(f"{prompt} {completion}")
-            assert tokenizer.encode(prompt) + tokenizer.encode(completion) == together
-            assert together[-1] == tokenizer.token_id(example.prompt.stop[0])
-
-
 def test_a_placeholder_is_one_token_that_nothing_else_becomes(tmp_path):
     words = [*SMALL, "item", "<item>", "<user>"]
     write_word_tokenizer(words, tmp_path)

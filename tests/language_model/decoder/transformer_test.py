@@ -114,19 +114,6 @@ def test_a_tokens_own_embedding_spliced_in_changes_nothing(name):
     np.testing.assert_array_equal(spliced.logits, plain.logits)
 
 
-def test_no_gradient_reaches_a_soft_embedding_from_before_it():
-    config, params = small_decoder()
-    tokens, mask = jnp.arange(8)[None], jnp.ones((1, 8), bool)
-
-    def of_position(vector, position):
-        soft = SoftEmbeddings(jnp.broadcast_to(vector, (1, 8, 16)), jnp.arange(8)[None] == 4)
-        return jnp.sum(forward(config, params, tokens, mask, soft).logits[0, position] ** 2)
-
-    gradient = jax.grad(of_position)
-    assert jnp.all(gradient(jnp.ones(16), 3) == 0)
-    assert jnp.any(gradient(jnp.ones(16), 4) != 0)
-
-
 @pytest.mark.parametrize("name", ["llama", "gemma3"])
 def test_bfloat16_keeps_norms_softmax_and_logits_exact(name):
     config = config_of(name)

@@ -3,14 +3,12 @@
 import dataclasses
 import itertools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from eagle_jax.design.design_problem import GOptimalSettings
 from eagle_jax.design.kept_subset import top_k_subset
-from eagle_jax.design.reference_distribution import ReferenceDistributionSettings, choose
 from eagle_jax.reports.statistics import BootstrapSettings
 from eagle_jax.studies.design_study.measures import (
     ALL,
@@ -124,30 +122,6 @@ def test_factor_is_that_of_the_design_package():
         weights[subset] = 1.0 / num_kept
         theirs = top_k_subset(jnp.float32(rows), weights, num_kept, settings=_SOLVER)
         np.testing.assert_allclose(theirs.approximation_factor, ours, rtol=1e-4)
-
-
-@pytest.mark.parametrize(("num_kept", "constant"), [(10, 1.0), (9, 1.5), (12, 1.5)])
-def test_the_papers_rule_is_the_one_of_the_design_package(num_kept, constant):
-    """Draws of `choose` pass exactly when their own leverages do."""
-    rows = _gaussian()[0]
-    settings = ReferenceDistributionSettings(
-        rank=4, num_best=1, subsample_factor=constant, max_draws=60, solver=_SOLVER
-    )
-    for seed in range(3):
-        chosen = choose(
-            "g_optimal_subsample",
-            jnp.float32(rows),
-            jnp.zeros(6),
-            jnp.zeros(30),
-            jnp.ones(30, bool),
-            num_kept=num_kept,
-            settings=settings,
-            key=jax.random.key(seed),
-        )
-        values = measure_subsets(_problem(rows), np.asarray(chosen.indices)[None], _TOLERANCE)
-        assert chosen.accepted == (values["largest_kept_leverage"][0] <= constant * 6 * (1 + 1e-4))
-        if num_kept <= constant * 6:
-            assert chosen.accepted and chosen.num_draws == 1
 
 
 @pytest.fixture(scope="module")
