@@ -30,6 +30,7 @@ COMMANDS = {
     "eagle-jax catalogue": "tests/data/catalogue_report_test.py",
     "bash launch/run.sh benchmarks.readers": "tests/benchmarks/readers_test.py",
     "bash launch/run.sh benchmarks.film_rewards": "tests/benchmarks/film_rewards_test.py",
+    "bash launch/run.sh benchmarks.roles": "not run: it wants a published model; its parts are tested",
     "git worktree add ../earlier": "not run: it checks an earlier build out",
     "eagle-jax rate": "tests/pages/rating_server_test.py",
     "eagle-jax check-model": "tests/studies/model_check_test.py",

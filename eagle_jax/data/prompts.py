@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 _MARKER = re.compile(r"#(?:BEGIN|END)_[A-Z_]+")
+_EMPTY_BLOCK = re.compile(r"\s*#BEGIN_([A-Z_]+)\s*#END_\1\b")
 _SIGN_OF_MARKER = re.compile(r"#+(?=(?:BEGIN|END)_)")
 
 
@@ -62,12 +63,14 @@ class Prompt:
     """What a model is asked: `text` ends in `opening`, the marker of the block it has to write.
 
     Where it is too long for a model, the blocks named in `may_be_cut` are shortened at their ends.
+    `answer_start` stands behind the text, in a chat in the assistant's turn: the answer begins with it.
     """
 
     text: str
     stop: tuple[str, ...]
     opening: str
     may_be_cut: tuple[str, ...] = ()
+    answer_start: str = ""
 
     def closed(self, completion: str) -> str:
         """What a model is to write, with the marker that ends it."""
@@ -120,6 +123,16 @@ def parse_blocks(text: str, names: Sequence[str], may_be_empty: bool = False) ->
         if not content and not may_be_empty:
             raise MalformedText("empty_block", name)
     return blocks
+
+
+def full_blocks(text: str, names: Sequence[str]) -> dict[str, str]:
+    """The blocks of a text that are not empty, of `names`; raises `MalformedText`."""
+    return {name: content for name, content in parse_blocks(text, names, may_be_empty=True).items() if content}
+
+
+def without_empty_blocks(text: str) -> str:
+    """The text as it is shown: what the data leave empty tells nothing."""
+    return _EMPTY_BLOCK.sub("", text)
 
 
 def cut_spans(prompt: Prompt) -> list[tuple[int, int]]:
@@ -219,13 +232,17 @@ def environment_prompt(book: PromptBook, fmt: EntityFormat, description: str, ac
 
 def policy_prompt(book: PromptBook, fmt: EntityFormat, description: str, profile: str) -> Prompt:
     """The agent's state: entity text and user profile."""
-    parts = [book.policy.format(noun=fmt.noun), description, render_block("USER_PROFILE", profile)]
+    parts = [
+        book.policy.format(noun=fmt.noun),
+        without_empty_blocks(description),
+        render_block("USER_PROFILE", profile),
+    ]
     return _prompt(parts, "ACTION", "ACTION", ("USER_PROFILE", fmt.blocks[0]))
 
 
 def generic_action_prompt(book: PromptBook, fmt: EntityFormat, description: str, category: str) -> Prompt:
     """Ask the generator for a change of one category."""
-    parts = [book.generic_action.format(noun=fmt.noun, category=category), description]
+    parts = [book.generic_action.format(noun=fmt.noun, category=category), without_empty_blocks(description)]
     return _prompt(parts, "ACTION", "ACTION", fmt.blocks[:1])
 
 
@@ -234,7 +251,7 @@ def personalised_action_prompt(
 ) -> Prompt:
     """Ask the generator for a change of one category that suits a user."""
     instruction = book.personalised_action.format(noun=fmt.noun, category=category)
-    parts = [instruction, description, render_block("USER_PROFILE", profile)]
+    parts = [instruction, without_empty_blocks(description), render_block("USER_PROFILE", profile)]
     return _prompt(parts, "ACTION", "ACTION", ("USER_PROFILE", fmt.blocks[0]))
 
 

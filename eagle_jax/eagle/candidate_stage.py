@@ -1,8 +1,8 @@
 """Stage 4: candidate actions, proposed by a language model, and what each makes of its entity.
 
 Half generic, half for the profile of a training user drawn at random, over the five categories of
-the entity format (Tennenholtz et al. 2024, section 4.2). All that is drawn for an entity depends on
-the seed and its index alone, whatever other entities there are.
+the entity format (Tennenholtz et al. 2024, section 4.2); then some of a list, where there is one.
+All that is drawn for an entity depends on the seed and its index alone, whatever other entities there are.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.prompts import MalformedText, generic_action_prompt, personalised_action_prompt
 from eagle_jax.eagle.environment import Step
+from eagle_jax.eagle.roles.listed_actions import ActionList, ListedActionSettings
 from eagle_jax.eagle.settings import CandidateStageSettings
 from eagle_jax.eagle.world import EagleWorld
 from eagle_jax.language_model.generation import TextGenerator, write_block
@@ -50,13 +51,19 @@ class Candidate:
 
 
 def run_candidate_stage(
-    stage: StageFolder, world: EagleWorld, generator: TextGenerator, settings: CandidateStageSettings, seed: int
+    stage: StageFolder,
+    world: EagleWorld,
+    generator: TextGenerator,
+    settings: CandidateStageSettings,
+    seed: int,
+    listed_actions: ListedActionSettings | None = None,
 ) -> list[CandidateSet]:
     """Candidates of `num_entities` training anchors, a chunk of entities at a time.
 
     Writes candidates.jsonl, next.npz and facts.json.
     """
     if not stage.is_complete():
+        listed = ActionList.read(listed_actions, world.entity_format)
         rng = np.random.default_rng(seed)
         anchors = rng.permutation(world.split.entities["train"])[: settings.num_entities].tolist()
         size = settings.entities_per_chunk
@@ -64,7 +71,7 @@ def run_candidate_stage(
         rows = []
         for index, chunk in enumerate(progress(chunks, len(chunks), "candidates", "chunk")):
             rows += stage.chunk(
-                index, lambda chunk=chunk: [_row(world, generator, entity, settings, seed) for entity in chunk]
+                index, lambda chunk=chunk: [_row(world, generator, entity, settings, seed, listed) for entity in chunk]
             )
         _write(stage, rows, world, seed)
         stage.finish()
@@ -78,15 +85,25 @@ def run_candidate_stage(
 
 
 def _row(
-    world: EagleWorld, generator: TextGenerator, entity_index: int, settings: CandidateStageSettings, seed: int
+    world: EagleWorld,
+    generator: TextGenerator,
+    entity_index: int,
+    settings: CandidateStageSettings,
+    seed: int,
+    listed: ActionList,
 ) -> dict[str, Any]:
     candidates = propose_candidates(world, generator, entity_index, settings, derive_seed(seed, entity_index, 0))
+    candidates += [
+        Candidate(action=action, category=kind, user=None, malformed=())
+        for kind, action in listed.draw(derive_seed(seed, entity_index, 2))
+    ]
+    before = Counter(world.environment.malformed_tries)
     steps = apply_candidates(world, entity_index, candidates, derive_seed(derive_seed(seed, 1), entity_index, 1))
     return {
         "entity_index": entity_index,
         "candidates": [dataclasses.asdict(candidate) for candidate in candidates],
         "next": [{"description": step.description, "malformed": step.malformed} for step in steps],
-        "counts": count_candidates(candidates, steps),
+        "counts": count_candidates(candidates, steps) | _retried(steps, world.environment.malformed_tries - before),
     }
 
 
@@ -130,6 +147,12 @@ def count_candidates(candidates: Sequence[Candidate], steps: Sequence[Step]) -> 
     counts.update(f"action:{reason}" for candidate in candidates for reason in candidate.malformed)
     counts.update(step.malformed for step in steps if step.action is not None and step.malformed)
     return counts
+
+
+def _retried(steps: Sequence[Step], reasons: Counter[str]) -> Counter[str]:
+    """Tries of the environment that could not be read, where any was asked for again."""
+    was_repeated = any(step.num_calls > 1 for step in steps)
+    return Counter({f"environment_try:{reason}": count for reason, count in reasons.items() if was_repeated})
 
 
 def _write(stage: StageFolder, rows: list[dict[str, Any]], world: EagleWorld, seed: int) -> None:

@@ -3,16 +3,26 @@
 Text world. It sees the entity and the action, neither the profile nor any embedding
 (Tennenholtz et al. 2024, section 3). Output that cannot be read back changes nothing and is noted
 in the step under its kind, `environment:<reason>`; an action that cannot, under `action:<reason>`.
+Where it is asked for again, only the last try is noted there, and the reasons of all in `malformed_tries`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from eagle_jax.data.prompts import EntityFormat, MalformedText, PromptBook, environment_prompt, render_blocks
-from eagle_jax.language_model.generation import Generation, SamplingSettings, TextGenerator, parse_generation
+from eagle_jax.base.seeds import derive_seed
+from eagle_jax.data.prompts import EntityFormat, MalformedText, PromptBook
+from eagle_jax.eagle.roles.rewrite_formats import BLOCKS_ONCE, RewriteSettings, read_rewriting, rewrite_prompt
+from eagle_jax.language_model.generation import (
+    Generation,
+    SamplingSettings,
+    TextGenerator,
+    ask_until_read,
+    parse_generation,
+)
 
 
 class Start(NamedTuple):
@@ -27,11 +37,17 @@ class Start(NamedTuple):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Step:
     """One change: the action (None: malformed, or none led here), the text after it, and what went
-    wrong (None: nothing); then the text is the one before."""
+    wrong (None: nothing); then the text is the one before. num_tries: calls of the environment, if it was asked."""
 
     action: str | None
     description: str
     malformed: str | None
+    num_tries: int = 1
+
+    @property
+    def num_calls(self) -> int:
+        """Of the environment."""
+        return 0 if self.action is None else self.num_tries
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,20 +78,24 @@ def read_actions(generations: Sequence[Generation]) -> list[str | MalformedText]
 
 @dataclasses.dataclass(kw_only=True)
 class LLMEnvironment:
-    """A decision process over texts; `num_calls` counts the rewritings asked for so far."""
+    """A decision process over texts; `num_calls` counts the rewritings asked for so far, `malformed_tries` those that
+    could not be read, by reason."""
 
     generator: TextGenerator
     book: PromptBook
     entity_format: EntityFormat
     sampling: SamplingSettings
+    rewriting: RewriteSettings = BLOCKS_ONCE
     num_calls: int = dataclasses.field(default=0, init=False)
+    malformed_tries: Counter[str] = dataclasses.field(default_factory=Counter, init=False)
 
     def reset(self, starts: Sequence[Start]) -> list[EpisodeState]:
         """The states before the first step."""
         return [EpisodeState(**start._asdict(), step=0) for start in starts]
 
     def step(self, descriptions: Sequence[str], actions: Sequence[str | MalformedText], seed: int) -> list[Step]:
-        """What the actions make of the texts: one call for each action that could be read."""
+        """What the actions make of the texts: one call, and more where it is malformed and may be asked for again, for
+        each action that could be read."""
         steps = [
             Step(action=None, description=description, malformed=f"action:{action.reason}")
             if isinstance(action, MalformedText)
@@ -85,17 +105,21 @@ class LLMEnvironment:
         acting = [row for row, step in enumerate(steps) if step.action is not None]
         if not acting:
             return steps
-        prompts = [
-            environment_prompt(self.book, self.entity_format, steps[row].description, steps[row].action)
-            for row in acting
-        ]
-        self.num_calls += len(prompts)
-        generations = self.generator.generate(prompts, self.sampling, seed)
-        for row, generation in zip(acting, generations, strict=True):
-            try:
-                blocks = parse_generation(generation, self.entity_format.blocks)
-                change = {"description": render_blocks(blocks)}
-            except MalformedText as error:
-                change = {"malformed": f"environment:{error.reason}"}
-            steps[row] = dataclasses.replace(steps[row], **change)
+        name, fmt = self.rewriting.format, self.entity_format
+        asked = [(steps[row].description, steps[row].action) for row in acting]
+        prompts = [rewrite_prompt(name, self.book, fmt, *of_row) for of_row in asked]
+        seeds = [seed, *(derive_seed(seed, again) for again in range(1, self.rewriting.max_tries))]
+        texts, reasons = ask_until_read(
+            self.generator,
+            prompts,
+            lambda place, generation: read_rewriting(name, fmt, *asked[place], generation),
+            self.sampling,
+            seeds,
+        )
+        for row, text, faults in zip(acting, texts, reasons, strict=True):
+            change = {"malformed": f"environment:{faults[-1]}"} if text is None else {"description": text}
+            num_tries = len(faults) + (text is not None)
+            steps[row] = dataclasses.replace(steps[row], **change, num_tries=num_tries)
+            self.num_calls += num_tries
+            self.malformed_tries.update(faults)
         return steps

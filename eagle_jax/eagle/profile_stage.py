@@ -19,6 +19,7 @@ from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue, RatingTable
 from eagle_jax.data.prompts import PromptBook, profile_prompt
 from eagle_jax.data.splits import Split
+from eagle_jax.eagle.roles.data_profiles import DataProfileSettings, check_fields, data_profile
 from eagle_jax.eagle.settings import ProfileSettings
 from eagle_jax.eagle.world import EagleWorld
 from eagle_jax.embeddings.domain_encoder import FeaturesFn, compute_features
@@ -48,13 +49,23 @@ def run_profile_stage(
     settings: ProfileSettings,
     check: DomainEncoderSettings,
     seed: int,
+    data_profiles: DataProfileSettings | None = None,
 ) -> dict[int, str]:
-    """Profiles of all users of the split, by user index; writes profiles.jsonl and facts.json."""
+    """Profiles of all users of the split, by user index; writes profiles.jsonl and facts.json.
+
+    The generator writes them, or `data_profiles` says what they tell of the ratings.
+    """
     if not stage.is_complete():
         split = world.split
         users = np.concatenate([split.users[part] for part in sorted(split.users)]).tolist()
-        titles = {user: rated_titles(world.catalogue, split.train, user, settings.titles_per_side) for user in users}
-        profiles, malformed = write_profiles(generator, world.book, titles, settings, seed)
+        if data_profiles is None:
+            per_side = settings.titles_per_side
+            titles = {user: rated_titles(world.catalogue, split.train, user, per_side) for user in users}
+            profiles, malformed = write_profiles(generator, world.book, titles, settings, seed)
+        else:
+            check_fields(world.catalogue, data_profiles)
+            told = (data_profile(world.catalogue, split.train, user, data_profiles) for user in users)
+            profiles, malformed = dict(zip(users, told, strict=True)), Counter()
         rows = (
             {"user_index": user, **world.catalogue.user_names(user), "profile": text} for user, text in profiles.items()
         )

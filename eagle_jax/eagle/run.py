@@ -30,6 +30,7 @@ from eagle_jax.eagle.evaluation.rows import (
 from eagle_jax.eagle.policy_stages import reference_pairs, run_agent_stage, run_design_stage, usable_sets
 from eagle_jax.eagle.profile_stage import run_profile_stage
 from eagle_jax.eagle.report import make_report
+from eagle_jax.eagle.roles.rewrite_formats import BLOCKS_ONCE
 from eagle_jax.eagle.settings import AS_BEFORE, EagleExperiment
 from eagle_jax.eagle.user_space import UserSpace, make_user_space
 from eagle_jax.eagle.world import EagleWorld
@@ -37,9 +38,9 @@ from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN, Scorer
 from eagle_jax.embeddings.sentences.field_features import FieldFeatures
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.generation import TextGenerator
-from eagle_jax.language_model.sampling.local import identity
+from eagle_jax.language_model.sampling.local import LocalGenerator, identity
 from eagle_jax.stages.catalogue import run_catalogue_stage
-from eagle_jax.stages.models import load_features, load_model
+from eagle_jax.stages.models import load_features, load_model, without_thoughts
 from eagle_jax.stages.run import Run
 from eagle_jax.stages.supervised import run_reference_stage
 
@@ -125,9 +126,19 @@ class EagleRun(Run):
             )
         world = EagleWorld(catalogue, split, PROMPT_BOOKS[settings.prompts], scorers)
         writer = self.generator(models.generator)
-        with self.stage("profiles", "encoders", profiles=settings.profiles, model=writer.name) as stage:
+        source = {"profiles": settings.profiles, "model": writer.name}
+        if settings.data_profiles is not None:
+            source = {"data_profiles": settings.data_profiles}
+        with self.stage("profiles", "encoders", **source) as stage:
             profiles = run_profile_stage(
-                stage, world, writer, features[TRAIN], settings.profiles, settings.domain_encoder, self._seed(3)
+                stage,
+                world,
+                writer,
+                features[TRAIN],
+                settings.profiles,
+                settings.domain_encoder,
+                self._seed(3),
+                settings.data_profiles,
             )
         self.world = dataclasses.replace(world, profiles=profiles)
 
@@ -137,6 +148,8 @@ class EagleRun(Run):
         environment = self._environment(settings.models.environment)
         self.world = dataclasses.replace(self.world, environment=environment)
         generator = self.generator(settings.models.generator)
+        later = {"rewriting": settings.rewriting, "listed_actions": settings.listed_actions}
+        later = {name: value for name, value in later.items() if value is not None}  # absent in folders of before
         with self.stage(
             "candidates",
             "profiles",
@@ -145,8 +158,11 @@ class EagleRun(Run):
             environment=settings.environment,
             generator=generator.name,
             environment_model=environment.generator.name,
+            **later,
         ) as stage:
-            return run_candidate_stage(stage, self.world, generator, settings.candidates, self._seed(4))
+            return run_candidate_stage(
+                stage, self.world, generator, settings.candidates, self._seed(4), settings.listed_actions
+            )
 
     def design(self, proposed: list[CandidateSet]) -> tuple[list[CandidateSet], dict[str, list[list[int]]]]:
         """Stage 5: the candidates that can be used, and which each kind of reference distribution
@@ -232,11 +248,15 @@ class EagleRun(Run):
 
     def _environment(self, name: str) -> LLMEnvironment:
         """The environment that a model plays."""
+        generator, rewriting = self.generator(name, mesh=self.experiment.environment_mesh), self.experiment.rewriting
+        if rewriting is not None and isinstance(generator, LocalGenerator):
+            generator = dataclasses.replace(generator, model=without_thoughts(generator.model))
         return LLMEnvironment(
-            generator=self.generator(name, mesh=self.experiment.environment_mesh),
+            generator=generator,
             book=self.world.book,
             entity_format=self.world.entity_format,
             sampling=self.experiment.environment,
+            rewriting=rewriting or BLOCKS_ONCE,
         )
 
     def _seed(self, *path: int) -> int:

@@ -11,6 +11,9 @@ from eagle_jax.design.reference_distribution import KINDS, ReferenceDistribution
 from eagle_jax.eagle.agent.state import EagleSettings
 from eagle_jax.eagle.dpo.update import PreferenceAgentSettings
 from eagle_jax.eagle.elm_baseline.settings import ElmBaselineSettings
+from eagle_jax.eagle.roles.data_profiles import DataProfileSettings
+from eagle_jax.eagle.roles.listed_actions import ListedActionSettings
+from eagle_jax.eagle.roles.rewrite_formats import RewriteSettings
 from eagle_jax.embeddings.regression_head import DomainEncoderSettings
 from eagle_jax.embeddings.utility import UtilitySettings
 from eagle_jax.embeddings.wals import WALSSettings
@@ -153,8 +156,17 @@ class EagleExperiment:
     held_out_domain_encoder: DomainEncoderSettings = setting("The one of the held-out scores.")
     utility: UtilitySettings
     environment: SamplingSettings = setting("Of the environments' texts.")
+    rewriting: RewriteSettings | None = setting(
+        "How the environments are asked; None: in marked blocks, once.", default=None
+    )
     profiles: ProfileSettings
+    data_profiles: DataProfileSettings | None = setting(
+        "Profiles from the ratings, without a model; None: the generator writes them.", default=None
+    )
     candidates: CandidateStageSettings
+    listed_actions: ListedActionSettings | None = setting(
+        "Candidates from a list, beside those of the generator; None: no such candidates.", default=None
+    )
     design: DesignStageSettings
     policy_training: PolicyTrainingSettings
     reference: ReferenceStageSettings

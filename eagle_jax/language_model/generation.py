@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.settings import setting, settings
 from eagle_jax.data.prompts import MalformedText, Prompt, begin, end, parse_blocks
+
+Read = TypeVar("Read")
 
 
 @settings
@@ -120,6 +122,32 @@ def parse_generation(generation: Generation, names: Sequence[str]) -> dict[str, 
     return parse_blocks(f"{begin(names[0])} {generation.text} {end(names[-1])}", names)
 
 
+def ask_until_read(
+    generator: TextGenerator,
+    prompts: Sequence[Prompt],
+    read: Callable[[int, Generation], Read],
+    sampling: SamplingSettings,
+    seeds: Sequence[int],
+) -> tuple[list[Read | None], list[list[str]]]:
+    """What `read(row, generation)` makes of the answer to each prompt, and for each the reasons of its malformed tries.
+
+    Where it raises `MalformedText`, the prompt is asked again with the next seed; None where all seeds were used up.
+    """
+    found: list[Read | None] = [None] * len(prompts)
+    malformed: list[list[str]] = [[] for _ in prompts]
+    for seed in seeds:
+        pending = [row for row, value in enumerate(found) if value is None]
+        if not pending:
+            break
+        generations = generator.generate([prompts[row] for row in pending], sampling, seed)
+        for row, generation in zip(pending, generations, strict=True):
+            try:
+                found[row] = read(row, generation)
+            except MalformedText as error:
+                malformed[row].append(error.reason)
+    return found, malformed
+
+
 def write_block(
     generator: TextGenerator,
     prompts: Sequence[Prompt],
@@ -132,16 +160,5 @@ def write_block(
 
     What is malformed is asked for again with another seed; the text is None where all tries were.
     """
-    texts: list[str | None] = [None] * len(prompts)
-    malformed: list[list[str]] = [[] for _ in prompts]
-    for attempt in range(max_tries):
-        pending = [row for row, text in enumerate(texts) if text is None]
-        if not pending:
-            break
-        generations = generator.generate([prompts[row] for row in pending], sampling, derive_seed(seed, attempt))
-        for row, generation in zip(pending, generations, strict=True):
-            try:
-                texts[row] = parse_generation(generation, [block])[block]
-            except MalformedText as error:
-                malformed[row].append(error.reason)
-    return texts, malformed
+    seeds = [derive_seed(seed, attempt) for attempt in range(max_tries)]
+    return ask_until_read(generator, prompts, lambda _, made: parse_generation(made, [block])[block], sampling, seeds)

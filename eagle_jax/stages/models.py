@@ -18,6 +18,7 @@ from eagle_jax.language_model.remote.settings import RemoteSettings
 from eagle_jax.language_model.sampling.local import LocalFeatures
 from eagle_jax.language_model.sharding import MeshSettings, make_mesh
 
+_THINKING = "enable_thinking"  # what templates call it, Qwen 3's among them
 REMOTE = "remote/"  # what the names of remote models begin with
 _MINILENS_LM = Path(__file__).parents[1] / "data" / "minilens" / "models"
 
@@ -56,9 +57,23 @@ def load_model(name: str, dtype: str = "float32", mesh: MeshSettings | None = No
         raise UserError(f"config.models: {name!r}: behind the ? must stand name=value&name=value") from error
     if model.tokenizer.chat_template is None:
         raise UserError(f"config.models: {name!r}: the model has no chat template that could take {arguments}")
+    return _with_template_arguments(model, values, arguments)
+
+
+def without_thoughts(model: LanguageModel) -> LanguageModel:
+    """The model told not to think before it answers, where its chat template can be told so and was told nothing."""
+    template = model.tokenizer.chat_template
+    if template is None or "?" in model.name or not template.takes(_THINKING):
+        return model
+    return _with_template_arguments(model, {_THINKING: False}, f"{_THINKING}=false")
+
+
+def _with_template_arguments(
+    model: LanguageModel, values: Mapping[str, bool | int | float | str], told: str
+) -> LanguageModel:
     tokenizer = copy.copy(model.tokenizer)
     tokenizer.chat_template = tokenizer.chat_template.with_arguments(values)
-    return dataclasses.replace(model, name=f"{model.name}?{arguments}", tokenizer=tokenizer)
+    return dataclasses.replace(model, name=f"{model.name}?{told}", tokenizer=tokenizer)
 
 
 def _json_or_text(text: str) -> bool | int | float | str:

@@ -9,7 +9,7 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +24,6 @@ from eagle_jax.data.prompts import (
     MalformedText,
     Prompt,
     PromptBook,
-    environment_prompt,
     generic_action_prompt,
     policy_prompt,
     profile_prompt,
@@ -35,10 +34,11 @@ from eagle_jax.data.sources import load_catalogue
 from eagle_jax.data.splits import split_catalogue
 from eagle_jax.eagle.evaluation.rater_form import parse_rater_answers
 from eagle_jax.eagle.profile_stage import rated_titles
+from eagle_jax.eagle.roles.rewrite_formats import BLOCKS_ONCE, read_rewriting, rewrite_prompt
 from eagle_jax.eagle.settings import EagleExperiment
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.decoder.transformer import forward
-from eagle_jax.language_model.generation import SamplingSettings, TextGenerator, parse_generation
+from eagle_jax.language_model.generation import Generation, SamplingSettings, TextGenerator, parse_generation
 from eagle_jax.language_model.prompt_tokens import PromptTooLongError
 from eagle_jax.language_model.sampling.local import LocalGenerator
 from eagle_jax.stages.models import load_model, model_path
@@ -186,38 +186,46 @@ def play(
     """
     book, fmt, texts = material.book, material.entity_format, material.descriptions
 
-    def ask(prompts: Sequence[Prompt], sampling: SamplingSettings, names: Sequence[str]) -> list[str | MalformedText]:
-        answers = []
+    def ask(
+        prompts: Sequence[Prompt], sampling: SamplingSettings, read: Callable[[int, Generation], str]
+    ) -> list[str | MalformedText]:
+        answers: list[str | MalformedText] = []
         try:
             generations = generator.generate(prompts, sampling, experiment.seed)
         except PromptTooLongError as error:
             return [MalformedText("prompt_too_long", str(error))] * len(prompts)
-        for generation in generations:
+        for row, generation in enumerate(generations):
             try:
-                answers.append(" ".join(parse_generation(generation, names).values()))
+                answers.append(read(row, generation))
             except MalformedText as error:
                 answers.append(error)
         return answers
+
+    def block(name: str) -> Callable[[int, Generation], str]:
+        return lambda row, generation: parse_generation(generation, [name])[name]
 
     def usable(answers: Sequence[str | MalformedText], plain: Sequence[str]) -> list[str]:
         pairs = zip(answers, plain, strict=True)
         return [other if isinstance(answer, MalformedText) else answer for answer, other in pairs]
 
-    written = ask(material.profile_prompts(), experiment.profiles.sampling, ["USER_PROFILE"])
+    written = ask(material.profile_prompts(), experiment.profiles.sampling, block("USER_PROFILE"))
     yield "generator, profiles", written
     profiles = usable(written, ["; ".join(liked) for liked, _ in material.titles])
     kinds = [fmt.action_categories[row % len(fmt.action_categories)] for row in range(len(texts))]
     asked = [generic_action_prompt(book, fmt, text, kind) for text, kind in zip(texts, kinds, strict=True)]
-    proposed = ask(asked, experiment.candidates.sampling, ["ACTION"])
+    proposed = ask(asked, experiment.candidates.sampling, block("ACTION"))
     yield "generator, actions", proposed
     actions = usable(proposed, kinds)
-    asked = [environment_prompt(book, fmt, text, action) for text, action in zip(texts, actions, strict=True)]
-    yield "environment", ask(asked, experiment.environment, fmt.blocks)
+    form = (experiment.rewriting or BLOCKS_ONCE).format
+    pairs = list(zip(texts, actions, strict=True))
+    asked = [rewrite_prompt(form, book, fmt, *pair) for pair in pairs]
+    read = lambda row, generation: read_rewriting(form, fmt, *pairs[row], generation)  # noqa: E731
+    yield "environment", ask(asked, experiment.environment, read)
     asked = [policy_prompt(book, fmt, text, profile) for text, profile in zip(texts, profiles, strict=False)]
-    yield "policy, untrained", ask(asked, experiment.agent.training.policy, ["ACTION"])
+    yield "policy, untrained", ask(asked, experiment.agent.training.policy, block("ACTION"))
     if experiment.evaluation.rater is not None:
         pairs = zip(texts, [*texts[1:], texts[0]], profiles, strict=False)
-        forms = ask([rater_prompt(book, *pair) for pair in pairs], experiment.evaluation.rater, ["ANSWERS"])
+        forms = ask([rater_prompt(book, *pair) for pair in pairs], experiment.evaluation.rater, block("ANSWERS"))
         yield "rater", [_rated(form) for form in forms]
 
 

@@ -116,6 +116,10 @@ def _encoders(config: ConfigDict) -> None:
 
 def _actions(config: ConfigDict) -> None:
     config.environment = ConfigDict({"temperature": 0.5, "top_k": 0, "top_p": 1.0, "max_new_tokens": 64})
+    # MiniLens-LM was pretrained on marked blocks, on proposing actions and on profiles: see docs/roles.md for others.
+    config.rewriting = None  # or {"format": "edit", "max_tries": 4}
+    config.data_profiles = None  # or {"fields": ("genres", "year"), "values_per_side": 3, ...}
+    config.listed_actions = None  # or {"file": "", "num_candidates": 20}
     config.profiles = ConfigDict(
         {
             "titles_per_side": 10,

@@ -56,6 +56,14 @@ def dialogue_turns(prompt: str) -> list[Turn] | None:
     ]
 
 
+def turns_and_start(prompt: str) -> tuple[list[Turn], str]:
+    """What a chat is asked by a prompt: the turns of a dialogue, and what stands behind its last
+    "\\n\\nAssistant:", with which the answer begins; any other text is the user's turn."""
+    before, opening, start = prompt.rpartition(ASSISTANT)
+    turns = None if _OPENING.search(start) else dialogue_turns(before + opening)
+    return ([{"role": "user", "content": prompt}], "") if turns is None else (turns, start.lstrip(" "))
+
+
 PLAIN_LAYOUT = DialogueLayout(prompt=plain_prompt, reply_prefix=" ")
 
 

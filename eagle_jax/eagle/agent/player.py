@@ -113,7 +113,7 @@ def call_metrics(played: Sequence[Transitions]) -> dict[str, float]:
     return {
         "malformed_actions": kinds["action"] / num_actions,
         "malformed_rewrites": kinds["environment"] / num_actions,
-        "environment_calls": float(num_actions - kinds["action"]),
+        "environment_calls": float(sum(step.num_calls for of_step in played for step in of_step.steps)),
     }
 
 

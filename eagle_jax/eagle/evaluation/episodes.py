@@ -177,7 +177,7 @@ def _record(seed, start, steps, scores, distance, all_episodes) -> EpisodeRecord
         scores=scores,
         distance=distance,
         num_steps=len(taken),
-        environment_calls=sum(step.action is not None for step in taken),
+        environment_calls=sum(step.num_calls for step in taken),
         malformed=dict(Counter(step.malformed for step in taken if step.malformed is not None)),
         rater=None,
     )

@@ -217,7 +217,7 @@ def _refuse_repeated(what: str, names: Sequence[str]) -> None:
 def _tokens(
     played: Sequence[Transitions], actions: Sequence[Sequence[int | None]], rewrites: Sequence[Sequence[int | None]]
 ) -> list[int | None]:
-    """Of each episode; the environment was asked for the rows with an action, if there were any."""
+    """Of each episode; the environment was asked for the rows with an action, again where it was malformed."""
     totals: list[int | None] = [0] * len(played[0].steps)
 
     def add(row: int, count: int | None) -> None:
@@ -227,8 +227,8 @@ def _tokens(
     for transition, of_actions in zip(played, actions, strict=True):
         for row, count in enumerate(of_actions):
             add(row, count)
-        acting = [row for row, step in enumerate(transition.steps) if step.action is not None]
-        if acting:
-            for row, count in zip(acting, next(remaining), strict=True):
+        for number in range(max(step.num_calls for step in transition.steps)):
+            asked = [row for row, step in enumerate(transition.steps) if step.num_calls > number]
+            for row, count in zip(asked, next(remaining), strict=True):
                 add(row, count)
     return totals

@@ -134,6 +134,7 @@ class _FinishedRun(EagleRun):
                 space=self.user_space,
                 profiles=world.profiles,
                 profile_settings=settings.profiles,
+                data_profiles=settings.data_profiles,
                 profile_writer=self.generator(models.generator),
                 book=world.book,
             ),

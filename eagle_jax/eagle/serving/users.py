@@ -16,6 +16,7 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.data.catalogue import Catalogue, RatingTable
 from eagle_jax.data.prompts import PromptBook
 from eagle_jax.eagle.profile_stage import rated_titles, write_profiles
+from eagle_jax.eagle.roles.data_profiles import DataProfileSettings, data_profile
 from eagle_jax.eagle.settings import ProfileSettings
 from eagle_jax.eagle.user_space import UserSpace
 from eagle_jax.language_model.generation import TextGenerator
@@ -39,6 +40,7 @@ class UserDirectory:
     space: UserSpace
     profiles: Mapping[int, str]  # by user index
     profile_settings: ProfileSettings
+    data_profiles: DataProfileSettings | None  # None: the writer's
     profile_writer: TextGenerator
     book: PromptBook
 
@@ -66,8 +68,8 @@ class UserDirectory:
     def add(self, user_id: str, ratings: Mapping[str, float], profile: str | None, seed: int) -> User:
         """A user whom the run does not know, by the step of the fit that this user alone would get.
 
-        ratings: item id -> stars. profile: None lets the run's generator write one from the titles
-        rated highest and lowest. Raises `UserError` that names what is wrong.
+        ratings: item id -> stars. profile: None has one written as the run's profiles were.
+        Raises `UserError` that names what is wrong.
         """
         table = self._table(user_id, ratings)
         embedding, bias = self.space.fold_in(table)
@@ -99,6 +101,8 @@ class UserDirectory:
         )
 
     def _write_profile(self, user_id: str, table: RatingTable, seed: int) -> str:
+        if self.data_profiles is not None:
+            return data_profile(self.catalogue, table, 0, self.data_profiles)
         settings = self.profile_settings
         liked, disliked = rated_titles(self.catalogue, table, 0, settings.titles_per_side)
         if not liked:

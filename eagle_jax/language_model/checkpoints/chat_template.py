@@ -15,7 +15,7 @@ from typing import Any
 from absl import logging
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.data.preferences.dialogues import dialogue_turns
+from eagle_jax.data.preferences.dialogues import turns_and_start
 
 _DEFAULT = "default"
 _SECONDS, _BYTES = 10, 2**30  # that a template may take
@@ -57,22 +57,26 @@ class ChatTemplate:
         Raises ChatTemplateError for one that the template does not know.
         """
         text = self.templates[_DEFAULT]
-        ours = {"messages", "add_generation_prompt", *self.special_tokens}
         for name in arguments:
-            if name in ours or not name.isidentifier() or not re.search(rf"\b{name}\b", text):
+            if not self.takes(name):
                 raise ChatTemplateError(f"{self.folder}: its chat template takes no argument {name!r}")
         # The line ends in a block, after which `transformers` drops the end of a line.
         first = "".join(f"{{%- set {name} = {json.dumps(value)} %}}" for name, value in arguments.items())
         return ChatTemplate(self.folder, {**self.templates, _DEFAULT: first + "\n" + text}, self.special_tokens)
 
+    def takes(self, name: str) -> bool:
+        """Whether the template speaks of an argument of this name that is not one of every template."""
+        ours = {"messages", "add_generation_prompt", *self.special_tokens}
+        is_name = name not in ours and name.isidentifier()
+        return is_name and bool(re.search(rf"\b{name}\b", self.templates[_DEFAULT]))
+
     def render(self, prompt: str) -> str:
-        """The turns of a prompt that is a dialogue (`dialogue_turns`), else the user's turn that
-        says it, and the opening of the answer.
+        """The turns of a prompt (`turns_and_start`), and the opening of the answer with what it begins with.
 
         Raises ChatTemplateError that names the folder.
         """
-        turns = dialogue_turns(prompt) or [{"role": "user", "content": prompt}]
-        return self.render_turns(turns)
+        turns, start = turns_and_start(prompt)
+        return self.render_turns(turns) + start
 
     def render_turns(self, turns: Sequence[Mapping[str, str]]) -> str:
         """Turns of "role" and "content", and the opening of the answer to them.

@@ -71,8 +71,7 @@ def _to_generation(choice: dict[str, Any], prompt: Prompt, is_chat: bool) -> Gen
     # A server may stop without a text: nothing was left of max_new_tokens after thinking, or a
     # filter held it back. That is an answer; whoever asked counts it as malformed.
     text = (choice["message"]["content"] if is_chat else choice["text"]) or ""
-    if is_chat:
-        text = chat_answer(text, prompt.opening)
+    text = chat_answer(text, prompt.opening) if is_chat else prompt.answer_start.lstrip() + text
     text.encode()  # half a surrogate pair is legal in JSON, and in no text
     text, was_cut = cut_at_stop(text, prompt.stop)
     reason = choice["finish_reason"]

@@ -59,7 +59,10 @@ class Usage(NamedTuple):
 
 def content_key(name: str, prompt: Prompt, sampling: SamplingSettings, seed: int, row: int) -> str:
     """SHA-256 of everything that a generation depends on."""
-    content = [name, dataclasses.asdict(prompt), sampling.asked(), seed, row]
+    asked = dataclasses.asdict(prompt)
+    if not prompt.answer_start:  # which came later: what was paid for before is found
+        del asked["answer_start"]
+    content = [name, asked, sampling.asked(), seed, row]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

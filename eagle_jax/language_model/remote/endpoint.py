@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from eagle_jax.base.errors import UserError, visible
+from eagle_jax.data.preferences.dialogues import turns_and_start
 from eagle_jax.data.prompts import Prompt
 from eagle_jax.language_model.generation import Generation, SamplingSettings
 from eagle_jax.language_model.remote.answers import MalformedAnswer, Tokens, read_answer
@@ -106,9 +107,9 @@ class Endpoint:
             "seed": seed,
         }
         more = own | settings.request_fields
-        asked: dict[str, Any] = {"prompt": prompt.text}
-        if settings.api == "chat":
-            asked = {"messages": [{"role": "user", "content": prompt.text}]}
+        asked: dict[str, Any] = {"prompt": prompt.text + prompt.answer_start}
+        if settings.api == "chat":  # in which nobody begins the server's answer
+            asked = {"messages": turns_and_start(prompt.text)[0]}
         kept = {name: value for name, value in more.items() if value is not None}
         return {"model": settings.model, **asked, "extra_body": kept}
 

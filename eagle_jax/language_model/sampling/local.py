@@ -70,7 +70,7 @@ class LocalGenerator:
 
         Raises PromptTooLongError that names the lengths where that is not enough.
         """
-        ids = [self.model.tokenizer.encode_prompt(prompt.text) for prompt in prompts]
+        ids = [self.model.tokenizer.encode_prompt(prompt.text + prompt.answer_start) for prompt in prompts]
         return self._generate(prompts, ids, np.zeros((0, 0)), sampling, seed)
 
     def generate_spliced(
@@ -136,7 +136,8 @@ class LocalGenerator:
         return [generations[row] for row in range(len(prompts))]
 
     def _said(self, text: str, prompt: Prompt, ids: Sequence[int]) -> str:
-        """The text, or what is an answer in it where its model chats."""
+        """The text behind the start of its answer, or what is an answer in it where its model chats."""
+        text = prompt.answer_start.lstrip() + text
         if self.model.tokenizer.chat_template is None:
             return text
         # The template of a model that always thinks opens the thoughts itself.

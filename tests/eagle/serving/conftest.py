@@ -78,6 +78,7 @@ def agent(world):
             space=UserSpace(fitted=wals, wals_settings=WALS, has_item_bias=False),
             profiles={user: f"user number {user}" for user in of_split},
             profile_settings=ProfileSettings(titles_per_side=2, max_tries=1, sampling=SAMPLING),
+            data_profiles=None,
             profile_writer=ScriptedGenerator(write_profile),
             book=COMPACT,
         ),

@@ -5,6 +5,7 @@ import json
 import pytest
 import transformers
 
+from eagle_jax.data.preferences.dialogues import plain_prompt
 from eagle_jax.embeddings.sentences.tokenizer_files import TokenizerError
 from eagle_jax.language_model.checkpoints import chat_template
 from eagle_jax.language_model.checkpoints.chat_template import ChatTemplateError
@@ -102,6 +103,20 @@ def test_a_prompt_is_the_users_turn_and_turns_are_rendered_as_transformers_does(
     # The beginning token is there once if the template writes it, not if only the post-processor.
     assert ours.encode_prompt("w3").count(1) == (name in ("llama", "gemma"))
     assert ours.encode("w3 w1") == ([1] if ours.encode("")[:1] == [1] else []) + [7, 5]
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma"])
+def test_an_answer_begins_where_transformers_continues_the_last_turn(folder, name):
+    set_config(folder, chat_template=TEMPLATES[name])
+    turns = [*chat("w3 w1"), {"role": "assistant", "content": "w4"}, *chat("w5")]
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    begun = [*turns, {"role": "assistant", "content": "w6 w7"}]
+    expected = theirs.apply_chat_template(begun, continue_final_message=True, tokenize=False)
+    ours = load_tokenizer(folder)
+    assert ours.chat_template.render(f"{plain_prompt(turns)} w6 w7") == expected
+    # What is no dialogue up to its end is a user's turn.
+    for text in (f"w1{plain_prompt(turns)} w6", f"{plain_prompt(turns)} w6\n\nHuman: w7"):
+        assert ours.chat_template.render(text) == ours.chat_template.render_turns(chat(text))
 
 
 def test_without_a_template_a_prompt_is_its_text(folder):

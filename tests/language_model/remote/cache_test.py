@@ -78,6 +78,8 @@ def test_an_older_file_is_read(tmp_path):
     # The key that version 0.2 gave this row.
     old = "c35c6789b69c7215eac9234bcbc7b5c8fe8926b1eea95a4a495a830483444714"
     assert content_key("model@1", prompts("a")[0], SAMPLING, 3, 0) == old
+    begun = dataclasses.replace(prompts("a")[0], answer_start=" so")
+    assert content_key("model@1", begun, SAMPLING, 3, 0) != old
     cache = GenerationCache(tmp_path / "g.sqlite")
     cache.write({"a": made("one")})
     value = {"text": "old", "token_ids": [1], "log_probs": None, "stop_reason": "stop"}

@@ -12,6 +12,8 @@ import pytest
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.seeds import derive_seed
+from eagle_jax.data.preferences.dialogues import plain_prompt
+from eagle_jax.data.prompts import Prompt
 from eagle_jax.language_model.generation import Generation
 from eagle_jax.language_model.remote.budget import BudgetExhausted
 from eagle_jax.language_model.remote.settings import RemotePrices
@@ -45,6 +47,20 @@ def test_a_request_says_everything_that_the_generation_depends_on(tmp_path, api,
     assert generation.text.strip() == f"a/{derive_seed(1, 0)}"
     assert generation.stop_reason == "stop"
     assert (generation.token_ids, generation.log_probs) == (None, None)
+
+
+@pytest.mark.parametrize("api", ["chat", "completion"])
+def test_a_dialogue_is_asked_for_in_turns_and_its_answer_is_whole(tmp_path, api):
+    turns = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "why?"}]
+    prompt = Prompt(plain_prompt(turns), ("\n",), "", answer_start=" In short,")
+    with ScriptedServer(answer("because.", chat=api == "chat")) as server:
+        (generation,) = make(server, tmp_path, api=api).generate([prompt], SAMPLING, seed=7)
+    (asked,) = server.asked
+    if api == "chat":  # nobody can begin its answer
+        assert asked.body["messages"] == turns and generation.text == "because."
+    else:
+        assert asked.body["prompt"] == "\n\nSystem: be brief\n\nHuman: why?\n\nAssistant: In short,"
+        assert generation.text == "In short,because."
 
 
 def test_what_not_every_server_knows_is_asked_for_where_it_is_set(tmp_path):

@@ -64,6 +64,14 @@ def test_log_probs_and_ids_are_those_of_the_text(model, free):
         assert ended or count == 12
 
 
+def test_an_answer_goes_on_from_its_start_and_has_it(model, generator):
+    begun = [dataclasses.replace(prompt, answer_start=" w11 w12") for prompt in prompts(TEXTS)]
+    longer = generator.generate(prompts([f"{text} w11 w12" for text in TEXTS]), SAMPLING, 7)
+    for made, whole in zip(generator.generate(begun, SAMPLING, 7), longer, strict=True):
+        assert (made.token_ids, made.prompt_token_ids) == (whole.token_ids, whole.prompt_token_ids)
+        assert made.text == f"w11 w12{whole.text}"
+
+
 def test_a_row_depends_on_its_prompt_seed_and_number_only(model, generator, free):
     small = LocalGenerator(model, batch_size=2, length_multiple=16)
     for one, other in zip(free, small.generate(prompts(TEXTS), SAMPLING, 7), strict=True):

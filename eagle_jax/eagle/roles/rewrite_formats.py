@@ -1,0 +1,178 @@
+"""How an environment is asked for a rewriting and how its answer is read: a table of formats.
+
+Blocks that are empty in the text are neither shown nor demanded, and stay empty. Where the first block begins with
+fields of the entity ("Genres: ... Plot: ..."), what a chat sees and writes is what stands behind them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from eagle_jax.base.settings import setting, settings
+from eagle_jax.data.prompts import (
+    EntityFormat,
+    MalformedText,
+    Prompt,
+    PromptBook,
+    environment_prompt,
+    full_blocks,
+    parse_blocks,
+    render_blocks,
+)
+from eagle_jax.eagle.roles.chat_words import SENTENCE, WHOLE, ChatWords, answer_start, chat_prompt
+from eagle_jax.language_model.generation import Generation, chat_answer, parse_generation
+
+Blocks = Mapping[str, str]
+_FIELDS = re.compile(r"(?:[A-Z]\w*: .*?)??(?:Plot|Description): ")
+_LABEL = re.compile(r"(?:the )?(?:new |rewritten |changed )?(?:plot|sentence|description|answer)\s*:\s*", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"(?<!\b[A-Z])(?<!\bMr)(?<!\bDr)(?<!\bSt)(?<!\bvs)(?<!\bMrs)[.!?][\"')\]”’]*(?=\s|$)")
+_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_FEWEST_WORDS, _FEWEST_OWN_WORDS = 6, 4  # of an answer; of these behind the start that it was given
+_GRAM = 4  # words of which copies and loops are made
+
+
+@settings
+class RewriteSettings:
+    """How environments are asked for a rewriting."""
+
+    format: str = setting("The name of one of the formats.")
+    max_tries: int = setting("So often one that cannot be read is asked for at most.", at_least=1)
+
+    def __post_init__(self):
+        if self.format not in REWRITE_FORMATS:
+            raise ValueError(f"format {self.format!r} is none of {', '.join(REWRITE_FORMATS)}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RewriteFormat:
+    """A way of asking, and of reading what comes.
+
+    ask: (book, entity format, the text's full blocks, action) -> prompt. read: (the same blocks, action, generation) ->
+    the blocks that are written anew; raises `MalformedText`.
+    """
+
+    ask: Callable[[PromptBook, EntityFormat, Blocks, str], Prompt]
+    read: Callable[[Blocks, str, Generation], Blocks]
+
+
+def rewrite_prompt(name: str, book: PromptBook, entity_format: EntityFormat, description: str, action: str) -> Prompt:
+    """What a model is asked so that it rewrites a marked text under an action."""
+    blocks = full_blocks(description, entity_format.blocks)
+    return REWRITE_FORMATS[name].ask(book, entity_format, blocks, action)
+
+
+def read_rewriting(
+    name: str, entity_format: EntityFormat, description: str, action: str, generation: Generation
+) -> str:
+    """The marked text that an answer makes of `description`: its blocks in their order, those that were empty too.
+
+    Raises `MalformedText`.
+    """
+    before = parse_blocks(description, entity_format.blocks, may_be_empty=True)
+    full = {block: text for block, text in before.items() if text}
+    return render_blocks(before | REWRITE_FORMATS[name].read(full, action, generation))
+
+
+def _ask_marked(
+    count: int | None, book: PromptBook, entity_format: EntityFormat, blocks: Blocks, action: str
+) -> Prompt:
+    """The first `count` full blocks (None: all) are shown and demanded between their markers."""
+    shown = dict(list(blocks.items())[:count])
+    return environment_prompt(
+        book, dataclasses.replace(entity_format, blocks=tuple(shown)), render_blocks(shown), action
+    )
+
+
+def _read_marked(count: int | None, blocks: Blocks, action: str, generation: Generation) -> Blocks:
+    return parse_generation(generation, list(blocks)[:count])
+
+
+def _ask_chat(words: ChatWords, book: PromptBook, entity_format: EntityFormat, blocks: Blocks, action: str) -> Prompt:
+    return chat_prompt(words, entity_format, split_fields(next(iter(blocks.values())))[1], action)
+
+
+def _read_whole(words: ChatWords, blocks: Blocks, action: str, generation: Generation) -> Blocks:
+    """The answer is the new text; a copy shares nine in ten of its word sequences with the text before."""
+    (block, text), *_ = blocks.items()
+    fields, told = split_fields(text)
+    return {block: fields + _checked(_last_end, 0.9, words, told, action, generation)}
+
+
+def _read_sentence(words: ChatWords, blocks: Blocks, action: str, generation: Generation) -> Blocks:
+    """The text stays, and the answer's first sentence goes on from it; a copy shares half of its word sequences."""
+    (block, text), *_ = blocks.items()
+    added = _checked(_first_end, 0.5, words, split_fields(text)[1], action, generation)
+    ended = text if _SENTENCE_END.search(text[-3:]) else f"{text}."
+    return {block: f"{ended} {added}"}
+
+
+def split_fields(text: str) -> tuple[str, str]:
+    """What tells fields of the entity at the beginning of its text ("" without any), and what follows."""
+    found = _FIELDS.match(text)
+    return (found[0], text[found.end() :]) if found else ("", text)
+
+
+def _first_end(text: str) -> int | None:
+    """Behind the first sentence, and those after it that are needed for the fewest words; None: none ends."""
+    ends = [found.end() for found in _SENTENCE_END.finditer(text)]
+    return next((end for end in ends if len(_words(text[:end])) >= _FEWEST_WORDS), ends[-1] if ends else None)
+
+
+def _last_end(text: str) -> int | None:
+    return max((found.end() for found in _SENTENCE_END.finditer(text)), default=None)
+
+
+def _checked(
+    end_of: Callable[[str], int | None],
+    most_copied: float,
+    words: ChatWords,
+    told: str,
+    action: str,
+    generation: Generation,
+) -> str:
+    """The answer, up to the sentence's end that counts.
+
+    Raises `MalformedText`: no_sentence, too_short (or little more than the start that it was given), loop (a sequence
+    of four words thrice), copy, example (what only the examples tell) or comment (on the text, not in it).
+    """
+    text = " ".join(chat_answer(generation.text, "").split()).strip('"“” ')
+    text = _LABEL.sub("", text, count=1) if _LABEL.match(text) else text
+    end = end_of(text)
+    if end is None:
+        raise MalformedText("no_sentence", text[:80])
+    text, start = text[:end], _words(answer_start(words, action))
+    answer = _words(text)
+    if len(answer) < max(_FEWEST_WORDS, len(start) + _FEWEST_OWN_WORDS):
+        raise MalformedText("too_short", text)
+    grams = _grams(answer)
+    if max(Counter(grams).values()) > 2:
+        raise MalformedText("loop", text[:80])
+    known = set(_grams(_words(told)))
+    if sum(gram in known for gram in grams) > most_copied * len(grams):
+        raise MalformedText("copy", text[:80])
+    own = set(answer) - set(_words(f"{told} {action}")) - set(start)
+    for reason, strangers in (("example", words.telltales), ("comment", words.comments)):
+        if found := strangers & own:
+            raise MalformedText(reason, ", ".join(sorted(found)))
+    return text
+
+
+def _words(text: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(text)]
+
+
+def _grams(words: list[str]) -> list[tuple[str, ...]]:
+    return [tuple(words[place : place + _GRAM]) for place in range(len(words) - _GRAM + 1)]
+
+
+REWRITE_FORMATS: dict[str, RewriteFormat] = {
+    "blocks": RewriteFormat(ask=functools.partial(_ask_marked, None), read=functools.partial(_read_marked, None)),
+    "one_block": RewriteFormat(ask=functools.partial(_ask_marked, 1), read=functools.partial(_read_marked, 1)),
+    "chat": RewriteFormat(ask=functools.partial(_ask_chat, WHOLE), read=functools.partial(_read_whole, WHOLE)),
+    "edit": RewriteFormat(ask=functools.partial(_ask_chat, SENTENCE), read=functools.partial(_read_sentence, SENTENCE)),
+}
+BLOCKS_ONCE = RewriteSettings(format="blocks", max_tries=1)
