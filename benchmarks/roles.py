@@ -4,10 +4,10 @@
         --encoder=<folder of all-MiniLM-L6-v2> --out=runs/roles_benchmark
 
 Films of ml-latest-small that many have rated, instructions of the package's list, every film under every instruction.
-Of the rewritings: which are accepted, at the first try and after all; which are changed as asked (`role_rule`, whose
-agreement with `role_readings.csv`, read by eye, is told); which are still nearest to their own film among
---num_others + --num_films films, by the sentence encoder; why tries were refused. All texts lie in texts.jsonl.
-What was written is kept in generations.sqlite, so that the same command goes on after an end.
+Of the rewritings: which are accepted, at the first try and after all; which are changed as asked (by a sign of the
+action that the anchor has not; its agreement with `role_readings.csv`, read by eye, is told); which are still nearest
+to their own film among --num_others + --num_films films, by the sentence encoder; why tries were refused. All texts lie
+in texts.jsonl. What was written is kept in generations.sqlite, so that the same command goes on after an end.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import rounds
-from benchmarks.role_rule import kappa, read_signs, was_changed
 from eagle_jax.base.atomic_files import write_atomically
 from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
@@ -35,6 +34,7 @@ from eagle_jax.eagle.environment import LLMEnvironment
 from eagle_jax.eagle.roles.chat_words import SENTENCE, answer_start
 from eagle_jax.eagle.roles.listed_actions import read_actions_file
 from eagle_jax.eagle.roles.rewrite_formats import REWRITE_FORMATS, RewriteSettings
+from eagle_jax.eagle.roles.signs import read_signs
 from eagle_jax.embeddings.sentences.encoder import load_sentence_encoder
 from eagle_jax.language_model.generation import Generation, SamplingSettings, TextGenerator
 from eagle_jax.language_model.remote.cache import CachedGenerator
@@ -51,6 +51,7 @@ _FILMS = flags.DEFINE_integer("num_films", 20, "drawn", lower_bound=2)
 _ACTIONS = flags.DEFINE_integer("num_actions", 20, "drawn from the list", lower_bound=1)
 _OTHERS = flags.DEFINE_integer("num_others", 180, "films that a rewriting may be nearer to", lower_bound=0)
 _TRIES = flags.DEFINE_integer("max_tries", 4, "of a rewriting", lower_bound=1)
+_CHECKS = flags.DEFINE_bool("signs", False, "refuse an answer without a sign of its action")
 _TOKENS = flags.DEFINE_integer("max_new_tokens", 48, "of a sentence; of other texts twice as many", lower_bound=1)
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.6, "of the model", lower_bound=0)
 _BATCH = flags.DEFINE_integer("batch_size", 64, "rewritings at once", lower_bound=1)
@@ -107,21 +108,28 @@ def plot_of(description: str) -> str:
 
 
 def measure(
-    name: str, generator: TextGenerator, material: Material, sampling: SamplingSettings, max_tries: int, seed: int
+    name: str,
+    generator: TextGenerator,
+    material: Material,
+    sampling: SamplingSettings,
+    max_tries: int,
+    checks: bool,
+    seed: int,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """A row for every film and instruction, and what was counted over all tries."""
-    is_edit = name == "edit"
+    is_edit, signs = name == "edit", read_signs("", MOVIE)
     environment = LLMEnvironment(
         generator=generator,
         book=COMPACT,
         entity_format=MOVIE,
         sampling=sampling,
         rewriting=RewriteSettings(format=name, max_tries=max_tries),
+        signs=signs if checks else {},
     )
     pairs = [(film, *action) for film in range(len(material.titles)) for action in material.actions]
     started = time.perf_counter()
     steps = environment.step([material.descriptions[film] for film, _, _ in pairs], [a for *_, a in pairs], seed)
-    seconds, signs, rows = time.perf_counter() - started, read_signs(), []
+    seconds, rows = time.perf_counter() - started, []
     for (film, kind, action), step in zip(pairs, steps, strict=True):
         before, after = plot_of(material.descriptions[film]), plot_of(step.description)
         written = after.removeprefix(before).lstrip() if is_edit else after
@@ -138,7 +146,7 @@ def measure(
                 "text": after,
                 "malformed": step.malformed,
                 "tries": step.num_tries,
-                "changed": is_accepted and was_changed(signs[action], before, written, start),
+                "changed": is_accepted and signs[action].is_new(before, written, start),
             }
         )
     return rows, {"calls": environment.num_calls, "refused": dict(environment.malformed_tries), "seconds": seconds}
@@ -173,17 +181,23 @@ def add_nearest(rows: list[dict[str, Any]], material: Material) -> None:
         row["about"] = bool(place == row["film"])
 
 
-def agreement() -> dict[str, Any] | None:
-    """Of the rule with those who read: `role_readings.csv`; None without it."""
-    path = Path(__file__).with_name("role_readings.csv")
-    if not path.is_file():
-        return None
-    with open(path, newline="") as file:
+def agreement(catalogue: Catalogue) -> dict[str, Any]:
+    """Of the rule with a reader of `role_readings.csv`, whose films are named by the ids of the catalogue."""
+    with open(Path(__file__).with_name("role_readings.csv"), newline="") as file:
         read = list(csv.DictReader(file))
-    signs = read_signs()
-    ours = [was_changed(signs[r["action"]], r["before"], r["written"], r["start"]) for r in read]
+    signs, plots = read_signs("", MOVIE), {film.entity_id: plot_of(film.description) for film in catalogue.entities}
+    ours = [signs[r["action"]].is_new(plots[r["film"]], r["written"], r["start"]) for r in read]
     theirs = [r["changed"] == "yes" for r in read]
     return {"read": len(read), "yes": sum(theirs), "rule_yes": sum(ours), "kappa": kappa(ours, theirs)}
+
+
+def kappa(ours: Sequence[bool], theirs: Sequence[bool]) -> float:
+    """Cohen's: agreement beyond that of two who answer at random as often yes; 1 where both say the same of all."""
+    count = len(ours)
+    agreed = sum(one == other for one, other in zip(ours, theirs, strict=True)) / count
+    yes = sum(ours) / count, sum(theirs) / count
+    by_chance = yes[0] * yes[1] + (1 - yes[0]) * (1 - yes[1])
+    return 1.0 if by_chance == 1 else (agreed - by_chance) / (1 - by_chance)
 
 
 _COLUMNS = (
@@ -208,20 +222,21 @@ def main(_) -> None:
     catalogue, _ = read_movielens(folder, folder / "texts.csv")
     material = draw_material(catalogue, np.random.default_rng(_SEED.value))
     model = without_thoughts(load_model(_MODEL.value))
-    generator = InPieces(LocalGenerator(model, _BATCH.value, 32), Path(_OUT.value))
+    generator = InPieces(LocalGenerator(model, _BATCH.value, 64), Path(_OUT.value))
     rows, counted = [], {}
     for name in _FORMATS.value:
         tokens = _TOKENS.value if name == "edit" else 2 * _TOKENS.value
         sampling = SamplingSettings(temperature=_TEMPERATURE.value, top_k=0, top_p=0.95, max_new_tokens=tokens)
-        made, counted[name] = measure(name, generator, material, sampling, _TRIES.value, _SEED.value)
+        made, counted[name] = measure(name, generator, material, sampling, _TRIES.value, _CHECKS.value, _SEED.value)
         rows += made
         print(f"{name}: {counted[name]}", flush=True)
         text = "".join(json.dumps(row) + "\n" for row in rows)
         write_atomically(Path(_OUT.value) / "texts.jsonl", lambda file, text=text: file.write(text.encode()))
     add_nearest(rows, material)
     results = [summed(name, [row for row in rows if row["format"] == name], counted[name]) for name in counted]
-    read, machine = agreement(), rounds.machine(("jax",))
-    told = "" if read is None else f"The rule against {read['read']} read by eye: kappa {read['kappa']:.2f}.\n"
+    read, machine = agreement(catalogue), rounds.machine(("jax",))
+    told = f"The rule says yes of {read['rule_yes']} of {read['read']} texts, a reader of {read['yes']}: "
+    told += f"kappa {read['kappa']:.2f}.\n"
     page = f"# {Path(_MODEL.value).name}\n\n{table(results, _COLUMNS)}\n\n{told}"
     rounds.write_results(Path(_OUT.value), page, {"machine": machine, "compared": results, "agreement": read})
     text = "".join(json.dumps(row) + "\n" for row in rows)

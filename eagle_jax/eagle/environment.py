@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.data.prompts import EntityFormat, MalformedText, PromptBook
 from eagle_jax.eagle.roles.rewrite_formats import BLOCKS_ONCE, RewriteSettings, read_rewriting, rewrite_prompt
+from eagle_jax.eagle.roles.signs import Sign
 from eagle_jax.language_model.generation import (
     Generation,
     SamplingSettings,
@@ -86,6 +87,7 @@ class LLMEnvironment:
     entity_format: EntityFormat
     sampling: SamplingSettings
     rewriting: RewriteSettings = BLOCKS_ONCE
+    signs: Mapping[str, Sign] = dataclasses.field(default_factory=dict)  # by the actions whose answers must have one
     num_calls: int = dataclasses.field(default=0, init=False)
     malformed_tries: Counter[str] = dataclasses.field(default_factory=Counter, init=False)
 
@@ -112,7 +114,9 @@ class LLMEnvironment:
         texts, reasons = ask_until_read(
             self.generator,
             prompts,
-            lambda place, generation: read_rewriting(name, fmt, *asked[place], generation),
+            lambda place, generation: read_rewriting(
+                name, fmt, *asked[place], generation, self.signs.get(asked[place][1])
+            ),
             self.sampling,
             seeds,
         )

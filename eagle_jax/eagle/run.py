@@ -31,6 +31,7 @@ from eagle_jax.eagle.policy_stages import reference_pairs, run_agent_stage, run_
 from eagle_jax.eagle.profile_stage import run_profile_stage
 from eagle_jax.eagle.report import make_report
 from eagle_jax.eagle.roles.rewrite_formats import BLOCKS_ONCE
+from eagle_jax.eagle.roles.signs import read_signs
 from eagle_jax.eagle.settings import AS_BEFORE, EagleExperiment
 from eagle_jax.eagle.user_space import UserSpace, make_user_space
 from eagle_jax.eagle.world import EagleWorld
@@ -257,6 +258,9 @@ class EagleRun(Run):
             entity_format=self.world.entity_format,
             sampling=self.experiment.environment,
             rewriting=rewriting or BLOCKS_ONCE,
+            signs={}
+            if rewriting is None or rewriting.signs_file is None
+            else read_signs(rewriting.signs_file, self.world.entity_format),
         )
 
     def _seed(self, *path: int) -> int:

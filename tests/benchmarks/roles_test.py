@@ -1,4 +1,4 @@
-"""What counts as changed as asked, and how far the rule agrees with those who read."""
+"""What is counted of rewritings, and agreement of the rule with a reader."""
 
 import random
 
@@ -6,32 +6,8 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from benchmarks import roles
-from benchmarks.role_rule import kappa, read_signs, was_changed
-from eagle_jax.data.prompts import MOVIE, render_blocks
-from eagle_jax.eagle.roles.listed_actions import read_actions_file
+from eagle_jax.data.prompts import render_blocks
 from eagle_jax.language_model.generation import SamplingSettings, ScriptedGenerator
-
-SIGNS = read_signs()
-
-
-def test_every_action_of_the_list_has_signs():
-    assert list(SIGNS) == [action for _, action in read_actions_file("", MOVIE)]
-
-
-@pytest.mark.parametrize(
-    "action, before, written, start, expected",
-    [
-        ("Make it a western.", "He goes home.", "In this western, he goes home.", "In this western,", False),
-        ("Make it a western.", "He goes home.", "In this western, the sheriff comes.", "In this western,", True),
-        ("Set it in Japan.", "He goes home.", "In Japan, he goes home.", "In Japan,", True),
-        ("Set it in Japan.", "He goes home to Japan.", "He goes home to Japan.", "", False),  # it was there
-        ("Set it in Japan.", "He goes home to Japan.", "He goes home to Tokyo.", "", True),
-        ("Set it at sea on a ship.", "He goes.", "He has a friendship and a season.", "", False),  # whole words
-        ("Add a robot.", "He goes home.", "He goes home.", "", False),
-    ],
-)
-def test_the_rule_finds_signs_that_are_new(action, before, written, start, expected):
-    assert was_changed(SIGNS[action], before, written, start) is expected
 
 
 def test_kappa_is_that_of_scikit_learn():
@@ -39,8 +15,8 @@ def test_kappa_is_that_of_scikit_learn():
     for count in (5, 50, 200):
         ours = [draw.random() < 0.7 for _ in range(count)]
         theirs = [one if draw.random() < 0.8 else not one for one in ours]
-        assert kappa(ours, theirs) == pytest.approx(cohen_kappa_score(ours, theirs))
-    assert kappa([True, True], [True, True]) == 1.0
+        assert roles.kappa(ours, theirs) == pytest.approx(cohen_kappa_score(ours, theirs))
+    assert roles.kappa([True, True], [True, True]) == 1.0
 
 
 def test_shares_are_counted_by_hand():
@@ -60,7 +36,9 @@ def test_shares_are_counted_by_hand():
         return answers[next(w for w in ("dog", "boys") if w in asked), "Japan" if "Japan" in asked else "robot"].pop(0)
 
     sampling = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=40)
-    rows, counted = roles.measure("edit", ScriptedGenerator(write), material, sampling, max_tries=2, seed=0)
+    rows, counted = roles.measure(
+        "edit", ScriptedGenerator(write), material, sampling, max_tries=2, checks=False, seed=0
+    )
     assert [row["changed"] for row in rows] == [True, False, True, False]
     assert [row["tries"] for row in rows] == [1, 1, 2, 2]
     assert counted["calls"] == 6 and counted["refused"] == {"too_short": 1, "no_sentence": 2}

@@ -8,7 +8,6 @@ import pytest
 
 from eagle_jax.base.command_line import load_config
 from eagle_jax.base.settings import to_settings
-from eagle_jax.data.prompts import PRODUCT, parse_blocks, render_blocks
 from eagle_jax.eagle.run import run_eagle
 from eagle_jax.eagle.settings import EagleExperiment
 from eagle_jax.language_model.generation import ScriptedGenerator
@@ -28,11 +27,9 @@ def write_text(prompt, rng):
         collection, style = (names[int(rng.integers(len(names)))] for names in (COLLECTIONS, STYLES))
         return f"make it {style} as the {collection} collection, no. {int(rng.integers(1000))}"
     *before, action = prompt.text.removesuffix(prompt.opening).split("#BEGIN_ACTION ")
-    shown = re.search("#BEGIN_DESCRIPTION.*#END_REASONS_TO_DISLIKE", before[0])[0]
-    blocks = parse_blocks(shown, PRODUCT.blocks, may_be_empty=True)
-    blocks = {name: text or "none" for name, text in blocks.items()}
-    blocks["DESCRIPTION"] += f" {action.removesuffix('#END_ACTION ').strip()}"
-    return render_blocks(blocks).removeprefix(prompt.opening)
+    assert "REASONS" not in prompt.text  # which the data leave empty
+    shown = re.search("#BEGIN_DESCRIPTION (.*) #END_DESCRIPTION", before[0])[1]
+    return f"{shown} {action.removesuffix('#END_ACTION ').strip()}"
 
 
 @pytest.fixture

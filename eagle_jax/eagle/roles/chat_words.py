@@ -13,6 +13,9 @@ from collections.abc import Mapping
 from eagle_jax.data.preferences.dialogues import plain_prompt
 from eagle_jax.data.prompts import MOVIE, PRODUCT, EntityFormat, Prompt
 
+_ABOUT = "film films movie movies plot story scene scenes protagonist viewer viewers audience version"
+_COMMENTS = frozenset(re.findall(r"\w+", _ABOUT))
+
 
 @dataclasses.dataclass(frozen=True)
 class RewriteExample:
@@ -41,7 +44,7 @@ class ChatWords:
     examples: Mapping[str, tuple[RewriteExample, ...]]
     stop: tuple[str, ...] = ("\n",)
     starts: tuple[tuple[str, str], ...] = ()
-    comments: frozenset[str] = frozenset({"film", "movie", "plot", "viewer", "viewers", "audience", "version"})
+    comments: frozenset[str] = _COMMENTS
 
     @property
     def telltales(self) -> frozenset[str]:
@@ -82,6 +85,7 @@ _BOXER = (
 )
 _BAKERY = "Two friends open a small bakery in Ohio. Both fall for the same customer and stop talking to each other."
 _TEACHER = "A strict teacher takes her class on a trip to the mountains. A storm cuts them off from the valley."
+_FISHERMAN = "An old fisherman and his grandson repair a boat. They want to sail to the island where he was born."
 _SHIRT = "A blue cotton shirt with short sleeves for hot days. It has one pocket."
 
 WHOLE = ChatWords(
@@ -94,7 +98,7 @@ WHOLE = ChatWords(
                 "Set it in ancient Rome.",
                 "A young gladiator from the streets of ancient Rome gets a chance to fight the emperor's champion. He "
                 "trains with an old slave and falls in love with a shy girl.",
-                ("rome", "gladiator", "emperor", "emperor's"),
+                ("rome", "gladiator", "emperor"),
             ),
             RewriteExample(
                 _BAKERY,
@@ -127,6 +131,12 @@ SENTENCE = ChatWords(
                 ("rome", "gladiator", "emperor", "boxer", "arena"),
             ),
             RewriteExample(
+                _FISHERMAN,
+                "Give it a sad ending.",
+                "There is a sad ending: the boat sinks in a storm, and the grandson is left alone on the shore.",
+                ("boat", "grandson", "shore"),
+            ),
+            RewriteExample(
                 _BAKERY,
                 "Make it a zombie film.",
                 "In this zombie film, the dead of the town rise, and the two friends have to hold the bakery together.",
@@ -137,12 +147,6 @@ SENTENCE = ChatWords(
                 "Add a wizard.",
                 "Then a wizard finds the teacher and her class in the storm and leads them into a hidden valley.",
                 ("wizard", "teacher", "valley"),
-            ),
-            RewriteExample(
-                _BOXER,
-                "Give it a sad ending.",
-                "There is a sad ending: the boxer loses the fight, and his old coach dies before he can thank him.",
-                ("boxer", "coach"),
             ),
         ),
         PRODUCT.noun: (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from eagle_jax.base.settings import setting, settings
 from eagle_jax.data.bad_rows import BadRows, summarize_bad_rows
 from eagle_jax.data.prompts import EntityFormat, MalformedText, render_block
 from eagle_jax.data.rows import read_rows
+from eagle_jax.eagle.roles.signs import actions_path
 
 _COLUMNS = ("kind", "action")
 
@@ -29,12 +29,7 @@ def read_actions_file(file: str, entity_format: EntityFormat) -> list[tuple[str,
 
     Raises `UserError` that names the file and line of what is no action or is there twice.
     """
-    path = Path(file) if file else Path(__file__).with_name(f"{entity_format.noun}_actions.csv")
-    if not path.is_file():
-        raise UserError(
-            f"listed_actions.file: {path} is not there"
-            + ("" if file else f": the package has no list for a {entity_format.noun}, so name a CSV")
-        )
+    path = actions_path(file, entity_format)
     bad_rows, actions = BadRows(), {}
     for row in read_rows(path, _COLUMNS, (), bad_rows):
         kind, action = (" ".join(row.values[name].split()) for name in _COLUMNS)

@@ -24,6 +24,7 @@ from eagle_jax.data.prompts import (
     render_blocks,
 )
 from eagle_jax.eagle.roles.chat_words import SENTENCE, WHOLE, ChatWords, answer_start, chat_prompt
+from eagle_jax.eagle.roles.signs import Sign
 from eagle_jax.language_model.generation import Generation, chat_answer, parse_generation
 
 Blocks = Mapping[str, str]
@@ -41,6 +42,11 @@ class RewriteSettings:
 
     format: str = setting("The name of one of the formats.")
     max_tries: int = setting("So often one that cannot be read is asked for at most.", at_least=1)
+    signs_file: str | None = setting(
+        "A CSV with the columns action and signs: an answer without a sign of its action counts as one that cannot be "
+        "read; empty: the list of the package; None: no such check.",
+        default=None,
+    )
 
     def __post_init__(self):
         if self.format not in REWRITE_FORMATS:
@@ -52,11 +58,12 @@ class RewriteFormat:
     """A way of asking, and of reading what comes.
 
     ask: (book, entity format, the text's full blocks, action) -> prompt. read: (the same blocks, action, generation) ->
-    the blocks that are written anew; raises `MalformedText`.
+    the blocks that are written anew; raises `MalformedText`. words: of a chat.
     """
 
     ask: Callable[[PromptBook, EntityFormat, Blocks, str], Prompt]
     read: Callable[[Blocks, str, Generation], Blocks]
+    words: ChatWords | None = None
 
 
 def rewrite_prompt(name: str, book: PromptBook, entity_format: EntityFormat, description: str, action: str) -> Prompt:
@@ -66,15 +73,32 @@ def rewrite_prompt(name: str, book: PromptBook, entity_format: EntityFormat, des
 
 
 def read_rewriting(
-    name: str, entity_format: EntityFormat, description: str, action: str, generation: Generation
+    name: str,
+    entity_format: EntityFormat,
+    description: str,
+    action: str,
+    generation: Generation,
+    sign: Sign | None = None,
 ) -> str:
     """The marked text that an answer makes of `description`: its blocks in their order, those that were empty too.
 
-    Raises `MalformedText`.
+    Raises `MalformedText`; not_followed where there is a sign of the action and the answer has none.
     """
+    rewrite_format = REWRITE_FORMATS[name]
     before = parse_blocks(description, entity_format.blocks, may_be_empty=True)
     full = {block: text for block, text in before.items() if text}
-    return render_blocks(before | REWRITE_FORMATS[name].read(full, action, generation))
+    after = rewrite_format.read(full, action, generation)
+    if sign is not None and not is_followed(rewrite_format, sign, full, after, action):
+        raise MalformedText("not_followed", action)
+    return render_blocks(before | after)
+
+
+def is_followed(rewrite_format: RewriteFormat, sign: Sign, before: Blocks, after: Blocks, action: str) -> bool:
+    """Whether what was written into the first block has a new sign of the action."""
+    (block, text), *_ = before.items()
+    written = after[block].removeprefix(text).lstrip(". ")
+    start = "" if rewrite_format.words is None else answer_start(rewrite_format.words, action)
+    return sign.is_new(text, written, start)
 
 
 def _ask_marked(
@@ -154,15 +178,16 @@ def _checked(
     known = set(_grams(_words(told)))
     if sum(gram in known for gram in grams) > most_copied * len(grams):
         raise MalformedText("copy", text[:80])
-    own = set(answer) - set(_words(f"{told} {action}")) - set(start)
-    for reason, strangers in (("example", words.telltales), ("comment", words.comments)):
+    own = set(answer[len(start) :]) - set(_words(told))
+    for reason, strangers in (("example", words.telltales - set(_words(action))), ("comment", words.comments)):
         if found := strangers & own:
             raise MalformedText(reason, ", ".join(sorted(found)))
     return text
 
 
 def _words(text: str) -> list[str]:
-    return [word.lower() for word in _WORD.findall(text)]
+    """In lower case, without the s of a genitive."""
+    return [re.sub("['’]s$", "", word.lower()) for word in _WORD.findall(text)]
 
 
 def _grams(words: list[str]) -> list[tuple[str, ...]]:
@@ -172,7 +197,11 @@ def _grams(words: list[str]) -> list[tuple[str, ...]]:
 REWRITE_FORMATS: dict[str, RewriteFormat] = {
     "blocks": RewriteFormat(ask=functools.partial(_ask_marked, None), read=functools.partial(_read_marked, None)),
     "one_block": RewriteFormat(ask=functools.partial(_ask_marked, 1), read=functools.partial(_read_marked, 1)),
-    "chat": RewriteFormat(ask=functools.partial(_ask_chat, WHOLE), read=functools.partial(_read_whole, WHOLE)),
-    "edit": RewriteFormat(ask=functools.partial(_ask_chat, SENTENCE), read=functools.partial(_read_sentence, SENTENCE)),
+    "chat": RewriteFormat(
+        ask=functools.partial(_ask_chat, WHOLE), read=functools.partial(_read_whole, WHOLE), words=WHOLE
+    ),
+    "edit": RewriteFormat(
+        ask=functools.partial(_ask_chat, SENTENCE), read=functools.partial(_read_sentence, SENTENCE), words=SENTENCE
+    ),
 }
 BLOCKS_ONCE = RewriteSettings(format="blocks", max_tries=1)

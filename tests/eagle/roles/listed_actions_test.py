@@ -52,7 +52,7 @@ def test_what_is_no_list_is_refused_by_line(tmp_path, text, message):
 
 
 def test_a_list_that_is_missing_or_too_short_is_said(tmp_path):
-    with pytest.raises(UserError, match="no list for a product, so name a CSV"):
+    with pytest.raises(UserError, match="no list of actions for a product, so name a CSV"):
         ActionList.read(OWN, PRODUCT)
     with pytest.raises(UserError, match="nowhere.csv is not there"):
         read_actions_file(str(tmp_path / "nowhere.csv"), MOVIE)
