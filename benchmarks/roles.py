@@ -182,9 +182,12 @@ def add_nearest(rows: list[dict[str, Any]], material: Material) -> None:
 
 
 def agreement(catalogue: Catalogue) -> dict[str, Any]:
-    """Of the rule with a reader of `role_readings.csv`, whose films are named by the ids of the catalogue."""
+    """Of the rule with a reader of `role_readings.csv`, whose films are named by the ids of the catalogue.
+
+    Those count that were read without knowing what the rule says; the others were read while the signs were found.
+    """
     with open(Path(__file__).with_name("role_readings.csv"), newline="") as file:
-        read = list(csv.DictReader(file))
+        read = [row for row in csv.DictReader(file) if row["saw_rule"] == "no"]
     signs, plots = read_signs("", MOVIE), {film.entity_id: plot_of(film.description) for film in catalogue.entities}
     ours = [signs[r["action"]].is_new(plots[r["film"]], r["written"], r["start"]) for r in read]
     theirs = [r["changed"] == "yes" for r in read]
