@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from eagle_jax.data.film_fields import parse_film_fields
 from eagle_jax.data.preferences.dialogues import turns_and_start
 from eagle_jax.data.prompts import COMPACT, DETAILED, MOVIE, PRODUCT, MalformedText, environment_prompt, render_blocks
 from eagle_jax.eagle.environment import LLMEnvironment
@@ -157,6 +158,8 @@ def test_words_of_an_example_are_the_texts_own_where_it_has_them():
 def test_fields_in_front_of_the_plot_are_kept_from_the_model():
     fields = "Genres: Drama, War. Year: 1995. Plot: "
     assert split_fields(fields + PLOT) == (fields, PLOT)
+    for text in (fields + PLOT, f"Plot: {PLOT}", PLOT, f"Year: 1995. Plot: {PLOT} Plot: twice."):
+        assert split_fields(text)[1] == parse_film_fields(text).plot
     assert split_fields(PLOT) == ("", PLOT)
     assert split_fields("The Genres: a film. Its Plot: none.")[0] == ""
     text = with_plot(fields + PLOT)
