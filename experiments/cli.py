@@ -90,8 +90,17 @@ def check_model(arguments: list[str]) -> None:
     with_one_line_errors(lambda: model_check.check_model(arguments))
 
 
+def sweep(arguments: list[str]) -> None:
+    """sweep --experiment=NAME --grid=KEY=VALUE,VALUE [flags]: a run for each combination, one page about all."""
+    from eagle_jax.base.command_line import with_one_line_errors
+    from eagle_jax.studies.sweep import run as command
+
+    with_one_line_errors(lambda: command.sweep_command(arguments))
+
+
 COMMANDS = {
     "run": run,
+    "sweep": sweep,
     "propose": propose,
     "export": export,
     "rate": rate,

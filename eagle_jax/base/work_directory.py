@@ -26,7 +26,7 @@ from eagle_jax.base.processes import from_primary
 from eagle_jax.base.provenance import provenance
 
 _SETTINGS = "SETTINGS.json"
-_MANIFEST = "MANIFEST.json"
+MANIFEST = "MANIFEST.json"
 _SCHEMA = "schema"
 
 
@@ -65,10 +65,10 @@ class StageFolder:
 
     def _is_complete(self) -> bool:
         self._refuse_other_settings()
-        if not (self.path / _MANIFEST).exists():
+        if not (self.path / MANIFEST).exists():
             return False
-        manifest = self._read_object(_MANIFEST, ("files",))
-        verify(self.path, manifest["files"], _MANIFEST)
+        manifest = self._read_object(MANIFEST, ("files",))
+        verify(self.path, manifest["files"], MANIFEST)
         return True
 
     def begin(self) -> None:
@@ -80,7 +80,7 @@ class StageFolder:
 
     def _begin(self) -> None:
         self._refuse_other_settings()
-        if (self.path / _MANIFEST).exists():
+        if (self.path / MANIFEST).exists():
             raise RuntimeError(f"{self.path} is complete: nothing more is written into it")
         if not (self.path / _SETTINGS).exists():
             with report_faults(self.path):
@@ -104,7 +104,7 @@ class StageFolder:
             "provenance": provenance(),
             "files": checksums(self.path),
         }
-        self._write_bytes(_MANIFEST, _pretty(manifest))
+        self._write_bytes(MANIFEST, _pretty(manifest))
 
     def write_arrays(self, file: str, arrays: Mapping[str, Any]) -> None:
         """Writes named arrays as `.npz`; keys and bfloat16 have to be converted by the caller."""

@@ -26,6 +26,7 @@ from eagle_jax.language_model.sampling.local import LocalGenerator
 from eagle_jax.language_model.sharding import MeshSettings
 from eagle_jax.stages.models import load_model
 from eagle_jax.stages.run_lock import hold
+from eagle_jax.stages.sharing import take_over
 
 _TIMES, _USAGE = "times.json", "remote_usage.json"
 _EXPERIMENT = "experiment.json"
@@ -75,6 +76,7 @@ class Run:
     def stage(self, name: str, /, *depends_on: str, **settings: Any) -> Iterator[StageFolder]:
         """The folder of a stage with these settings that reads the stages `depends_on`.
 
+        Of a sweep's runs the finished stage of another one is taken over where nothing in it differs.
         What happens within counts as the stage's time, also where it fails, but not where the stage
         was complete before.
         """
@@ -85,6 +87,7 @@ class Run:
         depends = [self.stages[other] for other in depends_on]
         stage = StageFolder(self.workdir / name, settings | self._shared, depends)
         self.stages[name] = stage
+        take_over(stage)
         done, started = stage.is_complete(), time.monotonic()
         try:
             yield stage

@@ -1,0 +1,1 @@
+"""Runs of one experiment over a grid of settings."""
