@@ -60,14 +60,14 @@ _SHARE_OF_REFUSALS = 2e-4
 class Endpoint:
     """The script of the server: what each request meets, drawn from it, its try and the seed."""
 
-    def __init__(self, share: float):
-        self.share = share
+    def __init__(self, share: float, seed: int):
+        self.share, self._seed = share, seed
         self.met: collections.Counter[str] = collections.Counter()
         self.given: collections.Counter[str] = collections.Counter()
 
     def __call__(self, asked: Asked, times: int) -> dict[str, Any] | Reply | str:
         body = json.dumps(asked.body, sort_keys=True)
-        rng = random.Random(f"{_SEED.value} {times} {body}")
+        rng = random.Random(f"{self._seed} {times} {body}")
         if self.share and rng.random() < _SHARE_OF_REFUSALS:
             self.met["refusal"] += 1
             return rng.choice(_REFUSALS)
@@ -215,7 +215,7 @@ def _row(number: int, ended: list[Ended], endpoint: Endpoint, num_requests: int)
 
 def soak(folder: Path) -> dict[str, Any]:
     """All runs, one after the other; only what differs and the first run are kept."""
-    endpoint = Endpoint(share=0.0)
+    endpoint = Endpoint(0.0, _SEED.value)
     with ScriptedServer(endpoint) as server:
         runs = Soak(folder, server)
         workdir, ended = runs.run(0, deadline=0.0)
