@@ -60,13 +60,15 @@ class Asked:
 
 
 class ScriptedServer:
-    """Serves on a free port while in a `with`; `script(asked, times)` decides about each request.
+    """Serves while in a `with`, on a free port for 0; `script(asked, times)` decides about each request.
 
     times: how often this prompt and seed were asked for before. The script gives, or always is, an answer (a
     dict), a `Reply`, HANGS (says nothing until the server ends) or RESETS (the connection).
     """
 
-    def __init__(self, script: Callable[[Asked, int], dict[str, Any] | Reply | str] | dict[str, Any] | Reply | str):
+    def __init__(
+        self, script: Callable[[Asked, int], dict[str, Any] | Reply | str] | dict[str, Any] | Reply | str, port: int = 0
+    ):
         self.script = script if callable(script) else lambda asked, times: script
         self.asked: list[Asked] = []
         self._times: collections.Counter[str] = collections.Counter()
@@ -74,7 +76,7 @@ class ScriptedServer:
         self._in_flight = 0
         self._lock = threading.Lock()
         self._ends = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
