@@ -11,7 +11,7 @@ import itertools
 import json
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TextIO
 
@@ -260,25 +260,37 @@ def read_json_lines(
 ) -> Iterator[FileRow]:
     """One object a line, read by `parse`, which raises ValueError; see `read_row_file`."""
     with _open_text(path, f"lines of JSON objects {expected}") as file:
-        for line, text in enumerate(file, 1):
-            if not text.strip():
-                continue
-            try:
-                values = parse(text)
-                if not isinstance(values, dict):
-                    raise ValueError(f"no JSON object: {type(values).__name__}")
-                if missing := absent(values):
-                    raise ValueError(f"no field {', '.join(missing)}")
-            except json.JSONDecodeError as error:
-                bad_rows.append(bad_row(path, line, f"no JSON object: {error}", text))
-            except RecursionError:
-                bad_rows.append(bad_row(path, line, "no JSON object: nested too deep", text))
-            except UserError:  # the whole file is another one; not a fault of this row
-                raise
-            except ValueError as error:
-                bad_rows.append(bad_row(path, line, str(error), text))
-            else:
-                yield FileRow(line, values, text)
+        yield from json_rows(path, file, 1, absent, bad_rows, parse)
+
+
+def json_rows(
+    path: Path,
+    lines: Iterable[str],
+    first_line: int,
+    absent: Absent,
+    bad_rows: Appendable,
+    parse: Callable[[str], Any] = json.loads,
+) -> Iterator[FileRow]:
+    """Those of some lines of the file, the first of which has the number `first_line`."""
+    for line, text in enumerate(lines, first_line):
+        if not text.strip():
+            continue
+        try:
+            values = parse(text)
+            if not isinstance(values, dict):
+                raise ValueError(f"no JSON object: {type(values).__name__}")
+            if missing := absent(values):
+                raise ValueError(f"no field {', '.join(missing)}")
+        except json.JSONDecodeError as error:
+            bad_rows.append(bad_row(path, line, f"no JSON object: {error}", text))
+        except RecursionError:
+            bad_rows.append(bad_row(path, line, "no JSON object: nested too deep", text))
+        except UserError:  # the whole file is another one; not a fault of this row
+            raise
+        except ValueError as error:
+            bad_rows.append(bad_row(path, line, str(error), text))
+        else:
+            yield FileRow(line, values, text)
 
 
 def _read_parquet(path: Path, absent: Absent, expected: str) -> Iterator[FileRow]:

@@ -18,16 +18,19 @@ unknowns, solved together, so that each half step is the exact minimiser of J ov
 never increases. With `dim=0` what is left is the regularised global-plus-bias baseline.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from eagle_jax.base.errors import UserError
 from eagle_jax.base.settings import setting, settings
 from eagle_jax.data.catalogue import RatingTable
 from eagle_jax.embeddings.rating_blocks import RatingBlocks, pack_ratings
+from eagle_jax.embeddings.wals_half_steps import WALSFit, WALSWeights, half_step, make_table, penalty_scale, table_width
 
 
 @settings
@@ -49,14 +52,7 @@ class WALSSettings:
             raise ValueError('dim is 0: nothing to fit unless bias is "user_item"')
 
 
-class _Weights(NamedTuple):
-    """Traced, so that a sweep over them compiles once."""
-
-    observed_weight: float
-    unobserved_weight: float
-    regularization: float
-    regularization_scaling: float
-    bias_regularization: float
+_LARGEST_RISE = 1e-3  # of J, as rounding
 
 
 class WALSOutput(NamedTuple):
@@ -70,35 +66,52 @@ class WALSOutput(NamedTuple):
     objective: jax.Array  # [num_iterations + 1], J before the first and after every iteration
 
 
-class _Side(NamedTuple):
-    """Unknowns of one side."""
-
-    embeddings: jax.Array  # [rows, d]
-    bias: jax.Array  # [rows]
-
-
 def fit_wals(ratings: RatingTable, settings: WALSSettings, key: jax.Array) -> WALSOutput:
     """Minimise J (module docstring) by exact half steps, users first; the key is consumed.
 
-    Users and items without ratings get zeros (the minimiser). Raises ValueError on an empty table.
+    Users and items without ratings get zeros (the minimiser). Raises ValueError on an empty table,
+    UserError where float32 does not hold the ratings with so little regularization.
     """
     if len(ratings.rating) == 0:
         raise ValueError("fit_wals needs at least one rating; the table has none")
-    row_width = settings.dim + (settings.bias == "user_item")
-    user_blocks = _user_blocks(ratings, row_width)
-    item_blocks = pack_ratings(ratings.item_index, ratings.user_index, ratings.rating, ratings.num_items, row_width)
+    num_users, num_rows = ratings.num_users, ratings.num_users + ratings.num_items
+    user, item = ratings.user_index, ratings.item_index + num_users
+    global_bias = np.float32(0.0 if settings.bias == "none" else np.mean(ratings.rating, dtype=np.float64))
+    rest = ratings.rating - global_bias
+    blocks = pack_ratings([(user, item), (item, user)], rest, num_rows, table_width(settings.dim))
     initial_items = jax.random.normal(key, (ratings.num_items, settings.dim)) * 0.1
-    global_bias = 0.0 if settings.bias == "none" else np.mean(ratings.rating, dtype=np.float64)
-    return _alternate(
-        user_blocks,
-        item_blocks,
-        initial_items,
-        jnp.float32(global_bias),
-        _weights(settings),
+    counts = np.bincount(ratings.item_index, minlength=ratings.num_items).astype(np.float32)
+    alternate = partial(
+        _alternate,
+        *(blocks, initial_items, counts, global_bias, _weights(settings)),
         has_bias=settings.bias == "user_item",
         num_iterations=settings.num_iterations,
-        num_users=ratings.num_users,
+        num_users=num_users,
     )
+    return _refuse_rising(_holding(alternate), settings)
+
+
+def _holding(solve: Callable[..., tuple[Any, jax.Array]]) -> Any:
+    """What solve(by_ratings=False) gives if float32 held its matrices, else what solve(by_ratings=True) gives.
+
+    Two programs, as the second takes as long to compile and hardly any ratings need it.
+    """
+    output, is_held = solve(by_ratings=False)
+    return output if is_held else solve(by_ratings=True)[0]
+
+
+def _refuse_rising(output: WALSOutput, settings: WALSSettings) -> WALSOutput:
+    """`output`; raises UserError where J is not finite or rises, which an exact half step cannot bring about."""
+    objective = np.asarray(output.objective, np.float64)
+    broken = ~np.isfinite(objective[1:]) | (objective[1:] > (1 + _LARGEST_RISE) * objective[:-1])
+    if broken.any():
+        at = int(np.argmax(broken)) + 1
+        raise UserError(
+            f"WALS: its objective went from {objective[at - 1]:g} to {objective[at]:g} in iteration {at}: float32 does "
+            f"not hold these ratings with wals.regularization = {settings.regularization:g} and "
+            f"wals.bias_regularization = {settings.bias_regularization:g}; raise the former at least tenfold"
+        )
+    return output
 
 
 def fold_in_users(output: WALSOutput, ratings: RatingTable, settings: WALSSettings) -> tuple[jax.Array, jax.Array]:
@@ -107,18 +120,17 @@ def fold_in_users(output: WALSOutput, ratings: RatingTable, settings: WALSSettin
     One exact half step: the minimiser of J (module docstring) over these users, the items as they
     are. `ratings` are of the items that `output` was fitted to, and at least one.
     """
+    num_users, num_rows = ratings.num_users, ratings.num_users + ratings.num_items
+    item = ratings.item_index + num_users
+    rest = ratings.rating - np.asarray(output.global_bias)
+    blocks = pack_ratings([(ratings.user_index, item)], rest, num_rows, table_width(settings.dim))
+    items = jnp.asarray(output.item_embeddings), jnp.asarray(output.item_bias)
     has_bias = settings.bias == "user_item"
-    blocks = _user_blocks(ratings, settings.dim + has_bias)
-    items = _Side(jnp.asarray(output.item_embeddings), jnp.asarray(output.item_bias))
-    return _half_step(blocks, items, ratings.num_users, jnp.asarray(output.global_bias), _weights(settings), has_bias)
+    return _holding(partial(_fold_in, blocks, *items, _weights(settings), has_bias=has_bias, num_users=num_users))
 
 
-def _user_blocks(ratings: RatingTable, row_width: int) -> RatingBlocks:
-    return pack_ratings(ratings.user_index, ratings.item_index, ratings.rating, ratings.num_users, row_width)
-
-
-def _weights(settings: WALSSettings) -> _Weights:
-    return _Weights(*(getattr(settings, name) for name in _Weights._fields))
+def _weights(settings: WALSSettings) -> WALSWeights:
+    return WALSWeights(*(getattr(settings, name) for name in WALSWeights._fields))
 
 
 def predict_ratings(output: WALSOutput, user_index: jax.Array, item_index: jax.Array) -> jax.Array:
@@ -147,115 +159,60 @@ def with_item_bias(output: WALSOutput) -> WALSOutput:
     return output._replace(user_embeddings=users, item_embeddings=items, item_bias=jnp.zeros_like(output.item_bias))
 
 
-@partial(jax.jit, static_argnames=("has_bias", "num_iterations", "num_users"))
+@partial(jax.jit, static_argnames=("has_bias", "num_iterations", "num_users", "by_ratings"))
 def _alternate(
-    user_blocks: RatingBlocks,
-    item_blocks: RatingBlocks,
+    blocks: RatingBlocks,
     initial_items: jax.Array,
+    item_counts: jax.Array,
     global_bias: jax.Array,
-    weights: _Weights,
+    weights: WALSWeights,
     *,
     has_bias: bool,
     num_iterations: int,
     num_users: int,
-) -> WALSOutput:
-    """All iterations in one program, from item embeddings [N, d], zero users and zero biases."""
+    by_ratings: bool,
+) -> tuple[WALSOutput, jax.Array]:
+    """All iterations in one program, from item embeddings [N, d], zero users and zero biases; see `_holding`."""
     num_items, dim = initial_items.shape
-    users = _Side(jnp.zeros((num_users, dim)), jnp.zeros(num_users))
-    items = _Side(initial_items, jnp.zeros(num_items))
+    table = make_table(jnp.zeros((num_users, dim)), initial_items, jnp.zeros(num_items))
+    # Nothing is predicted for unrated pairs, and mu for the rated ones, all of which are in the items' blocks.
+    squares = jnp.sum(jnp.where(jnp.arange(len(blocks.row)) >= blocks.sides[1], jnp.sum(blocks.rating**2, (1, 2)), 0))
+    scale = penalty_scale(item_counts, num_users, weights)
+    penalty = weights.regularization * jnp.sum(scale * jnp.sum(initial_items**2, axis=1))
+    before = WALSFit(table, jnp.stack([0.0, penalty]), weights.observed_weight * squares + penalty, jnp.bool(True))
 
-    def iteration(sides, _):
-        users, items = sides
-        users = _half_step(user_blocks, items, num_users, global_bias, weights, has_bias)
-        items = _half_step(item_blocks, users, num_items, global_bias, weights, has_bias)
-        value = _objective(user_blocks, item_blocks, users, items, global_bias, weights)
-        return (users, items), value
+    def step(fit: WALSFit, side: jax.Array) -> tuple[WALSFit, jax.Array]:
+        fit = half_step(blocks, fit, side, (num_users, num_items), dim, weights, has_bias, by_ratings)
+        return fit, fit.objective
 
-    before = _objective(user_blocks, item_blocks, users, items, global_bias, weights)
-    (users, items), after = jax.lax.scan(iteration, (users, items), length=num_iterations)
-    objective = jnp.concatenate([before[None], after])
-    return WALSOutput(users.embeddings, items.embeddings, users.bias, items.bias, global_bias, objective)
-
-
-def _half_step(
-    blocks: RatingBlocks, other: _Side, num_rows: int, global_bias: jax.Array, weights: _Weights, has_bias: bool
-) -> _Side:
-    """argmin of J over one side given the other: one f x f positive definite system per row.
-
-    With x_j = [z_j, 1] the row's matrix is observed_weight * sum_rated x x' plus unobserved_weight
-    * (Z'Z - sum_rated z z') on the embedding's block: one Gram matrix Z'Z serves all rows.
-    """
-    d, num_columns = other.embeddings.shape[1], other.embeddings.shape[0]
-    features = other.embeddings
-    penalty = jnp.full(d, weights.regularization)
-    if has_bias:
-        features = jnp.concatenate([features, jnp.ones((num_columns, 1))], axis=1)
-        penalty = jnp.append(penalty, weights.bias_regularization)
-    f = features.shape[1]
-    is_embedding = jnp.arange(f) < d
-    both = jnp.outer(is_embedding, is_embedding)
-    gram = jnp.where(both, weights.unobserved_weight * _product("nf,ng->fg", features, features), 0)
-    rated_weight = weights.observed_weight - jnp.where(both, weights.unobserved_weight, 0.0)
-
-    def solve_block(block: RatingBlocks) -> jax.Array:
-        x = features[block.column] * block.mask[..., None]
-        target = block.rating - global_bias - other.bias[block.column]
-        sums = partial(jax.ops.segment_sum, segment_ids=block.segment_row, num_segments=block.row.shape[0])
-        matrix = sums(_product("slf,slg->sfg", x, x)) * rated_weight[None] + gram[None]
-        vector = sums(_product("slf,sl->sf", x, target)) * weights.observed_weight
-        scale = _penalty_scale(block.count, num_columns, weights)
-        row_penalty = jnp.where(is_embedding[None], scale[:, None], 1.0) * penalty[None]
-        matrix += row_penalty[:, :, None] * jnp.eye(f)[None]
-        factor = jax.scipy.linalg.cho_factor(matrix, lower=True)
-        return jax.scipy.linalg.cho_solve(factor, vector[..., None])[..., 0]
-
-    solved = jax.lax.map(solve_block, blocks)
-    unknowns = jnp.zeros((num_rows, f)).at[blocks.row].set(solved, mode="drop")
-    bias = unknowns[:, d] if has_bias else jnp.zeros(num_rows)
-    return _Side(unknowns[:, :d], bias)
-
-
-def _objective(
-    user_blocks: RatingBlocks,
-    item_blocks: RatingBlocks,
-    users: _Side,
-    items: _Side,
-    global_bias: jax.Array,
-    weights: _Weights,
-) -> jax.Array:
-    """J, with sum over unrated <z_u, z_i>^2 = <Z_u'Z_u, Z_i'Z_i> - the same over the rated."""
-
-    def rated_terms(block: RatingBlocks) -> jax.Array:
-        row = block.row[block.segment_row]
-        inner = _product("slf,sf->sl", items.embeddings[block.column], users.embeddings[row])
-        predicted = global_bias + users.bias[row][:, None] + items.bias[block.column] + inner
-        squares = weights.observed_weight * (block.rating - predicted) ** 2
-        return jnp.sum(block.mask * (squares - weights.unobserved_weight * inner**2))
-
-    def penalty(blocks: RatingBlocks, side: _Side, num_columns: int) -> jax.Array:
-        # Rows without ratings are in no block: their scale is that of a count of 0.
-        count = jnp.zeros(side.bias.shape).at[blocks.row].set(blocks.count, mode="drop")
-        scale = _penalty_scale(count, num_columns, weights)
-        squared_norm = jnp.sum(side.embeddings**2, axis=1)
-        return weights.regularization * jnp.sum(scale * squared_norm) + weights.bias_regularization * jnp.sum(
-            side.bias**2
-        )
-
-    user_gram = _product("nf,ng->fg", users.embeddings, users.embeddings)
-    item_gram = _product("nf,ng->fg", items.embeddings, items.embeddings)
-    return (
-        jnp.sum(jax.lax.map(rated_terms, user_blocks))
-        + weights.unobserved_weight * jnp.sum(user_gram * item_gram)
-        + penalty(user_blocks, users, items.bias.shape[0])
-        + penalty(item_blocks, items, users.bias.shape[0])
+    fit, after = jax.lax.scan(step, before, jnp.tile(jnp.arange(2), num_iterations))
+    embeddings, bias = fit.table[:-1, :dim], -fit.table[:-1, dim + 1]
+    output = WALSOutput(
+        embeddings[:num_users],
+        embeddings[num_users:],
+        bias[:num_users],
+        bias[num_users:],
+        global_bias,
+        jnp.concatenate([before.objective[None], after[1::2]]),
     )
+    return output, fit.is_held
 
 
-def _penalty_scale(count: jax.Array, num_columns: int, weights: _Weights) -> jax.Array:
-    """(observed_weight * n + unobserved_weight * (columns - n)) ** regularization_scaling."""
-    total = weights.observed_weight * count + weights.unobserved_weight * (num_columns - count)
-    return jnp.where(total > 0, total, 1.0) ** weights.regularization_scaling
-
-
-# float32 throughout: the default precision of a TPU's matrix unit would break monotonicity.
-_product = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+@partial(jax.jit, static_argnames=("has_bias", "num_users", "by_ratings"))
+def _fold_in(
+    blocks: RatingBlocks,
+    items: jax.Array,
+    item_bias: jax.Array,
+    weights: WALSWeights,
+    *,
+    has_bias: bool,
+    num_users: int,
+    by_ratings: bool,
+) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+    """The users' half step alone: embeddings [U, d] and biases [U]; see `_holding`."""
+    num_items, dim = items.shape
+    fit = WALSFit(
+        make_table(jnp.zeros((num_users, dim)), items, item_bias), jnp.zeros(2), jnp.zeros(()), jnp.bool(True)
+    )
+    fit = half_step(blocks, fit, jnp.int32(0), (num_users, num_items), dim, weights, has_bias, by_ratings)
+    return (fit.table[:num_users, :dim], -fit.table[:num_users, dim + 1]), fit.is_held

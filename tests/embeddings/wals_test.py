@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from eagle_jax.base.errors import UserError
 from eagle_jax.data.bad_rows import BadRows
 from eagle_jax.data.catalogue import RatingTable
 from eagle_jax.data.ratings import split_ratings
@@ -128,7 +129,7 @@ def test_blocks_smaller_than_the_data_change_nothing(monkeypatch):
     table, settings = _table(0), dataclasses.replace(SETTINGS, num_iterations=1)
     whole = fit_wals(table, settings, jax.random.key(0))
     monkeypatch.setattr(rating_blocks, "_BLOCK_ELEMENTS", 200)
-    blocks = rating_blocks.pack_ratings(table.user_index, table.item_index, table.rating, table.num_users, 5)
+    blocks = rating_blocks.pack_ratings([(table.user_index, table.item_index)], table.rating, table.num_users, 8)
     assert blocks.row.shape[0] > 3
     pieces = fit_wals(table, settings, jax.random.key(0))
     chex.assert_trees_all_close(pieces, whole, atol=1e-5, rtol=1e-5)
@@ -162,7 +163,7 @@ def test_rating_embeddings_give_the_rating_less_the_users_level_and_nothing_rate
 def test_a_sweep_over_weights_compiles_once(monkeypatch):
     table = _table(1, num_users=19)
     once = chex.assert_max_traces(wals._alternate.__wrapped__, n=1)
-    static = ("has_bias", "num_iterations", "num_users")
+    static = ("has_bias", "num_iterations", "num_users", "by_ratings")
     monkeypatch.setattr(wals, "_alternate", jax.jit(once, static_argnames=static))
     for regularization in (0.1, 0.2, 0.4):
         settings = dataclasses.replace(SETTINGS, regularization=regularization)
@@ -224,3 +225,50 @@ def test_users_folded_in_alone_get_the_half_step_of_the_solver(settings):
         np.testing.assert_allclose(bias[0], more.user_bias[user], rtol=0, atol=1e-6)
         np.testing.assert_allclose(embedding[0], expected[0][user], rtol=0, atol=3e-6)
         np.testing.assert_allclose(bias[0], expected[1][user], rtol=0, atol=3e-6)
+
+
+def _few_ratings():
+    """60 users of about 15 ratings of 60 items: fewer than the unknowns of 32 dimensions."""
+    rng = np.random.default_rng(1)
+    user_index, item_index = np.nonzero(rng.random((60, 60)) < 0.25)
+    taste, quality = rng.normal(size=(2, 60, 4))
+    rating = 3.5 + (taste[user_index] * quality[item_index]).sum(1) / 2
+    return RatingTable(
+        user_names=tuple(map(str, range(60))),
+        item_names=tuple(map(str, range(60))),
+        user_index=user_index.astype(np.int32),
+        item_index=item_index.astype(np.int32),
+        rating=np.clip(np.round(2 * rating) / 2, 0.5, 5).astype(np.float32),
+    )
+
+
+def _small(regularization):
+    changes = {"dim": 32, "num_iterations": 20, "bias": "global", "observed_weight": 1.0, "unobserved_weight": 0.0}
+    return dataclasses.replace(SETTINGS, **changes, regularization=regularization, regularization_scaling=0.0)
+
+
+@pytest.mark.parametrize("regularization", [1e-3, 1e-5])
+def test_little_regularization_is_solved_from_the_ratings(regularization):
+    """Float32's matrices do not hold it (Cholesky factors of them were NaN); float64 alternation says what is right."""
+    table, settings = _few_ratings(), _small(regularization)
+    rated, ratings = _dense(table)
+    output = fit_wals(table, settings, jax.random.key(0))
+    mean, none = table.rating.astype(np.float64).mean(), np.zeros(60)
+    items = np.float64(jax.random.normal(jax.random.key(0), (60, 32)) * 0.1)
+    for _ in range(settings.num_iterations):
+        users = _solve_rows(rated, ratings, mean, items, none, settings)[0]
+        items = _solve_rows(rated.T, ratings.T, mean, users, none, settings)[0]
+    right = _dense_objective(rated, ratings, mean, users, none, items, none, settings)
+    found = [np.float64(part) for part in (output.user_embeddings, output.user_bias)]
+    found += [np.float64(part) for part in (output.item_embeddings, output.item_bias)]
+    assert all(np.all(np.isfinite(part)) for part in found)
+    value = _dense_objective(rated, ratings, mean, *found, settings)
+    np.testing.assert_allclose(output.objective[-1], value, rtol=1e-2)
+    assert value <= 1.01 * right
+    if regularization == 1e-3:
+        np.testing.assert_allclose(value, right, rtol=1e-2)
+
+
+def test_regularization_that_float32_cannot_hold_is_refused():
+    with pytest.raises(UserError, match=r"wals\.regularization = 1e-09"):
+        fit_wals(_few_ratings(), _small(1e-9), jax.random.key(0))

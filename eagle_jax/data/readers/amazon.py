@@ -22,8 +22,8 @@ from eagle_jax.base.settings import setting, settings
 from eagle_jax.data.bad_rows import BadRows, bad_row
 from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.prompts import PRODUCT
-from eagle_jax.data.readers.columns import json_cell
 from eagle_jax.data.readers.items import Items, LoadReport, assemble_catalogue, template_columns
+from eagle_jax.data.readers.json_columns import json_cell
 from eagle_jax.data.readers.rating_files import RatingColumns
 from eagle_jax.data.readers.scales import Scale
 from eagle_jax.data.rows import cell_text, file_kind, read_json_lines

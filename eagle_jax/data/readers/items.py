@@ -15,7 +15,7 @@ from eagle_jax.data.bad_rows import Appendable, BadRows, bad_row, summarize_bad_
 from eagle_jax.data.catalogue import Catalogue, Entity, RatingTable
 from eagle_jax.data.prompts import EntityFormat, MalformedText, quote_markers, render_blocks
 from eagle_jax.data.ratings import restrict_items
-from eagle_jax.data.readers.columns import json_cell
+from eagle_jax.data.readers.json_columns import json_cell
 from eagle_jax.data.readers.rating_files import RatingColumns, read_ratings
 from eagle_jax.data.readers.scales import WEIGHTS, Scale
 from eagle_jax.data.rows import FileRow, cell_text, file_kind, read_row_file

@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.bad_rows import BadRows
 from eagle_jax.data.catalogue import RatingTable
-from eagle_jax.data.readers.columns import ColumnBlock, read_columns
+from eagle_jax.data.readers.blocks import ColumnBlock
+from eagle_jax.data.readers.columns import read_columns
 from eagle_jax.data.readers.scales import STARS, WEIGHTS, OutsideError, Scale, number_of
 
 _MOST_OUTSIDE = 0.01  # of the ratings; more of them say that the scale is another one

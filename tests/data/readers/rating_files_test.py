@@ -11,7 +11,7 @@ from pyarrow import parquet
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.bad_rows import BadRows, summarize_bad_rows
-from eagle_jax.data.readers import columns
+from eagle_jax.data.readers import blocks, columns, json_columns
 from eagle_jax.data.readers.rating_files import RatingColumns, read_ratings
 from eagle_jax.data.readers.scales import WEIGHTS, Scale
 from eagle_jax.data.rows import read_rows
@@ -219,14 +219,73 @@ def test_blocks_and_lines_read_the_same(tmp_path, monkeypatch, seed, quoting):
     found = []
     scale = Scale(0.5, 9.0, "0.5 to 9")
     for size, parser in ((97, spy), (1 << 24, lambda *_: None), (2000, spy)):
-        monkeypatch.setattr(columns, "_BLOCK_BYTES", size)
-        monkeypatch.setattr(columns, "_LEAST_BYTES", 60)
+        monkeypatch.setattr(blocks, "_BLOCK_BYTES", size)
+        monkeypatch.setattr(blocks, "_LEAST_BYTES", 60)
         monkeypatch.setattr(columns._Table, "_parse", parser)
         doubtful = BadRows()
         table, bad_rows = _read(tmp_path, content, doubtful=doubtful, scale=scale)
         found.append(_everything(table, bad_rows, doubtful))
     assert found[0] == found[1] == found[2]
     assert parsed.count(True) > 20 and parsed.count(False) > 5
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_blocks_and_lines_of_json_read_the_same(tmp_path, monkeypatch, seed):
+    """Values of every kind that JSON has, some of them faults, and lines that are no objects or not one."""
+    draw = random.Random(seed)
+    lines = []
+    faults = [
+        "",
+        "[1]",
+        '{"userId": 1',
+        '{"userId": "a"} {"userId": "b"}',
+        '{"userId": [1], "movieId": 10, "rating": 4}',
+    ]
+    faults += ['{"userId": "a", "userId": "b", "movieId": 10, "rating": 4}', '{"movieId": "10",\n"rating": 3}', "null"]
+    users, films = ([1, 2, 3], [10, 20, 30]) if seed % 2 else (["a", " b", "c", "é", ""], ["10", "20 ", "30", "99"])
+    for number in range(400):
+        row = {"userId": draw.choice(users), "movieId": draw.choice(films), "rating": draw.choice([4, 3.5, 1e0, 9])}
+        row |= {"timestamp": draw.choice([5, 7, None]), "other": draw.choice([1, "x", {"y": [1, {}]}, None])}
+        if draw.random() < 0.03 and number > 9:
+            row[draw.choice(list(row))] = draw.choice(
+                ["x", 2.5, True, float("nan"), 2**53, 2**64 + 1, 2.0**60, [], "\ud800", {"a": 1}, None, 1e-5]
+            )
+        lines.append(json.dumps(row, ensure_ascii=draw.random() < 0.9))
+        if draw.random() < 0.02:
+            lines.append(draw.choice(faults))
+    content = draw.choice(["\n", "\r\n"]).join(lines).encode("utf-8", "surrogatepass")
+    if seed == 2:
+        content = b"\xef\xbb\xbf" + content.replace(b"}", b"}\r", 1)
+    parse, parsed, found = json_columns._JsonLines.parse, [], []
+
+    def spy(*arguments):
+        given = parse(*arguments)
+        parsed.append(given is not None)
+        return given
+
+    for size, parser in ((900, spy), (1 << 24, lambda *_: None), (5000, spy)):
+        monkeypatch.setattr(blocks, "_BLOCK_BYTES", size)
+        monkeypatch.setattr(blocks, "_LEAST_BYTES", 300)
+        monkeypatch.setattr(json_columns._JsonLines, "parse", parser)
+        doubtful, scale = BadRows(), Scale(0.5, 9.0, "0.5 to 9")
+        table, bad_rows = _read(tmp_path, content, name="r.jsonl", doubtful=doubtful, scale=scale)
+        found.append(_everything(table, bad_rows, doubtful))
+    assert found[0] == found[1] == found[2]
+    assert parsed.count(True) > 20 and parsed.count(False) > 5
+
+
+def test_lines_of_other_widths_do_not_cost_the_block(tmp_path, monkeypatch):
+    lines = [f"u{number},{10 + 10 * (number % 3)},4,{number}" + ",0" * (number % 97 == 5) for number in range(5000)]
+    exactly = []
+    read = columns._Table._read_exactly
+    monkeypatch.setattr(
+        columns._Table, "_read_exactly", lambda self, block, *rest: exactly.append(block) or read(self, block, *rest)
+    )
+    table, bad_rows = _read(tmp_path, "\n".join(["userId,movieId,rating,timestamp", *lines, "u,10"]))
+    spoilt = [line for line in lines if line.endswith(",0,0") or line.count(",") == 4] + ["u,10"]
+    assert [(bad.line, bad.text) for bad in bad_rows] == [(([*lines, "u,10"].index(text)) + 2, text) for text in spoilt]
+    assert len(table) == 5000 - len(spoilt) + 1
+    assert [block.decode().strip() for block in exactly] == spoilt
 
 
 KINDS = ["ratings.csv", "ratings.tsv", "ratings.csv.gz", "ratings.tsv.zst", "ratings.jsonl", "ratings.json.gz"]
