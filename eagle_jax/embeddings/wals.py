@@ -103,7 +103,8 @@ def _holding(solve: Callable[..., tuple[Any, jax.Array]]) -> Any:
 def _refuse_rising(output: WALSOutput, settings: WALSSettings) -> WALSOutput:
     """`output`; raises UserError where J is not finite or rises, which an exact half step cannot bring about."""
     objective = np.asarray(output.objective, np.float64)
-    broken = ~np.isfinite(objective[1:]) | (objective[1:] > (1 + _LARGEST_RISE) * objective[:-1])
+    rise = objective[1:] - objective[:-1]
+    broken = ~np.isfinite(objective[1:]) | (rise > _LARGEST_RISE * (abs(objective[:-1]) + 0.01 * objective[0]))
     if broken.any():
         at = int(np.argmax(broken)) + 1
         raise UserError(
