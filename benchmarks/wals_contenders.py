@@ -133,10 +133,8 @@ def cmfrec(*, data, dim, iterations, cores):
         return model.fit(frame)
 
     def objective(model):
-        users, items = (
-            np.searchsorted(mapping, index)
-            for mapping, index in ((model.user_mapping_, user), (model.item_mapping_, item))
-        )
+        users = pandas.Index(model.user_mapping_).get_indexer(user)
+        items = pandas.Index(model.item_mapping_).get_indexer(item)
         inner = np.einsum("rd,rd->r", model.A_[users], model.B_[items])
         error = rating - model.glob_mean_ - model.user_bias_[users] - model.item_bias_[items] - inner
         parts = (model.A_, model.B_, model.user_bias_, model.item_bias_)
