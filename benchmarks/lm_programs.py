@@ -199,10 +199,10 @@ def _piece_programs(config, batch, length):
     tokens = jnp.asarray(lm_inputs.token_ids(0, batch, length, config.vocab_size))
 
     def loss(hidden, table):
-        def unembed(states):
-            return (states.reshape(-1, width) @ table.T).reshape(batch, length, -1)
+        def unembed(table, states):
+            return (states.reshape(-1, width) @ table.T).reshape(*states.shape[:2], -1)
 
-        read = LastStates(hidden.reshape(batch, length, width), unembed)
+        read = LastStates(hidden.reshape(batch, length, width), jax.tree_util.Partial(unembed, table))
         return next_token_loss(read, tokens, jnp.ones(tokens.shape))
 
     head = hidden, random(config.vocab_size, width)

@@ -32,6 +32,7 @@ COMMANDS = {
     "bash launch/run.sh benchmarks.wals": "tests/benchmarks/wals_test.py",
     "bash launch/run.sh benchmarks.film_rewards": "tests/benchmarks/film_rewards_test.py",
     "bash launch/run.sh benchmarks.roles": "not run: it wants a published model; its parts are tested",
+    "bash launch/run.sh benchmarks.memory": "tests/benchmarks/memory_test.py",
     "git worktree add ../earlier": "not run: it checks an earlier build out",
     "eagle-jax rate": "tests/pages/rating_server_test.py",
     "EAGLE_EXTRAS=test bash launch/run.sh benchmarks.soak": "tests/benchmarks/soak_test.py",

@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import math
 import re
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -143,8 +144,55 @@ def constrain(array: jax.Array, axes: str) -> jax.Array:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return array
-    names = tuple(_ACTIVATION_AXES.get(letter) for letter in axes)
-    return jax.lax.with_sharding_constraint(array, _sharding(mesh, names, array.shape))
+    return jax.lax.with_sharding_constraint(array, _sharding(mesh, _activation_axes(mesh, axes), array.shape))
+
+
+def _activation_axes(mesh: Any, axes: str) -> tuple:
+    """Mesh axes of each dimension, without those that a function of `on_own_rows` has to itself."""
+    found = (_ACTIVATION_AXES.get(letter) for letter in axes)
+    names = [(each,) if isinstance(each, str) else each or () for each in found]
+    return tuple(tuple(name for name in each if name not in mesh.manual_axes) or None for each in names)
+
+
+def on_own_rows(function: Callable[[Any, Any], tuple[Any, Any]], whole: Any, rows: Any) -> tuple[Any, Any]:
+    """function(whole, rows) -> (sums, outputs), of rows and outputs [B, ...] each device has its own part.
+
+    It is called on what is a device's own along (data, fsdp), for which `whole` is gathered once;
+    its sums are added up at the end. Along `tensor` the compiler goes on to split everything.
+    Without a mesh, or where its axes do not divide B, it is a plain call.
+    """
+    mesh, batch = jax.sharding.get_abstract_mesh(), _ACTIVATION_AXES["B"]
+    parts = 1 if mesh.empty else math.prod(mesh.shape[name] for name in batch)
+    if parts == 1 or any(leaf.shape[0] % parts for leaf in jax.tree.leaves(rows)):
+        return function(whole, rows)
+
+    def on_one(whole, rows):
+        sums, outputs = function(whole, rows)
+        return jax.lax.psum(sums, batch), outputs
+
+    own = PartitionSpec(batch)
+    mapped = jax.shard_map(
+        on_one,
+        in_specs=(PartitionSpec(), own),
+        out_specs=(PartitionSpec(), own),
+        axis_names=set(batch),
+        check_vma=False,
+    )
+    return mapped(whole, rows)
+
+
+def platform() -> str:
+    """Kind of device for which a program is compiled that is traced now."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else device.device_kind
+
+
+def shard_size(shape: tuple[int, ...], axes: str) -> int:
+    """Elements that each device of the mesh, if there is one, has of an activation with these axes."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return math.prod(shape)
+    return math.prod(_sharding(mesh, _activation_axes(mesh, axes), shape).shard_shape(shape))
 
 
 def constrain_tree(tree: Tree) -> Tree:

@@ -11,7 +11,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from eagle_jax.language_model.log_probs import LastStates, score_tokens
+from eagle_jax.language_model.log_probs import LastStates, linear_loss
 
 
 def generalized_advantage(
@@ -80,6 +80,11 @@ def next_token_loss(read: LastStates, tokens: jax.Array, loss_weights: jax.Array
     chex.assert_equal_shape([tokens, loss_weights])
     # Padded, not sliced: states[:, :-1] would be a copy, and its gradient another one.
     after = ((0, 0), (0, 1))  # nothing follows the last token
-    log_probs = score_tokens(read, jnp.pad(tokens[:, 1:], after)).log_probs
-    weights = jnp.pad(loss_weights[:, 1:], after).astype(log_probs.dtype)
-    return -jnp.sum(weights * log_probs) / jnp.where(jnp.sum(weights) > 0, jnp.sum(weights), 1.0)
+    weights = jnp.pad(loss_weights[:, 1:], after)
+    total = jnp.sum(weights)
+
+    def loss_fn(scores):
+        log_probs = scores.log_probs
+        return -jnp.sum(weights.astype(log_probs.dtype) * log_probs) / jnp.where(total > 0, total, 1.0)
+
+    return linear_loss(loss_fn, read, jnp.pad(tokens[:, 1:], after))[0]

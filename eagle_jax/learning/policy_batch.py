@@ -15,7 +15,7 @@ import numpy as np
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
 from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params, bind, causal_mask, token_positions
-from eagle_jax.language_model.log_probs import LastStates, TokenScores, score_tokens
+from eagle_jax.language_model.log_probs import LastStates, score_tokens
 from eagle_jax.learning.losses import sum_over_action
 
 
@@ -48,30 +48,18 @@ def pack_actions(
     )
 
 
-def score_actions(
-    config: DecoderConfig,
-    params: Params,
-    batch: PolicyBatch,
-    temperature: jax.Array | float,
-    reference: Params | None = None,
-) -> TokenScores:
-    """Scores [B, N] of the actions' tokens given all before them, stop token included; the
-    divergence is from the policy with the parameters `reference`.
+def read_policy_batch(config: DecoderConfig, params: Params, batch: PolicyBatch) -> tuple[LastStates, jax.Array]:
+    """Last states [B, N] before each token of the actions, which see all before them, stop token
+    included; and these tokens.
 
-    The last layer and the logits are computed at these positions only: a prompt is many times
-    longer than its action.
+    The last layer is computed at these positions only, as the logits will be: a prompt is many
+    times longer than its action.
     """
-
-    def read(params: Params) -> LastStates:
-        decoder = bind(config, params)
-        first = batch.tokens.shape[1] - batch.action_mask.shape[1] - 1
-        positions, allowed = token_positions(batch.mask), causal_mask(batch.mask)
-        states = decoder(decoder.embed(batch.tokens), positions, allowed, first=first)
-        return LastStates(states.last[:, :-1], decoder.logits)
-
-    tokens = batch.tokens[:, -batch.action_mask.shape[1] :]
-    other = None if reference is None else read(jax.lax.stop_gradient(reference))
-    return score_tokens(read(params), tokens, temperature, other)
+    decoder = bind(config, params)
+    first = batch.tokens.shape[1] - batch.action_mask.shape[1] - 1
+    positions, allowed = token_positions(batch.mask), causal_mask(batch.mask)
+    states = decoder(decoder.embed(batch.tokens), positions, allowed, first=first)
+    return LastStates(states.last[:, :-1], decoder.head), batch.tokens[:, first + 1 :]
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -79,5 +67,5 @@ def action_log_probs(
     config: DecoderConfig, params: Params, batch: PolicyBatch, temperature: jax.Array | float
 ) -> jax.Array:
     """log pi(action | prompt) [B], pi = softmax(logits / temperature): sums over its tokens."""
-    scores = score_actions(config, params, batch, temperature)
+    scores = score_tokens(*read_policy_batch(config, params, batch), temperature)
     return sum_over_action(scores.log_probs, batch.action_mask)

@@ -7,8 +7,9 @@ import pytest
 
 from eagle_jax.eagle.policy import encode_policy_batch
 from eagle_jax.language_model.generation import SamplingSettings
+from eagle_jax.language_model.log_probs import score_tokens
 from eagle_jax.language_model.sampling.local import LocalGenerator
-from eagle_jax.learning.policy_batch import score_actions
+from eagle_jax.learning.policy_batch import read_policy_batch
 
 TEMPERATURE = 0.7  # of the episodes that `played` gives
 
@@ -37,7 +38,7 @@ def test_prompts_end_where_actions_begin(toy, played):
 
 def test_teacher_forced_log_probs_equal_the_sampled_ones(toy, played):
     _, generations, batch = played
-    scores = score_actions(toy.config, toy.params, batch, TEMPERATURE)
+    scores = score_tokens(*read_policy_batch(toy.config, toy.params, batch), TEMPERATURE)
     sampled = np.concatenate([generation.log_probs for generation in generations])
     np.testing.assert_allclose(scores.log_probs[batch.action_mask], sampled, atol=1e-4)
 
@@ -47,7 +48,7 @@ def test_no_gradient_reaches_what_comes_after_the_action(toy, played):
     _, _, batch = played
     other = batch._replace(tokens=np.where(batch.mask, batch.tokens, 5).astype(np.int32))
     config, params = toy.config, toy.params
-    scores, changed = (score_actions(config, params, rows, 1.0) for rows in (batch, other))
+    scores, changed = (score_tokens(*read_policy_batch(config, params, rows)) for rows in (batch, other))
     for one, of_other in zip(scores[:2], changed[:2], strict=True):
         np.testing.assert_array_equal(one[batch.action_mask], of_other[batch.action_mask])
 

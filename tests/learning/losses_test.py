@@ -15,7 +15,7 @@ from eagle_jax.learning import losses
 
 def next_token_loss(logits, tokens, weights):
     """Of texts of which the logits [B, T, V] are known."""
-    return losses.next_token_loss(LastStates(logits, lambda states: states), tokens, weights)
+    return losses.next_token_loss(LastStates(logits, jax.tree_util.Partial(lambda states: states)), tokens, weights)
 
 
 def test_advantages_of_a_worked_example():

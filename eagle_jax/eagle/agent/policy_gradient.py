@@ -24,10 +24,11 @@ import optax
 from eagle_jax.eagle.agent.state import AgentState, EagleSettings, agent_optimizer
 from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params
+from eagle_jax.language_model.log_probs import linear_loss
 from eagle_jax.language_model.sharding import constrain_tree
 from eagle_jax.learning import losses
 from eagle_jax.learning.optimizers import apply_gradients
-from eagle_jax.learning.policy_batch import PolicyBatch, score_actions
+from eagle_jax.learning.policy_batch import PolicyBatch, read_policy_batch
 from eagle_jax.learning.trainable import join
 from eagle_jax.learning.value import fit, observe, predict, standardize
 
@@ -108,10 +109,16 @@ def policy_gradient(
         return padded.reshape(-1, size, *rows.shape[1:])
 
     def loss_fn(trainable, batch, advantages):
-        params = join(trainable, frozen)
-        parts = _loss_parts(config, settings, params, reference_params, batch, advantages)
-        parts = {name: part * size / num_actions for name, part in parts.items()}
-        return parts["policy/loss"] + settings.kl_coefficient * parts["policy/kl"], parts
+        def of_scores(scores):
+            parts = _loss_parts(scores, batch.action_mask, advantages)
+            parts = {name: part * size / num_actions for name, part in parts.items()}
+            return parts["policy/loss"] + settings.kl_coefficient * parts["policy/kl"], parts
+
+        read, tokens = read_policy_batch(config, join(trainable, frozen), batch)
+        reference, _ = read_policy_batch(config, jax.lax.stop_gradient(reference_params), batch)
+        temperature = settings.policy.temperature
+        loss, scores = linear_loss(lambda scores: of_scores(scores)[0], read, tokens, temperature, reference)
+        return loss, of_scores(scores)[1]
 
     def add(total, minibatch):
         gradients, parts = jax.grad(loss_fn, has_aux=True)(trainable, *minibatch)
@@ -126,10 +133,8 @@ def policy_gradient(
     return gradients, metrics
 
 
-def _loss_parts(config, settings, params, reference_params, batch, advantages):
+def _loss_parts(scores, mask, advantages):
     """Means over the batch: the two losses; entropy and number of tokens of an action."""
-    mask = batch.action_mask
-    scores = score_actions(config, params, batch, settings.policy.temperature, reference_params)
     log_probs, entropy, divergence = (losses.sum_over_action(of_tokens, mask) for of_tokens in scores)
     return {
         "policy/loss": losses.reinforce_loss(log_probs, advantages),

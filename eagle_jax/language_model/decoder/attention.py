@@ -6,6 +6,7 @@ share one), d head width, r <= d rotated coordinates.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -16,8 +17,10 @@ from flax import nnx
 from eagle_jax.language_model.decoder.config import DecoderConfig, Rope
 from eagle_jax.language_model.decoder.linear import Linear
 from eagle_jax.language_model.decoder.norms import NORMS
-from eagle_jax.language_model.sharding import constrain
+from eagle_jax.language_model.sharding import constrain, shard_size
+from eagle_jax.language_model.token_blocks import in_blocks, joined
 
+_MANY = 2**24  # scores of a block, 64 MiB of them
 _MASKED = -1e30  # finite: a row that may look at nothing gets a uniform average, not NaN
 
 
@@ -86,8 +89,20 @@ def attend(
 
     scale: 1 / sqrt(d) where None; cap(s) = softcap tanh(s / softcap) (Gemma 2). The softmax is
     float32. The queries that share a key head are stacked along T, so that both products are plain
-    matrix products over (B, G): two to four times as fast on CPU as the five-axis einsum.
+    matrix products over (B, G): two to four times as fast on CPU as the five-axis einsum. Where
+    there are many scores, they are made for a block of queries at a time, and once more for the
+    gradient: memory is linear in T.
     """
+    batch, length, heads, _ = query.shape
+    size = max(1, _MANY // (shard_size((batch, heads), "BH") * allowed.shape[-1]))
+    part = functools.partial(_attend, scale=scale, softcap=softcap)
+    if size >= length:
+        return part(query, stored, allowed)
+    run = jax.checkpoint(lambda block: part(block[0], stored, block[1]))
+    return joined(jax.lax.map(run, in_blocks((query, allowed), size)), length)
+
+
+def _attend(query, stored, allowed, scale, softcap):
     batch, length, heads, head_dim = query.shape
     groups = stored.keys.shape[1]
     split = (batch, groups, heads // groups, length)

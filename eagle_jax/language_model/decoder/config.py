@@ -142,7 +142,7 @@ class DecoderConfig:
     """Shape of a decoder, as its config.json gives it, and how it is computed.
 
     lora: which linear layers have low-rank updates; None: none.
-    remat: layers are computed again in the backward pass instead of kept.
+    remat: layers are computed again in the backward pass instead of kept, on a CPU in a loop as with scan_layers.
     unrotated_layers: numbers of the layers without rotary positions (SmolLM3).
     embedding_multiplier, residual_multiplier, logit_divisor: of the embeddings, of what a sublayer adds, and of the
         logits (Granite).

@@ -19,7 +19,7 @@ from eagle_jax.language_model.decoder.attention import Attention, KeyValue, rota
 from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.linear import Linear
 from eagle_jax.language_model.decoder.norms import NORMS
-from eagle_jax.language_model.sharding import constrain
+from eagle_jax.language_model.sharding import constrain, platform
 
 Params = dict[str, Any]
 _ACTIVATIONS = {
@@ -159,11 +159,11 @@ class Decoder(nnx.Module):
         if self.config.family.learned_positions:
             hidden += jnp.take(self.position_embedding[...], positions, axis=0)
         views, kinds = self._views(positions, allowed)
-        if self.config.scan_layers and caches is None:
-            inputs, stored, hidden = self._scan(hidden, views, kinds)
-            return DecoderStates(self.final_norm(hidden[:, first:]), inputs, stored)
         inputs, stored = [], []
-        for index in range(self.config.num_layers):
+        looped = self.config.num_layers - (first > 0)
+        if looped and caches is None and self._is_looped():
+            inputs, stored, hidden = self._scan(looped, hidden, views, kinds)
+        for index in range(len(inputs), self.config.num_layers):
             inputs.append(hidden)
             cache = None if caches is None else caches[index]
             is_last = index == self.config.num_layers - 1
@@ -186,6 +186,15 @@ class Decoder(nnx.Module):
 
         return jax.checkpoint(run) if self.config.remat else run
 
+    def _is_looped(self) -> bool:
+        """Also with `remat` on a CPU, where XLA drops what keeps the second computation apart from the first and
+        merges them, if they are not in loops."""
+        return self.config.scan_layers or (self.config.remat and platform() == "cpu" and self._are_alike())
+
+    def _are_alike(self) -> bool:
+        graphs = [nnx.graphdef(self.layers[str(index)]) for index in range(self.config.num_layers)]
+        return all(graph == graphs[0] for graph in graphs)
+
     def _views(self, positions, allowed):
         """Each (rotation, allowed) that some layer has, and which of them each layer has."""
         config = self.config
@@ -197,12 +206,11 @@ class Decoder(nnx.Module):
         distinct = list(dict.fromkeys(kinds))
         return [(rotations[rope], masks[window]) for rope, window in distinct], [distinct.index(kind) for kind in kinds]
 
-    def _scan(self, hidden, views, kinds):
-        """All layers by one compiled body -> (inputs [L] of [B, T, D], caches, last output)."""
-        count = self.config.num_layers
-        graphs, states = zip(*(nnx.split(self.layers[str(i)]) for i in range(count)), strict=True)
-        if any(graph != graphs[0] for graph in graphs):
+    def _scan(self, count, hidden, views, kinds):
+        """`count` layers by one compiled body -> their inputs of [B, T, D], caches, last output."""
+        if not self._are_alike():
             raise ValueError("scan_layers needs layers that are all alike: give all of them LoRA")
+        graphs, states = zip(*(nnx.split(self.layers[str(i)]) for i in range(count)), strict=True)
         run = self._runner(graphs[0], 0)
 
         def body(hidden, layer):
@@ -212,23 +220,32 @@ class Decoder(nnx.Module):
             return output, (hidden, stored)
 
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-        last, (inputs, stored) = jax.lax.scan(body, hidden, (stacked, jnp.array(kinds)))
-        caches = tuple(jax.tree.map(lambda leaf, i=i: leaf[i], stored) for i in range(count))
-        return tuple(inputs[i] for i in range(count)), caches, last
+        last, (inputs, stored) = jax.lax.scan(body, hidden, (stacked, jnp.array(kinds[:count])))
+        caches = [jax.tree.map(lambda leaf, i=i: leaf[i], stored) for i in range(count)]
+        return [inputs[i] for i in range(count)], caches, last
+
+    @property
+    def head(self) -> jax.tree_util.Partial:
+        """`logits` as a pytree of what they are made with: last states [..., D] -> float32 [..., V]."""
+        matrix = self.token_embedding if self.config.tie_word_embeddings else self.unembedding
+        bias = self.unembedding_bias[...] if self.config.family.unembedding_bias else None
+        return jax.tree_util.Partial(functools.partial(_unembed, self.config), matrix[...], bias)
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """[..., D] -> float32 [..., V], divided in Granite, capped as softcap tanh(x / softcap) in Gemma 2."""
-        tied = self.config.tie_word_embeddings
-        matrix = self.token_embedding if tied else self.unembedding
-        flat = jnp.matmul(hidden.reshape(-1, hidden.shape[-1]), matrix[...].T, preferred_element_type=jnp.float32)
-        if self.config.family.unembedding_bias:
-            flat += self.unembedding_bias[...][None].astype(jnp.float32)
-        if self.config.logit_divisor != 1:
-            flat /= self.config.logit_divisor
-        if self.config.logit_softcap is not None:
-            flat = self.config.logit_softcap * jnp.tanh(flat / self.config.logit_softcap)
-        logits = flat.reshape(*hidden.shape[:-1], flat.shape[-1])
-        return constrain(logits, "BV" if logits.ndim == 2 else "BTV")
+        return self.head(hidden)
+
+
+def _unembed(config: DecoderConfig, matrix: jax.Array, bias: jax.Array | None, hidden: jax.Array) -> jax.Array:
+    flat = jnp.matmul(hidden.reshape(-1, hidden.shape[-1]), matrix.T, preferred_element_type=jnp.float32)
+    if bias is not None:
+        flat += bias[None].astype(jnp.float32)
+    if config.logit_divisor != 1:
+        flat /= config.logit_divisor
+    if config.logit_softcap is not None:
+        flat = config.logit_softcap * jnp.tanh(flat / config.logit_softcap)
+    logits = flat.reshape(*hidden.shape[:-1], flat.shape[-1])
+    return constrain(logits, "BV" if logits.ndim == 2 else "BTV")
 
 
 @functools.lru_cache
