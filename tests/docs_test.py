@@ -30,6 +30,7 @@ COMMANDS = {
     "eagle-jax catalogue": "tests/data/catalogue_report_test.py",
     "bash launch/run.sh benchmarks.readers": "tests/benchmarks/readers_test.py",
     "bash launch/run.sh benchmarks.wals": "tests/benchmarks/wals_test.py",
+    "bash launch/run.sh benchmarks.film_reliability": "tests/benchmarks/film_reliability_test.py",
     "bash launch/run.sh benchmarks.film_rewards": "tests/benchmarks/film_rewards_test.py",
     "bash launch/run.sh benchmarks.roles": "not run: it wants a published model; its parts are tested",
     "bash launch/run.sh benchmarks.memory": "tests/benchmarks/memory_test.py",

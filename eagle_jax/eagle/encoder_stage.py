@@ -5,7 +5,7 @@ Axis letters: `B` texts, `N` entities, `U` users, `d` domain width.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,6 +14,8 @@ from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.splits import Split
+from eagle_jax.eagle.reliability import fit_halves
+from eagle_jax.eagle.settings import UserSpaceSettings
 from eagle_jax.eagle.user_space import UserSpace, fitted_to_texts
 from eagle_jax.embeddings.domain_encoder import DomainEncoder, FeaturesFn, compute_features, encoder_quality
 from eagle_jax.embeddings.regression_head import DomainEncoderSettings, fit_head
@@ -31,13 +33,14 @@ def run_encoder_stage(
     features: dict[str, FeaturesFn],
     settings: dict[str, DomainEncoderSettings],
     utility: UtilitySettings,
-    users: Literal["ratings", "texts"],
+    user_space: UserSpaceSettings,
     seed: int,
 ) -> tuple[dict[str, Scorer], UserSpace]:
     """Fits both encoders on the texts that are not held-out anchors; {TRAIN, HELD_OUT} scorers, and
-    the space with the users as they are told by `users` (`UserSpaceSettings`).
+    the space with the users as `user_space` wants them.
 
-    Writes <name>.npz, catalogue_<name>.npz, facts.json and, with users "texts", users.npz.
+    Writes <name>.npz, catalogue_<name>.npz, facts.json, with users "texts" users.npz, and where they
+    are asked for the encoders of halves.
     """
     wals = space.wals
     if not stage.is_complete():
@@ -48,9 +51,13 @@ def run_encoder_stage(
             encoder, embeddings, facts[name] = fitted
             stage.write_arrays(f"{name}.npz", encoder.to_arrays())
             stage.write_arrays(f"catalogue_{name}.npz", {"embeddings": embeddings})
+        if user_space.halves:
+            facts["reliability"] = fit_halves(
+                stage, catalogue, split, space, features[TRAIN], settings[TRAIN], user_space, seed
+            )
         stage.write_json("facts.json", facts)
     catalogues = {name: stage.read_arrays(f"catalogue_{name}.npz")["embeddings"] for name in (TRAIN, HELD_OUT)}
-    if users == "texts":
+    if user_space.users == "texts":
         # Those of the encoder that rewards, under the other one too: what differs is who reads the texts.
         space = fitted_to_texts(stage, space, split.train, catalogues[TRAIN])
     if not stage.is_complete():

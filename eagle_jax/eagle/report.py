@@ -25,6 +25,7 @@ from eagle_jax.eagle.evaluation.story import story
 from eagle_jax.eagle.evaluation.table import RATER_MEASURES
 from eagle_jax.eagle.policy_stages import design_facts
 from eagle_jax.eagle.profile_stage import profile_facts
+from eagle_jax.eagle.reliability import CANDIDATES, FILMS, reliability_facts, trust_sentences
 from eagle_jax.eagle.settings import EagleExperiment
 from eagle_jax.eagle.world import EagleWorld
 from eagle_jax.embeddings.scorer import TRAIN, Scorer
@@ -62,6 +63,8 @@ class EagleReport(Report):
     # evaluation.table.summarize with metric, radius, length, point_utility and chosen: the ELM
     # decoder on validation pairs; empty without one
     decoder_sweep: Sequence[Mapping[str, Any]]
+    # eagle.reliability: texts -> what two halves of the films agree on there; empty without halves
+    reliability: Mapping[str, Mapping[str, Any] | None] = dataclasses.field(default_factory=dict)
     not_reproduced: Sequence[str]
 
 
@@ -98,6 +101,7 @@ def make_report(
         rater=_rater(experiment),
         remote=remote,
         decoder_sweep=sweep(stages),
+        reliability=_reliability(stages),
         not_reproduced=[line for line in NOT_REPRODUCED if line != WITHOUT_ELM or SEARCH not in stages],
     )
     return write_report(folder, data)
@@ -119,6 +123,7 @@ def write_report(folder: Path, data: EagleReport) -> tuple[Path, Path]:
     context = {
         "data": data,
         "summary": report_tables.compared_sentences(data.comparisons),
+        "trust": trust_sentences(data.reliability),
         "tables": report_tables.result_tables(data.table),
         "comparisons": table(data.comparisons, report_tables.COMPARISON_COLUMNS),
         "paper": report_tables.paper_table(data.table),
@@ -129,6 +134,16 @@ def write_report(folder: Path, data: EagleReport) -> tuple[Path, Path]:
         "remote": table(data.remote, report_tables.REMOTE_COLUMNS),
     }
     return write_pages(folder, "eagle/report", context, drawn)
+
+
+def _reliability(stages: Mapping[str, StageFolder]) -> dict[str, Mapping[str, Any] | None]:
+    """What the finished stages found, over films and over candidate texts."""
+    if "reliability" not in stages:
+        return {}
+    return {
+        FILMS: stages["encoders"].read_json("facts.json")["reliability"],
+        CANDIDATES: stages["reliability"].read_json("facts.json"),
+    }
 
 
 def _rater(experiment: EagleExperiment) -> str:
@@ -193,6 +208,7 @@ def _stage_facts(
     groups = {
         "Ratings and behavioural embeddings": catalogue_facts(stages["catalogue"]),
         "Domain encoders": encoder_facts(stages["encoders"]),
+        "How far U can be trusted": reliability_facts(_reliability(stages)),
         "User profiles": profile_facts(stages["profiles"]),
         "Candidate actions and design": design_facts(stages["candidates"], stages["design"]),
         "Pairs of the DPO agents": pair_facts(

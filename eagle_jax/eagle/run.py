@@ -29,6 +29,7 @@ from eagle_jax.eagle.evaluation.rows import (
 )
 from eagle_jax.eagle.policy_stages import reference_pairs, run_agent_stage, run_design_stage, usable_sets
 from eagle_jax.eagle.profile_stage import run_profile_stage
+from eagle_jax.eagle.reliability import candidates_reliability
 from eagle_jax.eagle.report import make_report
 from eagle_jax.eagle.roles.rewrite_formats import BLOCKS_ONCE
 from eagle_jax.eagle.roles.signs import read_signs
@@ -36,7 +37,7 @@ from eagle_jax.eagle.settings import AS_BEFORE, EagleExperiment
 from eagle_jax.eagle.user_space import UserSpace, make_user_space
 from eagle_jax.eagle.world import EagleWorld
 from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN, Scorer
-from eagle_jax.embeddings.sentences.field_features import FieldFeatures
+from eagle_jax.embeddings.sentences.field_features import FieldFeatures, NamedFeatures
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.generation import TextGenerator
 from eagle_jax.language_model.sampling.local import LocalGenerator, identity
@@ -63,6 +64,7 @@ class EagleRun(Run):
 
     experiment_name = "eagle"
     world: EagleWorld
+    features: dict[str, NamedFeatures]
     user_space: UserSpace
 
     def __init__(self, experiment: EagleExperiment, workdir: Path):
@@ -77,7 +79,10 @@ class EagleRun(Run):
 
     def run(self) -> Path:
         self.prepare_world()
-        candidates, kept = self.design(self.propose_candidates())
+        proposed = self.propose_candidates()
+        if self.experiment.user_space.halves:
+            self._measure_reliability()
+        candidates, kept = self.design(proposed)
         agents, dpo = self.experiment.agent, self.experiment.preference_agent
         references, calls, trained = {}, {}, {EAGLE: defaultdict(dict), DPO: defaultdict(dict)}
         for kind in self.experiment.design.kinds:
@@ -110,20 +115,13 @@ class EagleRun(Run):
         }
         if models.fields:
             features = {name: FieldFeatures(encoder) for name, encoder in features.items()}
+        self.features = features
         names = {name: encoder.name for name, encoder in features.items()}
         # Named where it is not what it always was, so that what was made before is still read.
         told = {} if settings.user_space == AS_BEFORE else {"user_space": settings.user_space}
         with self.stage("encoders", "catalogue", heads=heads, models=names, **told) as stage:
             scorers, self.user_space = run_encoder_stage(
-                stage,
-                catalogue,
-                split,
-                space,
-                features,
-                heads,
-                settings.utility,
-                settings.user_space.users,
-                self._seed(2),
+                stage, catalogue, split, space, features, heads, settings.utility, settings.user_space, self._seed(2)
             )
         world = EagleWorld(catalogue, split, PROMPT_BOOKS[settings.prompts], scorers)
         writer = self.generator(models.generator)
@@ -164,6 +162,15 @@ class EagleRun(Run):
             return run_candidate_stage(
                 stage, self.world, generator, settings.candidates, self._seed(4), settings.listed_actions
             )
+
+    def _measure_reliability(self) -> None:
+        """Stage 4, beside the candidates: how far two halves of the data agree on them."""
+        with self.stage("reliability", "encoders", "candidates") as stage:
+            if not stage.is_complete():
+                encoders, rows = self.stages["encoders"], self.stages["candidates"].read_jsonl("candidates.jsonl")
+                found = candidates_reliability(encoders, rows, self.features[TRAIN], self.world.split)
+                stage.write_json("facts.json", found)
+                stage.finish()
 
     def design(self, proposed: list[CandidateSet]) -> tuple[list[CandidateSet], dict[str, list[list[int]]]]:
         """Stage 5: the candidates that can be used, and which each kind of reference distribution

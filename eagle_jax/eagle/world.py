@@ -13,6 +13,7 @@ from eagle_jax.data.prompts import EntityFormat, PromptBook
 from eagle_jax.data.splits import Split
 from eagle_jax.eagle.environment import EpisodeState, LLMEnvironment, Start
 from eagle_jax.embeddings.scorer import TRAIN, Scorer
+from eagle_jax.embeddings.utility import TERMS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,8 @@ class EagleWorld:
         embeddings = self.scorer.embed(texts)
         terms = self.scorer.terms(embeddings, users)
         of_users = self.scorer.user_embeddings[users]
-        columns = [term[:, None] for term in terms[1:] if term is not None]
+        found = (getattr(terms, name) for name in TERMS)
+        columns = [term[:, None] for term in found if term is not None]
         return np.concatenate([embeddings, of_users, embeddings * of_users, *columns], axis=1)
 
 

@@ -67,10 +67,15 @@ class DomainEncoder:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], features_fn: FeaturesFn) -> "DomainEncoder":
         """The inverse of `to_arrays`, with the `features_fn` it was fitted with."""
-        num_layers = sum(name.startswith("weights_") for name in arrays)
-        layers = tuple((arrays[f"weights_{i}"], arrays[f"bias_{i}"]) for i in range(num_layers))
-        head = RegressionHead(arrays["feature_mean"], arrays["feature_scale"], layers)
-        return cls(features_fn, HeadFit(head, arrays["validation_errors"]))
+        return cls(features_fn, read_head_fit(arrays))
+
+
+def read_head_fit(arrays: Mapping[str, np.ndarray]) -> HeadFit:
+    """The head among what `DomainEncoder.to_arrays` gave."""
+    num_layers = sum(name.startswith("weights_") for name in arrays)
+    layers = tuple((arrays[f"weights_{i}"], arrays[f"bias_{i}"]) for i in range(num_layers))
+    head = RegressionHead(arrays["feature_mean"], arrays["feature_scale"], layers)
+    return HeadFit(head, arrays["validation_errors"])
 
 
 def compute_features(features_fn: FeaturesFn, texts: Sequence[str]) -> np.ndarray:

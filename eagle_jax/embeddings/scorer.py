@@ -25,8 +25,11 @@ class Scorer:
     user_embeddings: np.ndarray  # [U, d]
     catalogue_embeddings: np.ndarray  # [N, d]
     settings: UtilitySettings
+    mean_user: np.ndarray | None = None  # [d], by which the user term is split; None: that of user_embeddings
 
     def __post_init__(self):
+        if self.mean_user is None:
+            object.__setattr__(self, "mean_user", np.asarray(self.user_embeddings).mean(axis=0))
         for name in ("user_embeddings", "catalogue_embeddings"):
             is_finite = np.isfinite(getattr(self, name)).all(axis=1)
             if not is_finite.all():
@@ -45,6 +48,8 @@ class Scorer:
         """U and its terms of embeddings [B, d], NumPy [B]."""
 
         def utility(embeddings: np.ndarray, users: np.ndarray) -> UtilityTerms:
-            return content_gap_utility(embeddings, users, self.catalogue_embeddings, self.settings)
+            return content_gap_utility(
+                embeddings, users, self.catalogue_embeddings, self.settings, mean_user=self.mean_user
+            )
 
         return in_pieces(utility, embeddings, self.user_embeddings[user_index])

@@ -30,6 +30,7 @@ class UtilityInputs(NamedTuple):
     user_embeddings: jax.Array  # z_u [B, d]
     catalogue_embeddings: jax.Array  # D [N, d]
     creator_utility: jax.Array | None  # [B]
+    mean_user: jax.Array | None = None  # mean of z_u over all users [d]; None: U is not split
 
 
 class Term(NamedTuple):
@@ -88,9 +89,16 @@ TERMS = {
         "How far the text is from what exists (summed distance to its nearest neighbors).",
     ),
 }
-# U [B] and its terms before their weights, [B] or None; report them all, for their scales are not
-# comparable by themselves.
-UtilityTerms = namedtuple("UtilityTerms", ("utility", *TERMS))
+# Of the user term: <mean_u z_u, z> + <z_u - mean_u z_u, z>, on which users agree and where they differ.
+USER_TERM_PARTS = {
+    "common_part": ("what everybody likes", "The part of the user term that is the same for all users."),
+    "personal_part": ("what this user likes", "What the user term has above the mean over all users."),
+}
+# U [B], its terms before their weights, [B] or None, and the parts of the user term; report them
+# all, for their scales are not comparable by themselves.
+UtilityTerms = namedtuple(
+    "UtilityTerms", ("utility", *TERMS, *USER_TERM_PARTS), defaults=(None,) * len(USER_TERM_PARTS)
+)
 
 
 @partial(jax.jit, static_argnames="settings")
@@ -100,18 +108,23 @@ def content_gap_utility(
     catalogue_embeddings: jax.Array,
     settings: UtilitySettings,
     creator_utility: jax.Array | None = None,
+    mean_user: jax.Array | None = None,
 ) -> UtilityTerms:
     """U(z) = <z_u, z> + creator_term + neighbor_weight * sum over the nearest of D ||z - z_m||_2.
 
     That is, the weighted sum of `TERMS`. Tennenholtz et al. 2024, section 3; the paper has 3
     neighbours and no creator term, which counts where `creator_utility` [B] is given.
-    `catalogue_embeddings` [N, d] is all of D. Raises ValueError if D has fewer than
-    `num_neighbors`.
+    `catalogue_embeddings` [N, d] is all of D. `mean_user` [d] splits the user term into `USER_TERM_PARTS`,
+    which are in U once, by that term. Raises ValueError if D has fewer than `num_neighbors`.
     """
     chex.assert_rank([domain_embeddings, user_embeddings, catalogue_embeddings], 2)
     chex.assert_equal_shape([domain_embeddings, user_embeddings])
-    inputs = UtilityInputs(domain_embeddings, user_embeddings, catalogue_embeddings, creator_utility)
+    inputs = UtilityInputs(domain_embeddings, user_embeddings, catalogue_embeddings, creator_utility, mean_user)
     terms = {name: term.function(inputs, settings) for name, term in TERMS.items()}
     present = {name: values for name, values in terms.items() if values is not None}
     chex.assert_shape(list(present.values()), (len(domain_embeddings),))
-    return UtilityTerms(sum(TERMS[name].weight(settings) * values for name, values in present.items()), **terms)
+    total = sum(TERMS[name].weight(settings) * values for name, values in present.items())
+    if mean_user is None:
+        return UtilityTerms(total, **terms)
+    common = jnp.matmul(domain_embeddings, mean_user, precision=jax.lax.Precision.HIGHEST)
+    return UtilityTerms(total, **terms, common_part=common, personal_part=terms["user_term"] - common)

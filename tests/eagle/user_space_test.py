@@ -31,7 +31,7 @@ def fitted(world):
 
 
 def space_of(fitted, **settings):
-    return make_user_space(fitted, WALS, UserSpaceSettings(**settings))
+    return make_user_space(fitted, WALS, UserSpaceSettings(**settings, halves=False))
 
 
 @pytest.mark.parametrize("item_bias", [False, True])
@@ -98,7 +98,7 @@ def test_the_encoder_stage_gives_both_scorers_the_users_that_were_asked_for(worl
             dict.fromkeys((TRAIN, HELD_OUT), letters),
             dict.fromkeys((TRAIN, HELD_OUT), settings),
             world.scorer.settings,
-            users,
+            UserSpaceSettings(item_bias=True, users=users, halves=users == "texts"),
             0,
         )
 

@@ -44,11 +44,17 @@ def test_matches_a_float64_loop(num_neighbors):
 def test_worked_arithmetic():
     # z = (3, 4), user (1, 2): 3 + 8 = 11. Distances to the four entities: 5, 4, 0, 10.
     # The nearest three: 0 + 4 + 5 = 9. U = 11 + 0.5 + 2 * 9 = 29.5.
+    # The mean user (1, 1) would have 3 + 4 = 7; this one has 4 more.
     catalogue = jnp.array([[0.0, 0.0], [3.0, 0.0], [3.0, 4.0], [9.0, 12.0]])
     terms = content_gap_utility(
-        jnp.array([[3.0, 4.0]]), jnp.array([[1.0, 2.0]]), catalogue, _settings(2.0), creator_utility=jnp.array([0.5])
+        jnp.array([[3.0, 4.0]]),
+        jnp.array([[1.0, 2.0]]),
+        catalogue,
+        _settings(2.0),
+        creator_utility=jnp.array([0.5]),
+        mean_user=jnp.array([1.0, 1.0]),
     )
-    assert [float(term[0]) for term in terms] == [29.5, 11.0, 0.5, 9.0]
+    assert [float(term[0]) for term in terms] == [29.5, 11.0, 0.5, 9.0, 7.0, 4.0]
 
 
 def test_small_distances_survive_large_norms():

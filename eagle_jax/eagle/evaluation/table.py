@@ -14,7 +14,7 @@ from eagle_jax.data.catalogue import EditOracle
 from eagle_jax.data.prompts import MalformedText
 from eagle_jax.eagle.evaluation.episodes import EpisodeRecord
 from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN
-from eagle_jax.embeddings.utility import TERMS
+from eagle_jax.embeddings.utility import TERMS, USER_TERM_PARTS
 from eagle_jax.reports.markdown import Measure
 from eagle_jax.reports.statistics import BootstrapSettings, bootstrap_interval, paired_difference, separated
 
@@ -24,6 +24,10 @@ def _encoder_measures(encoder: str) -> tuple[Measure, ...]:
         Measure(f"{encoder}/utility", "U", "Utility of the final text: higher is better."),
         *(Measure(f"{encoder}/{name}", t.heading, t.meaning) for name, t in TERMS.items()),
         Measure(f"{encoder}/gain", "Gain", "U of the final text minus U of its anchor."),
+        *(
+            Measure(f"{encoder}/{name}_gain", f"Of it {heading}", f"{meaning} Final text minus anchor.")
+            for name, (heading, meaning) in USER_TERM_PARTS.items()
+        ),
         Measure(f"{encoder}/improved_share", "Improved", "Share of episodes with a gain above 0."),
         Measure(
             f"{encoder}/gain_if_better",
@@ -180,6 +184,10 @@ def _values(record: EpisodeRecord, yardstick: float | None, oracle: EditOracle |
             f"{encoder}/gain": gain,
             f"{encoder}/improved_share": float(gain > 0),
             f"{encoder}/gain_if_better": gain if better else 0.0,
+        }
+        # Records of earlier versions have no parts.
+        values |= {
+            f"{encoder}/{name}_gain": path[-1][name] - path[0][name] for name in USER_TERM_PARTS if name in path[0]
         }
     if record.rater is not None:
         values |= {f"rater/{k}": v for k, v in record.rater.items()}

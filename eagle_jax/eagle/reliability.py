@@ -1,0 +1,112 @@
+"""How far a run's utility can be trusted: encoders of two halves of its films, asked about the same texts.
+
+Axis letters: `T` texts, `U` users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from eagle_jax.base.seeds import derive_seed
+from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.data.catalogue import Catalogue
+from eagle_jax.data.splits import Split
+from eagle_jax.eagle.settings import UserSpaceSettings
+from eagle_jax.eagle.user_space import UserSpace
+from eagle_jax.embeddings.domain_encoder import FeaturesFn, compute_features
+from eagle_jax.embeddings.regression_head import DomainEncoderSettings
+from eagle_jax.embeddings.reliability import (
+    HalfEncoder,
+    HalfSettings,
+    agreement_of_halves,
+    fit_half,
+    halves,
+    of_both_halves,
+)
+from eagle_jax.reports.markdown import fact
+
+FILMS, CANDIDATES = "films", "candidates"  # texts that halves are asked about
+_ABOUT = {FILMS: "held-out films", CANDIDATES: "candidate texts of an anchor"}
+_FILE = "half_{}.npz"
+
+
+def fit_halves(
+    stage: StageFolder,
+    catalogue: Catalogue,
+    split: Split,
+    space: UserSpace,
+    features_fn: FeaturesFn,
+    head: DomainEncoderSettings,
+    settings: UserSpaceSettings,
+    seed: int,
+) -> dict[str, Any]:
+    """Encoders of halves of the films that are no held-out anchors, kept in half_0.npz and half_1.npz;
+    what they say of the held-out ones."""
+    held_out = np.concatenate([split.entities["validation"], split.entities["test"]])
+    known = np.setdiff1d(np.unique(split.train.item_index), held_out)
+    features = compute_features(features_fn, catalogue.descriptions)
+    own = HalfSettings(space.wals_settings, head, settings.item_bias, settings.users == "texts")
+    pair = []
+    for index, ratings in enumerate(halves(split.train, known, derive_seed(seed, 2))):
+        pair.append(fit_half(ratings, features, own, derive_seed(seed, 3, index)))
+        stage.write_arrays(_FILE.format(index), pair[-1].to_arrays())
+    return _told(pair, features[held_out], np.zeros(len(held_out), int), split)
+
+
+def candidates_reliability(
+    encoders: StageFolder, rows: Sequence[dict[str, Any]], features_fn: FeaturesFn, split: Split
+) -> dict[str, Any] | None:
+    """The same of what candidate actions make of an anchor (lines of candidates.jsonl); None where
+    there is nothing to choose between."""
+    texts = [[step["description"] for step in row["next"] if step["malformed"] is None] for row in rows]
+    groups = np.repeat(np.arange(len(rows)), [len(own) for own in texts])
+    if max(map(len, texts), default=0) < 2:
+        return None
+    pair = [HalfEncoder.from_arrays(encoders.read_arrays(_FILE.format(index))) for index in (0, 1)]
+    features = compute_features(features_fn, [text for own in texts for text in own])
+    return _told(pair, features, groups, split)
+
+
+def _told(pair: Sequence[HalfEncoder], features: np.ndarray, groups: np.ndarray, split: Split) -> dict[str, Any]:
+    users = np.concatenate(list(split.users.values()))
+    found = agreement_of_halves(*(half.terms(features) for half in pair), groups, users)
+    return {**found._asdict(), "num_texts": len(features), "num_users": len(users)}
+
+
+def reliability_facts(told: Mapping[str, Mapping[str, Any] | None]) -> list[dict[str, Any]]:
+    """Lines for the report; told: `FILMS` and `CANDIDATES` -> what was found, None: nothing."""
+    lines = []
+    for texts, found in told.items():
+        if found is None:
+            continue
+        for part, what in (("common", "what everybody likes"), ("personal", "what this user likes")):
+            lines.append(
+                fact(
+                    f"{what}, over {_ABOUT[texts]}: reliability",
+                    found[part],
+                    "correlation of two encoders that share no film and no rating; "
+                    f"of both halves together {of_both_halves(found[part]):.2f}",
+                )
+            )
+        lines.append(
+            fact(
+                f"the common share, over {_ABOUT[texts]}",
+                found["common_share"],
+                f"of the user term's variance, {found['num_texts']} texts, {found['num_users']} users",
+            )
+        )
+    return lines
+
+
+def trust_sentences(told: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
+    """The same in words."""
+    return [
+        f"Over {_ABOUT[texts]} the two correlate at {found['common']:.2f} on what everybody likes and at "
+        f"{found['personal']:.2f} on what a user likes; {found['common_share']:.0%} of the user term's variance is "
+        "the same for all."
+        for texts, found in told.items()
+        if found is not None
+    ]
