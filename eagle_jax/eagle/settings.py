@@ -54,7 +54,9 @@ class UserSpaceSettings:
     users: Literal["ratings", "texts"] = setting(
         "As WALS has them, or fitted again to what the encoder says of the texts that they rated."
     )
-    halves: bool = setting("Two more encoders, of disjoint halves of the films, tell how far U can be trusted.")
+    halves: bool = setting(
+        "Two more encoders, of disjoint halves of the films, tell how far U can be trusted.", default=False
+    )
 
 
 AS_BEFORE = UserSpaceSettings(item_bias=False, users="ratings", halves=False)  # there were these settings

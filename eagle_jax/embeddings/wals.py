@@ -1,7 +1,7 @@
 """Behavioral embeddings from ratings: weighted alternating least squares (WALS).
 
 Axis letters: `U` users, `N` items, `d` embedding width, `f` unknowns of one row (d, or d + 1 with a
-bias), `R` ratings; `S`, `L` as in `rating_blocks`.
+bias), `R` ratings; `S`, `L` as in `wals_solver.rating_blocks`.
 
 Objective (Hu, Koren, Volinsky 2008, with the biases of Koren 2009; ELM, section 3.1):
 
@@ -29,8 +29,15 @@ import numpy as np
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.settings import setting, settings
 from eagle_jax.data.catalogue import RatingTable
-from eagle_jax.embeddings.rating_blocks import RatingBlocks, pack_ratings
-from eagle_jax.embeddings.wals_half_steps import WALSFit, WALSWeights, half_step, make_table, penalty_scale, table_width
+from eagle_jax.embeddings.wals_solver.half_steps import (
+    WALSFit,
+    WALSWeights,
+    half_step,
+    make_table,
+    penalty_scale,
+    table_width,
+)
+from eagle_jax.embeddings.wals_solver.rating_blocks import RatingBlocks, pack_ratings
 
 
 @settings

@@ -66,7 +66,7 @@ def _world(config: ConfigDict) -> None:
             "rater": "minilens/generator",
             "features": "minilens/environment_a",
             "held_out_features": "minilens/environment_b",  # another model for held-out scores
-            "fields": False,  # genres and year, where texts have them: see eagle_films.py
+            "fields": False,  # genres and year, where texts have them
             "dtype": "float32",  # or bfloat16: of all but the policy
             "batch_size": 128,
             "length_multiple": 32,
@@ -91,7 +91,7 @@ def _encoders(config: ConfigDict) -> None:
             "bias_regularization": 3.0,
         }
     )
-    # What the utility's <z_u, z> holds: see eagle_films.py for what everybody likes in it as well.
+    # What the utility's <z_u, z> holds: with item_bias what everybody likes as well.
     config.user_space = ConfigDict({"item_bias": False, "users": "ratings", "halves": True})
     head = {
         "validation_fraction": 0.15,

@@ -12,8 +12,9 @@ from eagle_jax.data.bad_rows import BadRows
 from eagle_jax.data.catalogue import RatingTable
 from eagle_jax.data.ratings import split_ratings
 from eagle_jax.data.readers.rating_files import read_ratings
-from eagle_jax.embeddings import rating_blocks, wals
+from eagle_jax.embeddings import wals
 from eagle_jax.embeddings.wals import WALSSettings, fit_wals, fold_in_users, predict_ratings, rating_embeddings
+from eagle_jax.embeddings.wals_solver import rating_blocks
 
 SETTINGS = WALSSettings(
     dim=4,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from eagle_jax.embeddings.rating_blocks import RatingBlocks
+from eagle_jax.embeddings.wals_solver.rating_blocks import RatingBlocks
 
 # Of a factor's pivot to its matrix's diagonal, and steps where one is less: float32 then gives three digits and fewer.
 _LEAST_PIVOT, _GRADIENT_STEPS = 1e-3, 32
