@@ -92,7 +92,7 @@ def _encoders(config: ConfigDict) -> None:
         }
     )
     # What the utility's <z_u, z> holds: with item_bias what everybody likes as well.
-    config.user_space = ConfigDict({"item_bias": False, "users": "ratings", "halves": True})
+    config.user_space = ConfigDict({"item_bias": False, "users": "ratings", "halves": False})
     head = {
         "validation_fraction": 0.15,
         "penalties": (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
@@ -229,7 +229,6 @@ def _evaluation(config: ConfigDict) -> None:
 def _make_quick(config: ConfigDict) -> None:
     """Small enough for a test, large enough to learn something."""
     config.title = "EAGLE on MiniLens, quick"
-    config.user_space.halves = False
     config.catalogue.minilens.num_films = 1000
     config.catalogue.minilens.num_users = 500
     config.candidates.num_entities = 12
