@@ -55,9 +55,12 @@ _GOAL = 0.23
 PLOT, FIELDS, ALL = "plot", "genres, year", "genres, year, plot"
 MINI_LM, TFIDF, LLAMA, MINI_LM_OF_ALL = "MiniLM", "TF-IDF", "small Llama's states", "MiniLM of the whole text"
 
-_OUT = flags.DEFINE_string("out", "runs/film_rewards_benchmark", "folder for the table, and what is done so far")
-_SEED = flags.DEFINE_integer("seed", 0, "of folds and fits")
-_WIDTHS = flags.DEFINE_list("widths", "4,8,16,32", "of WALS, with ridge heads on all fields")
+# They may stand in one process with other commands' flags: tests import several.
+_OUT = flags.DEFINE_string(
+    "out", "runs/film_rewards_benchmark", "folder for the table, and what is done so far", allow_override=True
+)
+_SEED = flags.DEFINE_integer("seed", 0, "of folds and fits", allow_override=True)
+_WIDTHS = flags.DEFINE_list("widths", "4,8,16,32", "of WALS, with ridge heads on all fields", allow_override=True)
 
 
 def rows() -> list[Row]:

@@ -42,20 +42,25 @@ from eagle_jax.language_model.sampling.local import LocalGenerator
 from eagle_jax.reports.markdown import Column, table
 from eagle_jax.stages.models import load_model, without_thoughts
 
-_MODEL = flags.DEFINE_string("model", None, "a GGUF file or a folder", required=True)
-_ENCODER = flags.DEFINE_string("encoder", None, "folder of a sentence encoder", required=True)
-_DATA = flags.DEFINE_string("data", "data", "folder with ml-latest-small and its texts.csv")
-_OUT = flags.DEFINE_string("out", "runs/roles_benchmark", "folder for the table and the texts")
-_FORMATS = flags.DEFINE_list("formats", list(REWRITE_FORMATS), "to compare")
-_FILMS = flags.DEFINE_integer("num_films", 20, "drawn", lower_bound=2)
-_ACTIONS = flags.DEFINE_integer("num_actions", 20, "drawn from the list", lower_bound=1)
-_OTHERS = flags.DEFINE_integer("num_others", 180, "films that a rewriting may be nearer to", lower_bound=0)
-_TRIES = flags.DEFINE_integer("max_tries", 4, "of a rewriting", lower_bound=1)
-_CHECKS = flags.DEFINE_bool("signs", False, "refuse an answer without a sign of its action")
-_TOKENS = flags.DEFINE_integer("max_new_tokens", 48, "of a sentence; of other texts twice as many", lower_bound=1)
-_TEMPERATURE = flags.DEFINE_float("temperature", 0.6, "of the model", lower_bound=0)
-_BATCH = flags.DEFINE_integer("batch_size", 64, "rewritings at once", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "of films, instructions and texts")
+# They may stand in one process with other commands' flags: tests import several.
+_MODEL = flags.DEFINE_string("model", None, "a GGUF file or a folder", allow_override=True)
+_ENCODER = flags.DEFINE_string("encoder", None, "folder of a sentence encoder", allow_override=True)
+_DATA = flags.DEFINE_string("data", "data", "folder with ml-latest-small and its texts.csv", allow_override=True)
+_OUT = flags.DEFINE_string("out", "runs/roles_benchmark", "folder for the table and the texts", allow_override=True)
+_FORMATS = flags.DEFINE_list("formats", list(REWRITE_FORMATS), "to compare", allow_override=True)
+_FILMS = flags.DEFINE_integer("num_films", 20, "drawn", lower_bound=2, allow_override=True)
+_ACTIONS = flags.DEFINE_integer("num_actions", 20, "drawn from the list", lower_bound=1, allow_override=True)
+_OTHERS = flags.DEFINE_integer(
+    "num_others", 180, "films that a rewriting may be nearer to", lower_bound=0, allow_override=True
+)
+_TRIES = flags.DEFINE_integer("max_tries", 4, "of a rewriting", lower_bound=1, allow_override=True)
+_CHECKS = flags.DEFINE_bool("signs", False, "refuse an answer without a sign of its action", allow_override=True)
+_TOKENS = flags.DEFINE_integer(
+    "max_new_tokens", 48, "of a sentence; of other texts twice as many", lower_bound=1, allow_override=True
+)
+_TEMPERATURE = flags.DEFINE_float("temperature", 0.6, "of the model", lower_bound=0, allow_override=True)
+_BATCH = flags.DEFINE_integer("batch_size", 64, "rewritings at once", lower_bound=1, allow_override=True)
+_SEED = flags.DEFINE_integer("seed", 0, "of films, instructions and texts", allow_override=True)
 _FEWEST_RATINGS, _WORDS = 50, (20, 90)  # of a film that is drawn; words of its plot
 
 
@@ -221,6 +226,8 @@ _COLUMNS = (
 
 
 def main(_) -> None:
+    if not (_MODEL.value and _ENCODER.value):
+        raise app.UsageError("--model and --encoder have to be given")
     folder = Path(_DATA.value) / "ml-latest-small"
     catalogue, _ = read_movielens(folder, folder / "texts.csv")
     material = draw_material(catalogue, np.random.default_rng(_SEED.value))

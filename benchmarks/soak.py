@@ -34,12 +34,21 @@ from tests.language_model.remote.scripted_faults import RETRIED
 from tests.language_model.remote.scripted_server import HANGS, Asked, Reply, ScriptedServer, answer
 from tests.same_run import finished_files
 
-_OUT = flags.DEFINE_string("out", "runs/soak", "folder for runs and record; an undisturbed run there is used")
-_PORT = flags.DEFINE_integer("port", 8765, "of the endpoint, whose address is part of the runs' settings")
-_MINUTES = flags.DEFINE_float("minutes", 120, "how long runs are disturbed", lower_bound=0)
-_KILL_SECONDS = flags.DEFINE_float("kill_seconds", 60, "mean time from a start to its kill", lower_bound=1)
-_FAULTS = flags.DEFINE_float("faults", 0.2, "share of first tries that meet a fault", lower_bound=0, upper_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "of kills and faults")
+# They may stand in one process with other commands' flags: tests import several.
+_OUT = flags.DEFINE_string(
+    "out", "runs/soak", "folder for runs and record; an undisturbed run there is used", allow_override=True
+)
+_PORT = flags.DEFINE_integer(
+    "port", 8765, "of the endpoint, whose address is part of the runs' settings", allow_override=True
+)
+_MINUTES = flags.DEFINE_float("minutes", 120, "how long runs are disturbed", lower_bound=0, allow_override=True)
+_KILL_SECONDS = flags.DEFINE_float(
+    "kill_seconds", 60, "mean time from a start to its kill", lower_bound=1, allow_override=True
+)
+_FAULTS = flags.DEFINE_float(
+    "faults", 0.2, "share of first tries that meet a fault", lower_bound=0, upper_bound=1, allow_override=True
+)
+_SEED = flags.DEFINE_integer("seed", 0, "of kills and faults", allow_override=True)
 
 _KEY = "sk-soak-0123456789"
 _CONCURRENCY = 4

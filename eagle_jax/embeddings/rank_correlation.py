@@ -29,7 +29,7 @@ def spearman_by_user(
     users, starts = np.unique(user_index[order], return_index=True)
     return {
         int(user): float(spearman(predicted[mine], rating[mine]))
-        for user, mine in zip(users, np.split(order, starts[1:]), strict=True)
+        for user, mine in zip(users, np.split(order, starts)[1:], strict=True)
         if len(mine) >= min_ratings and np.ptp(rating[mine]) > 0
     }
 
