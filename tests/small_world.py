@@ -8,7 +8,7 @@ from eagle_jax.data.prompts import COMPACT
 from eagle_jax.data.splits import PARTS, SplitSettings, split_catalogue
 from eagle_jax.eagle.world import EagleWorld
 from eagle_jax.embeddings.domain_encoder import DomainEncoder
-from eagle_jax.embeddings.regression_head import HeadFit, RegressionHead
+from eagle_jax.embeddings.regression_head import DomainEncoderSettings, HeadFit, RegressionHead
 from eagle_jax.embeddings.scorer import Scorer
 from eagle_jax.embeddings.utility import UtilitySettings
 from eagle_jax.embeddings.wals import WALSSettings
@@ -38,10 +38,22 @@ WALS = WALSSettings(
     regularization_scaling=0.0,
     bias_regularization=3.0,
 )
+RIDGE = DomainEncoderSettings(
+    head="ridge",
+    validation_fraction=0.2,
+    penalties=(0.1, 1.0),
+    hidden_width=8,
+    dropout_rate=0.0,
+    learning_rate=0.01,
+    weight_decay=0.0,
+    batch_size=8,
+    max_epochs=1,
+    patience=1,
+)
 LETTERS = "abcdefghijklmnop"
 
 
-def _count_letters(texts):
+def count_letters(texts):
     return np.array([[text.count(letter) for letter in LETTERS] for text in texts], np.float32)
 
 
@@ -50,7 +62,7 @@ def letter_scorer(catalogue, users, kernel, bias):
     mean, scale = (np.full(len(LETTERS), value, np.float32) for value in (8, 4))
     layer = kernel.astype(np.float32), np.full(kernel.shape[1], bias, np.float32)
     head = RegressionHead(mean, scale, (layer,))
-    encoder = DomainEncoder(_count_letters, HeadFit(head, np.zeros(1)))
+    encoder = DomainEncoder(count_letters, HeadFit(head, np.zeros(1)))
     return Scorer(
         encoder, users, encoder(catalogue.descriptions), UtilitySettings(neighbor_weight=0.3, num_neighbors=3)
     )

@@ -11,9 +11,10 @@ from typing import Any
 
 from eagle_jax.base.atomic_files import verify
 from eagle_jax.base.errors import CorruptArtifactError, UserError
+from eagle_jax.base.work_directory import MANIFEST
 from eagle_jax.data.prompts import MOVIE, PRODUCT, PROMPT_BOOKS, MalformedText, PromptBook, parse_blocks
 
-_STAGE, _MANIFEST, _RECORDS, _TABLE = "evaluation", "MANIFEST.json", "records.jsonl", "table.json"
+_STAGE, _RECORDS, _TABLE = "evaluation", "records.jsonl", "table.json"
 _FIELDS = {"row", "seed", "entity_index", "user_index", "anchor", "profile", "steps"}
 
 
@@ -56,15 +57,15 @@ def read_rated_run(workdir: Path, num_starts: int | None = None) -> RatedRun:
     folder = workdir / _STAGE
     if not workdir.is_dir():
         raise UserError(f"--workdir={workdir}: there is no such folder; name a run of experiments.eagle")
-    if not (folder / _MANIFEST).is_file():
+    if not (folder / MANIFEST).is_file():
         raise UserError(
             f"--workdir={workdir}: has no finished {_STAGE} of EAGLE; run experiments.eagle with this --workdir first"
         )
-    manifest = _read_json(folder / _MANIFEST)
+    manifest = _read_json(folder / MANIFEST)
     files = manifest.get("files", {})
     if not {_RECORDS, _TABLE} <= set(files):
         raise UserError(f"--workdir={workdir}: is not a run of experiments.eagle: its {_STAGE} has no {_RECORDS}")
-    verify(folder, files, _MANIFEST)
+    verify(folder, files, MANIFEST)
     records = [json.loads(line) for line in (folder / _RECORDS).read_text(encoding="utf-8").splitlines()]
     if any(_FIELDS - set(record) for record in records):
         raise UserError(f"{folder / _RECORDS}: is not of this version of eagle_jax; run experiments.eagle anew")

@@ -16,22 +16,9 @@ from eagle_jax.eagle.reliability import (
 )
 from eagle_jax.eagle.settings import UserSpaceSettings
 from eagle_jax.eagle.user_space import make_user_space
-from eagle_jax.embeddings.regression_head import DomainEncoderSettings
 from eagle_jax.embeddings.wals import fit_wals
 from tests.eagle.user_space_test import WALS
-
-HEAD = DomainEncoderSettings(
-    head="ridge",
-    validation_fraction=0.2,
-    penalties=(0.1, 1.0),
-    hidden_width=8,
-    dropout_rate=0.0,
-    learning_rate=0.01,
-    weight_decay=0.0,
-    batch_size=8,
-    max_epochs=1,
-    patience=1,
-)
+from tests.small_world import RIDGE
 
 
 def words(texts):
@@ -46,7 +33,7 @@ def told(world, tmp_path_factory):
     settings = UserSpaceSettings(item_bias=True, users="texts", halves=True)
     fitted = fit_wals(world.split.train, WALS, jax.random.key(0))
     space = make_user_space(fitted, WALS, settings)
-    films = fit_halves(encoders, world.catalogue, world.split, space, words, HEAD, settings, 0)
+    films = fit_halves(encoders, world.catalogue, world.split, space, words, RIDGE, settings, 0)
     rows = []
     for anchor in world.split.entities["train"][:4]:
         edits = GrammarOracle().single_edits(world.catalogue.descriptions[anchor])[:30]

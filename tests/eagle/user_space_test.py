@@ -1,5 +1,7 @@
 """Users and items of U: the same predictions with the bias inside, and users fitted again to texts."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -8,21 +10,12 @@ from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.eagle.encoder_stage import run_encoder_stage
 from eagle_jax.eagle.settings import UserSpaceSettings
 from eagle_jax.eagle.user_space import fitted_to_texts, make_user_space
-from eagle_jax.embeddings.regression_head import DomainEncoderSettings
 from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN
 from eagle_jax.embeddings.text_users import fit_taste
-from eagle_jax.embeddings.wals import WALSSettings, fit_wals, predict_ratings
+from eagle_jax.embeddings.wals import fit_wals, predict_ratings
+from tests import small_world
 
-WALS = WALSSettings(
-    dim=3,
-    num_iterations=8,
-    bias="user_item",
-    observed_weight=1.0,
-    unobserved_weight=0.0,
-    regularization=2.0,
-    regularization_scaling=0.0,
-    bias_regularization=2.0,
-)
+WALS = dataclasses.replace(small_world.WALS, dim=3, num_iterations=8, regularization=2.0, bias_regularization=2.0)
 
 
 @pytest.fixture(scope="module")
@@ -72,22 +65,6 @@ def test_users_are_fitted_to_the_texts_once_and_read_back(world, fitted, item_bi
 
 
 def test_the_encoder_stage_gives_both_scorers_the_users_that_were_asked_for(world, fitted, tmp_path):
-    settings = DomainEncoderSettings(
-        head="ridge",
-        validation_fraction=0.2,
-        penalties=(0.1, 1.0),
-        hidden_width=8,
-        dropout_rate=0.0,
-        learning_rate=0.01,
-        weight_decay=0.0,
-        batch_size=8,
-        max_epochs=1,
-        patience=1,
-    )
-
-    def letters(texts):
-        return np.array([[text.count(letter) for letter in "abcdefghijklmnop"] for text in texts], np.float32)
-
     def made(users):
         space = space_of(fitted, item_bias=True, users=users)
         return run_encoder_stage(
@@ -95,8 +72,8 @@ def test_the_encoder_stage_gives_both_scorers_the_users_that_were_asked_for(worl
             world.catalogue,
             world.split,
             space,
-            dict.fromkeys((TRAIN, HELD_OUT), letters),
-            dict.fromkeys((TRAIN, HELD_OUT), settings),
+            dict.fromkeys((TRAIN, HELD_OUT), small_world.count_letters),
+            dict.fromkeys((TRAIN, HELD_OUT), small_world.RIDGE),
             world.scorer.settings,
             UserSpaceSettings(item_bias=True, users=users, halves=users == "texts"),
             0,

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from eagle_jax.data.catalogue import RatingTable
-from eagle_jax.embeddings.regression_head import DomainEncoderSettings
 from eagle_jax.embeddings.reliability import (
     HalfEncoder,
     HalfSettings,
@@ -17,32 +16,12 @@ from eagle_jax.embeddings.reliability import (
     of_both_halves,
     user_terms,
 )
-from eagle_jax.embeddings.wals import WALSSettings
+from tests import small_world
 
 NUM_USERS = 40
 SETTINGS = HalfSettings(
-    WALSSettings(
-        dim=2,
-        num_iterations=8,
-        bias="user_item",
-        observed_weight=1.0,
-        unobserved_weight=0.0,
-        regularization=1.0,
-        regularization_scaling=0.0,
-        bias_regularization=1.0,
-    ),
-    DomainEncoderSettings(
-        head="ridge",
-        validation_fraction=0.2,
-        penalties=(0.01, 0.1, 1.0),
-        hidden_width=8,
-        dropout_rate=0.0,
-        learning_rate=0.01,
-        weight_decay=0.0,
-        batch_size=8,
-        max_epochs=1,
-        patience=1,
-    ),
+    dataclasses.replace(small_world.WALS, dim=2, num_iterations=8, regularization=1.0, bias_regularization=1.0),
+    dataclasses.replace(small_world.RIDGE, penalties=(0.01, 0.1, 1.0)),
     item_bias=True,
     users_from_texts=True,
 )
