@@ -11,10 +11,11 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compiling takes most of the tests' time, a third of it XLA's optimisations and its emitters of fused
 # loops, which build each kernel by MLIR. 0 runs them with both, as a run has them.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-_XLA_FLAGS = [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8"]
-if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1":
-    _XLA_FLAGS.append("--xla_cpu_use_fusion_emitters=false")
-os.environ["XLA_FLAGS"] = " ".join(_XLA_FLAGS).strip()
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=8"
+    + f" --xla_cpu_use_fusion_emitters={str(os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] != '1').lower()}"
+).strip()
 
 import jax
 import pytest
