@@ -153,7 +153,7 @@ class EagleRun(Run):
             "candidates",
             "profiles",
             candidates=settings.candidates,
-            utility=settings.utility,
+            utility=settings.utility.told(),
             environment=settings.environment,
             generator=generator.name,
             environment_model=environment.generator.name,
@@ -224,7 +224,12 @@ class EagleRun(Run):
         of_seeds = [f"elm_{seed}" for seed in decoders]
         bootstrap = experiment.evaluation.bootstrap
         with self.stage(
-            "elm_search", "profiles", *of_seeds, search=settings.search, utility=experiment.utility, bootstrap=bootstrap
+            "elm_search",
+            "profiles",
+            *of_seeds,
+            search=settings.search,
+            utility=experiment.utility.told(),
+            bootstrap=bootstrap,
         ) as stage:
             return run_elm_search_stage(
                 stage, self.world, embeddings, decoders, settings.search, bootstrap, self._seed(10)

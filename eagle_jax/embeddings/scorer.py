@@ -12,7 +12,7 @@ import numpy as np
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.embeddings.domain_encoder import DomainEncoder, in_pieces
-from eagle_jax.embeddings.utility import UtilitySettings, UtilityTerms, content_gap_utility
+from eagle_jax.embeddings.utility import UtilitySettings, UtilityTerms, catalogue_neighbor_limit, content_gap_utility
 
 TRAIN, HELD_OUT = "train", "held_out"  # names of the encoders: the reward's, and an independent one
 
@@ -26,6 +26,9 @@ class Scorer:
     catalogue_embeddings: np.ndarray  # [N, d]
     settings: UtilitySettings
     mean_user: np.ndarray | None = None  # [d], by which the user term is split; None: that of user_embeddings
+    neighbor_limit: float | None = (
+        None  # of the catalogue where `settings` has a cap: computed once, replaced scorers keep it
+    )
 
     def __post_init__(self):
         if self.mean_user is None:
@@ -35,6 +38,9 @@ class Scorer:
             if not is_finite.all():
                 row = np.flatnonzero(~is_finite)[0]
                 raise UserError(f"{name}: row {row} holds NaN or infinity; check the encoder")
+        if self.neighbor_limit is None:
+            limit = catalogue_neighbor_limit(np.asarray(self.catalogue_embeddings), self.settings)
+            object.__setattr__(self, "neighbor_limit", limit)
 
     def embed(self, descriptions: Sequence[str]) -> np.ndarray:
         """E_D of each text [B, d]."""
@@ -49,7 +55,12 @@ class Scorer:
 
         def utility(embeddings: np.ndarray, users: np.ndarray) -> UtilityTerms:
             return content_gap_utility(
-                embeddings, users, self.catalogue_embeddings, self.settings, mean_user=self.mean_user
+                embeddings,
+                users,
+                self.catalogue_embeddings,
+                self.settings,
+                mean_user=self.mean_user,
+                neighbor_limit=self.neighbor_limit,
             )
 
         return in_pieces(utility, embeddings, self.user_embeddings[user_index])

@@ -3,16 +3,20 @@
 Axis letters: `B` batch, `N` catalogue, `d` domain width.
 """
 
+import dataclasses
 from collections import namedtuple
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from eagle_jax.base.settings import setting, settings
+
+_MOST_MEASURED = 4096  # entities of which it is known how far they are from all others
 
 
 @settings
@@ -21,6 +25,18 @@ class UtilitySettings:
 
     neighbor_weight: float = setting("lambda of the neighbour-distance term.", at_least=0)
     num_neighbors: int = setting("Catalogue entities that it sums over.", at_least=1)
+    neighbor_cap: float | None = setting(
+        "Quantile of what the catalogue's own entities have of it, without themselves: it counts no further. "
+        "None: however far.",
+        default=None,
+        above=0,
+        at_most=1,
+    )
+
+    def told(self) -> dict[str, Any]:
+        """The settings by name, without the cap where there is none: what was made before it is still read."""
+        named = dataclasses.asdict(self)
+        return {name: value for name, value in named.items() if name != "neighbor_cap" or value is not None}
 
 
 class UtilityInputs(NamedTuple):
@@ -31,6 +47,7 @@ class UtilityInputs(NamedTuple):
     catalogue_embeddings: jax.Array  # D [N, d]
     creator_utility: jax.Array | None  # [B]
     mean_user: jax.Array | None = None  # mean of z_u over all users [d]; None: U is not split
+    neighbor_limit: jax.Array | float | None = None  # of `catalogue_neighbor_limit`
 
 
 class Term(NamedTuple):
@@ -49,7 +66,7 @@ def _user_term(inputs: UtilityInputs, settings: UtilitySettings) -> jax.Array:
 
 
 def _neighbor_distance_term(inputs: UtilityInputs, settings: UtilitySettings) -> jax.Array:
-    """Sum over the `num_neighbors` nearest z_m of D of ||z - z_m||_2; NaN where a distance is.
+    """Sum over the `num_neighbors` nearest z_m of D of ||z - z_m||_2, capped; NaN where a distance is.
 
     `inputs.catalogue_embeddings` is all of D, so at an existing entity's own embedding the nearest
     distance is 0. Distances come from differences, not from expanded squares: a small distance
@@ -71,7 +88,8 @@ def _neighbor_distance_term(inputs: UtilityInputs, settings: UtilitySettings) ->
         return jnp.where(jnp.isnan(squared).any(), jnp.nan, total)
 
     # A few rows at a time: [B, N, d] at once would be large.
-    return jax.lax.map(nearest_distances, inputs.domain_embeddings, batch_size=8)
+    found = jax.lax.map(nearest_distances, inputs.domain_embeddings, batch_size=8)
+    return found if inputs.neighbor_limit is None else jnp.minimum(found, inputs.neighbor_limit)
 
 
 TERMS = {
@@ -109,17 +127,24 @@ def content_gap_utility(
     settings: UtilitySettings,
     creator_utility: jax.Array | None = None,
     mean_user: jax.Array | None = None,
+    neighbor_limit: jax.Array | float | None = None,
 ) -> UtilityTerms:
     """U(z) = <z_u, z> + creator_term + neighbor_weight * sum over the nearest of D ||z - z_m||_2.
 
     That is, the weighted sum of `TERMS`. Tennenholtz et al. 2024, section 3; the paper has 3
     neighbours and no creator term, which counts where `creator_utility` [B] is given.
     `catalogue_embeddings` [N, d] is all of D. `mean_user` [d] splits the user term into `USER_TERM_PARTS`,
-    which are in U once, by that term. Raises ValueError if D has fewer than `num_neighbors`.
+    which are in U once, by that term. `neighbor_limit` is what the neighbour term counts up to where `neighbor_cap`
+    wants a limit. Raises ValueError if D has fewer than `num_neighbors`, and where one of limit and cap is missing.
     """
+    if (neighbor_limit is None) != (settings.neighbor_cap is None):
+        given = "missing" if neighbor_limit is None else "given"
+        raise ValueError(f"neighbor_cap is {settings.neighbor_cap}, and the limit that belongs to it is {given}")
     chex.assert_rank([domain_embeddings, user_embeddings, catalogue_embeddings], 2)
     chex.assert_equal_shape([domain_embeddings, user_embeddings])
-    inputs = UtilityInputs(domain_embeddings, user_embeddings, catalogue_embeddings, creator_utility, mean_user)
+    inputs = UtilityInputs(
+        domain_embeddings, user_embeddings, catalogue_embeddings, creator_utility, mean_user, neighbor_limit
+    )
     terms = {name: term.function(inputs, settings) for name, term in TERMS.items()}
     present = {name: values for name, values in terms.items() if values is not None}
     chex.assert_shape(list(present.values()), (len(domain_embeddings),))
@@ -128,3 +153,31 @@ def content_gap_utility(
         return UtilityTerms(total, **terms)
     common = jnp.matmul(domain_embeddings, mean_user, precision=jax.lax.Precision.HIGHEST)
     return UtilityTerms(total, **terms, common_part=common, personal_part=terms["user_term"] - common)
+
+
+def catalogue_neighbor_limit(catalogue_embeddings: np.ndarray, settings: UtilitySettings) -> float | None:
+    """The `neighbor_cap` quantile of the neighbour term over D [N, d] itself, each entity left out of its own; None
+    without a cap.
+
+    Of more than 4096 entities so many are drawn, always the same ones. Raises ValueError if D has no more than
+    `num_neighbors` entities.
+    """
+    if settings.neighbor_cap is None:
+        return None
+    if settings.num_neighbors >= len(catalogue_embeddings):
+        raise ValueError(
+            f"num_neighbors is {settings.num_neighbors}; with a neighbor_cap it must be below the "
+            f"{len(catalogue_embeddings)} entities of the catalogue, of which one is left out"
+        )
+    drawn = np.random.default_rng(0).permutation(len(catalogue_embeddings))[:_MOST_MEASURED]
+    rows = catalogue_embeddings[np.sort(drawn)]
+    # An entity's nearest is itself, at distance 0: one more neighbour leaves it out.
+    found = _uncapped(
+        rows, catalogue_embeddings, UtilitySettings(neighbor_weight=0, num_neighbors=settings.num_neighbors + 1)
+    )
+    return float(np.quantile(np.asarray(found, np.float64), settings.neighbor_cap))
+
+
+@partial(jax.jit, static_argnames="settings")
+def _uncapped(rows: jax.Array, catalogue_embeddings: jax.Array, settings: UtilitySettings) -> jax.Array:
+    return _neighbor_distance_term(UtilityInputs(rows, rows, catalogue_embeddings, None), settings)

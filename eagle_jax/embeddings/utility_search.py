@@ -45,6 +45,7 @@ def search_balls(
     key: jax.Array,
     utility: UtilitySettings,
     settings: UtilitySearchSettings,
+    neighbor_limit: jax.Array | float | None = None,
 ) -> FoundPoints:
     """argmax U(z) over the union of the balls {z: (z - c)' G (z - c) <= radius^2}.
 
@@ -60,7 +61,7 @@ def search_balls(
 
     def utility_fn(points: jax.Array, user: jax.Array) -> jax.Array:
         users = jnp.broadcast_to(user[None], points.shape)
-        return content_gap_utility(points, users, catalogue_embeddings, utility).utility
+        return content_gap_utility(points, users, catalogue_embeddings, utility, neighbor_limit=neighbor_limit).utility
 
     factors = jnp.linalg.cholesky(metrics)
     keys = jax.random.split(key, len(centers))
@@ -136,6 +137,7 @@ def certify(
     user_embeddings: np.ndarray,
     catalogue_embeddings: np.ndarray,
     utility: UtilitySettings,
+    neighbor_limit: float | None = None,
 ) -> SearchCertificate:
     """What `search_balls` found, computed again from the same arguments."""
     rows = np.arange(len(centers))
@@ -143,7 +145,7 @@ def certify(
     chosen = np.asarray(found.centers)
     exact = map(np.float64, (points, user_embeddings, catalogue_embeddings))
     with jax.enable_x64(True):
-        utilities = np.asarray(content_gap_utility(*exact, utility).utility)
+        utilities = np.asarray(content_gap_utility(*exact, utility, neighbor_limit=neighbor_limit).utility)
     moved = points - centers[rows, chosen]
     squares = np.einsum("pd,pde,pe->p", moved, np.float64(metrics)[rows, chosen], moved)
     # A ball of radius 0 is its center.

@@ -7,11 +7,11 @@ import pytest
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.embeddings.scorer import Scorer
-from eagle_jax.embeddings.utility import UtilitySettings, content_gap_utility
+from eagle_jax.embeddings.utility import UtilitySettings, catalogue_neighbor_limit, content_gap_utility
 
 
-def _settings(weight=1.0, num_neighbors=3):
-    return UtilitySettings(neighbor_weight=weight, num_neighbors=num_neighbors)
+def _settings(weight=1.0, num_neighbors=3, neighbor_cap=None):
+    return UtilitySettings(neighbor_weight=weight, num_neighbors=num_neighbors, neighbor_cap=neighbor_cap)
 
 
 def _problem(seed, batch=11, num_entities=37, d=5):
@@ -96,3 +96,42 @@ def test_a_row_of_nan_takes_no_neighbors_place(sign):
     np.testing.assert_array_equal(np.isnan(terms.neighbor_distance_term), np.arange(11) == 3)
     with pytest.raises(UserError, match="catalogue_embeddings: row 5 holds NaN or infinity"):
         Scorer(None, users, catalogue, _settings())
+
+
+def test_capped_novelty_by_hand():
+    # On a line at 0, 1, 3 and 7, the nearest other is 1, 1, 2 and 4 away: the median is 1.5, the largest 4.
+    catalogue, points = np.float32([[0], [1], [3], [7]]), np.float32([[10], [0.5], [7]])
+    for cap, limit, expected in ((0.5, 1.5, [1.5, 0.5, 0]), (1.0, 4.0, [3, 0.5, 0])):
+        settings = _settings(2.0, 1, cap)
+        assert catalogue_neighbor_limit(catalogue, settings) == limit
+        scorer = Scorer(None, np.float32([[0]]), catalogue, settings)
+        terms = scorer.terms(points, np.zeros(3, int))
+        np.testing.assert_allclose(terms.neighbor_distance_term, expected)
+        np.testing.assert_allclose(terms.utility, 2 * np.array(expected))
+    assert catalogue_neighbor_limit(catalogue, _settings()) is None
+
+
+def test_the_cap_is_the_quantile_of_a_float64_loop_and_of_a_sample_of_many(monkeypatch):
+    catalogue = _problem(7)[2]
+    others = [_loop(catalogue[[i]], catalogue[[i]], np.delete(catalogue, i, 0), 1, 3)[2][0] for i in range(37)]
+    settings = _settings(neighbor_cap=0.9)
+    assert catalogue_neighbor_limit(catalogue, settings) == pytest.approx(np.quantile(others, 0.9), rel=1e-5)
+    monkeypatch.setattr("eagle_jax.embeddings.utility._MOST_MEASURED", 1)
+    drawn = catalogue_neighbor_limit(catalogue, settings)
+    assert np.isclose(others, drawn, rtol=1e-5).sum() == 1
+    assert catalogue_neighbor_limit(catalogue, settings) == drawn
+
+
+def test_a_cap_and_its_limit_come_together():
+    domain, users, catalogue = _problem(8)
+    with pytest.raises(ValueError, match="neighbor_cap is 0.9, .* is missing"):
+        content_gap_utility(domain, users, catalogue, _settings(neighbor_cap=0.9))
+    with pytest.raises(ValueError, match="neighbor_cap is None, .* is given"):
+        content_gap_utility(domain, users, catalogue, _settings(), neighbor_limit=3.0)
+    with pytest.raises(ValueError, match="num_neighbors is 37; with a neighbor_cap it must be below the 37 "):
+        catalogue_neighbor_limit(catalogue, _settings(num_neighbors=37, neighbor_cap=0.9))
+
+
+def test_settings_are_told_as_they_were_before_there_was_a_cap():
+    assert _settings().told() == {"neighbor_weight": 1.0, "num_neighbors": 3}
+    assert _settings(neighbor_cap=0.9).told() == {"neighbor_weight": 1.0, "num_neighbors": 3, "neighbor_cap": 0.9}

@@ -83,8 +83,10 @@ class PointSearch:
             users,
             self.scorer.catalogue_embeddings,
         )
-        found = jax.device_get(search_balls(*problem, jax.random.key(seed), self.scorer.settings, self.settings.ascent))
-        exact = certify(found, *problem, self.scorer.settings)
+        utility, limit = self.scorer.settings, self.scorer.neighbor_limit
+        searched = search_balls(*problem, jax.random.key(seed), utility, self.settings.ascent, limit)
+        found = jax.device_get(searched)
+        exact = certify(found, *problem, utility, limit)
         error = np.abs(exact.utilities - found.utilities).max()
         if not max(error, exact.excess.max()) < _TOLERANCE:  # NaN too
             raise UserError(

@@ -21,7 +21,7 @@ from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.sources import CatalogueSettings, fingerprint, load_catalogue
 from eagle_jax.eagle.run import run_to_candidates
 from eagle_jax.eagle.settings import EagleExperiment
-from eagle_jax.embeddings.utility import UtilitySettings, content_gap_utility
+from eagle_jax.embeddings.utility import UtilitySettings, catalogue_neighbor_limit, content_gap_utility
 from eagle_jax.embeddings.wals import WALSSettings, fit_wals
 from eagle_jax.stages.run import Run
 from eagle_jax.studies.design_study.measures import DELTAS, EMBEDDINGS
@@ -129,6 +129,7 @@ def synthetic_sets(synthetic: SyntheticSettings, sizes: SetSizes, seed: int) -> 
 def minilens_set(chosen: MiniLensSetSettings, sizes: SetSizes, run: Run, seed: int) -> EmbeddingSet:
     """Next embeddings of an EAGLE run's candidates, each anchor's in random order."""
     read = {name: getattr(chosen.experiment, name) for name in _UP_TO_CANDIDATES}
+    read["utility"] = read["utility"].told()
     with run.stage(
         "minilens_rows",
         experiment=read,
@@ -188,7 +189,7 @@ def movielens_set(chosen: MovieLensSettings, sizes: SetSizes, run: Run, seed: in
         f"movielens_rows_{width}",
         data=fingerprint(catalogue),
         wals=chosen.wals,
-        utility=chosen.utility,
+        utility=chosen.utility.told(),
         width=width,
         min_ratings=chosen.min_ratings,
         seed=seed,
@@ -262,8 +263,10 @@ def _gains(
         np.pad(flat_users, padding).reshape(-1, _ROWS_AT_ONCE, width),
         strict=True,
     )
+    limit = catalogue_neighbor_limit(catalogue_embeddings, utility)
     utilities = [
-        content_gap_utility(block, block_users, catalogue_embeddings, utility).utility for block, block_users in blocks
+        content_gap_utility(block, block_users, catalogue_embeddings, utility, neighbor_limit=limit).utility
+        for block, block_users in blocks
     ]
     values = np.concatenate(utilities)[: len(flat_points)].reshape(shape[:-1]).astype(np.float64)
     return values[:, :, 1:] - values[:, :, :1]
