@@ -36,7 +36,7 @@ class CandidateSet(NamedTuple):
     actions: list[str | None]
     user_index: np.ndarray
     next_embeddings: np.ndarray  # [K, d]
-    next_utilities: np.ndarray  # [K]
+    next_utilities: np.ndarray  # [K], as `EagleWorld.rewards` has them
     is_valid: np.ndarray  # [K]
 
 
@@ -165,10 +165,15 @@ def _write(stage: StageFolder, rows: list[dict[str, Any]], world: EagleWorld, se
         drawn = rng.integers(len(users), size=len(row["candidates"])).tolist()
         own = [candidate["user"] for candidate in row["candidates"]]
         user_index = users[[place if user is None else user for user, place in zip(own, drawn, strict=True)]]
-        embeddings = scorer.embed([step["description"] for step in row["next"]])
+        texts = [step["description"] for step in row["next"]]
+        embeddings = scorer.embed(texts)
         columns["user_index"].append(user_index)
         columns["next_embeddings"].append(embeddings)
-        columns["next_utilities"].append(scorer.terms(embeddings, user_index).utility)
+        utilities = scorer.terms(embeddings, user_index).utility
+        if world.quality is not None:
+            anchors = [world.catalogue.entities[row["entity_index"]].description] * len(texts)
+            utilities = utilities + world.quality.weight * world.quality(texts, anchors)
+        columns["next_utilities"].append(utilities)
         columns["is_valid"].append([step["malformed"] is None for step in row["next"]])
         counts.update(row["counts"])
     stage.write_jsonl("candidates.jsonl", (_named(row, world) for row in rows))

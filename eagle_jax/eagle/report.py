@@ -25,6 +25,7 @@ from eagle_jax.eagle.evaluation.story import story
 from eagle_jax.eagle.evaluation.table import RATER_MEASURES
 from eagle_jax.eagle.policy_stages import design_facts
 from eagle_jax.eagle.profile_stage import profile_facts
+from eagle_jax.eagle.quality.stage import quality_facts
 from eagle_jax.eagle.reliability import CANDIDATES, FILMS, reliability_facts, trust_sentences
 from eagle_jax.eagle.settings import EagleExperiment
 from eagle_jax.eagle.world import EagleWorld
@@ -209,6 +210,7 @@ def _stage_facts(
         "Ratings and behavioural embeddings": catalogue_facts(stages["catalogue"]),
         "Domain encoders": encoder_facts(stages["encoders"]),
         "How far U can be trusted": reliability_facts(_reliability(stages)),
+        "Quality: what texts must be like": quality_facts(stages["quality"]) if "quality" in stages else [],
         "User profiles": profile_facts(stages["profiles"]),
         "Candidate actions and design": design_facts(stages["candidates"], stages["design"]),
         "Pairs of the DPO agents": pair_facts(

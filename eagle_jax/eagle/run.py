@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from eagle_jax.base.seeds import derive_seed
+from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.prompts import PROMPT_BOOKS
 from eagle_jax.data.sources import fingerprint, load_catalogue
 from eagle_jax.data.splits import split_catalogue
@@ -29,6 +30,9 @@ from eagle_jax.eagle.evaluation.rows import (
 )
 from eagle_jax.eagle.policy_stages import reference_pairs, run_agent_stage, run_design_stage, usable_sets
 from eagle_jax.eagle.profile_stage import run_profile_stage
+from eagle_jax.eagle.quality.quality import Quality
+from eagle_jax.eagle.quality.readings import TextFluency
+from eagle_jax.eagle.quality.stage import quality_reader, run_quality_stage
 from eagle_jax.eagle.reliability import candidates_reliability
 from eagle_jax.eagle.report import make_report
 from eagle_jax.eagle.roles.rewrite_formats import BLOCKS_ONCE
@@ -42,7 +46,7 @@ from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.generation import TextGenerator
 from eagle_jax.language_model.sampling.local import LocalGenerator, identity
 from eagle_jax.stages.catalogue import run_catalogue_stage
-from eagle_jax.stages.models import load_features, load_model, without_thoughts
+from eagle_jax.stages.models import REMOTE, load_features, load_model, without_thoughts
 from eagle_jax.stages.run import Run
 from eagle_jax.stages.supervised import run_reference_stage
 
@@ -123,7 +127,7 @@ class EagleRun(Run):
             scorers, self.user_space = run_encoder_stage(
                 stage, catalogue, split, space, features, heads, settings.utility, settings.user_space, self._seed(2)
             )
-        world = EagleWorld(catalogue, split, PROMPT_BOOKS[settings.prompts], scorers)
+        world = EagleWorld(catalogue, split, PROMPT_BOOKS[settings.prompts], scorers, quality=self._quality(catalogue))
         writer = self.generator(models.generator)
         source = {"profiles": settings.profiles, "model": writer.name}
         if settings.data_profiles is not None:
@@ -148,10 +152,12 @@ class EagleRun(Run):
         self.world = dataclasses.replace(self.world, environment=environment)
         generator = self.generator(settings.models.generator)
         later = {"rewriting": settings.rewriting, "listed_actions": settings.listed_actions}
+        later["quality_weight"] = None if settings.quality is None else settings.quality.weight
         later = {name: value for name, value in later.items() if value is not None}  # absent in folders of before
         with self.stage(
             "candidates",
             "profiles",
+            *(["quality"] if settings.quality is not None else []),
             candidates=settings.candidates,
             utility=settings.utility.told(),
             environment=settings.environment,
@@ -162,6 +168,21 @@ class EagleRun(Run):
             return run_candidate_stage(
                 stage, self.world, generator, settings.candidates, self._seed(4), settings.listed_actions
             )
+
+    def _quality(self, catalogue: Catalogue) -> Quality | None:
+        """Beside the encoders: what the reward takes off for texts that are not like the catalogue's."""
+        settings, models, features = self.experiment.quality, self.experiment.models, self.features[TRAIN]
+        if settings is None:
+            return None
+        name, fluency, fmt = settings.model or models.environment, None, catalogue.entity_format
+        if not name.startswith(REMOTE):
+            model = load_model(name, models.dtype, self.experiment.environment_mesh or self.experiment.mesh)
+            fluency = TextFluency(model, fmt, models.batch_size)
+        told = {"model": None if fluency is None else fluency.name, "features": features.name}
+        told |= {"quantile": settings.quantile, "num_texts": settings.num_texts}
+        with self.stage("quality", "encoders", **told) as stage:
+            reader = quality_reader(fmt, fluency, features)
+            return run_quality_stage(stage, catalogue.descriptions, reader, settings, self._seed(11))
 
     def _measure_reliability(self) -> None:
         """Stage 4, beside the candidates: how far two halves of the data agree on them."""

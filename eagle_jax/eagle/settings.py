@@ -11,6 +11,7 @@ from eagle_jax.design.reference_distribution import KINDS, ReferenceDistribution
 from eagle_jax.eagle.agent.state import EagleSettings
 from eagle_jax.eagle.dpo.update import PreferenceAgentSettings
 from eagle_jax.eagle.elm_baseline.settings import ElmBaselineSettings
+from eagle_jax.eagle.quality.quality import QualitySettings
 from eagle_jax.eagle.roles.data_profiles import DataProfileSettings
 from eagle_jax.eagle.roles.listed_actions import ListedActionSettings
 from eagle_jax.eagle.roles.rewrite_formats import RewriteSettings
@@ -158,6 +159,9 @@ class EagleExperiment:
     domain_encoder: DomainEncoderSettings = setting("From texts' features to WALS embeddings.")
     held_out_domain_encoder: DomainEncoderSettings = setting("The one of the held-out scores.")
     utility: UtilitySettings
+    quality: QualitySettings | None = setting(
+        "What of a text's reward is not U; None: the reward is U, however the text reads.", default=None
+    )
     environment: SamplingSettings = setting("Of the environments' texts.")
     rewriting: RewriteSettings | None = setting(
         "How the environments are asked; None: in marked blocks, once.", default=None
@@ -193,6 +197,8 @@ class EagleExperiment:
         for role in ("policy", "features", "held_out_features"):
             if getattr(self.models, role).startswith(REMOTE):
                 raise ValueError(f"models.{role}: its weights are needed here, so not a remote one")
+        if self.quality is not None and (self.quality.model or "").startswith(REMOTE):
+            raise ValueError("quality.model: its log-probs are needed here, so not a remote one")
         self.remote_models()  # raises where one is not in the table
 
     @property

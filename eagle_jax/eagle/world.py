@@ -12,6 +12,7 @@ from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.prompts import EntityFormat, PromptBook
 from eagle_jax.data.splits import Split
 from eagle_jax.eagle.environment import EpisodeState, LLMEnvironment, Start
+from eagle_jax.eagle.quality.quality import Quality
 from eagle_jax.embeddings.scorer import TRAIN, Scorer
 from eagle_jax.embeddings.utility import TERMS
 
@@ -27,6 +28,7 @@ class EagleWorld:
     scorers: Mapping[str, Scorer]  # TRAIN: the reward's; HELD_OUT: of evaluations only
     profiles: Mapping[int, str] = dataclasses.field(default_factory=dict)  # by user index
     environment: LLMEnvironment | None = None
+    quality: Quality | None = None  # None: the reward is U alone
 
     @property
     def entity_format(self) -> EntityFormat:
@@ -46,21 +48,31 @@ class EagleWorld:
         return [Start(int(i), int(u), self.catalogue.entities[i].description, self.profiles[int(u)]) for i, u in drawn]
 
     def rewards(self, states: Sequence[EpisodeState]) -> np.ndarray:
-        """Utility of each state's text for its user [B]."""
-        return self.scorer.score(*_texts_and_users(states)).utility
+        """Utility of each state's text for its user, and its weighted quality where there is one [B]."""
+        utility = self.scorer.score(*_texts_and_users(states)).utility
+        return utility if self.quality is None else utility + self.quality.weight * self._qualities(states)
+
+    def _qualities(self, states: Sequence[EpisodeState]) -> np.ndarray:
+        """Of each state's text beside its entity's [B]."""
+        entities = self.catalogue.entities
+        return self.quality(
+            [state.description for state in states], [entities[state.entity_index].description for state in states]
+        )
 
     def embed(self, states: Sequence[EpisodeState]) -> np.ndarray:
         """E_D of each state's text [B, d]."""
         return self.scorer.embed([state.description for state in states])
 
     def value_features(self, states: Sequence[EpisodeState]) -> np.ndarray:
-        """E_D(text), z_u, their product and the terms of U [B, F]: what the return depends on."""
+        """E_D(text), z_u, their product, the terms of U and quality [B, F]: what the return depends on."""
         texts, users = _texts_and_users(states)
         embeddings = self.scorer.embed(texts)
         terms = self.scorer.terms(embeddings, users)
         of_users = self.scorer.user_embeddings[users]
         found = (getattr(terms, name) for name in TERMS)
         columns = [term[:, None] for term in found if term is not None]
+        if self.quality is not None:
+            columns.append(self._qualities(states)[:, None])
         return np.concatenate([embeddings, of_users, embeddings * of_users, *columns], axis=1)
 
 

@@ -16,11 +16,14 @@ import numpy as np
 
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.eagle.environment import LLMEnvironment, Start, Step
+from eagle_jax.eagle.quality.quality import Quality
 from eagle_jax.eagle.rollout import PolicyFn, rollout
 from eagle_jax.embeddings.scorer import TRAIN
 from eagle_jax.embeddings.utility import UtilityTerms
 
-Score = Mapping[str, float]  # of one text, under one encoder: "utility" and the terms it is made of
+# Of one text, under one encoder: "utility" and the terms it is made of. Under the training encoder also "quality" and
+# "reward", where texts have one apart from U.
+Score = Mapping[str, float]
 
 
 class TextScorer(Protocol):
@@ -89,11 +92,15 @@ def equal_call_episodes(
 
 
 def evaluate_played(
-    scorers: Scorers, starts: Sequence[Start], seed: int, episodes: Sequence[tuple[Step, ...]]
+    scorers: Scorers,
+    starts: Sequence[Start],
+    seed: int,
+    episodes: Sequence[tuple[Step, ...]],
+    quality: Quality | None = None,
 ) -> list[EpisodeRecord]:
     """The record of one episode per start, of which these are the steps (none: the anchor itself, which
     every other row has to beat); the last text counts, whatever it is worth."""
-    return _records(scorers, starts, seed, [[steps] for steps in episodes], _keep_last)
+    return _records(scorers, starts, seed, [[steps] for steps in episodes], _keep_last, quality)
 
 
 def evaluate_policy(
@@ -105,13 +112,14 @@ def evaluate_policy(
     horizon: int,
     batch_size: int,
     best_of: int | None = None,
+    quality: Quality | None = None,
 ) -> list[EpisodeRecord]:
     """One episode of `horizon` steps per start, `batch_size` at a time; the last text counts,
     whatever it is worth.
 
-    best_of: so many episodes per start, of which the text of best *training* utility seen anywhere
+    best_of: so many episodes per start, of which the text of best *training* reward seen anywhere
     counts. The anchor and the texts on the way are candidates too, so a record is never below its
-    anchor under the training encoder; `steps` is the path to the chosen text.
+    anchor by what the training rewards; `steps` is the path to the chosen text.
     """
     count = 1 if best_of is None else best_of
     if count < 1:
@@ -123,20 +131,37 @@ def evaluate_policy(
         played = rollout(policy_fn, environment, states, horizon, derive_seed(seed, first))
         episodes += zip(*(transition.steps for transition in played), strict=True)
     grouped = [episodes[i : i + count] for i in range(0, len(episodes), count)]
-    return _records(scorers, starts, seed, grouped, _keep_last if best_of is None else _keep_best)
+    return _records(scorers, starts, seed, grouped, _keep_last if best_of is None else _keep_best, quality)
 
 
-def _keep_last(utilities: Sequence[Sequence[float]]) -> tuple[int, int]:
-    return 0, len(utilities[0]) - 1
+def _keep_last(rewards: Sequence[Sequence[float]]) -> tuple[int, int]:
+    return 0, len(rewards[0]) - 1
 
 
-def _keep_best(utilities: Sequence[Sequence[float]]) -> tuple[int, int]:
-    """The (episode, step) of highest utility; of equal ones the one with the fewest changes."""
-    places = [(n, t) for n, path in enumerate(utilities) for t in range(len(path))]
-    return max(places, key=lambda place: (utilities[place[0]][place[1]], -place[1]))
+def _keep_best(rewards: Sequence[Sequence[float]]) -> tuple[int, int]:
+    """The (episode, step) of highest reward; of equal ones the one with the fewest changes."""
+    places = [(n, t) for n, path in enumerate(rewards) for t in range(len(path))]
+    return max(places, key=lambda place: (rewards[place[0]][place[1]], -place[1]))
 
 
-def _records(scorers, starts, seed, episodes, keep) -> list[EpisodeRecord]:
+def reward_of(score: Score) -> float:
+    """What the training rewards of a text that the training encoder has scored."""
+    return score.get("reward", score["utility"])
+
+
+def _with_quality(paths, scores, quality: Quality) -> list[tuple[Score, ...]]:
+    """Scores of every text of every path, the first of which is its anchor, with quality and reward."""
+    texts, anchors = ([text for path in paths for text in of(path)] for of in (list, lambda path: path[:1] * len(path)))
+    values = iter(quality(texts, anchors).tolist())
+    return [
+        tuple(
+            {**score, "quality": (q := next(values)), "reward": score["utility"] + quality.weight * q} for score in path
+        )
+        for path in scores
+    ]
+
+
+def _records(scorers, starts, seed, episodes, keep, quality) -> list[EpisodeRecord]:
     """Scores all texts under the training encoder, and those on the kept paths under the others."""
     users = [start.user_index for start in starts]
     texts = [
@@ -144,12 +169,15 @@ def _records(scorers, starts, seed, episodes, keep) -> list[EpisodeRecord]:
         for start, of_start in zip(starts, episodes, strict=True)
     ]
     flat_users = [user for user, of_start in zip(users, texts, strict=True) for _ in of_start]
-    flat_scores = _score_paths(TRAIN, scorers, [path for of_start in texts for path in of_start], flat_users)
+    flat_texts = [path for of_start in texts for path in of_start]
+    flat_scores = _score_paths(TRAIN, scorers, flat_texts, flat_users)
+    if quality is not None:
+        flat_scores = _with_quality(flat_texts, flat_scores, quality)
     paths, kept = [], []
     remaining = iter(flat_scores)
     for of_start, of_texts in zip(episodes, texts, strict=True):
         scores = [next(remaining) for _ in of_start]
-        episode, step = keep([[score["utility"] for score in path] for path in scores])
+        episode, step = keep([[reward_of(score) for score in path] for path in scores])
         kept.append((of_start[episode][:step], {TRAIN: scores[episode][: step + 1]}))
         paths.append(of_texts[episode][: step + 1])
     for name in scorers:

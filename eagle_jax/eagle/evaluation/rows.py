@@ -94,16 +94,16 @@ class Evaluation:
 
     def rows(self, contestants: Contestants) -> dict[EvalRow, dict[int, PlayFn]]:
         """Row -> seed -> how to get its records."""
-        starts, scorers = self.starts(), self.world.scorers
+        starts, scorers, quality = self.starts(), self.world.scorers, self.world.quality
         rows: dict[EvalRow, dict[int, PlayFn]] = {
             EvalRow(system=ANCHOR, environment=None): {
-                0: lambda: evaluate_played(scorers, starts, 0, [()] * len(starts))
+                0: lambda: evaluate_played(scorers, starts, 0, [()] * len(starts), quality)
             }
         }
         for system, writers in contestants.writers.items():
             rows[EvalRow(system=system)] = {
                 seed: lambda seed=seed, write=write: evaluate_played(
-                    scorers, starts, seed, [(text,) for text in write(starts, derive_seed(self.seed, 4, seed))]
+                    scorers, starts, seed, [(text,) for text in write(starts, derive_seed(self.seed, 4, seed))], quality
                 )
                 for seed, write in writers.items()
             }
@@ -147,6 +147,7 @@ class Evaluation:
                 horizon,
                 self.models.batch_size,
                 best_of,
+                self.world.quality,
             )
             for seed, model in models.items()
         }

@@ -37,8 +37,14 @@ def _encoder_measures(encoder: str) -> tuple[Measure, ...]:
     )
 
 
+_QUALITY = Measure(
+    "train/quality",
+    "Quality",
+    "How far the final text is outside of what the catalogue's texts are like, and of its anchor; 0 is within.",
+)
 TRAIN_MEASURES = (
     *_encoder_measures(TRAIN),
+    _QUALITY,
     Measure(
         "train/reachable_share",
         "Share of reachable",
@@ -93,12 +99,14 @@ def summarize(
     ValueError for NaN, naming row and column.
     """
     rows = []
+    has_quality = any("quality" in record.scores[TRAIN][-1] for of_row in records.values() for record in of_row)
+    measures = [measure for measure in MEASURES if has_quality or measure is not _QUALITY]
     for row, of_row in records.items():
         yardstick = _mean_best_gain(row, of_row, best_reachable)
         values = [_values(record, yardstick, oracle) for record in of_row]
         num_pairs = len({record.pair for record in of_row})
         cells = {}
-        for column in MEASURES:
+        for column in measures:
             present = [
                 (value[column.name], record.pair)
                 for value, record in zip(values, of_row, strict=True)

@@ -20,6 +20,7 @@ from eagle_jax.data.prompts import MalformedText, parse_blocks, render_blocks
 from eagle_jax.eagle.environment import LLMEnvironment, Start
 from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, evaluate_played
 from eagle_jax.eagle.policy import make_policy_fn
+from eagle_jax.eagle.quality.quality import Quality
 from eagle_jax.eagle.rollout import Transitions, rollout
 from eagle_jax.eagle.serving.faithfulness import QUANTILE, nearer_shares
 from eagle_jax.eagle.serving.meter import MeteredGenerator
@@ -53,6 +54,7 @@ class Agent:
     users: UserDirectory
     evaluated: Sequence[tuple[str, str]]
     facts: Mapping[str, float | None]
+    quality: Quality | None = None  # that the agent was rewarded for beside U
 
     def propose(
         self,
@@ -153,7 +155,7 @@ class Agent:
         scorers = {
             name: dataclasses.replace(scorer, user_embeddings=embeddings) for name, scorer in self.scorers.items()
         }
-        records = evaluate_played(scorers, starts, seed, episodes)
+        records = evaluate_played(scorers, starts, seed, episodes, self.quality)
         return records, _tokens(played, policy.calls, writer.calls), time.monotonic() - started
 
     def _proposals(

@@ -128,6 +128,7 @@ class _FinishedRun(EagleRun):
             horizon=settings.agent.training.horizon,
             batch_size=models.batch_size,
             scorers=world.scorers,
+            quality=world.quality,
             ratings=ratings,
             users=UserDirectory(
                 catalogue=catalogue,

@@ -11,6 +11,7 @@ import numpy as np
 
 from eagle_jax.data.catalogue import Entity
 from eagle_jax.eagle.environment import Step
+from eagle_jax.eagle.evaluation.episodes import reward_of
 
 NEAR_COPY = 0.9  # share of words in common, from which on a text is a near copy of another
 
@@ -19,7 +20,7 @@ NEAR_COPY = 0.9  # share of words in common, from which on a text is a near copy
 class Proposal:
     """A text for a user, from the item it started from.
 
-    rank: place by U under the training encoder among those for the same item and user, from 1.
+    rank: place by what the training rewards among those for the same item and user, from 1.
     """
 
     item_id: str
@@ -28,7 +29,7 @@ class Proposal:
     rank: int
     text: str
     steps: tuple[Step, ...]
-    utility: Mapping[str, Mapping[str, float]]  # encoder -> U and its terms
+    utility: Mapping[str, Mapping[str, float]]  # encoder -> U and its terms, and quality
     gain: Mapping[str, float]  # encoder -> U less that of the item
     predicted_rating: float  # by the held-out encoder, in the unit of the ratings
     rating_low: float  # ends of the interval of `rating_intervals.COVERAGE`
@@ -55,7 +56,7 @@ class Proposal:
 
 
 def ranked(proposals: Sequence[Proposal]) -> list[Proposal]:
-    """Those for one item and user, best training U first (of equal ones the one played first).
+    """Those for one item and user, best training reward first (of equal ones the one played first).
 
     A text that was found twice is proposed once, at the price of both.
     """
@@ -63,7 +64,7 @@ def ranked(proposals: Sequence[Proposal]) -> list[Proposal]:
     for proposal in proposals:
         first = by_text.get(proposal.text)
         by_text[proposal.text] = proposal if first is None else _at_the_price_of_both(first, proposal)
-    best_first = sorted(by_text.values(), key=lambda proposal: -proposal.utility["train"]["utility"])
+    best_first = sorted(by_text.values(), key=lambda proposal: -reward_of(proposal.utility["train"]))
     return [dataclasses.replace(proposal, rank=rank) for rank, proposal in enumerate(best_first, start=1)]
 
 

@@ -1,0 +1,1 @@
+"""What a text must be beside useful: fluent, about its anchor, whole."""
