@@ -33,6 +33,7 @@ COMMANDS = {
     "bash launch/run.sh benchmarks.film_reliability": "tests/benchmarks/film_reliability_test.py",
     "bash launch/run.sh benchmarks.film_rewards": "tests/benchmarks/film_rewards_test.py",
     "bash launch/run.sh benchmarks.roles": "not run: it wants a published model; its parts are tested",
+    "bash launch/run.sh benchmarks.quality": "not run: it wants a published model; its parts are tested",
     "bash launch/run.sh benchmarks.memory": "tests/benchmarks/memory_test.py",
     "git worktree add ../earlier": "not run: it checks an earlier build out",
     "eagle-jax rate": "tests/pages/rating_server_test.py",

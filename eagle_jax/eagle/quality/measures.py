@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from eagle_jax.eagle.quality.readings import TextReading, is_closed, split_words
+from eagle_jax.eagle.quality.readings import TextReading, is_closed, lower_words
 
 # Over what a limit is taken. texts: each of the catalogue's texts beside itself. edits: a text with one of its
 # sentences exchanged for one of another entity, beside the text: no honest change is coarser. others: a text beside
@@ -58,11 +58,11 @@ def repeated_share(items: Sequence, size: int) -> float:
 
 
 def _repeated_sentences(text: TextReading, _: TextReading) -> float:
-    return repeated_share([split_words(sentence) for sentence in text.sentences], 1)
+    return repeated_share([lower_words(sentence) for sentence in text.sentences], 1)
 
 
 def _longest_sentence(text: TextReading, _: TextReading) -> float:
-    return math.log(max(len(split_words(sentence)) for sentence in text.sentences) + 1)
+    return math.log(max(len(lower_words(sentence)) for sentence in text.sentences) + 1)
 
 
 def _closed_share(text: TextReading, _: TextReading) -> float:

@@ -20,7 +20,7 @@ import numpy as np
 from eagle_jax.base.settings import setting, settings
 from eagle_jax.data.prompts import EntityFormat
 from eagle_jax.eagle.quality.measures import OF_MODEL, QUALITY_MEASURES, Reference
-from eagle_jax.eagle.quality.readings import TextReader, TextReading, block_contents, split_sentences, split_words
+from eagle_jax.eagle.quality.readings import TextReader, TextReading, block_contents, lower_words, split_sentences
 
 _OTHERS = 6  # texts in a ring; each is beside five others
 _MOST = 3.0  # spreads: farther outside a text is lost anyhow, and no measure outweighs all others
@@ -104,7 +104,7 @@ class CatalogueSample(NamedTuple):
 def draw_sample(texts: Sequence[str], entity_format: EntityFormat, count: int, seed: int) -> CatalogueSample:
     """`count` of the texts that have a word, or all; every one of two sentences or more is edited once."""
     rng = np.random.default_rng(seed)
-    told = [text for text in dict.fromkeys(texts) if split_words(" ".join(block_contents(text, entity_format)))]
+    told = [text for text in dict.fromkeys(texts) if lower_words(" ".join(block_contents(text, entity_format)))]
     drawn = [told[place] for place in rng.permutation(len(told))[:count]]
     blocks = [block_contents(text, entity_format) for text in drawn]
     sentences = [[(at, one) for at, part in enumerate(parts) for one in split_sentences(part)] for parts in blocks]

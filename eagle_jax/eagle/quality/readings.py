@@ -52,7 +52,7 @@ def block_contents(text: str, entity_format: EntityFormat) -> tuple[str, ...]:
         return (text.strip(),) if text.strip() else ()
 
 
-def split_words(text: str) -> tuple[str, ...]:
+def lower_words(text: str) -> tuple[str, ...]:
     """Words and numbers, in lower case."""
     return tuple(_WORD.findall(text.lower()))
 
@@ -81,7 +81,7 @@ class TextReader:
     def __call__(self, texts: Sequence[str]) -> list[TextReading | None]:
         """In their order; None: of a text without a word."""
         contents = [block_contents(text, self.entity_format) for text in texts]
-        told = [row for row, parts in enumerate(contents) if split_words(" ".join(parts))]
+        told = [row for row, parts in enumerate(contents) if lower_words(" ".join(parts))]
         readings: list[TextReading | None] = [None] * len(texts)
         if not told:
             return readings
@@ -92,7 +92,7 @@ class TextReader:
             parts = contents[row]
             readings[row] = TextReading(
                 contents=parts,
-                words=tuple(word for part in parts for word in split_words(part)),
+                words=tuple(word for part in parts for word in lower_words(part)),
                 sentences=tuple(sentence for part in parts for sentence in split_sentences(part)),
                 fluency=None if fluency is None else fluency[place],
                 features=features[place],

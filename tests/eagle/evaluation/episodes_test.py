@@ -66,9 +66,20 @@ class Summing:
 SCORERS = {"train": Summing(), "held_out": Summing(lambda terms: terms._replace(utility=-terms.utility))}
 
 
-def evaluate(policy_fn, horizon, *, environment=None, starts=STARTS, seed=0, batch_size=9, best_of=None):
+class Brevity:
+    """A quality: the words that a text has more than its anchor are one too many each."""
+
+    weight = 3.0
+
+    def __call__(self, texts, anchors):
+        return np.array(
+            [float(len(anchor.split()) - len(text.split())) for text, anchor in zip(texts, anchors, strict=True)]
+        )
+
+
+def evaluate(policy_fn, horizon, *, environment=None, starts=STARTS, seed=0, batch_size=9, best_of=None, quality=None):
     environment = environment or make_environment()
-    return evaluate_policy(SCORERS, starts, seed, policy_fn, environment, horizon, batch_size, best_of)
+    return evaluate_policy(SCORERS, starts, seed, policy_fn, environment, horizon, batch_size, best_of, quality)
 
 
 def scripted(*actions):
@@ -144,6 +155,21 @@ def test_best_of_n_keeps_the_best_text_seen_on_the_way():
     assert (record.num_steps, record.environment_calls) == (8, 8)
     (record,) = evaluate(scripted("-1", "x", "0", "1"), 4, **of_two)
     assert record.steps == () and record.malformed == {"action:length": 2}
+
+
+def test_best_of_n_keeps_the_text_of_the_best_reward_where_quality_is_in_it():
+    of_two = {"starts": STARTS[:1], "batch_size": 3, "best_of": 2, "quality": Brevity()}
+    (record,) = evaluate(scripted("4", "2", "-5", "1"), 4, **of_two)
+    # U goes 1, 5, 7 less 10; each digit more costs 3: 4 is worth it, 2 is not.
+    assert [step.action for step in record.steps] == ["4"]
+    assert [score["quality"] for score in record.scores["train"]] == [0, -1]
+    assert [score["reward"] for score in record.scores["train"]] == [-9, -5 - 3]
+    assert [score["utility"] for score in record.scores["train"]] == [-9, -5]
+    assert "quality" not in record.scores["held_out"][-1] and len(record.scores["held_out"]) == 2
+    (record,) = evaluate_played(SCORERS, STARTS[:1], 0, [()], Brevity())
+    assert record.scores["train"] == (
+        {**evaluate_played(SCORERS, STARTS[:1], 0, [()])[0].scores["train"][0], "quality": 0, "reward": -9},
+    )
 
 
 def test_best_of_n_is_never_below_the_anchor_nor_below_the_policys_own_last_text():

@@ -49,7 +49,20 @@ def test_a_row_by_hand():
     assert got["well_formed_share"] == 0.75  # (1 + 1/2) / 2
     assert got["environment_calls"] == 2.0
     assert got["followed_share"] is None  # no oracle
-    assert set(row["cells"]) == {measure.name for measure in MEASURES}
+    assert set(row["cells"]) == {measure.name for measure in MEASURES} - {"train/quality"}
+
+
+def with_scores(record, quality):
+    *before, last = record.scores["train"]
+    last = {**last, "quality": quality, "reward": last["utility"] + quality}
+    return dataclasses.replace(record, scores={**record.scores, "train": (*before, last)})
+
+
+def test_quality_has_a_column_where_there_is_one():
+    judged = [with_scores(record(place, 1.0, 3.0), quality) for place, quality in enumerate((-1.0, -2.0))]
+    rows = summarize({"plain": [record(0, 1.0, 2.0), record(1, 1.0, 2.0)], "judged": judged}, BOOTSTRAP)
+    assert [row["cells"]["train/quality"] and row["cells"]["train/quality"]["mean"] for row in rows] == [None, -1.5]
+    assert means(rows[1])["train/utility"] == 3.0  # U stays what it is
 
 
 def test_pairs_are_the_unit_and_seeds_are_averaged_inside():
