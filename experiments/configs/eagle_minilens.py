@@ -110,7 +110,7 @@ def _encoders(config: ConfigDict) -> None:
         {
             "neighbor_weight": 0.3,  # lambda: OPEN in the paper
             "num_neighbors": 3,
-            "neighbor_cap": None,  # or 0.95: novelty counts up to this quantile of the catalogue's own
+            "neighbor_cap": placeholder(float),  # or 0.95: novelty counts up to this quantile of the catalogue's own
         }
     )
     config.quality = None  # or {"weight": 0.2, "quantile": 0.02, "num_texts": 400, "model": None}
