@@ -34,15 +34,16 @@ _LEFTOVER = re.compile(
 
 
 class QualityMeasure(NamedTuple):
-    """One row: (text, anchor) -> a number, NaN where nothing can be said; the side on which a text is outside; whose
-    quantile its limit is; and the least unit in which the distance from there is told, should the catalogue's texts
-    hardly differ."""
+    """One row: (text, anchor) -> a number; the side on which a text is outside; whose quantile its limit is; the least
+    unit in which the distance from there is told, should the catalogue's texts hardly differ; what it means; and the
+    share of texts outside, where it is not that of the settings."""
 
     function: Callable[[TextReading, TextReading], float]
     side: Literal["low", "high"]
     reference: Reference
     least_spread: float
     meaning: str
+    quantile: float | None = None
 
 
 def cosine(one: np.ndarray, other: np.ndarray) -> float:
@@ -135,7 +136,8 @@ QUALITY_MEASURES = {
     "long": QualityMeasure(_log_words, "high", "texts", _LOG, "Log of its number of words."),
     "shrunk": QualityMeasure(_log_growth, "low", "edits", _LOG, "Log of its words over its anchor's."),
     "grown": QualityMeasure(_log_growth, "high", "edits", _LOG, "Log of its words over its anchor's."),
-    "closed": QualityMeasure(_closed_share, "low", "texts", 0.5, "Share of its blocks that end with a sentence."),
+    # Most texts end or do not: what nine of ten do is asked of all.
+    "closed": QualityMeasure(_closed_share, "low", "texts", 0.5, "Share of its blocks that end with a sentence.", 0.1),
     "symbols": QualityMeasure(_symbol_share, "high", "texts", 0.01, "Share of its characters that no prose needs."),
     "capitals": QualityMeasure(_capital_share, "high", "texts", 0.02, "Share of its letters that are capitals."),
     "leftovers": QualityMeasure(_leftovers, "high", "texts", 0.5, "Remains of a conversation or of markup."),

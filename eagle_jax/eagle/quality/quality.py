@@ -155,7 +155,8 @@ def _limits(pairs: Mapping[Reference, Pairs], quantile: float, has_model: bool) 
         is_upper = (measure.side == "high") != (measure.reference == "others")
         # A limit is a value that a text has, the farther one of two: no share of one lies outside.
         method = "higher" if is_upper else "lower"
-        limit = np.quantile(values, 1 - quantile if is_upper else quantile, method=method)
+        share = quantile if measure.quantile is None else measure.quantile
+        limit = np.quantile(values, 1 - share if is_upper else share, method=method)
         low, high = np.quantile(values, [0.16, 0.84])
         limits[name] = Limit(float(limit), max(float(high - low) / 2, measure.least_spread))
     return limits

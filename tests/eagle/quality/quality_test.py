@@ -53,6 +53,15 @@ def test_limits_by_hand():
     np.testing.assert_allclose(quality.parts([fewer], [texts[9]])["short"], [np.log(23 / 20) / 0.1])
 
 
+def test_a_text_is_to_end_with_a_sentence_where_nine_of_ten_do():
+    for unclosed, limit in ((2, 1.0), (3, 0.0)):
+        texts = [plot(f"A duel number {number}{'' if number < unclosed else '.'}") for number in range(21)]
+        settings = dataclasses.replace(SETTINGS, quantile=0.01)
+        quality = fit_quality(draw_sample(texts, MOVIE, 100, 0), READER, settings)
+        assert quality.limits["closed"] == (limit, 0.5)
+        assert quality.parts(texts[:1], texts[-1:])["closed"] == 2 * limit
+
+
 @pytest.fixture(scope="module")
 def films(world):
     """MiniLens' films, the quality that its own model tells, and how far its limits are known."""
