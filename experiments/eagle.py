@@ -10,4 +10,4 @@ def load():
 
 
 if __name__ == "__main__":
-    command_line.main(load, config="eagle_minilens")
+    command_line.main(load, config="eagle_minilens", stops=("ceiling",))

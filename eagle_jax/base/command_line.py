@@ -36,22 +36,26 @@ from eagle_jax.base.errors import UserError, remedy, require_local, visible
 from eagle_jax.base.settings import SettingsError, to_settings
 
 T = TypeVar("T")
-Experiment = Callable[[T, Path], Path]  # (settings, work directory) -> its report
+Experiment = Callable[..., Path]  # (settings, work directory) -> its report
 _HELP = {"--help", "-h", "-help", "--helpshort", "-helpshort", "--helpfull", "-helpfull"}
 _CONFIG = re.compile(r"--?config(?:=(.*))?$")
 _SCHEMA = re.compile(r"^SCHEMA = (\d+)", re.MULTILINE)
 
 
-def main(load: Callable[[], tuple[type[T], Experiment]], *, config: str) -> None:
+def main(load: Callable[[], tuple[type[T], Experiment]], *, config: str, stops: Sequence[str] = ()) -> None:
     """A whole program: `run` of an experiment, of which the path of its report is told.
 
-    load: imports and gives the class of its settings and the function that runs it.
+    load: imports and gives the class of its settings and the function that runs it. stops: stages after
+    which it can end; the one that --stop_after names is `stop_after` of that function.
     """
 
     def call(values: ConfigDict, workdir: Path) -> None:
         settings, experiment = load()
-        print(f"report: {experiment(to_settings(settings, values), workdir)}")
+        chosen = {"stop_after": flags.FLAGS.stop_after} if stops else {}
+        print(f"report: {experiment(to_settings(settings, values), workdir, **chosen)}")
 
+    if stops:
+        flags.DEFINE_enum("stop_after", None, list(stops), "The run ends with this stage and a page on it.")
     run(call, config=config)
 
 

@@ -1,28 +1,33 @@
-"""Stage 2: E_D, the training encoder and an independent one, and the utility under each.
+"""Stage 2: E_D, the training encoder and those that it is checked by, and the utility under each.
 
 Axis letters: `B` texts, `N` entities, `U` users, `d` domain width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
-from eagle_jax.data.catalogue import Catalogue
+from eagle_jax.data.catalogue import Catalogue, RatingTable
 from eagle_jax.data.splits import Split
 from eagle_jax.eagle.reliability import fit_halves
 from eagle_jax.eagle.settings import UserSpaceSettings
-from eagle_jax.eagle.user_space import UserSpace, fitted_to_texts
+from eagle_jax.eagle.user_space import UserSpace, fitted_to_texts, known_items
 from eagle_jax.embeddings.domain_encoder import DomainEncoder, FeaturesFn, compute_features, encoder_quality
-from eagle_jax.embeddings.regression_head import DomainEncoderSettings, fit_head
-from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN, Scorer
+from eagle_jax.embeddings.regression_head import DomainEncoderSettings, HeadFit, fit_head
+from eagle_jax.embeddings.reliability import HalfSettings, fit_half
+from eagle_jax.embeddings.scorer import HELD_OUT, INDEPENDENT, TRAIN, Scorer
 from eagle_jax.embeddings.utility import UtilitySettings
 from eagle_jax.embeddings.wals import WALSOutput
 from eagle_jax.reports.markdown import fact
+
+_TEXTS = 4096  # between two steps of the progress; fewer are embedded at once, those of like length together
 
 
 def run_encoder_stage(
@@ -35,68 +40,85 @@ def run_encoder_stage(
     utility: UtilitySettings,
     user_space: UserSpaceSettings,
     seed: int,
+    apart: RatingTable | None = None,
 ) -> tuple[dict[str, Scorer], UserSpace]:
-    """Fits both encoders on the texts that are not held-out anchors; {TRAIN, HELD_OUT} scorers, and
+    """Fits the encoders on the texts that are not held-out anchors; {TRAIN, HELD_OUT} scorers, and
     the space with the users as `user_space` wants them.
 
-    Writes <name>.npz, catalogue_<name>.npz, facts.json, with users "texts" users.npz, and where they
-    are asked for the encoders of halves.
+    apart: ratings that the split is without; then there is an INDEPENDENT scorer as well, of these
+    alone. Writes <name>.npz, catalogue_<name>.npz, facts.json, with users "texts" users.npz, and where
+    they are asked for the encoders of halves.
     """
     wals = space.wals
     if not stage.is_complete():
         facts = {}
+        of_texts = {}  # once, for all that is fitted to them, and for D
         for index, name in enumerate((TRAIN, HELD_OUT)):
             key = jax.random.key(derive_seed(seed, index))
-            fitted = _fit(catalogue, split, wals, features[name], settings[name], key)
-            encoder, embeddings, facts[name] = fitted
-            stage.write_arrays(f"{name}.npz", encoder.to_arrays())
-            stage.write_arrays(f"catalogue_{name}.npz", {"embeddings": embeddings})
+            of_texts[name] = _features(features[name], catalogue.descriptions)
+            fit = _fit(split, wals, of_texts[name], settings[name], key)
+            encoder = DomainEncoder(features[name], fit)
+            embeddings = encoder.embed_features(of_texts[name])
+            facts[name] = _quality(split, wals, embeddings)
+            _write(stage, name, encoder.to_arrays(), embeddings)
+        own = HalfSettings(space.wals_settings, settings[TRAIN], user_space.item_bias, user_space.users == "texts")
         if user_space.halves:
-            facts["reliability"] = fit_halves(
-                stage, catalogue, split, space, features[TRAIN], settings[TRAIN], user_space, seed
-            )
+            facts["reliability"] = fit_halves(stage, split, of_texts[TRAIN], own, seed)
+        if apart is not None:
+            judge = fit_half(apart, of_texts[TRAIN], own, derive_seed(seed, 4))
+            embeddings = DomainEncoder(features[TRAIN], judge.fit).embed_features(of_texts[TRAIN])
+            _write(stage, INDEPENDENT, judge.to_arrays(), embeddings)
         stage.write_json("facts.json", facts)
-    catalogues = {name: stage.read_arrays(f"catalogue_{name}.npz")["embeddings"] for name in (TRAIN, HELD_OUT)}
     if user_space.users == "texts":
         # Those of the encoder that rewards, under the other one too: what differs is who reads the texts.
-        space = fitted_to_texts(stage, space, split.train, catalogues[TRAIN])
+        embeddings = stage.read_arrays(f"catalogue_{TRAIN}.npz")["embeddings"]
+        space = fitted_to_texts(stage, space, split.train, embeddings)
     if not stage.is_complete():
         stage.finish()
-    scorers = {
-        name: Scorer(
-            DomainEncoder.from_arrays(stage.read_arrays(f"{name}.npz"), features[name]),
-            np.asarray(space.wals.user_embeddings),
-            embeddings,
-            utility,
-        )
-        for name, embeddings in catalogues.items()
-    }
+
+    def scorer(name: str, features_fn: FeaturesFn, users: np.ndarray) -> Scorer:
+        embeddings = stage.read_arrays(f"catalogue_{name}.npz")["embeddings"]
+        encoder = DomainEncoder.from_arrays(stage.read_arrays(f"{name}.npz"), features_fn)
+        return Scorer(encoder, users, embeddings, utility)
+
+    users = np.asarray(space.wals.user_embeddings)
+    scorers = {name: scorer(name, features[name], users) for name in (TRAIN, HELD_OUT)}
+    if apart is not None:
+        of_judge = stage.read_arrays(f"{INDEPENDENT}.npz")["user_embeddings"]
+        scorers[INDEPENDENT] = scorer(INDEPENDENT, features[TRAIN], of_judge)
     return scorers, space
 
 
+def _features(features_fn: FeaturesFn, texts: Sequence[str]) -> np.ndarray:
+    """[N, F], with its progress."""
+    starts = range(0, len(texts), _TEXTS)
+    shown = progress(starts, len(starts), "features of texts", "chunk") if len(starts) > 1 else starts
+    return np.concatenate([compute_features(features_fn, texts[start : start + _TEXTS]) for start in shown])
+
+
+def _write(stage: StageFolder, name: str, encoder: Mapping[str, np.ndarray], embeddings: np.ndarray) -> None:
+    stage.write_arrays(f"{name}.npz", encoder)
+    stage.write_arrays(f"catalogue_{name}.npz", {"embeddings": embeddings})
+
+
 def _fit(
-    catalogue: Catalogue,
-    split: Split,
-    wals: WALSOutput,
-    features_fn: FeaturesFn,
-    settings: DomainEncoderSettings,
-    key: jax.Array,
-) -> tuple[DomainEncoder, np.ndarray, dict[str, Any]]:
-    texts = catalogue.descriptions
-    targets = np.asarray(wals.item_embeddings)
-    counts = np.bincount(split.train.item_index, minlength=len(texts)).astype(np.float32)
-    held_out = np.concatenate([split.entities["validation"], split.entities["test"]])
-    known = np.setdiff1d(np.flatnonzero(counts > 0), held_out)
-    features = compute_features(features_fn, texts)  # once, for fitting and for D
-    fit = fit_head(features[known], targets[known], counts[known], settings, key)
-    encoder = DomainEncoder(features_fn, fit)
-    embeddings = encoder.embed_features(features)
-    users = np.asarray(wals.user_embeddings)
+    split: Split, wals: WALSOutput, features: np.ndarray, settings: DomainEncoderSettings, key: jax.Array
+) -> HeadFit:
+    """To the known texts; each counts as often as it was rated."""
+    targets, known = np.asarray(wals.item_embeddings), known_items(split)
+    counts = np.bincount(split.train.item_index, minlength=len(features)).astype(np.float32)
+    return fit_head(features[known], targets[known], counts[known], settings, key)
+
+
+def _quality(split: Split, wals: WALSOutput, embeddings: np.ndarray) -> dict[str, Any]:
+    """Of E_D of all texts [N, d], by part."""
+    targets, users = np.asarray(wals.item_embeddings), np.asarray(wals.user_embeddings)
+    known = known_items(split)
     quality = {
         part: encoder_quality(embeddings[rows], targets[rows], users)._asdict()
         for part, rows in (("known", known), ("held_out", split.entities["test"]))
     }
-    return encoder, embeddings, quality | {"num_known_texts": len(known)}
+    return quality | {"num_known_texts": len(known)}
 
 
 def encoder_facts(stage: StageFolder) -> list[dict[str, Any]]:

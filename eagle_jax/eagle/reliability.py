@@ -12,12 +12,9 @@ import numpy as np
 
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
-from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.splits import Split
-from eagle_jax.eagle.settings import UserSpaceSettings
-from eagle_jax.eagle.user_space import UserSpace
+from eagle_jax.eagle.user_space import known_items
 from eagle_jax.embeddings.domain_encoder import FeaturesFn, compute_features
-from eagle_jax.embeddings.regression_head import DomainEncoderSettings
 from eagle_jax.embeddings.reliability import (
     HalfEncoder,
     HalfSettings,
@@ -34,24 +31,14 @@ _FILE = "half_{}.npz"
 
 
 def fit_halves(
-    stage: StageFolder,
-    catalogue: Catalogue,
-    split: Split,
-    space: UserSpace,
-    features_fn: FeaturesFn,
-    head: DomainEncoderSettings,
-    settings: UserSpaceSettings,
-    seed: int,
+    stage: StageFolder, split: Split, features: np.ndarray, settings: HalfSettings, seed: int
 ) -> dict[str, Any]:
-    """Encoders of halves of the films that are no held-out anchors, kept in half_0.npz and half_1.npz;
-    what they say of the held-out ones."""
+    """Encoders of halves of the known films, kept in half_0.npz and half_1.npz; what they say of the
+    held-out ones. features: of all texts [N, F]."""
     held_out = np.concatenate([split.entities["validation"], split.entities["test"]])
-    known = np.setdiff1d(np.unique(split.train.item_index), held_out)
-    features = compute_features(features_fn, catalogue.descriptions)
-    own = HalfSettings(space.wals_settings, head, settings.item_bias, settings.users == "texts")
     pair = []
-    for index, ratings in enumerate(halves(split.train, known, derive_seed(seed, 2))):
-        pair.append(fit_half(ratings, features, own, derive_seed(seed, 3, index)))
+    for index, ratings in enumerate(halves(split.train, known_items(split), derive_seed(seed, 2))):
+        pair.append(fit_half(ratings, features, settings, derive_seed(seed, 3, index)))
         stage.write_arrays(_FILE.format(index), pair[-1].to_arrays())
     return _told(pair, features[held_out], np.zeros(len(held_out), int), split)
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from eagle_jax.base.metrics import read_metrics
 from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.eagle.ceiling.report import ceiling_facts
 from eagle_jax.eagle.dpo.training import pair_facts
 from eagle_jax.eagle.elm_baseline.facts import SEARCH, elm_facts, sweep
 from eagle_jax.eagle.encoder_stage import encoder_facts
@@ -212,6 +213,7 @@ def _stage_facts(
         "How far U can be trusted": reliability_facts(_reliability(stages)),
         "Quality: what texts must be like": quality_facts(stages["quality"]) if "quality" in stages else [],
         "User profiles": profile_facts(stages["profiles"]),
+        "The ceiling": ceiling_facts(stages["ceiling"]) if "ceiling" in stages else [],
         "Candidate actions and design": design_facts(stages["candidates"], stages["design"]),
         "Pairs of the DPO agents": pair_facts(
             row

@@ -5,15 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from absl import logging
 
+from eagle_jax.base.errors import UserError
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.prompts import PROMPT_BOOKS
 from eagle_jax.data.sources import fingerprint, load_catalogue
 from eagle_jax.data.splits import split_catalogue
 from eagle_jax.eagle.candidate_stage import CandidateSet, run_candidate_stage
+from eagle_jax.eagle.ceiling.report import ceiling_sentences, make_ceiling_report
+from eagle_jax.eagle.ceiling.stage import is_above_noise, run_ceiling_stage
 from eagle_jax.eagle.dpo.update import PreferenceAgentSettings
 from eagle_jax.eagle.elm_baseline.decoder import run_elm_decoder_stage
 from eagle_jax.eagle.elm_baseline.search import ElmWriter, run_elm_search_stage
@@ -38,7 +43,7 @@ from eagle_jax.eagle.report import make_report
 from eagle_jax.eagle.roles.rewrite_formats import BLOCKS_ONCE
 from eagle_jax.eagle.roles.signs import read_signs
 from eagle_jax.eagle.settings import AS_BEFORE, EagleExperiment
-from eagle_jax.eagle.user_space import UserSpace, make_user_space
+from eagle_jax.eagle.user_space import UserSpace, films_apart, make_user_space
 from eagle_jax.eagle.world import EagleWorld
 from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN, Scorer
 from eagle_jax.embeddings.sentences.field_features import FieldFeatures, NamedFeatures
@@ -51,9 +56,14 @@ from eagle_jax.stages.run import Run
 from eagle_jax.stages.supervised import run_reference_stage
 
 
-def run_eagle(experiment: EagleExperiment, workdir: Path) -> Path:
-    """Runs what is not done yet and returns the path of report.html."""
-    return EagleRun(experiment, workdir).run()
+def run_eagle(experiment: EagleExperiment, workdir: Path, stop_after: str | None = None) -> Path:
+    """Runs what is not done yet and returns the path of report.html.
+
+    stop_after: CEILING, the only stage that has a page of its own. Raises `UserError` where the settings ask for none.
+    """
+    if stop_after == CEILING and experiment.ceiling is None:
+        raise UserError("--stop_after=ceiling: config.ceiling is None; give it the settings of this stage")
+    return EagleRun(experiment, workdir).run(stop_after)
 
 
 def run_to_candidates(experiment: EagleExperiment, workdir: Path) -> tuple[list[CandidateSet], Scorer]:
@@ -61,6 +71,9 @@ def run_to_candidates(experiment: EagleExperiment, workdir: Path) -> tuple[list[
     run = EagleRun(experiment, workdir)
     run.prepare_world()
     return run.propose_candidates(), run.world.scorer
+
+
+CEILING = "ceiling"  # the stage that a run may end with
 
 
 class EagleRun(Run):
@@ -81,8 +94,16 @@ class EagleRun(Run):
         )
         self.experiment = experiment
 
-    def run(self) -> Path:
+    def run(self, stop_after: str | None = None) -> Path:
         self.prepare_world()
+        if self.experiment.ceiling is not None:
+            found = self._measure_ceiling()
+            stops = self.experiment.ceiling.stops and not is_above_noise(found)
+            if stops:
+                logging.warning("%s config.ceiling.stops=False goes on all the same.", ceiling_sentences(found)[0])
+            if stops or stop_after == CEILING:
+                stage = self.stages[CEILING]
+                return make_ceiling_report(self.workdir, self.experiment, self.world, stage)[0]
         proposed = self.propose_candidates()
         if self.experiment.user_space.halves:
             self._measure_reliability()
@@ -108,8 +129,12 @@ class EagleRun(Run):
         """Stages 1 to 3: ratings, encoders, profiles."""
         settings, models = self.experiment, self.experiment.models
         catalogue, load_report = load_catalogue(settings.catalogue)
-        split = split_catalogue(catalogue, settings.split)
-        with self.stage("catalogue", data=fingerprint(catalogue), split=settings.split, wals=settings.wals) as stage:
+        split, apart = split_catalogue(catalogue, settings.split), None
+        of_data = {"data": fingerprint(catalogue), "split": settings.split, "wals": settings.wals}
+        if settings.user_space.independent:
+            split, apart = films_apart(split, self._seed(11))
+            of_data["independent"] = True
+        with self.stage("catalogue", **of_data) as stage:
             wals = run_catalogue_stage(stage, catalogue, load_report, split, settings.wals, self._seed(1))
         space = make_user_space(wals, settings.wals, settings.user_space)
         heads = {TRAIN: settings.domain_encoder, HELD_OUT: settings.held_out_domain_encoder}
@@ -125,7 +150,16 @@ class EagleRun(Run):
         told = {} if settings.user_space == AS_BEFORE else {"user_space": settings.user_space}
         with self.stage("encoders", "catalogue", heads=heads, models=names, **told) as stage:
             scorers, self.user_space = run_encoder_stage(
-                stage, catalogue, split, space, features, heads, settings.utility, settings.user_space, self._seed(2)
+                stage,
+                catalogue,
+                split,
+                space,
+                features,
+                heads,
+                settings.utility,
+                settings.user_space,
+                self._seed(2),
+                apart,
             )
         world = EagleWorld(catalogue, split, PROMPT_BOOKS[settings.prompts], scorers, quality=self._quality(catalogue))
         writer = self.generator(models.generator)
@@ -145,11 +179,30 @@ class EagleRun(Run):
             )
         self.world = dataclasses.replace(world, profiles=profiles)
 
+    def _measure_ceiling(self) -> dict[str, Any]:
+        """Stage 3b: what could be gained at most."""
+        settings, environment = self.experiment, self._enter_environment()
+        with self.stage(
+            CEILING,
+            "profiles",
+            ceiling=settings.ceiling,
+            utility=settings.utility,
+            environment=settings.environment,
+            environment_model=environment.generator.name,
+            rewriting=settings.rewriting,
+            bootstrap=settings.evaluation.bootstrap,
+        ) as stage:
+            return run_ceiling_stage(stage, self.world, settings.ceiling, settings.evaluation.bootstrap, self._seed(12))
+
+    def _enter_environment(self) -> LLMEnvironment:
+        """The world gets it."""
+        environment = self._environment(self.experiment.models.environment)
+        self.world = dataclasses.replace(self.world, environment=environment)
+        return environment
+
     def propose_candidates(self) -> list[CandidateSet]:
         """Stage 4: candidate actions and what each makes of its anchor."""
-        settings = self.experiment
-        environment = self._environment(settings.models.environment)
-        self.world = dataclasses.replace(self.world, environment=environment)
+        settings, environment = self.experiment, self._enter_environment()
         generator = self.generator(settings.models.generator)
         later = {"rewriting": settings.rewriting, "listed_actions": settings.listed_actions}
         later["quality_weight"] = None if settings.quality is None else settings.quality.weight

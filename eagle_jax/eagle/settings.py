@@ -9,6 +9,7 @@ from eagle_jax.data.sources import CatalogueSettings
 from eagle_jax.data.splits import SplitSettings
 from eagle_jax.design.reference_distribution import KINDS, ReferenceDistributionSettings
 from eagle_jax.eagle.agent.state import EagleSettings
+from eagle_jax.eagle.ceiling.settings import CeilingSettings
 from eagle_jax.eagle.dpo.update import PreferenceAgentSettings
 from eagle_jax.eagle.elm_baseline.settings import ElmBaselineSettings
 from eagle_jax.eagle.quality.quality import QualitySettings
@@ -58,9 +59,12 @@ class UserSpaceSettings:
     halves: bool = setting(
         "Two more encoders, of disjoint halves of the films, tell how far U can be trusted.", default=False
     )
+    independent: bool = setting(
+        "Half of the films and all their ratings are kept from the run, for an encoder that only judges.", default=False
+    )
 
 
-AS_BEFORE = UserSpaceSettings(item_bias=False, users="ratings", halves=False)  # there were these settings
+AS_BEFORE = UserSpaceSettings(item_bias=False, users="ratings")  # there were these settings
 
 
 @settings
@@ -169,6 +173,9 @@ class EagleExperiment:
     profiles: ProfileSettings
     data_profiles: DataProfileSettings | None = setting(
         "Profiles from the ratings, without a model; None: the generator writes them.", default=None
+    )
+    ceiling: CeilingSettings | None = setting(
+        "What the best of fixed instructions gains, before anything is trained; None: not asked.", default=None
     )
     candidates: CandidateStageSettings
     listed_actions: ListedActionSettings | None = setting(

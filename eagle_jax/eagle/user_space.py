@@ -11,7 +11,9 @@ import numpy as np
 
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import RatingTable
+from eagle_jax.data.splits import Split
 from eagle_jax.eagle.settings import UserSpaceSettings
+from eagle_jax.embeddings.reliability import halves
 from eagle_jax.embeddings.text_users import TasteModel, fit_taste
 from eagle_jax.embeddings.wals import WALSOutput, WALSSettings, fold_in_users, with_item_bias
 
@@ -73,3 +75,19 @@ def fitted_to_texts(
     taste = TasteModel(item_embeddings=embeddings, item_bias=item_bias, prior=kept["prior"], noise=float(kept["noise"]))
     space = dataclasses.replace(space, taste=taste)
     return dataclasses.replace(space, users=space.fold_in(ratings))
+
+
+def known_items(split: Split) -> np.ndarray:
+    """Rated ones that are no held-out anchors: those that encoders may be fitted to."""
+    held_out = np.concatenate([split.entities["validation"], split.entities["test"]])
+    return np.setdiff1d(np.unique(split.train.item_index), held_out)
+
+
+def films_apart(split: Split, seed: int) -> tuple[Split, RatingTable]:
+    """The split without the ratings of a random half of the known films, and these ratings.
+
+    Ratings of held-out anchors stay in the split: who judges has none of them.
+    """
+    _, apart = halves(split.train, known_items(split), seed)
+    own = np.flatnonzero(~np.isin(split.train.item_index, apart.item_index))
+    return dataclasses.replace(split, train=split.train.take(own)), apart

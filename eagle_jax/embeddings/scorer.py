@@ -14,7 +14,8 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.embeddings.domain_encoder import DomainEncoder, in_pieces
 from eagle_jax.embeddings.utility import UtilitySettings, UtilityTerms, catalogue_neighbor_limit, content_gap_utility
 
-TRAIN, HELD_OUT = "train", "held_out"  # names of the encoders: the reward's, and an independent one
+# Names of the encoders: the reward's; another model's of the same ratings; one that shares neither ratings nor films.
+TRAIN, HELD_OUT, INDEPENDENT = "train", "held_out", "independent"
 
 
 @dataclasses.dataclass(frozen=True)

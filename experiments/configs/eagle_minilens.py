@@ -92,7 +92,7 @@ def _encoders(config: ConfigDict) -> None:
         }
     )
     # What the utility's <z_u, z> holds: with item_bias what everybody likes as well.
-    config.user_space = ConfigDict({"item_bias": False, "users": "ratings", "halves": False})
+    config.user_space = ConfigDict({"item_bias": False, "users": "ratings", "halves": False, "independent": False})
     head = {
         "validation_fraction": 0.15,
         "penalties": (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
@@ -121,6 +121,7 @@ def _actions(config: ConfigDict) -> None:
     # MiniLens-LM was pretrained on marked blocks, on proposing actions and on profiles: see docs/roles.md for others.
     config.rewriting = None  # or {"format": "edit", "max_tries": 4}
     config.data_profiles = None  # or {"fields": ("genres", "year"), "values_per_side": 3, ...}
+    config.ceiling = None  # or {"num_anchors": 16, "num_users": 150, "instructions": {...}, "stops": True}
     config.listed_actions = None  # or {"file": "", "num_candidates": 20}
     config.profiles = ConfigDict(
         {

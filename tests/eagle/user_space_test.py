@@ -9,8 +9,8 @@ import pytest
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.eagle.encoder_stage import run_encoder_stage
 from eagle_jax.eagle.settings import UserSpaceSettings
-from eagle_jax.eagle.user_space import fitted_to_texts, make_user_space
-from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN
+from eagle_jax.eagle.user_space import films_apart, fitted_to_texts, known_items, make_user_space
+from eagle_jax.embeddings.scorer import HELD_OUT, INDEPENDENT, TRAIN
 from eagle_jax.embeddings.text_users import fit_taste
 from eagle_jax.embeddings.wals import fit_wals, predict_ratings
 from tests import small_world
@@ -88,3 +88,37 @@ def test_the_encoder_stage_gives_both_scorers_the_users_that_were_asked_for(worl
         np.testing.assert_array_equal(scorer.user_embeddings, again[name].user_embeddings)
         np.testing.assert_array_equal(scorer.catalogue_embeddings, of_wals[name].catalogue_embeddings)
     assert np.abs(scorers[TRAIN].user_embeddings - of_wals[TRAIN].user_embeddings).max() > 0.01
+
+
+def test_films_set_apart_share_neither_film_nor_rating_with_the_run(world, fitted, tmp_path):
+    own, apart = films_apart(world.split, 3)
+    assert not set(own.train.item_index) & set(apart.item_index)
+    assert len(own.train) + len(apart) == len(world.split.train)
+    known, half = len(known_items(world.split)), len(np.unique(apart.item_index))
+    assert half in (known // 2, known - known // 2)
+    held_out = np.concatenate([own.entities["validation"], own.entities["test"]])
+    assert not set(held_out) & set(apart.item_index)
+
+    def judged(ratings, folder):
+        scorers, _ = run_encoder_stage(
+            StageFolder(tmp_path / folder, {}),
+            world.catalogue,
+            own,
+            space_of(fitted, item_bias=True, users="ratings"),
+            dict.fromkeys((TRAIN, HELD_OUT), small_world.count_letters),
+            dict.fromkeys((TRAIN, HELD_OUT), small_world.RIDGE),
+            world.scorer.settings,
+            UserSpaceSettings(item_bias=True, users="ratings", independent=True),
+            0,
+            ratings,
+        )
+        return scorers
+
+    scorers = judged(apart, "apart")
+    assert set(scorers) == {TRAIN, HELD_OUT, INDEPENDENT}
+    # Other ratings apart: the judge is another one, what rewards is the same.
+    others = judged(dataclasses.replace(apart, rating=apart.rating[::-1].copy()), "others")
+    texts = world.catalogue.descriptions[:5]
+    np.testing.assert_array_equal(scorers[TRAIN].embed(texts), others[TRAIN].embed(texts))
+    assert np.abs(scorers[INDEPENDENT].embed(texts) - others[INDEPENDENT].embed(texts)).max() > 1e-3
+    assert np.abs(scorers[INDEPENDENT].user_embeddings - others[INDEPENDENT].user_embeddings).max() > 1e-3

@@ -10,6 +10,7 @@ from eagle_jax.reports.statistics import (
     BootstrapSettings,
     Interval,
     bootstrap_interval,
+    crossed_interval,
     paired_difference,
     separated,
     t_interval,
@@ -132,3 +133,46 @@ def test_bad_input_is_refused():
         t_interval([1.0], 0.95)
     with pytest.raises(ValueError, match="1 values are not finite"):
         t_interval([1.0, np.inf], 0.95)
+
+
+def test_crossed_factors_are_resampled_as_rows_and_columns_of_their_table_are():
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(9, 1)) + 0.5 * rng.normal(size=(1, 7)) + 0.2 * rng.normal(size=(9, 7))
+    rows, columns = np.divmod(np.arange(table.size), 7)
+    ours = crossed_interval(table.ravel(), SETTINGS, rows, columns)
+    means = [table[rng.integers(9, size=9)][:, rng.integers(7, size=7)].mean() for _ in range(20_000)]
+    np.testing.assert_allclose([ours.low, ours.high], np.quantile(means, (0.025, 0.975)), atol=0.05)
+    assert ours.mean == pytest.approx(table.mean()) and ours.num_clusters == 7
+    # Rows that share a column are no evidence of their own: films alone would be too sure.
+    films = bootstrap_interval(table.ravel(), SETTINGS)
+    assert ours.high - ours.low > 2 * (films.high - films.low)
+
+
+def test_one_factor_of_its_own_labels_is_the_plain_bootstrap():
+    values = np.random.default_rng(1).normal(size=40)
+    plain, crossed = bootstrap_interval(values, SETTINGS), crossed_interval(values, SETTINGS, range(40))
+    np.testing.assert_allclose([crossed.low, crossed.high], [plain.low, plain.high], atol=0.03)
+
+
+def test_crossed_intervals_cover_the_mean_that_films_and_users_were_drawn_around():
+    rng = np.random.default_rng(2)
+    rows, columns = np.divmod(np.arange(15 * 20), 20)
+    settings = dataclasses.replace(SETTINGS, num_resamples=300)
+    covered = 0
+    for _ in range(100):
+        values = rng.normal(size=15)[rows] + rng.normal(size=20)[columns] + rng.normal(size=300)
+        found = crossed_interval(values, settings, rows, columns)
+        covered += found.low <= 0 <= found.high
+    assert covered >= 88
+
+
+def test_crossed_factors_may_lack_cells_and_must_have_levels():
+    values, films, users = [1.0, 2.0, 4.0], ["a", "a", "b"], [0, 1, 1]
+    found = crossed_interval(values, SETTINGS, films, users)
+    assert 1 <= found.low <= found.mean <= found.high <= 4
+    with pytest.raises(ValueError, match="two levels"):
+        crossed_interval(values, SETTINGS, films, [0, 0, 0])
+    with pytest.raises(ValueError, match="2 labels for 3 values"):
+        crossed_interval(values, SETTINGS, films, [0, 1])
+    with pytest.raises(ValueError, match="not finite"):
+        crossed_interval([1.0, np.nan, 2.0], SETTINGS, films, users)

@@ -9,14 +9,20 @@ from typing import Any
 from markupsafe import Markup
 
 from eagle_jax.eagle.evaluation.rows import EAGLE, ELM_DECODER, REFERENCE, EvalRow
-from eagle_jax.eagle.evaluation.table import HELD_OUT_MEASURES, RATER_MEASURES, TEXT_MEASURES, TRAIN_MEASURES
-from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN
+from eagle_jax.eagle.evaluation.table import (
+    HELD_OUT_MEASURES,
+    INDEPENDENT_MEASURES,
+    RATER_MEASURES,
+    TEXT_MEASURES,
+    TRAIN_MEASURES,
+)
+from eagle_jax.embeddings.scorer import HELD_OUT, INDEPENDENT, TRAIN
 from eagle_jax.reports.markdown import LEFT, Column, bullets, format_interval, measure_columns, table, used_measures
 from eagle_jax.reports.verdicts import side
 
 TableRows = Sequence[Mapping[str, Any]]
 
-ENCODER_TITLES = {TRAIN: "training encoder", HELD_OUT: "held-out encoder"}
+ENCODER_TITLES = {TRAIN: "training encoder", HELD_OUT: "held-out encoder", INDEPENDENT: "independent encoder"}
 
 # Tennenholtz et al., Embedding-Aligned Language Models, NeurIPS 2024 (arXiv 2406.00024), the table
 # of reference policies on the strong test environment: U, its error, raters' shares.
@@ -34,7 +40,7 @@ PAPER_TABLE = {
 def utility_panels(rows: TableRows) -> dict[str, str]:
     """Name of U under each encoder that the table has numbers of -> the encoder's title."""
     names = {f"{encoder}/utility": title for encoder, title in ENCODER_TITLES.items()}
-    return {n: title for n, title in names.items() if any(row["cells"][n] for row in rows)}
+    return {n: title for n, title in names.items() if any(row["cells"].get(n) for row in rows)}
 
 
 def result_tables(rows: TableRows) -> Iterator[dict[str, Any]]:
@@ -48,6 +54,7 @@ def result_tables(rows: TableRows) -> Iterator[dict[str, Any]]:
     for title, measures in (
         ("Does it steer? Scored by the training encoder", TRAIN_MEASURES),
         ("The same texts under the held-out encoder", HELD_OUT_MEASURES),
+        ("The same texts under the independent encoder, of other films and other ratings", INDEPENDENT_MEASURES),
         ("What became of the texts, and what it cost", TEXT_MEASURES),
         ("What a rater says, blind to which text is new", RATER_MEASURES),
     ):

@@ -20,7 +20,7 @@ def story(episode: Mapping[str, Any]) -> dict[str, Any]:
     """An episode with the words that each step changed ("words") and U after it ("score"); of the
     anchor "anchor_words" and "anchor_score"."""
     texts = [episode["anchor"], *(step["description"] for step in episode["steps"])]
-    words = [_marked(changed_words(*pair)) for pair in zip(texts[:1] + texts, texts, strict=False)]
+    words = [marked_change(*pair) for pair in zip(texts[:1] + texts, texts, strict=False)]
     scores = [
         "; ".join(
             f"U = {path[place]['utility']:.3f} ({ENCODER_TITLES[encoder]})"
@@ -35,7 +35,9 @@ def story(episode: Mapping[str, Any]) -> dict[str, Any]:
     return {**episode, "steps": steps, "anchor_words": words[0], "anchor_score": scores[0]}
 
 
-def _marked(pieces: Sequence[tuple[str, str]]) -> Markup:
+def marked_change(before: str, after: str) -> Markup:
+    """`after` in Markdown: new words bold, words that went struck out, blocks labelled."""
+    pieces = changed_words(before, after)
     return Markup(" ".join(_MARKS[kind].format(to_markdown(text)) for kind, text in pieces))
 
 

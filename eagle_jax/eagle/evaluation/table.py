@@ -13,7 +13,7 @@ from typing import Any
 from eagle_jax.data.catalogue import EditOracle
 from eagle_jax.data.prompts import MalformedText
 from eagle_jax.eagle.evaluation.episodes import EpisodeRecord
-from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN
+from eagle_jax.embeddings.scorer import HELD_OUT, INDEPENDENT, TRAIN
 from eagle_jax.embeddings.utility import TERMS, USER_TERM_PARTS
 from eagle_jax.reports.markdown import Measure
 from eagle_jax.reports.statistics import BootstrapSettings, bootstrap_interval, paired_difference, separated
@@ -52,6 +52,7 @@ TRAIN_MEASURES = (
     ),
 )
 HELD_OUT_MEASURES = _encoder_measures(HELD_OUT)
+INDEPENDENT_MEASURES = _encoder_measures(INDEPENDENT)
 TEXT_MEASURES = (
     Measure("distance", "Distance", "How far the final text's embedding is from its anchor's."),
     Measure("well_formed_share", "Well-formed", "Share of steps in which nothing was malformed."),
@@ -101,6 +102,8 @@ def summarize(
     rows = []
     has_quality = any("quality" in record.scores[TRAIN][-1] for of_row in records.values() for record in of_row)
     measures = [measure for measure in MEASURES if has_quality or measure is not _QUALITY]
+    if any(INDEPENDENT in record.scores for of_row in records.values() for record in of_row):
+        measures += INDEPENDENT_MEASURES
     for row, of_row in records.items():
         yardstick = _mean_best_gain(row, of_row, best_reachable)
         values = [_values(record, yardstick, oracle) for record in of_row]

@@ -17,7 +17,7 @@ from eagle_jax.eagle.serving.agent import Agent
 from eagle_jax.eagle.serving.rating_intervals import fit_rating_predictor
 from eagle_jax.eagle.serving.users import UserDirectory, meant
 from eagle_jax.eagle.settings import EagleExperiment
-from eagle_jax.embeddings.scorer import HELD_OUT
+from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN
 from eagle_jax.language_model.sampling.local import LocalGenerator
 from eagle_jax.reports.results import RESULTS_JSON
 
@@ -127,7 +127,7 @@ class _FinishedRun(EagleRun):
             environment=world.environment,
             horizon=settings.agent.training.horizon,
             batch_size=models.batch_size,
-            scorers=world.scorers,
+            scorers={encoder: world.scorers[encoder] for encoder in (TRAIN, HELD_OUT)},  # others know no new users
             quality=world.quality,
             ratings=ratings,
             users=UserDirectory(

@@ -1,0 +1,1 @@
+"""What could be gained at most, asked before anything is trained."""

