@@ -1,7 +1,6 @@
 """The documentation builds as a site, its commands are run by tests, and so is its notebook."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -9,7 +8,9 @@ import sys
 import pytest
 
 from eagle_jax.eagle.environment import Start
+from tests.programs import environment_of
 from tests.readme_test import PAGES, ROOT, commands
+from tests.tiny_runs import TINY_EAGLE
 
 # Every command of the documentation: the tests that run it (small, or with other values), or why
 # none does.
@@ -78,17 +79,21 @@ def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
         assert [step.description for step in names["write_endings"]([start], 0)] == ["A tale. To be continued."]
 
 
-def test_the_notebook_runs(tmp_path):
+def test_the_notebook_runs(tmp_path, compilation_cache):
+    """As it is, but for the size of the experiment: its cells get the settings of the tests' tiny run."""
     notebook = json.loads((ROOT / "docs" / "first_agent.ipynb").read_text())
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert len(notebook["cells"]) == 10
     assert not any(cell["outputs"] for cell in cells)  # what a run showed is not kept
     program = "\n".join("".join(cell["source"]) for cell in cells)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
-    for name in ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS"):  # as a reader runs it
-        environment.pop(name, None)
+    made = "experiment = to_settings(EagleExperiment, config)"
+    assert program.count(made) == 1
+    program = program.replace(
+        made, f"with config.unlocked():\n    config.update_from_flattened_dict({TINY_EAGLE!r})\n{made}"
+    )
+    environment = environment_of() | {"MPLBACKEND": "agg", "JAX_COMPILATION_CACHE_DIR": str(compilation_cache)}
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"^EAGLE, g_optimal +\d\.\d{3} +\d\.\d{3}$", done.stdout, re.MULTILINE)
+    assert re.search(r"^EAGLE, g_optimal +-?\d\.\d{3} +-?\d\.\d{3}$", done.stdout, re.MULTILINE)
     assert (tmp_path / "runs" / "notebook" / "space.png").stat().st_size > 1000

@@ -1,6 +1,7 @@
 """The repository's programs as a user starts them: in a process of their own, on one device."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +9,14 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
+def environment_of(num_devices=1):
+    """That of the tests, in which they have eight devices, for a program that has so many."""
+    count = "--xla_force_host_platform_device_count"
+    flags = re.sub(rf"{count}=\d+", f"{count}={num_devices}", os.environ["XLA_FLAGS"])
+    return {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
+
+
 def run_module(module, *arguments, cwd=ROOT, options=(), **variables):
     """Exit code, stdout and stderr of `python -m module`; options of Python itself, variables of the environment."""
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     command = [sys.executable, *options, "-m", module, *arguments]
-    return subprocess.run(
-        command, cwd=cwd, env=environment | {"PYTHONPATH": str(ROOT)} | variables, capture_output=True, text=True
-    )
+    return subprocess.run(command, cwd=cwd, env=environment_of() | variables, capture_output=True, text=True)

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from tests.programs import ROOT, environment_of
 from tests.same_run import finished_files
 
-ROOT = Path(__file__).parents[1]
 WATCHED = Path(__file__).with_name("watched_run.py")
 
 # Few lengths and batch sizes above all: most of a run this small is compilation.
@@ -101,14 +101,11 @@ class TinyExperiment:
         """`watch`: what watched_run.py is to do at the run's renames; none: the bare command."""
         program = [str(WATCHED), self.module, *watch] if watch else ["-m", self.module]
         flags = [f"--config.{key}={value}" for key, value in self.settings.items()]
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
+        environment = environment_of() | {
             "PYTHONDONTWRITEBYTECODE": "1",
             "JAX_COMPILATION_CACHE_DIR": str(self.cache),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
-        environment.pop("XLA_FLAGS", None)  # the tests' eight devices; a user has one
         return subprocess.Popen(
             [sys.executable, *program, f"--config={config or self.config}", f"--workdir={workdir}", *flags, *overrides],
             cwd=ROOT,
@@ -161,7 +158,11 @@ class FinishedRun:
 
 @pytest.fixture(scope="session")
 def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("compilation_cache")
+    """Of programs of all runs, whichever of the tests' workers starts them."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compilation_cache"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,9 @@
 """Two processes: one decides and writes, both go on with the same; shards move between meshes."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -16,8 +14,7 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.base.processes import from_primary, is_primary, join_others
 from eagle_jax.base.work_directory import StageFolder
 from tests.base.process_program import make_state, template_on
-
-ROOT = Path(__file__).parents[2]
+from tests.programs import ROOT, environment_of
 
 
 def start_two(module, *arguments):
@@ -25,10 +22,7 @@ def start_two(module, *arguments):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+    environment = environment_of(num_devices=4) | {
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
         "JAX_NUM_PROCESSES": "2",
     }

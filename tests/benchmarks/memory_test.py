@@ -1,17 +1,13 @@
 """Steps are planned and run for the shapes asked for, and the table judges them."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from benchmarks import memory_contenders
 from benchmarks.memory_table import Plan, Timing, page
+from tests.programs import run_module
 
-ROOT = Path(__file__).parents[2]
 DECODER = {
     "model_type": "llama",
     "vocab_size": 64,
@@ -38,9 +34,8 @@ def test_a_plan_counts_parameters_moments_and_reference(program, copies):
 
 
 def test_the_script_plans_what_is_asked_for(tmp_path):
-    command = [sys.executable, "-m", "benchmarks.memory", "--only=plans", "--programs=sft", "--layers=2", "--shrink=64"]
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    done = subprocess.run([*command, f"--out={tmp_path}"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    arguments = ("--only=plans", "--programs=sft", "--layers=2", "--shrink=64", f"--out={tmp_path}")
+    done = run_module("benchmarks.memory", *arguments)
     assert done.returncode == 0, done.stderr
     (plan,) = json.loads((tmp_path / "results.json").read_text())["plans"]
     matrices = 640 * (262_144 // 64 + 2 * (2 * 1024 + 2 * 256 + 3 * 2048))  # table, heads, feed-forward

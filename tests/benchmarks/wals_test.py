@@ -1,16 +1,11 @@
 """The script on a tiny table: its rows, what is missing is said, and the objective is that of a float64 sum."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.wals_contenders import draw
-
-ROOT = Path(__file__).parents[2]
+from tests.programs import run_module
 
 
 def test_ratings_are_of_the_shape_that_is_promised():
@@ -23,11 +18,8 @@ def test_ratings_are_of_the_shape_that_is_promised():
 
 
 def test_the_script_says_what_is_missing_and_writes_its_table(tmp_path):
-    command = [sys.executable, "-m", "benchmarks.wals", "--shape=tiny", "--dim=3", "--rounds=2", "--iterations=2"]
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    done = subprocess.run(
-        [*command, f"--out={tmp_path}"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
+    arguments = ("--shape=tiny", "--dim=3", "--rounds=2", "--iterations=2", f"--out={tmp_path}")
+    done = run_module("benchmarks.wals", *arguments)
     assert done.returncode == 0, done.stderr[-2000:]
     rows = {row["who"]: row for row in json.loads((tmp_path / "results.json").read_text())["compared"]}
     assert {"this build", "cmfrec", "implicit"} == set(rows)

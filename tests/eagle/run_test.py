@@ -29,6 +29,7 @@ ELM_CHOICE = "Which point the ELM decoder is asked for"
 # Of the stages that last: the pieces between which a run may stop.
 PIECES = {"candidates": "/parts/", AGENT: "/checkpoints/", "evaluation": "/parts/"}
 LOW_RANK = {"mode": "lora", "lora.rank": 2, "remat": True, "scan_layers": True}
+CEILING_INSTRUCTIONS = {"instructions.file": "", "instructions.num_candidates": 3}
 WITH_ELM = "experiments/configs/eagle_minilens_elm.py:quick"
 TINY_ELM = {
     "decoder.adapter_hidden_width": 16,
@@ -210,6 +211,22 @@ def test_low_rank_policies_are_updates_of_one_model_and_whole_models(eagle, fini
     assert np.abs(last - reference).max() > 1e-4
     for stage in (REFERENCE, AGENT):
         assert checkpoint_bytes(workdir / stage) < 0.3 * checkpoint_bytes(finished.workdir / stage)
+
+
+def test_a_run_may_end_at_its_ceiling_and_go_on_from_there(eagle, finished, tmp_path):
+    later = [path.parent.name for path in finished.workdir.glob("*/SETTINGS.json")]
+    kept = {"catalogue", "encoders", "profiles"}
+    workdir = finished.copy(tmp_path / "run", without=[name for name in later if name not in kept])
+    ceiling = flags("ceiling", {"num_anchors": 2, "num_users": 5, "stops": False, **CEILING_INSTRUCTIONS})
+    run_to_its_end(eagle, workdir, [*ceiling, "--stop_after=ceiling"])
+    assert {path.parent.name for path in workdir.glob("*/MANIFEST.json")} == kept | {"ceiling"}
+    page = (workdir / "report.md").read_text()
+    assert "best of as many other entities" in page and "of 6" in page  # three instructions for two anchors
+    assert read(workdir / "results.json")["report"] == "eagle/ceiling/report"
+    code, _, stderr = eagle.run(workdir, ["--stop_after=ceiling"])
+    assert code == 2 and "config.ceiling is None" in stderr
+    with pytest.raises(UserError, match="is a run of eagle/ceiling, not of eagle"):
+        load_agent(workdir)
 
 
 @pytest.fixture(scope="module")

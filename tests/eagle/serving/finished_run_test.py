@@ -22,7 +22,8 @@ from eagle_jax.eagle.environment import Start
 from eagle_jax.eagle.serving import export
 from eagle_jax.eagle.serving.loading import read_experiment
 from eagle_jax.embeddings.scorer import TRAIN
-from tests.tiny_runs import ROOT, WATCHED
+from tests.programs import ROOT, environment_of
+from tests.tiny_runs import WATCHED
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +80,7 @@ def command(compilation_cache):
 
     def run(*arguments, watch=()):
         program = [str(WATCHED), "eagle_jax", *watch] if watch else ["-m", "eagle_jax"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": str(compilation_cache)}
-        environment.pop("XLA_FLAGS", None)  # the tests' eight devices; a user has one
+        environment = environment_of() | {"JAX_COMPILATION_CACHE_DIR": str(compilation_cache)}
         done = subprocess.run(
             [sys.executable, *program, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
         )
