@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import os
 import shutil
 import subprocess
@@ -121,13 +122,12 @@ class TinyExperiment:
         stdout, stderr = process.communicate()
         return process.returncode, stdout, stderr
 
-    def finish(self, folder: Path) -> FinishedRun:
-        """A run in `folder`/run that nothing interrupts."""
+    def finish(self, folder: Path) -> None:
+        """A run in `folder`/run that nothing interrupts, its renames in `folder`/renames.txt."""
         log = folder / "renames.txt"
         code, stdout, stderr = self.run(folder / "run", watch=["log", str(log)])
         assert code == 0, stderr
         assert stdout == f"report: {folder / 'run' / 'report.html'}\n"
-        return FinishedRun(folder / "run", tuple(log.read_text().splitlines()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,11 +158,27 @@ class FinishedRun:
 
 @pytest.fixture(scope="session")
 def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of programs of all runs, whichever of the tests' workers starts them."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compilation_cache"
+    """Of programs of all runs."""
+    folder = _of_all_workers(tmp_path_factory) / "compilation_cache"
     folder.mkdir(exist_ok=True)
     return folder
+
+
+def _of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the tests' workers share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+def _finished_once(experiment: TinyExperiment, name: str, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """The run of the worker that asks first; the others wait for it. Tests change copies only."""
+    folder = _of_all_workers(tmp_path_factory) / name
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "run" / "report.html").exists():
+            experiment.finish(folder)
+    return FinishedRun(folder / "run", tuple((folder / "renames.txt").read_text().splitlines()))
 
 
 @pytest.fixture(scope="session")
@@ -173,7 +189,7 @@ def eagle(compilation_cache: Path) -> TinyExperiment:
 
 @pytest.fixture(scope="session")
 def finished(eagle: TinyExperiment, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
-    return eagle.finish(tmp_path_factory.mktemp("finished"))
+    return _finished_once(eagle, "finished", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -184,4 +200,4 @@ def real(compilation_cache: Path) -> TinyExperiment:
 
 @pytest.fixture(scope="session")
 def finished_real(real: TinyExperiment, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
-    return real.finish(tmp_path_factory.mktemp("finished_real"))
+    return _finished_once(real, "finished_real", tmp_path_factory)
