@@ -43,6 +43,16 @@ def fit_halves(
     return _told(pair, features[held_out], np.zeros(len(held_out), int), split)
 
 
+def run_reliability_stage(
+    stage: StageFolder, encoders: StageFolder, candidates: StageFolder, features_fn: FeaturesFn, split: Split
+) -> None:
+    """What the encoders of halves say of the candidates; writes facts.json."""
+    if not stage.is_complete():
+        rows = candidates.read_jsonl("candidates.jsonl")
+        stage.write_json("facts.json", candidates_reliability(encoders, rows, features_fn, split))
+        stage.finish()
+
+
 def candidates_reliability(
     encoders: StageFolder, rows: Sequence[dict[str, Any]], features_fn: FeaturesFn, split: Split
 ) -> dict[str, Any] | None:

@@ -38,7 +38,7 @@ from eagle_jax.eagle.profile_stage import run_profile_stage
 from eagle_jax.eagle.quality.quality import Quality
 from eagle_jax.eagle.quality.readings import TextFluency
 from eagle_jax.eagle.quality.stage import quality_reader, run_quality_stage
-from eagle_jax.eagle.reliability import candidates_reliability
+from eagle_jax.eagle.reliability import run_reliability_stage
 from eagle_jax.eagle.report import make_report
 from eagle_jax.eagle.roles.rewrite_formats import BLOCKS_ONCE
 from eagle_jax.eagle.roles.signs import read_signs
@@ -132,7 +132,7 @@ class EagleRun(Run):
         split, apart = split_catalogue(catalogue, settings.split), None
         of_data = {"data": fingerprint(catalogue), "split": settings.split, "wals": settings.wals}
         if settings.user_space.independent:
-            split, apart = films_apart(split, self._seed(11))
+            split, apart = films_apart(split, self._seed(13))
             of_data["independent"] = True
         with self.stage("catalogue", **of_data) as stage:
             wals = run_catalogue_stage(stage, catalogue, load_report, split, settings.wals, self._seed(1))
@@ -182,11 +182,14 @@ class EagleRun(Run):
     def _measure_ceiling(self) -> dict[str, Any]:
         """Stage 3b: what could be gained at most."""
         settings, environment = self.experiment, self._enter_environment()
+        quality = ["quality"] if settings.quality is not None else []
         with self.stage(
             CEILING,
             "profiles",
+            *quality,
             ceiling=settings.ceiling,
-            utility=settings.utility,
+            quality_weight=None if settings.quality is None else settings.quality.weight,
+            utility=settings.utility.told(),
             environment=settings.environment,
             environment_model=environment.generator.name,
             rewriting=settings.rewriting,
@@ -240,11 +243,8 @@ class EagleRun(Run):
     def _measure_reliability(self) -> None:
         """Stage 4, beside the candidates: how far two halves of the data agree on them."""
         with self.stage("reliability", "encoders", "candidates") as stage:
-            if not stage.is_complete():
-                encoders, rows = self.stages["encoders"], self.stages["candidates"].read_jsonl("candidates.jsonl")
-                found = candidates_reliability(encoders, rows, self.features[TRAIN], self.world.split)
-                stage.write_json("facts.json", found)
-                stage.finish()
+            before = self.stages["encoders"], self.stages["candidates"]
+            run_reliability_stage(stage, *before, self.features[TRAIN], self.world.split)
 
     def design(self, proposed: list[CandidateSet]) -> tuple[list[CandidateSet], dict[str, list[list[int]]]]:
         """Stage 5: the candidates that can be used, and which each kind of reference distribution

