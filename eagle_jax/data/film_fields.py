@@ -54,6 +54,8 @@ _LABELLED = re.compile(
     re.IGNORECASE,
 )
 _YEAR = re.compile(r"\b(?:18[89]|19\d|20\d)\d\b")
+_WRITTEN = re.compile(r"(?P<genres>(?<=Genres: )[^.]*)\. (?:Year: (?P<year>\d{4})\. )?Plot: ")
+_MIDDLES = range(1925, 2020, 10)  # of decades
 
 
 class FilmFields(NamedTuple):
@@ -77,3 +79,29 @@ def parse_film_fields(text: str) -> FilmFields:
     return FilmFields(
         tuple(genre for genre in GENRES if genre in named), int(year[0]) if year else None, found["plot"].strip()
     )
+
+
+def field_edits(text: str) -> dict[str, str]:
+    """What one change of a field makes of a text that `TEMPLATE` wrote, by its name: a genre more ("also Western"), one
+    less ("no longer Western") while there is another, another decade ("of the 1950s"). {} without genres.
+
+    Nothing else of the text changes: what a model that only knew the fields could do.
+    """
+    written = _WRITTEN.search(text)
+    if written is None:
+        return {}
+    fields = parse_film_fields(text)
+
+    def with_field(name: str, value: str) -> str:
+        return text[: written.start(name)] + value + text[written.end(name) :]
+
+    edits = {}
+    for genre in GENRES:
+        others = [own for own in GENRES if (own in fields.genres) != (own == genre)]
+        if others:
+            name = f"no longer {genre}" if genre in fields.genres else f"also {genre}"
+            edits[name] = with_field("genres", ", ".join(others))
+    if written["year"] is not None:
+        decades = [middle for middle in _MIDDLES if middle // 10 != int(written["year"]) // 10]
+        edits |= {f"of the {middle // 10}0s": with_field("year", str(middle)) for middle in decades}
+    return edits

@@ -2,7 +2,7 @@
 
 import pytest
 
-from eagle_jax.data.film_fields import GENRES, TEMPLATE, FilmFields, parse_film_fields
+from eagle_jax.data.film_fields import GENRES, TEMPLATE, FilmFields, field_edits, parse_film_fields
 from eagle_jax.data.prompts import render_blocks
 from eagle_jax.data.readers.items import fill_template
 from eagle_jax.data.readers.movielens import read_movielens
@@ -56,3 +56,24 @@ def test_every_real_film_is_read_back(eagle_data):
         assert fields.plot == " ".join(entity.fields["overview"].split())
         without_genre += not fields.genres
     assert 0 < without_genre < 50
+
+
+def test_a_change_by_rule_changes_one_field_and_nothing_else():
+    told = {"genres": "War, Drama", "year": "1954", "overview": PLOT}
+    text = render_blocks({"PLOT": fill_template(TEMPLATE, told), "REASONS_TO_LIKE": "its sets."})
+    before, edits = parse_film_fields(text), field_edits(text)
+    assert len(edits) == len(GENRES) + 9  # ten decades from the 1920s on, but for its own
+    assert parse_film_fields(edits["also Western"]) == before._replace(genres=("Drama", "War", "Western"))
+    assert parse_film_fields(edits["no longer War"]) == before._replace(genres=("Drama",))
+    assert parse_film_fields(edits["of the 2010s"]) == before._replace(year=2015)
+    assert "of the 1950s" not in edits
+    for edit in edits.values():
+        after = parse_film_fields(edit)
+        assert (after.genres != before.genres) + (after.year != before.year) == 1
+        assert edit.endswith(text[text.index(PLOT) :])  # the other blocks too
+
+
+def test_a_last_genre_stays_and_texts_without_fields_have_no_such_changes():
+    edits = field_edits(fill_template(TEMPLATE, {"genres": "War", "year": "", "overview": PLOT}))
+    assert len(edits) == len(GENRES) - 1 and "no longer War" not in edits
+    assert field_edits(PLOT) == field_edits(f"Year: 1954. Plot: {PLOT}") == {}

@@ -26,12 +26,8 @@ GAIN_PARTS = {
     "personal": "What this user likes",
     "other": "Not of users (novelty, quality)",
 }
-BEST_REWRITING, ONE_INSTRUCTION, ANY_INSTRUCTION, OTHER_ENTITIES = (
-    "best",
-    "one instruction",
-    "any instruction",
-    "other films",
-)
+BEST_REWRITING, ONE_INSTRUCTION, ANY_INSTRUCTION = "best", "one instruction", "any instruction"
+FIELD_CHANGE, OTHER_ENTITIES = "field change", "other entities"
 
 
 class Worth(NamedTuple):
@@ -56,27 +52,38 @@ def worth(scorer: Scorer, texts: Sequence[str], users: np.ndarray) -> Worth:
     return Worth(parts.common, parts.personal[users], np.float64(terms.utility) - np.float64(terms.user_term))
 
 
-def choices(rewards: Sequence[np.ndarray], num_rewrites: int) -> dict[str, list[np.ndarray]]:
+def choices(rewards: Sequence[np.ndarray], num_rewrites: int, num_others: int) -> dict[str, list[np.ndarray]]:
     """Name of a choice -> for each anchor the weight of each text for each user [U, T]; rows sum to 1.
 
     rewards: U by the reward of each anchor's texts [U, T]: the anchor, `num_rewrites` rewritings by the same
-    instructions in the same order, then other films. The anchor itself stays where nothing is better.
+    instructions in the same order, changes of its fields by rule, `num_others` other entities. The anchor itself stays
+    where nothing is better.
     """
-    own, films = slice(0, num_rewrites + 1), np.r_[0, num_rewrites + 1 : rewards[0].shape[1]]
+    own = slice(0, num_rewrites + 1)
     of_all = np.mean([reward[:, own].mean(axis=0) - reward[:, 0].mean() for reward in rewards], axis=0)
     fixed = int(np.argmax(of_all))
 
     def one_hot(reward: np.ndarray, places: np.ndarray) -> np.ndarray:
         return np.eye(reward.shape[1])[places]
 
-    even = np.zeros(rewards[0].shape[1])
-    even[1 : num_rewrites + 1] = 1 / num_rewrites
-    return {
-        BEST_REWRITING: [one_hot(reward, reward[:, own].argmax(axis=1)) for reward in rewards],
+    def best_of(reward: np.ndarray, first: int, last: int) -> np.ndarray:
+        places = np.r_[0, first:last]
+        return one_hot(reward, places[reward[:, places].argmax(axis=1)])
+
+    ends = [reward.shape[1] - num_others for reward in rewards]
+    rewrites = [(np.arange(reward.shape[1]) >= 1) & (np.arange(reward.shape[1]) <= num_rewrites) for reward in rewards]
+    found = {
+        BEST_REWRITING: [best_of(reward, 1, num_rewrites + 1) for reward in rewards],
         ONE_INSTRUCTION: [one_hot(reward, np.full(len(reward), fixed)) for reward in rewards],
-        ANY_INSTRUCTION: [np.tile(even, (len(reward), 1)) for reward in rewards],
-        OTHER_ENTITIES: [one_hot(reward, films[reward[:, films].argmax(axis=1)]) for reward in rewards],
+        ANY_INSTRUCTION: [
+            np.tile(is_own / num_rewrites, (len(reward), 1)) for reward, is_own in zip(rewards, rewrites, strict=True)
+        ],
+        FIELD_CHANGE: [best_of(reward, num_rewrites + 1, end) for reward, end in zip(rewards, ends, strict=True)],
+        OTHER_ENTITIES: [best_of(reward, end, reward.shape[1]) for reward, end in zip(rewards, ends, strict=True)],
     }
+    if max(ends) == num_rewrites + 1:
+        del found[FIELD_CHANGE]
+    return found
 
 
 def gains(weights: Sequence[np.ndarray], worths: Sequence[Worth], part: str) -> np.ndarray:
@@ -89,14 +96,18 @@ def gains(weights: Sequence[np.ndarray], worths: Sequence[Worth], part: str) -> 
 
 
 def measure(
-    worths: Mapping[str, Sequence[Worth]], reward: str, instructions: Sequence[str], bootstrap: BootstrapSettings
+    worths: Mapping[str, Sequence[Worth]],
+    reward: str,
+    instructions: Sequence[str],
+    num_others: int,
+    bootstrap: BootstrapSettings,
 ) -> dict[str, Any]:
     """All that the report says, JSON-able: a row for each choice, with gains under each encoder by part.
 
     worths: encoder -> of each anchor; `reward` is the one that chooses.
     """
     num_rewrites = len(instructions)
-    found = choices([own.part("utility") for own in worths[reward]], num_rewrites)
+    found = choices([own.part("utility") for own in worths[reward]], num_rewrites, num_others)
     num_anchors, num_users = len(worths[reward]), len(worths[reward][0].personal)
     films, users = np.repeat(np.arange(num_anchors), num_users), np.tile(np.arange(num_users), num_anchors)
     rows = [
@@ -112,7 +123,7 @@ def measure(
         }
         for name, weights in found.items()
     ]
-    chosen = np.mean([weight.mean(axis=0) for weight in found[BEST_REWRITING]], axis=0)[: num_rewrites + 1]
+    chosen = np.mean([weight[:, : num_rewrites + 1].mean(axis=0) for weight in found[BEST_REWRITING]], axis=0)
     favourite = int(chosen[1:].argmax())
     return {
         "rows": rows,

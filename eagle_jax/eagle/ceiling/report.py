@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from eagle_jax.base.work_directory import StageFolder
-from eagle_jax.eagle.ceiling.choices import ANY_INSTRUCTION, BEST_REWRITING, GAIN_PARTS, ONE_INSTRUCTION, OTHER_ENTITIES
+from eagle_jax.eagle.ceiling.choices import (
+    ANY_INSTRUCTION,
+    BEST_REWRITING,
+    FIELD_CHANGE,
+    GAIN_PARTS,
+    ONE_INSTRUCTION,
+    OTHER_ENTITIES,
+)
 from eagle_jax.eagle.ceiling.stage import is_above_noise, user_gain
 from eagle_jax.eagle.evaluation.report_tables import ENCODER_TITLES
 from eagle_jax.eagle.evaluation.story import marked_change
@@ -23,6 +30,7 @@ _NAMES = {
     BEST_REWRITING: "best rewriting",
     ONE_INSTRUCTION: "one instruction for all",
     ANY_INSTRUCTION: "an instruction at random",
+    FIELD_CHANGE: "best change of a genre or the decade, by rule",
     OTHER_ENTITIES: "best of as many other entities",
 }
 
@@ -77,10 +85,15 @@ def ceiling_sentences(found: Mapping[str, Any]) -> list[str]:
     rows = {row["choice"]: row["cells"] for row in found["rows"]}
     personal = format_interval(rows[BEST_REWRITING][f"{found['judge']}/personal"], signed=True)
     films = format_interval(rows[OTHER_ENTITIES][f"{found['judge']}/user_term"], signed=True)
+    by_rule = []
+    if FIELD_CHANGE in rows:
+        change = format_interval(rows[FIELD_CHANGE][f"{found['judge']}/user_term"], signed=True)
+        by_rule = [f"Changing a genre or the decade by rule, without a model, gains {change}."]
     favourite = f'"{found["favourite"]}" is the best for {share(found["favourite_share"])} of the pairs'
     return [
         first,
         f"Of it {personal} is what this user likes and others do not.",
+        *by_rule,
         f"Choosing among as many other entities as they are gains {films}.",
         f"{favourite}; the anchor stays as it is for {share(found['anchor_share'])}. "
         f'The best instruction for all is "{found["fixed"]}".',
@@ -95,6 +108,7 @@ def ceiling_facts(stage: StageFolder) -> list[dict[str, Any]]:
     return [
         fact(f"gain by the {name}", rows[choice][f"{found['judge']}/user_term"], meaning)
         for choice, name in _NAMES.items()
+        if choice in rows
     ] + [fact(line["name"], line["value"], "before training") for line in _environment(found)]
 
 

@@ -12,3 +12,7 @@ class CeilingSettings:
     num_users: int = setting("Users of the split for whom the best is chosen; fewer where there are fewer.", at_least=2)
     instructions: ListedActionSettings = setting("The same for every anchor.")
     stops: bool = setting("The run ends here where nothing is shown to be gained.")
+
+    def __post_init__(self):
+        if self.instructions.num_candidates < 2:
+            raise ValueError("instructions.num_candidates must be at least 2, got 1: the best of one is no choice")

@@ -16,6 +16,7 @@ import numpy as np
 from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.data.film_fields import field_edits
 from eagle_jax.eagle.ceiling.choices import BEST_REWRITING, Worth, measure, worth
 from eagle_jax.eagle.ceiling.settings import CeilingSettings
 from eagle_jax.eagle.roles.listed_actions import ActionList
@@ -43,7 +44,8 @@ def run_ceiling_stage(
         stage.write_jsonl("rewrites.jsonl", rows)
         encoders = [name for name in _ENCODERS if name in world.scorers]
         worths = {name: [_worth(world, name, row, users) for row in rows] for name in encoders}
-        found = measure(worths, TRAIN, [action for _, action in instructions], bootstrap)
+        actions = [action for _, action in instructions]
+        found = measure(worths, TRAIN, actions, len(rows[0]["others"]), bootstrap)
         told = {"judge": judge_of(worths), "malformed": sum((Counter(row["malformed"]) for row in rows), Counter())}
         num_rewrites = len(anchors) * len(instructions)
         stage.write_json("facts.json", found | told | {"num_rewrites": num_rewrites, "num_users_known": len(users)})
@@ -68,11 +70,11 @@ def user_gain(facts: Mapping[str, Any]) -> Mapping[str, float]:
 
 
 def _worth(world: EagleWorld, encoder: str, row: Mapping[str, Any], users: np.ndarray) -> Worth:
-    """Of an anchor's texts; for the reward with the quality of its rewritings where there is one."""
+    """Of an anchor's texts; for the reward with the quality of what was made of it where there is one."""
     texts = _texts(world, row)
     found = worth(world.scorers[encoder], texts, users)
     if encoder == TRAIN and world.quality is not None:
-        own = 1 + len(row["texts"])
+        own = len(texts) - len(row["others"])
         found.other[:own] += world.quality.weight * world.quality(texts[:own], texts[:1] * own)
     return found
 
@@ -90,12 +92,13 @@ def _rewritten(world: EagleWorld, anchor: int, instructions: Sequence[tuple[str,
         "actions": actions,
         "texts": [step.description for step in steps],
         "malformed": [step.malformed for step in steps if step.malformed],
+        "field_changes": field_edits(description),
         "others": others.tolist(),
     }
 
 
 def _texts(world: EagleWorld, row: Mapping[str, Any]) -> list[str]:
-    """The anchor, its rewritings, the others."""
+    """The anchor, its rewritings, its changes by rule, the others."""
     entities = world.catalogue.entities
     others = [entities[other].description for other in row["others"]]
-    return [entities[row["entity_index"]].description, *row["texts"], *others]
+    return [entities[row["entity_index"]].description, *row["texts"], *row["field_changes"].values(), *others]

@@ -43,7 +43,9 @@ class FieldFeatures:
         """Raises what `plot_features` raises; of a text without a plot it sees the whole."""
         fields = [parse_film_fields(text) for text in texts]
         plots = [own.plot or text for own, text in zip(fields, texts, strict=True)]
-        return np.concatenate([self.plot_features(plots), genre_and_year(fields)], axis=1)
+        places = {plot: place for place, plot in enumerate(dict.fromkeys(plots))}
+        of_plots = np.asarray(self.plot_features(list(places)))  # once, however many fields are tried with it
+        return np.concatenate([of_plots[[places[plot] for plot in plots]], genre_and_year(fields)], axis=1)
 
 
 def genre_and_year(fields: Sequence[FilmFields]) -> np.ndarray:

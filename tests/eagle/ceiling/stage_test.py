@@ -84,3 +84,8 @@ def test_an_environment_that_changes_nothing_has_its_ceiling_within_noise(run):
     facts = {line["name"]: line["value"] for line in ceiling_facts(stage)}
     assert facts["rewritings that were accepted"] == "0 of 12"
     assert facts["gain by the best rewriting"]["mean"] == 0
+
+
+def test_one_instruction_is_no_choice():
+    with pytest.raises(ValueError, match=r"instructions\.num_candidates must be at least 2"):
+        dataclasses.replace(SETTINGS, instructions=ListedActionSettings(file="", num_candidates=1))

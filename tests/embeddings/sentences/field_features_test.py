@@ -30,6 +30,14 @@ def test_plot_genres_and_year_stand_side_by_side():
     assert features.name != encoder.name and encoder.name in features.name
 
 
+def test_a_plot_is_read_once_however_many_fields_are_tried_with_it():
+    encoder = CountsLetters()
+    found = FieldFeatures(encoder)(["Year: 1995. Plot: a bat", "Plot: a cat and a dog", "Year: 1930. Plot: a bat"])
+    assert encoder.seen == ["a bat", "a cat and a dog"]
+    assert found[:, :2].tolist() == [[5, 2], [15, 4], [5, 2]] and found[0, -1] == found[2, -1] == 0
+    assert found[0, 21] == 1 and found[2, 21] == 0
+
+
 @pytest.mark.parametrize(("year", "passed"), [(1930, 0), (1934, 0.4), (2018, 8.8), (2020, 9), (2099, 9)])
 def test_decades_sum_to_the_years_since_1930(year, passed):
     told = genre_and_year([parse_film_fields(f"Year: {year}. Plot: x")])
