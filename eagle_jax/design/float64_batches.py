@@ -70,6 +70,18 @@ def over_problems(solve, rows: jax.Array, *per_problem: jax.Array):
 
 
 def first_argmax(values: jax.Array) -> jax.Array:
-    """[] int32, the first index of the largest value; the last row's where all are nan."""
-    index = jnp.arange(values.shape[0], dtype=jnp.int32)
-    return jnp.min(jnp.where(values == jnp.max(values), index, values.shape[0] - 1))
+    """[] int32, the first index of the largest value; nan is no value, and the last row's where all are.
+
+    One reduction of (value, index): a compiler may compute the values once for their maximum and again
+    to look for it, and where it rounds these differently, no value equals the maximum.
+    """
+    last = jnp.int32(values.shape[0] - 1)
+    is_nan = jnp.isnan(values)
+    index = jnp.where(is_nan, last, jnp.arange(values.shape[0], dtype=jnp.int32))
+
+    def larger(one, other):
+        is_other = (other[0] > one[0]) | ((other[0] == one[0]) & (other[1] < one[1]))
+        return jnp.where(is_other, other[0], one[0]), jnp.where(is_other, other[1], one[1])
+
+    nothing = jnp.array(-jnp.inf, values.dtype), last
+    return jax.lax.reduce((jnp.where(is_nan, -jnp.inf, values), index), nothing, larger, (0,))[1]
