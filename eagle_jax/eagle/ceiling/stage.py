@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
@@ -30,12 +31,20 @@ _ENCODERS = (TRAIN, HELD_OUT, INDEPENDENT)
 def run_ceiling_stage(
     stage: StageFolder, world: EagleWorld, settings: CeilingSettings, bootstrap: BootstrapSettings, seed: int
 ) -> dict[str, Any]:
-    """What the stage found (`choices.measure`, and counts); writes rewrites.jsonl, an anchor a line, and facts.json."""
+    """What the stage found (`choices.measure`, and counts); writes rewrites.jsonl, an anchor a line, and facts.json.
+
+    Raises `UserError` where the split has too few anchors or users for an interval.
+    """
     if not stage.is_complete():
         split = world.split
         rng = np.random.default_rng(seed)
         anchors = rng.permutation(split.entities["validation"])[: settings.num_anchors].tolist()
         users = np.sort(rng.permutation(np.concatenate(list(split.users.values())))[: settings.num_users])
+        if min(len(anchors), len(users)) < 2:
+            raise UserError(
+                f"config.ceiling: the split has {len(anchors)} validation anchors and {len(users)} users, an interval "
+                "needs two of both; raise config.split.validation_fraction or lower min_anchor_ratings"
+            )
         instructions = ActionList.read(settings.instructions, world.entity_format).draw(derive_seed(seed, 0))
         rows = [
             stage.chunk(index, lambda anchor=anchor: _rewritten(world, anchor, instructions, seed))

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from eagle_jax.base.errors import UserError
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.prompts import COMPACT, MOVIE
 from eagle_jax.eagle.ceiling.report import ceiling_facts
@@ -89,3 +90,10 @@ def test_an_environment_that_changes_nothing_has_its_ceiling_within_noise(run):
 def test_one_instruction_is_no_choice():
     with pytest.raises(ValueError, match=r"instructions\.num_candidates must be at least 2"):
         dataclasses.replace(SETTINGS, instructions=ListedActionSettings(file="", num_candidates=1))
+
+
+def test_a_split_with_one_validation_anchor_is_refused_before_anything_is_asked(world, tmp_path):
+    one = dict(world.split.entities, validation=world.split.entities["validation"][:1])
+    few = dataclasses.replace(world, split=dataclasses.replace(world.split, entities=one))
+    with pytest.raises(UserError, match="1 validation anchors"):
+        run_ceiling_stage(StageFolder(tmp_path / "ceiling", {}), few, SETTINGS, BOOTSTRAP, 5)
