@@ -169,11 +169,9 @@ def _write(stage: StageFolder, rows: list[dict[str, Any]], world: EagleWorld, se
         embeddings = scorer.embed(texts)
         columns["user_index"].append(user_index)
         columns["next_embeddings"].append(embeddings)
+        anchors = [world.catalogue.entities[row["entity_index"]].description] * len(texts)
         utilities = scorer.terms(embeddings, user_index).utility
-        if world.quality is not None:
-            anchors = [world.catalogue.entities[row["entity_index"]].description] * len(texts)
-            utilities = utilities + world.quality.weight * world.quality(texts, anchors)
-        columns["next_utilities"].append(utilities)
+        columns["next_utilities"].append(world.with_quality(utilities, texts, anchors))
         columns["is_valid"].append([step["malformed"] is None for step in row["next"]])
         counts.update(row["counts"])
     stage.write_jsonl("candidates.jsonl", (_named(row, world) for row in rows))

@@ -181,45 +181,36 @@ class EagleRun(Run):
 
     def _measure_ceiling(self) -> dict[str, Any]:
         """Stage 3b: what could be gained at most."""
-        settings, environment = self.experiment, self._enter_environment()
-        quality = ["quality"] if settings.quality is not None else []
-        with self.stage(
-            CEILING,
-            "profiles",
-            *quality,
-            ceiling=settings.ceiling,
-            quality_weight=None if settings.quality is None else settings.quality.weight,
-            utility=settings.utility.told(),
-            environment=settings.environment,
-            environment_model=environment.generator.name,
-            rewriting=settings.rewriting,
-            bootstrap=settings.evaluation.bootstrap,
-        ) as stage:
-            return run_ceiling_stage(stage, self.world, settings.ceiling, settings.evaluation.bootstrap, self._seed(12))
+        ceiling, bootstrap = self.experiment.ceiling, self.experiment.evaluation.bootstrap
+        before, told = self._enter_environment()
+        with self.stage(CEILING, *before, ceiling=ceiling, bootstrap=bootstrap, **told) as stage:
+            return run_ceiling_stage(stage, self.world, ceiling, bootstrap, self._seed(12))
 
-    def _enter_environment(self) -> LLMEnvironment:
-        """The world gets it."""
-        environment = self._environment(self.experiment.models.environment)
+    def _enter_environment(self) -> tuple[list[str], dict[str, Any]]:
+        """The world gets it; the stages and settings that its texts and their rewards depend on."""
+        settings = self.experiment
+        environment = self._environment(settings.models.environment)
         self.world = dataclasses.replace(self.world, environment=environment)
-        return environment
+        before = ["profiles"] if settings.quality is None else ["profiles", "quality"]
+        told = {
+            "utility": settings.utility.told(),
+            "environment": settings.environment,
+            "environment_model": environment.generator.name,
+        }
+        later = {  # absent in folders of before
+            "rewriting": settings.rewriting,
+            "quality_weight": None if settings.quality is None else settings.quality.weight,
+        }
+        return before, told | {name: value for name, value in later.items() if value is not None}
 
     def propose_candidates(self) -> list[CandidateSet]:
         """Stage 4: candidate actions and what each makes of its anchor."""
-        settings, environment = self.experiment, self._enter_environment()
-        generator = self.generator(settings.models.generator)
-        later = {"rewriting": settings.rewriting, "listed_actions": settings.listed_actions}
-        later["quality_weight"] = None if settings.quality is None else settings.quality.weight
-        later = {name: value for name, value in later.items() if value is not None}  # absent in folders of before
+        settings, generator = self.experiment, self.generator(self.experiment.models.generator)
+        before, told = self._enter_environment()
+        if settings.listed_actions is not None:  # absent in folders of before
+            told["listed_actions"] = settings.listed_actions
         with self.stage(
-            "candidates",
-            "profiles",
-            *(["quality"] if settings.quality is not None else []),
-            candidates=settings.candidates,
-            utility=settings.utility.told(),
-            environment=settings.environment,
-            generator=generator.name,
-            environment_model=environment.generator.name,
-            **later,
+            "candidates", *before, candidates=settings.candidates, generator=generator.name, **told
         ) as stage:
             return run_candidate_stage(
                 stage, self.world, generator, settings.candidates, self._seed(4), settings.listed_actions

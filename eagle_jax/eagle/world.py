@@ -49,15 +49,15 @@ class EagleWorld:
 
     def rewards(self, states: Sequence[EpisodeState]) -> np.ndarray:
         """Utility of each state's text for its user, and its weighted quality where there is one [B]."""
-        utility = self.scorer.score(*_texts_and_users(states)).utility
-        return utility if self.quality is None else utility + self.quality.weight * self._qualities(states)
+        texts, users = _texts_and_users(states)
+        return self.with_quality(self.scorer.score(texts, users).utility, texts, self._anchors(states))
 
-    def _qualities(self, states: Sequence[EpisodeState]) -> np.ndarray:
-        """Of each state's text beside its entity's [B]."""
-        entities = self.catalogue.entities
-        return self.quality(
-            [state.description for state in states], [entities[state.entity_index].description for state in states]
-        )
+    def with_quality(self, utility: np.ndarray, texts: Sequence[str], anchors: Sequence[str]) -> np.ndarray:
+        """What is rewarded of texts whose utility is known [B]."""
+        return utility if self.quality is None else utility + self.quality.weight * self.quality(texts, anchors)
+
+    def _anchors(self, states: Sequence[EpisodeState]) -> list[str]:
+        return [self.catalogue.entities[state.entity_index].description for state in states]
 
     def embed(self, states: Sequence[EpisodeState]) -> np.ndarray:
         """E_D of each state's text [B, d]."""
@@ -72,7 +72,7 @@ class EagleWorld:
         found = (getattr(terms, name) for name in TERMS)
         columns = [term[:, None] for term in found if term is not None]
         if self.quality is not None:
-            columns.append(self._qualities(states)[:, None])
+            columns.append(self.quality(texts, self._anchors(states))[:, None])
         return np.concatenate([embeddings, of_users, embeddings * of_users, *columns], axis=1)
 
 

@@ -70,14 +70,16 @@ def choices(rewards: Sequence[np.ndarray], num_rewrites: int, num_others: int) -
         places = np.r_[0, first:last]
         return one_hot(reward, places[reward[:, places].argmax(axis=1)])
 
+    def even(reward: np.ndarray) -> np.ndarray:
+        weights = np.zeros_like(reward)
+        weights[:, 1 : num_rewrites + 1] = 1 / num_rewrites
+        return weights
+
     ends = [reward.shape[1] - num_others for reward in rewards]
-    rewrites = [(np.arange(reward.shape[1]) >= 1) & (np.arange(reward.shape[1]) <= num_rewrites) for reward in rewards]
     found = {
         BEST_REWRITING: [best_of(reward, 1, num_rewrites + 1) for reward in rewards],
         ONE_INSTRUCTION: [one_hot(reward, np.full(len(reward), fixed)) for reward in rewards],
-        ANY_INSTRUCTION: [
-            np.tile(is_own / num_rewrites, (len(reward), 1)) for reward, is_own in zip(rewards, rewrites, strict=True)
-        ],
+        ANY_INSTRUCTION: [even(reward) for reward in rewards],
         FIELD_CHANGE: [best_of(reward, num_rewrites + 1, end) for reward, end in zip(rewards, ends, strict=True)],
         OTHER_ENTITIES: [best_of(reward, end, reward.shape[1]) for reward, end in zip(rewards, ends, strict=True)],
     }

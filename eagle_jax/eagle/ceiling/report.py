@@ -41,9 +41,6 @@ class CeilingReport(Report):
 
     found: Mapping[str, Any]
     rewrites: Sequence[Mapping[str, Any]]
-    num_anchors: int
-    num_instructions: int
-    num_users: int
 
 
 def make_ceiling_report(
@@ -56,9 +53,6 @@ def make_ceiling_report(
         confidence=experiment.evaluation.bootstrap.confidence,
         found=found,
         rewrites=[row | {"before": world.catalogue.entities[row["entity_index"]].description} for row in rows],
-        num_anchors=found["num_anchors"],
-        num_instructions=found["num_rewrites"] // found["num_anchors"],
-        num_users=found["num_users"],
     )
     context = {
         "data": data,

@@ -56,8 +56,7 @@ def run_ceiling_stage(
         actions = [action for _, action in instructions]
         found = measure(worths, TRAIN, actions, len(rows[0]["others"]), bootstrap)
         told = {"judge": judge_of(worths), "malformed": sum((Counter(row["malformed"]) for row in rows), Counter())}
-        num_rewrites = len(anchors) * len(instructions)
-        stage.write_json("facts.json", found | told | {"num_rewrites": num_rewrites, "num_users_known": len(users)})
+        stage.write_json("facts.json", found | told | {"num_rewrites": len(anchors) * len(instructions)})
         stage.finish()
     return stage.read_json("facts.json")
 
@@ -82,9 +81,9 @@ def _worth(world: EagleWorld, encoder: str, row: Mapping[str, Any], users: np.nd
     """Of an anchor's texts; for the reward with the quality of what was made of it where there is one."""
     texts = _texts(world, row)
     found = worth(world.scorers[encoder], texts, users)
-    if encoder == TRAIN and world.quality is not None:
+    if encoder == TRAIN:
         own = len(texts) - len(row["others"])
-        found.other[:own] += world.quality.weight * world.quality(texts[:own], texts[:1] * own)
+        found.other[:own] = world.with_quality(found.other[:own], texts[:own], texts[:1] * own)
     return found
 
 
