@@ -1,5 +1,6 @@
 """In every test: eight CPU devices, no key used twice, no rank promotion, no sockets."""
 
+import importlib.metadata
 import os
 import signal
 import socket
@@ -8,9 +9,12 @@ from pathlib import Path
 
 # Before jax is imported anywhere: it reads these once.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Compiling takes most of the tests' time, a fifth of it XLA's optimisations. 0 runs them with these.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8").strip()
+# Compiling takes most of the tests' time, more than half of it XLA's optimisations and the newer of
+# its two ways to compile a fusion. 0 runs them with these. A jaxlib that lacks a flag ends the process.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1" and importlib.metadata.version("jaxlib").startswith("0.10."):
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 import jax
 import pytest
