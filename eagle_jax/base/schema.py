@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from eagle_jax.base.errors import StaleArtifactError, UserError
 
-SCHEMA = 5
+SCHEMA = 6
 FIRST_SCHEMA = 1  # of what carries no version: it was made before there were any
 
 
@@ -70,6 +70,22 @@ def _of_minilens_alone(stage: str, settings: Any) -> Any:
     return kept
 
 
+# Of what came with the judge of other films, by what it is where nothing names it.
+_WITH_FILMS = {"independent": False, "fields_file": None, "resampled": "pairs"}
+
+
+def _without_films(settings: Any) -> Any:
+    if isinstance(settings, list):
+        return [_without_films(item) for item in settings]
+    if not isinstance(settings, dict):
+        return settings
+    return {
+        key: _without_films(value)
+        for key, value in settings.items()
+        if key not in _WITH_FILMS or _WITH_FILMS[key] != value
+    }
+
+
 CHANGES: dict[int, Change] = {  # version -> the change that made it
     2: Change(
         "rows of an evaluation carry their system, kind and environment",
@@ -90,6 +106,11 @@ CHANGES: dict[int, Change] = {  # version -> the change that made it
         "ELM takes any catalogue, teacher and tasks: its config.catalogue names a source",
         _of_minilens_alone,
         is_of_configs=False,  # a config of before is refused by the keys of its catalogue
+    ),
+    6: Change(
+        "user_space.independent, rewriting.fields_file, evaluation.resampled are off where nothing names them",
+        lambda stage, settings: _without_films(settings),
+        is_of_configs=False,
     ),
 }
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from eagle_jax.base.seeds import derive_seed
+from eagle_jax.data.film_fields import FieldChange
 from eagle_jax.data.prompts import EntityFormat, MalformedText, PromptBook
 from eagle_jax.eagle.roles.rewrite_formats import BLOCKS_ONCE, RewriteSettings, read_rewriting, rewrite_prompt
 from eagle_jax.eagle.roles.signs import Sign
@@ -88,6 +89,7 @@ class LLMEnvironment:
     sampling: SamplingSettings
     rewriting: RewriteSettings = BLOCKS_ONCE
     signs: Mapping[str, Sign] = dataclasses.field(default_factory=dict)  # by the actions whose answers must have one
+    field_changes: Mapping[str, FieldChange] = dataclasses.field(default_factory=dict)  # by the actions that have any
     num_calls: int = dataclasses.field(default=0, init=False)
     malformed_tries: Counter[str] = dataclasses.field(default_factory=Counter, init=False)
 
@@ -114,9 +116,7 @@ class LLMEnvironment:
         texts, reasons = ask_until_read(
             self.generator,
             prompts,
-            lambda place, generation: read_rewriting(
-                name, fmt, *asked[place], generation, self.signs.get(asked[place][1])
-            ),
+            lambda place, generation: self._read(*asked[place], generation),
             self.sampling,
             seeds,
         )
@@ -127,3 +127,9 @@ class LLMEnvironment:
             self.num_calls += num_tries
             self.malformed_tries.update(faults)
         return steps
+
+    def _read(self, description: str, action: str, generation: Generation) -> str:
+        """The text after an answer; raises `MalformedText`."""
+        fmt, sign, change = self.entity_format, self.signs.get(action), self.field_changes.get(action)
+        text = read_rewriting(self.rewriting.format, fmt, description, action, generation, sign)
+        return text if change is None else change(text)

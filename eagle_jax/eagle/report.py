@@ -124,6 +124,7 @@ def write_report(folder: Path, data: EagleReport) -> tuple[Path, Path]:
     rated = bool(used_measures(RATER_MEASURES, data.table))
     context = {
         "data": data,
+        "steering": report_tables.steering_sentences(data.table),
         "summary": report_tables.compared_sentences(data.comparisons),
         "trust": trust_sentences(data.reliability),
         "tables": report_tables.result_tables(data.table),

@@ -40,6 +40,7 @@ from eagle_jax.eagle.quality.readings import TextFluency
 from eagle_jax.eagle.quality.stage import quality_reader, run_quality_stage
 from eagle_jax.eagle.reliability import run_reliability_stage
 from eagle_jax.eagle.report import make_report
+from eagle_jax.eagle.roles.field_changes import read_field_changes
 from eagle_jax.eagle.roles.rewrite_formats import BLOCKS_ONCE
 from eagle_jax.eagle.roles.signs import read_signs
 from eagle_jax.eagle.settings import AS_BEFORE, EagleExperiment
@@ -121,7 +122,8 @@ class EagleRun(Run):
                     trained[DPO][kind][seed] = self.agent(kind, seed, reference, dpo)
             calls[kind] = sum(spent) / max(len(spent), 1)
         writers = {} if self.experiment.elm_baseline is None else {ELM_DECODER: self._elm_writers()}
-        self._evaluate(Contestants({REFERENCE: references, **trained}, writers, calls))
+        instructions = self.stages[CEILING].read_json("facts.json")["instructions"] if CEILING in self.stages else ()
+        self._evaluate(Contestants({REFERENCE: references, **trained}, writers, calls, instructions))
         html, _ = make_report(self.workdir, self.experiment, self.world, self.stages, self.seconds(), self.usage())
         return html
 
@@ -314,7 +316,7 @@ class EagleRun(Run):
         transfer = None if other is None else self._environment(other)
         rater = None if settings.rater is None else self.generator(self.experiment.models.rater)
         of_policies = ("agent_", "preference_agent_", "reference_", "elm_search")
-        before = [name for name in self.stages if name.startswith(of_policies)]
+        before = [name for name in self.stages if name.startswith(of_policies) or name == CEILING]
         with self.stage(
             "evaluation",
             *before,
@@ -329,15 +331,16 @@ class EagleRun(Run):
         generator, rewriting = self.generator(name, mesh=self.experiment.environment_mesh), self.experiment.rewriting
         if rewriting is not None and isinstance(generator, LocalGenerator):
             generator = dataclasses.replace(generator, model=without_thoughts(generator.model))
+        rewriting, entity_format = rewriting or BLOCKS_ONCE, self.world.entity_format
+        signs, fields = rewriting.signs_file, rewriting.fields_file
         return LLMEnvironment(
             generator=generator,
             book=self.world.book,
-            entity_format=self.world.entity_format,
+            entity_format=entity_format,
             sampling=self.experiment.environment,
-            rewriting=rewriting or BLOCKS_ONCE,
-            signs={}
-            if rewriting is None or rewriting.signs_file is None
-            else read_signs(rewriting.signs_file, self.world.entity_format),
+            rewriting=rewriting,
+            signs={} if signs is None else read_signs(signs, entity_format),
+            field_changes={} if fields is None else read_field_changes(fields, entity_format),
         )
 
     def _seed(self, *path: int) -> int:

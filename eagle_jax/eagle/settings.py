@@ -137,6 +137,10 @@ class EvaluationSettings:
         "How the rater answers its form about every new text; None: no rater columns."
     )
     bootstrap: BootstrapSettings
+    resampled: Literal["pairs", "anchors_and_users"] = setting(
+        "By intervals: pairs of an anchor and a user, or anchors, users and seeds at once, which is wider.",
+        default="pairs",
+    )
     num_told_episodes: int = setting("Episodes that the report tells.", at_least=0)
 
     def __post_init__(self):

@@ -29,7 +29,7 @@ from eagle_jax.data.film_fields import TEMPLATE
 from experiments.configs import eagle_minilens, eagle_movielens
 
 SCHEMA = 3
-_INSTRUCTIONS = {"file": "", "num_candidates": 20}  # of the package's 42
+_INSTRUCTIONS = {"file": "", "num_candidates": 20}  # of the package's 59
 
 
 def get_config(size: str = "") -> ConfigDict:
@@ -78,7 +78,7 @@ def _roles(config: ConfigDict) -> None:
     config.models.policy = str(data / "lm" / "tinystories-656k")
     config.models.environment = config.models.generator = "weights/SmolLM2-135M-Instruct.Q4_1.gguf"
     config.models.batch_size = 16
-    config.rewriting = ConfigDict({"format": "edit", "max_tries": 3, "signs_file": ""})
+    config.rewriting = ConfigDict({"format": "edit", "max_tries": 3, "signs_file": None, "fields_file": ""})
     config.environment = ConfigDict({"temperature": 0.6, "top_k": 0, "top_p": 1.0, "max_new_tokens": 40})
     config.data_profiles = ConfigDict(
         {"fields": ("genres", "year"), "values_per_side": 3, "titles_per_side": 0, "shrinkage": 3.0}
@@ -109,6 +109,7 @@ def _training(config: ConfigDict) -> None:
     training.policy.max_new_tokens = 24
     config.evaluation.num_starts = 30
     config.evaluation.seeds = (0,)
+    config.evaluation.resampled = "anchors_and_users"
     config.evaluation.num_reachable = 0  # no grammar reads these texts
     config.evaluation.num_told_episodes = 20
 

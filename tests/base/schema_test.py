@@ -170,3 +170,11 @@ def test_a_config_of_another_version_is_refused_with_what_changed(tmp_path, rena
     config.write_text(body)
     monkeypatch.setattr(schema, "CHANGES", {2: schema.CHANGES[2]._replace(is_of_configs=False)})
     assert load_config(str(config)).is_locked
+
+
+def test_what_came_with_the_films_is_off_where_nothing_names_it():
+    now = {"user_space": {"halves": True, "independent": False}, "rewriting": {"format": "chat", "fields_file": None}}
+    before = {"user_space": {"halves": True}, "rewriting": {"format": "chat"}}
+    assert schema.settings_of(5, Path("encoders"), now) == before and schema.oldest_alike("x", before) < 6
+    used = {"user_space": {"independent": True}, "evaluation": {"resampled": "anchors_and_users"}}
+    assert schema.settings_of(5, Path("encoders"), used) == used

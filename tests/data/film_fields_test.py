@@ -2,7 +2,15 @@
 
 import pytest
 
-from eagle_jax.data.film_fields import GENRES, TEMPLATE, FilmFields, field_edits, parse_film_fields
+from eagle_jax.data.film_fields import (
+    GENRES,
+    TEMPLATE,
+    FieldChange,
+    FilmFields,
+    field_edits,
+    parse_film_fields,
+    with_fields_of,
+)
 from eagle_jax.data.prompts import render_blocks
 from eagle_jax.data.readers.items import fill_template
 from eagle_jax.data.readers.movielens import read_movielens
@@ -77,3 +85,36 @@ def test_a_last_genre_stays_and_texts_without_fields_have_no_such_changes():
     edits = field_edits(fill_template(TEMPLATE, {"genres": "War", "year": "", "overview": PLOT}))
     assert len(edits) == len(GENRES) - 1 and "no longer War" not in edits
     assert field_edits(PLOT) == field_edits(f"Year: 1954. Plot: {PLOT}") == {}
+
+
+def test_a_text_takes_the_fields_of_another_and_keeps_its_plot():
+    anchor, other = ("Genres: War. Year: 1954. Plot: A.", "Genres: Comedy, Drama. Year: 2001. Plot: B.")
+    assert with_fields_of(anchor, other) == "Genres: War. Year: 1954. Plot: B."
+    for edit in field_edits(anchor).values():
+        assert edit != anchor and with_fields_of(anchor, edit) == anchor
+    assert with_fields_of(anchor, "Genres: Comedy. Plot: B.") == "Genres: War. Plot: B."  # what it has not stays so
+    assert with_fields_of("A.", other) == other and with_fields_of(anchor, "B.") == "B."
+
+
+def test_an_instruction_changes_the_genres_and_the_year_that_it_names():
+    text = render_blocks({"PLOT": "Genres: War, Drama. Year: 1954. Plot: A man.", "REASONS_TO_LIKE": "it."})
+    more = FieldChange.parse("+Western -War", "")
+    assert more(text) == text.replace("War, Drama", "Drama, Western") and more(more(text)) == more(text)
+    assert FieldChange.parse("", "1935")(text) == text.replace("1954", "1935")  # and the genres as they were written
+    assert FieldChange.parse("-War -Drama", "")(text) == text  # one is left
+    assert FieldChange.parse("+War", "")(text) == text
+    assert FieldChange.parse("+Western", "1935")("A man.") == "A man."
+
+
+@pytest.mark.parametrize(
+    "genres, year, message",
+    [
+        ("Western", "", "got 'Western'"),
+        ("+Noir", "", "got '\\+Noir'"),
+        ("", "35", "got '35'"),
+        ("", "1935 ", "'1935 '"),
+    ],
+)
+def test_what_is_no_change_of_fields_is_refused(genres, year, message):
+    with pytest.raises(ValueError, match=message):
+        FieldChange.parse(genres, year)

@@ -12,15 +12,16 @@ from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.eagle import report
 from eagle_jax.eagle.environment import Step
 from eagle_jax.eagle.evaluation.rater_form import RaterScores
+from eagle_jax.eagle.evaluation.report_tables import steering_sentences
 from eagle_jax.eagle.evaluation.rows import ANCHOR, EAGLE, REFERENCE, TRANSFER, EvalRow
 from eagle_jax.eagle.evaluation.story import changed_words
-from eagle_jax.eagle.evaluation.table import compare, malformed_counts, summarize
+from eagle_jax.eagle.evaluation.table import Resampling, compare, malformed_counts, summarize
 from eagle_jax.reports import figures
 from eagle_jax.reports.markdown import to_markdown
 from eagle_jax.reports.statistics import BootstrapSettings
 from tests.eagle.evaluation.records import make_record
 
-_BOOTSTRAP = BootstrapSettings(num_resamples=200, confidence=0.95, seed=0)
+RESAMPLING = Resampling(BootstrapSettings(num_resamples=200, confidence=0.95, seed=0))
 _ROWS = {"anchor": 0.0, "reference policy, uniform": 0.2, "EAGLE, uniform": 1.0}
 _EVIL = "<script>alert(1)</script> | [x](y) **bold** <img src=http://a.example/x.png>"
 _ASKED = RaterScores(user_utility=1.0, distance_score=0.25, rater_utility=0.0, consistency=0.75)
@@ -55,9 +56,9 @@ def data():
     return report.EagleReport(
         title="A run <of> ours",
         confidence=0.95,
-        table=summarize(records, _BOOTSTRAP),
+        table=summarize(records, RESAMPLING),
         comparisons=compare(
-            records, [("EAGLE, uniform", "anchor"), ("reference policy, uniform", "EAGLE, uniform")], _BOOTSTRAP
+            records, [("EAGLE, uniform", "anchor"), ("reference policy, uniform", "EAGLE, uniform")], RESAMPLING
         ),
         malformed=malformed_counts(records, {row: {"missing_block": 2} for row in records}),
         episodes=[
@@ -95,7 +96,7 @@ def data():
                 "point_utility": 1.875,
                 "chosen": row["row"] == "anchor",
             }
-            for row in summarize(records, _BOOTSTRAP)[:2]
+            for row in summarize(records, RESAMPLING)[:2]
         ],
         not_reproduced=["raters <people>"],
         settings={"design": {"kind": "g_optimal", "num_kept": 10}, "seed": 0},
@@ -256,3 +257,19 @@ def test_picture_shows_the_two_directions_of_largest_variance():
     np.testing.assert_allclose(covariance, np.diag(variances[:2]), atol=1e-9)
     np.testing.assert_allclose(picture["explained_variance"], variances[:2] / variances.sum())
     np.testing.assert_allclose(picture["trajectories"][0]["points"], picture["catalogue"][:2])
+
+
+def test_it_begins_with_whether_more_than_the_fields_steers():
+    def line(gain, plot, system="EAGLE"):
+        cells = {
+            "held_out/gain": {"mean": 9, "low": 9, "high": 9},
+            "independent/gain": {"mean": gain, "low": gain - 1, "high": gain + 1},
+            "independent_plot/gain": {"mean": plot, "low": plot - 1, "high": plot + 1},
+        }
+        return {"row": "EAGLE, uniform", "system": system, "cells": cells}
+
+    both, fields, nothing = steering_sentences([line(2, 2), line(2, 0), line(0, 2), line(2, 2, "anchor")])
+    assert "independent encoder" in both and both.startswith("EAGLE, uniform gains")
+    assert fields.startswith("Only genres and year steer")
+    assert "not shown to gain anything" in nothing
+    assert list(steering_sentences([line(2, 2) | {"cells": {"held_out/gain": {"mean": 1, "low": 1, "high": 1}}}])) == []

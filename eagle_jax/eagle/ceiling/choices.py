@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eagle_jax.embeddings.reliability import UserTerms, agreement_of_halves, user_terms
-from eagle_jax.embeddings.scorer import Scorer
+from eagle_jax.embeddings.scorer import HELD_OUT, INDEPENDENT, Scorer
 from eagle_jax.reports.statistics import BootstrapSettings, crossed_interval
 
 GAIN_PARTS = {
@@ -59,9 +59,7 @@ def choices(rewards: Sequence[np.ndarray], num_rewrites: int, num_others: int) -
     instructions in the same order, changes of its fields by rule, `num_others` other entities. The anchor itself stays
     where nothing is better.
     """
-    own = slice(0, num_rewrites + 1)
-    of_all = np.mean([reward[:, own].mean(axis=0) - reward[:, 0].mean() for reward in rewards], axis=0)
-    fixed = int(np.argmax(of_all))
+    fixed = int(np.argmax([0.0, *mean_gains(rewards, num_rewrites)]))
 
     def one_hot(reward: np.ndarray, places: np.ndarray) -> np.ndarray:
         return np.eye(reward.shape[1])[places]
@@ -88,6 +86,11 @@ def choices(rewards: Sequence[np.ndarray], num_rewrites: int, num_others: int) -
     return found
 
 
+def mean_gains(rewards: Sequence[np.ndarray], num_rewrites: int) -> np.ndarray:
+    """Of each instruction over all anchors and users, by the reward [num_rewrites]."""
+    return np.mean([reward[:, 1 : num_rewrites + 1].mean(axis=0) - reward[:, 0].mean() for reward in rewards], axis=0)
+
+
 def gains(weights: Sequence[np.ndarray], worths: Sequence[Worth], part: str) -> np.ndarray:
     """Of each anchor and user [A, U]."""
     found = []
@@ -106,10 +109,12 @@ def measure(
 ) -> dict[str, Any]:
     """All that the report says, JSON-able: a row for each choice, with gains under each encoder by part.
 
-    worths: encoder -> of each anchor; `reward` is the one that chooses.
+    worths: encoder, or what it is called where fields are held -> of each anchor; `reward` is the one that chooses.
     """
     num_rewrites = len(instructions)
-    found = choices([own.part("utility") for own in worths[reward]], num_rewrites, num_others)
+    rewards = [own.part("utility") for own in worths[reward]]
+    found = choices(rewards, num_rewrites, num_others)
+    best_first = np.argsort(-mean_gains(rewards, num_rewrites), kind="stable")
     num_anchors, num_users = len(worths[reward]), len(worths[reward][0].personal)
     films, users = np.repeat(np.arange(num_anchors), num_users), np.tile(np.arange(num_users), num_anchors)
     rows = [
@@ -129,14 +134,15 @@ def measure(
     favourite = int(chosen[1:].argmax())
     return {
         "rows": rows,
+        "instructions": [instructions[place] for place in best_first],
         "favourite": instructions[favourite],
         "favourite_share": float(chosen[1 + favourite]),
         "anchor_share": float(chosen[0]),
         "fixed": ("the anchor as it is", *instructions)[int(found[ONE_INSTRUCTION][0][0].argmax())],
         "reliability": {
             encoder: _agreement(worths[reward], worths[encoder], num_rewrites)
-            for encoder in worths
-            if encoder != reward
+            for encoder in (HELD_OUT, INDEPENDENT)
+            if encoder in worths
         },
         "num_anchors": num_anchors,
         "num_users": num_users,

@@ -17,6 +17,7 @@ from eagle_jax.eagle.ceiling.choices import (
     OTHER_ENTITIES,
 )
 from eagle_jax.eagle.ceiling.stage import is_above_noise, user_gain
+from eagle_jax.eagle.evaluation.episodes import plot_alone
 from eagle_jax.eagle.evaluation.report_tables import ENCODER_TITLES
 from eagle_jax.eagle.evaluation.story import marked_change
 from eagle_jax.eagle.settings import EagleExperiment
@@ -83,6 +84,11 @@ def ceiling_sentences(found: Mapping[str, Any]) -> list[str]:
     if FIELD_CHANGE in rows:
         change = format_interval(rows[FIELD_CHANGE][f"{found['judge']}/user_term"], signed=True)
         by_rule = [f"Changing a genre or the decade by rule, without a model, gains {change}."]
+    plot = rows[BEST_REWRITING].get(f"{plot_alone(found['judge'])}/user_term")
+    if plot is not None:
+        words = "Nothing of it is shown to be the plot's" if plot["low"] <= 0 else "The plot has its part in it"
+        gained = format_interval(plot, signed=True)
+        by_rule.insert(0, f"{words}: with genres and year held at the anchor's the same texts gain {gained}.")
     favourite = f'"{found["favourite"]}" is the best for {share(found["favourite_share"])} of the pairs'
     return [
         first,
@@ -115,7 +121,8 @@ def _judge(found: Mapping[str, Any]) -> str:
 
 def _tables(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """For each encoder the choices by parts of the gain."""
-    encoders = [TRAIN, *found["reliability"]]
+    known = found["rows"][0]["cells"]
+    encoders = [encoder for encoder in ENCODER_TITLES if f"{encoder}/utility" in known]
     titles = {TRAIN: "As the reward says, which chose"}
     return [
         {

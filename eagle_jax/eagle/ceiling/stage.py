@@ -17,9 +17,10 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
-from eagle_jax.data.film_fields import field_edits
+from eagle_jax.data.film_fields import field_edits, with_fields_of
 from eagle_jax.eagle.ceiling.choices import BEST_REWRITING, Worth, measure, worth
 from eagle_jax.eagle.ceiling.settings import CeilingSettings
+from eagle_jax.eagle.evaluation.episodes import plot_alone
 from eagle_jax.eagle.roles.listed_actions import ActionList
 from eagle_jax.eagle.world import EagleWorld
 from eagle_jax.embeddings.scorer import HELD_OUT, INDEPENDENT, TRAIN
@@ -52,7 +53,11 @@ def run_ceiling_stage(
         ]
         stage.write_jsonl("rewrites.jsonl", rows)
         encoders = [name for name in _ENCODERS if name in world.scorers]
-        worths = {name: [_worth(world, name, row, users) for row in rows] for name in encoders}
+        texts = [_texts(world, row) for row in rows]
+        worths = {name: _worths(world, name, rows, texts, users) for name in encoders}
+        if any(row["field_changes"] for row in rows):
+            held = [[with_fields_of(own[0], text) for text in own] for own in texts]
+            worths |= {plot_alone(name): _worths(world, name, rows, held, users) for name in encoders}
         actions = [action for _, action in instructions]
         found = measure(worths, TRAIN, actions, len(rows[0]["others"]), bootstrap)
         told = {"judge": judge_of(worths), "malformed": sum((Counter(row["malformed"]) for row in rows), Counter())}
@@ -77,13 +82,19 @@ def user_gain(facts: Mapping[str, Any]) -> Mapping[str, float]:
     return best["cells"][f"{facts['judge']}/user_term"]
 
 
-def _worth(world: EagleWorld, encoder: str, row: Mapping[str, Any], users: np.ndarray) -> Worth:
-    """Of an anchor's texts; for the reward with the quality of what was made of it where there is one."""
-    texts = _texts(world, row)
-    found = worth(world.scorers[encoder], texts, users)
+def _worths(
+    world: EagleWorld,
+    encoder: str,
+    rows: Sequence[Mapping[str, Any]],
+    texts: Sequence[Sequence[str]],
+    users: np.ndarray,
+) -> list[Worth]:
+    """Of each anchor's texts; for the reward with the quality of what was made of it where there is one."""
+    found = [worth(world.scorers[encoder], of_anchor, users) for of_anchor in texts]
     if encoder == TRAIN:
-        own = len(texts) - len(row["others"])
-        found.other[:own] = world.with_quality(found.other[:own], texts[:own], texts[:1] * own)
+        for own, row, of_anchor in zip(found, rows, texts, strict=True):
+            made = of_anchor[: len(of_anchor) - len(row["others"])]
+            own.other[: len(made)] = world.with_quality(own.other[: len(made)], made, made[:1] * len(made))
     return found
 
 

@@ -21,8 +21,8 @@ from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.eagle.elm_baseline.decoder import PointDecoder, nearest_distance
 from eagle_jax.eagle.elm_baseline.settings import ElmSearchSettings, Metric
 from eagle_jax.eagle.environment import Start, Step
-from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, evaluate_played
-from eagle_jax.eagle.evaluation.table import summarize
+from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, Judging, evaluate_played
+from eagle_jax.eagle.evaluation.table import Resampling, summarize
 from eagle_jax.eagle.world import EagleWorld
 from eagle_jax.elm.model.pull_back_metric import expected_output_embedding, output_jacobian, pull_back_metrics
 from eagle_jax.embeddings.scorer import Scorer
@@ -181,7 +181,7 @@ def _sweep(
         found = search.find(starts, centers, metrics, radius, derive_seed(seed, 1))
         anchors = [start.description for start in starts]
         texts = decoder.steps(found.points, anchors, derive_seed(seed, 2))
-        records = evaluate_played(scorers, starts, seed, [(text,) for text in texts])
+        records = evaluate_played(Judging(scorers), starts, seed, [(text,) for text in texts])
         rows.append(
             {
                 "radius": radius,
@@ -207,7 +207,7 @@ def sweep_table(
             key = metric, row["radius"]
             records.setdefault(key, []).extend(map(EpisodeRecord.from_json, row["records"]))
             promised.setdefault(key, []).extend(row["point_utilities"])
-    table = summarize({f"{m}, {r:g}": swept for (m, r), swept in records.items()}, bootstrap)
+    table = summarize({f"{m}, {r:g}": swept for (m, r), swept in records.items()}, Resampling(bootstrap))
     return [
         row
         | {

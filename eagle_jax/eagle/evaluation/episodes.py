@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,7 +34,22 @@ class TextScorer(Protocol):
     def score(self, descriptions: Sequence[str], user_index: np.ndarray) -> UtilityTerms: ...
 
 
-Scorers = Mapping[str, TextScorer]  # encoder -> its scorer
+@dataclasses.dataclass(frozen=True)
+class Judging:
+    """What says how good texts are.
+
+    scorers: by encoder; TRAIN's is the reward. quality: of the reward, beside U. held: (anchor, text) -> the text with
+    the anchor's fields, which is scored as well, under the names of `plot_alone`; None: texts have no fields.
+    """
+
+    scorers: Mapping[str, TextScorer]
+    quality: Quality | None = None
+    held: Callable[[str, str], str] | None = None
+
+
+def plot_alone(encoder: str) -> str:
+    """What the scores are called that an encoder gives where a text's fields are held at its anchor's."""
+    return f"{encoder}_plot"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,19 +107,15 @@ def equal_call_episodes(
 
 
 def evaluate_played(
-    scorers: Scorers,
-    starts: Sequence[Start],
-    seed: int,
-    episodes: Sequence[tuple[Step, ...]],
-    quality: Quality | None = None,
+    judging: Judging, starts: Sequence[Start], seed: int, episodes: Sequence[tuple[Step, ...]]
 ) -> list[EpisodeRecord]:
     """The record of one episode per start, of which these are the steps (none: the anchor itself, which
     every other row has to beat); the last text counts, whatever it is worth."""
-    return _records(scorers, starts, seed, [[steps] for steps in episodes], _keep_last, quality)
+    return _records(judging, starts, seed, [[steps] for steps in episodes], _keep_last)
 
 
 def evaluate_policy(
-    scorers: Scorers,
+    judging: Judging,
     starts: Sequence[Start],
     seed: int,
     policy_fn: PolicyFn,
@@ -112,7 +123,6 @@ def evaluate_policy(
     horizon: int,
     batch_size: int,
     best_of: int | None = None,
-    quality: Quality | None = None,
 ) -> list[EpisodeRecord]:
     """One episode of `horizon` steps per start, `batch_size` at a time; the last text counts,
     whatever it is worth.
@@ -131,7 +141,7 @@ def evaluate_policy(
         played = rollout(policy_fn, environment, states, horizon, derive_seed(seed, first))
         episodes += zip(*(transition.steps for transition in played), strict=True)
     grouped = [episodes[i : i + count] for i in range(0, len(episodes), count)]
-    return _records(scorers, starts, seed, grouped, _keep_last if best_of is None else _keep_best, quality)
+    return _records(judging, starts, seed, grouped, _keep_last if best_of is None else _keep_best)
 
 
 def _keep_last(rewards: Sequence[Sequence[float]]) -> tuple[int, int]:
@@ -161,8 +171,9 @@ def _with_quality(paths, scores, quality: Quality) -> list[tuple[Score, ...]]:
     ]
 
 
-def _records(scorers, starts, seed, episodes, keep, quality) -> list[EpisodeRecord]:
+def _records(judging: Judging, starts, seed, episodes, keep) -> list[EpisodeRecord]:
     """Scores all texts under the training encoder, and those on the kept paths under the others."""
+    scorers = judging.scorers
     users = [start.user_index for start in starts]
     texts = [
         [[start.description, *(step.description for step in steps)] for steps in of_start]
@@ -171,8 +182,8 @@ def _records(scorers, starts, seed, episodes, keep, quality) -> list[EpisodeReco
     flat_users = [user for user, of_start in zip(users, texts, strict=True) for _ in of_start]
     flat_texts = [path for of_start in texts for path in of_start]
     flat_scores = _score_paths(TRAIN, scorers, flat_texts, flat_users)
-    if quality is not None:
-        flat_scores = _with_quality(flat_texts, flat_scores, quality)
+    if judging.quality is not None:
+        flat_scores = _with_quality(flat_texts, flat_scores, judging.quality)
     paths, kept = [], []
     remaining = iter(flat_scores)
     for of_start, of_texts in zip(episodes, texts, strict=True):
@@ -180,11 +191,13 @@ def _records(scorers, starts, seed, episodes, keep, quality) -> list[EpisodeReco
         episode, step = keep([[reward_of(score) for score in path] for path in scores])
         kept.append((of_start[episode][:step], {TRAIN: scores[episode][: step + 1]}))
         paths.append(of_texts[episode][: step + 1])
-    for name in scorers:
-        if name != TRAIN:
-            scored = _score_paths(name, scorers, paths, users)
-            for (_, scores), path_scores in zip(kept, scored, strict=True):
-                scores[name] = path_scores
+    judged = {name: _score_paths(name, scorers, paths, users) for name in scorers if name != TRAIN}
+    if judging.held is not None:
+        held = [[judging.held(path[0], text) for text in path] for path in paths]
+        judged |= {plot_alone(name): _score_paths(name, scorers, held, users) for name in scorers}
+    for name, scored in judged.items():
+        for (_, scores), path_scores in zip(kept, scored, strict=True):
+            scores[name] = path_scores
     final, anchors = (np.asarray(scorers[TRAIN].embed([path[place] for path in paths])) for place in (-1, 0))
     distances = np.linalg.norm(final - anchors, axis=1)
     return [

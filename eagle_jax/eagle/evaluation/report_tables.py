@@ -8,10 +8,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from eagle_jax.eagle.evaluation.episodes import plot_alone
 from eagle_jax.eagle.evaluation.rows import EAGLE, ELM_DECODER, REFERENCE, EvalRow
 from eagle_jax.eagle.evaluation.table import (
     HELD_OUT_MEASURES,
     INDEPENDENT_MEASURES,
+    PLOT_MEASURES,
     RATER_MEASURES,
     TEXT_MEASURES,
     TRAIN_MEASURES,
@@ -22,7 +24,9 @@ from eagle_jax.reports.verdicts import side
 
 TableRows = Sequence[Mapping[str, Any]]
 
-ENCODER_TITLES = {TRAIN: "training encoder", HELD_OUT: "held-out encoder", INDEPENDENT: "independent encoder"}
+_ENCODERS = {TRAIN: "training encoder", HELD_OUT: "held-out encoder", INDEPENDENT: "independent encoder"}
+HELD_FIELDS = "genres and year as the anchor has them"
+ENCODER_TITLES = _ENCODERS | {plot_alone(name): f"{title}, {HELD_FIELDS}" for name, title in _ENCODERS.items()}
 
 # Tennenholtz et al., Embedding-Aligned Language Models, NeurIPS 2024 (arXiv 2406.00024), the table
 # of reference policies on the strong test environment: U, its error, raters' shares.
@@ -51,10 +55,14 @@ def result_tables(rows: TableRows) -> Iterator[dict[str, Any]]:
         Column("Pairs", "num_pairs"),
         Column("Seeds", "num_seeds"),
     ]
+    of_plots = (
+        (f"The same texts with {HELD_FIELDS}: {title}", PLOT_MEASURES[name]) for name, title in _ENCODERS.items()
+    )
     for title, measures in (
         ("Does it steer? Scored by the training encoder", TRAIN_MEASURES),
         ("The same texts under the held-out encoder", HELD_OUT_MEASURES),
         ("The same texts under the independent encoder, of other films and other ratings", INDEPENDENT_MEASURES),
+        *of_plots,
         ("What became of the texts, and what it cost", TEXT_MEASURES),
         ("What a rater says, blind to which text is new", RATER_MEASURES),
     ):
@@ -83,6 +91,23 @@ COMPARISON_COLUMNS = (
     Column("Difference in U", lambda c: format_interval(c["difference"], signed=True)),
     Column("Verdict", _verdict, LEFT),
 )
+
+
+def steering_sentences(rows: TableRows) -> Iterator[str]:
+    """For each agent whether more than the fields of a text steers, where texts have fields."""
+    for row in rows:
+        judge = INDEPENDENT if row["cells"].get(f"{INDEPENDENT}/gain") else HELD_OUT
+        gain, plot = (row["cells"].get(f"{name}/gain") for name in (judge, plot_alone(judge)))
+        if row.get("system") != EAGLE or plot is None:
+            continue
+        told = f"{format_interval(gain, signed=True)} in U over the anchor by the {_ENCODERS[judge]}"
+        held = f"{format_interval(plot, signed=True)} with {HELD_FIELDS}"
+        if gain["low"] <= 0:
+            yield f"{row['row']} is not shown to gain anything: {told}, {held}."
+        elif plot["low"] <= 0:
+            yield f"Only genres and year steer: {row['row']} gains {told}, {held}."
+        else:
+            yield f"{row['row']} gains {told}, {held}."
 
 
 def compared_sentences(comparisons: TableRows) -> Iterator[str]:

@@ -13,12 +13,20 @@ from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue
+from eagle_jax.data.film_fields import with_fields_of
 from eagle_jax.eagle.agent.state import EagleSettings
 from eagle_jax.eagle.environment import LLMEnvironment, Start, Step
-from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, equal_call_episodes, evaluate_played, evaluate_policy
+from eagle_jax.eagle.evaluation.episodes import (
+    EpisodeRecord,
+    Judging,
+    equal_call_episodes,
+    evaluate_played,
+    evaluate_policy,
+)
 from eagle_jax.eagle.evaluation.rater import rate_episodes
 from eagle_jax.eagle.evaluation.reachable import best_reachable_utility
-from eagle_jax.eagle.evaluation.table import compare, malformed_counts, summarize
+from eagle_jax.eagle.evaluation.table import Resampling, compare, malformed_counts, summarize
+from eagle_jax.eagle.evaluation.untrained import best_field_changes, listed_policy
 from eagle_jax.eagle.policy import make_policy_fn
 from eagle_jax.eagle.rollout import PolicyFn
 from eagle_jax.eagle.settings import EvaluationSettings, ModelSettings
@@ -27,14 +35,20 @@ from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.generation import TextGenerator
 from eagle_jax.language_model.sampling.local import LocalGenerator
 
-# Who wrote the texts of a row: nobody, models as policies, best-of-N with a reference policy, ELM.
+# Who wrote the texts of a row: nobody, models as policies, best-of-N with a reference policy or with instructions of
+# the ceiling, ELM, the ceiling's best instruction whatever the pair, a rule that changes fields by the reward.
 ANCHOR, REFERENCE, EAGLE, DPO = "anchor", "reference policy", "EAGLE", "DPO"
 BEST_OF_N, ELM_DECODER = "best of", "ELM decoder"
+ONE_INSTRUCTION, FIELD_CHANGES = "one instruction for all", "changes of fields by rule"
 HOME, TRANSFER = "home", "other environment"  # the one that agents were trained in, and another
 
 # Whose rows a row is compared with, where kind and environment are its own or there are none. What
 # is added here and to the contestants of a run is a row, and what EAGLE has to beat.
-COMPARED = {ELM_DECODER: (ANCHOR,), EAGLE: (ANCHOR, REFERENCE, BEST_OF_N, ELM_DECODER), DPO: (ANCHOR, REFERENCE, EAGLE)}
+COMPARED = {
+    ELM_DECODER: (ANCHOR,),
+    EAGLE: (ANCHOR, REFERENCE, ONE_INSTRUCTION, BEST_OF_N, FIELD_CHANGES, ELM_DECODER),
+    DPO: (ANCHOR, REFERENCE, EAGLE),
+}
 
 # (starts, seed) -> their texts; the anchor where malformed.
 WriterFn = Callable[[Sequence[Start], int], list[Step]]
@@ -67,12 +81,14 @@ class Contestants:
     """Who is evaluated, and what the agents' training cost.
 
     policies: system -> kind of reference policy (None: of none) -> seed -> model. writers: of texts
-    without an environment, system -> seed -> function.
+    without an environment, system -> seed -> function. instructions: of the ceiling, the best for all
+    of its pairs first; empty: it was not asked for.
     """
 
     policies: Mapping[str, Mapping[str | None, Mapping[int, LanguageModel]]]
     writers: Mapping[str, Mapping[int, WriterFn]]
     training_calls: Mapping[str, float]  # environment calls per agent, mean over seeds
+    instructions: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,19 +110,20 @@ class Evaluation:
 
     def rows(self, contestants: Contestants) -> dict[EvalRow, dict[int, PlayFn]]:
         """Row -> seed -> how to get its records."""
-        starts, scorers, quality = self.starts(), self.world.scorers, self.world.quality
+        starts, judging = self.starts(), self.judging
         rows: dict[EvalRow, dict[int, PlayFn]] = {
             EvalRow(system=ANCHOR, environment=None): {
-                0: lambda: evaluate_played(scorers, starts, 0, [()] * len(starts), quality)
+                0: lambda: evaluate_played(judging, starts, 0, [()] * len(starts))
             }
         }
         for system, writers in contestants.writers.items():
             rows[EvalRow(system=system)] = {
                 seed: lambda seed=seed, write=write: evaluate_played(
-                    scorers, starts, seed, [(text,) for text in write(starts, derive_seed(self.seed, 4, seed))], quality
+                    judging, starts, seed, [(text,) for text in write(starts, derive_seed(self.seed, 4, seed))]
                 )
                 for seed, write in writers.items()
             }
+        rows |= self._untrained(contestants.instructions, starts)
         environments = {HOME: self.world.environment}
         if self.transfer_environment is not None:
             environments[TRANSFER] = self.transfer_environment
@@ -116,40 +133,71 @@ class Evaluation:
                 for system, models in contestants.policies.items():
                     if kind in models:
                         rows[EvalRow(system=system, kind=kind, environment=place)] = self._played(
-                            models[kind], starts, environment, self.agent.horizon
+                            self._policies(models[kind]), starts, environment, self.agent.horizon
                         )
         for kind in self.settings.extra_kinds:
             for budget in self.settings.best_of_n:
                 horizon, count = self._budget(budget, contestants.training_calls[kind])
                 words = f"{count} x {horizon} steps ({budget})"
                 rows[EvalRow(system=BEST_OF_N, kind=kind, budget=words)] = self._played(
-                    contestants.policies[REFERENCE][kind], starts, environments[HOME], horizon, best_of=count
+                    self._policies(contestants.policies[REFERENCE][kind]),
+                    starts,
+                    environments[HOME],
+                    horizon,
+                    best_of=count,
                 )
         return rows
 
+    @property
+    def judging(self) -> Judging:
+        """By all encoders; where they read fields of texts, also with these held at the anchor's."""
+        return Judging(self.world.scorers, self.world.quality, with_fields_of if self.models.fields else None)
+
+    def _untrained(self, instructions: Sequence[str], starts: Sequence[Start]) -> dict[EvalRow, dict[int, PlayFn]]:
+        """Rows of instructions, and of a rule where encoders read what it changes."""
+        rows: dict[EvalRow, dict[int, PlayFn]] = {}
+        if instructions:
+            count, policies = len(instructions), [{0: listed_policy(own)} for own in (instructions[:1], instructions)]
+            rows[EvalRow(system=ONE_INSTRUCTION)] = self._played(policies[0], starts, self.world.environment, 1)
+            rows[EvalRow(system=BEST_OF_N, budget=f"{count} instructions at random")] = self._played(
+                policies[1], starts, self.world.environment, 1, best_of=count
+            )
+        if self.models.fields:
+            rows[EvalRow(system=FIELD_CHANGES)] = {
+                0: lambda: evaluate_played(
+                    self.judging,
+                    starts,
+                    0,
+                    [(step,) for step in best_field_changes(self.world, starts, self.agent.horizon)],
+                )
+            }
+        return rows
+
+    def _policies(self, models: Mapping[int, LanguageModel]) -> dict[int, PolicyFn]:
+        return {seed: self._policy(model) for seed, model in models.items()}
+
     def _played(
         self,
-        models: Mapping[int, LanguageModel],
+        policies: Mapping[int, PolicyFn],
         starts: Sequence[Start],
         environment: LLMEnvironment,
         horizon: int,
         best_of: int | None = None,
     ) -> dict[int, PlayFn]:
-        """Seed -> episodes of that seed's model."""
+        """Seed -> episodes of that seed's policy."""
         part = 1 if best_of is None else 2
         return {
-            seed: lambda seed=seed, model=model: evaluate_policy(
-                self.world.scorers,
+            seed: lambda seed=seed, policy=policy: evaluate_policy(
+                self.judging,
                 starts,
                 derive_seed(self.seed, part, seed),
-                self._policy(model),
+                policy,
                 environment,
                 horizon,
                 self.models.batch_size,
                 best_of,
-                self.world.quality,
             )
-            for seed, model in models.items()
+            for seed, policy in policies.items()
         }
 
     def rated(self, records: Sequence[EpisodeRecord], seed: int) -> tuple[list[EpisodeRecord], Counter[str]]:
@@ -204,15 +252,16 @@ def run_evaluation_stage(stage: StageFolder, evaluation: Evaluation, contestants
         # The seed of a record is the row's own, so that tables can average seeds inside a pair.
         records[title] += [EpisodeRecord.from_json(value | {"seed": seed}) for value in chunk["records"]]
         malformed_answers[title].update(chunk["malformed_answers"])
-    bootstrap = evaluation.settings.bootstrap
+    settings = evaluation.settings
+    resampling = Resampling(settings.bootstrap, crossed=settings.resampled == "anchors_and_users")
     oracle = evaluation.world.catalogue.oracle
     fields = {title: dataclasses.asdict(row) for title, row in titles.items()}
-    table = summarize(records, bootstrap, oracle=oracle)
+    table = summarize(records, resampling, oracle=oracle)
     stage.write_json("table.json", [fields[line["row"]] | line for line in table])
-    stage.write_json("reachable.json", _reachable(stage, evaluation, records, len(jobs)))
-    pairs = comparison_pairs(list(rows), evaluation.settings.extra_kinds)
+    stage.write_json("reachable.json", _reachable(stage, evaluation, records, resampling, len(jobs)))
+    pairs = comparison_pairs(list(rows), settings.extra_kinds)
     pairs = [(row.title, other.title) for row, other in pairs]
-    stage.write_json("comparisons.json", compare(records, pairs, bootstrap))
+    stage.write_json("comparisons.json", compare(records, pairs, resampling))
     stage.write_json("malformed.json", malformed_counts(records, malformed_answers))
     stage.write_jsonl(
         "records.jsonl",
@@ -237,7 +286,11 @@ def _chunk(evaluation: Evaluation, seed: int, play: Callable[[], list[EpisodeRec
 
 
 def _reachable(
-    stage: StageFolder, evaluation: Evaluation, records: Mapping[str, Sequence[EpisodeRecord]], chunk: int
+    stage: StageFolder,
+    evaluation: Evaluation,
+    records: Mapping[str, Sequence[EpisodeRecord]],
+    resampling: Resampling,
+    chunk: int,
 ) -> dict[str, Any]:
     """Best reachable utility of the first starts, and each row's share of the best gain there."""
     oracle = evaluation.world.catalogue.oracle
@@ -258,7 +311,7 @@ def _reachable(
     )
     by_pair = {(s.entity_index, s.user_index): u for s, u in zip(starts, best, strict=True)}
     subset = {row: [record for record in of_row if record.pair in by_pair] for row, of_row in records.items()}
-    rows = summarize(subset, settings.bootstrap, by_pair)
+    rows = summarize(subset, resampling, by_pair)
     return {
         "best_utility": float(np.mean(best)),
         "num_starts": len(starts),

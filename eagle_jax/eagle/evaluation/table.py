@@ -1,6 +1,7 @@
 """From episode records to a table with intervals, and to comparisons between its rows.
 
-The unit of resampling is the (anchor, user) pair; seeds of the same pair are averaged inside it.
+The unit of resampling is the (anchor, user) pair, inside of which its seeds are averaged; or anchors, users and seeds
+are resampled at once (`Resampling`).
 """
 
 from __future__ import annotations
@@ -8,15 +9,22 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from eagle_jax.data.catalogue import EditOracle
 from eagle_jax.data.prompts import MalformedText
-from eagle_jax.eagle.evaluation.episodes import EpisodeRecord
+from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, plot_alone
 from eagle_jax.embeddings.scorer import HELD_OUT, INDEPENDENT, TRAIN
 from eagle_jax.embeddings.utility import TERMS, USER_TERM_PARTS
 from eagle_jax.reports.markdown import Measure
-from eagle_jax.reports.statistics import BootstrapSettings, bootstrap_interval, paired_difference, separated
+from eagle_jax.reports.statistics import (
+    BootstrapSettings,
+    Interval,
+    bootstrap_interval,
+    crossed_interval,
+    paired_difference,
+    separated,
+)
 
 
 def _encoder_measures(encoder: str) -> tuple[Measure, ...]:
@@ -53,6 +61,7 @@ TRAIN_MEASURES = (
 )
 HELD_OUT_MEASURES = _encoder_measures(HELD_OUT)
 INDEPENDENT_MEASURES = _encoder_measures(INDEPENDENT)
+PLOT_MEASURES = {encoder: _encoder_measures(plot_alone(encoder)) for encoder in (TRAIN, HELD_OUT, INDEPENDENT)}
 TEXT_MEASURES = (
     Measure("distance", "Distance", "How far the final text's embedding is from its anchor's."),
     Measure("well_formed_share", "Well-formed", "Share of steps in which nothing was malformed."),
@@ -85,9 +94,42 @@ RATER_MEASURES = (
 MEASURES = (*TRAIN_MEASURES, *HELD_OUT_MEASURES, *TEXT_MEASURES, *RATER_MEASURES)
 
 
+class Resampling(NamedTuple):
+    """What an interval of episodes resamples: pairs of an anchor and a user, inside of which seeds are averaged; or,
+    crossed, anchors, users and, where there are several, seeds at once, which is wider (`crossed_interval`)."""
+
+    bootstrap: BootstrapSettings
+    crossed: bool = False
+
+    def is_enough(self, records: Sequence[EpisodeRecord]) -> bool:
+        """For an interval of all that records say."""
+        wanted = {record.pair for record in records}
+        return min(map(len, map(set, zip(*wanted, strict=True))), default=0) > 1 if self.crossed else len(wanted) > 1
+
+    def interval(self, values: Sequence[float], records: Sequence[EpisodeRecord]) -> Interval:
+        """Of the mean of these episodes' values."""
+        if not self.crossed:
+            by_pair = _by_pair(values, [record.pair for record in records])
+            return bootstrap_interval(list(by_pair.values()), self.bootstrap)
+        factors = [*zip(*(record.pair for record in records), strict=True), [record.seed for record in records]]
+        several = factors if len(set(factors[-1])) > 1 else factors[:-1]
+        return crossed_interval(values, self.bootstrap, *several)
+
+    def difference(
+        self, values: Sequence[float], records: Sequence[EpisodeRecord], baseline: Mapping[tuple[int, int], float]
+    ) -> Interval:
+        """Of these episodes from a baseline's means of the same pairs."""
+        if not self.crossed:
+            own = _by_pair(values, [record.pair for record in records])
+            return paired_difference(list(own.values()), [baseline[pair] for pair in own], self.bootstrap)
+        return self.interval(
+            [value - baseline[record.pair] for value, record in zip(values, records, strict=True)], records
+        )
+
+
 def summarize(
     records: Mapping[str, Sequence[EpisodeRecord]],
-    settings: BootstrapSettings,
+    resampling: Resampling,
     best_reachable: Mapping[tuple[int, int], float] | None = None,
     oracle: EditOracle | None = None,
 ) -> list[dict[str, Any]]:
@@ -102,8 +144,9 @@ def summarize(
     rows = []
     has_quality = any("quality" in record.scores[TRAIN][-1] for of_row in records.values() for record in of_row)
     measures = [measure for measure in MEASURES if has_quality or measure is not _QUALITY]
-    if any(INDEPENDENT in record.scores for of_row in records.values() for record in of_row):
-        measures += INDEPENDENT_MEASURES
+    scored = {encoder for of_row in records.values() for record in of_row for encoder in record.scores}
+    measures += INDEPENDENT_MEASURES if INDEPENDENT in scored else ()
+    measures += [m for encoder, of_plot in PLOT_MEASURES.items() if plot_alone(encoder) in scored for m in of_plot]
     for row, of_row in records.items():
         yardstick = _mean_best_gain(row, of_row, best_reachable)
         values = [_values(record, yardstick, oracle) for record in of_row]
@@ -111,12 +154,13 @@ def summarize(
         cells = {}
         for column in measures:
             present = [
-                (value[column.name], record.pair)
+                (value[column.name], record)
                 for value, record in zip(values, of_row, strict=True)
                 if value.get(column.name) is not None
             ]
-            enough = len({pair for _, pair in present}) >= min(2, num_pairs)
-            cells[column.name] = _interval(row, column.name, present, settings) if enough else None
+            # A row that has one pair alone is refused, a column that is told of one pair of many is left out.
+            enough = present and (num_pairs == 1 or resampling.is_enough([record for _, record in present]))
+            cells[column.name] = _interval(row, column.name, present, resampling) if enough else None
         rows.append(
             {
                 "row": row,
@@ -130,7 +174,7 @@ def summarize(
 
 
 def compare(
-    records: Mapping[str, Sequence[EpisodeRecord]], pairs: Sequence[tuple[str, str]], settings: BootstrapSettings
+    records: Mapping[str, Sequence[EpisodeRecord]], pairs: Sequence[tuple[str, str]], resampling: Resampling
 ) -> list[dict[str, Any]]:
     """For each (row, baseline) and each encoder: is U higher, and are the intervals apart?
 
@@ -139,12 +183,15 @@ def compare(
     """
     comparisons = []
     for row, baseline in pairs:
+        rows = records[row], records[baseline]
         for encoder in records[row][0].scores:
-            ours, theirs = (_pair_means(records[name], encoder) for name in (row, baseline))
-            if ours.keys() != theirs.keys():
+            utilities = [[record.scores[encoder][-1]["utility"] for record in of_row] for of_row in rows]
+            means = [
+                _by_pair(of_row, [record.pair for record in own]) for of_row, own in zip(utilities, rows, strict=True)
+            ]
+            if means[0].keys() != means[1].keys():
                 raise ValueError(f"rows {row!r} and {baseline!r} were not run on the same starts")
-            values = [list(means[pair] for pair in ours) for means in (ours, theirs)]
-            intervals = [bootstrap_interval(value, settings) for value in values]
+            intervals = [resampling.interval(*of_row) for of_row in zip(utilities, rows, strict=True)]
             comparisons.append(
                 {
                     "row": row,
@@ -152,7 +199,7 @@ def compare(
                     "encoder": encoder,
                     "utility": intervals[0].as_cell(),
                     "baseline_utility": intervals[1].as_cell(),
-                    "difference": paired_difference(*values, settings).as_cell(),
+                    "difference": resampling.difference(utilities[0], rows[0], means[1]).as_cell(),
                     "separated": separated(*intervals),
                 }
             )
@@ -243,16 +290,11 @@ def _mean_best_gain(row, records, best_reachable) -> float | None:
     return mean if mean > 0 else None  # no edit improves anything: the share is undefined
 
 
-def _interval(row, column, present, settings) -> dict[str, float]:
-    values, pairs = zip(*present, strict=True)
+def _interval(row, column, present, resampling: Resampling) -> dict[str, float]:
+    values, records = zip(*present, strict=True)
     if not all(map(math.isfinite, values)):
         raise ValueError(f"row {row!r}, column {column!r}: there are values that are not finite")
-    return bootstrap_interval(list(_by_pair(values, pairs).values()), settings).as_cell()
-
-
-def _pair_means(records: Sequence[EpisodeRecord], encoder: str) -> dict[tuple[int, int], float]:
-    utilities = [record.scores[encoder][-1]["utility"] for record in records]
-    return _by_pair(utilities, [record.pair for record in records])
+    return resampling.interval(values, records).as_cell()
 
 
 def _by_pair(values, pairs) -> dict[tuple[int, int], float]:

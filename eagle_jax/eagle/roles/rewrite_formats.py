@@ -47,6 +47,11 @@ class RewriteSettings:
         "read; empty: the list of the package; None: no such check.",
         default=None,
     )
+    fields_file: str | None = setting(
+        "A CSV with the columns action, genres and year: what an answer to an action changes in the text's fields; "
+        "empty: the list of the package; None: fields stay.",
+        default=None,
+    )
 
     def __post_init__(self):
         if self.format not in REWRITE_FORMATS:

@@ -18,7 +18,7 @@ from eagle_jax.base.seeds import derive_seed
 from eagle_jax.data.catalogue import Catalogue, Entity
 from eagle_jax.data.prompts import MalformedText, parse_blocks, render_blocks
 from eagle_jax.eagle.environment import LLMEnvironment, Start
-from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, evaluate_played
+from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, Judging, evaluate_played
 from eagle_jax.eagle.policy import make_policy_fn
 from eagle_jax.eagle.quality.quality import Quality
 from eagle_jax.eagle.rollout import Transitions, rollout
@@ -155,7 +155,7 @@ class Agent:
         scorers = {
             name: dataclasses.replace(scorer, user_embeddings=embeddings) for name, scorer in self.scorers.items()
         }
-        records = evaluate_played(scorers, starts, seed, episodes, self.quality)
+        records = evaluate_played(Judging(scorers, self.quality), starts, seed, episodes)
         return records, _tokens(played, policy.calls, writer.calls), time.monotonic() - started
 
     def _proposals(

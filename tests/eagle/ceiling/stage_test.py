@@ -7,7 +7,8 @@ import pytest
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.prompts import COMPACT, MOVIE
-from eagle_jax.eagle.ceiling.report import ceiling_facts
+from eagle_jax.eagle.ceiling import stage as stage_module
+from eagle_jax.eagle.ceiling.report import ceiling_facts, ceiling_sentences
 from eagle_jax.eagle.ceiling.settings import CeilingSettings
 from eagle_jax.eagle.ceiling.stage import is_above_noise, run_ceiling_stage
 from eagle_jax.eagle.environment import LLMEnvironment
@@ -97,3 +98,18 @@ def test_a_split_with_one_validation_anchor_is_refused_before_anything_is_asked(
     few = dataclasses.replace(world, split=dataclasses.replace(world.split, entities=one))
     with pytest.raises(UserError, match="1 validation anchors"):
         run_ceiling_stage(StageFolder(tmp_path / "ceiling", {}), few, SETTINGS, BOOTSTRAP, 5)
+
+
+def test_where_texts_have_fields_each_gain_is_told_once_more_with_these_held(run, monkeypatch):
+    _, found = run("plain", with_action)
+    assert not any("plot" in name for name in found["rows"][0]["cells"])
+    monkeypatch.setattr(stage_module, "field_edits", lambda text: {"also told": text + " told"})
+    monkeypatch.setattr(stage_module, "with_fields_of", lambda anchor, text: text.removesuffix(" told"))
+    stage, found = run("fields", with_action)
+    rows = {row["choice"]: row["cells"] for row in found["rows"]}
+    for encoder in ("train", "held_out"):
+        assert rows["field change"][f"{encoder}_plot/utility"]["mean"] == 0
+        assert rows["best"][f"{encoder}_plot/utility"] == rows["best"][f"{encoder}/utility"]
+    assert list(found["reliability"]) == ["held_out"]
+    assert any("held at the anchor's" in sentence for sentence in ceiling_sentences(found))
+    assert sorted(found["instructions"]) == sorted(stage.read_jsonl("rewrites.jsonl")[0]["actions"])

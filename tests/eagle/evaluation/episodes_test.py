@@ -13,7 +13,14 @@ import pytest
 
 from eagle_jax.data.prompts import COMPACT, render_blocks
 from eagle_jax.eagle.environment import LLMEnvironment, Start, Step
-from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, equal_call_episodes, evaluate_played, evaluate_policy
+from eagle_jax.eagle.evaluation.episodes import (
+    EpisodeRecord,
+    Judging,
+    equal_call_episodes,
+    evaluate_played,
+    evaluate_policy,
+    plot_alone,
+)
 from eagle_jax.eagle.rollout import rollout
 from eagle_jax.embeddings.utility import TERMS, UtilityTerms
 from eagle_jax.language_model.generation import Generation, SamplingSettings
@@ -79,7 +86,9 @@ class Brevity:
 
 def evaluate(policy_fn, horizon, *, environment=None, starts=STARTS, seed=0, batch_size=9, best_of=None, quality=None):
     environment = environment or make_environment()
-    return evaluate_policy(SCORERS, starts, seed, policy_fn, environment, horizon, batch_size, best_of, quality)
+    return evaluate_policy(
+        Judging(SCORERS, quality), starts, seed, policy_fn, environment, horizon, batch_size, best_of
+    )
 
 
 def scripted(*actions):
@@ -127,7 +136,7 @@ def test_a_policys_record_by_hand():
 
 
 def test_anchor_is_its_own_final_text():
-    for record in evaluate_played(SCORERS, STARTS, 0, [()] * 5):
+    for record in evaluate_played(Judging(SCORERS), STARTS, 0, [()] * 5):
         assert record.steps == () and record.final_text == record.anchor
         assert (record.distance, record.environment_calls, record.num_steps) == (0.0, 0, 0)
         assert len(record.scores["train"]) == len(record.scores["held_out"]) == 1
@@ -136,7 +145,7 @@ def test_anchor_is_its_own_final_text():
 def test_texts_that_nobody_rewrote_cost_no_call_and_malformed_ones_are_counted():
     texts = [Step(action=None, description=render_blocks({"NOTE": f"1 {i} 4"}), malformed=None) for i in range(4)]
     texts.append(Step(action=None, description=STARTS[4].description, malformed="decoder:length"))
-    records = evaluate_played(SCORERS, STARTS, 0, [(text,) for text in texts])
+    records = evaluate_played(Judging(SCORERS), STARTS, 0, [(text,) for text in texts])
     assert [r.environment_calls for r in records] == [0] * 5 and records[0].num_steps == 1
     assert [r.scores["train"][-1]["utility"] for r in records] == [-5, -5, -5, -5, 5 - 14]
     assert [r.distance for r in records] == [4, 4, 4, 4, 0]
@@ -166,9 +175,9 @@ def test_best_of_n_keeps_the_text_of_the_best_reward_where_quality_is_in_it():
     assert [score["reward"] for score in record.scores["train"]] == [-9, -5 - 3]
     assert [score["utility"] for score in record.scores["train"]] == [-9, -5]
     assert "quality" not in record.scores["held_out"][-1] and len(record.scores["held_out"]) == 2
-    (record,) = evaluate_played(SCORERS, STARTS[:1], 0, [()], Brevity())
+    (record,) = evaluate_played(Judging(SCORERS, Brevity()), STARTS[:1], 0, [()])
     assert record.scores["train"] == (
-        {**evaluate_played(SCORERS, STARTS[:1], 0, [()])[0].scores["train"][0], "quality": 0, "reward": -9},
+        {**evaluate_played(Judging(SCORERS), STARTS[:1], 0, [()])[0].scores["train"][0], "quality": 0, "reward": -9},
     )
 
 
@@ -198,13 +207,13 @@ def test_a_text_is_scored_once_for_each_user():
             asked.extend(zip(texts, users.tolist(), strict=True))
             return super().score(texts, users)
 
-    evaluate_policy({"train": Counting()}, STARTS, 0, scripted("x", "x", "4"), make_environment(), 3, 9)
+    evaluate_policy(Judging({"train": Counting()}), STARTS, 0, scripted("x", "x", "4"), make_environment(), 3, 9)
     assert len(asked) == len(set(asked)) == 2 * len(STARTS)
 
 
 def test_a_creators_term_is_told_where_there_is_one():
     with_creators = Summing(lambda terms: terms._replace(creator_term=np.full(len(terms.utility), 0.25)))
-    (record, *_) = evaluate_played({"train": with_creators}, STARTS, 0, [()] * 5)
+    (record, *_) = evaluate_played(Judging({"train": with_creators}), STARTS, 0, [()] * 5)
     assert record.scores["train"][0]["creator_term"] == 0.25
     assert list(record.scores["train"][0]) == ["utility", *TERMS]
 
@@ -212,7 +221,7 @@ def test_a_creators_term_is_told_where_there_is_one():
 def test_a_utility_that_is_not_finite_is_refused():
     broken = Summing(lambda terms: terms._replace(user_term=np.full(len(terms.utility), math.nan)))
     with pytest.raises(ValueError, match="encoder 'held_out', user 10"):
-        evaluate_played({"train": Summing(), "held_out": broken}, STARTS, 0, [()] * 5)
+        evaluate_played(Judging({"train": Summing(), "held_out": broken}), STARTS, 0, [()] * 5)
 
 
 @pytest.mark.parametrize(
@@ -236,3 +245,16 @@ def test_equal_call_budgets(calls, training, evaluated, horizon, expected):
 def test_budgets_without_episodes_are_refused():
     with pytest.raises(ValueError, match="num_evaluated \\(0\\)"):
         equal_call_episodes(calls_per_episode=5, training_calls=0, num_evaluated=0, best_of_n_horizon=1)
+
+
+def test_texts_are_scored_once_more_with_what_is_held_of_their_anchor():
+    judging = Judging(SCORERS, held=lambda anchor, text: anchor)
+    records = evaluate_policy(judging, STARTS, 0, scripted("4", "2"), make_environment(), 2, 9)
+    for record in records:
+        for encoder in SCORERS:
+            first = record.scores[encoder][0]
+            assert record.scores[plot_alone(encoder)] == (first, first, first)
+            assert first not in record.scores[encoder][1:]
+    plain = evaluate_policy(Judging(SCORERS), STARTS, 0, scripted("4", "2"), make_environment(), 2, 9)
+    for record, own in zip(records, plain, strict=True):
+        assert own.scores == {encoder: record.scores[encoder] for encoder in SCORERS}

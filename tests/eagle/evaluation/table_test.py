@@ -3,16 +3,18 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 
 from eagle_jax.data.catalogue import EditOutcome
 from eagle_jax.data.prompts import MalformedText
 from eagle_jax.eagle.environment import Step
-from eagle_jax.eagle.evaluation.table import MEASURES, compare, malformed_counts, summarize
-from eagle_jax.reports.statistics import BootstrapSettings, bootstrap_interval
+from eagle_jax.eagle.evaluation.table import MEASURES, Resampling, compare, malformed_counts, summarize
+from eagle_jax.reports.statistics import BootstrapSettings, bootstrap_interval, crossed_interval
 from tests.eagle.evaluation.records import make_record
 
 BOOTSTRAP = BootstrapSettings(num_resamples=500, confidence=0.95, seed=0)
+RESAMPLING = Resampling(BOOTSTRAP)
 
 
 def record(pair, anchor, final, held_out=(0.0, 0.0), seed=0, steps=2, **changes):
@@ -34,7 +36,7 @@ def test_a_row_by_hand():
         record(0, 1.0, 3.0, held_out=(1.0, 0.5)),
         record(1, 2.0, 1.0, held_out=(1.0, 2.0), malformed={"action:length": 1}),
     ]
-    (row,) = summarize({"r": records}, BOOTSTRAP, best_reachable={(0, 0): 4.0, (1, 1): 4.0})
+    (row,) = summarize({"r": records}, RESAMPLING, best_reachable={(0, 0): 4.0, (1, 1): 4.0})
     assert (row["num_episodes"], row["num_pairs"], row["num_seeds"]) == (2, 2, 1)
     got = means(row)
     assert got["train/utility"] == 2.0
@@ -60,14 +62,14 @@ def with_scores(record, quality):
 
 def test_quality_has_a_column_where_there_is_one():
     judged = [with_scores(record(place, 1.0, 3.0), quality) for place, quality in enumerate((-1.0, -2.0))]
-    rows = summarize({"plain": [record(0, 1.0, 2.0), record(1, 1.0, 2.0)], "judged": judged}, BOOTSTRAP)
+    rows = summarize({"plain": [record(0, 1.0, 2.0), record(1, 1.0, 2.0)], "judged": judged}, RESAMPLING)
     assert [row["cells"]["train/quality"] and row["cells"]["train/quality"]["mean"] for row in rows] == [None, -1.5]
     assert means(rows[1])["train/utility"] == 3.0  # U stays what it is
 
 
 def test_pairs_are_the_unit_and_seeds_are_averaged_inside():
     records = [record(pair, 0.0, pair + seed, seed=seed) for pair in range(6) for seed in (0, 2)]
-    (row,) = summarize({"r": records}, BOOTSTRAP)
+    (row,) = summarize({"r": records}, RESAMPLING)
     assert (row["num_pairs"], row["num_seeds"]) == (6, 2)
     expected = bootstrap_interval([pair + 1.0 for pair in range(6)], BOOTSTRAP)
     cell = row["cells"]["train/utility"]
@@ -77,7 +79,7 @@ def test_pairs_are_the_unit_and_seeds_are_averaged_inside():
 
 def test_an_anchor_has_no_steps_to_measure():
     records = [record(pair, 1.0, 1.0, steps=0) for pair in (0, 1)]
-    (row,) = summarize({"anchor": records}, BOOTSTRAP)
+    (row,) = summarize({"anchor": records}, RESAMPLING)
     got = means(row)
     assert got["well_formed_share"] is None
     assert (got["train/gain"], got["train/improved_share"], got["environment_calls"]) == (0, 0, 0)
@@ -106,7 +108,7 @@ def test_edits_are_judged_where_the_world_can_read():
         dataclasses.replace(first, steps=steps),
         dataclasses.replace(first, entity_index=1, steps=(*steps[:3], steps[2])),
     ]
-    (row,) = summarize({"r": records}, BOOTSTRAP, oracle=Oracle())
+    (row,) = summarize({"r": records}, RESAMPLING, oracle=Oracle())
     got = means(row)
     assert got["followed_share"] == 0.5
     assert got["kept_share"] == 0.25
@@ -116,17 +118,17 @@ def test_edits_are_judged_where_the_world_can_read():
 def test_reachable_share_needs_every_pair_and_finite_numbers():
     records = {"r": [record(pair, 1.0, 2.0) for pair in (0, 1)]}
     with pytest.raises(ValueError, match=r"row 'r'.*\(1, 1\)"):
-        summarize(records, BOOTSTRAP, best_reachable={(0, 0): 3.0})
+        summarize(records, RESAMPLING, best_reachable={(0, 0): 3.0})
     with pytest.raises(ValueError, match="row 'r'.*not finite"):
-        summarize(records, BOOTSTRAP, best_reachable={(0, 0): 3.0, (1, 1): math.nan})
-    (row,) = summarize(records, BOOTSTRAP, best_reachable={(0, 0): 1.0, (1, 1): 1.0})
+        summarize(records, RESAMPLING, best_reachable={(0, 0): 3.0, (1, 1): math.nan})
+    (row,) = summarize(records, RESAMPLING, best_reachable={(0, 0): 1.0, (1, 1): 1.0})
     assert row["cells"]["train/reachable_share"] is None  # nothing to gain
 
 
 def test_nan_is_refused_with_row_and_column():
     records = {"r": [record(0, 1.0, 2.0), record(1, 1.0, 2.0, distance=math.nan)]}
     with pytest.raises(ValueError, match="row 'r', column 'distance'"):
-        summarize(records, BOOTSTRAP)
+        summarize(records, RESAMPLING)
 
 
 def test_comparisons_pair_the_starts_and_say_what_is_separated():
@@ -137,7 +139,7 @@ def test_comparisons_pair_the_starts_and_say_what_is_separated():
         # one more than "low" at every start: surely higher, though the rows' intervals overlap
         "near": [record(i, 0.0, x + 1.0) for i, x in reversed(list(enumerate(offsets)))],
     }
-    rows = compare(records, [("high", "low"), ("near", "low"), ("low", "near")], BOOTSTRAP)
+    rows = compare(records, [("high", "low"), ("near", "low"), ("low", "near")], RESAMPLING)
     train = [row for row in rows if row["encoder"] == "train"]
     assert [row["separated"] for row in train] == [True, False, False]
     assert train[1]["difference"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
@@ -146,13 +148,13 @@ def test_comparisons_pair_the_starts_and_say_what_is_separated():
     assert [row["difference"]["mean"] for row in held_out] == [0.0, 0.0, 0.0]
     assert not any(row["separated"] for row in held_out)
     with pytest.raises(ValueError, match="'high' and 'other'.*same starts"):
-        compare({**records, "other": records["low"][:3]}, [("high", "other")], BOOTSTRAP)
+        compare({**records, "other": records["low"][:3]}, [("high", "other")], RESAMPLING)
 
 
 def test_comparisons_use_the_intervals_of_the_table():
     records = {name: [record(i, 0.0, scale * i) for i in (4, 2, 0, 1, 3)] for name, scale in (("a", 1.0), ("b", 2.0))}
-    table = {row["row"]: row["cells"]["train/utility"] for row in summarize(records, BOOTSTRAP)}
-    comparison = compare(records, [("a", "b")], BOOTSTRAP)[0]
+    table = {row["row"]: row["cells"]["train/utility"] for row in summarize(records, RESAMPLING)}
+    comparison = compare(records, [("a", "b")], RESAMPLING)[0]
     assert comparison["utility"] == table["a"] and comparison["baseline_utility"] == table["b"]
 
 
@@ -168,7 +170,7 @@ def test_rater_columns_are_means_over_what_was_rated():
         record(1, 0.0, 1.0, seed=1),  # not rated: no 0, the pair's other seed speaks
         record(2, 0.0, 1.0),
     ]
-    (row,) = summarize({"r": records}, BOOTSTRAP)
+    (row,) = summarize({"r": records}, RESAMPLING)
     got = means(row)
     assert got["rater/user_utility"] == 0.75  # ((1 + 0) / 2 + 1) / 2
     assert got["rater/rater_utility"] == 0.5  # (0 + 1) / 2
@@ -181,11 +183,11 @@ def test_rater_columns_are_means_over_what_was_rated():
 
 def test_one_rated_pair_out_of_many_has_no_interval():
     records = [record(0, 0.0, 1.0, rater=rating(1.0, 1.0, 1.0)), record(1, 0.0, 1.0)]
-    (row,) = summarize({"r": records}, BOOTSTRAP)
+    (row,) = summarize({"r": records}, RESAMPLING)
     assert row["cells"]["rater/user_utility"] is None
     assert row["cells"]["train/utility"] is not None
     with pytest.raises(ValueError, match="at least two"):  # one start is no evaluation
-        summarize({"r": records[:1]}, BOOTSTRAP)
+        summarize({"r": records[:1]}, RESAMPLING)
 
 
 def test_what_was_malformed_is_counted_by_kind_and_answers_are_no_steps():
@@ -199,5 +201,46 @@ def test_what_was_malformed_is_counted_by_kind_and_answers_are_no_steps():
     of_steps = {"action:length": 2, "environment:length": 1}
     of_answers = {"rater:length": 1, "rater:not_a_choice": 2}
     assert counts == {"r": {"num_steps": 4, "num_forms": 4, "reasons": of_steps | of_answers}}
-    (row,) = summarize(records, BOOTSTRAP)
+    (row,) = summarize(records, RESAMPLING)
     assert row["cells"]["well_formed_share"]["mean"] == 0.25  # (1/2 + 0) / 2
+
+
+def test_crossed_intervals_resample_anchors_users_and_seeds_at_once():
+    keys = [(anchor, user, seed) for anchor in range(6) for user in range(5) for seed in range(2)]
+    effect = np.random.default_rng(0).normal(size=6)
+    made = {
+        name: [
+            dataclasses.replace(record(0, 0.0, shift + effect[anchor]), entity_index=anchor, user_index=user, seed=seed)
+            for anchor, user, seed in keys
+        ]
+        for name, shift in (("ours", 1.0), ("theirs", 0.0))
+    }
+    crossed = Resampling(BOOTSTRAP, crossed=True)
+    cells = {row["row"]: row["cells"]["train/utility"] for row in summarize(made, crossed)}
+    values = [1 + effect[anchor] for anchor, _, _ in keys]
+    assert cells["ours"] == crossed_interval(values, BOOTSTRAP, *zip(*keys, strict=True)).as_cell()
+    narrow = summarize(made, RESAMPLING)[0]["cells"]["train/utility"]
+    assert narrow["high"] - narrow["low"] < cells["ours"]["high"] - cells["ours"]["low"]
+    (of_train, _) = compare(made, [("ours", "theirs")], crossed)
+    assert of_train["difference"] == pytest.approx({"mean": 1.0, "low": 1.0, "high": 1.0})  # whoever is drawn
+    one_seed = {name: [own for own in of_row if own.seed == 0] for name, of_row in made.items()}
+    cell = summarize(one_seed, crossed)[0]["cells"]["train/utility"]
+    two = zip(*[key[:2] for key in keys if key[2] == 0], strict=True)
+    assert cell == crossed_interval(values[::2], BOOTSTRAP, *two).as_cell()
+
+
+def test_a_column_told_of_one_anchor_alone_has_no_crossed_interval():
+    made = [dataclasses.replace(record(0, 0.0, 1.0), user_index=user, entity_index=user) for user in range(3)]
+    made[0] = dataclasses.replace(made[0], rater={"consistency": 1.0})
+    (row,) = summarize({"r": made}, Resampling(BOOTSTRAP, crossed=True))
+    assert row["cells"]["rater/consistency"] is None and row["cells"]["train/utility"]["mean"] == 1.0
+
+
+def test_what_texts_gain_with_fields_held_has_columns_of_its_own():
+    path, held = ({"utility": 1.0}, {"utility": 3.0}), ({"utility": 1.0}, {"utility": 1.5})
+    scores = {"train": path, "held_out": path, "held_out_plot": held}
+    (row,) = summarize(
+        {"r": [dataclasses.replace(record(pair, 0.0, 1.0), scores=scores) for pair in (0, 1)]}, RESAMPLING
+    )
+    assert row["cells"]["held_out/gain"]["mean"] == 2.0 and row["cells"]["held_out_plot/gain"]["mean"] == 0.5
+    assert "train_plot/gain" not in row["cells"]

@@ -17,20 +17,20 @@ from tests.eagle.candidate_stage_test import SETTINGS, played_by, propose_anythi
 OWN = ListedActionSettings(file="", num_candidates=5)
 
 
-def test_the_packages_list_has_some_forty_instructions_of_six_kinds():
+def test_the_packages_list_has_some_sixty_instructions_of_seven_kinds():
     actions = read_actions_file("", MOVIE)
     kinds = Counter(kind for kind, _ in actions)
-    assert list(kinds) == ["genre", "period", "place", "tone", "people", "plot"] and min(kinds.values()) >= 5
-    assert 38 <= len(actions) <= 45
+    assert list(kinds) == ["genre", "period", "era", "place", "tone", "people", "plot"] and min(kinds.values()) >= 5
+    assert 55 <= len(actions) <= 65
     # An edit knows how to begin for all of them.
     assert [action for _, action in actions if not answer_start(SENTENCE, action)] == []
 
 
 def test_draws_are_distinct_of_the_list_and_follow_from_the_seed():
     listed = ActionList.read(OWN, MOVIE)
-    drawn = [listed.draw(seed) for seed in range(40)]
+    drawn = [listed.draw(seed) for seed in range(80)]
     assert all(len(set(one)) == 5 for one in drawn) and listed.draw(3) == drawn[3]
-    assert {pair for one in drawn for pair in one} == set(listed.actions)  # 200 draws of 42
+    assert {pair for one in drawn for pair in one} == set(listed.actions)  # 400 draws of 59
     assert ActionList.read(None, PRODUCT).draw(0) == []
 
 
