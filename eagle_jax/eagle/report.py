@@ -21,8 +21,9 @@ from eagle_jax.eagle.elm_baseline.facts import SEARCH, elm_facts, sweep
 from eagle_jax.eagle.encoder_stage import encoder_facts
 from eagle_jax.eagle.evaluation import report_tables
 from eagle_jax.eagle.evaluation.reachable import reachable_facts
-from eagle_jax.eagle.evaluation.rows import DPO, EAGLE, HOME, EvalRow, with_names
+from eagle_jax.eagle.evaluation.rows import with_names
 from eagle_jax.eagle.evaluation.story import story
+from eagle_jax.eagle.evaluation.systems import DPO, EAGLE, HOME, EvalRow
 from eagle_jax.eagle.evaluation.table import RATER_MEASURES
 from eagle_jax.eagle.policy_stages import design_facts
 from eagle_jax.eagle.profile_stage import profile_facts

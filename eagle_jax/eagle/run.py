@@ -24,15 +24,8 @@ from eagle_jax.eagle.elm_baseline.decoder import run_elm_decoder_stage
 from eagle_jax.eagle.elm_baseline.search import ElmWriter, run_elm_search_stage
 from eagle_jax.eagle.encoder_stage import run_encoder_stage
 from eagle_jax.eagle.environment import LLMEnvironment
-from eagle_jax.eagle.evaluation.rows import (
-    DPO,
-    EAGLE,
-    ELM_DECODER,
-    REFERENCE,
-    Contestants,
-    Evaluation,
-    run_evaluation_stage,
-)
+from eagle_jax.eagle.evaluation.rows import Contestants, Evaluation, run_evaluation_stage
+from eagle_jax.eagle.evaluation.systems import DPO, EAGLE, ELM_DECODER, REFERENCE
 from eagle_jax.eagle.policy_stages import reference_pairs, run_agent_stage, run_design_stage, usable_sets
 from eagle_jax.eagle.profile_stage import run_profile_stage
 from eagle_jax.eagle.quality.quality import Quality

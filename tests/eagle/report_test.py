@@ -13,8 +13,8 @@ from eagle_jax.eagle import report
 from eagle_jax.eagle.environment import Step
 from eagle_jax.eagle.evaluation.rater_form import RaterScores
 from eagle_jax.eagle.evaluation.report_tables import steering_sentences
-from eagle_jax.eagle.evaluation.rows import ANCHOR, EAGLE, REFERENCE, TRANSFER, EvalRow
 from eagle_jax.eagle.evaluation.story import changed_words
+from eagle_jax.eagle.evaluation.systems import ANCHOR, EAGLE, REFERENCE, TRANSFER, EvalRow
 from eagle_jax.eagle.evaluation.table import Resampling, compare, malformed_counts, summarize
 from eagle_jax.reports import figures
 from eagle_jax.reports.markdown import to_markdown

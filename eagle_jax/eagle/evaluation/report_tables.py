@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from eagle_jax.eagle.evaluation.episodes import plot_alone
-from eagle_jax.eagle.evaluation.rows import EAGLE, ELM_DECODER, REFERENCE, EvalRow
+from eagle_jax.eagle.evaluation.systems import EAGLE, ELM_DECODER, REFERENCE, EvalRow
 from eagle_jax.eagle.evaluation.table import (
     HELD_OUT_MEASURES,
     INDEPENDENT_MEASURES,

@@ -25,6 +25,17 @@ from eagle_jax.eagle.evaluation.episodes import (
 )
 from eagle_jax.eagle.evaluation.rater import rate_episodes
 from eagle_jax.eagle.evaluation.reachable import best_reachable_utility
+from eagle_jax.eagle.evaluation.systems import (
+    ANCHOR,
+    BEST_OF_N,
+    FIELD_CHANGES,
+    HOME,
+    ONE_FOR_ALL,
+    REFERENCE,
+    TRANSFER,
+    EvalRow,
+    comparison_pairs,
+)
 from eagle_jax.eagle.evaluation.table import Resampling, compare, malformed_counts, summarize
 from eagle_jax.eagle.evaluation.untrained import best_field_changes, listed_policy
 from eagle_jax.eagle.policy import make_policy_fn
@@ -35,45 +46,9 @@ from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.generation import TextGenerator
 from eagle_jax.language_model.sampling.local import LocalGenerator
 
-# Who wrote the texts of a row: nobody, models as policies, best-of-N with a reference policy or with instructions of
-# the ceiling, ELM, the ceiling's best instruction whatever the pair, a rule that changes fields by the reward.
-ANCHOR, REFERENCE, EAGLE, DPO = "anchor", "reference policy", "EAGLE", "DPO"
-BEST_OF_N, ELM_DECODER = "best of", "ELM decoder"
-ONE_INSTRUCTION, FIELD_CHANGES = "one instruction for all", "changes of fields by rule"
-HOME, TRANSFER = "home", "other environment"  # the one that agents were trained in, and another
-
-# Whose rows a row is compared with, where kind and environment are its own or there are none. What
-# is added here and to the contestants of a run is a row, and what EAGLE has to beat.
-COMPARED = {
-    ELM_DECODER: (ANCHOR,),
-    EAGLE: (ANCHOR, REFERENCE, ONE_INSTRUCTION, BEST_OF_N, FIELD_CHANGES, ELM_DECODER),
-    DPO: (ANCHOR, REFERENCE, EAGLE),
-}
-
 # (starts, seed) -> their texts; the anchor where malformed.
 WriterFn = Callable[[Sequence[Start], int], list[Step]]
 PlayFn = Callable[[], list[EpisodeRecord]]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EvalRow:
-    """What a row of the table is about.
-
-    kind: of the reference policy behind it. environment: where its texts belong; None: anywhere.
-    budget: of best-of-N, in words.
-    """
-
-    system: str
-    kind: str | None = None
-    environment: str | None = HOME
-    budget: str | None = None
-
-    @property
-    def title(self) -> str:
-        """What people see."""
-        name = self.system if self.budget is None else f"{self.system} {self.budget}"
-        place = self.environment if self.environment == TRANSFER else None
-        return ", ".join(part for part in (name, self.kind, place) if part)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +133,7 @@ class Evaluation:
         rows: dict[EvalRow, dict[int, PlayFn]] = {}
         if instructions:
             count, policies = len(instructions), [{0: listed_policy(own)} for own in (instructions[:1], instructions)]
-            rows[EvalRow(system=ONE_INSTRUCTION)] = self._played(policies[0], starts, self.world.environment, 1)
+            rows[EvalRow(system=ONE_FOR_ALL)] = self._played(policies[0], starts, self.world.environment, 1)
             rows[EvalRow(system=BEST_OF_N, budget=f"{count} instructions at random")] = self._played(
                 policies[1], starts, self.world.environment, 1, best_of=count
             )
@@ -317,22 +292,3 @@ def _reachable(
         "num_starts": len(starts),
         "share": {row["row"]: row["cells"]["train/reachable_share"] for row in rows},
     }
-
-
-def comparison_pairs(rows: Sequence[EvalRow], extra_kinds: Sequence[str]) -> list[tuple[EvalRow, EvalRow]]:
-    """Who is compared with whom (`COMPARED`); EAGLE's extra kinds with its other ones too."""
-    pairs = []
-    for row in rows:
-        for system in COMPARED.get(row.system, ()):
-            pairs += [
-                (row, other)
-                for other in rows
-                if other.system == system
-                and other.kind in (None, row.kind)
-                and other.environment in (None, row.environment)
-            ]
-        if row.system == EAGLE and row.environment == HOME and row.kind in extra_kinds:
-            pairs += [
-                (row, other) for other in rows if (other.system, other.environment) == (EAGLE, HOME) and other != row
-            ]
-    return pairs

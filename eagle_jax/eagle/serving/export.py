@@ -15,7 +15,7 @@ from eagle_jax.base.atomic_files import write_atomically
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.prompts import policy_prompt
-from eagle_jax.eagle.evaluation.rows import DPO, EAGLE, HOME
+from eagle_jax.eagle.evaluation.systems import DPO, EAGLE, HOME
 from eagle_jax.eagle.serving.agent import Agent
 from eagle_jax.eagle.serving.loading import load_agent, read_experiment
 from eagle_jax.eagle.settings import EagleExperiment

@@ -1,6 +1,6 @@
 """The rows of the table: their titles, and who is compared with whom."""
 
-from eagle_jax.eagle.evaluation.rows import (
+from eagle_jax.eagle.evaluation.systems import (
     ANCHOR,
     BEST_OF_N,
     DPO,

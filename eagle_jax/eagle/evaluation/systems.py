@@ -1,0 +1,61 @@
+"""Who is in the table of an evaluation, and who is compared with whom."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+# Who wrote the texts of a row: nobody, models as policies, best-of-N with a reference policy or with instructions of
+# the ceiling, ELM, the ceiling's best instruction whatever the pair, a rule that changes fields by the reward.
+ANCHOR, REFERENCE, EAGLE, DPO = "anchor", "reference policy", "EAGLE", "DPO"
+BEST_OF_N, ELM_DECODER = "best of", "ELM decoder"
+ONE_FOR_ALL, FIELD_CHANGES = "one instruction for all", "changes of fields by rule"
+HOME, TRANSFER = "home", "other environment"  # the one that agents were trained in, and another
+
+# Whose rows a row is compared with, where kind and environment are its own or there are none. What
+# is added here and to the contestants of a run is a row, and what EAGLE has to beat.
+COMPARED = {
+    ELM_DECODER: (ANCHOR,),
+    EAGLE: (ANCHOR, REFERENCE, ONE_FOR_ALL, BEST_OF_N, FIELD_CHANGES, ELM_DECODER),
+    DPO: (ANCHOR, REFERENCE, EAGLE),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvalRow:
+    """What a row of the table is about.
+
+    kind: of the reference policy behind it. environment: where its texts belong; None: anywhere.
+    budget: of best-of-N, in words.
+    """
+
+    system: str
+    kind: str | None = None
+    environment: str | None = HOME
+    budget: str | None = None
+
+    @property
+    def title(self) -> str:
+        """What people see."""
+        name = self.system if self.budget is None else f"{self.system} {self.budget}"
+        place = self.environment if self.environment == TRANSFER else None
+        return ", ".join(part for part in (name, self.kind, place) if part)
+
+
+def comparison_pairs(rows: Sequence[EvalRow], extra_kinds: Sequence[str]) -> list[tuple[EvalRow, EvalRow]]:
+    """Who is compared with whom (`COMPARED`); EAGLE's extra kinds with its other ones too."""
+    pairs = []
+    for row in rows:
+        for system in COMPARED.get(row.system, ()):
+            pairs += [
+                (row, other)
+                for other in rows
+                if other.system == system
+                and other.kind in (None, row.kind)
+                and other.environment in (None, row.environment)
+            ]
+        if row.system == EAGLE and row.environment == HOME and row.kind in extra_kinds:
+            pairs += [
+                (row, other) for other in rows if (other.system, other.environment) == (EAGLE, HOME) and other != row
+            ]
+    return pairs
