@@ -11,14 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from eagle_jax.base.atomic_files import report_faults, write_atomically
 from eagle_jax.base.errors import CorruptArtifactError, UserError
 from eagle_jax.base.processes import from_primary, is_primary
+from eagle_jax.base.tensorboard import ScalarEvents
 
 T = TypeVar("T")
 _SECONDS_BETWEEN_LINES = 30.0
@@ -61,8 +59,7 @@ class MetricsWriter:
         with report_faults(events):
             shutil.rmtree(events, ignore_errors=True)
             events.mkdir()
-            # Not tensorboardX' SummaryWriter: its thread dies of a full disk, and the run waits.
-            self._events = EventsWriter(str(events / "events"))
+            self._events = ScalarEvents(events)
             for row in kept:
                 self._write_events(row)
 
@@ -96,8 +93,7 @@ class MetricsWriter:
     def _write_events(self, row: Mapping[str, Any]) -> None:
         for name, value in row.items():
             if name != "step":
-                event = Event(summary=scalar(name, value), step=row["step"], wall_time=time.time())
-                self._events.write_event(event)
+                self._events.write(name, value, row["step"])
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Metrics: the file of a resumed run, TensorBoard's events, the NaN guard and plain progress."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from tensorboardX.proto.event_pb2 import Event
 from eagle_jax.base import metrics
 from eagle_jax.base.errors import CorruptArtifactError, UnwritableError
 from eagle_jax.base.metrics import MetricsWriter, NonFiniteError, check_finite, progress, read_metrics
+from tests.programs import environment_of
 
 
 def write_steps(folder, steps, resume_step=None):
@@ -125,3 +127,17 @@ def test_a_full_disk_is_told_and_the_rows_before_are_readable(tmp_path):
     assert [row["step"] for row in rows] == list(range(len(rows)))
     # The row of the step that failed may be there: its events were written after it.
     assert len(rows) - int(step) in (0, 1)
+
+
+def test_writing_events_does_not_import_torch_and_leaves_it_to_whoever_does(tmp_path):
+    (tmp_path / "torch.py").write_text("import sys; print('imported', file=sys.stderr)")
+    program = (
+        "import pathlib; from eagle_jax.base.metrics import MetricsWriter;"
+        f"MetricsWriter(pathlib.Path({str(tmp_path / 'run')!r})).write(0, {{'loss': 1.0}}); print('written');"
+        "import torch"
+    )
+    environment = environment_of()
+    environment["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{environment['PYTHONPATH']}"
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "written\n" and done.stderr == "imported\n"  # once, by the program itself
+    assert len(read_events(tmp_path / "run")) == 1
