@@ -91,7 +91,7 @@ def test_the_notebook_runs(tmp_path, compilation_cache):
     program = program.replace(
         made, f"with config.unlocked():\n    config.update_from_flattened_dict({TINY_EAGLE!r})\n{made}"
     )
-    environment = environment_of() | {"MPLBACKEND": "agg", "JAX_COMPILATION_CACHE_DIR": str(compilation_cache)}
+    environment = environment_of(cache=compilation_cache) | {"MPLBACKEND": "agg"}
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

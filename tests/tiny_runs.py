@@ -102,11 +102,7 @@ class TinyExperiment:
         """`watch`: what watched_run.py is to do at the run's renames; none: the bare command."""
         program = [str(WATCHED), self.module, *watch] if watch else ["-m", self.module]
         flags = [f"--config.{key}={value}" for key, value in self.settings.items()]
-        environment = environment_of() | {
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "JAX_COMPILATION_CACHE_DIR": str(self.cache),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        }
+        environment = environment_of(cache=self.cache) | {"PYTHONDONTWRITEBYTECODE": "1"}
         return subprocess.Popen(
             [sys.executable, *program, f"--config={config or self.config}", f"--workdir={workdir}", *flags, *overrides],
             cwd=ROOT,

@@ -26,8 +26,6 @@ from tests.toy_world import dpo_settings
 REFERENCE, AGENT = "reference_g_optimal", "agent_g_optimal_0"
 DPO_AGENT, DPO, ELM = "preference_agent_g_optimal_0", "DPO, g_optimal", "ELM decoder"
 ELM_CHOICE = "Which point the ELM decoder is asked for"
-# Of the stages that last: the pieces between which a run may stop.
-PIECES = {"candidates": "/parts/", AGENT: "/checkpoints/", "evaluation": "/parts/"}
 LOW_RANK = {"mode": "lora", "lora.rank": 2, "remat": True, "scan_layers": True}
 CEILING_INSTRUCTIONS = {"instructions.file": "", "instructions.num_candidates": 3}
 WITH_ELM = "experiments/configs/eagle_minilens_elm.py:quick"
@@ -98,22 +96,6 @@ def test_every_stage_has_results_and_nothing_is_there_that_was_not_asked_for(fin
         assert "The ELM decoder as a baseline" in report  # among what is not reproduced
 
 
-def test_a_run_killed_between_the_pieces_of_stages_ends_with_the_same_results(eagle, finished, tmp_path):
-    """Every rename of a stage is proven on a stub, `tests/stages/run_test.py`: here a few, drawn."""
-    once = [name for name in finished.renames if finished.renames.count(name) == 1]
-    stages = list(dict.fromkeys(name.split("/")[0] for name in once if "/" in name))
-    workdir = finished.copy(tmp_path / "run", without=stages[stages.index("candidates") :])
-    for stage, pieces in PIECES.items():
-        draw = random.Random(stage)
-        moment = draw.choice(("before", "after"))
-        target = draw.choice([name for name in once if name.startswith(f"{stage}{pieces}")])
-        code, _, stderr = eagle.run(workdir, watch=[moment, target])
-        assert code == -signal.SIGKILL, f"{moment} {target}: {stderr}"
-        assert (workdir / target).exists() == (moment == "after")
-    run_to_its_end(eagle, workdir)
-    finished.assert_same_results(workdir)
-
-
 def wait_for(path: Path, process: subprocess.Popen) -> None:
     """Returns when `path` is there; fails when the process ends first or minutes go by."""
     deadline = time.monotonic() + 900
@@ -126,8 +108,18 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
             continue
 
 
-def test_ctrl_c_out_of_the_blue_leaves_a_run_that_resumes(eagle, finished, tmp_path):
-    workdir = finished.copy(tmp_path / "run", without=(AGENT, "evaluation"))
+def kill_between_pieces(eagle, finished, workdir, stage):
+    """Stops the run at a rename of the stage, drawn. Every one is proven on a stub, `tests/stages/run_test.py`."""
+    draw = random.Random(stage)
+    moment = draw.choice(("before", "after"))
+    once = [name for name in finished.renames if finished.renames.count(name) == 1]
+    target = draw.choice([name for name in once if name.startswith(f"{stage}/parts/")])
+    code, _, stderr = eagle.run(workdir, watch=[moment, target])
+    assert code == -signal.SIGKILL, f"{moment} {target}: {stderr}"
+    assert (workdir / target).exists() == (moment == "after")
+
+
+def interrupt_out_of_the_blue(eagle, workdir):
     process = eagle.start(workdir)
     wait_for(workdir / AGENT / "checkpoints" / "step_00000001", process)
     process.send_signal(signal.SIGINT)
@@ -136,6 +128,14 @@ def test_ctrl_c_out_of_the_blue_leaves_a_run_that_resumes(eagle, finished, tmp_p
     # A slow machine tells its progress before.
     assert stderr.endswith("eagle.py: interrupted; the same command resumes\n") and "Traceback" not in stderr
     assert not (workdir / AGENT / "MANIFEST.json").exists()
+
+
+def test_a_run_killed_in_its_stages_and_interrupted_in_one_ends_with_the_same_results(eagle, finished, tmp_path):
+    stages = list(dict.fromkeys(name.split("/")[0] for name in finished.renames if "/" in name))
+    workdir = finished.copy(tmp_path / "run", without=stages[stages.index("candidates") :])
+    kill_between_pieces(eagle, finished, workdir, "candidates")
+    interrupt_out_of_the_blue(eagle, workdir)
+    kill_between_pieces(eagle, finished, workdir, "evaluation")
     run_to_its_end(eagle, workdir)
     finished.assert_same_results(workdir)
 

@@ -80,7 +80,7 @@ def command(compilation_cache):
 
     def run(*arguments, watch=()):
         program = [str(WATCHED), "eagle_jax", *watch] if watch else ["-m", "eagle_jax"]
-        environment = environment_of() | {"JAX_COMPILATION_CACHE_DIR": str(compilation_cache)}
+        environment = environment_of(cache=compilation_cache)
         done = subprocess.run(
             [sys.executable, *program, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
         )
