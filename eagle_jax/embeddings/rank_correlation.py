@@ -3,8 +3,16 @@
 Axis letters: `B` rows, `N` columns, `R` ratings.
 """
 
+from typing import Literal
+
 import numpy as np
-from scipy.stats import rankdata
+
+
+def ranks(values: np.ndarray, method: Literal["average", "min", "max"] = "average") -> np.ndarray:
+    """From 1 in ascending order, [B, N] -> [B, N]; `method` is about ties."""
+    from scipy.stats import rankdata  # here, because it takes a second and a half of every program's start
+
+    return rankdata(values, method=method, axis=-1)
 
 
 def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -12,8 +20,7 @@ def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     0 where either row is constant: it orders nothing.
     """
-    ranks = [rankdata(values, axis=-1) for values in (first, second)]
-    first, second = (rank - rank.mean(axis=-1, keepdims=True) for rank in ranks)
+    first, second = (rank - rank.mean(axis=-1, keepdims=True) for rank in (ranks(first), ranks(second)))
     scale = np.sqrt((first**2).sum(axis=-1) * (second**2).sum(axis=-1))
     return (first * second).sum(axis=-1) / np.where(scale > 0, scale, 1.0)
 

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-import scipy.stats
+from scipy.special import stdtrit
 
 from eagle_jax.base.settings import setting, settings
 
@@ -162,7 +162,7 @@ def t_interval(values: Sequence[float], confidence: float) -> Interval:
         raise ValueError(f"an interval needs at least two independent values, got {len(values)}")
     if not np.isfinite(values).all():
         raise ValueError(f"{np.count_nonzero(~np.isfinite(values))} values are not finite")
-    quantile = scipy.stats.t.ppf((1.0 + confidence) / 2.0, len(values) - 1)
+    quantile = stdtrit(len(values) - 1, (1.0 + confidence) / 2.0)
     half = quantile * values.std(ddof=1) / np.sqrt(len(values))
     mean = values.mean()
     return Interval(

@@ -15,14 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
-from scipy.stats import rankdata
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.catalogue import RatingTable
 from eagle_jax.data.prompts import MalformedText
 from eagle_jax.data.tasks import ANSWER
 from eagle_jax.elm.model.adapter import bad_rows
-from eagle_jax.embeddings.rank_correlation import spearman
+from eagle_jax.embeddings.rank_correlation import ranks, spearman
 from eagle_jax.language_model.generation import Generation, parse_generation
 
 EmbedFn = Callable[[Sequence[str]], np.ndarray]  # P: texts -> [B, d]
@@ -157,7 +156,7 @@ def ndcg(scores: np.ndarray, gains: np.ndarray) -> np.ndarray:
     Candidates of equal score share the mean of their ranks' discounts, the expectation over their
     orders (as scikit-learn's ndcg_score). 0 where all gains are.
     """
-    first, last = (rankdata(-scores, method=end, axis=-1).astype(int) for end in ("min", "max"))
+    first, last = (ranks(-scores, method=end).astype(int) for end in ("min", "max"))
     discounts = 1.0 / np.log2(np.arange(2, scores.shape[-1] + 2))
     total = np.concatenate([[0.0], np.cumsum(discounts)])
     mean_discounts = (total[last] - total[first - 1]) / (last - first + 1)
