@@ -133,10 +133,11 @@ class FinishedRun:
     workdir: Path
     renames: tuple[str, ...]
 
-    def copy(self, target: Path, *, without: Sequence[str] = ()) -> Path:
-        """A copy of the work directory in which the stages `without` have not begun."""
+    def copy(self, target: Path, *, without: Sequence[str] = (), since: str | None = None) -> Path:
+        """A copy of the work directory in which the stages `without` have not begun, nor those from `since` on."""
+        stages = list(dict.fromkeys(name.split("/")[0] for name in self.renames if "/" in name))
         shutil.copytree(self.workdir, target)
-        for stage in without:
+        for stage in (*without, *(stages[stages.index(since) :] if since else ())):
             shutil.rmtree(target / stage)
         return target
 

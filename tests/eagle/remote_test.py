@@ -27,9 +27,9 @@ def script(asked: Asked, times: int):
     return answer(rewrite(asked.prompt), prompt_tokens=100, completion_tokens=20)
 
 
-def test_a_run_stops_at_its_budget_and_the_same_command_goes_on(eagle, tmp_path, monkeypatch):
+def test_a_run_stops_at_its_budget_and_the_same_command_goes_on(eagle, finished, tmp_path, monkeypatch):
     monkeypatch.setenv("LOOPBACK_KEY", KEY)
-    workdir = tmp_path / "run"
+    workdir = finished.copy(tmp_path / "run", since="candidates")
     runs = []
     with ScriptedServer(script) as server:
         config = f"{CONFIG}:{server.base_url}"

@@ -131,8 +131,7 @@ def interrupt_out_of_the_blue(eagle, workdir):
 
 
 def test_a_run_killed_in_its_stages_and_interrupted_in_one_ends_with_the_same_results(eagle, finished, tmp_path):
-    stages = list(dict.fromkeys(name.split("/")[0] for name in finished.renames if "/" in name))
-    workdir = finished.copy(tmp_path / "run", without=stages[stages.index("candidates") :])
+    workdir = finished.copy(tmp_path / "run", since="candidates")
     kill_between_pieces(eagle, finished, workdir, "candidates")
     interrupt_out_of_the_blue(eagle, workdir)
     kill_between_pieces(eagle, finished, workdir, "evaluation")
@@ -214,12 +213,15 @@ def test_low_rank_policies_are_updates_of_one_model_and_whole_models(eagle, fini
 
 
 def test_a_run_may_end_at_its_ceiling_and_go_on_from_there(eagle, finished, tmp_path):
-    later = [path.parent.name for path in finished.workdir.glob("*/SETTINGS.json")]
-    kept = {"catalogue", "encoders", "profiles"}
-    workdir = finished.copy(tmp_path / "run", without=[name for name in later if name not in kept])
+    workdir = finished.copy(tmp_path / "run", since="candidates")
     ceiling = flags("ceiling", {"num_anchors": 2, "num_users": 5, "stops": False, **CEILING_INSTRUCTIONS})
     run_to_its_end(eagle, workdir, [*ceiling, "--stop_after=ceiling"])
-    assert {path.parent.name for path in workdir.glob("*/MANIFEST.json")} == kept | {"ceiling"}
+    assert {path.parent.name for path in workdir.glob("*/MANIFEST.json")} == {
+        "catalogue",
+        "encoders",
+        "profiles",
+        "ceiling",
+    }
     page = (workdir / "report.md").read_text()
     assert "best of as many other entities" in page and "of 6" in page  # three instructions for two anchors
     assert read(workdir / "results.json")["report"] == "eagle/ceiling/report"
