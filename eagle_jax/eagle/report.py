@@ -20,6 +20,7 @@ from eagle_jax.eagle.dpo.training import pair_facts
 from eagle_jax.eagle.elm_baseline.facts import SEARCH, elm_facts, sweep
 from eagle_jax.eagle.encoder_stage import encoder_facts
 from eagle_jax.eagle.evaluation import report_tables
+from eagle_jax.eagle.evaluation.habits import habit_facts
 from eagle_jax.eagle.evaluation.reachable import reachable_facts
 from eagle_jax.eagle.evaluation.rows import with_names
 from eagle_jax.eagle.evaluation.story import story
@@ -225,6 +226,7 @@ def _stage_facts(
         ),
         "The ELM decoder": elm_facts(stages) if SEARCH in stages else [],
         "What could be reached": reachable_facts(reachable),
+        "What agents ask for": habit_facts(stages["evaluation"].read_jsonl("records.jsonl")),
         "Time of each stage (all runs of this work directory)": [
             fact(name, f"{value:.0f} s", "wall-clock time") for name, value in seconds.items()
         ],

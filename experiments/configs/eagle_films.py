@@ -29,7 +29,7 @@ from eagle_jax.data.film_fields import TEMPLATE
 from experiments.configs import eagle_minilens, eagle_movielens
 
 SCHEMA = 3
-_INSTRUCTIONS = {"file": "", "num_candidates": 20}  # of the package's 59
+_INSTRUCTIONS = {"file": "", "num_candidates": 16}  # of the package's 59: a batch of rewritings
 
 
 def get_config(size: str = "") -> ConfigDict:
@@ -84,10 +84,10 @@ def _roles(config: ConfigDict) -> None:
         {"fields": ("genres", "year"), "values_per_side": 3, "titles_per_side": 0, "shrinkage": 3.0}
     )
     config.ceiling = ConfigDict(
-        {"num_anchors": 16, "num_users": 150, "instructions": dict(_INSTRUCTIONS), "stops": True}
+        {"num_anchors": 8, "num_users": 150, "instructions": dict(_INSTRUCTIONS), "stops": True}
     )
     config.listed_actions = ConfigDict(dict(_INSTRUCTIONS))
-    config.candidates.num_entities = 16
+    config.candidates.num_entities = 12
     config.candidates.candidates.num_generic = 0
     config.candidates.candidates.num_personalised = 0
 

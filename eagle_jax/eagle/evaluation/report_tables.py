@@ -24,9 +24,9 @@ from eagle_jax.reports.verdicts import side
 
 TableRows = Sequence[Mapping[str, Any]]
 
-_ENCODERS = {TRAIN: "training encoder", HELD_OUT: "held-out encoder", INDEPENDENT: "independent encoder"}
+ENCODERS = {TRAIN: "training encoder", HELD_OUT: "held-out encoder", INDEPENDENT: "independent encoder"}
 HELD_FIELDS = "genres and year as the anchor has them"
-ENCODER_TITLES = _ENCODERS | {plot_alone(name): f"{title}, {HELD_FIELDS}" for name, title in _ENCODERS.items()}
+ENCODER_TITLES = ENCODERS | {plot_alone(name): f"{title}, {HELD_FIELDS}" for name, title in ENCODERS.items()}
 
 # Tennenholtz et al., Embedding-Aligned Language Models, NeurIPS 2024 (arXiv 2406.00024), the table
 # of reference policies on the strong test environment: U, its error, raters' shares.
@@ -56,7 +56,7 @@ def result_tables(rows: TableRows) -> Iterator[dict[str, Any]]:
         Column("Seeds", "num_seeds"),
     ]
     of_plots = (
-        (f"The same texts with {HELD_FIELDS}: {title}", PLOT_MEASURES[name]) for name, title in _ENCODERS.items()
+        (f"The same texts with {HELD_FIELDS}: {title}", PLOT_MEASURES[name]) for name, title in ENCODERS.items()
     )
     for title, measures in (
         ("Does it steer? Scored by the training encoder", TRAIN_MEASURES),
@@ -100,7 +100,7 @@ def steering_sentences(rows: TableRows) -> Iterator[str]:
         gain, plot = (row["cells"].get(f"{name}/gain") for name in (judge, plot_alone(judge)))
         if row.get("system") != EAGLE or plot is None:
             continue
-        told = f"{format_interval(gain, signed=True)} in U over the anchor by the {_ENCODERS[judge]}"
+        told = f"{format_interval(gain, signed=True)} in U over the anchor by the {ENCODERS[judge]}"
         held = f"{format_interval(plot, signed=True)} with {HELD_FIELDS}"
         if gain["low"] <= 0:
             yield f"{row['row']} is not shown to gain anything: {told}, {held}."

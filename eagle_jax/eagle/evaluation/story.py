@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from eagle_jax.eagle.evaluation.report_tables import ENCODER_TITLES
+from eagle_jax.eagle.evaluation.report_tables import ENCODERS
 from eagle_jax.reports.markdown import to_markdown
 
 _TOKEN = re.compile(r"#(?:BEGIN|END)_[A-Z_]+|[^\s#]+|#")
@@ -23,8 +23,9 @@ def story(episode: Mapping[str, Any]) -> dict[str, Any]:
     words = [marked_change(*pair) for pair in zip(texts[:1] + texts, texts, strict=False)]
     scores = [
         "; ".join(
-            f"U = {path[place]['utility']:.3f} ({ENCODER_TITLES[encoder]})"
-            for encoder, path in episode["scores"].items()
+            f"U = {path[place]['utility']:.3f} ({title})"
+            for encoder, title in ENCODERS.items()
+            if (path := episode["scores"].get(encoder))
         )
         for place in range(len(texts))
     ]
