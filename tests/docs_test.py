@@ -43,6 +43,7 @@ COMMANDS = {
     "eagle-jax check-model": "tests/studies/model_check_test.py",
     "eagle-jax convert": "tests/language_model/checkpoints/gguf_files_test.py",
     "tpu": "tests/launch/tpu_vm_test.py",
+    "python launch/prepare_data.py": "tests/launch/prepare_data_test.py",
     "export EAGLE_EXTRAS=benchmarks": "not run: it sets a variable of the commands after it",
     "pip install": "not run: it installs packages, which .ci/run does in a fresh environment",
     "TPU_SKIP_MDS_QUERY=1": "not run: libtpu is no package of the tests, and takes minutes",
