@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import shutil
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -16,7 +18,6 @@ from tqdm import tqdm
 from eagle_jax.base.atomic_files import report_faults, write_atomically
 from eagle_jax.base.errors import CorruptArtifactError, UserError
 from eagle_jax.base.processes import from_primary, is_primary
-from eagle_jax.base.tensorboard import ScalarEvents
 
 T = TypeVar("T")
 _SECONDS_BETWEEN_LINES = 30.0
@@ -59,7 +60,7 @@ class MetricsWriter:
         with report_faults(events):
             shutil.rmtree(events, ignore_errors=True)
             events.mkdir()
-            self._events = ScalarEvents(events)
+            self._events = _ScalarEvents(events)
             for row in kept:
                 self._write_events(row)
 
@@ -94,6 +95,41 @@ class MetricsWriter:
         for name, value in row.items():
             if name != "step":
                 self._events.write(name, value, row["step"])
+
+
+class _ScalarEvents:
+    """A file of events in `folder`, which is there; not tensorboardX' SummaryWriter: its thread dies of a full disk,
+    and the run waits."""
+
+    def __init__(self, folder: Path):
+        self._file = _tensorboardx().EventsWriter(str(folder / "events"))
+
+    def write(self, name: str, value: float, step: int) -> None:
+        made = _tensorboardx()
+        self._file.write_event(made.Event(summary=made.scalar(name, value), step=step, wall_time=time.time()))
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@functools.cache
+def _tensorboardx() -> Any:
+    """What is used of tensorboardX. It imports PyTorch where that is installed, for tensors that it is never given
+    here: seconds of every start (2.6.5, writer.py). So it is not to be found meanwhile."""
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # whoever imports it gets an ImportError
+    try:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+    return SimpleNamespace(EventsWriter=EventsWriter, Event=Event, scalar=scalar)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
