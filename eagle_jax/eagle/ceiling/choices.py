@@ -27,6 +27,7 @@ GAIN_PARTS = {
     "other": "Not of users (novelty, quality)",
 }
 BEST_REWRITING, ONE_INSTRUCTION, ANY_INSTRUCTION = "best", "one instruction", "any instruction"
+FOR_ANOTHER = "best for another"
 FIELD_CHANGE, OTHER_ENTITIES = "field change", "other entities"
 
 
@@ -76,6 +77,7 @@ def choices(rewards: Sequence[np.ndarray], num_rewrites: int, num_others: int) -
     ends = [reward.shape[1] - num_others for reward in rewards]
     found = {
         BEST_REWRITING: [best_of(reward, 1, num_rewrites + 1) for reward in rewards],
+        FOR_ANOTHER: [np.roll(best_of(reward, 1, num_rewrites + 1), -1, axis=0) for reward in rewards],
         ONE_INSTRUCTION: [one_hot(reward, np.full(len(reward), fixed)) for reward in rewards],
         ANY_INSTRUCTION: [even(reward) for reward in rewards],
         FIELD_CHANGE: [best_of(reward, num_rewrites + 1, end) for reward, end in zip(rewards, ends, strict=True)],

@@ -12,6 +12,7 @@ from eagle_jax.eagle.ceiling.choices import (
     ANY_INSTRUCTION,
     BEST_REWRITING,
     FIELD_CHANGE,
+    FOR_ANOTHER,
     GAIN_PARTS,
     ONE_INSTRUCTION,
     OTHER_ENTITIES,
@@ -29,6 +30,7 @@ from eagle_jax.reports.pages import Report, shared_fields, write_pages
 _NUM_TOLD, _NUM_LINES = 8, 5  # anchors that are shown, and of each the first rewritings
 _NAMES = {
     BEST_REWRITING: "best rewriting",
+    FOR_ANOTHER: "best rewriting for another user",
     ONE_INSTRUCTION: "one instruction for all",
     ANY_INSTRUCTION: "an instruction at random",
     FIELD_CHANGE: "best change of a genre or the decade, by rule",

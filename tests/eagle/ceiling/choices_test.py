@@ -7,6 +7,7 @@ from eagle_jax.eagle.ceiling.choices import (
     ANY_INSTRUCTION,
     BEST_REWRITING,
     FIELD_CHANGE,
+    FOR_ANOTHER,
     ONE_INSTRUCTION,
     OTHER_ENTITIES,
     Worth,
@@ -52,10 +53,14 @@ def test_every_choice_is_what_a_loop_finds(worths):
     judged = {name: gains(weights, worths["held_out"], "utility") for name, weights in found.items()}
     for a, (own, judge) in enumerate(zip(worths["train"], worths["held_out"], strict=True)):
         for u in range(NUM_USERS):
-            best = max([0, *rewrites], key=lambda text, own=own, u=u: total(own, u, text))
+            best, for_next = (
+                max([0, *rewrites], key=lambda text, own=own, user=user: total(own, user, text))
+                for user in (u, (u + 1) % NUM_USERS)
+            )
             film = max([0, *films], key=lambda text, own=own, u=u: total(own, u, text))
             change = max([0, *changes], key=lambda text, own=own, u=u: total(own, u, text))
-            chosen = {BEST_REWRITING: best, ONE_INSTRUCTION: fixed, FIELD_CHANGE: change, OTHER_ENTITIES: film}
+            chosen = {BEST_REWRITING: best, FOR_ANOTHER: for_next, ONE_INSTRUCTION: fixed}
+            chosen |= {FIELD_CHANGE: change, OTHER_ENTITIES: film}
             wanted = {name: total(judge, u, text) for name, text in chosen.items()}
             wanted[ANY_INSTRUCTION] = sum(total(judge, u, text) for text in rewrites) / NUM_REWRITES
             assert wanted.keys() == judged.keys()
@@ -89,3 +94,15 @@ def test_a_judge_that_agrees_lifts_it_out(worths):
     assert is_above_noise(found) and "within noise" not in ceiling_sentences(found)[0]
     assert found["reliability"]["independent"]["personal"] == pytest.approx(1)
     assert found["favourite"] in list("abcde") and 0 < found["favourite_share"] <= 1
+
+
+def test_what_was_chosen_for_others_keeps_what_everybody_likes_and_nothing_personal():
+    rng = np.random.default_rng(4)
+    worths = {name: [drawn(rng, 200) for _ in range(20)] for name in ("train",)}
+    cells = {
+        row["choice"]: row["cells"] for row in measure(worths, "train", list("abcde"), NUM_FILMS, BOOTSTRAP)["rows"]
+    }
+    own, others = cells[BEST_REWRITING], cells[FOR_ANOTHER]
+    assert own["train/personal"]["low"] > 0.5
+    assert others["train/personal"]["low"] < 0 < others["train/personal"]["high"] < 0.2
+    assert others["train/common"]["mean"] == pytest.approx(own["train/common"]["mean"])
