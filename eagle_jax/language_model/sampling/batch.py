@@ -76,15 +76,22 @@ def _start(model, prompts, vectors, keys, drawing, seen, max_new_tokens, multipl
     config, params = model.config, model.params
     shared = split_prompts(prompts, multiple)
     prefix = None
+    width = shared.prefix_length + shared.suffix_length if shared else -(-max(map(len, prompts)) // multiple) * multiple
+    room = _few_sizes(width + max_new_tokens) - width
     if shared:
         beginnings = _to_arrays(model, shared.prefixes, vectors, len(shared.prefixes), shared.prefix_length)
         rows = np.zeros(len(keys), np.int32)
         rows[: len(prompts)] = shared.rows
-        num_slots = shared.prefix_length + shared.suffix_length + max_new_tokens
-        prefix = prefill_shared(config, params, *beginnings, rows, num_slots=num_slots)
+        prefix = prefill_shared(config, params, *beginnings, rows, num_slots=width + room)
         prompts, multiple = shared.suffixes, shared.suffix_length
     ends = _to_arrays(model, prompts, vectors, len(keys), multiple)
-    return start_sampling(config, params, *ends, keys, drawing, prefix, seen, max_new_tokens=max_new_tokens)
+    return start_sampling(config, params, *ends, keys, drawing, prefix, seen, max_new_tokens=max_new_tokens, room=room)
+
+
+def _few_sizes(num_slots: int) -> int:
+    """At most a quarter more slots than are needed, which are masked: prompts of like length share a compilation."""
+    multiple = 1 << max((num_slots - 1).bit_length() - 3, 0)
+    return -(-num_slots // multiple) * multiple
 
 
 def _to_arrays(

@@ -46,8 +46,9 @@ def identity(model: LanguageModel) -> str:
 class LocalGenerator:
     """A `TextGenerator` that samples from a decoder in memory.
 
-    Prompts are padded to multiples of length_multiple tokens and batches to powers of two, at most
-    batch_size: few shapes, few compilations. What prompts of a batch begin with alike is read once.
+    Prompts are padded to multiples of length_multiple tokens and batches to powers of four, at most
+    batch_size: few shapes, few compilations, each of which may take longer than a batch. What prompts
+    of a batch begin with alike is read once.
     Row i of a call draws from fold_in(key(seed), i).
     """
 
@@ -187,7 +188,7 @@ class LocalGenerator:
         is_complete = None
         if None in stop_ids:
             is_complete = lambda tokens: cut_at_stop(tokenizer.decode(tokens), stop)[1]  # noqa: E731
-        padding = _bucket(len(rows), self.batch_size) - len(rows)
+        padding = _bucket(len(rows), self.batch_size, base=4) - len(rows)
         return sample_batch(
             self.model,
             [ids[row] for row in rows],
@@ -205,9 +206,12 @@ def _row_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows)
 
 
-def _bucket(count: int, batch_size: int) -> int:
-    """The next power of two, at most batch_size."""
-    return min(1 << (count - 1).bit_length(), batch_size)
+def _bucket(count: int, batch_size: int, base: int = 2) -> int:
+    """The next power of the base, at most batch_size."""
+    bucket = 1
+    while bucket < count:
+        bucket *= base
+    return min(bucket, batch_size)
 
 
 def _to_generation(tokenizer: Tokenizer, output: SampleOutput, row: int, stop: tuple[str, ...]) -> Generation:

@@ -76,7 +76,7 @@ class PromptRead(NamedTuple):
     caches: tuple[KeyValue, ...]
 
 
-@functools.partial(jax.jit, static_argnames=("config", "num_new"), donate_argnames="prefix")
+@functools.partial(jax.jit, static_argnames=("config", "room"), donate_argnames="prefix")
 def read_prompts(
     config: DecoderConfig,
     params: Params,
@@ -85,9 +85,9 @@ def read_prompts(
     soft: SoftEmbeddings | None,
     prefix: Prefix | None,
     *,
-    num_new: int,
+    room: int,
 ) -> PromptRead:
-    """Left-padded prompts [B, T] behind `prefix` if there is one; caches with room for num_new."""
+    """Left-padded prompts [B, T] behind `prefix` if there is one; caches with so much room behind them."""
     decoder = bind(config, params)
     mask = mask.astype(bool)
     length = tokens.shape[1]
@@ -96,15 +96,15 @@ def read_prompts(
     allowed = causal_mask(mask)
     if prefix is None:
         states = decoder(hidden, positions, allowed, first=length - 1)
-        caches = _with_room(states.caches, num_new)
-        prompt_mask = jnp.pad(mask, ((0, 0), (0, num_new)))
+        caches = _with_room(states.caches, room)
+        prompt_mask = jnp.pad(mask, ((0, 0), (0, room)))
     else:
-        slot = prefix.mask.shape[1] - length - num_new
+        slot = prefix.mask.shape[1] - length - room
         positions += jnp.sum(prefix.mask, axis=-1, keepdims=True, dtype=jnp.int32)
-        allowed = jnp.pad(allowed, ((0, 0), (0, 0), (slot, num_new))) | prefix.mask[:, None]
+        allowed = jnp.pad(allowed, ((0, 0), (0, 0), (slot, room))) | prefix.mask[:, None]
         states = decoder(hidden, positions, allowed, prefix.caches, slot, first=length - 1)
         caches = states.caches
-        prompt_mask = prefix.mask | jnp.pad(mask, ((0, 0), (slot, num_new)))
+        prompt_mask = prefix.mask | jnp.pad(mask, ((0, 0), (slot, room)))
     logits = decoder.logits(states.last[:, 0])
     return PromptRead(logits, ~jnp.any(mask, axis=-1), prompt_mask, caches)
 
@@ -121,13 +121,16 @@ def start_sampling(
     seen: jax.Array | None,
     *,
     max_new_tokens: int,
+    room: int | None = None,
 ) -> SamplingState:
     """Reads left-padded prompts [B, T], behind `prefix` if there is one, and draws one token.
 
     A row without any real prompt token is padding: it draws nothing and holds nobody up. seen [B, V]: the tokens of
-    the prompts, where there is a repetition penalty.
+    the prompts, where there is a repetition penalty. room: slots behind the prompts, of which the last are for the new
+    tokens; None: as many as these.
     """
-    read = read_prompts(config, params, tokens, mask, soft, prefix, num_new=max_new_tokens)
+    room = max_new_tokens if room is None else room
+    read = read_prompts(config, params, tokens, mask, soft, prefix, room=room)
     # On its own, drawing is compiled once for all lengths of prompts.
     state = _first_tokens(read.logits, read.is_padding, keys, drawing, seen, num_new=max_new_tokens)
     return state._replace(prompt_mask=read.prompt_mask, caches=read.caches)

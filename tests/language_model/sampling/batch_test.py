@@ -12,7 +12,7 @@ from eagle_jax.language_model.checkpoints.tokenizer import load_tokenizer
 from eagle_jax.language_model.decoder.transformer import init_params
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.sampling import batch as batch_sampling
-from eagle_jax.language_model.sampling.batch import sample_batch
+from eagle_jax.language_model.sampling.batch import _few_sizes, sample_batch
 from eagle_jax.language_model.sampling.shared_prefixes import split_prompts
 from eagle_jax.language_model.sampling.token_drawing import drawing_of
 from eagle_jax.language_model.sharding import MeshSettings, make_mesh, tree_shardings
@@ -134,3 +134,10 @@ def test_bfloat16_parameters_have_bfloat16_caches_and_float32_log_probs(make_mod
         model, rows, np.zeros((0, 0)), jax.random.split(jax.random.key(0), 8), drawing_of(SAMPLING, [2]), None, 9, 8
     )
     assert {leaf.dtype for leaf in jax.tree.leaves(state.caches)} == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_a_range_of_lengths_has_few_sizes():
+    needed = np.arange(1, 4097)
+    given = np.array([_few_sizes(int(count)) for count in needed])
+    assert (needed <= given).all() and (given <= 1.25 * needed + 1).all()
+    assert len(np.unique(given[512:])) == 4 * 3  # four sizes of each power of two

@@ -168,6 +168,19 @@ def test_what_is_drawn_does_not_depend_on_where_calls_are_split(params):
     chex.assert_trees_all_equal(whole, sampled(state))
 
 
+def test_slots_that_nobody_needs_change_no_token(params):
+    tokens, mask = prompts()
+    keys = row_keys(3, 4)
+    made = []
+    for room in (9, 9 + 7):
+        state = start_sampling(
+            CONFIG, params, tokens, mask, None, keys, drawing(), None, None, max_new_tokens=9, room=room
+        )
+        made.append(sampled(continue_sampling(CONFIG, params, state, keys, drawing(), 9)))
+    chex.assert_trees_all_close(*made, atol=1e-5)
+    assert (made[0].tokens == made[1].tokens).all() and made[0].mask.sum() > 20
+
+
 def test_settings_stop_tokens_and_seed_share_one_compilation(params):
     read_prompts.clear_cache()
     continue_sampling.clear_cache()
