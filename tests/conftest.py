@@ -59,12 +59,9 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True, scope="module")
 def compiled_programs_are_let_go() -> Iterator[None]:
     """JAX keeps every compiled program. Each takes hundreds of memory maps, of which Linux gives a
-    process 65,530 (vm.max_map_count); then XLA's next compilation is a segmentation fault. Before a
-    quarter of these are taken they are kept: many of them are asked for by the next module, too."""
+    process 65,530 (vm.max_map_count); then XLA's next compilation is a segmentation fault."""
     yield
-    maps = Path("/proc/self/maps")
-    if not maps.exists() or maps.read_bytes().count(b"\n") > 16_000:
-        jax.clear_caches()
+    jax.clear_caches()
 
 
 @pytest.fixture(autouse=True, scope="session")
