@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import progress
@@ -24,6 +25,7 @@ from eagle_jax.eagle.dpo.update import PreferenceAgentSettings
 from eagle_jax.eagle.settings import AgentStageSettings, DesignStageSettings
 from eagle_jax.eagle.world import EagleWorld
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
+from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
 from eagle_jax.reports.markdown import fact
 from eagle_jax.stages.policy_models import PolicyModel
 from eagle_jax.stages.supervised import training_records
@@ -95,6 +97,24 @@ def reference_pairs(
             prompt = policy_prompt(world.book, world.entity_format, description, profile)
             pairs.append((prompt.text, prompt.closed(row.actions[k])))
     return pairs
+
+
+def check_actions_fit(tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]], max_new_tokens: int) -> None:
+    """A warning that counts the actions of reference pairs that the policy will never write to their end.
+
+    Raises `UserError` where these are more than half: what the reference policy learns is malformed then.
+    """
+    at_once = len(tokenizer.encode(""))  # a beginning token that is not written
+    lengths = np.array([len(tokenizer.encode(completion)) - at_once for _, completion in pairs])
+    too_long = int((lengths > max_new_tokens).sum())
+    told = (
+        f"agent.training.policy.max_new_tokens is {max_new_tokens}, but {too_long} of {len(pairs)} actions to be "
+        f"learned have more tokens with what ends them, up to {lengths.max(initial=0)}"
+    )
+    if 2 * too_long > len(pairs):
+        raise UserError(f"{told}: the policy could not write them; raise it")
+    if too_long:
+        logging.warning("%s", told)
 
 
 def run_agent_stage(

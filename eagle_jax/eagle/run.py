@@ -26,7 +26,13 @@ from eagle_jax.eagle.encoder_stage import run_encoder_stage
 from eagle_jax.eagle.environment import LLMEnvironment
 from eagle_jax.eagle.evaluation.rows import Contestants, Evaluation, run_evaluation_stage
 from eagle_jax.eagle.evaluation.systems import DPO, EAGLE, ELM_DECODER, REFERENCE
-from eagle_jax.eagle.policy_stages import reference_pairs, run_agent_stage, run_design_stage, usable_sets
+from eagle_jax.eagle.policy_stages import (
+    check_actions_fit,
+    reference_pairs,
+    run_agent_stage,
+    run_design_stage,
+    usable_sets,
+)
 from eagle_jax.eagle.profile_stage import run_profile_stage
 from eagle_jax.eagle.quality.quality import Quality
 from eagle_jax.eagle.quality.readings import TextFluency
@@ -243,13 +249,14 @@ class EagleRun(Run):
     def reference(self, kind: str, candidates: list[CandidateSet], kept: list[list[int]]) -> LanguageModel:
         """Stage 6, for one kind of reference distribution and what it keeps of each set."""
         settings, policy = self.experiment.reference, self.experiment.policy_model
-        pairs = reference_pairs(self.world, candidates, kept)
+        pairs, pretrained = reference_pairs(self.world, candidates, kept), policy.pretrained()
+        check_actions_fit(pretrained.tokenizer, pairs, self.experiment.agent.training.policy.max_new_tokens)
         with self.stage(
             f"reference_{kind}",
             "design",
             kind=kind,
             reference=settings,
-            policy=identity(policy.pretrained()),
+            policy=identity(pretrained),
             policy_training=policy.training,
         ) as stage:
             return run_reference_stage(stage, policy, pairs, settings, self._seed(6))

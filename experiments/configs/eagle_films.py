@@ -106,7 +106,7 @@ def _training(config: ConfigDict) -> None:
     training.minibatch_size = 32
     training.validate_every = 6
     training.checkpoint_every = 3
-    training.policy.max_new_tokens = 24
+    training.policy.max_new_tokens = 40  # #END_ACTION alone has 14 of its tokens
     config.evaluation.num_starts = 30
     config.evaluation.seeds = (0,)
     config.evaluation.resampled = "anchors_and_users"

@@ -5,7 +5,8 @@ import pytest
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.eagle.candidate_stage import CandidateSet
-from eagle_jax.eagle.policy_stages import reference_pairs, usable_sets
+from eagle_jax.eagle.policy_stages import check_actions_fit, reference_pairs, usable_sets
+from eagle_jax.stages.models import load_model
 
 
 def candidate_set(entity, actions, users, is_valid=None):
@@ -42,3 +43,15 @@ def test_reference_pairs_are_policy_prompt_and_kept_action(world):
     assert reference_pairs(world, sets, [[], []]) == []
     with pytest.raises(ValueError, match="zip"):  # a choice for each set, or something is off
         reference_pairs(world, sets, [[0]])
+
+
+def test_actions_that_a_policy_could_never_end_are_refused_before_it_learns_them(caplog):
+    tokenizer = load_model("minilens/policy").tokenizer
+    pairs = [("p", f"{'use jazz music ' * times}#END_ACTION") for times in (1, 1, 2)]  # 4, 4 and 7 words
+    check_actions_fit(tokenizer, pairs, 7)
+    assert not caplog.records
+    check_actions_fit(tokenizer, pairs, 6)
+    assert "1 of 3 actions" in caplog.text and "up to 7" in caplog.text
+    with pytest.raises(UserError, match=r"policy\.max_new_tokens is 3, but 3 of 3 actions"):
+        check_actions_fit(tokenizer, pairs, 3)
+    check_actions_fit(tokenizer, [], 3)
