@@ -123,7 +123,7 @@ class LocalGenerator:
         generations: dict[int, Generation] = {}
         by_stop: dict[tuple[str, ...], list[int]] = {}
         for row, prompt in enumerate(prompts):
-            by_stop.setdefault(tuple(prompt.stop), []).append(row)
+            by_stop.setdefault(tuple(map(self._written, prompt.stop)), []).append(row)
         for stop, rows in by_stop.items():
             rows.sort(key=ids.__getitem__)  # prompts that begin alike share a batch
             for start in range(0, len(rows), self.batch_size):
@@ -135,6 +135,11 @@ class LocalGenerator:
                         made, text=self._said(made.text, prompts[row], ids[row]), prompt_token_ids=tuple(ids[row])
                     )
         return [generations[row] for row in range(len(prompts))]
+
+    def _written(self, stop: str) -> str:
+        """A stop string as the tokenizer writes it: one without # makes END_ACTION of #END_ACTION, for prompts too."""
+        text = self.model.tokenizer.decode(self.model.tokenizer.encode(stop)).strip()
+        return stop if not text or stop.strip() in text else text
 
     def _said(self, text: str, prompt: Prompt, ids: Sequence[int]) -> str:
         """The text behind the start of its answer, or what is an answer in it where its model chats."""
