@@ -138,8 +138,10 @@ class LocalGenerator:
 
     def _written(self, stop: str) -> str:
         """A stop string as the tokenizer writes it: one without # makes END_ACTION of #END_ACTION, for prompts too."""
-        text = self.model.tokenizer.decode(self.model.tokenizer.encode(stop)).strip()
-        return stop if not text or stop.strip() in text else text
+        written = self.model.tokenizer.decode(self.model.tokenizer.encode(stop))
+        text = written.strip()
+        is_part = stop not in written and text in stop and 2 * len(text) > len(stop)
+        return text if is_part else stop
 
     def _said(self, text: str, prompt: Prompt, ids: Sequence[int]) -> str:
         """The text behind the start of its answer, or what is an answer in it where its model chats."""

@@ -94,6 +94,30 @@ def test_a_one_token_stop_string_ends_the_row(model, generator, free):
     assert stopped.stop_reason == "stop"
 
 
+class WithoutHash:
+    """A tokenizer whose vocabulary has no #: it reads and writes everything without."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+
+    def __getattr__(self, name):
+        return getattr(self.tokenizer, name)
+
+    def encode(self, text):
+        return self.tokenizer.encode(text.replace("#", ""))
+
+    def encode_prompt(self, text):
+        return self.tokenizer.encode_prompt(text.replace("#", ""))
+
+
+def test_a_stop_string_that_the_vocabulary_lacks_is_looked_for_as_it_is_written(model, generator, free):
+    stop = model.tokenizer.decode(free[2].token_ids[2:4])
+    blind = dataclasses.replace(generator, model=dataclasses.replace(model, tokenizer=WithoutHash(model.tokenizer)))
+    known = generator.generate(prompts(TEXTS, (stop,)), SAMPLING, 7)
+    assert blind.generate(prompts(TEXTS, (f"#{stop}",)), SAMPLING, 7) == known
+    assert known[2].stop_reason == "stop" and generator.generate(prompts(TEXTS, (f"#{stop}",)), SAMPLING, 7) != known
+
+
 def test_a_stop_string_of_several_tokens_cuts_text_and_ids(model, generator, free):
     stop = model.tokenizer.decode(free[2].token_ids[2:4])
     assert model.tokenizer.token_id(stop) is None
