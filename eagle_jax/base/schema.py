@@ -7,7 +7,7 @@ since then say how, and is refused otherwise; a config file (`SCHEMA = 3`) where
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,13 +38,19 @@ def _with_exact_kl(settings: Any) -> Any:
 _SAMPLING_OFF = {"min_p": 0.0, "repetition_penalty": 1.0}
 
 
-def _without_later_sampling(settings: Any) -> Any:
+def _without(settings: Any, off_in: Callable[[dict[str, Any]], Mapping[str, Any]]) -> Any:
+    """Settings without what `off_in` says is off in each of their groups."""
     if isinstance(settings, list):
-        return [_without_later_sampling(item) for item in settings]
+        return [_without(item, off_in) for item in settings]
     if not isinstance(settings, dict):
         return settings
-    off = _SAMPLING_OFF.items() if settings.keys() >= {"temperature", *_SAMPLING_OFF} else ()
-    return {key: _without_later_sampling(value) for key, value in settings.items() if (key, value) not in off}
+    off = off_in(settings).items()
+    return {key: _without(value, off_in) for key, value in settings.items() if (key, value) not in off}
+
+
+def _without_later_sampling(settings: Any) -> Any:
+    is_sampling = {"temperature", *_SAMPLING_OFF}
+    return _without(settings, lambda group: _SAMPLING_OFF if group.keys() >= is_sampling else {})
 
 
 # What ELM's stages say since its catalogue, teacher and tasks can be others than MiniLens'.
@@ -74,18 +80,6 @@ def _of_minilens_alone(stage: str, settings: Any) -> Any:
 _WITH_FILMS = {"independent": False, "fields_file": None, "resampled": "pairs"}
 
 
-def _without_films(settings: Any) -> Any:
-    if isinstance(settings, list):
-        return [_without_films(item) for item in settings]
-    if not isinstance(settings, dict):
-        return settings
-    return {
-        key: _without_films(value)
-        for key, value in settings.items()
-        if key not in _WITH_FILMS or _WITH_FILMS[key] != value
-    }
-
-
 CHANGES: dict[int, Change] = {  # version -> the change that made it
     2: Change(
         "rows of an evaluation carry their system, kind and environment",
@@ -109,7 +103,7 @@ CHANGES: dict[int, Change] = {  # version -> the change that made it
     ),
     6: Change(
         "user_space.independent, rewriting.fields_file, evaluation.resampled are off where nothing names them",
-        lambda stage, settings: _without_films(settings),
+        lambda stage, settings: _without(settings, lambda group: _WITH_FILMS),
         is_of_configs=False,
     ),
 }

@@ -83,14 +83,14 @@ def make_report(
     """Writes the report of finished stages, by name, into `folder`; `remote` is the usage of remote
     models."""
     evaluation = stages["evaluation"]
-    rows = evaluation.read_json("table.json")
+    rows, records = evaluation.read_json("table.json"), evaluation.read_jsonl("records.jsonl")
     reachable = evaluation.read_json("reachable.json")
     for row in rows:
         row["cells"]["train/reachable_share"] = reachable.get("share", {}).get(row["row"])
     kind = (*experiment.evaluation.extra_kinds, *experiment.design.kinds)[0]
     shown = [
         with_names(episode, world.catalogue)
-        for episode in _told_episodes(evaluation, kind, experiment.evaluation.num_told_episodes)
+        for episode in _told_episodes(records, kind, experiment.evaluation.num_told_episodes)
     ]
     data = EagleReport(
         **shared_fields(experiment),
@@ -101,7 +101,7 @@ def make_report(
         episodes=shown,
         curves=_curves(experiment, stages),
         embedding_picture=_picture(world.scorer, shown),
-        stages=_stage_facts(stages, reachable, seconds),
+        stages=_stage_facts(stages, records, reachable, seconds),
         rater=_rater(experiment),
         remote=remote,
         decoder_sweep=sweep(stages),
@@ -183,14 +183,10 @@ def _curves(experiment: EagleExperiment, stages: Mapping[str, StageFolder]) -> l
     return curves
 
 
-def _told_episodes(evaluation: StageFolder, kind: str, count: int) -> list[dict[str, Any]]:
+def _told_episodes(records: Sequence[Mapping[str, Any]], kind: str, count: int) -> list[dict[str, Any]]:
     """Episodes at the quantiles of EAGLE's gain, from its best to its worst: no cherry-picking."""
     wanted = (EAGLE, kind, HOME)
-    episodes = [
-        record
-        for record in evaluation.read_jsonl("records.jsonl")
-        if (record["system"], record["kind"], record["environment"]) == wanted
-    ]
+    episodes = [record for record in records if (record["system"], record["kind"], record["environment"]) == wanted]
     path = [record["scores"][TRAIN] for record in episodes]
     gains = np.array([scores[-1]["utility"] - scores[0]["utility"] for scores in path])
     order = np.argsort(-gains, kind="stable")
@@ -207,9 +203,12 @@ def _picture(scorer: Scorer, episodes: Sequence[Mapping[str, Any]]) -> dict[str,
 
 
 def _stage_facts(
-    stages: Mapping[str, StageFolder], reachable: Mapping[str, Any], seconds: Mapping[str, float]
+    stages: Mapping[str, StageFolder],
+    records: Sequence[Mapping[str, Any]],
+    reachable: Mapping[str, Any],
+    seconds: Mapping[str, float],
 ) -> list[dict[str, Any]]:
-    """What each stage found out about itself, with the meaning of every number."""
+    """What each stage found out about itself, with the meaning of every number; `records` are of the evaluation."""
     groups = {
         "Ratings and behavioural embeddings": catalogue_facts(stages["catalogue"]),
         "Domain encoders": encoder_facts(stages["encoders"]),
@@ -226,7 +225,7 @@ def _stage_facts(
         ),
         "The ELM decoder": elm_facts(stages) if SEARCH in stages else [],
         "What could be reached": reachable_facts(reachable),
-        "What agents ask for": habit_facts(stages["evaluation"].read_jsonl("records.jsonl")),
+        "What agents ask for": habit_facts(records),
         "Time of each stage (all runs of this work directory)": [
             fact(name, f"{value:.0f} s", "wall-clock time") for name, value in seconds.items()
         ],

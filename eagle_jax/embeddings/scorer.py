@@ -6,7 +6,7 @@ Axis letters: `B` texts, `N` entities, `U` users, `d` domain width.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -16,6 +16,11 @@ from eagle_jax.embeddings.utility import UtilitySettings, UtilityTerms, catalogu
 
 # Names of the encoders: the reward's; another model's of the same ratings; one that shares neither ratings nor films.
 TRAIN, HELD_OUT, INDEPENDENT = "train", "held_out", "independent"
+
+
+def judge_of(encoders: Collection[str]) -> str:
+    """The most independent encoder that there is."""
+    return INDEPENDENT if INDEPENDENT in encoders else HELD_OUT
 
 
 @dataclasses.dataclass(frozen=True)

@@ -209,7 +209,7 @@ def test_the_best_the_worst_and_what_lies_between_are_told(tmp_path):
     stage.write_jsonl("records.jsonl", records)
 
     def told(kind, count):
-        records = report._told_episodes(stage, kind, count)
+        records = report._told_episodes(stage.read_jsonl("records.jsonl"), kind, count)
         return [round(record["scores"]["train"][-1]["utility"] - 1.0, 6) for record in records]
 
     assert told("g_optimal", 3) == [2.0, 0.5, -1.0]

@@ -58,7 +58,7 @@ def choices(rewards: Sequence[np.ndarray], num_rewrites: int, num_others: int) -
 
     rewards: U by the reward of each anchor's texts [U, T]: the anchor, `num_rewrites` rewritings by the same
     instructions in the same order, changes of its fields by rule, `num_others` other entities. The anchor itself stays
-    where nothing is better.
+    where nothing is better. FOR_ANOTHER: each user gets what is best for the next one, of which nothing is personal.
     """
     fixed = int(np.argmax([0.0, *mean_gains(rewards, num_rewrites)]))
 

@@ -23,7 +23,7 @@ from eagle_jax.eagle.ceiling.settings import CeilingSettings
 from eagle_jax.eagle.evaluation.episodes import plot_alone
 from eagle_jax.eagle.roles.listed_actions import ActionList
 from eagle_jax.eagle.world import EagleWorld
-from eagle_jax.embeddings.scorer import HELD_OUT, INDEPENDENT, TRAIN
+from eagle_jax.embeddings.scorer import HELD_OUT, INDEPENDENT, TRAIN, judge_of
 from eagle_jax.reports.statistics import BootstrapSettings
 
 _ENCODERS = (TRAIN, HELD_OUT, INDEPENDENT)
@@ -64,11 +64,6 @@ def run_ceiling_stage(
         stage.write_json("facts.json", found | told | {"num_rewrites": len(anchors) * len(instructions)})
         stage.finish()
     return stage.read_json("facts.json")
-
-
-def judge_of(encoders: Mapping[str, Any]) -> str:
-    """The most independent encoder that there is."""
-    return INDEPENDENT if INDEPENDENT in encoders else HELD_OUT
 
 
 def is_above_noise(facts: Mapping[str, Any]) -> bool:

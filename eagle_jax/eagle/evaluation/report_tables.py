@@ -18,7 +18,7 @@ from eagle_jax.eagle.evaluation.table import (
     TEXT_MEASURES,
     TRAIN_MEASURES,
 )
-from eagle_jax.embeddings.scorer import HELD_OUT, INDEPENDENT, TRAIN
+from eagle_jax.embeddings.scorer import HELD_OUT, INDEPENDENT, TRAIN, judge_of
 from eagle_jax.reports.markdown import LEFT, Column, bullets, format_interval, measure_columns, table, used_measures
 from eagle_jax.reports.verdicts import side
 
@@ -96,7 +96,7 @@ COMPARISON_COLUMNS = (
 def steering_sentences(rows: TableRows) -> Iterator[str]:
     """For each agent whether more than the fields of a text steers, where texts have fields."""
     for row in rows:
-        judge = INDEPENDENT if row["cells"].get(f"{INDEPENDENT}/gain") else HELD_OUT
+        judge = judge_of([name for name in ENCODERS if row["cells"].get(f"{name}/gain")])
         gain, plot = (row["cells"].get(f"{name}/gain") for name in (judge, plot_alone(judge)))
         if row.get("system") != EAGLE or plot is None:
             continue

@@ -132,10 +132,10 @@ class Evaluation:
         """Rows of instructions, and of a rule where encoders read what it changes."""
         rows: dict[EvalRow, dict[int, PlayFn]] = {}
         if instructions:
-            count, policies = len(instructions), [{0: listed_policy(own)} for own in (instructions[:1], instructions)]
-            rows[EvalRow(system=ONE_FOR_ALL)] = self._played(policies[0], starts, self.world.environment, 1)
+            count, home = len(instructions), self.world.environment
+            rows[EvalRow(system=ONE_FOR_ALL)] = self._played({0: listed_policy(instructions[:1])}, starts, home, 1)
             rows[EvalRow(system=BEST_OF_N, budget=f"{count} instructions at random")] = self._played(
-                policies[1], starts, self.world.environment, 1, best_of=count
+                {0: listed_policy(instructions)}, starts, home, 1, best_of=count
             )
         if self.models.fields:
             rows[EvalRow(system=FIELD_CHANGES)] = {

@@ -103,8 +103,9 @@ class Resampling(NamedTuple):
 
     def is_enough(self, records: Sequence[EpisodeRecord]) -> bool:
         """For an interval of all that records say."""
-        wanted = {record.pair for record in records}
-        return min(map(len, map(set, zip(*wanted, strict=True))), default=0) > 1 if self.crossed else len(wanted) > 1
+        pairs = {record.pair for record in records}
+        factors = zip(*pairs, strict=True) if self.crossed else [pairs]
+        return bool(pairs) and all(len(set(levels)) > 1 for levels in factors)
 
     def interval(self, values: Sequence[float], records: Sequence[EpisodeRecord]) -> Interval:
         """Of the mean of these episodes' values."""

@@ -7,13 +7,16 @@ or no: whether the words that an answer was begun with do not count. "In this we
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.bad_rows import BadRows
 from eagle_jax.data.prompts import EntityFormat
 from eagle_jax.data.rows import read_rows
+
+T = TypeVar("T")
 
 
 def actions_path(file: str, entity_format: EntityFormat) -> Path:
@@ -43,15 +46,32 @@ class Sign(NamedTuple):
 
 def read_signs(file: str, entity_format: EntityFormat) -> dict[str, Sign]:
     """By action, of those that have any; raises `UserError` that names file and line."""
+    return read_by_action(file, entity_format, ("signs", "beyond_start"), _sign)
+
+
+def read_by_action(
+    file: str, entity_format: EntityFormat, columns: Sequence[str], parse: Callable[..., T | None]
+) -> dict[str, T]:
+    """What `parse` makes of these columns, "" where there is none, by action; None: nothing.
+
+    Raises `UserError` that names file and line of what `parse` raises ValueError for.
+    """
     path, found = actions_path(file, entity_format), {}
-    for row in read_rows(path, ("action",), ("signs", "beyond_start"), BadRows()):
-        action, signs, beyond = (row.values[name] for name in ("action", "signs", "beyond_start"))
+    for row in read_rows(path, ("action",), columns, BadRows()):
         try:
-            pattern = re.compile(rf"\b(?:{signs})", re.IGNORECASE)
-        except re.error as error:
-            raise UserError(f"{path}, line {row.line}: signs is no regular expression: {error}") from error
-        if beyond not in ("", "yes", "no"):
-            raise UserError(f"{path}, line {row.line}: beyond_start must be yes or no, got {beyond!r}")
-        if signs:
-            found[" ".join(action.split())] = Sign(pattern, beyond == "yes")
+            made = parse(*(row.values[name] for name in columns))
+        except ValueError as error:
+            raise UserError(f"{path}, line {row.line}: {error}") from error
+        if made is not None:
+            found[" ".join(row.values["action"].split())] = made
     return found
+
+
+def _sign(signs: str, beyond_start: str) -> Sign | None:
+    try:
+        pattern = re.compile(rf"\b(?:{signs})", re.IGNORECASE)
+    except re.error as error:
+        raise ValueError(f"signs is no regular expression: {error}") from error
+    if beyond_start not in ("", "yes", "no"):
+        raise ValueError(f"beyond_start must be yes or no, got {beyond_start!r}")
+    return Sign(pattern, beyond_start == "yes") if signs else None

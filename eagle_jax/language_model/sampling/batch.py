@@ -75,16 +75,16 @@ def _start(model, prompts, vectors, keys, drawing, seen, max_new_tokens, multipl
     """The batch after its prompts have been read and one token been drawn."""
     config, params = model.config, model.params
     shared = split_prompts(prompts, multiple)
-    prefix = None
-    width = shared.prefix_length + shared.suffix_length if shared else -(-max(map(len, prompts)) // multiple) * multiple
+    suffixes, end = (shared.suffixes, shared.suffix_length) if shared else (prompts, multiple)
+    ends = _to_arrays(model, suffixes, vectors, len(keys), end)
+    width = ends[0].shape[1] + (shared.prefix_length if shared else 0)
     room = _few_sizes(width + max_new_tokens) - width
+    prefix = None
     if shared:
         beginnings = _to_arrays(model, shared.prefixes, vectors, len(shared.prefixes), shared.prefix_length)
         rows = np.zeros(len(keys), np.int32)
         rows[: len(prompts)] = shared.rows
         prefix = prefill_shared(config, params, *beginnings, rows, num_slots=width + room)
-        prompts, multiple = shared.suffixes, shared.suffix_length
-    ends = _to_arrays(model, prompts, vectors, len(keys), multiple)
     return start_sampling(config, params, *ends, keys, drawing, prefix, seen, max_new_tokens=max_new_tokens, room=room)
 
 
