@@ -96,7 +96,7 @@ def _training(config: ConfigDict) -> None:
     config.design.num_kept = 6
     config.design.distribution.rank = 6
     config.reference.batch_size = 16
-    config.reference.training.num_steps = 200
+    config.reference.training.num_steps = 120  # the loss has fallen from 6.1 to 0.1
     config.agent.seeds = (0,)
     config.agent.num_validation_starts = 16
     training = config.agent.training

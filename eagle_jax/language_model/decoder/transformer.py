@@ -87,9 +87,9 @@ class Layer(nnx.Module):
             self.attention_output_norm = norm()
             self.feed_forward_output_norm = norm()
 
-    def __call__(self, hidden, rotation, allowed, cache=None, slot=None, first=0):
+    def __call__(self, hidden, rotation, allowed, cache=None, slot=None, first=0, shared=None):
         normed = self.attention_norm(hidden) if self.has_input_norms else hidden
-        mixed, stored = self.attention(normed, rotation, allowed, cache, slot, first)
+        mixed, stored = self.attention(normed, rotation, allowed, cache, slot, first, shared)
         if self.has_output_norms:
             mixed = self.attention_output_norm(mixed)
         before, hidden = hidden[:, first:], hidden[:, first:] + scaled(mixed, self.residual_multiplier)
@@ -150,18 +150,19 @@ class Decoder(nnx.Module):
         caches: tuple[KeyValue, ...] | None = None,
         slot: jax.Array | None = None,
         first: int = 0,
+        shared: tuple[KeyValue, ...] | None = None,
     ) -> DecoderStates:
         """hidden [B, T, D] of `embed` at positions [B, T] that see allowed [B, T, S].
 
         The last layer is computed from token `first` on: most of it is saved where only the end of
-        a sequence is asked for.
+        a sequence is asked for. shared: each layer's keys and values of what all rows have read before, in front of S.
         """
         if self.config.family.learned_positions:
             hidden += jnp.take(self.position_embedding[...], positions, axis=0)
         views, kinds = self._views(positions, allowed)
         inputs, stored = [], []
         looped = self.config.num_layers - (first > 0)
-        if looped and caches is None and self._is_looped():
+        if looped and caches is None and shared is None and self._is_looped():
             inputs, stored, hidden = self._scan(looped, hidden, views, kinds)
         for index in range(len(inputs), self.config.num_layers):
             inputs.append(hidden)
@@ -169,7 +170,8 @@ class Decoder(nnx.Module):
             is_last = index == self.config.num_layers - 1
             graph, state = nnx.split(self.layers[str(index)])
             run = self._runner(graph, first if is_last else 0)
-            hidden, kept = run(state, hidden, *views[kinds[index]], cache, slot)
+            of_all = None if shared is None else shared[index]
+            hidden, kept = run(state, hidden, *views[kinds[index]], cache, slot, of_all)
             stored.append(kept)
         return DecoderStates(self.final_norm(hidden), tuple(inputs), tuple(stored))
 
@@ -181,8 +183,8 @@ class Decoder(nnx.Module):
     def _runner(self, graph: nnx.GraphDef, first: int):
         """(parameters of a layer, its arguments) -> its outputs; computed again if `remat`."""
 
-        def run(state, hidden, rotation, allowed, cache, slot):
-            return nnx.merge(graph, state)(hidden, rotation, allowed, cache, slot, first)
+        def run(state, hidden, rotation, allowed, cache=None, slot=None, shared=None):
+            return nnx.merge(graph, state)(hidden, rotation, allowed, cache, slot, first, shared)
 
         return jax.checkpoint(run) if self.config.remat else run
 
@@ -216,7 +218,7 @@ class Decoder(nnx.Module):
         def body(hidden, layer):
             state, kind = layer
             view = jax.tree.map(lambda *each: each[0] if len(each) == 1 else jax.lax.select_n(kind, *each), *views)
-            output, stored = run(state, hidden, *view, None, None)
+            output, stored = run(state, hidden, *view)
             return output, (hidden, stored)
 
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)

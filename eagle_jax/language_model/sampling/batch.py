@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
+from eagle_jax.language_model.decoder.attention import KeyValue
 from eagle_jax.language_model.decoder.transformer import SoftEmbeddings
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.sampling.sampling import (
@@ -54,10 +55,10 @@ def sample_batch(
         for row, ids in enumerate(prompts):
             seen[row, [token_id for token_id in ids if token_id < model.config.vocab_size]] = True
     with on_mesh_of(model.params):
-        state = _start(model, prompts, vectors, keys, drawing, seen, limit, length_multiple)
+        state, shared = _start(model, prompts, vectors, keys, drawing, seen, limit, length_multiple)
     while True:
         with on_mesh_of(model.params):
-            state = continue_sampling(model.config, model.params, state, keys, drawing, np.int32(count))
+            state = continue_sampling(model.config, model.params, state, keys, drawing, np.int32(count), shared)
             output, done = fetch((sampled(state), state.done))
         if count >= limit:
             return output
@@ -71,21 +72,24 @@ def sample_batch(
         count = min(count + chunk, limit)
 
 
-def _start(model, prompts, vectors, keys, drawing, seen, max_new_tokens, multiple) -> SamplingState:
-    """The batch after its prompts have been read and one token been drawn."""
+def _start(
+    model, prompts, vectors, keys, drawing, seen, max_new_tokens, multiple
+) -> tuple[SamplingState, tuple[KeyValue, ...] | None]:
+    """The batch after its prompts have been read and one token been drawn, and what all its rows share."""
     config, params = model.config, model.params
-    shared = split_prompts(prompts, multiple)
-    suffixes, end = (shared.suffixes, shared.suffix_length) if shared else (prompts, multiple)
+    split = split_prompts(prompts, multiple)
+    suffixes, end = (split.suffixes, split.suffix_length) if split else (prompts, multiple)
     ends = _to_arrays(model, suffixes, vectors, len(keys), end)
-    width = ends[0].shape[1] + (shared.prefix_length if shared else 0)
+    width = ends[0].shape[1] + (split.prefix_length if split else 0)
     room = _few_sizes(width + max_new_tokens) - width
     prefix = None
-    if shared:
-        beginnings = _to_arrays(model, shared.prefixes, vectors, len(shared.prefixes), shared.prefix_length)
+    if split:
+        beginnings = _to_arrays(model, split.prefixes, vectors, len(split.prefixes), split.prefix_length)
         rows = np.zeros(len(keys), np.int32)
-        rows[: len(prompts)] = shared.rows
-        prefix = prefill_shared(config, params, *beginnings, rows, num_slots=width + room)
-    return start_sampling(config, params, *ends, keys, drawing, prefix, seen, max_new_tokens=max_new_tokens, room=room)
+        rows[: len(prompts)] = split.rows
+        prefix = prefill_shared(config, params, *beginnings, rows)
+    state = start_sampling(config, params, *ends, keys, drawing, prefix, seen, max_new_tokens=max_new_tokens, room=room)
+    return state, prefix and prefix.shared
 
 
 def _few_sizes(num_slots: int) -> int:

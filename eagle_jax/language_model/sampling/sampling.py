@@ -30,10 +30,18 @@ class SampleOutput(NamedTuple):
 
 
 class Prefix(NamedTuple):
-    """What rows have read before their prompts: caches of S slots, mask [B, S] of those filled."""
+    """What rows have read before their prompts: U beginnings, each read once, and the one of each row.
 
-    caches: tuple[KeyValue, ...]
-    mask: jax.Array
+    A single one stays single: all rows attend to the same keys and values. Of several each row takes a copy.
+    """
+
+    caches: tuple[KeyValue, ...]  # of P slots
+    mask: jax.Array  # [U, P]
+    rows: jax.Array  # [B]
+
+    @property
+    def shared(self) -> tuple[KeyValue, ...] | None:
+        return self.caches if len(self.mask) == 1 else None
 
 
 class SamplingState(NamedTuple):
@@ -45,11 +53,11 @@ class SamplingState(NamedTuple):
     lengths: jax.Array  # [B]
     done: jax.Array  # [B] stopped, or a row of padding
     prompt_mask: jax.Array  # [B, S]
-    caches: tuple[KeyValue, ...]
+    caches: tuple[KeyValue, ...]  # without what is shared
     seen: jax.Array | None  # [B, V] tokens that prompt or text have; None: nobody asks
 
 
-@functools.partial(jax.jit, static_argnames=("config", "num_slots"))
+@functools.partial(jax.jit, static_argnames="config")
 def prefill_shared(
     config: DecoderConfig,
     params: Params,
@@ -57,14 +65,9 @@ def prefill_shared(
     mask: jax.Array,
     soft: SoftEmbeddings | None,
     rows: jax.Array,
-    *,
-    num_slots: int,
 ) -> Prefix:
     """Reads each beginning once: tokens [U, P], of which rows [B] are those of the batch."""
-    states = bind(config, params).read(tokens, mask, soft)
-    caches = jax.tree.map(lambda leaf: leaf[rows], states.caches)
-    room = num_slots - mask.shape[1]
-    return Prefix(_with_room(caches, room), jnp.pad(mask.astype(bool)[rows], ((0, 0), (0, room))))
+    return Prefix(bind(config, params).read(tokens, mask, soft).caches, mask.astype(bool), rows)
 
 
 class PromptRead(NamedTuple):
@@ -73,10 +76,10 @@ class PromptRead(NamedTuple):
     logits: jax.Array  # [B, V] behind the prompts
     is_padding: jax.Array  # [B]
     prompt_mask: jax.Array  # [B, S]
-    caches: tuple[KeyValue, ...]
+    caches: tuple[KeyValue, ...]  # without what is shared
 
 
-@functools.partial(jax.jit, static_argnames=("config", "room"), donate_argnames="prefix")
+@functools.partial(jax.jit, static_argnames=("config", "room"))
 def read_prompts(
     config: DecoderConfig,
     params: Params,
@@ -89,24 +92,24 @@ def read_prompts(
 ) -> PromptRead:
     """Left-padded prompts [B, T] behind `prefix` if there is one; caches with so much room behind them."""
     decoder = bind(config, params)
-    mask = mask.astype(bool)
+    prompt_mask = mask = mask.astype(bool)
     length = tokens.shape[1]
-    hidden = decoder.embed(tokens, soft)
-    positions = token_positions(mask)
-    allowed = causal_mask(mask)
-    if prefix is None:
-        states = decoder(hidden, positions, allowed, first=length - 1)
-        caches = _with_room(states.caches, room)
-        prompt_mask = jnp.pad(mask, ((0, 0), (0, room)))
-    else:
-        slot = prefix.mask.shape[1] - length - room
-        positions += jnp.sum(prefix.mask, axis=-1, keepdims=True, dtype=jnp.int32)
-        allowed = jnp.pad(allowed, ((0, 0), (0, 0), (slot, room))) | prefix.mask[:, None]
-        states = decoder(hidden, positions, allowed, prefix.caches, slot, first=length - 1)
-        caches = states.caches
-        prompt_mask = prefix.mask | jnp.pad(mask, ((0, 0), (slot, room)))
+    positions, allowed = token_positions(mask), causal_mask(mask)
+    cache, slot, shared = None, None, None
+    if prefix is not None:
+        before = prefix.mask[prefix.rows]
+        positions += jnp.sum(before, axis=-1, keepdims=True, dtype=jnp.int32)
+        seen = jnp.broadcast_to(before[:, None], (len(mask), length, before.shape[1]))
+        allowed = jnp.concatenate([seen, allowed], axis=-1)
+        prompt_mask = jnp.concatenate([before, mask], axis=-1)
+        shared = prefix.shared
+        if shared is None:
+            slot = before.shape[1]
+            cache = _with_room(jax.tree.map(lambda leaf: leaf[prefix.rows], prefix.caches), length)
+    states = decoder(decoder.embed(tokens, soft), positions, allowed, cache, slot, length - 1, shared)
     logits = decoder.logits(states.last[:, 0])
-    return PromptRead(logits, ~jnp.any(mask, axis=-1), prompt_mask, caches)
+    prompt_mask = jnp.pad(prompt_mask, ((0, 0), (0, room)))
+    return PromptRead(logits, ~jnp.any(mask, axis=-1), prompt_mask, _with_room(states.caches, room))
 
 
 def start_sampling(
@@ -160,14 +163,17 @@ def continue_sampling(
     keys: jax.Array,
     drawing: Drawing,
     num_tokens: jax.Array,
+    shared: tuple[KeyValue, ...] | None = None,
 ) -> SamplingState:
     """Draws until all rows are done or have num_tokens (at most N) new tokens.
 
-    What is drawn does not depend on where the calls are split.
+    What is drawn does not depend on where the calls are split. shared: of the `Prefix` that the prompts were read
+    behind.
     """
     decoder = bind(config, params)
     num_slots, max_new_tokens = state.prompt_mask.shape[1], state.tokens.shape[0]
     num_before = num_slots - max_new_tokens
+    num_shared = 0 if shared is None else shared[0].keys.shape[-1]
     slots = jnp.arange(num_slots)[None]
     prompt_lengths = jnp.sum(state.prompt_mask, axis=-1, dtype=jnp.int32)
 
@@ -179,7 +185,8 @@ def continue_sampling(
             (prompt_lengths + newest)[:, None],
             (state.prompt_mask | is_drawn)[:, None],
             state.caches,
-            num_before + newest,
+            num_before - num_shared + newest,
+            shared=shared,
         )
         state = state._replace(caches=states.caches)
         return _record(state, decoder.logits(states.last[:, 0]), keys, drawing)

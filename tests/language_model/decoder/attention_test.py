@@ -50,6 +50,20 @@ def test_blocks_are_the_formula_and_so_are_gradients(monkeypatch, size, softcap,
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("softcap", [None, 2.0])
+def test_what_all_rows_share_counts_as_if_each_had_it(softcap):
+    rng = np.random.default_rng(1)
+    query, keys, values = (rng.normal(size=shape) for shape in ((3, 2, 4, 6), (3, 2, 6, 5), (3, 2, 5, 6)))
+    shared = KeyValue(rng.normal(size=(1, 2, 6, 7)), rng.normal(size=(1, 2, 7, 6)))
+    allowed = jnp.asarray(rng.random((3, 2, 12)) < 0.6).at[:, :, -1].set(True)
+    all_keys = np.concatenate([np.repeat(shared.keys, 3, axis=0), keys], axis=3)
+    all_values = np.concatenate([np.repeat(shared.values, 3, axis=0), values], axis=2)
+    with jax.enable_x64(True):
+        found = attend(query, KeyValue(keys, values), allowed, 0.3, softcap, shared)
+        expected = formula(query, all_keys, all_values, allowed, 0.3, softcap)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_memory_is_linear_in_the_length():
     def temporaries(length):
         shapes = ((1, length, 4, 8), (1, 1, 8, length), (1, 1, length, 8))

@@ -36,8 +36,8 @@ def make_model(tmp_path_factory, tokenizer_writer):
     return make
 
 
-def prompts():
-    """Two long beginnings with an embedding each, of different lengths, and different ends.
+def prompts(num_beginnings=2):
+    """Long beginnings with an embedding each, of different lengths, and different ends.
 
     With windows of five tokens, the ends' first tokens look across the padding before them.
     """
@@ -46,7 +46,7 @@ def prompts():
     first[3], second[12] = SOFT, SOFT + 1
     ends = [rng.integers(4, 94, length).tolist() for length in (1, 4, 3, 6, 2, 1, 4, 2)]
     ends[2][1] = SOFT
-    return [(first if row % 2 else second) + end for row, end in enumerate(ends)]
+    return [(second, first)[row % num_beginnings] + end for row, end in enumerate(ends)]
 
 
 def run(model, rows, vectors=VECTORS, sampling=SAMPLING, stop=(2,)):
@@ -54,8 +54,9 @@ def run(model, rows, vectors=VECTORS, sampling=SAMPLING, stop=(2,)):
     return sample_batch(model, rows, vectors, keys, sampling, stop, None, 8)
 
 
+@pytest.mark.parametrize(("num_beginnings", "num_read"), [(1, 1), (2, 4)])
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gemma3"])
-def test_shared_beginnings_change_no_token(make_model, monkeypatch, name):
+def test_shared_beginnings_change_no_token(make_model, monkeypatch, name, num_beginnings, num_read):
     model, splits = make_model(name), []
 
     def splitting(rows, multiple):
@@ -63,10 +64,11 @@ def test_shared_beginnings_change_no_token(make_model, monkeypatch, name):
         return splits[-1]
 
     monkeypatch.setattr(batch_sampling, "split_prompts", splitting)
-    shared = run(model, prompts())
-    assert (len(splits[0].prefixes), splits[0].suffix_length) == (4, 8)
+    rows = prompts(num_beginnings)
+    shared = run(model, rows)
+    assert (len(splits[0].prefixes), splits[0].suffix_length) == (num_read, 8)
     monkeypatch.setattr(batch_sampling, "split_prompts", lambda rows, multiple: None)
-    alone = run(model, prompts())
+    alone = run(model, rows)
     np.testing.assert_array_equal(shared.tokens, alone.tokens)
     np.testing.assert_array_equal(shared.mask, alone.mask)
     np.testing.assert_allclose(shared.log_probs, alone.log_probs, atol=1e-4)
@@ -97,12 +99,13 @@ def test_repeated_tokens_are_penalised_as_in_transformers_and_shared_beginnings_
     assert split_prompts(rows, 8) is not None
 
 
-def test_shared_beginnings_on_a_mesh(make_model):
-    model = make_model("gemma3")
+@pytest.mark.parametrize("num_beginnings", [1, 2])
+def test_shared_beginnings_on_a_mesh(make_model, num_beginnings):
+    model, rows = make_model("gemma3"), prompts(num_beginnings)
     mesh = make_mesh(MeshSettings(data=2, fsdp=2, tensor=2, first_device=0))
     params = jax.device_put(model.params, tree_shardings(mesh, model.params))
-    on_mesh = run(dataclasses.replace(model, params=params), prompts())
-    alone = run(model, prompts())
+    on_mesh = run(dataclasses.replace(model, params=params), rows)
+    alone = run(model, rows)
     np.testing.assert_array_equal(on_mesh.tokens, alone.tokens)
     np.testing.assert_allclose(on_mesh.log_probs, alone.log_probs, atol=1e-4)
 
@@ -130,10 +133,20 @@ def test_bfloat16_parameters_have_bfloat16_caches_and_float32_log_probs(make_mod
     mask = np.concatenate([np.ones((8, 16), bool), output.mask[:8]], axis=1)
     forced = np.asarray(token_log_probs(model.config, params, whole, mask, 0.8))[:, -9:]
     np.testing.assert_allclose(forced, output.log_probs[:8], atol=0.1)
-    state = batch_sampling._start(
+    state, shared = batch_sampling._start(
         model, rows, np.zeros((0, 0)), jax.random.split(jax.random.key(0), 8), drawing_of(SAMPLING, [2]), None, 9, 8
     )
-    assert {leaf.dtype for leaf in jax.tree.leaves(state.caches)} == {jnp.dtype(jnp.bfloat16)}
+    assert {leaf.dtype for leaf in jax.tree.leaves((state.caches, shared))} == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_one_beginning_is_kept_once_for_all_rows(make_model):
+    model = make_model("llama")
+    rows = prompts(1)
+    state, shared = batch_sampling._start(
+        model, rows, VECTORS, jax.random.split(jax.random.key(0), 8), drawing_of(SAMPLING, [2]), None, 9, 8
+    )
+    assert {kv.keys.shape[0] for kv in shared} == {1}
+    assert {kv.keys.shape[::3] for kv in state.caches} == {(8, state.prompt_mask.shape[1] - shared[0].keys.shape[3])}
 
 
 def test_a_range_of_lengths_has_few_sizes():
