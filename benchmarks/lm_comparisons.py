@@ -21,6 +21,9 @@ from benchmarks.rounds import MissingPeer, take_turns, worker
 Agreement = Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[str, bool]]
 
 
+_FEW_SHOT = 12  # prompts' lengths of a prompt with examples, all but two of which all rows share
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shapes:
     """Sizes of everything; `length` is of texts in SFT and of prompt and action in REINFORCE."""
@@ -39,7 +42,7 @@ class Shapes:
 
     def decoder(self) -> dict[str, Any]:
         """config.json of the decoder that is compared."""
-        positions = max(self.prompt_length + self.new_tokens, self.length)
+        positions = max(_FEW_SHOT * self.prompt_length + self.new_tokens, self.length)
         return lm_inputs.decoder_json(self.hidden_size, self.num_layers, self.vocab_size, positions)
 
 
@@ -88,15 +91,21 @@ def close_embeddings(ours, theirs):
 
 
 def sampling(shapes: Shapes, folder: str, tunix_python: str) -> Iterator[Comparison]:
-    """top_p 0.95 and 1 at temperature 1; greedy for the tokens."""
-    for setting, temperature, top_p in (("top_p 0.95", 1.0, 0.95), ("top_p 1", 1.0, 1.0), (GREEDY, 0.0, 1.0)):
+    """top_p 0.95 and 1 at temperature 1; greedy for the tokens; greedy behind examples that all rows share."""
+    for setting, temperature, top_p, length, shared in (
+        ("top_p 0.95", 1.0, 0.95, 1, 0),
+        ("top_p 1", 1.0, 1.0, 1, 0),
+        (GREEDY, 0.0, 1.0, 1, 0),
+        ("shared beginning", 0.0, 1.0, _FEW_SHOT, _FEW_SHOT - 2),
+    ):
         settings = {
             "folder": folder,
             "batch": shapes.batch,
-            "prompt_length": shapes.prompt_length,
+            "prompt_length": length * shapes.prompt_length,
             "new_tokens": shapes.new_tokens,
             "temperature": temperature,
             "top_p": top_p,
+            "shared": shared * shapes.prompt_length,
         }
         with_shape = settings | {"decoder": shapes.decoder()}
         yield Comparison(
@@ -109,7 +118,7 @@ def sampling(shapes: Shapes, folder: str, tunix_python: str) -> Iterator[Compari
             ),
             amount=shapes.batch * shapes.new_tokens,
             unit="tokens",
-            agreement=equal_tokens if setting == GREEDY else None,
+            agreement=None if temperature else equal_tokens,
         )
 
 

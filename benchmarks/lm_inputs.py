@@ -32,10 +32,12 @@ def decoder_json(hidden_size: int, num_layers: int, vocab_size: int, max_positio
     }
 
 
-def token_ids(seed: int, batch: int, length: int, vocab_size: int) -> np.ndarray:
-    """[B, T] int32."""
+def token_ids(seed: int, batch: int, length: int, vocab_size: int, shared: int = 0) -> np.ndarray:
+    """[B, T] int32, of which all rows begin with the same `shared`."""
     rng = np.random.default_rng(seed)
-    return rng.integers(NUM_SPECIAL, vocab_size, (batch, length), dtype=np.int32)
+    tokens = rng.integers(NUM_SPECIAL, vocab_size, (batch, length), dtype=np.int32)
+    tokens[:, :shared] = tokens[:1, :shared]
+    return tokens
 
 
 def action_lengths(seed: int, batch: int, longest: int) -> np.ndarray:

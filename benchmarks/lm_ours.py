@@ -17,7 +17,7 @@ from eagle_jax.language_model.checkpoints.hf_checkpoints import load_language_mo
 from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.generation import SamplingSettings
-from eagle_jax.language_model.sampling.sampling import sample
+from eagle_jax.language_model.sampling.sampling import continue_sampling, prefill_shared, sampled, start_sampling
 from eagle_jax.language_model.sampling.token_drawing import Drawing
 from eagle_jax.learning.policy_batch import PolicyBatch
 from eagle_jax.learning.supervised import Batch, NextTokenSettings, init_training, next_token_step
@@ -30,25 +30,25 @@ def read_checkpoint(folder: str) -> tuple[DecoderConfig, Params]:
     return model.config, model.params
 
 
-def sampling(*, folder, batch, prompt_length, new_tokens, temperature, top_p):
-    """Tokens of rows that never stop; temperature 0 is greedy."""
+def sampling(*, folder, batch, prompt_length, new_tokens, temperature, top_p, shared):
+    """Tokens of rows that never stop; temperature 0 is greedy. What all rows share is read once, as `sample_batch`
+    does."""
     config, params = read_checkpoint(folder)
-    tokens = lm_inputs.token_ids(0, batch, prompt_length, config.vocab_size)
+    tokens = lm_inputs.token_ids(0, batch, prompt_length, config.vocab_size, shared)
     mask = np.ones(tokens.shape, bool)
+    drawing = Drawing(np.float32(temperature), np.int32(0), np.float32(top_p), np.zeros((0,), np.int32))
 
     def run(turn):
         keys = jax.random.split(jax.random.key(turn), batch)
         start = time.perf_counter()
-        output = sample(
-            config,
-            params,
-            tokens,
-            mask,
-            keys,
-            Drawing(np.float32(temperature), np.int32(0), np.float32(top_p), np.zeros((0,), np.int32)),
-            max_new_tokens=new_tokens,
-        )
-        drawn = np.asarray(output.tokens)
+        prefix = None
+        if shared:
+            beginning = tokens[:1, :shared], mask[:1, :shared], None
+            prefix = prefill_shared(config, params, *beginning, np.zeros(batch, np.int32))
+        ends = tokens[:, shared:], mask[:, shared:], None
+        state = start_sampling(config, params, *ends, keys, drawing, prefix, None, max_new_tokens=new_tokens)
+        state = continue_sampling(config, params, state, keys, drawing, new_tokens, prefix and prefix.shared)
+        drawn = np.asarray(sampled(state).tokens)
         return time.perf_counter() - start, {"tokens": drawn.tolist()}
 
     return run

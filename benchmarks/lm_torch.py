@@ -38,10 +38,10 @@ def _read(folder: str) -> Qwen3ForCausalLM:
     return AutoModelForCausalLM.from_pretrained(Path(folder), dtype=torch.float32)
 
 
-def sampling(*, folder, batch, prompt_length, new_tokens, temperature, top_p):
+def sampling(*, folder, batch, prompt_length, new_tokens, temperature, top_p, shared):
     """`generate` with its dynamic cache, which is the faster one on a processor."""
     model = _read(folder).eval()
-    tokens = lm_inputs.token_ids(0, batch, prompt_length, model.config.vocab_size)
+    tokens = lm_inputs.token_ids(0, batch, prompt_length, model.config.vocab_size, shared)
     tokens = torch.from_numpy(tokens).long()
     drawing = {"do_sample": temperature > 0}
     if temperature > 0:

@@ -37,7 +37,7 @@ class _IdTokenizer:
         return 0
 
 
-def sampling(*, folder, decoder, batch, prompt_length, new_tokens, temperature, top_p):
+def sampling(*, folder, decoder, batch, prompt_length, new_tokens, temperature, top_p, shared):
     """The whole call of the sampler with a cache that just fits; temperature 0 is greedy."""
     config = qwen3.ModelConfig(
         num_layers=decoder["num_hidden_layers"],
@@ -59,7 +59,7 @@ def sampling(*, folder, decoder, batch, prompt_length, new_tokens, temperature, 
         head_dim=config.head_dim,
     )
     sampler = Sampler(model, _IdTokenizer(), cache)
-    tokens = lm_inputs.token_ids(0, batch, prompt_length, config.vocab_size)
+    tokens = lm_inputs.token_ids(0, batch, prompt_length, config.vocab_size, shared)
     texts = [" ".join(map(str, row)) for row in tokens]
     version = f"google-tunix {importlib.metadata.version('google-tunix')}"
     drawing = {"temperature": temperature, "top_p": top_p} if temperature > 0 else {}

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from eagle_jax.base.errors import StaleArtifactError, UserError
 
-SCHEMA = 6
+SCHEMA = 7
 FIRST_SCHEMA = 1  # of what carries no version: it was made before there were any
 
 
@@ -80,6 +80,10 @@ def _of_minilens_alone(stage: str, settings: Any) -> Any:
 _WITH_FILMS = {"independent": False, "fields_file": None, "resampled": "pairs"}
 
 
+def _one_update(group: dict[str, Any]) -> dict[str, Any]:
+    return {"policy_updates": 1, "clip_range": 0.2} if group.get("policy_updates") == 1 else {}
+
+
 CHANGES: dict[int, Change] = {  # version -> the change that made it
     2: Change(
         "rows of an evaluation carry their system, kind and environment",
@@ -104,6 +108,11 @@ CHANGES: dict[int, Change] = {  # version -> the change that made it
     6: Change(
         "user_space.independent, rewriting.fields_file, evaluation.resampled are off where nothing names them",
         lambda stage, settings: _without(settings, lambda group: _WITH_FILMS),
+        is_of_configs=False,
+    ),
+    7: Change(
+        "agent.training.policy_updates is 1 where nothing names it, with a clip_range that counts above it",
+        lambda stage, settings: _without(settings, _one_update),
         is_of_configs=False,
     ),
 }

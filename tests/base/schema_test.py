@@ -178,3 +178,11 @@ def test_what_came_with_the_films_is_off_where_nothing_names_it():
     assert schema.settings_of(5, Path("encoders"), now) == before and schema.oldest_alike("x", before) < 6
     used = {"user_space": {"independent": True}, "evaluation": {"resampled": "anchors_and_users"}}
     assert schema.settings_of(5, Path("encoders"), used) == used
+
+
+def test_an_agent_of_one_update_an_iteration_is_read_as_before_there_could_be_several():
+    before = {"training": {"horizon": 5}, "seed": 0}
+    now = {"training": {"horizon": 5, "policy_updates": 1, "clip_range": 0.2}, "seed": 0}
+    assert schema.settings_of(6, Path("agent_g_optimal_0"), now) == before
+    several = {"training": {"horizon": 5, "policy_updates": 4, "clip_range": 0.2}, "seed": 0}
+    assert schema.settings_of(6, Path("agent_g_optimal_0"), several) == several

@@ -95,7 +95,7 @@ def test_every_part_has_its_rows(record):
     have = {(m["section"], m["setting"], m["who"]) for m in found["measurements"]}
     expected = {
         ("sampling", setting, who)
-        for setting in ("top_p 0.95", "top_p 1", "greedy")
+        for setting in ("top_p 0.95", "top_p 1", "greedy", "shared beginning")
         for who in ("ours", "PyTorch generate")
     }
     expected |= {("sft", "3 x 8 tokens", who) for who in ("ours", "PyTorch")}

@@ -3,6 +3,10 @@
     minimise  -mean(A log pi(action | state)) + kl_coefficient mean(KL(pi || pi_ref)),
     A by generalized advantage estimation on V, V by regression on the returns A + V.
 
+With `policy_updates` above 1 the same actions are used again: the first term becomes the clipped surrogate
+-mean(min(rho A, clip(rho, 1 - c, 1 + c) A)), rho = pi(action | state) / pi_0(action | state) of the policy pi_0 that
+acted (Schulman et al. 2017, equation 7), whole actions as in RLOO (Ahmadian et al. 2024).
+
 Policy and reference policy are the same `frozen` parameters (one argument, one set of buffers, not
 donated) joined with their own trainable ones; V is a network of its own on features of states.
 
@@ -28,7 +32,7 @@ from eagle_jax.language_model.log_probs import linear_loss
 from eagle_jax.language_model.sharding import constrain_tree
 from eagle_jax.learning import losses
 from eagle_jax.learning.optimizers import apply_gradients
-from eagle_jax.learning.policy_batch import PolicyBatch, read_policy_batch
+from eagle_jax.learning.policy_batch import PolicyBatch, action_log_probs, read_policy_batch
 from eagle_jax.learning.trainable import join
 from eagle_jax.learning.value import fit, observe, predict, standardize
 
@@ -50,7 +54,7 @@ def update_agent(
     state: AgentState,
     experience: Experience,
 ) -> tuple[AgentState, dict[str, jax.Array]]:
-    """One gradient step of the policy, `value_updates` of the value network; metrics [].
+    """`policy_updates` gradient steps of the policy, `value_updates` of the value network; metrics [].
 
     The state is donated.
     """
@@ -70,19 +74,57 @@ def update_agent(
     if settings.normalize_advantages:
         size = jnp.maximum(jnp.max(jnp.abs(rewards)), jnp.max(jnp.abs(values)))
         weights = standardize(weights, size)
-    gradients, metrics = policy_gradient(
-        config, settings, frozen, state.trainable, reference, experience.batch, weights
-    )
-    state = apply_gradients(agent_optimizer(settings), gradients, state)
+    state, metrics = _improved(config, settings, frozen, reference, state, experience.batch, weights)
     value, value_loss = fit(value, settings, features, returns)
     future = settings.discount ** jnp.arange(horizon - 1, -1, -1)
     realised = rewards[:, None] * future[None]
     metrics |= {
-        "policy/gradient_norm": optax.tree.norm(gradients),
         "value/loss": value_loss,
         "value/explained_variance": 1.0 - jnp.var(realised - values) / jnp.maximum(jnp.var(realised), 1e-12),
     }
     return state._replace(step=state.step + 1, value=value), metrics
+
+
+def _improved(config, settings, frozen, reference, state, batch, advantages) -> tuple[AgentState, dict[str, jax.Array]]:
+    """The state after the policy's gradient steps, and metrics: means over these."""
+
+    def step(state, acted):
+        weights, metrics = advantages, {}
+        if acted is not None:
+            log_ratio = _action_log_probs(config, settings, join(state.trainable, frozen), batch) - acted
+            weights, is_clipped = clipped_weights(advantages, log_ratio, settings.clip_range)
+            metrics["policy/clipped"] = jnp.mean(is_clipped)
+        gradients, of_loss = policy_gradient(config, settings, frozen, state.trainable, reference, batch, weights)
+        metrics |= of_loss | {"policy/gradient_norm": optax.tree.norm(gradients)}
+        return apply_gradients(agent_optimizer(settings), gradients, state), metrics
+
+    if settings.policy_updates == 1:
+        return step(state, None)
+    acted = _action_log_probs(config, settings, join(state.trainable, frozen), batch)
+    state, metrics = jax.lax.scan(lambda state, _: step(state, acted), state, length=settings.policy_updates)
+    return state, jax.tree.map(jnp.mean, metrics)
+
+
+def clipped_weights(advantages: jax.Array, log_ratio: jax.Array, clip_range: float) -> tuple[jax.Array, jax.Array]:
+    """Weights w [B] for which -mean(w log pi) has the gradient of -mean(min(rho A, clip(rho) A)), and where it is 0
+    because rho has left [1 - clip_range, 1 + clip_range] in the direction of A [B]."""
+    ratio = jnp.exp(log_ratio)
+    is_clipped = jnp.where(advantages > 0, ratio > 1 + clip_range, ratio < 1 - clip_range)
+    return jnp.where(is_clipped, 0.0, ratio * advantages), is_clipped
+
+
+def _action_log_probs(config, settings, params, batch) -> jax.Array:
+    """log pi(action | state) [B], a minibatch at a time."""
+    count = len(batch.tokens)
+    minibatches = jax.tree.map(functools.partial(_in_minibatches, min(settings.minibatch_size, count)), batch)
+    of_each = functools.partial(action_log_probs, config, params, temperature=settings.policy.temperature)
+    return jax.lax.map(of_each, minibatches).reshape(-1)[:count]
+
+
+def _in_minibatches(size: int, rows: jax.Array) -> jax.Array:
+    # Rows of padding have no action tokens and no advantage: they add nothing.
+    padded = jnp.pad(rows, ((0, -len(rows) % size), *((0, 0) for _ in rows.shape[1:])))
+    return padded.reshape(-1, size, *rows.shape[1:])
 
 
 def policy_gradient(
@@ -101,12 +143,6 @@ def policy_gradient(
     reference_params = join(reference, frozen)
     num_actions = advantages.shape[0]
     size = min(settings.minibatch_size, num_actions)
-    missing = -num_actions % size
-
-    def in_minibatches(rows: jax.Array) -> jax.Array:
-        # Rows of padding have no action tokens and no advantage: they add nothing.
-        padded = jnp.pad(rows, ((0, missing), *((0, 0) for _ in rows.shape[1:])))
-        return padded.reshape(-1, size, *rows.shape[1:])
 
     def loss_fn(trainable, batch, advantages):
         def of_scores(scores):
@@ -127,7 +163,7 @@ def policy_gradient(
 
     names = ("policy/loss", "policy/kl", "policy/entropy", "policy/action_tokens")
     start = (jax.tree.map(jnp.zeros_like, trainable), {name: jnp.zeros(()) for name in names})
-    minibatches = jax.tree.map(in_minibatches, (batch, advantages))
+    minibatches = jax.tree.map(functools.partial(_in_minibatches, size), (batch, advantages))
     (gradients, metrics), _ = jax.lax.scan(add, start, minibatches)
     metrics["policy/entropy"] /= metrics["policy/action_tokens"]
     return gradients, metrics

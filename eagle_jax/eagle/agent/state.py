@@ -26,6 +26,13 @@ class EagleSettings(ValueSettings):
     gae_lambda: float = setting("0: one step and the value; 1: returns.", at_least=0, at_most=1)
     kl_coefficient: float = setting("Price of a nat of KL.", at_least=0, unit="reward per nat")
     policy_learning_rate: float = setting("Adam's; 0: the policy stays.", at_least=0)
+    policy_updates: int = setting("Gradient steps on an iteration's actions.", default=1, at_least=1)
+    clip_range: float = setting(
+        "An action counts no longer where its probability has changed by this share as its advantage asks; with "
+        "policy_updates above 1.",
+        default=0.2,
+        above=0,
+    )
     max_gradient_norm: float = setting("Longer gradients are scaled down to it.", above=0)
     normalize_advantages: bool = setting("To mean 0 and variance 1 over the iteration's actions.")
     minibatch_size: int = setting(

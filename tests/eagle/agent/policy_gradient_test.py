@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from eagle_jax.eagle.agent.policy_gradient import Experience, policy_gradient, update_agent
+from eagle_jax.eagle.agent.policy_gradient import Experience, clipped_weights, policy_gradient, update_agent
 from eagle_jax.eagle.agent.state import init_agent
 from eagle_jax.language_model.generation import SamplingSettings
 from tests.language_model.forced import token_log_probs
@@ -82,6 +82,59 @@ def test_first_update_follows_the_rewards_less_their_mean(toy, played):
     assert int(state.step) == 1
     np.testing.assert_allclose(state.value.returns.mean, 3.0)
     np.testing.assert_allclose(state.value.features.mean, features.mean((0, 1)), atol=1e-6)
+
+
+def test_an_action_counts_until_its_ratio_has_gone_where_the_advantage_asks():
+    """By hand, c = 0.2: ratios 1.1, 1.3, 0.7, 1.3, 0.7 of advantages 2, 2, 2, -1, -1."""
+    log_ratio = jnp.log(jnp.array([1.1, 1.3, 0.7, 1.3, 0.7]))
+    weights, is_clipped = clipped_weights(jnp.array([2.0, 2.0, 2.0, -1.0, -1.0]), log_ratio, 0.2)
+    np.testing.assert_allclose(weights, [2.2, 0.0, 1.4, -1.3, 0.0], rtol=1e-6)
+    np.testing.assert_array_equal(is_clipped, [False, True, False, False, True])
+
+
+@pytest.mark.parametrize("minibatch_size", [6, 4])
+def test_several_updates_follow_the_clipped_surrogate(toy, played, minibatch_size):
+    """Against autodiff of min(rho A, clip(rho) A) on whole sequences, an Adam of optax' own between the steps."""
+    batch, params = played[2], toy.params
+    settings = eagle_settings(
+        horizon=2,
+        gae_lambda=1.0,
+        kl_coefficient=0.0,
+        normalize_advantages=False,
+        policy_updates=3,
+        policy_learning_rate=3e-4,
+        clip_range=0.1,
+        minibatch_size=minibatch_size,
+        policy=SAMPLING,
+    )
+    features = np.random.default_rng(0).normal(size=(3, 2, 5)).astype(np.float32)
+    experience = Experience(batch, features, np.array([1.0, 2.0, 6.0], np.float32))
+    state = init_agent(params, 5, settings, jax.random.key(0))
+    state, metrics = update_agent(toy.config, settings, {}, params, state, experience)
+
+    advantages = jnp.array([-2.0, -2.0, -1.0, -1.0, 3.0, 3.0])
+    num_tokens = batch.action_mask.shape[1]
+
+    def log_probs(params):
+        scores = token_log_probs(toy.config, params, batch.tokens, batch.mask, SAMPLING.temperature)[:, -num_tokens:]
+        return jnp.sum(jnp.where(batch.action_mask, scores, 0.0), axis=1)
+
+    def surrogate(params, acted):
+        ratio = jnp.exp(log_probs(params) - acted)
+        return -jnp.mean(jnp.minimum(ratio * advantages, jnp.clip(ratio, 0.9, 1.1) * advantages))
+
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(settings.max_gradient_norm), optax.adam(settings.policy_learning_rate)
+    )
+    acted, moving, shares = log_probs(params), optimizer.init(params), []
+    for _ in range(3):
+        ratio = jnp.exp(log_probs(params) - acted)
+        shares.append(np.mean(np.where(advantages > 0, ratio > 1.1, ratio < 0.9)))
+        updates, moving = optimizer.update(jax.grad(surrogate)(params, acted), moving)
+        params = optax.apply_updates(params, updates)
+    assert 0 < shares[-1] < 1, shares  # the clip is met, and not everywhere
+    np.testing.assert_allclose(metrics["policy/clipped"], np.mean(shares), atol=1e-6)
+    chex.assert_trees_all_close(state.trainable, params, atol=2e-5)
 
 
 @pytest.mark.parametrize("reward", [0.7312345, -7.3e5, 1e-6, 0.0])
