@@ -80,8 +80,10 @@ def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
         assert [step.description for step in names["write_endings"]([start], 0)] == ["A tale. To be continued."]
 
 
-def test_the_notebook_runs(tmp_path, compilation_cache):
-    """As it is, but for the size of the experiment: its cells get the settings of the tests' tiny run."""
+def test_the_notebook_runs(tmp_path, compilation_cache, finished):
+    """As it is, but for the size of the experiment: its cells get the settings of the tests' tiny run, and go on from
+    its agent."""
+    finished.copy(tmp_path / "runs" / "notebook", since="evaluation")
     notebook = json.loads((ROOT / "docs" / "first_agent.ipynb").read_text())
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert len(notebook["cells"]) == 10

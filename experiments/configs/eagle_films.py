@@ -100,12 +100,13 @@ def _training(config: ConfigDict) -> None:
     config.agent.seeds = (0,)
     config.agent.num_validation_starts = 16
     training = config.agent.training
-    training.num_iterations = 12
+    training.num_iterations = 10
+    training.policy_updates = 3  # an update costs a tenth of the rewritings that it learns from
     training.episodes_per_iteration = 16
     training.horizon = 2
     training.minibatch_size = 32
-    training.validate_every = 6
-    training.checkpoint_every = 3
+    training.validate_every = 5
+    training.checkpoint_every = 2
     training.policy.max_new_tokens = 40  # #END_ACTION alone has 14 of its tokens
     config.evaluation.num_starts = 30
     config.evaluation.seeds = (0,)

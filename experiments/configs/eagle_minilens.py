@@ -199,6 +199,8 @@ def _training(config: ConfigDict) -> None:
                 "value_learning_rate": 3e-3,
                 "value_hidden": (64,),  # OPEN
                 "value_updates": 20,  # OPEN
+                "policy_updates": 1,
+                "clip_range": 0.2,  # where there are several
                 "max_gradient_norm": 1.0,
                 "normalize_advantages": True,
                 "minibatch_size": 160,

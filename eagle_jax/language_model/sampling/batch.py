@@ -78,13 +78,13 @@ def _start(
     """The batch after its prompts have been read and one token been drawn, and what all its rows share."""
     config, params = model.config, model.params
     split = split_prompts(prompts, multiple)
-    suffixes, end = (split.suffixes, split.suffix_length) if split else (prompts, multiple)
-    ends = _to_arrays(model, suffixes, vectors, len(keys), end)
-    width = ends[0].shape[1] + (split.prefix_length if split else 0)
-    room = _few_sizes(width + max_new_tokens) - width
-    prefix = None
-    if split:
-        beginnings = _to_arrays(model, split.prefixes, vectors, len(split.prefixes), split.prefix_length)
+    if split is None:
+        width = _few_sizes(-(-max(map(len, prompts)) // multiple) * multiple)
+        ends = _to_arrays(model, prompts, vectors, len(keys), width)
+        room, prefix = _few_sizes(width + max_new_tokens) - width, None
+    else:
+        beginnings, room = _beginnings(model, split, vectors, max_new_tokens)
+        ends = _to_arrays(model, split.suffixes, vectors, len(keys), split.suffix_length)
         rows = np.zeros(len(keys), np.int32)
         rows[: len(prompts)] = split.rows
         prefix = prefill_shared(config, params, *beginnings, rows)
@@ -92,9 +92,25 @@ def _start(
     return state, prefix and prefix.shared
 
 
-def _few_sizes(num_slots: int) -> int:
-    """At most a quarter more slots than are needed, which are masked: prompts of like length share a compilation."""
-    multiple = 1 << max((num_slots - 1).bit_length() - 3, 0)
+def _beginnings(model, split, vectors, max_new_tokens):
+    """Arrays of what several prompts begin with, and how many slots the rest needs behind the ends.
+
+    A single beginning has slots of its own, whatever the ends' lengths: the examples before all prompts of one kind
+    are always the same program.
+    """
+    end, length = split.suffix_length, split.prefix_length
+    if len(split.prefixes) == 1:
+        length = _few_sizes(len(split.prefixes[0]))
+        room = _few_sizes(end + max_new_tokens, 2) - end
+    else:
+        room = _few_sizes(length + end + max_new_tokens) - length - end
+    return _to_arrays(model, split.prefixes, vectors, len(split.prefixes), length), room
+
+
+def _few_sizes(num_slots: int, of_each_power: int = 4) -> int:
+    """A number of slots, of so many from a power of two to the next, that is enough: prompts of like length share a
+    compilation, and what is not needed is masked."""
+    multiple = 1 << max((num_slots - 1).bit_length() - of_each_power.bit_length(), 0)
     return -(-num_slots // multiple) * multiple
 
 
