@@ -28,10 +28,10 @@ from experiments.configs import eagle_minilens, pretrain_minilens
 SHIPPED = Path(eagle_jax.data.__path__[0]) / "minilens" / "models"
 ROLES = ("environment_a", "environment_b", "generator", "policy", "reader")
 # Pretraining draws by step number, below 1e4, and the card by another seed. A film drawn at random
-# is one of 4.5e8: that one of the 256 here was among the 1e5 films of pretraining has a chance of
+# is one of 4.5e8: that one of the 128 here was among the 1e5 films of pretraining has a chance of
 # a few per cent.
 FRESH_SEED = 20_000_003
-NUM_FILMS = 256
+NUM_FILMS = 128
 every_role = pytest.mark.parametrize("role", ROLES)
 
 
