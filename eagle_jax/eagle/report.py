@@ -70,6 +70,7 @@ class EagleReport(Report):
     # eagle.reliability: texts -> what two halves of the films agree on there; empty without halves
     reliability: Mapping[str, Mapping[str, Any] | None] = dataclasses.field(default_factory=dict)
     not_reproduced: Sequence[str]
+    is_crossed: bool = False  # evaluation.table.Resampling
 
 
 def make_report(
@@ -95,6 +96,7 @@ def make_report(
     data = EagleReport(
         **shared_fields(experiment),
         confidence=experiment.evaluation.bootstrap.confidence,
+        is_crossed=experiment.evaluation.resampled == "anchors_and_users",
         table=rows,
         comparisons=evaluation.read_json("comparisons.json"),
         malformed=evaluation.read_json("malformed.json"),

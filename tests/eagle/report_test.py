@@ -156,6 +156,13 @@ def test_report_is_made_again_from_json(data, written, tmp_path):
     assert write(tmp_path, again) == written
 
 
+def test_it_says_what_intervals_resample(written, data, tmp_path):
+    assert "pairs are resampled, seeds are averaged inside a pair." in written
+    crossed = write(tmp_path, dataclasses.replace(data, is_crossed=True))
+    assert "anchors, users and, of several, training seeds are resampled at once." in crossed
+    assert "pairs are resampled" not in crossed
+
+
 def test_papers_numbers_stand_beside_ours(written):
     assert "different scales" in written
     assert lines(written, "| EAGLE, g\\_optimal | 0.74 ± 0.03 | 0.76 | 0.74 | 0.47 | – |")
