@@ -17,7 +17,7 @@ from eagle_jax.language_model.checkpoints.hf_checkpoints import load_language_mo
 from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.generation import SamplingSettings
-from eagle_jax.language_model.sampling.sampling import continue_sampling, prefill_shared, sampled, start_sampling
+from eagle_jax.language_model.sampling.sampling import prefill_shared, sample
 from eagle_jax.language_model.sampling.token_drawing import Drawing
 from eagle_jax.learning.policy_batch import PolicyBatch
 from eagle_jax.learning.supervised import Batch, NextTokenSettings, init_training, next_token_step
@@ -45,10 +45,9 @@ def sampling(*, folder, batch, prompt_length, new_tokens, temperature, top_p, sh
         if shared:
             beginning = tokens[:1, :shared], mask[:1, :shared], None
             prefix = prefill_shared(config, params, *beginning, np.zeros(batch, np.int32))
-        ends = tokens[:, shared:], mask[:, shared:], None
-        state = start_sampling(config, params, *ends, keys, drawing, prefix, None, max_new_tokens=new_tokens)
-        state = continue_sampling(config, params, state, keys, drawing, new_tokens, prefix and prefix.shared)
-        drawn = np.asarray(sampled(state).tokens)
+        ends = tokens[:, shared:], mask[:, shared:]
+        output = sample(config, params, *ends, keys, drawing, max_new_tokens=new_tokens, prefix=prefix)
+        drawn = np.asarray(output.tokens)
         return time.perf_counter() - start, {"tokens": drawn.tolist()}
 
     return run

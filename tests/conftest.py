@@ -59,8 +59,8 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True, scope="module")
 def compiled_programs_are_let_go() -> Iterator[None]:
     """JAX keeps every compiled program. Each takes hundreds of memory maps, of which Linux gives a
-    process 65,530 (vm.max_map_count); then XLA's next compilation fails, and the process with it. The
-    file of the most programs adds some 30,000."""
+    process 65,530 (vm.max_map_count); then XLA's next compilation fails, and the process with it.
+    Kept up to a third of that, they serve the next files, too."""
     yield
     maps = Path("/proc/self/maps")
     if not maps.exists() or maps.read_bytes().count(b"\n") > 20_000:

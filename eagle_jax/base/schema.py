@@ -66,11 +66,7 @@ _OF_MINILENS = {
 def _of_minilens_alone(stage: str, settings: Any) -> Any:
     if not isinstance(settings, dict) or not (stage in ("space", "examples") or stage.startswith("elm_")):
         return settings
-    kept = {
-        key: _of_minilens_alone(stage, value)
-        for key, value in settings.items()
-        if key not in _OF_MINILENS or _OF_MINILENS[key] != value
-    }
+    kept = _without(settings, lambda group: _OF_MINILENS)
     if stage == "examples" and len(kept.get("tasks", ())) == 25:  # all that have a compact wording
         del kept["tasks"]
     return kept

@@ -8,7 +8,6 @@ from html import escape
 import numpy as np
 import pytest
 
-from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.eagle import report
 from eagle_jax.eagle.environment import Step
 from eagle_jax.eagle.evaluation.rater_form import RaterScores
@@ -199,7 +198,7 @@ def test_episodes_are_told_with_what_each_step_changed(written):
     assert story.count("  - U = ") == 4 and "(training encoder); U = " in story
 
 
-def test_the_best_the_worst_and_what_lies_between_are_told(tmp_path):
+def test_the_best_the_worst_and_what_lies_between_are_told():
     uniform, g_optimal = (EvalRow(system=EAGLE, kind=kind) for kind in ("uniform", "g_optimal"))
     rows = [
         (EvalRow(system=ANCHOR, environment=None), 9.0),
@@ -208,16 +207,14 @@ def test_the_best_the_worst_and_what_lies_between_are_told(tmp_path):
         *((uniform, gain) for gain in (0.2, 0.4)),
         *((g_optimal, gain) for gain in (0.3, -1.0, 2.0, 0.5, 1.1)),
     ]
-    stage = StageFolder(tmp_path / "evaluation", {})
     records = [
         dataclasses.asdict(row) | {"scores": {"train": [{"utility": 1.0}, {"utility": 1.0 + gain}]}}
         for row, gain in rows
     ]
-    stage.write_jsonl("records.jsonl", records)
 
     def told(kind, count):
-        records = report._told_episodes(stage.read_jsonl("records.jsonl"), kind, count)
-        return [round(record["scores"]["train"][-1]["utility"] - 1.0, 6) for record in records]
+        episodes = report._told_episodes(records, kind, count)
+        return [round(record["scores"]["train"][-1]["utility"] - 1.0, 6) for record in episodes]
 
     assert told("g_optimal", 3) == [2.0, 0.5, -1.0]
     assert told("g_optimal", 5) == [2.0, 1.1, 0.5, 0.3, -1.0]

@@ -88,20 +88,23 @@ def update_agent(
 def _improved(config, settings, frozen, reference, state, batch, advantages) -> tuple[AgentState, dict[str, jax.Array]]:
     """The state after the policy's gradient steps, and metrics: means over these."""
 
-    def step(state, acted):
-        weights, metrics = advantages, {}
-        if acted is not None:
-            log_ratio = _action_log_probs(config, settings, join(state.trainable, frozen), batch) - acted
-            weights, is_clipped = clipped_weights(advantages, log_ratio, settings.clip_range)
-            metrics["policy/clipped"] = jnp.mean(is_clipped)
-        gradients, of_loss = policy_gradient(config, settings, frozen, state.trainable, reference, batch, weights)
-        metrics |= of_loss | {"policy/gradient_norm": optax.tree.norm(gradients)}
+    def step(state, weights):
+        gradients, metrics = policy_gradient(config, settings, frozen, state.trainable, reference, batch, weights)
+        metrics |= {"policy/gradient_norm": optax.tree.norm(gradients)}
         return apply_gradients(agent_optimizer(settings), gradients, state), metrics
 
+    def clipped_step(carry, number):
+        state, acted = carry
+        now = _action_log_probs(config, settings, join(state.trainable, frozen), batch)
+        acted = jnp.where(number == 0, now, acted)
+        weights, is_clipped = clipped_weights(advantages, now - acted, settings.clip_range)
+        state, metrics = step(state, weights)
+        return (state, acted), metrics | {"policy/clipped": jnp.mean(is_clipped)}
+
     if settings.policy_updates == 1:
-        return step(state, None)
-    acted = _action_log_probs(config, settings, join(state.trainable, frozen), batch)
-    state, metrics = jax.lax.scan(lambda state, _: step(state, acted), state, length=settings.policy_updates)
+        return step(state, advantages)
+    start = state, jnp.zeros_like(advantages)
+    (state, _), metrics = jax.lax.scan(clipped_step, start, jnp.arange(settings.policy_updates))
     return state, jax.tree.map(jnp.mean, metrics)
 
 

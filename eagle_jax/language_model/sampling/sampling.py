@@ -212,8 +212,9 @@ def sample(
     max_new_tokens: int,
     soft: SoftEmbeddings | None = None,
     seen: jax.Array | None = None,
+    prefix: Prefix | None = None,
 ) -> SampleOutput:
-    """Continues left-padded prompts [B, T] until a stop token or max_new_tokens.
+    """Continues left-padded prompts [B, T], behind `prefix` if there is one, until a stop token or max_new_tokens.
 
     soft [B, T, D]: vectors that stand for prompt tokens. log_probs are log softmax(logits /
     temperature) of the drawn tokens before penalty and truncation (at temperature 1 where it is 0,
@@ -222,9 +223,10 @@ def sample(
     chex.assert_rank([prompt_tokens, prompt_mask, keys], [2, 2, 1])
     chex.assert_equal_shape([prompt_tokens, prompt_mask])
     start = start_sampling(
-        config, params, prompt_tokens, prompt_mask, soft, keys, drawing, None, seen, max_new_tokens=max_new_tokens
+        config, params, prompt_tokens, prompt_mask, soft, keys, drawing, prefix, seen, max_new_tokens=max_new_tokens
     )
-    return sampled(continue_sampling(config, params, start, keys, drawing, max_new_tokens))
+    shared = prefix and prefix.shared
+    return sampled(continue_sampling(config, params, start, keys, drawing, max_new_tokens, shared))
 
 
 def _with_room(caches: tuple[KeyValue, ...], room: int) -> tuple[KeyValue, ...]:

@@ -19,16 +19,32 @@ from tests.toy_world import eagle_settings
 SAMPLING = SamplingSettings(temperature=0.7, top_k=0, top_p=1.0, max_new_tokens=4)
 
 
+def _plain_log_probs(toy, params, batch):
+    """log pi of the actions, by scoring whole sequences: another path through the model."""
+    scores = token_log_probs(toy.config, params, batch.tokens, batch.mask, SAMPLING.temperature)
+    of_action = np.zeros(scores.shape, bool)
+    of_action[:, -batch.action_mask.shape[1] :] = batch.action_mask
+    return jnp.sum(jnp.where(of_action, scores, 0.0), axis=1)
+
+
 def _plain_gradient(toy, params, batch, advantages):
-    """Of -mean(A log pi), by scoring whole sequences: another path through the model."""
+    """Of -mean(A log pi)."""
+    return jax.grad(lambda params: -jnp.mean(advantages * _plain_log_probs(toy, params, batch)))(params)
 
-    def loss_fn(params):
-        scores = token_log_probs(toy.config, params, batch.tokens, batch.mask, SAMPLING.temperature)
-        of_action = np.zeros(scores.shape, bool)
-        of_action[:, -batch.action_mask.shape[1] :] = batch.action_mask
-        return -jnp.mean(advantages * jnp.sum(jnp.where(of_action, scores, 0.0), axis=1))
 
-    return jax.grad(loss_fn)(params)
+# Rewards 1, 2, 6 of three episodes have mean 3. V begins as this mean: with discount 1 and lambda 1, A = R - mean R at
+# each of the two steps.
+ADVANTAGES = np.array([-2.0, -2.0, -1.0, -1.0, 3.0, 3.0])
+
+
+def _first_update(toy, batch, **changes):
+    """Settings, experience, and what an update makes of them."""
+    plain = {"horizon": 2, "gae_lambda": 1.0, "kl_coefficient": 0.0, "normalize_advantages": False}
+    settings = eagle_settings(policy=SAMPLING, **plain, **changes)
+    features = np.random.default_rng(0).normal(size=(3, 2, 5)).astype(np.float32)
+    experience = Experience(batch, features, np.array([1.0, 2.0, 6.0], np.float32))
+    state = init_agent(toy.params, 5, settings, jax.random.key(0))
+    return settings, experience, *update_agent(toy.config, settings, {}, toy.params, state, experience)
 
 
 @pytest.mark.parametrize("minibatch_size", [6, 4])  # 4: the last minibatch is half padding
@@ -49,25 +65,10 @@ def test_gradient_is_that_of_the_plain_loss(toy, played, minibatch_size):
 
 
 def test_first_update_follows_the_rewards_less_their_mean(toy, played):
-    """V begins as the mean reward: with discount 1 and lambda 1, A = R - mean R at every step.
-
-    Rewards 1, 2, 6 have mean 3: the advantages are -2, -2, -1, -1, 3, 3.
-    """
     batch, params = played[2], toy.params
-    settings = eagle_settings(
-        horizon=2,
-        gae_lambda=1.0,
-        kl_coefficient=0.0,
-        normalize_advantages=False,
-        max_gradient_norm=0.01,
-        policy=SAMPLING,
-    )
-    features = np.random.default_rng(0).normal(size=(3, 2, 5)).astype(np.float32)
-    experience = Experience(batch, features, np.array([1.0, 2.0, 6.0], np.float32))
-    state = init_agent(params, 5, settings, jax.random.key(0))
-    state, metrics = update_agent(toy.config, settings, {}, params, state, experience)
+    _, experience, state, metrics = _first_update(toy, batch, max_gradient_norm=0.01)
 
-    gradients = _plain_gradient(toy, params, batch, jnp.array([-2.0, -2.0, -1.0, -1.0, 3.0, 3.0]))
+    gradients = _plain_gradient(toy, params, batch, ADVANTAGES)
     np.testing.assert_allclose(metrics["policy/gradient_norm"], optax.tree.norm(gradients), rtol=1e-3)
     # Adam's first step has the size of the learning rate and the sign of the gradient.
     moved = jax.tree.map(lambda new, old: (new - old) / 3e-3, state.trainable, params)
@@ -81,7 +82,7 @@ def test_first_update_follows_the_rewards_less_their_mean(toy, played):
     np.testing.assert_allclose(metrics["value/loss"], 0.5, rtol=1e-5)
     assert int(state.step) == 1
     np.testing.assert_allclose(state.value.returns.mean, 3.0)
-    np.testing.assert_allclose(state.value.features.mean, features.mean((0, 1)), atol=1e-6)
+    np.testing.assert_allclose(state.value.features.mean, experience.features.mean((0, 1)), atol=1e-6)
 
 
 def test_an_action_counts_until_its_ratio_has_gone_where_the_advantage_asks():
@@ -95,40 +96,20 @@ def test_an_action_counts_until_its_ratio_has_gone_where_the_advantage_asks():
 def test_several_updates_follow_the_clipped_surrogate(toy, played):
     """Against autodiff of min(rho A, clip(rho) A) on whole sequences, an Adam of optax' own between the steps."""
     batch, params = played[2], toy.params
-    settings = eagle_settings(
-        horizon=2,
-        gae_lambda=1.0,
-        kl_coefficient=0.0,
-        normalize_advantages=False,
-        policy_updates=3,
-        policy_learning_rate=3e-4,
-        clip_range=0.1,
-        minibatch_size=4,
-        policy=SAMPLING,
-    )
-    features = np.random.default_rng(0).normal(size=(3, 2, 5)).astype(np.float32)
-    experience = Experience(batch, features, np.array([1.0, 2.0, 6.0], np.float32))
-    state = init_agent(params, 5, settings, jax.random.key(0))
-    state, metrics = update_agent(toy.config, settings, {}, params, state, experience)
-
-    advantages = jnp.array([-2.0, -2.0, -1.0, -1.0, 3.0, 3.0])
-    num_tokens = batch.action_mask.shape[1]
-
-    def log_probs(params):
-        scores = token_log_probs(toy.config, params, batch.tokens, batch.mask, SAMPLING.temperature)[:, -num_tokens:]
-        return jnp.sum(jnp.where(batch.action_mask, scores, 0.0), axis=1)
+    several = {"policy_updates": 3, "policy_learning_rate": 3e-4, "clip_range": 0.1, "minibatch_size": 4}
+    settings, _, state, metrics = _first_update(toy, batch, **several)
 
     def surrogate(params, acted):
-        ratio = jnp.exp(log_probs(params) - acted)
-        return -jnp.mean(jnp.minimum(ratio * advantages, jnp.clip(ratio, 0.9, 1.1) * advantages))
+        ratio = jnp.exp(_plain_log_probs(toy, params, batch) - acted)
+        return -jnp.mean(jnp.minimum(ratio * ADVANTAGES, jnp.clip(ratio, 0.9, 1.1) * ADVANTAGES))
 
     optimizer = optax.chain(
         optax.clip_by_global_norm(settings.max_gradient_norm), optax.adam(settings.policy_learning_rate)
     )
-    acted, moving, shares = log_probs(params), optimizer.init(params), []
+    acted, moving, shares = _plain_log_probs(toy, params, batch), optimizer.init(params), []
     for _ in range(3):
-        ratio = jnp.exp(log_probs(params) - acted)
-        shares.append(np.mean(np.where(advantages > 0, ratio > 1.1, ratio < 0.9)))
+        ratio = jnp.exp(_plain_log_probs(toy, params, batch) - acted)
+        shares.append(np.mean(np.where(ADVANTAGES > 0, ratio > 1.1, ratio < 0.9)))
         updates, moving = optimizer.update(jax.grad(surrogate)(params, acted), moving)
         params = optax.apply_updates(params, updates)
     assert 0 < shares[-1] < 1, shares  # the clip is met, and not everywhere
