@@ -29,6 +29,7 @@ from eagle_jax.language_model.sampling.sampling import SampleOutput
 from eagle_jax.language_model.sharding import fetch, on_mesh_of
 
 _FEATURE_LENGTH_MULTIPLE = 32
+_FEW_ROWS = 16  # of a batch that takes no longer than to compile another shape
 
 
 def identity(model: LanguageModel) -> str:
@@ -46,9 +47,9 @@ def identity(model: LanguageModel) -> str:
 class LocalGenerator:
     """A `TextGenerator` that samples from a decoder in memory.
 
-    Prompts are padded to multiples of length_multiple tokens and batches to powers of four, at most
-    batch_size: few shapes, few compilations, each of which may take longer than a batch. What prompts
-    of a batch begin with alike is read once.
+    Prompts are padded to multiples of length_multiple tokens, batches to powers of four up to 16 rows and of two
+    above, at most batch_size: few shapes, few compilations, each of which may take longer than a small batch. What
+    prompts of a batch begin with alike is read once.
     Row i of a call draws from fold_in(key(seed), i).
     """
 
@@ -195,7 +196,8 @@ class LocalGenerator:
         is_complete = None
         if None in stop_ids:
             is_complete = lambda tokens: cut_at_stop(tokenizer.decode(tokens), stop)[1]  # noqa: E731
-        padding = _bucket(len(rows), self.batch_size, base=4) - len(rows)
+        base = 4 if len(rows) <= _FEW_ROWS else 2
+        padding = _bucket(len(rows), self.batch_size, base) - len(rows)
         return sample_batch(
             self.model,
             [ids[row] for row in rows],
