@@ -5,7 +5,7 @@ Paper: REAL (arXiv 2409.17169), section 3, pair selection; on the decision proce
 Command: bash launch/run.sh experiments.eagle
     --config=experiments/configs/eagle_minilens_dpo.py --workdir=runs/eagle_minilens_dpo
 Hardware: two CPU cores.
-Time: the default run's 8 min 27 s and what three more agents and their rows take: 23 minutes, while
+Time: what the default run takes, and what three more agents and their rows take: 23 minutes, while
     other jobs ran beside them.
 Expect: U 0.70 [0.65, 0.75] for DPO, 0.74 [0.69, 0.79] for REINFORCE, 0.49 [0.44, 0.54] for their
     reference policy; held-out 0.48, 0.52 and 0.36. DPO is above its reference with separated

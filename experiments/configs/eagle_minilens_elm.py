@@ -5,7 +5,7 @@ Paper: EAGLE (arXiv 2406.00024), section 5, first row of the table of results; E
 Command: bash launch/run.sh experiments.eagle
     --config=experiments/configs/eagle_minilens_elm.py --workdir=runs/eagle_minilens_elm
 Hardware: two CPU cores.
-Time: the default run's 8 min 27 s and what the ELM takes: three decoders 40 s to 3 min each, the
+Time: what the default run takes, and what the ELM takes: three decoders 40 s to 3 min each, the
     search 3 min 51 s, while other jobs ran beside them.
 Expect: U 1.58 [1.52, 1.64] for the ELM decoder, 0.74 [0.69, 0.79] for EAGLE, 0.49 [0.44, 0.54] for
     its reference policy; held-out 1.25, 0.52 and 0.36. The paper has the opposite order (0.57 and
