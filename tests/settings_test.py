@@ -17,6 +17,7 @@ CLASSES = reference.settings_classes()
 CONFIGS = {
     "eagle_minilens_dpo.py:quick": "eagle",
     "eagle_minilens_elm.py:quick": "eagle",
+    "eagle_minilens_expert.py:quick": "eagle",
     "eagle_remote.py:vllm": "eagle",
     "elm_minilens.py": "elm",
     "rlaif_minilens.py": "rlaif",

@@ -26,6 +26,7 @@ from eagle_jax.eagle.evaluation.rows import with_names
 from eagle_jax.eagle.evaluation.story import story
 from eagle_jax.eagle.evaluation.systems import DPO, EAGLE, HOME, EvalRow
 from eagle_jax.eagle.evaluation.table import RATER_MEASURES
+from eagle_jax.eagle.expert.stage import expert_facts
 from eagle_jax.eagle.policy_stages import design_facts
 from eagle_jax.eagle.profile_stage import profile_facts
 from eagle_jax.eagle.quality.stage import quality_facts
@@ -219,6 +220,9 @@ def _stage_facts(
         "User profiles": profile_facts(stages["profiles"]),
         "The ceiling": ceiling_facts(stages["ceiling"]) if "ceiling" in stages else [],
         "Candidate actions and design": design_facts(stages["candidates"], stages["design"]),
+        "What agents imitate before they are rewarded": expert_facts(
+            stage for name, stage in stages.items() if name.startswith("expert_")
+        ),
         "Pairs of the DPO agents": pair_facts(
             row
             for name, stage in stages.items()

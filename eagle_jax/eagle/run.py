@@ -25,7 +25,9 @@ from eagle_jax.eagle.elm_baseline.search import ElmWriter, run_elm_search_stage
 from eagle_jax.eagle.encoder_stage import run_encoder_stage
 from eagle_jax.eagle.environment import LLMEnvironment
 from eagle_jax.eagle.evaluation.rows import Contestants, Evaluation, run_evaluation_stage
-from eagle_jax.eagle.evaluation.systems import DPO, EAGLE, ELM_DECODER, REFERENCE
+from eagle_jax.eagle.evaluation.systems import DPO, EAGLE, ELM_DECODER, EXPERT, REFERENCE
+from eagle_jax.eagle.expert.stage import run_expert_stage
+from eagle_jax.eagle.policy import make_policy_fn
 from eagle_jax.eagle.policy_stages import (
     check_actions_fit,
     reference_pairs,
@@ -76,6 +78,10 @@ def run_to_candidates(experiment: EagleExperiment, workdir: Path) -> tuple[list[
 CEILING = "ceiling"  # the stage that a run may end with
 
 
+def _expert(kind: str, seed: int) -> str:
+    return f"expert_{kind}_{seed}"
+
+
 class EagleRun(Run):
     """The stages of one experiment: their names and what each one reads."""
 
@@ -109,16 +115,20 @@ class EagleRun(Run):
             self._measure_reliability()
         candidates, kept = self.design(proposed)
         agents, dpo = self.experiment.agent, self.experiment.preference_agent
-        references, calls, trained = {}, {}, {EAGLE: defaultdict(dict), DPO: defaultdict(dict)}
+        references, calls, trained = {}, {}, {system: defaultdict(dict) for system in (EXPERT, EAGLE, DPO)}
         for kind in self.experiment.design.kinds:
             reference = self.reference(kind, candidates, kept[kind])
             references[kind] = dict.fromkeys(self.experiment.evaluation.seeds, reference)
             spent = []
             for seed in agents.seeds:
-                trained[EAGLE][kind][seed] = self.agent(kind, seed, reference, None)
-                spent.append(self.stages[f"agent_{kind}_{seed}"].read_json("facts.json")["environment_calls"])
+                start = self.start(kind, seed, reference)
+                if self.experiment.expert is not None:
+                    trained[EXPERT][kind][seed] = start
+                trained[EAGLE][kind][seed] = self.agent(kind, seed, start, None)
+                names = [name for name in (_expert(kind, seed), f"agent_{kind}_{seed}") if name in self.stages]
+                spent.append(sum(self.stages[name].read_json("facts.json")["environment_calls"] for name in names))
                 if dpo is not None:
-                    trained[DPO][kind][seed] = self.agent(kind, seed, reference, dpo)
+                    trained[DPO][kind][seed] = self.agent(kind, seed, start, dpo)
             calls[kind] = sum(spent) / max(len(spent), 1)
         writers = {} if self.experiment.elm_baseline is None else {ELM_DECODER: self._elm_writers()}
         instructions = self.stages[CEILING].read_json("facts.json")["instructions"] if CEILING in self.stages else ()
@@ -261,8 +271,29 @@ class EagleRun(Run):
         ) as stage:
             return run_reference_stage(stage, policy, pairs, settings, self._seed(6))
 
+    def start(self, kind: str, seed: int, reference: LanguageModel) -> LanguageModel:
+        """Stage 7a, where the agents of a kind and seed begin: as the reference policy, or after it has imitated
+        chosen actions."""
+        settings, models = self.experiment.expert, self.experiment.models
+        if settings is None:
+            return reference
+        horizon, world = self.experiment.agent.training.horizon, self.world
+        generator = LocalGenerator(reference, models.batch_size, models.length_multiple)
+        policy_fn = make_policy_fn(generator, world.book, world.entity_format, settings.sampling)
+        with self.stage(_expert(kind, seed), f"reference_{kind}", seed=seed, expert=settings, horizon=horizon) as stage:
+            return run_expert_stage(
+                stage,
+                world,
+                self.experiment.policy_model,
+                reference,
+                policy_fn,
+                horizon,
+                settings,
+                self._seed(14, seed),
+            )
+
     def agent(
-        self, kind: str, seed: int, reference: LanguageModel, preference: PreferenceAgentSettings | None
+        self, kind: str, seed: int, start: LanguageModel, preference: PreferenceAgentSettings | None
     ) -> LanguageModel:
         """Stage 7, for one kind of reference policy and one seed: by REINFORCE, or by DPO where
         `preference` has its settings; both start and are validated alike."""
@@ -272,8 +303,9 @@ class EagleRun(Run):
         if preference is not None:
             name, shared = f"preference_{name}", shared | {"preference_agent": preference}
         policy = self.experiment.policy_model
-        with self.stage(name, f"reference_{kind}", seed=seed, **shared) as stage:
-            return run_agent_stage(stage, self.world, reference, policy, settings, preference, self._seed(7, seed))
+        before = f"reference_{kind}" if self.experiment.expert is None else _expert(kind, seed)
+        with self.stage(name, before, seed=seed, **shared) as stage:
+            return run_agent_stage(stage, self.world, start, policy, settings, preference, self._seed(7, seed))
 
     def _elm_writers(self) -> dict[int, ElmWriter]:
         """ELM as the baseline: a decoder for each seed, and where all of them are asked."""
@@ -315,7 +347,7 @@ class EagleRun(Run):
         other = settings.transfer_environment
         transfer = None if other is None else self._environment(other)
         rater = None if settings.rater is None else self.generator(self.experiment.models.rater)
-        of_policies = ("agent_", "preference_agent_", "reference_", "elm_search")
+        of_policies = ("agent_", "preference_agent_", "expert_", "reference_", "elm_search")
         before = [name for name in self.stages if name.startswith(of_policies) or name == CEILING]
         with self.stage(
             "evaluation",

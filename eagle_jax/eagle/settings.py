@@ -12,6 +12,7 @@ from eagle_jax.eagle.agent.state import EagleSettings
 from eagle_jax.eagle.ceiling.settings import CeilingSettings
 from eagle_jax.eagle.dpo.update import PreferenceAgentSettings
 from eagle_jax.eagle.elm_baseline.settings import ElmBaselineSettings
+from eagle_jax.eagle.expert.settings import ExpertSettings
 from eagle_jax.eagle.quality.quality import QualitySettings
 from eagle_jax.eagle.roles.data_profiles import DataProfileSettings
 from eagle_jax.eagle.roles.listed_actions import ListedActionSettings
@@ -188,6 +189,10 @@ class EagleExperiment:
     design: DesignStageSettings
     policy_training: PolicyTrainingSettings
     reference: ReferenceStageSettings
+    expert: ExpertSettings | None = setting(
+        "Agents first imitate the best of many actions in the same state; None: they begin as the reference policy.",
+        default=None,
+    )
     agent: AgentStageSettings
     preference_agent: PreferenceAgentSettings | None = setting(
         "DPO agents beside the REINFORCE ones, of the same kinds, seeds and environment calls; None: no such agents."

@@ -52,6 +52,12 @@ class EagleWorld:
         texts, users = _texts_and_users(states)
         return self.with_quality(self.scorer.score(texts, users).utility, texts, self._anchors(states))
 
+    def rewards_of_users(self, texts: Sequence[str], entity_index: int, users: Sequence[int]) -> np.ndarray:
+        """As `rewards`, of texts that come of one anchor, for each of the users [B, U]."""
+        utilities = self.scorer.utilities_of_users(self.scorer.embed(texts), users)
+        anchors = [self.catalogue.entities[entity_index].description] * len(texts)
+        return utilities + self.with_quality(np.zeros(len(texts)), texts, anchors)[:, None]
+
     def with_quality(self, utility: np.ndarray, texts: Sequence[str], anchors: Sequence[str]) -> np.ndarray:
         """What is rewarded of texts whose utility is known [B]."""
         return utility if self.quality is None else utility + self.quality.weight * self.quality(texts, anchors)

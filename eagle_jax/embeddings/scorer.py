@@ -70,3 +70,9 @@ class Scorer:
             )
 
         return in_pieces(utility, embeddings, self.user_embeddings[user_index])
+
+    def utilities_of_users(self, embeddings: np.ndarray, user_index: Sequence[int]) -> np.ndarray:
+        """U of each embedding for each of the users [B, U]: what no user changes is computed once."""
+        users = np.asarray(user_index)
+        terms = self.terms(embeddings, np.repeat(users[:1], len(embeddings)))
+        return (terms.utility - terms.user_term)[:, None] + embeddings @ self.user_embeddings[users].T

@@ -21,7 +21,7 @@ _LENGTH_MULTIPLE = 32
 
 @settings
 class ReferenceStageSettings:
-    """Next-token prediction on the kept candidates."""
+    """Next-token prediction on pairs of prompt and answer."""
 
     batch_size: int = setting("Texts of an optimiser step.", at_least=1)
     training: NextTokenSettings
@@ -42,25 +42,36 @@ def run_reference_stage(
 ) -> LanguageModel:
     """Next-token prediction on `pairs` from the pretrained model; writes model/."""
     if not stage.is_complete():
-        stage.begin()
-        model = policy.with_updates(derive_seed(seed, 0))
-        length = max(len(model.tokenizer.encode(prompt + " " + target)) for prompt, target in pairs)
-        # One length for all batches: one compilation.
-        multiple = -(-length // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
-
-        def draw_batches(step: int) -> tuple[Batch, ...]:
-            rows = np.random.default_rng([seed, step]).integers(len(pairs), size=settings.batch_size)
-            return (encode_pairs(model.tokenizer, [pairs[i] for i in rows], 0.0, multiple),)
-
-        params = train_next_token(
-            policy.for_training(model).config,
-            model.params,
-            policy.training.mode,
-            draw_batches,
-            settings.training,
-            training_records(stage),
-        )
-        policy.save(dataclasses.replace(model, name=stage.name, params=params), stage.path / "model")
+        fit_pairs(stage, policy, policy.with_updates(derive_seed(seed, 0)), pairs, settings, seed)
         stage.write_json("facts.json", {"num_pairs": len(pairs)})
         stage.finish()
     return policy.load(stage.path / "model")
+
+
+def fit_pairs(
+    stage: StageFolder,
+    policy: PolicyModel,
+    model: LanguageModel,
+    pairs: Sequence[tuple[str, str]],
+    settings: ReferenceStageSettings,
+    seed: int,
+) -> None:
+    """Next-token prediction on `pairs` (prompt, completion) from `model` on; writes model/."""
+    stage.begin()
+    length = max(len(model.tokenizer.encode(prompt + " " + target)) for prompt, target in pairs)
+    # One length for all batches: one compilation.
+    multiple = -(-length // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
+
+    def draw_batches(step: int) -> tuple[Batch, ...]:
+        rows = np.random.default_rng([seed, step]).integers(len(pairs), size=settings.batch_size)
+        return (encode_pairs(model.tokenizer, [pairs[i] for i in rows], 0.0, multiple),)
+
+    params = train_next_token(
+        policy.for_training(model).config,
+        model.params,
+        policy.training.mode,
+        draw_batches,
+        settings.training,
+        training_records(stage),
+    )
+    policy.save(dataclasses.replace(model, name=stage.name, params=params), stage.path / "model")

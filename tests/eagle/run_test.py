@@ -41,6 +41,16 @@ TINY_ELM = {
     "search.ascent.num_starts": 1,
     "search.ascent.num_steps": 5,
 }
+WITH_EXPERT = "experiments/configs/eagle_minilens_expert.py:quick"
+EXPERT_STAGE, EXPERT = "expert_g_optimal_0", "imitation of chosen actions, g_optimal"
+TINY_EXPERT = {
+    "num_episodes": 2,
+    "actions_per_state": 3,
+    "users_per_state": 4,
+    "fit.batch_size": 4,
+    "fit.training.num_steps": 3,
+    "fit.training.warmup_steps": 1,
+}
 # The tiny experiment's agent plays 3 x 4 episodes of two steps: as many in three rounds of 2 x 2.
 _COUNTS = {"num_samples": 2, "starts_per_round": 2, "num_epochs": 1, "batch_size": 2, "beta": 1.0}
 TINY_DPO = dataclasses.asdict(
@@ -229,6 +239,22 @@ def test_a_run_may_end_at_its_ceiling_and_go_on_from_there(eagle, finished, tmp_
     assert code == 2 and "config.ceiling is None" in stderr
     with pytest.raises(UserError, match="is a run of eagle/ceiling, not of eagle"):
         load_agent(workdir)
+
+
+def test_an_agent_may_begin_by_imitation(eagle, finished, tmp_path):
+    workdir = finished.copy(tmp_path / "run", without=("evaluation", AGENT))
+    run_to_its_end(eagle, workdir, flags("expert", TINY_EXPERT), config=WITH_EXPERT)
+    model = Path("model", "model.safetensors")
+    begun, trained = (workdir / stage / model for stage in (EXPERT_STAGE, AGENT))
+    assert begun.read_bytes() != (workdir / REFERENCE / model).read_bytes()
+    facts = read(workdir / EXPERT_STAGE / "facts.json")
+    assert facts["states"] == 4 and facts["actions"] == 12 and 0 < facts["environment_calls"] <= facts["different"]
+    rows = [row["row"] for row in read(workdir / "evaluation" / "table.json")]
+    assert rows[rows.index(EXPERT) + 1] == "EAGLE, g_optimal"
+    compared = [(c["row"], c["baseline"]) for c in read(workdir / "evaluation" / "comparisons.json")]
+    assert ("EAGLE, g_optimal", EXPERT) in compared and (EXPERT, "reference policy, g_optimal") in compared
+    assert "What agents imitate before they are rewarded" in (workdir / "report.md").read_text()
+    assert load_agent(workdir, AGENT).name == AGENT
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """Where episodes start, and what rewards and value features are computed from."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -31,3 +33,22 @@ def test_rewards_and_value_features_are_those_of_text_and_user(world):
     users = world.scorer.user_embeddings[[5, 6, 5]]
     expected = np.hstack([embeddings, users, embeddings * users, [t[1:] for t in by_hand]])
     np.testing.assert_allclose(world.value_features(states), expected, rtol=1e-4, atol=1e-4)
+
+
+class LengthAsQuality:
+    """A stub of `Quality`."""
+
+    weight = 0.01
+
+    def __call__(self, texts, anchors):
+        return np.array([-abs(len(text) - len(anchor)) for text, anchor in zip(texts, anchors, strict=True)], float)
+
+
+@pytest.mark.parametrize("quality", [None, LengthAsQuality()], ids=["U alone", "with quality"])
+def test_rewards_of_users_are_those_of_each_of_them(world, quality):
+    world = dataclasses.replace(world, quality=quality)
+    texts, users = world.catalogue.descriptions[:3], [5, 6, 9, 5]
+    found = world.rewards_of_users(texts, 2, users)
+    for row, text in enumerate(texts):
+        states = [EpisodeState(entity_index=2, user_index=u, description=text, profile="", step=1) for u in users]
+        np.testing.assert_allclose(found[row], world.rewards(states), rtol=1e-4, atol=1e-5)

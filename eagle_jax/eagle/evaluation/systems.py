@@ -8,6 +8,7 @@ from collections.abc import Sequence
 # Who wrote the texts of a row: nobody, models as policies, best-of-N with a reference policy or with instructions of
 # the ceiling, ELM, the ceiling's best instruction whatever the pair, a rule that changes fields by the reward.
 ANCHOR, REFERENCE, EAGLE, DPO = "anchor", "reference policy", "EAGLE", "DPO"
+EXPERT = "imitation of chosen actions"  # where EAGLE began, if not as the reference policy
 BEST_OF_N, ELM_DECODER = "best of", "ELM decoder"
 ONE_FOR_ALL, FIELD_CHANGES = "one instruction for all", "changes of fields by rule"
 HOME, TRANSFER = "home", "other environment"  # the one that agents were trained in, and another
@@ -16,7 +17,8 @@ HOME, TRANSFER = "home", "other environment"  # the one that agents were trained
 # is added here and to the contestants of a run is a row, and what EAGLE has to beat.
 COMPARED = {
     ELM_DECODER: (ANCHOR,),
-    EAGLE: (ANCHOR, REFERENCE, ONE_FOR_ALL, BEST_OF_N, FIELD_CHANGES, ELM_DECODER),
+    EXPERT: (REFERENCE,),
+    EAGLE: (ANCHOR, REFERENCE, EXPERT, ONE_FOR_ALL, BEST_OF_N, FIELD_CHANGES, ELM_DECODER),
     DPO: (ANCHOR, REFERENCE, EAGLE),
 }
 

@@ -111,7 +111,8 @@ class _FinishedRun(EagleRun):
         candidates, kept = self.design(self.propose_candidates())
         preference = settings.preference_agent if chosen.by_preferences else None
         reference = self.reference(chosen.kind, candidates, kept[chosen.kind])
-        policy = self.agent(chosen.kind, chosen.seed, reference, preference)
+        start = self.start(chosen.kind, chosen.seed, reference)
+        policy = self.agent(chosen.kind, chosen.seed, start, preference)
         models, world = settings.models, self.world
         ratings, facts = fit_rating_predictor(
             self.user_space.wals, world.scorers[HELD_OUT].catalogue_embeddings, world.split

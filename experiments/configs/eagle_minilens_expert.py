@@ -1,0 +1,56 @@
+"""EAGLE that first imitates the best of many actions: as many environment calls as the default run, another agent.
+
+Paper: EAGLE (arXiv 2406.00024), sections 3 to 5, where REINFORCE begins with the reference policy; here an expert
+    iteration (Anthony et al. 2017, arXiv 1705.08439) comes before it, in which one environment call says what an
+    action is worth to every user.
+Command: bash launch/run.sh experiments.eagle
+    --config=experiments/configs/eagle_minilens_expert.py --workdir=runs/eagle_minilens_expert
+Hardware: two CPU cores.
+Time: being measured.
+Expect: being measured.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import eagle_minilens
+
+SCHEMA = 3
+
+
+def get_config(variant: str = "default") -> ConfigDict:
+    """`variant`: default, or quick (small, one seed: for tests)."""
+    config = eagle_minilens.get_config(variant)
+    with config.unlocked():
+        config.title += ", imitation first"
+        config.expert = ConfigDict(
+            {
+                "num_episodes": 24,
+                "actions_per_state": 40,
+                "sampling": {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 16},
+                "users_per_state": 160,
+                "gain_temperature": 0.02,
+                "fit": {
+                    "batch_size": 64,
+                    "training": {
+                        "num_steps": 300,
+                        "learning_rate": 1e-3,
+                        "warmup_steps": 20,
+                        "weight_decay": 0.01,
+                        "max_gradient_norm": 1.0,
+                        "checkpoint_every": 100,
+                        "log_every": 10,
+                    },
+                },
+            }
+        )
+        if variant == "default":
+            # With at most 4,800 calls of the expert no more than the 11,200 of the default run.
+            config.agent.training.num_iterations = 35
+            config.agent.training.validate_every = 35
+            config.evaluation.best_of_n = ("test_calls", "all_calls")
+            config.evaluation.num_reachable = 100
+        else:
+            config.expert.num_episodes = 4
+            config.expert.actions_per_state = 10
+            config.expert.fit.training.num_steps = 40
+    return config.lock()
