@@ -24,7 +24,7 @@ def get_config(variant: str = "default") -> ConfigDict:
         config.title += ", imitation first"
         config.expert = ConfigDict(
             {
-                "num_episodes": 24,
+                "num_episodes": 20,
                 "actions_per_state": 40,
                 "sampling": {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 16},
                 "users_per_state": 160,
@@ -44,9 +44,10 @@ def get_config(variant: str = "default") -> ConfigDict:
             }
         )
         if variant == "default":
-            # With at most 4,800 calls of the expert no more than the 11,200 of the default run.
-            config.agent.training.num_iterations = 35
-            config.agent.training.validate_every = 35
+            # With some 2,900 calls of the imitation no more than the 11,200 of the default run, validations included.
+            config.agent.training.num_iterations = 44
+            config.agent.training.validate_every = 22
+            config.agent.training.checkpoint_every = 11
             config.evaluation.best_of_n = ("test_calls", "all_calls")
             config.evaluation.num_reachable = 100
         else:
