@@ -44,9 +44,9 @@ def get_config(variant: str = "default") -> ConfigDict:
             }
         )
         if variant == "default":
-            # With some 2,900 calls of the imitation no more than the 11,200 of the default run, validations included.
-            config.agent.training.num_iterations = 44
-            config.agent.training.validate_every = 22
+            # With some 3,500 calls of the imitation no more than the 11,200 of the default run, validations included.
+            config.agent.training.num_iterations = 41
+            config.agent.training.validate_every = 21
             config.agent.training.checkpoint_every = 11
             config.evaluation.best_of_n = ("test_calls", "all_calls")
             config.evaluation.num_reachable = 100
