@@ -6,8 +6,10 @@ Paper: EAGLE (arXiv 2406.00024), sections 3 to 5, where REINFORCE begins with th
 Command: bash launch/run.sh experiments.eagle
     --config=experiments/configs/eagle_minilens_expert.py --workdir=runs/eagle_minilens_expert
 Hardware: two CPU cores.
-Time: being measured.
-Expect: being measured.
+Time: 42 minutes.
+Expect: U 0.97 [0.92, 1.03] for EAGLE, 0.86 [0.80, 0.92] for the imitation it began with, 0.49 [0.44, 0.54] for their
+    reference policy, 0.99 [0.93, 1.05] for its best of ten episodes at equal calls; held-out 0.65, 0.60, 0.36 and
+    0.60. EAGLE against best-of-ten: -0.015 [-0.056, 0.027], held-out +0.049 [0.015, 0.082].
 """
 
 from ml_collections import ConfigDict
