@@ -81,7 +81,7 @@ def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
 
 
 def test_the_notebook_runs(tmp_path, compilation_cache, finished):
-    """As it is, but for the size of the experiment: its cells get the settings of the tests' tiny run, which is there."""
+    """As it is, but for the size of the experiment: its cells get settings and folder of the tests' tiny run."""
     finished.copy(tmp_path / "runs" / "notebook")
     notebook = json.loads((ROOT / "docs" / "first_agent.ipynb").read_text())
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
