@@ -13,7 +13,7 @@ from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.prompts import MOVIE, begin, end, parse_blocks, policy_prompt
 from eagle_jax.eagle.environment import EpisodeState, LLMEnvironment
 from eagle_jax.eagle.expert import stage as expert_stage
-from eagle_jax.eagle.expert.choices import Choice, Tried, chosen_pairs, draw_options, gains_for, go_on, try_actions
+from eagle_jax.eagle.expert.choices import Choice, Tried, chosen_pairs, draw_options, gains_for, try_actions
 from eagle_jax.eagle.expert.settings import ExpertSettings
 from eagle_jax.language_model.generation import Generation
 from eagle_jax.learning.supervised import NextTokenSettings
@@ -114,14 +114,15 @@ def test_each_different_action_is_asked_for_once_and_what_it_leads_to_kept_once(
 
 def test_an_episode_goes_on_as_its_user_would_have_it(acting, states):
     tried = try_actions(acting, write_by_turns([]), states, settings_with(gain_temperature=1e-6), seed=1)
-    for state, choice, pick in zip(states, tried.choices, tried.picks, strict=True):
-        rewards = [acting.rewards([go_on(state, choice, option)])[0] for option in range(3)]
-        assert pick == int(np.argmax(rewards))
-        after = go_on(state, choice, pick)
-        assert (after.description, after.step) == (choice.next_descriptions[pick], 1)
+    for state, choice, step in zip(states, tried.choices, tried.steps, strict=True):
+        rewards = acting.rewards([_state(choice, choice.user_index, text) for text in choice.next_descriptions])
+        best = int(np.argmax(rewards))
+        assert len(rewards) == 3 and step.action == choice.actions[best]
+        after = state.after(step)
+        assert (after.description, after.step) == (choice.next_descriptions[best], 1)
     nowhere = try_actions(acting, lambda asked, seed: [written("leave it")] * 16, states, settings_with(), seed=1)
-    assert nowhere.picks == [None, None] and nowhere.choices[0].actions == []
-    assert go_on(states[0], nowhere.choices[0], None) == dataclasses.replace(states[0], step=1)
+    assert [step.action for step in nowhere.steps] == [None, None] and nowhere.choices[0].actions == []
+    assert states[0].after(nowhere.steps[0]) == dataclasses.replace(states[0], step=1)
 
 
 def test_gains_are_differences_of_rewards_for_every_user(acting, states):
@@ -169,7 +170,7 @@ def test_each_user_gets_a_prompt_with_its_own_profile_and_the_action_that_is_bes
 
 def test_fewer_users_than_asked_for_are_all_of_them(acting, states):
     choice = try_actions(acting, write_by_turns([]), states, settings_with(), seed=1).choices[0]
-    pairs, _ = chosen_pairs(acting, [Choice(*choice)], settings_with(users_per_state=10_000), seed=2)
+    pairs, _ = chosen_pairs(acting, [choice], settings_with(users_per_state=10_000), seed=2)
     assert len(pairs) == len({*acting.split.users["train"].tolist(), choice.user_index})
 
 

@@ -255,10 +255,8 @@ def test_an_agent_may_begin_by_imitation(by_imitation):
     facts = read(workdir / EXPERT_STAGE / "facts.json")
     assert facts["states"] == 4 and facts["actions"] == 12 and 0 < facts["environment_calls"] <= facts["different"]
     rows = [row["row"] for row in read(workdir / "evaluation" / "table.json")]
-    assert (
-        rows[rows.index("reference policy, g_optimal") + 1] == EXPERT
-        and rows[rows.index(EXPERT) + 1] == "EAGLE, g_optimal"
-    )
+    after_reference = rows.index("reference policy, g_optimal") + 1
+    assert rows[after_reference : after_reference + 2] == [EXPERT, "EAGLE, g_optimal"]
     compared = [(c["row"], c["baseline"]) for c in read(workdir / "evaluation" / "comparisons.json")]
     assert ("EAGLE, g_optimal", EXPERT) in compared and (EXPERT, "reference policy, g_optimal") in compared
     assert "What agents imitate before they are rewarded" in (workdir / "report.md").read_text()

@@ -20,7 +20,7 @@ import numpy as np
 
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.data.prompts import MalformedText, policy_prompt
-from eagle_jax.eagle.environment import EpisodeState, read_actions
+from eagle_jax.eagle.environment import EpisodeState, Step, read_actions
 from eagle_jax.eagle.expert.settings import ExpertSettings
 from eagle_jax.eagle.rollout import PolicyFn
 from eagle_jax.eagle.world import EagleWorld
@@ -37,18 +37,20 @@ class Choice(NamedTuple):
 
 
 class Tried(NamedTuple):
-    """One step of all episodes; `picks`: the option that each goes on with (None: there is none)."""
+    """One step of all episodes; `steps`: what each goes on with (no action: there is no option)."""
 
     choices: list[Choice]
-    picks: list[int | None]
+    steps: list[Step]
     counts: dict[str, int]
 
     def to_json(self) -> dict[str, Any]:
-        return {**self._asdict(), "choices": [choice._asdict() for choice in self.choices]}
+        choices, steps = [choice._asdict() for choice in self.choices], [dataclasses.asdict(s) for s in self.steps]
+        return {"choices": choices, "steps": steps, "counts": self.counts}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Tried:
-        return cls(**{**value, "choices": [Choice(**choice) for choice in value["choices"]]})
+        choices, steps = [Choice(**choice) for choice in value["choices"]], [Step(**step) for step in value["steps"]]
+        return cls(choices, steps, value["counts"])
 
 
 def try_actions(
@@ -67,7 +69,7 @@ def try_actions(
     counts = Counter(actions=len(asked), different=len(steps), environment_calls=sum(step.num_calls for step in steps))
     counts.update(f"action:{action.reason}" for action in actions if isinstance(action, MalformedText))
     counts.update(step.malformed for step in steps if step.malformed)
-    choices, picks = [], []
+    choices, taken = [], []
     after = iter(steps)
     for state, of_state in zip(states, different, strict=True):
         applied = [next(after) for _ in of_state]
@@ -75,8 +77,8 @@ def try_actions(
         new.pop(state.description, None)
         choice = Choice(state.entity_index, state.user_index, state.description, [*new.values()][::-1], [*new][::-1])
         choices.append(choice)
-        picks.append(_pick(world, choice, settings.gain_temperature, rng))
-    return Tried(choices, picks, dict(counts))
+        taken.append(_step_for_its_user(world, choice, settings.gain_temperature, rng))
+    return Tried(choices, taken, dict(counts))
 
 
 def _for_other_users(
@@ -93,16 +95,11 @@ def _different(actions: Sequence[str | MalformedText]) -> list[str]:
     return list(dict.fromkeys(action for action in actions if not isinstance(action, MalformedText)))
 
 
-def _pick(world: EagleWorld, choice: Choice, temperature: float, rng: np.random.Generator) -> int | None:
+def _step_for_its_user(world: EagleWorld, choice: Choice, temperature: float, rng: np.random.Generator) -> Step:
     if not choice.actions:
-        return None
-    return int(draw_options(gains_for(world, choice, [choice.user_index]), temperature, rng)[0])
-
-
-def go_on(state: EpisodeState, choice: Choice, pick: int | None) -> EpisodeState:
-    """The episode's next state."""
-    text = state.description if pick is None else choice.next_descriptions[pick]
-    return dataclasses.replace(state, description=text, step=state.step + 1)
+        return Step(action=None, description=choice.description, malformed=None)
+    (option,) = draw_options(gains_for(world, choice, [choice.user_index]), temperature, rng)
+    return Step(action=choice.actions[option], description=choice.next_descriptions[option], malformed=None)
 
 
 def gains_for(world: EagleWorld, choice: Choice, users: Sequence[int]) -> np.ndarray:

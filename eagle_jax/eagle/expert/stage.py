@@ -12,7 +12,7 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
-from eagle_jax.eagle.expert.choices import Choice, Tried, chosen_pairs, go_on, try_actions
+from eagle_jax.eagle.expert.choices import Choice, Tried, chosen_pairs, try_actions
 from eagle_jax.eagle.expert.settings import ExpertSettings
 from eagle_jax.eagle.rollout import PolicyFn
 from eagle_jax.eagle.world import EagleWorld
@@ -71,7 +71,7 @@ def _play(
         )
         choices += tried.choices
         counts.update(tried.counts)
-        states = [go_on(*of) for of in zip(states, tried.choices, tried.picks, strict=True)]
+        states = [state.after(step) for state, step in zip(states, tried.steps, strict=True)]
     return choices, counts
 
 
