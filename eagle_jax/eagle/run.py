@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from absl import logging
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.seeds import derive_seed
-from eagle_jax.data.catalogue import Catalogue
-from eagle_jax.data.prompts import PROMPT_BOOKS
-from eagle_jax.data.sources import fingerprint, load_catalogue
-from eagle_jax.data.splits import split_catalogue
-from eagle_jax.eagle.candidate_stage import CandidateSet, run_candidate_stage
+from eagle_jax.eagle.candidate_stage import CandidateSet
 from eagle_jax.eagle.ceiling.report import ceiling_sentences, make_ceiling_report
-from eagle_jax.eagle.ceiling.stage import is_above_noise, run_ceiling_stage
+from eagle_jax.eagle.ceiling.stage import is_above_noise
 from eagle_jax.eagle.dpo.update import PreferenceAgentSettings
 from eagle_jax.eagle.elm_baseline.decoder import run_elm_decoder_stage
 from eagle_jax.eagle.elm_baseline.search import ElmWriter, run_elm_search_stage
-from eagle_jax.eagle.encoder_stage import run_encoder_stage
 from eagle_jax.eagle.environment import LLMEnvironment
 from eagle_jax.eagle.evaluation.rows import Contestants, Evaluation, run_evaluation_stage
 from eagle_jax.eagle.evaluation.systems import DPO, EAGLE, ELM_DECODER, EXPERT, REFERENCE
@@ -35,26 +27,14 @@ from eagle_jax.eagle.policy_stages import (
     run_design_stage,
     usable_sets,
 )
-from eagle_jax.eagle.profile_stage import run_profile_stage
-from eagle_jax.eagle.quality.quality import Quality
-from eagle_jax.eagle.quality.readings import TextFluency
-from eagle_jax.eagle.quality.stage import quality_reader, run_quality_stage
-from eagle_jax.eagle.reliability import run_reliability_stage
 from eagle_jax.eagle.report import make_report
-from eagle_jax.eagle.roles.field_changes import read_field_changes
-from eagle_jax.eagle.roles.rewrite_formats import BLOCKS_ONCE
-from eagle_jax.eagle.roles.signs import read_signs
-from eagle_jax.eagle.settings import AS_BEFORE, EagleExperiment
-from eagle_jax.eagle.user_space import UserSpace, films_apart, make_user_space
-from eagle_jax.eagle.world import EagleWorld
-from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN, Scorer
-from eagle_jax.embeddings.sentences.field_features import FieldFeatures, NamedFeatures
+from eagle_jax.eagle.settings import EagleExperiment
+from eagle_jax.eagle.world_run import CEILING, WorldRun
+from eagle_jax.embeddings.scorer import Scorer
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.generation import TextGenerator
 from eagle_jax.language_model.sampling.local import LocalGenerator, identity
-from eagle_jax.stages.catalogue import run_catalogue_stage
-from eagle_jax.stages.models import REMOTE, load_features, load_model, without_thoughts
-from eagle_jax.stages.run import Run
+from eagle_jax.stages.models import load_model
 from eagle_jax.stages.supervised import run_reference_stage
 
 
@@ -70,35 +50,17 @@ def run_eagle(experiment: EagleExperiment, workdir: Path, stop_after: str | None
 
 def run_to_candidates(experiment: EagleExperiment, workdir: Path) -> tuple[list[CandidateSet], Scorer]:
     """Stages 1 to 4 only: the candidates of each anchor, and the training encoder's scorer."""
-    run = EagleRun(experiment, workdir)
+    run = WorldRun(experiment, workdir)
     run.prepare_world()
     return run.propose_candidates(), run.world.scorer
-
-
-CEILING = "ceiling"  # the stage that a run may end with
 
 
 def _expert(kind: str, seed: int) -> str:
     return f"expert_{kind}_{seed}"
 
 
-class EagleRun(Run):
-    """The stages of one experiment: their names and what each one reads."""
-
-    experiment_name = "eagle"
-    world: EagleWorld
-    features: dict[str, NamedFeatures]
-    user_space: UserSpace
-
-    def __init__(self, experiment: EagleExperiment, workdir: Path):
-        super().__init__(
-            workdir,
-            {"prompts": experiment.prompts, "experiment_seed": experiment.seed},
-            models=experiment.models,
-            mesh=experiment.mesh,
-            remote=experiment.remote_models(),
-        )
-        self.experiment = experiment
+class EagleRun(WorldRun):
+    """All stages of one experiment: those of its world, then policies and their evaluation."""
 
     def run(self, stop_after: str | None = None) -> Path:
         self.prepare_world()
@@ -135,118 +97,6 @@ class EagleRun(Run):
         self._evaluate(Contestants({REFERENCE: references, **trained}, writers, calls, instructions))
         html, _ = make_report(self.workdir, self.experiment, self.world, self.stages, self.seconds(), self.usage())
         return html
-
-    def prepare_world(self) -> None:
-        """Stages 1 to 3: ratings, encoders, profiles."""
-        settings, models = self.experiment, self.experiment.models
-        catalogue, load_report = load_catalogue(settings.catalogue)
-        split, apart = split_catalogue(catalogue, settings.split), None
-        of_data = {"data": fingerprint(catalogue), "split": settings.split, "wals": settings.wals}
-        if settings.user_space.independent:
-            split, apart = films_apart(split, self._seed(13))
-            of_data["independent"] = True
-        with self.stage("catalogue", **of_data) as stage:
-            wals = run_catalogue_stage(stage, catalogue, load_report, split, settings.wals, self._seed(1))
-        space = make_user_space(wals, settings.wals, settings.user_space)
-        heads = {TRAIN: settings.domain_encoder, HELD_OUT: settings.held_out_domain_encoder}
-        features = {
-            name: load_features(model, models.batch_size, models.dtype, settings.mesh)
-            for name, model in ((TRAIN, models.features), (HELD_OUT, models.held_out_features))
-        }
-        if models.fields:
-            features = {name: FieldFeatures(encoder) for name, encoder in features.items()}
-        self.features = features
-        names = {name: encoder.name for name, encoder in features.items()}
-        # Named where it is not what it always was, so that what was made before is still read.
-        told = {} if settings.user_space == AS_BEFORE else {"user_space": settings.user_space}
-        with self.stage("encoders", "catalogue", heads=heads, models=names, **told) as stage:
-            scorers, self.user_space = run_encoder_stage(
-                stage,
-                catalogue,
-                split,
-                space,
-                features,
-                heads,
-                settings.utility,
-                settings.user_space,
-                self._seed(2),
-                apart,
-            )
-        world = EagleWorld(catalogue, split, PROMPT_BOOKS[settings.prompts], scorers, quality=self._quality(catalogue))
-        writer = self.generator(models.generator)
-        source = {"profiles": settings.profiles, "model": writer.name}
-        if settings.data_profiles is not None:
-            source = {"data_profiles": settings.data_profiles}
-        with self.stage("profiles", "encoders", **source) as stage:
-            profiles = run_profile_stage(
-                stage,
-                world,
-                writer,
-                features[TRAIN],
-                settings.profiles,
-                settings.domain_encoder,
-                self._seed(3),
-                settings.data_profiles,
-            )
-        self.world = dataclasses.replace(world, profiles=profiles)
-
-    def _measure_ceiling(self) -> dict[str, Any]:
-        """Stage 3b: what could be gained at most."""
-        ceiling, bootstrap = self.experiment.ceiling, self.experiment.evaluation.bootstrap
-        before, told = self._enter_environment()
-        with self.stage(CEILING, *before, ceiling=ceiling, bootstrap=bootstrap, **told) as stage:
-            return run_ceiling_stage(stage, self.world, ceiling, bootstrap, self._seed(12))
-
-    def _enter_environment(self) -> tuple[list[str], dict[str, Any]]:
-        """The world gets it; the stages and settings that its texts and their rewards depend on."""
-        settings = self.experiment
-        environment = self._environment(settings.models.environment)
-        self.world = dataclasses.replace(self.world, environment=environment)
-        before = ["profiles"] if settings.quality is None else ["profiles", "quality"]
-        told = {
-            "utility": settings.utility.told(),
-            "environment": settings.environment,
-            "environment_model": environment.generator.name,
-        }
-        later = {  # absent in folders of before
-            "rewriting": settings.rewriting,
-            "quality_weight": None if settings.quality is None else settings.quality.weight,
-        }
-        return before, told | {name: value for name, value in later.items() if value is not None}
-
-    def propose_candidates(self) -> list[CandidateSet]:
-        """Stage 4: candidate actions and what each makes of its anchor."""
-        settings, generator = self.experiment, self.generator(self.experiment.models.generator)
-        before, told = self._enter_environment()
-        if settings.listed_actions is not None:  # absent in folders of before
-            told["listed_actions"] = settings.listed_actions
-        with self.stage(
-            "candidates", *before, candidates=settings.candidates, generator=generator.name, **told
-        ) as stage:
-            return run_candidate_stage(
-                stage, self.world, generator, settings.candidates, self._seed(4), settings.listed_actions
-            )
-
-    def _quality(self, catalogue: Catalogue) -> Quality | None:
-        """Beside the encoders: what the reward takes off for texts that are not like the catalogue's."""
-        settings, models, features = self.experiment.quality, self.experiment.models, self.features[TRAIN]
-        if settings is None:
-            return None
-        name, fluency, fmt = settings.model or models.environment, None, catalogue.entity_format
-        if not name.startswith(REMOTE):
-            model = load_model(name, models.dtype, self.experiment.environment_mesh or self.experiment.mesh)
-            fluency = TextFluency(model, fmt, models.batch_size)
-        told = {"model": None if fluency is None else fluency.name, "features": features.name}
-        told |= {"quantile": settings.quantile, "num_texts": settings.num_texts}
-        with self.stage("quality", "encoders", **told) as stage:
-            reader = quality_reader(fmt, fluency, features)
-            return run_quality_stage(stage, catalogue.descriptions, reader, settings, self._seed(11))
-
-    def _measure_reliability(self) -> None:
-        """Stage 4, beside the candidates: how far two halves of the data agree on them."""
-        with self.stage("reliability", "encoders", "candidates") as stage:
-            before = self.stages["encoders"], self.stages["candidates"]
-            run_reliability_stage(stage, *before, self.features[TRAIN], self.world.split)
 
     def design(self, proposed: list[CandidateSet]) -> tuple[list[CandidateSet], dict[str, list[list[int]]]]:
         """Stage 5: the candidates that can be used, and which each kind of reference distribution
@@ -357,23 +207,3 @@ class EagleRun(Run):
             transfer=None if transfer is None else transfer.generator.name,
         ) as stage:
             run_evaluation_stage(stage, self.evaluation(transfer, rater), contestants)
-
-    def _environment(self, name: str) -> LLMEnvironment:
-        """The environment that a model plays."""
-        generator, rewriting = self.generator(name, mesh=self.experiment.environment_mesh), self.experiment.rewriting
-        if rewriting is not None and isinstance(generator, LocalGenerator):
-            generator = dataclasses.replace(generator, model=without_thoughts(generator.model))
-        rewriting, entity_format = rewriting or BLOCKS_ONCE, self.world.entity_format
-        signs, fields = rewriting.signs_file, rewriting.fields_file
-        return LLMEnvironment(
-            generator=generator,
-            book=self.world.book,
-            entity_format=entity_format,
-            sampling=self.experiment.environment,
-            rewriting=rewriting,
-            signs={} if signs is None else read_signs(signs, entity_format),
-            field_changes={} if fields is None else read_field_changes(fields, entity_format),
-        )
-
-    def _seed(self, *path: int) -> int:
-        return derive_seed(self.experiment.seed, *path)
