@@ -20,6 +20,7 @@ from eagle_jax.eagle.dpo.training import pair_facts
 from eagle_jax.eagle.elm_baseline.facts import SEARCH, elm_facts, sweep
 from eagle_jax.eagle.encoder_stage import encoder_facts
 from eagle_jax.eagle.evaluation import report_tables
+from eagle_jax.eagle.evaluation.break_even import pays_sentences
 from eagle_jax.eagle.evaluation.habits import habit_facts
 from eagle_jax.eagle.evaluation.reachable import reachable_facts
 from eagle_jax.eagle.evaluation.rows import with_names
@@ -70,6 +71,8 @@ class EagleReport(Report):
     decoder_sweep: Sequence[Mapping[str, Any]]
     # eagle.reliability: texts -> what two halves of the films agree on there; empty without halves
     reliability: Mapping[str, Mapping[str, Any] | None] = dataclasses.field(default_factory=dict)
+    # evaluation.break_even; empty where best-of-N had no more calls than an agent
+    break_even: Sequence[Mapping[str, Any]] = ()
     not_reproduced: Sequence[str]
     is_crossed: bool = False  # evaluation.table.Resampling
 
@@ -101,6 +104,8 @@ def make_report(
         table=rows,
         comparisons=evaluation.read_json("comparisons.json"),
         malformed=evaluation.read_json("malformed.json"),
+        # Evaluations of earlier versions have none.
+        break_even=evaluation.read_json("break_even.json") if (evaluation.path / "break_even.json").exists() else (),
         episodes=shown,
         curves=_curves(experiment, stages),
         embedding_picture=_picture(world.scorer, shown),
@@ -134,6 +139,8 @@ def write_report(folder: Path, data: EagleReport) -> tuple[Path, Path]:
         "trust": trust_sentences(data.reliability),
         "tables": report_tables.result_tables(data.table),
         "comparisons": table(data.comparisons, report_tables.COMPARISON_COLUMNS),
+        "pays": list(pays_sentences(data.break_even, report_tables.ENCODERS)),
+        "break_even": table(data.break_even, report_tables.break_even_columns(data.break_even)),
         "paper": report_tables.paper_table(data.table),
         "sweep": table(data.decoder_sweep, report_tables.SWEEP_COLUMNS),
         "episodes": [story(episode) for episode in data.episodes],

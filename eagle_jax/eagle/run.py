@@ -77,23 +77,20 @@ class EagleRun(WorldRun):
             self._measure_reliability()
         candidates, kept = self.design(proposed)
         agents, dpo = self.experiment.agent, self.experiment.preference_agent
-        references, calls, trained = {}, {}, {system: defaultdict(dict) for system in (EXPERT, EAGLE, DPO)}
+        references, trained = {}, {system: defaultdict(dict) for system in (EXPERT, EAGLE, DPO)}
         for kind in self.experiment.design.kinds:
             reference = self.reference(kind, candidates, kept[kind])
             references[kind] = dict.fromkeys(self.experiment.evaluation.seeds, reference)
-            spent = []
             for seed in agents.seeds:
                 start = self.start(kind, seed, reference)
                 if self.experiment.expert is not None:
                     trained[EXPERT][kind][seed] = start
                 trained[EAGLE][kind][seed] = self.agent(kind, seed, start, None)
-                names = [name for name in (_expert(kind, seed), f"agent_{kind}_{seed}") if name in self.stages]
-                spent.append(sum(self.stages[name].read_json("facts.json")["environment_calls"] for name in names))
                 if dpo is not None:
                     trained[DPO][kind][seed] = self.agent(kind, seed, start, dpo)
-            calls[kind] = sum(spent) / max(len(spent), 1)
         writers = {} if self.experiment.elm_baseline is None else {ELM_DECODER: self._elm_writers()}
         instructions = self.stages[CEILING].read_json("facts.json")["instructions"] if CEILING in self.stages else ()
+        calls = {system: {kind: self._training_calls(system, kind) for kind in references} for system in trained}
         self._evaluate(Contestants({REFERENCE: references, **trained}, writers, calls, instructions))
         html, _ = make_report(self.workdir, self.experiment, self.world, self.stages, self.seconds(), self.usage())
         return html
@@ -156,6 +153,14 @@ class EagleRun(WorldRun):
         before = f"reference_{kind}" if self.experiment.expert is None else _expert(kind, seed)
         with self.stage(name, before, seed=seed, **shared) as stage:
             return run_agent_stage(stage, self.world, start, policy, settings, preference, self._seed(7, seed))
+
+    def _training_calls(self, system: str, kind: str) -> float:
+        """Environment calls of a system's training, imitation included, mean over seeds; 0: it was not trained."""
+        stages = {EXPERT: (), EAGLE: (f"agent_{kind}_",), DPO: (f"preference_agent_{kind}_",)}[system]
+        seeds = self.experiment.agent.seeds
+        names = [_expert(kind, seed) for seed in seeds] + [f"{stage}{seed}" for stage in stages for seed in seeds]
+        found = [self.stages[name].read_json("facts.json") for name in names if name in self.stages]
+        return sum(facts["environment_calls"] for facts in found) / len(seeds)
 
     def _elm_writers(self) -> dict[int, ElmWriter]:
         """ELM as the baseline: a decoder for each seed, and where all of them are asked."""

@@ -25,11 +25,12 @@ def get_config(variant: str = "default") -> ConfigDict:
     config = eagle_minilens.get_config(variant)
     with config.unlocked():
         config.title += ", imitation first"
+        varied = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 16}
         config.expert = ConfigDict(
             {
                 "num_episodes": 20,
                 "actions_per_state": 40,
-                "sampling": {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 16},
+                "sampling": varied,
                 "users_per_state": 160,
                 "gain_temperature": 0.02,
                 "fit": {
@@ -52,6 +53,7 @@ def get_config(variant: str = "default") -> ConfigDict:
             config.agent.training.validate_every = 21
             config.agent.training.checkpoint_every = 11
             config.evaluation.best_of_n = ("test_calls", "all_calls")
+            config.evaluation.best_of_n_sampling = ConfigDict(varied)  # see the header
             config.evaluation.num_reachable = 100
         else:
             config.expert.num_episodes = 4

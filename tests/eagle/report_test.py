@@ -191,6 +191,17 @@ def test_the_decoders_sweep_is_told_where_there_is_one(written, data, tmp_path):
     assert "is asked for" not in write(tmp_path, dataclasses.replace(data, decoder_sweep=[]))
 
 
+def test_it_says_from_where_on_training_pays(written, data, tmp_path):
+    assert "training pays" not in written
+    cells = [{"mean": mean, "low": mean - 0.1, "high": mean + 0.1} for mean in (1.0, 0.5)]
+    line = {"agent": "EAGLE, uniform", "episodes": 4, "best_of": 10, "calls": 50, "pairs": 1234.5}
+    line |= {"utility": {"train": cells[0]}, "differences": {"train": cells[1]}}
+    text = write(tmp_path, dataclasses.replace(data, break_even=[line]))
+    said = "- EAGLE, uniform: at 50 calls a pair, training pays from 1,234 served pairs on, by the training encoder."
+    assert said in text
+    assert "| EAGLE, uniform | 1,234 | 4 of 10 | 1.000 [0.900, 1.100] | +0.500 [+0.400, +0.600] |" in text
+
+
 def test_episodes_are_told_with_what_each_step_changed(written):
     story = written[written.index("### 1. EAGLE, uniform, seed 0: Heat &lt;1995> (f7) for user u3") :]
     assert "- Step 1, action: make it grand.\n  - Text: *Plot:* a ~~grim~~ **grand** noir" in story

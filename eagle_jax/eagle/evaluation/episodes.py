@@ -68,6 +68,8 @@ class EpisodeRecord:
     environment_calls: int
     malformed: Mapping[str, int]  # reason -> count over all num_steps
     rater: Mapping[str, float] | None  # RaterScores of the final text; None: not rated
+    # Of best-of-N: the reward of each episode's best text as "reward", and by encoder its utility.
+    tries: tuple[Mapping[str, float], ...] = ()
 
     @property
     def pair(self) -> tuple[int, int]:
@@ -84,7 +86,7 @@ class EpisodeRecord:
     def from_json(cls, value: Mapping[str, Any]) -> EpisodeRecord:
         steps = tuple(Step(**step) for step in value["steps"])
         scores = {encoder: tuple(path) for encoder, path in value["scores"].items()}
-        return cls(**{**value, "steps": steps, "scores": scores})
+        return cls(**{**value, "steps": steps, "scores": scores, "tries": tuple(value.get("tries", ()))})
 
 
 def equal_call_episodes(
@@ -200,13 +202,29 @@ def _records(judging: Judging, starts, seed, episodes, keep) -> list[EpisodeReco
             scores[name] = path_scores
     final, anchors = (np.asarray(scorers[TRAIN].embed([path[place] for path in paths])) for place in (-1, 0))
     distances = np.linalg.norm(final - anchors, axis=1)
+    tries = _tries(scorers, texts, flat_scores, users) if keep is _keep_best else [()] * len(starts)
     return [
-        _record(seed, start, *parts, float(distance), of_start)
-        for start, parts, distance, of_start in zip(starts, kept, distances, episodes, strict=True)
+        _record(seed, start, *parts, float(distance), of_start, of_tries)
+        for start, parts, distance, of_start, of_tries in zip(starts, kept, distances, episodes, tries, strict=True)
     ]
 
 
-def _record(seed, start, steps, scores, distance, all_episodes) -> EpisodeRecord:
+def _tries(scorers, texts, flat_scores, users) -> list[tuple[dict[str, float], ...]]:
+    """`EpisodeRecord.tries` of every start."""
+    paths = [path for of_start in texts for path in of_start]
+    flat_users = [user for user, of_start in zip(users, texts, strict=True) for _ in of_start]
+    steps = [_keep_best([[reward_of(score) for score in path]])[1] for path in flat_scores]
+    best = [path[step] for path, step in zip(flat_scores, steps, strict=True)]
+    tries = [{"reward": reward_of(score), TRAIN: score["utility"]} for score in best]
+    for name in (name for name in scorers if name != TRAIN):
+        kept = [[path[step]] for path, step in zip(paths, steps, strict=True)]
+        for of_try, (score,) in zip(tries, _score_paths(name, scorers, kept, flat_users), strict=True):
+            of_try[name] = score["utility"]
+    remaining = iter(tries)
+    return [tuple(next(remaining) for _ in of_start) for of_start in texts]
+
+
+def _record(seed, start, steps, scores, distance, all_episodes, tries) -> EpisodeRecord:
     taken = [step for episode in all_episodes for step in episode]
     return EpisodeRecord(
         seed=seed,
@@ -221,6 +239,7 @@ def _record(seed, start, steps, scores, distance, all_episodes) -> EpisodeRecord
         environment_calls=sum(step.num_calls for step in taken),
         malformed=dict(Counter(step.malformed for step in taken if step.malformed is not None)),
         rater=None,
+        tries=tries,
     )
 
 

@@ -165,6 +165,21 @@ SWEEP_COLUMNS = (  # the ELM decoder on validation pairs, by metric and radius
 )
 
 
+def break_even_columns(lines: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """Of `break_even.break_even`: what an agent's fewer episodes are worth, and their difference from best-of-N."""
+    encoders = [name for name in ENCODERS if lines and name in lines[0]["utility"]]
+    return [
+        Column("Agent", "agent", LEFT),
+        Column("Pairs served", "{pairs:,.0f}"),
+        Column("Its episodes", "{episodes} of {best_of}"),
+        *(Column(f"U, {ENCODERS[e]}", lambda line, e=e: line["utility"][e]) for e in encoders),
+        *(
+            Column(f"Difference, {ENCODERS[e]}", lambda line, e=e: format_interval(line["differences"][e], signed=True))
+            for e in encoders
+        ),
+    ]
+
+
 def malformed_columns(malformed: Mapping[str, Mapping[str, Any]], rated: bool) -> list[Column]:
     """Of (row, its counts) pairs: steps, forms if there was a rater, and failures by reason."""
     reasons = sorted({reason for counts in malformed.values() for reason in counts["reasons"]})

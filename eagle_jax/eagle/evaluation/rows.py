@@ -16,6 +16,7 @@ from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.film_fields import with_fields_of
 from eagle_jax.eagle.agent.state import EagleSettings
 from eagle_jax.eagle.environment import LLMEnvironment, Start, Step
+from eagle_jax.eagle.evaluation.break_even import break_even
 from eagle_jax.eagle.evaluation.episodes import (
     EpisodeRecord,
     Judging,
@@ -28,6 +29,7 @@ from eagle_jax.eagle.evaluation.reachable import best_reachable_utility
 from eagle_jax.eagle.evaluation.systems import (
     ANCHOR,
     BEST_OF_N,
+    EAGLE,
     FIELD_CHANGES,
     HOME,
     ONE_FOR_ALL,
@@ -43,7 +45,7 @@ from eagle_jax.eagle.rollout import PolicyFn
 from eagle_jax.eagle.settings import EvaluationSettings, ModelSettings
 from eagle_jax.eagle.world import EagleWorld
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
-from eagle_jax.language_model.generation import TextGenerator
+from eagle_jax.language_model.generation import SamplingSettings, TextGenerator
 from eagle_jax.language_model.sampling.local import LocalGenerator
 
 # (starts, seed) -> their texts; the anchor where malformed.
@@ -62,7 +64,7 @@ class Contestants:
 
     policies: Mapping[str, Mapping[str | None, Mapping[int, LanguageModel]]]
     writers: Mapping[str, Mapping[int, WriterFn]]
-    training_calls: Mapping[str, float]  # environment calls per agent, mean over seeds
+    training_calls: Mapping[str, Mapping[str, float]]  # system -> kind -> environment calls, mean over seeds
     instructions: Sequence[str] = ()
 
 
@@ -112,15 +114,20 @@ class Evaluation:
                         )
         for kind in self.settings.extra_kinds:
             for budget in self.settings.best_of_n:
-                horizon, count = self._budget(budget, contestants.training_calls[kind])
+                horizon, count = self._budget(budget, contestants.training_calls[EAGLE][kind])
                 words = f"{count} x {horizon} steps ({budget})"
-                rows[EvalRow(system=BEST_OF_N, kind=kind, budget=words)] = self._played(
-                    self._policies(contestants.policies[REFERENCE][kind]),
-                    starts,
-                    environments[HOME],
-                    horizon,
-                    best_of=count,
-                )
+                for system, models in contestants.policies.items():
+                    # With as many calls as its training took, an agent may be served as its reference policy is.
+                    if system != REFERENCE and (budget != "all_calls" or kind not in models):
+                        continue
+                    policy = None if system == REFERENCE else system
+                    rows[EvalRow(system=BEST_OF_N, kind=kind, budget=words, policy=policy)] = self._played(
+                        self._policies(models[kind], self.settings.best_of_n_sampling),
+                        starts,
+                        environments[HOME],
+                        horizon,
+                        best_of=count,
+                    )
         return rows
 
     @property
@@ -148,8 +155,10 @@ class Evaluation:
             }
         return rows
 
-    def _policies(self, models: Mapping[int, LanguageModel]) -> dict[int, PolicyFn]:
-        return {seed: self._policy(model) for seed, model in models.items()}
+    def _policies(
+        self, models: Mapping[int, LanguageModel], sampling: SamplingSettings | None = None
+    ) -> dict[int, PolicyFn]:
+        return {seed: self._policy(model, sampling or self.agent.policy) for seed, model in models.items()}
 
     def _played(
         self,
@@ -191,9 +200,9 @@ class Evaluation:
         ]
         return rated, malformed
 
-    def _policy(self, model: LanguageModel) -> PolicyFn:
+    def _policy(self, model: LanguageModel, sampling: SamplingSettings) -> PolicyFn:
         generator = LocalGenerator(model, self.models.batch_size, self.models.length_multiple)
-        return make_policy_fn(generator, self.world.book, self.world.entity_format, self.agent.policy)
+        return make_policy_fn(generator, self.world.book, self.world.entity_format, sampling)
 
     def _budget(self, budget: str, training_calls: float) -> tuple[int, int]:
         """Steps and number of episodes: single edits at test-time equality, else whole episodes."""
@@ -211,7 +220,7 @@ class Evaluation:
 
 def run_evaluation_stage(stage: StageFolder, evaluation: Evaluation, contestants: Contestants) -> None:
     """Plays all rows; writes records.jsonl and table.json, whose lines hold the fields of their row
-    and its title as `row`; and comparisons.json, malformed.json and reachable.json by titles."""
+    and its title as `row`; and comparisons.json, break_even.json, malformed.json and reachable.json by titles."""
     if stage.is_complete():
         return
     rows = evaluation.rows(contestants)
@@ -237,6 +246,7 @@ def run_evaluation_stage(stage: StageFolder, evaluation: Evaluation, contestants
     pairs = comparison_pairs(list(rows), settings.extra_kinds)
     pairs = [(row.title, other.title) for row, other in pairs]
     stage.write_json("comparisons.json", compare(records, pairs, resampling))
+    stage.write_json("break_even.json", break_even(records, list(rows), contestants.training_calls, resampling))
     stage.write_json("malformed.json", malformed_counts(records, malformed_answers))
     stage.write_jsonl(
         "records.jsonl",

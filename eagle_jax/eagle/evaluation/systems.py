@@ -28,31 +28,35 @@ class EvalRow:
     """What a row of the table is about.
 
     kind: of the reference policy behind it. environment: where its texts belong; None: anywhere.
-    budget: of best-of-N, in words.
+    budget: of best-of-N, in words. policy: whose episodes it chooses among; None: the reference policy's.
     """
 
     system: str
     kind: str | None = None
     environment: str | None = HOME
     budget: str | None = None
+    policy: str | None = None
 
     @property
     def title(self) -> str:
         """What people see."""
         name = self.system if self.budget is None else f"{self.system} {self.budget}"
         place = self.environment if self.environment == TRANSFER else None
-        return ", ".join(part for part in (name, self.kind, place) if part)
+        return ", ".join(part for part in (name, self.policy, self.kind, place) if part)
 
 
 def comparison_pairs(rows: Sequence[EvalRow], extra_kinds: Sequence[str]) -> list[tuple[EvalRow, EvalRow]]:
-    """Who is compared with whom (`COMPARED`); EAGLE's extra kinds with its other ones too."""
+    """Who is compared with whom (`COMPARED`); EAGLE's extra kinds with its other ones too, and best-of-N of an agent
+    with that of its reference policy."""
     pairs = []
     for row in rows:
+        if row.policy is not None:
+            pairs += [(row, other) for other in rows if other == dataclasses.replace(row, policy=None)]
         for system in COMPARED.get(row.system, ()):
             pairs += [
                 (row, other)
                 for other in rows
-                if other.system == system
+                if (other.system, other.policy) == (system, None)
                 and other.kind in (None, row.kind)
                 and other.environment in (None, row.environment)
             ]

@@ -110,7 +110,7 @@ class Resampling(NamedTuple):
     def interval(self, values: Sequence[float], records: Sequence[EpisodeRecord]) -> Interval:
         """Of the mean of these episodes' values."""
         if not self.crossed:
-            by_pair = _by_pair(values, [record.pair for record in records])
+            by_pair = mean_of_pairs(values, [record.pair for record in records])
             return bootstrap_interval(list(by_pair.values()), self.bootstrap)
         factors = [*zip(*(record.pair for record in records), strict=True), [record.seed for record in records]]
         several = factors if len(set(factors[-1])) > 1 else factors[:-1]
@@ -121,7 +121,7 @@ class Resampling(NamedTuple):
     ) -> Interval:
         """Of these episodes from a baseline's means of the same pairs."""
         if not self.crossed:
-            own = _by_pair(values, [record.pair for record in records])
+            own = mean_of_pairs(values, [record.pair for record in records])
             return paired_difference(list(own.values()), [baseline[pair] for pair in own], self.bootstrap)
         return self.interval(
             [value - baseline[record.pair] for value, record in zip(values, records, strict=True)], records
@@ -188,7 +188,8 @@ def compare(
         for encoder in records[row][0].scores:
             utilities = [[record.scores[encoder][-1]["utility"] for record in of_row] for of_row in rows]
             means = [
-                _by_pair(of_row, [record.pair for record in own]) for of_row, own in zip(utilities, rows, strict=True)
+                mean_of_pairs(of_row, [record.pair for record in own])
+                for of_row, own in zip(utilities, rows, strict=True)
             ]
             if means[0].keys() != means[1].keys():
                 raise ValueError(f"rows {row!r} and {baseline!r} were not run on the same starts")
@@ -298,7 +299,7 @@ def _interval(row, column, present, resampling: Resampling) -> dict[str, float]:
     return resampling.interval(values, records).as_cell()
 
 
-def _by_pair(values, pairs) -> dict[tuple[int, int], float]:
+def mean_of_pairs(values: Sequence[float], pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], float]:
     """Means inside each pair: every pair weighs the same, whatever its number of seeds."""
     groups = defaultdict(list)
     for value, pair in zip(values, pairs, strict=True):

@@ -194,6 +194,14 @@ def test_best_of_n_is_never_below_the_anchor_nor_below_the_policys_own_last_text
         assert all(step in policy.steps for step in kept.steps)
 
 
+def test_each_try_of_best_of_n_has_its_best_text_scored():
+    (record,) = evaluate(scripted("4", "2", "-5", "1"), 4, starts=STARTS[:1], batch_size=3, best_of=2)
+    assert record.tries == ({"reward": -3.0, "train": -3.0, "held_out": 3.0},) * 2
+    (record,) = evaluate(scripted("-1"), 1, starts=STARTS[:1], batch_size=3, best_of=1, quality=Brevity())
+    assert record.tries == ({"reward": -9.0, "train": -9.0, "held_out": 9.0},)  # the anchor, of quality 0
+    assert EpisodeRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
+
+
 def test_same_seed_same_records_and_another_seed_others():
     first, again, other = (evaluate(random_policy, 3, seed=seed, batch_size=2) for seed in (3, 3, 4))
     assert first == again and first != other

@@ -49,6 +49,19 @@ def test_eagle_is_compared_with_what_it_has_to_beat():
     assert pairs([*rows, elm], ["g_optimal"]) - expected == {(4, 8), (2, 8), (8, 0)}
 
 
+def test_best_of_n_of_an_agent_is_compared_with_that_of_its_reference_policy_and_nobody_with_it():
+    agents = [EvalRow(system=EAGLE, kind=kind) for kind in ("uniform", "g_optimal")]
+    best = [
+        EvalRow(system=BEST_OF_N, kind="g_optimal", budget=budget, policy=policy)
+        for budget in ("5 x 1 steps", "10 x 5 steps")
+        for policy in (None, EAGLE)
+    ]
+    assert best[1].title == "best of 5 x 1 steps, EAGLE, g_optimal"
+    pairs = comparison_pairs([*agents, *best], ["g_optimal"])
+    assert [pair for pair in pairs if pair[0] in best] == [(best[1], best[0]), (best[3], best[2])]
+    assert {other for _, other in pairs if other in best} == {best[0], best[2]}
+
+
 def test_dpo_is_compared_with_its_anchor_its_reference_and_eagle():
     anchor = EvalRow(system=ANCHOR, environment=None)
     of_kinds = [

@@ -1,0 +1,111 @@
+"""From how many served pairs on training pays: agents against their reference policy at equal calls in all.
+
+Best-of-N with the reference policy takes N episodes of h steps for each pair of an anchor and a user, and no training.
+An agent whose training took C environment calls may take n < N of them where P pairs are served with
+
+    C + P n h = P N h,   so   P = C / ((N - n) h).
+
+The more pairs are served, the more episodes each may have. What fewer episodes are worth is known without playing
+again: n drawn from N without replacement.
+
+Axis letters: `N` episodes of a pair.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from eagle_jax.eagle.evaluation.episodes import EpisodeRecord
+from eagle_jax.eagle.evaluation.systems import EvalRow
+from eagle_jax.eagle.evaluation.table import Resampling, mean_of_pairs
+from eagle_jax.reports.verdicts import side
+
+
+def expected_best(rewards: Sequence[float], values: Sequence[float]) -> np.ndarray:
+    """Expected value of the one of highest reward among n of them drawn without replacement, n = 1 ... N [N].
+
+    The one of rank i is it with probability binom(N - i, n - 1) / binom(N, n): all others drawn rank behind it. Of
+    equal rewards the first counts.
+    """
+    total = len(rewards)
+    ranked = np.asarray(values, np.float64)[np.argsort(-np.asarray(rewards), kind="stable")]
+    chances = [
+        [math.comb(total - rank, count - 1) / math.comb(total, count) for rank in range(1, total + 1)]
+        for count in range(1, total + 1)
+    ]
+    return np.asarray(chances) @ ranked
+
+
+def break_even(
+    records: Mapping[str, Sequence[EpisodeRecord]],
+    rows: Sequence[EvalRow],
+    training_calls: Mapping[str, Mapping[str, float]],
+    resampling: Resampling,
+) -> list[dict[str, Any]]:
+    """A line for each agent and each number of its episodes below N, fewest first.
+
+    "pairs": after so many both have cost the same, "calls" a pair in all; "utility" of the agent's best of "episodes"
+    and its "differences" from the reference policy's "best_of", cells by encoder. training_calls: system -> kind ->
+    calls. Empty where best-of-N is played with no agent.
+    """
+    lines = []
+    for row in rows:
+        if row.policy is None:
+            continue
+        own, baseline = records[row.title], records[dataclasses.replace(row, policy=None).title]
+        count = len(baseline[0].tries)
+        calls = baseline[0].num_steps
+        agent = EvalRow(system=row.policy, kind=row.kind).title
+        values = {encoder: _of_each(own, encoder) for encoder in own[0].tries[0] if encoder != "reward"}
+        theirs = {
+            encoder: mean_of_pairs(_of_each(baseline, encoder)[:, -1], [record.pair for record in baseline])
+            for encoder in values
+        }
+        for episodes in range(1, count):
+            at = {encoder: of[:, episodes - 1].tolist() for encoder, of in values.items()}
+            saved = calls * (count - episodes) / count
+            lines.append(
+                {
+                    "agent": agent,
+                    "episodes": episodes,
+                    "best_of": count,
+                    "calls": calls,
+                    "pairs": training_calls[row.policy][row.kind] / saved,
+                    "utility": {encoder: resampling.interval(of, own).as_cell() for encoder, of in at.items()},
+                    "differences": {
+                        encoder: resampling.difference(of, own, theirs[encoder]).as_cell() for encoder, of in at.items()
+                    },
+                }
+            )
+    return lines
+
+
+def _of_each(records: Sequence[EpisodeRecord], encoder: str) -> np.ndarray:
+    """Utility of the best of n episodes of each record, n = 1 ... N [records, N]."""
+    return np.stack(
+        [
+            expected_best([of["reward"] for of in record.tries], [of[encoder] for of in record.tries])
+            for record in records
+        ]
+    )
+
+
+def pays_sentences(lines: Sequence[Mapping[str, Any]], encoders: Mapping[str, str]) -> Iterator[str]:
+    """For each agent and encoder (name -> title) from how many pairs on it is shown to be better at equal calls."""
+    for agent in dict.fromkeys(line["agent"] for line in lines):
+        of_agent = [line for line in lines if line["agent"] == agent]
+        for encoder, title in encoders.items():
+            if encoder not in of_agent[0]["utility"]:
+                continue
+            is_better = [side(line["differences"][encoder]) > 0 for line in of_agent]
+            first = len(is_better) - next((n for n, better in enumerate(is_better[::-1]) if not better), len(is_better))
+            if first < len(of_agent):
+                told = f"pays from {of_agent[first]['pairs']:,.0f} served pairs on"
+            else:
+                told = f"is not shown to pay for up to {of_agent[-1]['pairs']:,.0f} served pairs"
+            yield f"{agent}: at {of_agent[0]['calls']} calls a pair, training {told}, by the {title}."
