@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +25,7 @@ from eagle_jax.eagle.dpo.training import train_preference_agent
 from eagle_jax.eagle.dpo.update import PreferenceAgentSettings
 from eagle_jax.eagle.settings import AgentStageSettings, DesignStageSettings
 from eagle_jax.eagle.world import EagleWorld
+from eagle_jax.embeddings.scorer import TRAIN
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
 from eagle_jax.reports.markdown import fact
@@ -140,6 +142,7 @@ def run_agent_stage(
             features_fn=world.value_features if preference is None else world.embed,
             draw_starts=lambda rng, count: world.draw_starts("train", rng, count),
             validation_starts=world.draw_starts("validation", rng, settings.num_validation_starts),
+            judges={name: functools.partial(world.utilities, name) for name in world.scorers if name != TRAIN},
         )
         start = policy.for_training(reference), policy.training.mode, task
         run = {"records": training_records(stage), "seed": seed}

@@ -34,7 +34,7 @@ from eagle_jax.eagle.quality.stage import quality_facts
 from eagle_jax.eagle.reliability import CANDIDATES, FILMS, reliability_facts, trust_sentences
 from eagle_jax.eagle.settings import EagleExperiment
 from eagle_jax.eagle.world import EagleWorld
-from eagle_jax.embeddings.scorer import TRAIN, Scorer
+from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN, Scorer
 from eagle_jax.reports import figures
 from eagle_jax.reports.figures import embedding_picture, learning_curve
 from eagle_jax.reports.markdown import fact, table, used_measures
@@ -48,7 +48,8 @@ NOT_REPRODUCED = (
     WITHOUT_ELM,
     "Macro actions, the combined action space and the Amazon catalogue.",
 )
-_CURVES = ("validation/reward", "gain", "policy/kl", "malformed_actions")
+_JUDGED = f"validation/{HELD_OUT}"
+_CURVES = ("validation/reward", _JUDGED, "gain", "policy/kl", "malformed_actions")
 _PREFERENCE = "preference_"  # what the names of stages of DPO agents begin with
 
 
@@ -189,7 +190,9 @@ def _curves(experiment: EagleExperiment, stages: Mapping[str, StageFolder]) -> l
         if system == DPO:
             rounds = experiment.preference_agent.num_rounds(training)
             rows = [r | {"step": r["step"] * training.num_iterations / rounds} for r in rows]
-        curves.append(learning_curve(EvalRow(system=system, kind=kind).title, seed, rows, _CURVES))
+        # The held-out encoder did not judge agents of earlier versions.
+        names = [name for name in _CURVES if name != _JUDGED or any(name in row for row in rows)]
+        curves.append(learning_curve(EvalRow(system=system, kind=kind).title, seed, rows, names))
     return curves
 
 

@@ -52,6 +52,10 @@ class EagleWorld:
         texts, users = _texts_and_users(states)
         return self.with_quality(self.scorer.score(texts, users).utility, texts, self._anchors(states))
 
+    def utilities(self, encoder: str, states: Sequence[EpisodeState]) -> np.ndarray:
+        """Utility of each state's text for its user under one of the encoders [B]."""
+        return self.scorers[encoder].score(*_texts_and_users(states)).utility
+
     def rewards_of_users(self, texts: Sequence[str], entity_index: int, users: Sequence[int]) -> np.ndarray:
         """As `rewards`, of texts that come of one anchor, for each of the users [B, U]."""
         utilities = self.scorer.utilities_of_users(self.scorer.embed(texts), users)

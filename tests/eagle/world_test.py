@@ -30,6 +30,12 @@ def test_rewards_and_value_features_are_those_of_text_and_user(world):
     embeddings = world.embed(states)
     by_hand = [utility_by_hand(world.scorer, z, s.user_index) for z, s in zip(embeddings, states, strict=True)]
     np.testing.assert_allclose(world.rewards(states), [u for u, *_ in by_hand], rtol=1e-4)
+    for encoder, scorer in world.scorers.items():
+        of_encoder = [
+            utility_by_hand(scorer, z, s.user_index)
+            for z, s in zip(scorer.embed([state.description for state in states]), states, strict=True)
+        ]
+        np.testing.assert_allclose(world.utilities(encoder, states), [u for u, *_ in of_encoder], rtol=1e-4)
     users = world.scorer.user_embeddings[[5, 6, 5]]
     expected = np.hstack([embeddings, users, embeddings * users, [t[1:] for t in by_hand]])
     np.testing.assert_allclose(world.value_features(states), expected, rtol=1e-4, atol=1e-4)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,8 @@ class AgentTask:
     features_fn: what REINFORCE predicts the value of states from, or the embeddings of their texts
         by which DPO's pairs are selected [B, F].
     draw_starts: (rng, n) -> n starts of training episodes.
-    validation_starts: the same ones at every validation.
+    validation_starts: the same ones at every validation. judges: utilities [B] of states by others than who rewards,
+        under the names of their means in validations: what rises there only for the reward is a fault of it.
     """
 
     environment: LLMEnvironment
@@ -44,6 +45,7 @@ class AgentTask:
     features_fn: Callable[[Sequence[EpisodeState]], np.ndarray]
     draw_starts: Callable[[np.random.Generator, int], Sequence[Start]]
     validation_starts: Sequence[Start]
+    judges: Mapping[str, Callable[[Sequence[EpisodeState]], np.ndarray]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +99,8 @@ class Player:
         states = self.task.environment.reset(self.task.validation_starts)
         played = self.play(trainable, states, self.settings.horizon, derive_seed(self.seed, 0, 1))
         values, _ = self.score(states, played[-1].next_states)
-        return values | call_metrics(played)
+        judged = {name: float(np.mean(judge(played[-1].next_states))) for name, judge in self.task.judges.items()}
+        return values | judged | call_metrics(played)
 
     def encode(self, generations: Sequence[Generation]) -> PolicyBatch:
         """Actions behind the prompts of the states in which they were written."""

@@ -31,6 +31,7 @@ from eagle_jax.eagle.evaluation.systems import (
     BEST_OF_N,
     EAGLE,
     FIELD_CHANGES,
+    FOR_OTHERS,
     HOME,
     ONE_FOR_ALL,
     REFERENCE,
@@ -113,6 +114,10 @@ class Evaluation:
                             self._policies(models[kind]), starts, environment, self.agent.horizon
                         )
         for kind in self.settings.extra_kinds:
+            if agents := contestants.policies[EAGLE].get(kind):
+                rows[EvalRow(system=FOR_OTHERS, kind=kind)] = self._played(
+                    self._policies(agents), _with_profiles_of_others(starts), environments[HOME], self.agent.horizon
+                )
             for budget in self.settings.best_of_n:
                 horizon, count = self._budget(budget, contestants.training_calls[EAGLE][kind])
                 words = f"{count} x {horizon} steps ({budget})"
@@ -216,6 +221,20 @@ class Evaluation:
             best_of_n_horizon=horizon,
         )
         return horizon, count
+
+
+def _with_profiles_of_others(starts: Sequence[Start]) -> list[Start]:
+    """Each start with the profile of the next start's user who is another one; its own where there is no other."""
+    around = [*starts, *starts]
+    return [
+        start._replace(
+            profile=next(
+                (other.profile for other in around[place:][: len(starts)] if other.user_index != start.user_index),
+                start.profile,
+            )
+        )
+        for place, start in enumerate(starts)
+    ]
 
 
 def run_evaluation_stage(stage: StageFolder, evaluation: Evaluation, contestants: Contestants) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 # the ceiling, ELM, the ceiling's best instruction whatever the pair, a rule that changes fields by the reward.
 ANCHOR, REFERENCE, EAGLE, DPO = "anchor", "reference policy", "EAGLE", "DPO"
 EXPERT = "imitation of chosen actions"  # where EAGLE began, if not as the reference policy
+FOR_OTHERS = "EAGLE, profiles of other users"  # the same agents, told of another user: what is lost was personal
 BEST_OF_N, ELM_DECODER = "best of", "ELM decoder"
 ONE_FOR_ALL, FIELD_CHANGES = "one instruction for all", "changes of fields by rule"
 HOME, TRANSFER = "home", "other environment"  # the one that agents were trained in, and another
@@ -18,7 +19,7 @@ HOME, TRANSFER = "home", "other environment"  # the one that agents were trained
 COMPARED = {
     ELM_DECODER: (ANCHOR,),
     EXPERT: (REFERENCE,),
-    EAGLE: (ANCHOR, REFERENCE, EXPERT, ONE_FOR_ALL, BEST_OF_N, FIELD_CHANGES, ELM_DECODER),
+    EAGLE: (ANCHOR, REFERENCE, EXPERT, FOR_OTHERS, ONE_FOR_ALL, BEST_OF_N, FIELD_CHANGES, ELM_DECODER),
     DPO: (ANCHOR, REFERENCE, EAGLE),
 }
 

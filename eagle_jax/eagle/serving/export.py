@@ -15,7 +15,7 @@ from eagle_jax.base.atomic_files import write_atomically
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.prompts import policy_prompt
-from eagle_jax.eagle.evaluation.systems import DPO, EAGLE, HOME
+from eagle_jax.eagle.evaluation.systems import DPO, EAGLE, FOR_OTHERS, HOME
 from eagle_jax.eagle.serving.agent import Agent
 from eagle_jax.eagle.serving.loading import load_agent, read_experiment
 from eagle_jax.eagle.settings import EagleExperiment
@@ -85,13 +85,14 @@ def model_card(agent: Agent, experiment: EagleExperiment, workdir: Path) -> str:
     """The card of an agent of the run in `workdir`, in the Markdown of the Hugging Face Hub."""
     kind, _, seed = agent.name.partition("agent_")[2].rpartition("_")
     system = DPO if agent.name.startswith("preference_") else EAGLE
+    of_others = {DPO} if system == EAGLE else {EAGLE, FOR_OTHERS}
     results = json.loads((workdir / RESULTS_JSON).read_bytes())
     rows = [
         row
         for row in results["table"]
         if row["kind"] in (None, kind)
         and row["environment"] in (None, HOME)
-        and row["system"] not in {DPO, EAGLE} - {system}
+        and not of_others & {row["system"], row.get("policy")}
     ]
     evaluation = StageFolder(workdir / "evaluation", {})
     is_wanted = {"system": system, "kind": kind, "environment": HOME}

@@ -11,9 +11,13 @@ from eagle_jax.eagle.agent.reinforce import train_eagle
 from eagle_jax.language_model.decoder.config import LoRA
 from eagle_jax.language_model.decoder.lora import add_lora
 from tests.same_run import Interrupted, assert_same_run, validation_rewards, without_times
-from tests.toy_world import GOAL, WORDS, agent_task, eagle_settings, interrupt, records_in, spoilt_at, to_nan
+from tests.toy_world import GOAL, WORDS, agent_task, eagle_settings, interrupt, records_in, share_of, spoilt_at, to_nan
 
 LOW_RANK = LoRA(rank=2, alpha=4.0, targets="attention|feed_forward")
+
+
+def rest_of(states):
+    return 1 - share_of(GOAL, states)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +29,7 @@ def train(toy):
         if mode == "lora":
             config, params = add_lora(toy.config, toy.params, LOW_RANK, jax.random.key(1))
             model = dataclasses.replace(toy, config=config, params=params)
-        task = agent_task((GOAL, *WORDS[:2]), reward_fn)
+        task = dataclasses.replace(agent_task((GOAL, *WORDS[:2]), reward_fn), judges={"rest": rest_of})
         return train_eagle(model, mode, task, eagle_settings(**changes), seed=seed, records=records_in(folder))
 
     return run
@@ -43,6 +47,8 @@ def test_reward_rises_and_the_best_is_kept(whole):
     # Three words out of four are new: chance is 1/8, a perfect policy reaches 3/4 or more.
     assert curve[0] < 0.3 and curve[24] > 0.5
     assert whole.best_step == max(curve, key=curve.get)
+    judged = {row["step"]: row["validation/rest"] for row in whole.history if "validation/rest" in row}
+    assert judged == pytest.approx({step: 1 - reward for step, reward in curve.items()})
     row = whole.history[-1]
     assert row["environment_calls"] == round(96 * (1 - row["malformed_actions"]))
     assert row["policy/entropy"] < whole.history[1]["policy/entropy"]

@@ -1,0 +1,19 @@
+"""Which episodes the rows of an evaluation play."""
+
+from eagle_jax.eagle.environment import Start
+from eagle_jax.eagle.evaluation.rows import _with_profiles_of_others
+
+
+def starts_of(users):
+    return [Start(entity, user, f"text {entity}", f"profile {user}") for entity, user in enumerate(users)]
+
+
+def test_an_agent_is_told_of_another_user_and_all_else_stays():
+    starts = starts_of([3, 3, 5, 3, 4])
+    found = _with_profiles_of_others(starts)
+    assert [start.profile for start in found] == [f"profile {user}" for user in (5, 5, 3, 4, 3)]
+    assert [start._replace(profile="") for start in found] == [start._replace(profile="") for start in starts]
+
+
+def test_where_there_is_no_other_user_the_profile_stays():
+    assert _with_profiles_of_others(starts_of([3, 3])) == starts_of([3, 3])
