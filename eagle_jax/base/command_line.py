@@ -99,6 +99,8 @@ def run(action: Callable[[ConfigDict, Path], None], *, config: str) -> None:
 
 def with_one_line_errors(action: Callable[[], None]) -> None:
     """Calls `action`; a `UserError` or Ctrl-C becomes one line on stderr and the exit code."""
+    # That there is no torch is no news here, and that models were missing without it is not so.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
         action()
     except UserError as error:

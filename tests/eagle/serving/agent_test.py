@@ -208,7 +208,7 @@ def test_a_known_user_without_a_profile_is_told_how_to_come_in(agent):
 
 def test_a_thousand_proposals_hold_no_more_than_ten(agent):
     """tracemalloc sees Python's objects and NumPy's arrays; JAX' have the same shapes throughout."""
-    brief = dataclasses.replace(agent, batch_size=10, horizon=1)
+    brief = dataclasses.replace(agent, batch_size=25, horizon=1)
     known = agent.users.find(agent.evaluated[0][1])
     people = [dataclasses.replace(known, user_id=f"u{place}") for place in range(100)]
     items = [entity.entity_id for entity in agent.catalogue.entities[:10]]
