@@ -23,7 +23,7 @@ from eagle_jax.eagle.evaluation import report_tables
 from eagle_jax.eagle.evaluation.break_even import pays_sentences
 from eagle_jax.eagle.evaluation.habits import habit_facts
 from eagle_jax.eagle.evaluation.reachable import reachable_facts
-from eagle_jax.eagle.evaluation.rows import with_names
+from eagle_jax.eagle.evaluation.stage import with_names
 from eagle_jax.eagle.evaluation.story import story
 from eagle_jax.eagle.evaluation.systems import DPO, EAGLE, HOME, EvalRow
 from eagle_jax.eagle.evaluation.table import RATER_MEASURES
@@ -60,7 +60,7 @@ class EagleReport(Report):
     table: Sequence[Mapping[str, Any]]  # evaluation.table.summarize
     comparisons: Sequence[Mapping[str, Any]]  # evaluation.table.compare
     malformed: Mapping[str, Mapping[str, Any]]  # evaluation.table.malformed_counts
-    episodes: Sequence[Mapping[str, Any]]  # evaluation.rows.with_names, the ones to be told
+    episodes: Sequence[Mapping[str, Any]]  # evaluation.stage.with_names, the ones to be told
     curves: Sequence[Mapping[str, Any]]  # of `figures.learning_curve`
     embedding_picture: Mapping[str, Any]  # of `figures.embedding_picture`
     # [{"title", "facts": [{"name", "value", "meaning"}]}], one group for each stage

@@ -16,7 +16,8 @@ from eagle_jax.eagle.dpo.update import PreferenceAgentSettings
 from eagle_jax.eagle.elm_baseline.decoder import run_elm_decoder_stage
 from eagle_jax.eagle.elm_baseline.search import ElmWriter, run_elm_search_stage
 from eagle_jax.eagle.environment import LLMEnvironment
-from eagle_jax.eagle.evaluation.rows import Contestants, Evaluation, run_evaluation_stage
+from eagle_jax.eagle.evaluation.rows import Contestants, Evaluation
+from eagle_jax.eagle.evaluation.stage import run_evaluation_stage
 from eagle_jax.eagle.evaluation.systems import DPO, EAGLE, ELM_DECODER, EXPERT, REFERENCE
 from eagle_jax.eagle.expert.stage import run_expert_stage
 from eagle_jax.eagle.policy import make_policy_fn

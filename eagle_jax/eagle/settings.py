@@ -122,12 +122,14 @@ class EvaluationSettings:
     seeds: tuple[int, ...] = setting("Of the episodes.", at_least=0, distinct=True)
     best_of_n: tuple[Literal["test_calls", "all_calls"], ...] = setting(
         "Budgets of best-of-N with the reference policy: as many environment calls as one episode, "
-        "or the agent's training calls as well, and then with the agents, too.",
+        "or the agent's training calls as well; then with the agents, too, and with greedy search.",
         may_be_empty=True,
         distinct=True,
     )
     best_of_n_sampling: SamplingSettings | None = setting(
-        "Of its actions, whoever acts: to choose among many, variety helps; None: as the policy samples.", default=None
+        "Of the actions of best-of-N and greedy search, whoever acts: to choose among many, variety helps; None: as "
+        "the policy samples.",
+        default=None,
     )
     transfer_environment: str | None = setting(
         "Another environment for the same policies (minilens/<name>, a folder or remote/<name>); None: no such rows."

@@ -205,11 +205,11 @@ def checkpoint_bytes(stage):
 
 @pytest.fixture(scope="module")
 def by_imitation(eagle, finished, tmp_path_factory):
-    """The run with low-rank policies, whose agents begin by imitation."""
+    """The run with low-rank policies, whose agents begin by imitation; at equal calls in all as well."""
     workdir = finished.copy(tmp_path_factory.mktemp("imitation") / "run", without=(REFERENCE, AGENT, "evaluation"))
-    run_to_its_end(
-        eagle, workdir, flags("policy_training", LOW_RANK) + flags("expert", TINY_EXPERT), config=WITH_EXPERT
-    )
+    budgets = flags("evaluation", {"best_of_n": "('test_calls', 'all_calls')"})
+    overrides = flags("policy_training", LOW_RANK) + flags("expert", TINY_EXPERT) + budgets
+    run_to_its_end(eagle, workdir, overrides, config=WITH_EXPERT)
     return workdir
 
 
@@ -261,6 +261,30 @@ def test_an_agent_may_begin_by_imitation(by_imitation):
     assert ("EAGLE, g_optimal", EXPERT) in compared and (EXPERT, "reference policy, g_optimal") in compared
     assert "What agents imitate before they are rewarded" in (workdir / "report.md").read_text()
     assert load_agent(workdir, AGENT).name == AGENT
+
+
+def test_at_equal_calls_in_all_agents_are_served_as_their_reference_policy_is(by_imitation):
+    rows = {row["row"]: row for row in read(by_imitation / "evaluation" / "table.json")}
+    spent = {
+        system: sum(read(by_imitation / stage / "facts.json")["environment_calls"] for stage in stages)
+        for system, stages in ((None, ()), (EXPERT, [EXPERT_STAGE]), ("EAGLE, g_optimal", [EXPERT_STAGE, AGENT]))
+    }
+    most = -(-(16 + spent["EAGLE, g_optimal"]) // 16)  # 8 pairs, episodes of 2 steps
+    best_of = f"best of {most} x 2 steps (all_calls)"
+    for agent, calls in spent.items():
+        assert f"{best_of}, {agent or 'g_optimal'}" in rows
+        width = int(most - calls / 16)
+        name = f"greedy search {width} actions x 2 steps (all_calls), {agent or 'g_optimal'}"
+        assert (name in rows) == (width > 1)
+        assert width < 2 or rows[name]["num_episodes"] == 8
+    lines = read(by_imitation / "evaluation" / "break_even.json")
+    assert [(line["agent"], line["episodes"]) for line in lines] == [
+        (agent, count) for agent in (EXPERT, "EAGLE, g_optimal") for count in range(1, most)
+    ]
+    for line in lines:
+        calls = spent[line["agent"]] + line["pairs"] * 2 * line["episodes"]
+        assert calls == pytest.approx(line["pairs"] * 2 * most)
+    assert "From where on training pays" in (by_imitation / "report.md").read_text()
 
 
 @pytest.fixture(scope="module")

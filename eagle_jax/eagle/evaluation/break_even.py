@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from eagle_jax.eagle.evaluation.episodes import EpisodeRecord
-from eagle_jax.eagle.evaluation.systems import EvalRow
+from eagle_jax.eagle.evaluation.systems import BEST_OF_N, EvalRow
 from eagle_jax.eagle.evaluation.table import Resampling, mean_of_pairs
 from eagle_jax.reports.verdicts import side
 
@@ -55,7 +55,7 @@ def break_even(
     """
     lines = []
     for row in rows:
-        if row.policy is None:
+        if row.system != BEST_OF_N or row.policy is None:
             continue
         own, baseline = records[row.title], records[dataclasses.replace(row, policy=None).title]
         count = len(baseline[0].tries)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 ANCHOR, REFERENCE, EAGLE, DPO = "anchor", "reference policy", "EAGLE", "DPO"
 EXPERT = "imitation of chosen actions"  # where EAGLE began, if not as the reference policy
 FOR_OTHERS = "EAGLE, profiles of other users"  # the same agents, told of another user: what is lost was personal
-BEST_OF_N, ELM_DECODER = "best of", "ELM decoder"
+BEST_OF_N, GREEDY_SEARCH, ELM_DECODER = "best of", "greedy search", "ELM decoder"
 ONE_FOR_ALL, FIELD_CHANGES = "one instruction for all", "changes of fields by rule"
 HOME, TRANSFER = "home", "other environment"  # the one that agents were trained in, and another
 
@@ -19,7 +19,7 @@ HOME, TRANSFER = "home", "other environment"  # the one that agents were trained
 COMPARED = {
     ELM_DECODER: (ANCHOR,),
     EXPERT: (REFERENCE,),
-    EAGLE: (ANCHOR, REFERENCE, EXPERT, FOR_OTHERS, ONE_FOR_ALL, BEST_OF_N, FIELD_CHANGES, ELM_DECODER),
+    EAGLE: (ANCHOR, REFERENCE, EXPERT, FOR_OTHERS, ONE_FOR_ALL, BEST_OF_N, GREEDY_SEARCH, FIELD_CHANGES, ELM_DECODER),
     DPO: (ANCHOR, REFERENCE, EAGLE),
 }
 
@@ -29,7 +29,7 @@ class EvalRow:
     """What a row of the table is about.
 
     kind: of the reference policy behind it. environment: where its texts belong; None: anywhere.
-    budget: of best-of-N, in words. policy: whose episodes it chooses among; None: the reference policy's.
+    budget: of best-of-N and search, in words. policy: whose actions these choose among; None: the reference policy's.
     """
 
     system: str
@@ -47,12 +47,18 @@ class EvalRow:
 
 
 def comparison_pairs(rows: Sequence[EvalRow], extra_kinds: Sequence[str]) -> list[tuple[EvalRow, EvalRow]]:
-    """Who is compared with whom (`COMPARED`); EAGLE's extra kinds with its other ones too, and best-of-N of an agent
-    with that of its reference policy."""
+    """Who is compared with whom (`COMPARED`); EAGLE's extra kinds with its other ones too, and best-of-N and search
+    with an agent with the same of its reference policy."""
     pairs = []
     for row in rows:
         if row.policy is not None:
-            pairs += [(row, other) for other in rows if other == dataclasses.replace(row, policy=None)]
+            own = dataclasses.replace(row, policy=None)
+            pairs += [
+                (row, other)
+                for other in rows
+                # As many calls in all are fewer actions for who was trained.
+                if (dataclasses.replace(other, budget=row.budget) if row.system == GREEDY_SEARCH else other) == own
+            ]
         for system in COMPARED.get(row.system, ()):
             pairs += [
                 (row, other)

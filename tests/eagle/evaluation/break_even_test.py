@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eagle_jax.eagle.evaluation.break_even import break_even, expected_best, pays_sentences
-from eagle_jax.eagle.evaluation.systems import BEST_OF_N, EAGLE, EvalRow
+from eagle_jax.eagle.evaluation.systems import BEST_OF_N, EAGLE, GREEDY_SEARCH, EvalRow
 from eagle_jax.eagle.evaluation.table import Resampling
 from eagle_jax.reports.statistics import BootstrapSettings
 from tests.eagle.evaluation.records import make_record
@@ -43,7 +43,8 @@ def lines_of(rewards, shift=(0.0,) * 6):
         AGENT.title: records_of(rewards, shift),
         EDITS.title: records_of([9.0, 9.0]),
     }
-    return break_even(records, [EDITS, BASELINE, AGENT], {EAGLE: {"uniform": 120.0}}, RESAMPLING)
+    search = EvalRow(system=GREEDY_SEARCH, kind="uniform", budget="2 actions", policy=EAGLE)
+    return break_even(records, [EDITS, BASELINE, AGENT, search], {EAGLE: {"uniform": 120.0}}, RESAMPLING)
 
 
 def test_lines_have_cost_as_many_calls_as_best_of_n_and_say_what_they_are_worth():

@@ -6,6 +6,7 @@ from eagle_jax.eagle.evaluation.systems import (
     DPO,
     EAGLE,
     ELM_DECODER,
+    GREEDY_SEARCH,
     HOME,
     REFERENCE,
     TRANSFER,
@@ -60,6 +61,12 @@ def test_best_of_n_of_an_agent_is_compared_with_that_of_its_reference_policy_and
     pairs = comparison_pairs([*agents, *best], ["g_optimal"])
     assert [pair for pair in pairs if pair[0] in best] == [(best[1], best[0]), (best[3], best[2])]
     assert {other for _, other in pairs if other in best} == {best[0], best[2]}
+    # Searches have cost as much in all, whatever the number of their actions.
+    searches = [
+        EvalRow(system=GREEDY_SEARCH, kind="g_optimal", budget=words, policy=of)
+        for words, of in (("9 actions", None), ("4 actions", EAGLE))
+    ]
+    assert comparison_pairs([*searches, *best], ["g_optimal"])[:1] == [(searches[1], searches[0])]
 
 
 def test_dpo_is_compared_with_its_anchor_its_reference_and_eagle():

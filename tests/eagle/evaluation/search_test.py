@@ -1,0 +1,51 @@
+"""Greedy search on the world of `episodes_test`, worked by hand."""
+
+import numpy as np
+
+from eagle_jax.eagle.evaluation.episodes import Judging
+from eagle_jax.eagle.evaluation.search import search_greedily
+from tests.eagle.evaluation.episodes_test import SCORERS, STARTS, digits, generation, make_environment, random_policy
+
+
+def search(policy_fn, width, horizon, starts=STARTS, batch_size=4, seed=0):
+    def reward_fn(states):
+        return digits([state.description for state in states]) - np.array([state.user_index for state in states])
+
+    options = {"width": width, "horizon": horizon, "batch_size": batch_size}
+    return search_greedily(Judging(SCORERS), starts, seed, policy_fn, make_environment(), reward_fn, **options)
+
+
+def cycling(*actions):
+    """One after the other, the first again for each batch."""
+
+    def policy_fn(states, seed):
+        found = [actions[row % len(actions)] for row in range(len(states))]
+        return [generation(action, "length" if action == "x" else "stop") for action in found]
+
+    return policy_fn
+
+
+def test_it_goes_on_from_the_best_of_each_states_actions():
+    for record in search(cycling("-2", "4", "x"), 3, 2, batch_size=6):
+        assert [step.action for step in record.steps] == ["4", "4"]
+        utilities = [score["utility"] for score in record.scores["train"]]
+        assert np.diff(utilities).tolist() == [4.0, 4.0] and len(record.scores["held_out"]) == 3
+        # Six actions, two of which could not be applied.
+        assert (record.num_steps, record.environment_calls) == (6, 4)
+        assert record.malformed == {"action:length": 2}
+
+
+def test_it_stays_where_nothing_is_better():
+    for record in search(cycling("-2", "0"), 2, 3):
+        assert record.steps == () and (record.num_steps, record.environment_calls) == (6, 6)
+
+
+def test_every_step_gains_and_the_same_seed_finds_the_same():
+    found, again, other = (search(random_policy, 5, 4, seed=seed) for seed in (1, 1, 2))
+    assert found == again and found != other
+    for record in found:
+        assert (np.diff([score["utility"] for score in record.scores["train"]]) > 0).all()
+    wide = search(random_policy, 20, 4, seed=1)
+    assert np.mean([r.scores["train"][-1]["utility"] for r in wide]) > np.mean(
+        [r.scores["train"][-1]["utility"] for r in found]
+    )
