@@ -61,7 +61,8 @@ install() {
     echo "Updating .venv ..." >&2
     touch .venv/unfinished
   fi
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+  # Modules are compiled where they are first imported: most of what is installed never is, and all takes a minute.
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
     --constraint launch/constraints.txt --editable "$target" ||
     fail "the installation failed (see above); the same command tries again"
   rm -f .venv/installed_*

@@ -102,7 +102,7 @@ class TinyExperiment:
         """`watch`: what watched_run.py is to do at the run's renames; none: the bare command."""
         program = [str(WATCHED), self.module, *watch] if watch else ["-m", self.module]
         flags = [f"--config.{key}={value}" for key, value in self.settings.items()]
-        environment = environment_of(cache=self.cache) | {"PYTHONDONTWRITEBYTECODE": "1"}
+        environment = environment_of(cache=self.cache)
         return subprocess.Popen(
             [sys.executable, *program, f"--config={config or self.config}", f"--workdir={workdir}", *flags, *overrides],
             cwd=ROOT,
