@@ -26,7 +26,7 @@ QUOTED = {
     "eagle_minilens": _EAGLE,
     "eagle_minilens_table2": _EAGLE,
     "eagle_minilens_dpo": _EAGLE,
-    "eagle_minilens_expert": _EAGLE,
+    "eagle_minilens_expert": (*_EAGLE, "From where on training pays"),
     "elm_minilens": ("In short", "The bar", "The paper's claims"),
     "rlaif_minilens": ("In short", "Start and trained"),
     "elm_toy": ("In short", "Runs"),
