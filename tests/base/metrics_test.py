@@ -13,7 +13,7 @@ from tensorboardX.proto.event_pb2 import Event
 from eagle_jax.base import metrics
 from eagle_jax.base.errors import CorruptArtifactError, UnwritableError
 from eagle_jax.base.metrics import MetricsWriter, NonFiniteError, check_finite, progress, read_metrics
-from tests.programs import environment_of
+from tests.programs import ROOT, environment_of
 
 
 def write_steps(folder, steps, resume_step=None):
@@ -137,7 +137,7 @@ def test_writing_events_does_not_import_torch_and_leaves_it_to_whoever_does(tmp_
         "import torch"
     )
     environment = environment_of()
-    environment["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{environment['PYTHONPATH']}"
+    environment["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{ROOT}"
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "written\n" and done.stderr == "imported\n"  # once, by the program itself
     assert len(read_events(tmp_path / "run")) == 1

@@ -109,9 +109,12 @@ class Evaluation:
                         )
         for kind in self.settings.extra_kinds:
             if agents := contestants.policies[EAGLE].get(kind):
-                rows[EvalRow(system=FOR_OTHERS, kind=kind)] = self._played(
+                of_others = self._played(
                     self._policies(agents), _with_profiles_of_others(starts), environments[HOME], self.agent.horizon
                 )
+                rows[EvalRow(system=FOR_OTHERS, kind=kind)] = {
+                    seed: lambda play=play: _with_profiles_of(starts, play()) for seed, play in of_others.items()
+                }
             for budget in self.settings.best_of_n:
                 horizon, count = self._budget(budget, contestants.training_calls[EAGLE][kind])
                 words = f"{count} x {horizon} steps ({budget})"
@@ -260,3 +263,8 @@ def _with_profiles_of_others(starts: Sequence[Start]) -> list[Start]:
         )
         for place, start in enumerate(starts)
     ]
+
+
+def _with_profiles_of(starts: Sequence[Start], records: Sequence[EpisodeRecord]) -> list[EpisodeRecord]:
+    """What an agent was told wrongly is not what its texts are judged by."""
+    return [dataclasses.replace(record, profile=start.profile) for record, start in zip(records, starts, strict=True)]

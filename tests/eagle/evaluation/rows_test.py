@@ -1,7 +1,8 @@
 """Which episodes the rows of an evaluation play."""
 
 from eagle_jax.eagle.environment import Start
-from eagle_jax.eagle.evaluation.rows import _with_profiles_of_others
+from eagle_jax.eagle.evaluation.rows import _with_profiles_of, _with_profiles_of_others
+from tests.eagle.evaluation.records import make_record
 
 
 def starts_of(users):
@@ -17,3 +18,10 @@ def test_an_agent_is_told_of_another_user_and_all_else_stays():
 
 def test_where_there_is_no_other_user_the_profile_stays():
     assert _with_profiles_of_others(starts_of([3, 3])) == starts_of([3, 3])
+
+
+def test_what_it_wrote_is_judged_by_the_own_profile():
+    starts = starts_of([3, 5])
+    told = [make_record([0.0], [], profile=start.profile) for start in _with_profiles_of_others(starts)]
+    assert [record.profile for record in told] == ["profile 5", "profile 3"]
+    assert [record.profile for record in _with_profiles_of(starts, told)] == ["profile 3", "profile 5"]

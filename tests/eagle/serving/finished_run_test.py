@@ -234,7 +234,7 @@ def test_an_exported_policy_is_asked_from_outside_as_its_card_says(agent, finish
         for row in json.loads((finished.workdir / "results.json").read_text())["table"]
         if row["system"] == "EAGLE"
     )
-    (line,) = (line for line in card.splitlines() if line.startswith("| EAGLE, "))
+    (line,) = (line for line in card.splitlines() if line.startswith("| EAGLE, g"))
     assert line.split(" | ")[1].startswith(f"{cell['train/utility']['mean']:.3f} [")
     assert "Apache License 2.0" in (folder / "NOTICE").read_text() and "license: apache-2.0" in card
     code, _, stderr = command("export", f"--workdir={finished.workdir}", f"--out={folder}")
