@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
@@ -20,7 +21,7 @@ from eagle_jax.eagle.evaluation.episodes import (
     evaluate_policy,
 )
 from eagle_jax.eagle.evaluation.rater import rate_episodes
-from eagle_jax.eagle.evaluation.search import search_greedily
+from eagle_jax.eagle.evaluation.search import search_greedily, searched_records
 from eagle_jax.eagle.evaluation.systems import (
     ANCHOR,
     BEST_OF_N,
@@ -148,20 +149,24 @@ class Evaluation:
             policy = None if system == REFERENCE else system
             words = f"{width} actions x {horizon} steps (all_calls)"
             rows[EvalRow(system=GREEDY_SEARCH, kind=kind, budget=words, policy=policy)] = {
-                seed: lambda seed=seed, policy_fn=policy_fn, width=width: search_greedily(
-                    self.judging,
-                    starts,
-                    derive_seed(self.seed, 5, seed),
-                    policy_fn,
-                    self.world.environment,
-                    self.world.rewards,
-                    width=width,
-                    horizon=horizon,
-                    batch_size=self.models.batch_size,
-                )
+                seed: functools.partial(self._searched, policy_fn, starts, derive_seed(self.seed, 5, seed), width)
                 for seed, policy_fn in self._policies(models[kind], self.settings.best_of_n_sampling).items()
             }
         return rows
+
+    def _searched(self, policy_fn: PolicyFn, starts: Sequence[Start], seed: int, width: int) -> list[EpisodeRecord]:
+        world, size = self.world, self.models.batch_size
+        searched = search_greedily(
+            policy_fn,
+            world.environment,
+            starts,
+            world.rewards,
+            seed,
+            width=width,
+            horizon=self.agent.horizon,
+            batch_size=size,
+        )
+        return searched_records(self.judging, starts, seed, searched)
 
     @property
     def judging(self) -> Judging:

@@ -17,8 +17,9 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.data.catalogue import Catalogue, Entity
 from eagle_jax.data.prompts import MalformedText, parse_blocks, render_blocks
-from eagle_jax.eagle.environment import LLMEnvironment, Start
+from eagle_jax.eagle.environment import EpisodeState, LLMEnvironment, Start
 from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, Judging, evaluate_played
+from eagle_jax.eagle.evaluation.search import search_greedily, searched_records
 from eagle_jax.eagle.policy import make_policy_fn
 from eagle_jax.eagle.quality.quality import Quality
 from eagle_jax.eagle.rollout import Transitions, rollout
@@ -55,6 +56,9 @@ class Agent:
     evaluated: Sequence[tuple[str, str]]
     facts: Mapping[str, float | None]
     quality: Quality | None = None  # that the agent was rewarded for beside U
+    actions: int = (
+        1  # tried in each state; of several the text of best reward is gone on from, at so many times the calls
+    )
 
     def propose(
         self,
@@ -62,17 +66,26 @@ class Agent:
         users: Sequence[str | User] | None = None,
         num: int = 5,
         seed: int = 0,
+        actions: int = 1,
     ) -> Iterator[Proposal]:
         """Up to `num` texts for each item and user, one after the other as they are found.
 
         Items in their order, for each the users in theirs, for these the best training U first. The
         same seed gives the same proposals. items, users: ids, and what `new_item` and `new_user`
         make; None: those of the held-out pairs that the run evaluated the agent on, both None: just
-        these pairs. Raises `UserError` that names an unknown id.
+        these pairs. actions: that are tried in each state, of which the one of best training reward is
+        gone on with (greedy search). Raises `UserError` that names an unknown id.
         """
-        batches = self.batches(self.pairs(items, users), num)
-        found = (one for first, pairs in batches for one in self.propose_batch(pairs, num, seed, first))
+        agent = self.trying(actions)
+        batches = agent.batches(agent.pairs(items, users), num)
+        found = (one for first, pairs in batches for one in agent.propose_batch(pairs, num, seed, first))
         return with_earlier_users(found)
+
+    def trying(self, actions: int) -> Agent:
+        """This agent where it tries so many actions in each state."""
+        if actions < 1:
+            raise UserError(f"actions must be at least 1, got {actions}")
+        return dataclasses.replace(self, actions=actions)
 
     def item(self, item_id: str) -> Entity:
         """That of the catalogue; raises `UserError` where there is none of this id."""
@@ -126,7 +139,7 @@ class Agent:
         """The pairs that are played at a time, each with the place of its first episode."""
         if num < 1:
             raise UserError(f"num must be at least 1, got {num}")
-        size = max(1, self.batch_size // num)
+        size = max(1, self.batch_size // (num * self.actions))
         return [(place * num, pairs[place : place + size]) for place in range(0, len(pairs), size)]
 
     def propose_batch(self, pairs: Sequence[Pair], num: int, seed: int, first: int) -> list[Proposal]:
@@ -149,14 +162,24 @@ class Agent:
         policy, writer = MeteredGenerator(self.policy), MeteredGenerator(self.environment.generator)
         environment = dataclasses.replace(self.environment, generator=writer)
         policy_fn = make_policy_fn(policy, environment.book, environment.entity_format, self.policy_sampling)
-        played = rollout(policy_fn, environment, environment.reset(starts), self.horizon, seed)
-        episodes = list(zip(*(transition.steps for transition in played), strict=True))
         embeddings = np.stack([user.embedding for user in users])
         scorers = {
             name: dataclasses.replace(scorer, user_embeddings=embeddings) for name, scorer in self.scorers.items()
         }
-        records = evaluate_played(Judging(scorers, self.quality), starts, seed, episodes)
-        return records, _tokens(played, policy.calls, writer.calls), time.monotonic() - started
+        judging = Judging(scorers, self.quality)
+        if self.actions == 1:
+            played = rollout(policy_fn, environment, environment.reset(starts), self.horizon, seed)
+            episodes = list(zip(*(transition.steps for transition in played), strict=True))
+            records = evaluate_played(judging, starts, seed, episodes)
+        else:
+            shape = {"width": self.actions, "horizon": self.horizon, "batch_size": len(starts) * self.actions}
+            reward_fn = functools.partial(_rewards, judging, {s.entity_index: s.description for s in starts})
+            searched = search_greedily(policy_fn, environment, starts, reward_fn, seed, **shape)
+            played, records = searched.played, searched_records(judging, starts, seed, searched)
+        tokens = _tokens(played, policy.calls, writer.calls)
+        of_starts = [tokens[place : place + self.actions] for place in range(0, len(tokens), self.actions)]
+        totals = [None if None in of_start else sum(of_start) for of_start in of_starts]
+        return records, totals, time.monotonic() - started
 
     def _proposals(
         self, pairs: Sequence[Pair], records: Sequence[EpisodeRecord], tokens: Sequence[int | None], seconds: float
@@ -214,6 +237,15 @@ def _refuse_repeated(what: str, names: Sequence[str]) -> None:
     name, count = Counter(names).most_common(1)[0]
     if count > 1:
         raise UserError(f"{what} {name!r} is asked for twice")
+
+
+def _rewards(judging: Judging, anchors: Mapping[int, str], states: Sequence[EpisodeState]) -> np.ndarray:
+    """What the agent was rewarded for [B]; anchors: by the states' entity indices."""
+    texts = [state.description for state in states]
+    utility = judging.scorers[TRAIN].score(texts, np.array([state.user_index for state in states], np.int32)).utility
+    if judging.quality is None:
+        return utility
+    return utility + judging.quality.weight * judging.quality(texts, [anchors[state.entity_index] for state in states])
 
 
 def _tokens(

@@ -33,7 +33,7 @@ def propose(arguments: Sequence[str]) -> None:
     from eagle_jax.eagle.serving.requests import asked_items, asked_users
 
     check_target(flags.out)
-    agent = load_agent(flags.workdir, flags.agent)
+    agent = load_agent(flags.workdir, flags.agent).trying(flags.actions)
     items = None if flags.items is None else asked_items(agent, flags.items)
     users = None if flags.users is None else asked_users(agent, flags.users, flags.seed)
     pairs = agent.pairs(items, users)
@@ -93,6 +93,13 @@ def _parser() -> argparse.ArgumentParser:
         "--users", metavar="IDS|FILE", help="ids with commas, or a file of ids and ratings of new users"
     )
     parser.add_argument("--num", type=int, default=5, help="texts for each item and user (default: 5)")
+    parser.add_argument(
+        "--actions",
+        type=int,
+        default=1,
+        help="tried in each state, of which the one of best reward is gone on with: better texts at so many times the "
+        "calls (default: 1, the policy's own)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same proposals (default: 0)")
     parser.add_argument(
         "--out",

@@ -58,7 +58,14 @@ def write_proposals(agent: Agent, pairs: Sequence[Pair], num: int, seed: int, pa
             yield proposal
 
     write_atomically(path, lambda file: write(proposals(), file))
-    told = {"agent": agent.name, "num": num, "seed": seed, **summary.to_json(), "predicted_ratings": agent.facts}
+    told = {
+        "agent": agent.name,
+        "num": num,
+        "seed": seed,
+        "actions": agent.actions,
+        **summary.to_json(),
+        "predicted_ratings": agent.facts,
+    }
     text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
     write_atomically(path.with_name(f"{path.name}.summary.json"), lambda file: file.write(text.encode()))
     shutil.rmtree(parts.path)
@@ -89,6 +96,7 @@ def _request(agent: Agent, pairs: Sequence[Pair], num: int, seed: int) -> dict[s
         "pairs": digest.hexdigest(),
         "num": num,
         "seed": seed,
+        **({} if agent.actions == 1 else {"actions": agent.actions}),
     }
 
 

@@ -100,6 +100,20 @@ def test_the_same_seed_gives_the_same_proposals_and_another_one_others(agent, id
     assert [one.text for one in others] != [one.text for one in proposals]
 
 
+def test_of_several_actions_it_goes_on_from_the_best(agent, ids, proposals):
+    found = list(agent.propose(*ids, num=1, seed=1, actions=4))
+    assert [(one.item_id, one.user_id) for one in found] == list(itertools.product(*ids))
+    assert without_seconds(agent.propose(*ids, num=1, seed=1, actions=4)) == without_seconds(found)
+    for one in found:
+        assert one.gain[TRAIN] >= 0 and len(one.steps) <= 2 and not any(step.malformed for step in one.steps)
+        assert one.environment_calls <= 8 and sum(one.malformed.values()) <= 8
+    assert any(one.malformed for one in found) and any(one.environment_calls > 4 for one in found)
+    best = [one for one in proposals if one.rank == 1]  # of three episodes, six calls
+    assert np.mean([one.gain[TRAIN] for one in found]) > np.mean([one.gain[TRAIN] for one in best])
+    with pytest.raises(UserError, match="actions must be at least 1, got 0"):
+        agent.propose(*ids, actions=0)
+
+
 def test_without_names_it_is_what_the_run_evaluated(agent):
     (item, user), (other_item, other_user), (_, third) = agent.evaluated
 

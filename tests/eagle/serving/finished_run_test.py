@@ -105,7 +105,8 @@ def test_the_command_killed_between_two_batches_ends_with_what_python_gets(agent
         f"--workdir={workdir}",
         f"--items={','.join(items)}",
         f"--users={tmp_path / 'users.jsonl'}",
-        "--num=4",  # four pairs of a batch of 16, then two
+        "--num=2",
+        "--actions=2",  # four pairs of a batch of 16, then two
         f"--out={out}",
     ]
     code, _, stderr = command(*flags, watch=["after", "proposals.jsonl.parts/parts/00000.json"])
@@ -113,16 +114,16 @@ def test_the_command_killed_between_two_batches_ends_with_what_python_gets(agent
     assert not out.exists() and len(list((workdir / "proposals.jsonl.parts" / "parts").iterdir())) == 1
     code, stdout, stderr = command(*flags)
     assert code == 0, stderr
-    assert stdout.startswith(f"agent_g_optimal_0 of {workdir}: 6 pairs of an item and a user, up to 4 texts for each\n")
+    assert stdout.startswith(f"agent_g_optimal_0 of {workdir}: 6 pairs of an item and a user, up to 2 texts for each\n")
     assert stdout.endswith(f"proposals: {out}\n") and "left_anchor_share" in stdout
     guest = agent.new_user({"f1": 5, "f2": 1}, "loves noir.", "users.jsonl:1")
-    expected = [json.loads(json.dumps(one.to_json())) for one in agent.propose(items, [guest, known], num=4)]
+    expected = [json.loads(json.dumps(one.to_json())) for one in agent.propose(items, [guest, known], num=2, actions=2)]
     assert [one["text"] for one in lines_of(out)] == [one["text"] for one in expected]
     for ours, theirs in zip(lines_of(out), expected, strict=True):
         assert ours["nearest"][0]["item_id"] == theirs["nearest"][0]["item_id"]
         assert ours["utility"][TRAIN] == pytest.approx(theirs["utility"][TRAIN], abs=1e-5)
     summary = json.loads((workdir / "proposals.jsonl.summary.json").read_text())
-    assert summary["num_proposals"] == len(expected) and summary["num_tokens"] > 1000
+    assert (summary["num_proposals"], summary["actions"]) == (len(expected), 2) and summary["num_tokens"] > 1000
     code, _, stderr = command(*flags)
     assert (code, len(stderr.splitlines())) == (2, 1) and "is there already" in stderr
 
