@@ -12,7 +12,7 @@ from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.prompts import EntityFormat, PromptBook
 from eagle_jax.data.splits import Split
 from eagle_jax.eagle.environment import EpisodeState, LLMEnvironment, Start
-from eagle_jax.eagle.quality.quality import Quality
+from eagle_jax.eagle.quality.quality import Quality, with_quality
 from eagle_jax.embeddings.scorer import TRAIN, Scorer
 from eagle_jax.embeddings.utility import TERMS
 
@@ -64,7 +64,7 @@ class EagleWorld:
 
     def with_quality(self, utility: np.ndarray, texts: Sequence[str], anchors: Sequence[str]) -> np.ndarray:
         """What is rewarded of texts whose utility is known [B]."""
-        return utility if self.quality is None else utility + self.quality.weight * self.quality(texts, anchors)
+        return with_quality(self.quality, utility, texts, anchors)
 
     def _anchors(self, states: Sequence[EpisodeState]) -> list[str]:
         return [self.catalogue.entities[state.entity_index].description for state in states]

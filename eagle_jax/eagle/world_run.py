@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 from eagle_jax.base.seeds import derive_seed
@@ -31,28 +30,19 @@ from eagle_jax.embeddings.sentences.field_features import FieldFeatures, NamedFe
 from eagle_jax.language_model.sampling.local import LocalGenerator
 from eagle_jax.stages.catalogue import run_catalogue_stage
 from eagle_jax.stages.models import REMOTE, load_features, load_model, without_thoughts
-from eagle_jax.stages.run import Run
+from eagle_jax.stages.run import ExperimentRun
 
 CEILING = "ceiling"  # the stage that a run may end with
 
 
-class WorldRun(Run):
+class WorldRun(ExperimentRun):
     """Stages 1 to 4 of one experiment: their names and what each one reads."""
 
     experiment_name = "eagle"
+    experiment: EagleExperiment
     world: EagleWorld
     features: dict[str, NamedFeatures]
     user_space: UserSpace
-
-    def __init__(self, experiment: EagleExperiment, workdir: Path):
-        super().__init__(
-            workdir,
-            {"prompts": experiment.prompts, "experiment_seed": experiment.seed},
-            models=experiment.models,
-            mesh=experiment.mesh,
-            remote=experiment.remote_models(),
-        )
-        self.experiment = experiment
 
     def prepare_world(self) -> None:
         """Stages 1 to 3: ratings, encoders, profiles."""

@@ -19,7 +19,7 @@ from eagle_jax.real.settings import GRAMMAR_RATER, POLICY, RealExperiment
 from eagle_jax.real.task import files_task, minilens_task, run_responses_stage, supervised_pairs
 from eagle_jax.real.training.runs import PolicyRuns, RunPlan
 from eagle_jax.stages.models import load_model
-from eagle_jax.stages.run import Run
+from eagle_jax.stages.run import ExperimentRun
 from eagle_jax.stages.supervised import run_reference_stage
 
 
@@ -28,20 +28,11 @@ def run_real(experiment: RealExperiment, workdir: Path) -> Path:
     return _RealRun(experiment, workdir).run()
 
 
-class _RealRun(Run):
+class _RealRun(ExperimentRun):
     """The stages of one experiment: their names and what each one reads."""
 
     experiment_name = "real"
-
-    def __init__(self, experiment: RealExperiment, workdir: Path):
-        super().__init__(
-            workdir,
-            {"prompts": experiment.prompts, "experiment_seed": experiment.seed},
-            models=experiment.models,
-            mesh=experiment.mesh,
-            remote=experiment.remote_models(),
-        )
-        self.experiment = experiment
+    experiment: RealExperiment
 
     def run(self) -> Path:
         experiment = self.experiment

@@ -128,6 +128,20 @@ class Run:
         return LocalGenerator(model, self._models.batch_size, self._models.length_multiple)
 
 
+class ExperimentRun(Run):
+    """A run by the settings of an experiment that has prompts, models and a mesh."""
+
+    def __init__(self, experiment: Any, workdir: Path):
+        super().__init__(
+            workdir,
+            {"prompts": experiment.prompts, "experiment_seed": experiment.seed},
+            models=experiment.models,
+            mesh=experiment.mesh,
+            remote=experiment.remote_models(),
+        )
+        self.experiment = experiment
+
+
 def _read_summary(path: Path, kind: Callable[[Any], T]) -> dict[str, T]:
     """What `_write_summary` wrote; {} without the file."""
     if not path.exists():

@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -102,10 +103,9 @@ def pays_sentences(lines: Sequence[Mapping[str, Any]], encoders: Mapping[str, st
         for encoder, title in encoders.items():
             if encoder not in of_agent[0]["utility"]:
                 continue
-            is_better = [side(line["differences"][encoder]) > 0 for line in of_agent]
-            first = len(is_better) - next((n for n, better in enumerate(is_better[::-1]) if not better), len(is_better))
-            if first < len(of_agent):
-                told = f"pays from {of_agent[first]['pairs']:,.0f} served pairs on"
+            better = list(takewhile(lambda line, e=encoder: side(line["differences"][e]) > 0, reversed(of_agent)))
+            if better:
+                told = f"pays from {better[-1]['pairs']:,.0f} served pairs on"
             else:
                 told = f"is not shown to pay for up to {of_agent[-1]['pairs']:,.0f} served pairs"
             yield f"{agent}: at {of_agent[0]['calls']} calls a pair, training {told}, by the {title}."

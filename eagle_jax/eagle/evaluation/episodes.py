@@ -16,7 +16,7 @@ import numpy as np
 
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.eagle.environment import LLMEnvironment, Start, Step
-from eagle_jax.eagle.quality.quality import Quality
+from eagle_jax.eagle.quality.quality import Quality, with_quality
 from eagle_jax.eagle.rollout import PolicyFn, rollout
 from eagle_jax.embeddings.scorer import TRAIN
 from eagle_jax.embeddings.utility import UtilityTerms
@@ -45,6 +45,11 @@ class Judging:
     scorers: Mapping[str, TextScorer]
     quality: Quality | None = None
     held: Callable[[str, str], str] | None = None
+
+    def rewards(self, texts: Sequence[str], users: np.ndarray, anchors: Sequence[str]) -> np.ndarray:
+        """What the training rewards [B]."""
+        utility = self.scorers[TRAIN].score(texts, users).utility
+        return np.asarray(with_quality(self.quality, utility, texts, anchors))
 
 
 def plot_alone(encoder: str) -> str:
@@ -224,8 +229,16 @@ def _tries(scorers, texts, flat_scores, users) -> list[tuple[dict[str, float], .
     return [tuple(next(remaining) for _ in of_start) for of_start in texts]
 
 
+def costs(taken: Sequence[Step]) -> dict[str, Any]:
+    """Fields of an `EpisodeRecord` on all steps that were taken to find its text."""
+    return {
+        "num_steps": len(taken),
+        "environment_calls": sum(step.num_calls for step in taken),
+        "malformed": dict(Counter(step.malformed for step in taken if step.malformed is not None)),
+    }
+
+
 def _record(seed, start, steps, scores, distance, all_episodes, tries) -> EpisodeRecord:
-    taken = [step for episode in all_episodes for step in episode]
     return EpisodeRecord(
         seed=seed,
         entity_index=start.entity_index,
@@ -235,9 +248,7 @@ def _record(seed, start, steps, scores, distance, all_episodes, tries) -> Episod
         steps=steps,
         scores=scores,
         distance=distance,
-        num_steps=len(taken),
-        environment_calls=sum(step.num_calls for step in taken),
-        malformed=dict(Counter(step.malformed for step in taken if step.malformed is not None)),
+        **costs([step for episode in all_episodes for step in episode]),
         rater=None,
         tries=tries,
     )

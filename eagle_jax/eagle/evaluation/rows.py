@@ -155,16 +155,15 @@ class Evaluation:
         return rows
 
     def _searched(self, policy_fn: PolicyFn, starts: Sequence[Start], seed: int, width: int) -> list[EpisodeRecord]:
-        world, size = self.world, self.models.batch_size
         searched = search_greedily(
-            policy_fn,
-            world.environment,
+            self.judging,
             starts,
-            world.rewards,
             seed,
+            policy_fn,
+            self.world.environment,
             width=width,
             horizon=self.agent.horizon,
-            batch_size=size,
+            batch_size=self.models.batch_size,
         )
         return searched_records(self.judging, starts, seed, searched)
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.eagle.environment import EpisodeState, LLMEnvironment, Start, Step
-from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, Judging, evaluate_played
+from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, Judging, costs, evaluate_played
 from eagle_jax.eagle.rollout import PolicyFn, Transitions, rollout
 
 
@@ -24,22 +23,28 @@ class Searched(NamedTuple):
 
 
 def search_greedily(
+    judging: Judging,
+    starts: Sequence[Start],
+    seed: int,
     policy_fn: PolicyFn,
     environment: LLMEnvironment,
-    starts: Sequence[Start],
-    reward_fn: Callable[[Sequence[EpisodeState]], np.ndarray],
-    seed: int,
     *,
     width: int,
     horizon: int,
     batch_size: int,
 ) -> Searched:
-    """In each of `horizon` states the policy's `width` actions are applied, and the search goes on from the text of
-    highest reward, the present one among them (beam search of one beam).
+    """In each of `horizon` states the policy's `width` actions are applied, `batch_size` at a time, and the search goes
+    on from the text of highest training reward, the present one among them (beam search of one beam)."""
 
-    reward_fn: training reward [B] of states. batch_size: actions that are played at a time.
-    """
+    def rewards(states: Sequence[EpisodeState]) -> np.ndarray:
+        """[starts, states of each]."""
+        times = len(states) // len(starts)
+        anchors = [start.description for start in starts for _ in range(times)]
+        users = np.array([state.user_index for state in states])
+        return judging.rewards([state.description for state in states], users, anchors).reshape(-1, times)
+
     states = environment.reset(starts)
+    reached = rewards(states)[:, 0].copy()
     played: list[Transitions] = []
     kept: list[tuple[Step, ...]] = [()] * len(states)
     for number in range(horizon):
@@ -50,30 +55,24 @@ def search_greedily(
         ]
         of_all = Transitions(*([one for part in parts for one in part] for parts in zip(*batches, strict=True)))
         played.append(of_all)
-        stay = np.asarray(reward_fn(states))
-        gains = np.asarray(reward_fn(of_all.next_states)).reshape(len(states), width) - stay[:, None]
-        for row, state in enumerate(states):
-            place = row * width + int(np.argmax(gains[row]))
-            if gains[row].max() > 0:
-                states[row], kept[row] = of_all.next_states[place], (*kept[row], of_all.steps[place])
+        found = rewards(of_all.next_states)
+        for row, best in enumerate(found.argmax(axis=1)):
+            place = row * width + best
+            if found[row, best] > reached[row]:
+                states[row], reached[row] = of_all.next_states[place], found[row, best]
+                kept[row] = (*kept[row], of_all.steps[place])
             else:
-                states[row] = dataclasses.replace(state, step=number + 1)
+                states[row] = dataclasses.replace(states[row], step=number + 1)
     return Searched(played, kept)
 
 
 def searched_records(judging: Judging, starts: Sequence[Start], seed: int, searched: Searched) -> list[EpisodeRecord]:
     """One per start: `steps` are those that it went on with, the other counts are of all."""
-    records = evaluate_played(judging, starts, seed, searched.kept)
     width = len(searched.played[0].steps) // len(starts)
-    found = []
-    for row, record in enumerate(records):
-        taken = [step for of_step in searched.played for step in of_step.steps[row * width : (row + 1) * width]]
-        found.append(
-            dataclasses.replace(
-                record,
-                num_steps=len(taken),
-                environment_calls=sum(step.num_calls for step in taken),
-                malformed=dict(Counter(step.malformed for step in taken if step.malformed is not None)),
-            )
+    return [
+        dataclasses.replace(
+            record,
+            **costs([step for of_all in searched.played for step in of_all.steps[row * width : (row + 1) * width]]),
         )
-    return found
+        for row, record in enumerate(evaluate_played(judging, starts, seed, searched.kept))
+    ]

@@ -160,3 +160,10 @@ def _limits(pairs: Mapping[Reference, Pairs], quantile: float, has_model: bool) 
         low, high = np.quantile(values, [0.16, 0.84])
         limits[name] = Limit(float(limit), max(float(high - low) / 2, measure.least_spread))
     return limits
+
+
+def with_quality(
+    quality: Quality | None, utility: np.ndarray, texts: Sequence[str], anchors: Sequence[str]
+) -> np.ndarray:
+    """What is rewarded of texts whose utility is known [B]; None: the utility alone."""
+    return utility if quality is None else utility + quality.weight * quality(texts, anchors)

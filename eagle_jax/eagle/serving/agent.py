@@ -17,7 +17,7 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.data.catalogue import Catalogue, Entity
 from eagle_jax.data.prompts import MalformedText, parse_blocks, render_blocks
-from eagle_jax.eagle.environment import EpisodeState, LLMEnvironment, Start
+from eagle_jax.eagle.environment import LLMEnvironment, Start
 from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, Judging, evaluate_played
 from eagle_jax.eagle.evaluation.search import search_greedily, searched_records
 from eagle_jax.eagle.policy import make_policy_fn
@@ -173,8 +173,7 @@ class Agent:
             records = evaluate_played(judging, starts, seed, episodes)
         else:
             shape = {"width": self.actions, "horizon": self.horizon, "batch_size": len(starts) * self.actions}
-            reward_fn = functools.partial(_rewards, judging, {s.entity_index: s.description for s in starts})
-            searched = search_greedily(policy_fn, environment, starts, reward_fn, seed, **shape)
+            searched = search_greedily(judging, starts, seed, policy_fn, environment, **shape)
             played, records = searched.played, searched_records(judging, starts, seed, searched)
         tokens = _tokens(played, policy.calls, writer.calls)
         of_starts = [tokens[place : place + self.actions] for place in range(0, len(tokens), self.actions)]
@@ -237,15 +236,6 @@ def _refuse_repeated(what: str, names: Sequence[str]) -> None:
     name, count = Counter(names).most_common(1)[0]
     if count > 1:
         raise UserError(f"{what} {name!r} is asked for twice")
-
-
-def _rewards(judging: Judging, anchors: Mapping[int, str], states: Sequence[EpisodeState]) -> np.ndarray:
-    """What the agent was rewarded for [B]; anchors: by the states' entity indices."""
-    texts = [state.description for state in states]
-    utility = judging.scorers[TRAIN].score(texts, np.array([state.user_index for state in states], np.int32)).utility
-    if judging.quality is None:
-        return utility
-    return utility + judging.quality.weight * judging.quality(texts, [anchors[state.entity_index] for state in states])
 
 
 def _tokens(

@@ -4,15 +4,12 @@ import numpy as np
 
 from eagle_jax.eagle.evaluation.episodes import Judging
 from eagle_jax.eagle.evaluation.search import search_greedily, searched_records
-from tests.eagle.evaluation.episodes_test import SCORERS, STARTS, digits, generation, make_environment, random_policy
+from tests.eagle.evaluation.episodes_test import SCORERS, STARTS, generation, make_environment, random_policy
 
 
 def search(policy_fn, width, horizon, starts=STARTS, batch_size=4, seed=0):
-    def reward_fn(states):
-        return digits([state.description for state in states]) - np.array([state.user_index for state in states])
-
     options = {"width": width, "horizon": horizon, "batch_size": batch_size}
-    searched = search_greedily(policy_fn, make_environment(), starts, reward_fn, seed, **options)
+    searched = search_greedily(Judging(SCORERS), starts, seed, policy_fn, make_environment(), **options)
     assert [len(of_step.steps) for of_step in searched.played] == [width * len(starts)] * horizon
     return searched_records(Judging(SCORERS), starts, seed, searched)
 
