@@ -58,7 +58,9 @@ def search_greedily(
         found = rewards(of_all.next_states)
         for row, best in enumerate(found.argmax(axis=1)):
             place = row * width + best
-            if found[row, best] > reached[row]:
+            # The same text, scored in another batch, may be better by rounding.
+            is_new = of_all.next_states[place].description != states[row].description
+            if is_new and found[row, best] > reached[row]:
                 states[row], reached[row] = of_all.next_states[place], found[row, best]
                 kept[row] = (*kept[row], of_all.steps[place])
             else:
