@@ -34,6 +34,7 @@ class CandidateSet(NamedTuple):
 
     entity_index: int
     actions: list[str | None]
+    next_descriptions: list[str]
     user_index: np.ndarray
     next_embeddings: np.ndarray  # [K, d]
     next_utilities: np.ndarray  # [K], as `EagleWorld.rewards` has them
@@ -80,7 +81,8 @@ def run_candidate_stage(
     for index, row in enumerate(stage.read_jsonl("candidates.jsonl")):
         actions = [candidate["action"] for candidate in row["candidates"]]
         of_set = {name: values[index] for name, values in arrays.items()}
-        sets.append(CandidateSet(row["entity_index"], actions, **of_set))
+        texts = [step["description"] for step in row["next"]]
+        sets.append(CandidateSet(row["entity_index"], actions, texts, **of_set))
     return sets
 
 

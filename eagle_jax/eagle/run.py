@@ -83,7 +83,7 @@ class EagleRun(WorldRun):
             reference = self.reference(kind, candidates, kept[kind])
             references[kind] = dict.fromkeys(self.experiment.evaluation.seeds, reference)
             for seed in agents.seeds:
-                start = self.start(kind, seed, reference)
+                start = self.start(kind, seed, reference, candidates)
                 if self.experiment.expert is not None:
                     trained[EXPERT][kind][seed] = start
                 trained[EAGLE][kind][seed] = self.agent(kind, seed, start, None)
@@ -119,7 +119,7 @@ class EagleRun(WorldRun):
         ) as stage:
             return run_reference_stage(stage, policy, pairs, settings, self._seed(6))
 
-    def start(self, kind: str, seed: int, reference: LanguageModel) -> LanguageModel:
+    def start(self, kind: str, seed: int, reference: LanguageModel, candidates: list[CandidateSet]) -> LanguageModel:
         """Stage 7a, where the agents of a kind and seed begin: as the reference policy, or after it has imitated
         chosen actions."""
         settings, models = self.experiment.expert, self.experiment.models
@@ -135,6 +135,7 @@ class EagleRun(WorldRun):
                 self.experiment.policy_model,
                 reference,
                 policy_fn,
+                candidates,
                 horizon,
                 settings,
                 self._seed(14, seed),

@@ -131,6 +131,11 @@ class EvaluationSettings:
         "the policy samples.",
         default=None,
     )
+    search_actions: int | None = setting(
+        "Actions a step of greedy search with each policy, as of `eagle-jax propose --actions`; None: no such rows.",
+        default=None,
+        at_least=2,
+    )
     transfer_environment: str | None = setting(
         "Another environment for the same policies (minilens/<name>, a folder or remote/<name>); None: no such rows."
     )

@@ -98,17 +98,43 @@ def _training(config: ConfigDict) -> None:
     config.design.distribution.rank = 6
     config.reference.batch_size = 16
     config.reference.training.num_steps = 120  # the loss has fallen from 6.1 to 0.1
+    varied = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 40}
+    config.expert = ConfigDict(
+        {
+            "num_episodes": 6,
+            "actions_per_state": 12,
+            "sampling": varied,
+            "candidates": True,  # as many states again, and a call takes a second
+            "users_per_state": 100,
+            "gain_temperature": 0.02,
+            "fit": {
+                "batch_size": 32,
+                "training": {
+                    "num_steps": 120,
+                    "learning_rate": 1e-3,
+                    "warmup_steps": 10,
+                    "weight_decay": 0.01,
+                    "max_gradient_norm": 1.0,
+                    "checkpoint_every": 40,
+                    "log_every": 10,
+                },
+            },
+        }
+    )
     config.agent.seeds = (0,)
     config.agent.num_validation_starts = 16
     training = config.agent.training
-    training.num_iterations = 10
+    training.num_iterations = 4
     training.policy_updates = 3  # an update costs a tenth of the rewritings that it learns from
     training.episodes_per_iteration = 16
     training.horizon = 2
     training.minibatch_size = 32
-    training.validate_every = 5
+    training.validate_every = 2
     training.checkpoint_every = 2
     training.policy.max_new_tokens = 40  # #END_ACTION alone has 14 of its tokens
+    config.evaluation.best_of_n = ()
+    config.evaluation.best_of_n_sampling = ConfigDict(varied)
+    config.evaluation.search_actions = 4
     config.evaluation.num_starts = 30
     config.evaluation.seeds = (0,)
     config.evaluation.resampled = "anchors_and_users"
@@ -123,6 +149,9 @@ def _make_quick(config: ConfigDict) -> None:
     config.ceiling.stops = False  # four films decide nothing
     config.candidates.num_entities = 4
     config.listed_actions.num_candidates = 10
+    config.expert.num_episodes = 2
+    config.expert.actions_per_state = 6
+    config.expert.fit.training.num_steps = 40
     config.reference.training.num_steps = 60
     config.agent.num_validation_starts = 4
     config.agent.training.num_iterations = 2

@@ -35,6 +35,7 @@ def get_config(variant: str = "default") -> ConfigDict:
                 "sampling": varied,
                 "users_per_state": 160,
                 "gain_temperature": 0.02,
+                "candidates": False,
                 "fit": {
                     "batch_size": 64,
                     "training": {

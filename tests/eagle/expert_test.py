@@ -11,9 +11,18 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.prompts import MOVIE, begin, end, parse_blocks, policy_prompt
+from eagle_jax.eagle.candidate_stage import CandidateSet
 from eagle_jax.eagle.environment import EpisodeState, LLMEnvironment
 from eagle_jax.eagle.expert import stage as expert_stage
-from eagle_jax.eagle.expert.choices import Choice, Tried, chosen_pairs, draw_options, gains_for, try_actions
+from eagle_jax.eagle.expert.choices import (
+    Choice,
+    Tried,
+    choices_of_candidates,
+    chosen_pairs,
+    draw_options,
+    gains_for,
+    try_actions,
+)
 from eagle_jax.eagle.expert.settings import ExpertSettings
 from eagle_jax.language_model.generation import Generation
 from eagle_jax.learning.supervised import NextTokenSettings
@@ -76,6 +85,21 @@ class Editor:
 def acting(world):
     environment = LLMEnvironment(generator=Editor(), book=world.book, entity_format=MOVIE, sampling=SAMPLING)
     return dataclasses.replace(world, environment=environment)
+
+
+@pytest.fixture
+def candidates(world):
+    """Of entity 0: one that changes nothing, two that lead to the same text, one that could not be applied, another."""
+    description = world.catalogue.entities[0].description
+    return CandidateSet(
+        entity_index=0,
+        actions=["leave it", "add a cat", "add one cat", "garble", "add a dog"],
+        next_descriptions=[description, "A cat.", "A cat.", description, "A dog."],
+        user_index=world.split.users["train"][:5],
+        next_embeddings=np.zeros((5, 1)),
+        next_utilities=np.zeros(5),
+        is_valid=np.array([True, True, True, False, True]),
+    )
 
 
 @pytest.fixture
@@ -194,10 +218,18 @@ def learned(monkeypatch):
     return calls
 
 
-def run(folder, world, policy_fn):
+def run(folder, world, policy_fn, candidate_sets=(), **changes):
     stage = StageFolder(folder / "expert_g_optimal_0", {"seed": 0})
     return stage, expert_stage.run_expert_stage(
-        stage, world, Policy(), "the reference policy", policy_fn, HORIZON, settings_with(), seed=5
+        stage,
+        world,
+        Policy(),
+        "the reference policy",
+        policy_fn,
+        candidate_sets,
+        HORIZON,
+        settings_with(**changes),
+        seed=5,
     )
 
 
@@ -243,3 +275,18 @@ def test_facts_are_sums_and_means_over_agents(acting, learned, tmp_path):
     assert facts["states"] == 12 and facts["environment_calls"] == 2 * once["environment_calls"]
     assert facts["options"] == pytest.approx(once["options"]) and facts["gain"] == pytest.approx(once["gain"])
     assert expert_stage.expert_facts([]) == []
+
+
+def test_candidates_are_choices_at_no_further_call(acting, candidates, learned, tmp_path):
+    user, description = int(candidates.user_index[0]), acting.catalogue.entities[0].description
+    expected = Choice(0, user, description, ["add a cat", "add a dog"], ["A cat.", "A dog."])
+    assert choices_of_candidates(acting, [candidates]) == [expected]
+
+    without, _ = run(tmp_path / "without", acting, write_by_turns([]), [candidates])
+    calls = acting.environment.num_calls
+    stage, _ = run(tmp_path / "with", acting, write_by_turns([]), [candidates], candidates=True)
+    assert acting.environment.num_calls == 2 * calls
+    of_own = without.read_jsonl("choices.jsonl")
+    assert stage.read_jsonl("choices.jsonl") == [*of_own, expected._asdict()]
+    assert len(learned[1][1]) == len(learned[0][1]) + 20
+    assert learned[1][1][: len(learned[0][1])] == learned[0][1]

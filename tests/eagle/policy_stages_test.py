@@ -12,7 +12,8 @@ from eagle_jax.stages.models import load_model
 def candidate_set(entity, actions, users, is_valid=None):
     count = len(actions)
     valid = np.ones(count, bool) if is_valid is None else np.array(is_valid, bool)
-    return CandidateSet(entity, actions, np.array(users), np.zeros((count, 2)), np.zeros(count), valid)
+    texts = [""] * count
+    return CandidateSet(entity, actions, texts, np.array(users), np.zeros((count, 2)), np.zeros(count), valid)
 
 
 def test_entities_with_too_few_valid_candidates_are_left_out():

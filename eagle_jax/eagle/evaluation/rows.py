@@ -131,27 +131,32 @@ class Evaluation:
                         horizon,
                         best_of=count,
                     )
-            if "all_calls" in self.settings.best_of_n:
-                rows |= self._searches(contestants, kind, starts)
+            rows |= self._searches(contestants, kind, starts)
         return rows
 
     def _searches(
         self, contestants: Contestants, kind: str, starts: Sequence[Start]
     ) -> dict[EvalRow, dict[int, PlayFn]]:
-        """Greedy search with each policy of a kind, with as many calls in all as best-of-N of all calls has."""
+        """Greedy search with each policy of a kind, of as many actions as are asked for, and with as many calls in all
+        as best-of-N of all calls has."""
         horizon, most = self._budget("all_calls", contestants.training_calls[EAGLE][kind])
         rows = {}
         for system, models in contestants.policies.items():
+            if kind not in models:
+                continue
             spent = contestants.training_calls[system][kind] if system in contestants.training_calls else 0
-            width = int(most - spent / (horizon * self.settings.num_starts))
-            if width < 2 or kind not in models:
-                continue  # one action a state is an episode
-            policy = None if system == REFERENCE else system
-            words = f"{width} actions x {horizon} steps (all_calls)"
-            rows[EvalRow(system=GREEDY_SEARCH, kind=kind, budget=words, policy=policy)] = {
-                seed: functools.partial(self._searched, policy_fn, starts, derive_seed(self.seed, 5, seed), width)
-                for seed, policy_fn in self._policies(models[kind], self.settings.best_of_n_sampling).items()
-            }
+            widths = {"": self.settings.search_actions or 0}
+            if "all_calls" in self.settings.best_of_n:
+                widths[" (all_calls)"] = int(most - spent / (horizon * self.settings.num_starts))
+            for budget, width in widths.items():
+                if width < 2:
+                    continue  # one action a state is an episode
+                policy = None if system == REFERENCE else system
+                words = f"{width} actions x {horizon} steps{budget}"
+                rows[EvalRow(system=GREEDY_SEARCH, kind=kind, budget=words, policy=policy)] = {
+                    seed: functools.partial(self._searched, policy_fn, starts, derive_seed(self.seed, 5, seed), width)
+                    for seed, policy_fn in self._policies(models[kind], self.settings.best_of_n_sampling).items()
+                }
         return rows
 
     def _searched(self, policy_fn: PolicyFn, starts: Sequence[Start], seed: int, width: int) -> list[EpisodeRecord]:

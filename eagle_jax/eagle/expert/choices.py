@@ -20,6 +20,7 @@ import numpy as np
 
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.data.prompts import MalformedText, policy_prompt
+from eagle_jax.eagle.candidate_stage import CandidateSet
 from eagle_jax.eagle.environment import EpisodeState, Step, read_actions
 from eagle_jax.eagle.expert.settings import ExpertSettings
 from eagle_jax.eagle.rollout import PolicyFn
@@ -73,12 +74,35 @@ def try_actions(
     after = iter(steps)
     for state, of_state in zip(states, different, strict=True):
         applied = [next(after) for _ in of_state]
-        new = {s.description: s.action for s in reversed(applied) if s.malformed is None}  # the first one of equal ones
-        new.pop(state.description, None)
-        choice = Choice(state.entity_index, state.user_index, state.description, [*new.values()][::-1], [*new][::-1])
+        led = [(step.action, step.description) for step in applied if step.malformed is None]
+        choice = _choice(state.entity_index, state.user_index, state.description, led)
         choices.append(choice)
         taken.append(_step_for_its_user(world, choice, settings.gain_temperature, rng))
     return Tried(choices, taken, dict(counts))
+
+
+def choices_of_candidates(world: EagleWorld, candidate_sets: Sequence[CandidateSet]) -> list[Choice]:
+    """The choice between the candidates of each entity, for the user of the first one."""
+    return [
+        _choice(
+            row.entity_index,
+            int(row.user_index[0]),
+            world.catalogue.entities[row.entity_index].description,
+            [
+                (action, text)
+                for action, text, is_valid in zip(row.actions, row.next_descriptions, row.is_valid, strict=True)
+                if is_valid
+            ],
+        )
+        for row in candidate_sets
+    ]
+
+
+def _choice(entity_index: int, user_index: int, description: str, led: Sequence[tuple[str, str]]) -> Choice:
+    """Of actions and the texts they led to, those that are new; the first one of equal ones."""
+    new = {text: action for action, text in reversed(led)}
+    new.pop(description, None)
+    return Choice(entity_index, user_index, description, [*new.values()][::-1], [*new][::-1])
 
 
 def _for_other_users(

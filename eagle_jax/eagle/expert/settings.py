@@ -18,4 +18,8 @@ class ExpertSettings:
     gain_temperature: float = setting(
         "An action is chosen with a probability that grows as exp(gain / gain_temperature).", above=0, unit="reward"
     )
+    candidates: bool = setting(
+        "The candidates of the reference policy are choices too: what each leads to is known at no further call.",
+        default=False,
+    )
     fit: ReferenceStageSettings = setting("Of the policy on the chosen actions, from the reference policy on.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import progress
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
-from eagle_jax.eagle.expert.choices import Choice, Tried, chosen_pairs, try_actions
+from eagle_jax.eagle.candidate_stage import CandidateSet
+from eagle_jax.eagle.expert.choices import Choice, Tried, choices_of_candidates, chosen_pairs, try_actions
 from eagle_jax.eagle.expert.settings import ExpertSettings
 from eagle_jax.eagle.rollout import PolicyFn
 from eagle_jax.eagle.world import EagleWorld
@@ -28,16 +29,20 @@ def run_expert_stage(
     policy: PolicyModel,
     reference: LanguageModel,
     policy_fn: PolicyFn,
+    candidate_sets: Sequence[CandidateSet],
     horizon: int,
     settings: ExpertSettings,
     seed: int,
 ) -> LanguageModel:
-    """The reference policy after it has learned the chosen actions; `policy_fn` acts as that policy.
+    """The reference policy after it has learned the chosen actions; `policy_fn` acts as that policy, which learned from
+    `candidate_sets`.
 
     Writes choices.jsonl, model/ and facts.json. Raises `UserError` where nothing could be chosen.
     """
     if not stage.is_complete():
         choices, counts = _play(stage, world, policy_fn, horizon, settings, seed)
+        if settings.candidates:
+            choices += choices_of_candidates(world, candidate_sets)
         pairs, gains = chosen_pairs(world, choices, settings, derive_seed(seed, 2))
         if not pairs:
             raise UserError(
@@ -81,7 +86,7 @@ def expert_facts(stages: Iterable[StageFolder]) -> list[dict[str, Any]]:
     if not found:
         return []
     meanings = {
-        "states": "in which actions were tried",
+        "states": "in which actions were tried, those of the candidates among them where these are choices too",
         "actions": "drawn there from the reference policy, malformed ones included",
         "different": "of them, which the environment was asked for",
         "environment_calls": "which count as the agents'",

@@ -111,7 +111,7 @@ class _FinishedRun(EagleRun):
         candidates, kept = self.design(self.propose_candidates())
         preference = settings.preference_agent if chosen.by_preferences else None
         reference = self.reference(chosen.kind, candidates, kept[chosen.kind])
-        start = self.start(chosen.kind, chosen.seed, reference)
+        start = self.start(chosen.kind, chosen.seed, reference, candidates)
         policy = self.agent(chosen.kind, chosen.seed, start, preference)
         models, world = settings.models, self.world
         ratings, facts = fit_rating_predictor(
