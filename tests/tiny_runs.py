@@ -42,7 +42,7 @@ TINY_EAGLE = {
     "reference.training.checkpoint_every": 2,
     "reference.training.log_every": 2,
     "agent.num_validation_starts": 4,
-    "agent.training.num_iterations": 3,
+    "agent.training.num_iterations": 2,
     "agent.training.episodes_per_iteration": 4,
     "agent.training.horizon": 2,
     "agent.training.minibatch_size": 8,

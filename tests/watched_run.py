@@ -2,12 +2,10 @@
 
     python watched_run.py <module> log <file> <arguments>    lists every rename's target in <file>
     python watched_run.py <module> before|after <target> <arguments>    kill -9 of itself just then
-    python watched_run.py <module> full <target> <arguments>    the disk is full from that rename on
 
 Targets are relative to --workdir.
 """
 
-import errno
 import os
 import runpy
 import signal
@@ -18,18 +16,12 @@ from pathlib import Path
 def watch(mode: str, what: str, workdir: Path) -> None:
     """Replaces os.rename and os.replace, on which pathlib and everybody else rest."""
 
-    is_full = False
-
     def watched(rename):
         def call(source, target, **options):
-            nonlocal is_full
             path = Path(os.path.abspath(os.fspath(target)))
             name = path.relative_to(workdir).as_posix() if path.is_relative_to(workdir) else None
             if mode == "before" and name == what:
                 os.kill(os.getpid(), signal.SIGKILL)
-            is_full = is_full or (mode == "full" and name == what)
-            if is_full and name is not None:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
             rename(source, target, **options)
             if mode == "after" and name == what:
                 os.kill(os.getpid(), signal.SIGKILL)

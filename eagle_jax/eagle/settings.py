@@ -131,10 +131,10 @@ class EvaluationSettings:
         "the policy samples.",
         default=None,
     )
-    search_actions: int | None = setting(
-        "Actions a step of greedy search with each policy, as of `eagle-jax propose --actions`; None: no such rows.",
-        default=None,
-        at_least=2,
+    search_actions: int = setting(
+        "Actions a step of greedy search with each policy, as of `eagle-jax propose --actions`; 0: no such rows.",
+        default=0,
+        at_least=0,
     )
     transfer_environment: str | None = setting(
         "Another environment for the same policies (minilens/<name>, a folder or remote/<name>); None: no such rows."
@@ -158,6 +158,8 @@ class EvaluationSettings:
         # An interval needs two values; said here, it is not said after an hour of episodes.
         if self.num_reachable == 1:
             raise ValueError("num_reachable must be 0 or at least 2, got 1")
+        if self.search_actions == 1:
+            raise ValueError("search_actions must be 0 or at least 2, got 1: a search of one action is an episode")
 
 
 @settings

@@ -147,6 +147,7 @@ def to_inline_svg(figure: Figure, name: str) -> str:
     """SVG for an HTML page: in the page's text color, its ids made unique by `name`."""
     file = io.StringIO()
     with matplotlib.rc_context(STYLE):
+        _lay_out(figure)
         empty = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(file, format="svg", transparent=True, metadata=empty)
     svg = file.getvalue()
@@ -161,8 +162,16 @@ def to_inline_svg(figure: Figure, name: str) -> str:
 def to_png(figure: Figure) -> bytes:
     """PNG on white, for viewers that do not know the page's colors."""
     file = io.BytesIO()
+    _lay_out(figure)
     figure.savefig(file, format="png", dpi=150, facecolor="white")
     return file.getvalue()
+
+
+def _lay_out(figure: Figure) -> None:
+    """Once for all pictures of a figure: it takes as long as drawing one."""
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
 
 
 def new_figure(lines: int, columns: int, *, width: float, height: float):

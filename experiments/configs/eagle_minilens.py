@@ -221,7 +221,7 @@ def _evaluation(config: ConfigDict) -> None:
             "seeds": (0, 1, 2),
             "best_of_n": ("test_calls",),
             "best_of_n_sampling": None,  # or {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 16}
-            "search_actions": None,  # or 10
+            "search_actions": 0,  # or 10: a greedy search with each policy
             "transfer_environment": None,
             "extra_kinds": ("g_optimal",),
             "num_reachable": 24,

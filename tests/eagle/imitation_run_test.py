@@ -17,6 +17,7 @@ TINY_EXPERT = {
     "num_episodes": 2,
     "actions_per_state": 3,
     "users_per_state": 4,
+    "candidates": True,
     "fit.batch_size": 4,
     "fit.training.num_steps": 3,
     "fit.training.warmup_steps": 1,
@@ -36,7 +37,7 @@ def checkpoint_bytes(stage):
 def by_imitation(eagle, finished, tmp_path_factory):
     """The run with low-rank policies, whose agents begin by imitation; at equal calls in all as well."""
     workdir = finished.copy(tmp_path_factory.mktemp("imitation") / "run", without=(REFERENCE, AGENT, "evaluation"))
-    budgets = flags("evaluation", {"best_of_n": "('test_calls', 'all_calls')"})
+    budgets = flags("evaluation", {"best_of_n": "('test_calls', 'all_calls')", "search_actions": "3"})
     overrides = flags("policy_training", LOW_RANK) + flags("expert", TINY_EXPERT) + budgets
     run_to_its_end(eagle, workdir, overrides, config=WITH_EXPERT)
     return workdir
@@ -63,7 +64,8 @@ def test_low_rank_policies_are_updates_of_one_model_and_whole_models(by_imitatio
 def test_an_agent_may_begin_by_imitation(by_imitation):
     workdir = by_imitation
     facts = read(workdir / EXPERT_STAGE / "facts.json")
-    assert facts["states"] == 4 and facts["actions"] == 12 and 0 < facts["environment_calls"] <= facts["different"]
+    assert facts["states"] == 4 + 3  # of two episodes of two steps, and three entities that have candidates
+    assert facts["actions"] == 12 and 0 < facts["environment_calls"] <= facts["different"]
     rows = [row["row"] for row in read(workdir / "evaluation" / "table.json")]
     after_reference = rows.index("reference policy, g_optimal") + 1
     assert rows[after_reference : after_reference + 2] == [EXPERT, "EAGLE, g_optimal"]
@@ -87,6 +89,8 @@ def test_at_equal_calls_in_all_agents_are_served_as_their_reference_policy_is(by
         name = f"greedy search {width} actions x 2 steps (all_calls), {agent or 'g_optimal'}"
         assert (name in rows) == (width > 1)
         assert width < 2 or rows[name]["num_episodes"] == 8
+        served = rows[f"greedy search 3 actions x 2 steps, {agent or 'g_optimal'}"]["cells"]
+        assert 0 < served["environment_calls"]["mean"] <= 6
     lines = read(by_imitation / "evaluation" / "break_even.json")
     assert [(line["agent"], line["episodes"]) for line in lines] == [
         (agent, count) for agent in (EXPERT, "EAGLE, g_optimal") for count in range(1, most)

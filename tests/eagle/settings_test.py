@@ -31,6 +31,7 @@ from experiments.configs import eagle_minilens, eagle_minilens_dpo, eagle_minile
         ),
         ("policy_training", {"dtype": "bfloat16"}, "mode full trains all .* needs float32"),
         ("evaluation", {"num_reachable": 1}, "num_reachable must be 0 or at least 2, got 1"),
+        ("evaluation", {"search_actions": 1}, "search_actions must be 0 or at least 2, got 1"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(group, change, said):

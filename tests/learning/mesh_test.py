@@ -57,9 +57,8 @@ def assert_close(found, expected):
         np.testing.assert_allclose(leaf, expected[name], atol=1e-5, rtol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("shape", [(8, 1, 1), (1, 2, 4)])  # below: (2, 2, 2)
-def test_all_is_as_on_one_device_and_left_in_its_place(on_one_device, folder, shape):
-    params = on_mesh(shape)
+def test_all_is_as_on_one_device_and_left_in_its_place(on_one_device, folder):
+    params = on_mesh((1, 2, 4))  # below: (2, 2, 2)
     first, results = compute(params, folder)
     assert_close(first, on_one_device[0])
     assert_close(leaves(results), on_one_device[1])

@@ -145,7 +145,7 @@ class Evaluation:
             if kind not in models:
                 continue
             spent = contestants.training_calls[system][kind] if system in contestants.training_calls else 0
-            widths = {"": self.settings.search_actions or 0}
+            widths = {"": self.settings.search_actions}
             if "all_calls" in self.settings.best_of_n:
                 widths[" (all_calls)"] = int(most - spent / (horizon * self.settings.num_starts))
             for budget, width in widths.items():

@@ -47,6 +47,13 @@ class EvalRow:
         return ", ".join(part for part in (name, self.policy, self.kind, place) if part)
 
 
+def _is_search_of_equal_calls(row: EvalRow, other: EvalRow) -> bool:
+    """Budgets that end alike: as many calls in all are fewer actions for who was trained."""
+    if dataclasses.replace(row, budget=other.budget) != other:
+        return False
+    return row.budget.partition(" steps")[2] == other.budget.partition(" steps")[2] != ""
+
+
 def comparison_pairs(rows: Sequence[EvalRow], extra_kinds: Sequence[str]) -> list[tuple[EvalRow, EvalRow]]:
     """Who is compared with whom (`COMPARED`); EAGLE's extra kinds with its other ones too, and best-of-N and search
     with an agent with the same of its reference policy."""
@@ -57,8 +64,7 @@ def comparison_pairs(rows: Sequence[EvalRow], extra_kinds: Sequence[str]) -> lis
             pairs += [
                 (row, other)
                 for other in rows
-                # As many calls in all are fewer actions for who was trained.
-                if (dataclasses.replace(other, budget=row.budget) if row.system == GREEDY_SEARCH else other) == own
+                if other == own or (row.system == GREEDY_SEARCH and _is_search_of_equal_calls(other, own))
             ]
         for system in COMPARED.get(row.system, ()):
             pairs += [

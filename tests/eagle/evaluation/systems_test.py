@@ -61,12 +61,24 @@ def test_best_of_n_of_an_agent_is_compared_with_that_of_its_reference_policy_and
     pairs = comparison_pairs([*agents, *best], ["g_optimal"])
     assert [pair for pair in pairs if pair[0] in best] == [(best[1], best[0]), (best[3], best[2])]
     assert {other for _, other in pairs if other in best} == {best[0], best[2]}
-    # Searches have cost as much in all, whatever the number of their actions.
+    # Searches of all calls have cost as much, whatever the number of their actions; others where it is the same.
     searches = [
-        EvalRow(system=GREEDY_SEARCH, kind="g_optimal", budget=words, policy=of)
-        for words, of in (("9 actions", None), ("4 actions", EAGLE))
+        EvalRow(system=GREEDY_SEARCH, kind="g_optimal", budget=words, policy=policy)
+        for words, policy in (
+            ("9 actions x 5 steps (all_calls)", None),
+            ("6 actions x 5 steps", None),
+            ("4 actions x 5 steps (all_calls)", EAGLE),
+            ("6 actions x 5 steps", EAGLE),
+        )
     ]
-    assert comparison_pairs([*searches, *best], ["g_optimal"])[:1] == [(searches[1], searches[0])]
+    found = comparison_pairs([*searches, *best], ["g_optimal"])
+    assert [(row, other) for row, other in found if other.system == GREEDY_SEARCH] == [
+        (searches[2], searches[0]),
+        (searches[3], searches[1]),
+    ]
+    assert {(row, other) for row, other in found if row in searches and other.system == BEST_OF_N} == {
+        (row, other) for row in searches for other in (best[0], best[2])
+    }
 
 
 def test_dpo_is_compared_with_its_anchor_its_reference_and_eagle():
