@@ -81,6 +81,8 @@ else
     install
   fi
   python=.venv/bin/python
+  # Where Python may not keep what it compiles, every process compiles all libraries again: twice the time to start.
+  unset PYTHONDONTWRITEBYTECODE
 fi
 
 # Weights that the command or its config names, and that are not there yet.

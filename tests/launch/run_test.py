@@ -18,7 +18,7 @@ case "$*" in
   --version) echo "Python 3.11.7" ;;
   "- "*) exit "${PACKAGE_CODE:-1}" ;;
   -c*) exit "${RANGE_CODE:-0}" ;;
-  *) echo "ran $*" >>log; exit "${MODULE_CODE:-0}" ;;
+  *) echo "ran $*${PYTHONDONTWRITEBYTECODE:+, keeps nothing}" >>log; exit "${MODULE_CODE:-0}" ;;
 esac
 """
 
@@ -101,6 +101,13 @@ def test_a_failed_update_is_begun_anew(run):
 def test_an_environment_that_has_the_package_is_used(run):
     assert run("pytest", PACKAGE_CODE="0")[2] == ["ran -m pytest"]
     assert not (run.copy / ".venv").exists()
+
+
+def test_what_was_installed_is_compiled_once_whatever_the_machine_says_of_that(run):
+    keep_nothing = {"PYTHONDONTWRITEBYTECODE": "1"}
+    assert run("experiments.eagle", **keep_nothing)[2][-1] == "ran -m experiments.eagle"
+    # An environment of somebody else's is as they want it.
+    assert run("pytest", PACKAGE_CODE="0", **keep_nothing)[2] == ["ran -m pytest, keeps nothing"]
 
 
 def test_further_extras_are_installed_once(run):
