@@ -41,6 +41,7 @@ class Declaration(NamedTuple):
     below: float | None = None
     may_be_empty: bool = False  # of a list
     distinct: bool = False  # no item of the list twice
+    later: bool = False  # work directories of before lack it, and were made by its default
 
     def range(self) -> str:
         """The bounds in words, "" without any."""
@@ -95,6 +96,13 @@ def settings(cls: type[T]) -> type[T]:
 
     cls.__post_init__ = __post_init__
     return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+
+
+def told(item: Any) -> dict[str, Any]:
+    """The values of a dataclass by name, without those that are declared `later` and are their defaults: what was made
+    before there were such settings is still read."""
+    named = [(field, getattr(item, field.name)) for field in dataclasses.fields(item)]
+    return {field.name: value for field, value in named if not (declaration(field).later and value == field.default)}
 
 
 @functools.cache

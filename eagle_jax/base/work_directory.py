@@ -24,6 +24,7 @@ from eagle_jax.base.atomic_files import PARTIAL, checksums, remove_partial, repo
 from eagle_jax.base.errors import CorruptArtifactError, StaleArtifactError
 from eagle_jax.base.processes import from_primary
 from eagle_jax.base.provenance import provenance
+from eagle_jax.base.settings import told
 
 _SETTINGS = "SETTINGS.json"
 MANIFEST = "MANIFEST.json"
@@ -258,7 +259,7 @@ def _as_json(value: Any) -> Any:
 
     def convert(item: Any) -> Any:
         if dataclasses.is_dataclass(item):
-            return dataclasses.asdict(item)
+            return told(item)
         if isinstance(item, Path):
             return str(item)
         if isinstance(item, np.generic):

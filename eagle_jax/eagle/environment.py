@@ -112,13 +112,12 @@ class LLMEnvironment:
         name, fmt = self.rewriting.format, self.entity_format
         asked = [(steps[row].description, steps[row].action) for row in acting]
         prompts = [rewrite_prompt(name, self.book, fmt, *of_row) for of_row in asked]
-        seeds = [seed, *(derive_seed(seed, again) for again in range(1, self.rewriting.max_tries))]
+        again, sampling = self.rewriting.retry_temperature, self.sampling
+        retry = sampling if again is None else dataclasses.replace(sampling, temperature=again)
+        tries = [(sampling, seed)]
+        tries += [(retry, derive_seed(seed, number)) for number in range(1, self.rewriting.max_tries)]
         texts, reasons = ask_until_read(
-            self.generator,
-            prompts,
-            lambda place, generation: self._read(*asked[place], generation),
-            self.sampling,
-            seeds,
+            self.generator, prompts, lambda place, generation: self._read(*asked[place], generation), tries
         )
         for row, text, faults in zip(acting, texts, reasons, strict=True):
             change = {"malformed": f"environment:{faults[-1]}"} if text is None else {"description": text}

@@ -180,12 +180,7 @@ class EagleRun(WorldRun):
         of_seeds = [f"elm_{seed}" for seed in decoders]
         bootstrap = experiment.evaluation.bootstrap
         with self.stage(
-            "elm_search",
-            "profiles",
-            *of_seeds,
-            search=settings.search,
-            utility=experiment.utility.told(),
-            bootstrap=bootstrap,
+            "elm_search", "profiles", *of_seeds, search=settings.search, utility=experiment.utility, bootstrap=bootstrap
         ) as stage:
             return run_elm_search_stage(
                 stage, self.world, embeddings, decoders, settings.search, bootstrap, self._seed(10)

@@ -135,6 +135,7 @@ class EvaluationSettings:
         "Actions a step of greedy search with each policy, as of `eagle-jax propose --actions`; 0: no such rows.",
         default=0,
         at_least=0,
+        later=True,
     )
     transfer_environment: str | None = setting(
         "Another environment for the same policies (minilens/<name>, a folder or remote/<name>); None: no such rows."

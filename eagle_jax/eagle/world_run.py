@@ -112,7 +112,7 @@ class WorldRun(ExperimentRun):
         self.world = dataclasses.replace(self.world, environment=environment)
         before = ["profiles"] if settings.quality is None else ["profiles", "quality"]
         told = {
-            "utility": settings.utility.told(),
+            "utility": settings.utility,
             "environment": settings.environment,
             "environment_model": environment.generator.name,
         }

@@ -3,11 +3,10 @@
 Axis letters: `B` batch, `N` catalogue, `d` domain width.
 """
 
-import dataclasses
 from collections import namedtuple
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import chex
 import jax
@@ -31,12 +30,8 @@ class UtilitySettings:
         default=None,
         above=0,
         at_most=1,
+        later=True,
     )
-
-    def told(self) -> dict[str, Any]:
-        """The settings by name, without the cap where there is none: what was made before it is still read."""
-        named = dataclasses.asdict(self)
-        return {name: value for name, value in named.items() if name != "neighbor_cap" or value is not None}
 
 
 class UtilityInputs(NamedTuple):

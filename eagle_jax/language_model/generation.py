@@ -126,16 +126,16 @@ def ask_until_read(
     generator: TextGenerator,
     prompts: Sequence[Prompt],
     read: Callable[[int, Generation], Read],
-    sampling: SamplingSettings,
-    seeds: Sequence[int],
+    tries: Sequence[tuple[SamplingSettings, int]],
 ) -> tuple[list[Read | None], list[list[str]]]:
     """What `read(row, generation)` makes of the answer to each prompt, and for each the reasons of its malformed tries.
 
-    Where it raises `MalformedText`, the prompt is asked again with the next seed; None where all seeds were used up.
+    Where it raises `MalformedText`, the prompt is asked again with the next sampling and seed of `tries`; None where
+    all were used up.
     """
     found: list[Read | None] = [None] * len(prompts)
     malformed: list[list[str]] = [[] for _ in prompts]
-    for seed in seeds:
+    for sampling, seed in tries:
         pending = [row for row, value in enumerate(found) if value is None]
         if not pending:
             break
@@ -160,5 +160,5 @@ def write_block(
 
     What is malformed is asked for again with another seed; the text is None where all tries were.
     """
-    seeds = [derive_seed(seed, attempt) for attempt in range(max_tries)]
-    return ask_until_read(generator, prompts, lambda _, made: parse_generation(made, [block])[block], sampling, seeds)
+    tries = [(sampling, derive_seed(seed, attempt)) for attempt in range(max_tries)]
+    return ask_until_read(generator, prompts, lambda _, made: parse_generation(made, [block])[block], tries)

@@ -8,6 +8,7 @@ import pytest
 
 from eagle_jax.base.atomic_files import checksums
 from eagle_jax.base.errors import CorruptArtifactError, StaleArtifactError
+from eagle_jax.base.settings import setting, settings
 from eagle_jax.base.work_directory import StageFolder
 
 SETTINGS = {"design": {"rank": 3, "tolerance": 1e-3}, "seeds": (0, 1)}
@@ -90,6 +91,21 @@ def test_other_settings_are_refused_by_name_and_nothing_changes(tmp_path, finish
     with pytest.raises(StaleArtifactError):
         other.chunk(0, lambda: [2])
     assert checksums(tmp_path) == before
+
+
+@settings
+class Walk:
+    length: int = setting("Steps.")
+    width: int | None = setting("Of a step.", default=None, later=True)
+
+
+def test_what_was_made_before_there_was_a_setting_is_that_of_its_default(tmp_path):
+    before = StageFolder(tmp_path / "walk", {"walks": [{"length": 3}]})
+    before.begin()
+    before.finish()
+    assert StageFolder(tmp_path / "walk", {"walks": (Walk(length=3),)}).is_complete()
+    with pytest.raises(StaleArtifactError, match=r"walks"):
+        StageFolder(tmp_path / "walk", {"walks": (Walk(length=3, width=2),)}).is_complete()
 
 
 def test_a_change_upstream_shows_downstream(tmp_path):

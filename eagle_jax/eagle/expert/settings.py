@@ -21,5 +21,6 @@ class ExpertSettings:
     candidates: bool = setting(
         "The candidates of the reference policy are choices too: what each leads to is known at no further call.",
         default=False,
+        later=True,
     )
     fit: ReferenceStageSettings = setting("Of the policy on the chosen actions, from the reference policy on.")

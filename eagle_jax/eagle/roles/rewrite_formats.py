@@ -42,6 +42,12 @@ class RewriteSettings:
 
     format: str = setting("The name of one of the formats.")
     max_tries: int = setting("So often one that cannot be read is asked for at most.", at_least=1)
+    retry_temperature: float | None = setting(
+        "Of the tries after the first one; None: as the first. A small model repeats its copies.",
+        default=None,
+        at_least=0,
+        later=True,
+    )
     signs_file: str | None = setting(
         "A CSV with the columns action and signs: an answer without a sign of its action counts as one that cannot be "
         "read; empty: the list of the package; None: no such check.",

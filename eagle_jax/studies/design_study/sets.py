@@ -129,7 +129,6 @@ def synthetic_sets(synthetic: SyntheticSettings, sizes: SetSizes, seed: int) -> 
 def minilens_set(chosen: MiniLensSetSettings, sizes: SetSizes, run: Run, seed: int) -> EmbeddingSet:
     """Next embeddings of an EAGLE run's candidates, each anchor's in random order."""
     read = {name: getattr(chosen.experiment, name) for name in _UP_TO_CANDIDATES}
-    read["utility"] = read["utility"].told()
     with run.stage(
         "minilens_rows",
         experiment=read,
@@ -189,7 +188,7 @@ def movielens_set(chosen: MovieLensSettings, sizes: SetSizes, run: Run, seed: in
         f"movielens_rows_{width}",
         data=fingerprint(catalogue),
         wals=chosen.wals,
-        utility=chosen.utility.told(),
+        utility=chosen.utility,
         width=width,
         min_ratings=chosen.min_ratings,
         seed=seed,

@@ -179,11 +179,12 @@ class Patient:
 
     def __init__(self, **answers):
         self.answers = {action: list(texts) for action, texts in answers.items()}
-        self.calls = []
+        self.calls, self.temperatures = [], []
 
     def generate(self, prompts, sampling, seed):
         actions = [prompt.text.partition("Change: ")[2].rpartition("Change: ")[2].split("\n")[0] for prompt in prompts]
         self.calls.append((actions, seed))
+        self.temperatures.append(sampling.temperature)
         return [written(self.answers[action].pop(0)) for action in actions]
 
 
@@ -195,7 +196,7 @@ def test_an_environment_asks_again_and_counts_every_call_and_reason():
         book=COMPACT,
         entity_format=MOVIE,
         sampling=SAMPLING,
-        rewriting=RewriteSettings(format="edit", max_tries=3),
+        rewriting=RewriteSettings(format="edit", max_tries=3, retry_temperature=1.25),
     )
     fault = MalformedText("length", "ACTION")
     a, b, none, c = environment.step([ALONE] * 4, ["a", "b", fault, "c"], seed=5)
@@ -203,6 +204,7 @@ def test_an_environment_asks_again_and_counts_every_call_and_reason():
     assert (c.description, c.malformed) == (ALONE, "environment:no_sentence")
     assert [step.num_calls for step in (a, b, none, c)] == [1, 3, 0, 3]
     assert [actions for actions, _ in generator.calls] == [["a", "b", "c"], ["b", "c"], ["b", "c"]]
+    assert generator.temperatures == [SAMPLING.temperature, 1.25, 1.25] and SAMPLING.temperature != 1.25
     seeds = [seed for _, seed in generator.calls]
     assert seeds[0] == 5 and len(set(seeds)) == 3
     assert environment.num_calls == 7
