@@ -29,6 +29,8 @@ from eagle_jax.eagle.policy_stages import (
     usable_sets,
 )
 from eagle_jax.eagle.report import make_report
+from eagle_jax.eagle.roles.action_head import ActionHead, fit_action_head
+from eagle_jax.eagle.roles.listed_actions import ActionList
 from eagle_jax.eagle.settings import EagleExperiment
 from eagle_jax.eagle.world_run import CEILING, WorldRun
 from eagle_jax.embeddings.scorer import Scorer
@@ -92,7 +94,8 @@ class EagleRun(WorldRun):
         writers = {} if self.experiment.elm_baseline is None else {ELM_DECODER: self._elm_writers()}
         instructions = self.stages[CEILING].read_json("facts.json")["instructions"] if CEILING in self.stages else ()
         calls = {system: {kind: self._training_calls(system, kind) for kind in references} for system in trained}
-        self._evaluate(Contestants({REFERENCE: references, **trained}, writers, calls, instructions))
+        policies = {REFERENCE: references, **trained}
+        self._evaluate(Contestants(policies, writers, calls, instructions, self._action_head(candidates)))
         html, _ = make_report(self.workdir, self.experiment, self.world, self.stages, self.seconds(), self.usage())
         return html
 
@@ -155,6 +158,14 @@ class EagleRun(WorldRun):
         before = f"reference_{kind}" if self.experiment.expert is None else _expert(kind, seed)
         with self.stage(name, before, seed=seed, **shared) as stage:
             return run_agent_stage(stage, self.world, start, policy, settings, preference, self._seed(7, seed))
+
+    def _action_head(self, candidates: list[CandidateSet]) -> ActionHead | None:
+        """The policy over listed actions, where there is a list."""
+        settings = self.experiment.listed_actions
+        if settings is None:
+            return None
+        listed = ActionList.read(settings, self.world.entity_format)
+        return fit_action_head(self.world, candidates, {action for _, action in listed.actions})
 
     def _training_calls(self, system: str, kind: str) -> float:
         """Environment calls of a system's training, imitation included, mean over seeds; 0: it was not trained."""

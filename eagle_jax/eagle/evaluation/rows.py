@@ -29,6 +29,8 @@ from eagle_jax.eagle.evaluation.systems import (
     FIELD_CHANGES,
     FOR_OTHERS,
     GREEDY_SEARCH,
+    HEAD,
+    HEAD_FOR_OTHERS,
     HOME,
     ONE_FOR_ALL,
     REFERENCE,
@@ -37,6 +39,7 @@ from eagle_jax.eagle.evaluation.systems import (
 )
 from eagle_jax.eagle.evaluation.untrained import best_field_changes, listed_policy
 from eagle_jax.eagle.policy import make_policy_fn
+from eagle_jax.eagle.roles.action_head import ActionHead, head_policy
 from eagle_jax.eagle.rollout import PolicyFn
 from eagle_jax.eagle.settings import EvaluationSettings, ModelSettings
 from eagle_jax.eagle.world import EagleWorld
@@ -55,13 +58,14 @@ class Contestants:
 
     policies: system -> kind of reference policy (None: of none) -> seed -> model. writers: of texts
     without an environment, system -> seed -> function. instructions: of the ceiling, the best for all
-    of its pairs first; empty: it was not asked for.
+    of its pairs first; empty: it was not asked for. head: over the listed actions; None: there is no list.
     """
 
     policies: Mapping[str, Mapping[str | None, Mapping[int, LanguageModel]]]
     writers: Mapping[str, Mapping[int, WriterFn]]
     training_calls: Mapping[str, Mapping[str, float]]  # system -> kind -> environment calls, mean over seeds
     instructions: Sequence[str] = ()
+    head: ActionHead | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +136,22 @@ class Evaluation:
                         best_of=count,
                     )
             rows |= self._searches(contestants, kind, starts)
+        return rows | self._heads(contestants.head, starts)
+
+    def _heads(self, head: ActionHead | None, starts: Sequence[Start]) -> dict[EvalRow, dict[int, PlayFn]]:
+        """The head over listed actions, told of its users and of others, and greedy search with it."""
+        rows: dict[EvalRow, dict[int, PlayFn]] = {}
+        if head is None:
+            return rows
+        home, horizon, width = self.world.environment, self.agent.horizon, self.settings.search_actions
+        for system, told in ((HEAD, None), (HEAD_FOR_OTHERS, _other_users(starts))):
+            rows[EvalRow(system=system)] = self._played({0: head_policy(self.world, head, told)}, starts, home, horizon)
+        if width:
+            policy, seed = head_policy(self.world, head), derive_seed(self.seed, 6)
+            words = f"{width} actions x {horizon} steps"
+            rows[EvalRow(system=GREEDY_SEARCH, budget=words, policy=HEAD)] = {
+                0: lambda: self._searched(policy, starts, seed, width)
+            }
         return rows
 
     def _searches(
@@ -272,6 +292,12 @@ def _with_profiles_of_others(starts: Sequence[Start]) -> list[Start]:
         )
         for place, start in enumerate(starts)
     ]
+
+
+def _other_users(starts: Sequence[Start]) -> dict[int, int]:
+    """For each user the next one among the starts; itself where there is no other."""
+    users = list(dict.fromkeys(start.user_index for start in starts))
+    return dict(zip(users, [*users[1:], users[0]], strict=True))
 
 
 def _with_profiles_of(starts: Sequence[Start], records: Sequence[EpisodeRecord]) -> list[EpisodeRecord]:

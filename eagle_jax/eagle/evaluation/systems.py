@@ -12,6 +12,8 @@ EXPERT = "imitation of chosen actions"  # where EAGLE began, if not as the refer
 FOR_OTHERS = "EAGLE, profiles of other users"  # the same agents, told of another user: what is lost was personal
 BEST_OF_N, GREEDY_SEARCH, ELM_DECODER = "best of", "greedy search", "ELM decoder"
 ONE_FOR_ALL, FIELD_CHANGES = "one instruction for all", "changes of fields by rule"
+# A policy over listed actions that knows what each does on average; the same told of another user.
+HEAD, HEAD_FOR_OTHERS = "head over listed actions", "head over listed actions, other users"
 HOME, TRANSFER = "home", "other environment"  # the one that agents were trained in, and another
 
 # Whose rows a row is compared with, where kind and environment are its own or there are none. What
@@ -19,7 +21,11 @@ HOME, TRANSFER = "home", "other environment"  # the one that agents were trained
 COMPARED = {
     ELM_DECODER: (ANCHOR,),
     EXPERT: (REFERENCE,),
-    EAGLE: (ANCHOR, REFERENCE, EXPERT, FOR_OTHERS, ONE_FOR_ALL, BEST_OF_N, GREEDY_SEARCH, FIELD_CHANGES, ELM_DECODER),
+    EAGLE: (
+        *(ANCHOR, REFERENCE, EXPERT, FOR_OTHERS, ONE_FOR_ALL, BEST_OF_N, GREEDY_SEARCH, FIELD_CHANGES, ELM_DECODER),
+        HEAD,
+    ),
+    HEAD: (ANCHOR, HEAD_FOR_OTHERS, ONE_FOR_ALL, BEST_OF_N, FIELD_CHANGES),
     DPO: (ANCHOR, REFERENCE, EAGLE),
     GREEDY_SEARCH: (ANCHOR, ONE_FOR_ALL, BEST_OF_N, FIELD_CHANGES),
 }

@@ -1,7 +1,7 @@
 """Which episodes the rows of an evaluation play."""
 
 from eagle_jax.eagle.environment import Start
-from eagle_jax.eagle.evaluation.rows import _with_profiles_of, _with_profiles_of_others
+from eagle_jax.eagle.evaluation.rows import _other_users, _with_profiles_of, _with_profiles_of_others
 from tests.eagle.evaluation.records import make_record
 
 
@@ -14,6 +14,11 @@ def test_an_agent_is_told_of_another_user_and_all_else_stays():
     found = _with_profiles_of_others(starts)
     assert [start.profile for start in found] == [f"profile {user}" for user in (5, 5, 3, 4, 3)]
     assert [start._replace(profile="") for start in found] == [start._replace(profile="") for start in starts]
+
+
+def test_the_other_users_are_each_somebody_else():
+    assert _other_users(starts_of([3, 3, 5, 3, 4])) == {3: 5, 5: 4, 4: 3}
+    assert _other_users(starts_of([3, 3])) == {3: 3}
 
 
 def test_where_there_is_no_other_user_the_profile_stays():

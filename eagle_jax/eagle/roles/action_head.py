@@ -1,0 +1,77 @@
+"""A policy over a list of actions, for models that cannot propose any.
+
+The environment sees no user, so what an action makes of a text is the same for all of them. D_a is the mean of
+E_D(x') - E_D(x) over what action a made of the candidates' entities, drawn towards the mean of all actions by one
+observation of it. The user term of U is linear in E_D: for user u it rises by about z_u . D_a, and the head takes the
+action of which this is largest. Nothing is learned but these means, at no environment call beside the candidates'.
+
+Axis letters: `A` actions, `d` width of the embeddings.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from eagle_jax.base.errors import UserError
+from eagle_jax.eagle.candidate_stage import CandidateSet
+from eagle_jax.eagle.environment import EpisodeState
+from eagle_jax.eagle.rollout import PolicyFn
+from eagle_jax.eagle.world import EagleWorld
+from eagle_jax.language_model.generation import Generation
+
+
+class ActionHead(NamedTuple):
+    """displacements: D_a of each action [A, d]."""
+
+    actions: tuple[str, ...]
+    displacements: np.ndarray
+
+
+def fit_action_head(world: EagleWorld, candidate_sets: Sequence[CandidateSet], listed: Collection[str]) -> ActionHead:
+    """Of the listed actions that some entity's candidates have.
+
+    Raises `UserError` where there is none.
+    """
+    anchors = world.scorer.embed([world.catalogue.entities[row.entity_index].description for row in candidate_sets])
+    moved: dict[str, list[np.ndarray]] = {}
+    for row, anchor in zip(candidate_sets, anchors, strict=True):
+        for action, after, is_valid in zip(row.actions, row.next_embeddings, row.is_valid, strict=True):
+            if is_valid and action in listed:
+                moved.setdefault(action, []).append(after - anchor)
+    if not moved:
+        raise UserError("no listed action is among the candidates that could be applied: see candidates/facts.json")
+    mean = np.mean([one for of_action in moved.values() for one in of_action], axis=0)
+    displacements = [(np.sum(found, axis=0) + mean) / (len(found) + 1) for found in moved.values()]
+    return ActionHead(tuple(moved), np.stack(displacements))
+
+
+def head_policy(world: EagleWorld, head: ActionHead, told: Mapping[int, int] | None = None) -> PolicyFn:
+    """For each state the action that promises its user most, among those that leave no field as it is; where a text and
+    user come again in one call, as for a search, the next best one.
+
+    told: user -> of whom the head is told instead; None: of the user itself.
+    """
+    field_changes = world.environment.field_changes
+
+    def changes_something(action: str, text: str) -> bool:
+        change = field_changes.get(action)
+        return change is None or change(text) != text
+
+    def policy_fn(states: Sequence[EpisodeState], seed: int) -> list[Generation]:
+        users = [state.user_index if told is None else told[state.user_index] for state in states]
+        promised = world.scorer.user_embeddings[users] @ head.displacements.T
+        actions: list[str] = []
+        before: Counter[tuple[str, int]] = Counter()
+        for state, user, order in zip(states, users, np.argsort(-promised, axis=1, kind="stable"), strict=True):
+            ranked = [head.actions[place] for place in order]
+            able = [action for action in ranked if changes_something(action, state.description)] or ranked
+            asked = (state.description, user)
+            actions.append(able[min(before[asked], len(able) - 1)])
+            before[asked] += 1
+        return [Generation(text=action, token_ids=None, log_probs=None, stop_reason="stop") for action in actions]
+
+    return policy_fn
