@@ -95,7 +95,7 @@ class EagleRun(WorldRun):
         instructions = self.stages[CEILING].read_json("facts.json")["instructions"] if CEILING in self.stages else ()
         calls = {system: {kind: self._training_calls(system, kind) for kind in references} for system in trained}
         policies = {REFERENCE: references, **trained}
-        self._evaluate(Contestants(policies, writers, calls, instructions, self._action_head(candidates)))
+        self._evaluate(Contestants(policies, writers, calls, instructions, self.action_head(candidates)))
         html, _ = make_report(self.workdir, self.experiment, self.world, self.stages, self.seconds(), self.usage())
         return html
 
@@ -159,7 +159,7 @@ class EagleRun(WorldRun):
         with self.stage(name, before, seed=seed, **shared) as stage:
             return run_agent_stage(stage, self.world, start, policy, settings, preference, self._seed(7, seed))
 
-    def _action_head(self, candidates: list[CandidateSet]) -> ActionHead | None:
+    def action_head(self, candidates: list[CandidateSet]) -> ActionHead | None:
         """The policy over listed actions, where there is a list."""
         settings = self.experiment.listed_actions
         if settings is None:

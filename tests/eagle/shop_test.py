@@ -12,7 +12,10 @@ from eagle_jax.base.command_line import load_config
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.settings import to_settings
 from eagle_jax.data.sources import fingerprint, load_catalogue
+from eagle_jax.eagle.evaluation.systems import HEAD, HEAD_FOR_OTHERS
 from eagle_jax.eagle.run import run_eagle
+from eagle_jax.eagle.serving.export import export_agent
+from eagle_jax.eagle.serving.loading import load_agent
 from eagle_jax.eagle.settings import EagleExperiment
 from eagle_jax.language_model.generation import ScriptedGenerator
 from eagle_jax.stages.run import Run
@@ -25,7 +28,7 @@ pytest.importorskip("openai")
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "catalogue.md"
 KEY = "sk-Se1cret-0123456789"
-BUDGET = 45  # requests of one run
+BUDGET = 70  # requests of one run
 
 
 def write_text(prompt, rng):
@@ -75,9 +78,14 @@ def config_of_the_page(folder, kind):
     return config
 
 
-def with_environment_at(config, base_url):
-    """The config with the environment behind an endpoint."""
+LISTED = [f"make it {style} as the {COLLECTIONS[0]} collection" for style in STYLES[:6]]
+
+
+def with_environment_at(config, base_url, actions=None):
+    """The config with the environment behind an endpoint, and candidates of a file of actions too."""
     with config.unlocked():
+        if actions is not None:
+            config.listed_actions = ConfigDict({"file": str(actions), "num_candidates": 4})
         config.models.environment = "remote/loopback"
         config.remote.loopback = ConfigDict(
             {
@@ -115,13 +123,17 @@ def test_a_shop_from_files_of_every_kind_to_a_report(tmp_path, monkeypatch, scri
 
     workdir = tmp_path / "run"
     with ScriptedServer(rewrite) as server:
-        experiment = with_environment_at(config, server.base_url)
+        actions = tmp_path / "actions.csv"
+        actions.write_text("kind,action\n" + "".join(f"style,{action}\n" for action in LISTED))
+        experiment = with_environment_at(config, server.base_url, actions)
         with pytest.raises(UserError, match=rf"rewriter at {server.base_url} .*budget.*{BUDGET} requests"):
             run_eagle(experiment, workdir)
         assert len(server.asked) <= BUDGET
         report = run_eagle(experiment, workdir)
+        num_requests = len(server.asked)
+        assert_the_head_acts(load_agent(workdir, "action_head"), workdir)
     assert report.name == "report.html" and "EAGLE on a shop" in report.read_text()
-    answered = [asked.body for asked in server.asked if int(asked.body["seed"]) % 10]
+    answered = [asked.body for asked in server.asked[:num_requests] if int(asked.body["seed"]) % 10]
     assert len({json.dumps(body) for body in answered}) == len(answered)  # nothing paid twice
     assert {asked.headers["authorization"] for asked in server.asked} == {f"Bearer {KEY}"}
     files = [path for path in workdir.rglob("*") if path.is_file()]
@@ -135,7 +147,20 @@ def test_a_shop_from_files_of_every_kind_to_a_report(tmp_path, monkeypatch, scri
     assert facts["held_out_rmse"] < facts["baseline_rmse"]  # tastes are there and are found
     told = (workdir / "report.md").read_text()
     assert "product" in told and "absent: of the held-out ratings: no user has 5" in told
-    assert_usage_is_told(workdir, len(server.asked))
+    assert_usage_is_told(workdir, num_requests)
+
+
+def assert_the_head_acts(agent, workdir):
+    """In rows of the evaluation, and asked for proposals: with the actions of the list alone."""
+    records = [json.loads(line) for line in (workdir / "evaluation" / "records.jsonl").read_text().splitlines()]
+    for system in (HEAD, HEAD_FOR_OTHERS):
+        acted = [step["action"] for record in records if record["system"] == system for step in record["steps"]]
+        assert len(acted) == 2 * 8 and set(acted) <= set(LISTED)
+    proposals = list(agent.propose(num=2))
+    assert {step.action for one in proposals for step in one.steps} <= set(LISTED)
+    assert agent.name == "action_head" and len(proposals) > 8  # two for a pair where they differ
+    with pytest.raises(UserError, match="action_head is no model"):
+        export_agent(workdir, workdir.parent / "policy", "action_head")
 
 
 def assert_usage_is_told(workdir, num_requests):

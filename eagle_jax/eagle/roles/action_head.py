@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from eagle_jax.base.errors import UserError
+from eagle_jax.data.film_fields import FieldChange
 from eagle_jax.eagle.candidate_stage import CandidateSet
 from eagle_jax.eagle.environment import EpisodeState
 from eagle_jax.eagle.rollout import PolicyFn
@@ -49,13 +50,18 @@ def fit_action_head(world: EagleWorld, candidate_sets: Sequence[CandidateSet], l
     return ActionHead(tuple(moved), np.stack(displacements))
 
 
-def head_policy(world: EagleWorld, head: ActionHead, told: Mapping[int, int] | None = None) -> PolicyFn:
+def head_policy(
+    head: ActionHead,
+    user_embeddings: np.ndarray,
+    field_changes: Mapping[str, FieldChange],
+    told: Mapping[int, int] | None = None,
+) -> PolicyFn:
     """For each state the action that promises its user most, among those that leave no field as it is; where a text and
     user come again in one call, as for a search, the next best one.
 
-    told: user -> of whom the head is told instead; None: of the user itself.
+    user_embeddings: z_u [U, d]. field_changes: of the environment. told: user -> of whom the head is told instead;
+    None: of the user itself.
     """
-    field_changes = world.environment.field_changes
 
     def changes_something(action: str, text: str) -> bool:
         change = field_changes.get(action)
@@ -63,7 +69,7 @@ def head_policy(world: EagleWorld, head: ActionHead, told: Mapping[int, int] | N
 
     def policy_fn(states: Sequence[EpisodeState], seed: int) -> list[Generation]:
         users = [state.user_index if told is None else told[state.user_index] for state in states]
-        promised = world.scorer.user_embeddings[users] @ head.displacements.T
+        promised = user_embeddings[users] @ head.displacements.T
         actions: list[str] = []
         before: Counter[tuple[str, int]] = Counter()
         for state, user, order in zip(states, users, np.argsort(-promised, axis=1, kind="stable"), strict=True):

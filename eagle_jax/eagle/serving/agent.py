@@ -22,6 +22,7 @@ from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, Judging, evaluate
 from eagle_jax.eagle.evaluation.search import search_greedily, searched_records
 from eagle_jax.eagle.policy import make_policy_fn
 from eagle_jax.eagle.quality.quality import Quality
+from eagle_jax.eagle.roles.action_head import ActionHead, head_policy
 from eagle_jax.eagle.rollout import Transitions, rollout
 from eagle_jax.eagle.serving.faithfulness import QUANTILE, nearer_shares
 from eagle_jax.eagle.serving.meter import MeteredGenerator
@@ -40,7 +41,8 @@ class Agent:
     """A policy with its environment, and what its texts are measured by.
 
     name: of the stage that trained it. batch_size: episodes played at a time. evaluated: ids of the
-    (item, user) pairs that the run evaluated it on. facts: on the intervals of predicted ratings.
+    (item, user) pairs that the run evaluated it on. facts: on the intervals of predicted ratings. head: acts in the
+    policy's place.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Agent:
     evaluated: Sequence[tuple[str, str]]
     facts: Mapping[str, float | None]
     quality: Quality | None = None  # that the agent was rewarded for beside U
+    head: ActionHead | None = None
     actions: int = (
         1  # tried in each state; of several the text of best reward is gone on from, at so many times the calls
     )
@@ -161,8 +164,11 @@ class Agent:
         started = time.monotonic()
         policy, writer = MeteredGenerator(self.policy), MeteredGenerator(self.environment.generator)
         environment = dataclasses.replace(self.environment, generator=writer)
-        policy_fn = make_policy_fn(policy, environment.book, environment.entity_format, self.policy_sampling)
         embeddings = np.stack([user.embedding for user in users])
+        if self.head is None:
+            policy_fn = make_policy_fn(policy, environment.book, environment.entity_format, self.policy_sampling)
+        else:
+            policy_fn = head_policy(self.head, embeddings, environment.field_changes)
         scorers = {
             name: dataclasses.replace(scorer, user_embeddings=embeddings) for name, scorer in self.scorers.items()
         }
@@ -175,7 +181,8 @@ class Agent:
             shape = {"width": self.actions, "horizon": self.horizon, "batch_size": len(starts) * self.actions}
             searched = search_greedily(judging, starts, seed, policy_fn, environment, **shape)
             played, records = searched.played, searched_records(judging, starts, seed, searched)
-        tokens = _tokens(played, policy.calls, writer.calls)
+        of_policy = policy.calls if self.head is None else [[0] * len(transition.steps) for transition in played]
+        tokens = _tokens(played, of_policy, writer.calls)
         of_starts = [tokens[place : place + self.actions] for place in range(0, len(tokens), self.actions)]
         totals = [None if None in of_start else sum(of_start) for of_start in of_starts]
         return records, totals, time.monotonic() - started

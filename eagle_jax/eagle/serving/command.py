@@ -66,7 +66,11 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workdir", type=Path, required=True, metavar="RUN", help="a finished run of experiments.eagle"
     )
-    parser.add_argument("--agent", metavar="STAGE", help="as agent_g_optimal_0 (default: the best by validation)")
+    parser.add_argument(
+        "--agent",
+        metavar="STAGE",
+        help="as agent_g_optimal_0, or action_head where the run has listed actions (default: the best by validation)",
+    )
 
 
 def _told(summary: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,21 +23,25 @@ from eagle_jax.language_model.sampling.local import LocalGenerator
 from eagle_jax.reports.results import RESULTS_JSON
 
 _REPORT = "eagle/report"  # what results.json calls itself
+ACTION_HEAD = "action_head"  # the agent that no stage trained
 _AGAIN = "run its command again, which goes on from there"
 
 
 def load_agent(workdir: str | Path, agent: str | None = None) -> Agent:
     """The agent of a finished run of experiments.eagle, ready to `propose`.
 
-    agent: the name of its stage, as agent_g_optimal_0; None: the one whose best checkpoint had the
-    largest mean gain in U on its validation starts. Raises `UserError` where the folder is of
-    something else, or the run is not finished.
+    agent: the name of its stage, as agent_g_optimal_0, or action_head: the head over the listed actions of a run that
+    has a list; None: the stage whose best checkpoint had the largest mean gain in U on its validation starts. Raises
+    `UserError` where the folder is of something else, or the run is not finished.
     """
     run = _FinishedRun(read_experiment(Path(workdir)), Path(workdir))
-    names = run.agents()
+    trained = run.agents()
+    names = [*trained, *([ACTION_HEAD] if run.experiment.listed_actions is not None else [])]
     if agent is not None and agent not in names:
         raise UserError(f"{workdir}: has no agent {agent!r}{meant(agent, names)}; it has {', '.join(names)}")
-    return run.load(names[agent or max(names, key=run.validation_gain)])
+    if agent == ACTION_HEAD:
+        return run.with_head(run.load(next(iter(trained.values()))))
+    return run.load(trained[agent or max(trained, key=run.validation_gain)])
 
 
 def read_experiment(workdir: Path) -> EagleExperiment:
@@ -103,6 +108,11 @@ class _FinishedRun(EagleRun):
         if not validated:
             raise UserError(f"{self.workdir / name}: has no validation, so its run is not finished: {_AGAIN}")
         return max(validated, key=lambda row: row["validation/reward"])["validation/gain"]
+
+    def with_head(self, agent: Agent) -> Agent:
+        """The agent with the head over listed actions in its policy's place."""
+        candidates, _ = self.design(self.propose_candidates())
+        return dataclasses.replace(agent, name=ACTION_HEAD, head=self.action_head(candidates))
 
     def load(self, chosen: _Trained) -> Agent:
         """The agent with all that it needs."""

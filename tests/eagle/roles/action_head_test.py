@@ -59,14 +59,18 @@ def test_each_user_gets_what_promises_it_most_and_nothing_that_is_so_already(act
     first, second = (int(u) for u in acting.split.users["train"][:2])
     towards = users[[first, second]] / np.linalg.norm(users[[first, second]], axis=1, keepdims=True)
     head = ActionHead(("a", "b"), towards)
+
+    def policy(head, told=None):
+        return head_policy(head, users, acting.environment.field_changes, told)
+
     promised = users[[first, second]] @ towards.T
     assert promised[0, 0] > promised[0, 1] and promised[1, 1] > promised[1, 0]  # else this world tells nothing
     new, old = ("Genres: War. Year: 1995. Plot: A.", "Genres: War. Year: 1935. Plot: A.")
     states = [state(first, new), state(second, new), state(first, old)]
-    assert read_actions(head_policy(acting, head)(states, 0)) == ["a", "b", "b"]
+    assert read_actions(policy(head)(states, 0)) == ["a", "b", "b"]
     others = {first: second, second: first}
-    assert read_actions(head_policy(acting, head, others)(states, 0)) == ["b", "a", "b"]
-    again = read_actions(head_policy(acting, head)([states[0], states[1], states[0], states[0]], 0))
+    assert read_actions(policy(head, others)(states, 0)) == ["b", "a", "b"]
+    again = read_actions(policy(head)([states[0], states[1], states[0], states[0]], 0))
     assert again == ["a", "b", "b", "b"]  # the next best, and the last one on
     only = ActionHead(("a",), towards[:1])
-    assert read_actions(head_policy(acting, only)(states[2:], 0)) == ["a"]  # there is no other
+    assert read_actions(policy(only)(states[2:], 0)) == ["a"]  # there is no other

@@ -11,6 +11,7 @@ import pytest
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.catalogue import Entity
+from eagle_jax.eagle.roles.action_head import ActionHead
 from eagle_jax.eagle.serving.proposals import Summary
 from eagle_jax.embeddings.scorer import TRAIN
 from eagle_jax.language_model.generation import ScriptedGenerator
@@ -98,6 +99,19 @@ def test_the_same_seed_gives_the_same_proposals_and_another_one_others(agent, id
     assert without_seconds(again) == without_seconds(proposals)
     others = without_seconds(agent.propose(*ids, num=3, seed=2))
     assert [one.text for one in others] != [one.text for one in proposals]
+
+
+def test_a_head_acts_in_the_policys_place(agent, ids):
+    width = agent.scorers[TRAIN].user_embeddings.shape[1]
+    head = ActionHead(("add a b", "add a c"), np.eye(2, width, dtype=np.float32))
+    (item, *_), users = ids
+    found = list(dataclasses.replace(agent, head=head).propose([item], users, num=1))
+    assert [one.user_id for one in found] == users
+    likes = [agent.users.find(user).embedding for user in users]
+    first = [head.actions[int(z_u[1] > z_u[0])] for z_u in likes]
+    assert len(set(first)) == 2  # else these users tell nothing
+    for one, action in zip(found, first, strict=True):
+        assert {step.action for step in one.steps} == {action}
 
 
 def test_of_several_actions_it_goes_on_from_the_best(agent, ids, proposals):
