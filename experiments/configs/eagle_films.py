@@ -98,12 +98,11 @@ def _training(config: ConfigDict) -> None:
     config.design.distribution.rank = 6
     config.reference.batch_size = 16
     config.reference.training.num_steps = 120  # the loss has fallen from 6.1 to 0.1
-    varied = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 40}
     config.expert = ConfigDict(
         {
             "num_episodes": 6,
             "actions_per_state": 12,
-            "sampling": varied,
+            "sampling": {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 40},
             "candidates": True,  # as many states again, and a call takes a second
             "users_per_state": 100,
             "gain_temperature": 0.02,
@@ -133,8 +132,6 @@ def _training(config: ConfigDict) -> None:
     training.checkpoint_every = 2
     training.policy.max_new_tokens = 40  # #END_ACTION alone has 14 of its tokens
     config.evaluation.best_of_n = ()
-    config.evaluation.best_of_n_sampling = ConfigDict(varied)
-    config.evaluation.search_actions = 4
     config.evaluation.num_starts = 30
     config.evaluation.seeds = (0,)
     config.evaluation.resampled = "anchors_and_users"
