@@ -78,6 +78,11 @@ def read_actions(generations: Sequence[Generation]) -> list[str | MalformedText]
     return actions
 
 
+def written_actions(actions: Sequence[str]) -> list[Generation]:
+    """What `read_actions` reads, of policies that no model plays."""
+    return [Generation(text=action, token_ids=None, log_probs=None, stop_reason="stop") for action in actions]
+
+
 @dataclasses.dataclass(kw_only=True)
 class LLMEnvironment:
     """A decision process over texts; `num_calls` counts the rewritings asked for so far, `malformed_tries` those that

@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "catalogue.md"
 KEY = "sk-Se1cret-0123456789"
 BUDGET = 70  # requests of one run
+LISTED = [f"make it {style} as the {COLLECTIONS[0]} collection" for style in STYLES]
 
 
 def write_text(prompt, rng):
@@ -76,9 +77,6 @@ def config_of_the_page(folder, kind):
     with config.unlocked(), config.ignore_type():
         config.update_from_flattened_dict({k: v for k, v in TINY_EAGLE.items() if not k.startswith(without)})
     return config
-
-
-LISTED = [f"make it {style} as the {COLLECTIONS[0]} collection" for style in STYLES[:6]]
 
 
 def with_environment_at(config, base_url, actions=None):

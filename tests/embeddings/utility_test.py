@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from eagle_jax.base.errors import UserError
+from eagle_jax.base.settings import told
 from eagle_jax.embeddings.scorer import Scorer
 from eagle_jax.embeddings.utility import UtilitySettings, catalogue_neighbor_limit, content_gap_utility
 
@@ -130,3 +131,8 @@ def test_a_cap_and_its_limit_come_together():
         content_gap_utility(domain, users, catalogue, _settings(), neighbor_limit=3.0)
     with pytest.raises(ValueError, match="num_neighbors is 37; with a neighbor_cap it must be below the 37 "):
         catalogue_neighbor_limit(catalogue, _settings(num_neighbors=37, neighbor_cap=0.9))
+
+
+def test_settings_are_told_as_they_were_before_there_was_a_cap():
+    assert told(_settings()) == {"neighbor_weight": 1.0, "num_neighbors": 3}
+    assert told(_settings(neighbor_cap=0.9)) == {"neighbor_weight": 1.0, "num_neighbors": 3, "neighbor_cap": 0.9}

@@ -144,11 +144,14 @@ class Evaluation:
         if head is None:
             return rows
         home, horizon, width = self.world.environment, self.agent.horizon, self.settings.search_actions
-        policy_of = functools.partial(head_policy, head, self.world.scorer.user_embeddings, home.field_changes)
-        for system, told in ((HEAD, None), (HEAD_FOR_OTHERS, _other_users(starts))):
-            rows[EvalRow(system=system)] = self._played({0: policy_of(told)}, starts, home, horizon)
+        own, others = self.world.scorer.user_embeddings, _other_users(starts)
+        of_others = own.copy()
+        of_others[[*others]] = own[[*others.values()]]
+        for system, embeddings in ((HEAD, own), (HEAD_FOR_OTHERS, of_others)):
+            policy = head_policy(head, embeddings, home.field_changes)
+            rows[EvalRow(system=system)] = self._played({0: policy}, starts, home, horizon)
         if width:
-            policy, seed = policy_of(), derive_seed(self.seed, 6)
+            policy, seed = head_policy(head, own, home.field_changes), derive_seed(self.seed, 6)
             words = f"{width} actions x {horizon} steps"
             rows[EvalRow(system=GREEDY_SEARCH, budget=words, policy=HEAD)] = {
                 0: lambda: self._searched(policy, starts, seed, width)

@@ -53,11 +53,9 @@ class EvalRow:
         return ", ".join(part for part in (name, self.policy, self.kind, place) if part)
 
 
-def _is_search_of_equal_calls(row: EvalRow, other: EvalRow) -> bool:
-    """Budgets that end alike: as many calls in all are fewer actions for who was trained."""
-    if dataclasses.replace(row, budget=other.budget) != other:
-        return False
-    return row.budget.partition(" steps")[2] == other.budget.partition(" steps")[2] != ""
+def _of_equal_calls(row: EvalRow) -> EvalRow:
+    """A search without the number of its actions: as many calls in all are fewer of these for who was trained."""
+    return dataclasses.replace(row, budget=row.budget.partition(" actions")[2]) if row.system == GREEDY_SEARCH else row
 
 
 def comparison_pairs(rows: Sequence[EvalRow], extra_kinds: Sequence[str]) -> list[tuple[EvalRow, EvalRow]]:
@@ -66,12 +64,8 @@ def comparison_pairs(rows: Sequence[EvalRow], extra_kinds: Sequence[str]) -> lis
     pairs = []
     for row in rows:
         if row.policy is not None:
-            own = dataclasses.replace(row, policy=None)
-            pairs += [
-                (row, other)
-                for other in rows
-                if other == own or (row.system == GREEDY_SEARCH and _is_search_of_equal_calls(other, own))
-            ]
+            own = _of_equal_calls(dataclasses.replace(row, policy=None))
+            pairs += [(row, other) for other in rows if _of_equal_calls(other) == own]
         for system in COMPARED.get(row.system, ()):
             pairs += [
                 (row, other)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from eagle_jax.data.film_fields import field_edits
-from eagle_jax.eagle.environment import EpisodeState, Start, Step
+from eagle_jax.eagle.environment import EpisodeState, Start, Step, written_actions
 from eagle_jax.eagle.rollout import PolicyFn
 from eagle_jax.eagle.world import EagleWorld
 from eagle_jax.language_model.generation import Generation
@@ -18,7 +18,7 @@ def listed_policy(actions: Sequence[str]) -> PolicyFn:
 
     def policy_fn(states: Sequence[EpisodeState], seed: int) -> list[Generation]:
         drawn = np.random.default_rng(seed).integers(len(actions), size=len(states))
-        return [Generation(text=actions[place], token_ids=None, log_probs=None, stop_reason="stop") for place in drawn]
+        return written_actions([actions[place] for place in drawn])
 
     return policy_fn
 

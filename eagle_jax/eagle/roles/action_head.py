@@ -19,7 +19,7 @@ import numpy as np
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.film_fields import FieldChange
 from eagle_jax.eagle.candidate_stage import CandidateSet
-from eagle_jax.eagle.environment import EpisodeState
+from eagle_jax.eagle.environment import EpisodeState, written_actions
 from eagle_jax.eagle.rollout import PolicyFn
 from eagle_jax.eagle.world import EagleWorld
 from eagle_jax.language_model.generation import Generation
@@ -37,9 +37,9 @@ def fit_action_head(world: EagleWorld, candidate_sets: Sequence[CandidateSet], l
 
     Raises `UserError` where there is none.
     """
-    anchors = world.scorer.embed([world.catalogue.entities[row.entity_index].description for row in candidate_sets])
     moved: dict[str, list[np.ndarray]] = {}
-    for row, anchor in zip(candidate_sets, anchors, strict=True):
+    for row in candidate_sets:
+        anchor = world.scorer.catalogue_embeddings[row.entity_index]
         for action, after, is_valid in zip(row.actions, row.next_embeddings, row.is_valid, strict=True):
             if is_valid and action in listed:
                 moved.setdefault(action, []).append(after - anchor)
@@ -50,17 +50,11 @@ def fit_action_head(world: EagleWorld, candidate_sets: Sequence[CandidateSet], l
     return ActionHead(tuple(moved), np.stack(displacements))
 
 
-def head_policy(
-    head: ActionHead,
-    user_embeddings: np.ndarray,
-    field_changes: Mapping[str, FieldChange],
-    told: Mapping[int, int] | None = None,
-) -> PolicyFn:
+def head_policy(head: ActionHead, user_embeddings: np.ndarray, field_changes: Mapping[str, FieldChange]) -> PolicyFn:
     """For each state the action that promises its user most, among those that leave no field as it is; where a text and
     user come again in one call, as for a search, the next best one.
 
-    user_embeddings: z_u [U, d]. field_changes: of the environment. told: user -> of whom the head is told instead;
-    None: of the user itself.
+    user_embeddings: z_u [U, d]. field_changes: of the environment.
     """
 
     def changes_something(action: str, text: str) -> bool:
@@ -68,16 +62,15 @@ def head_policy(
         return change is None or change(text) != text
 
     def policy_fn(states: Sequence[EpisodeState], seed: int) -> list[Generation]:
-        users = [state.user_index if told is None else told[state.user_index] for state in states]
-        promised = user_embeddings[users] @ head.displacements.T
+        promised = user_embeddings[[state.user_index for state in states]] @ head.displacements.T
         actions: list[str] = []
         before: Counter[tuple[str, int]] = Counter()
-        for state, user, order in zip(states, users, np.argsort(-promised, axis=1, kind="stable"), strict=True):
+        for state, order in zip(states, np.argsort(-promised, axis=1, kind="stable"), strict=True):
             ranked = [head.actions[place] for place in order]
             able = [action for action in ranked if changes_something(action, state.description)] or ranked
-            asked = (state.description, user)
+            asked = (state.description, state.user_index)
             actions.append(able[min(before[asked], len(able) - 1)])
             before[asked] += 1
-        return [Generation(text=action, token_ids=None, log_probs=None, stop_reason="stop") for action in actions]
+        return written_actions(actions)
 
     return policy_fn

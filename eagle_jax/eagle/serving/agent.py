@@ -42,7 +42,7 @@ class Agent:
 
     name: of the stage that trained it. batch_size: episodes played at a time. evaluated: ids of the
     (item, user) pairs that the run evaluated it on. facts: on the intervals of predicted ratings. head: acts in the
-    policy's place.
+    policy's place. actions: tried in each state; of several the search goes on from the text of best reward.
     """
 
     name: str
@@ -59,9 +59,7 @@ class Agent:
     facts: Mapping[str, float | None]
     quality: Quality | None = None  # that the agent was rewarded for beside U
     head: ActionHead | None = None
-    actions: int = (
-        1  # tried in each state; of several the text of best reward is gone on from, at so many times the calls
-    )
+    actions: int = 1
 
     def propose(
         self,

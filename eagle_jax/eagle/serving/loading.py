@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +39,7 @@ def load_agent(workdir: str | Path, agent: str | None = None) -> Agent:
     if agent is not None and agent not in names:
         raise UserError(f"{workdir}: has no agent {agent!r}{meant(agent, names)}; it has {', '.join(names)}")
     if agent == ACTION_HEAD:
-        return run.with_head(run.load(next(iter(trained.values()))))
+        return run.load(next(iter(trained.values())), has_head=True)
     return run.load(trained[agent or max(trained, key=run.validation_gain)])
 
 
@@ -109,13 +108,8 @@ class _FinishedRun(EagleRun):
             raise UserError(f"{self.workdir / name}: has no validation, so its run is not finished: {_AGAIN}")
         return max(validated, key=lambda row: row["validation/reward"])["validation/gain"]
 
-    def with_head(self, agent: Agent) -> Agent:
-        """The agent with the head over listed actions in its policy's place."""
-        candidates, _ = self.design(self.propose_candidates())
-        return dataclasses.replace(agent, name=ACTION_HEAD, head=self.action_head(candidates))
-
-    def load(self, chosen: _Trained) -> Agent:
-        """The agent with all that it needs."""
+    def load(self, chosen: _Trained, has_head: bool = False) -> Agent:
+        """The agent with all that it needs; has_head: with the head over listed actions in its policy's place."""
         settings = self.experiment
         self.prepare_world()
         candidates, kept = self.design(self.propose_candidates())
@@ -131,7 +125,7 @@ class _FinishedRun(EagleRun):
         names = catalogue.ratings.user_names
         starts = self.evaluation(None, None).starts()
         return Agent(
-            name=chosen.name,
+            name=ACTION_HEAD if has_head else chosen.name,
             catalogue=catalogue,
             policy=LocalGenerator(policy, models.batch_size, models.length_multiple),
             policy_sampling=settings.agent.training.policy,
@@ -140,6 +134,7 @@ class _FinishedRun(EagleRun):
             batch_size=models.batch_size,
             scorers={encoder: world.scorers[encoder] for encoder in (TRAIN, HELD_OUT)},  # others know no new users
             quality=world.quality,
+            head=self.action_head(candidates) if has_head else None,
             ratings=ratings,
             users=UserDirectory(
                 catalogue=catalogue,

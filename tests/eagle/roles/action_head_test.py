@@ -60,15 +60,16 @@ def test_each_user_gets_what_promises_it_most_and_nothing_that_is_so_already(act
     towards = users[[first, second]] / np.linalg.norm(users[[first, second]], axis=1, keepdims=True)
     head = ActionHead(("a", "b"), towards)
 
-    def policy(head, told=None):
-        return head_policy(head, users, acting.environment.field_changes, told)
+    def policy(head, embeddings=users):
+        return head_policy(head, embeddings, acting.environment.field_changes)
 
     promised = users[[first, second]] @ towards.T
     assert promised[0, 0] > promised[0, 1] and promised[1, 1] > promised[1, 0]  # else this world tells nothing
     new, old = ("Genres: War. Year: 1995. Plot: A.", "Genres: War. Year: 1935. Plot: A.")
     states = [state(first, new), state(second, new), state(first, old)]
     assert read_actions(policy(head)(states, 0)) == ["a", "b", "b"]
-    others = {first: second, second: first}
+    others = users.copy()
+    others[[first, second]] = users[[second, first]]
     assert read_actions(policy(head, others)(states, 0)) == ["b", "a", "b"]
     again = read_actions(policy(head)([states[0], states[1], states[0], states[0]], 0))
     assert again == ["a", "b", "b", "b"]  # the next best, and the last one on
