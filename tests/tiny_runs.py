@@ -119,11 +119,12 @@ class TinyExperiment:
         return process.returncode, stdout, stderr
 
     def finish(self, folder: Path) -> None:
-        """A run in `folder`/run that nothing interrupts, its renames in `folder`/renames.txt."""
+        """A run in `folder`/run that nothing interrupts, beside it renames.txt and screen.txt, which it showed."""
         log = folder / "renames.txt"
         code, stdout, stderr = self.run(folder / "run", watch=["log", str(log)])
         assert code == 0, stderr
         assert stdout == f"report: {folder / 'run' / 'report.html'}\n"
+        (folder / "screen.txt").write_text(stderr)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ import os
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -51,8 +52,15 @@ def main(load: Callable[[], tuple[type[T], Experiment]], *, config: str, stops: 
 
     def call(values: ConfigDict, workdir: Path) -> None:
         settings, experiment = load()
+        from eagle_jax.base.metrics import duration, say  # imports JAX, as what was loaded has
+
         chosen = {"stop_after": flags.FLAGS.stop_after} if stops else {}
-        print(f"report: {experiment(to_settings(settings, values), workdir, **chosen)}")
+        started = time.monotonic()
+        report = experiment(to_settings(settings, values), workdir, **chosen)
+        for line in _files_beside(workdir):
+            say(line)
+        say(f"took {duration(time.monotonic() - started)}")
+        print(f"report: {report}")
 
     if stops:
         flags.DEFINE_enum("stop_after", None, list(stops), "The run ends with this stage and a page on it.")
@@ -111,6 +119,14 @@ def with_one_line_errors(action: Callable[[], None]) -> None:
         _exit(f"{error.filename}: {error.strerror}; {helps}", 2)
     except KeyboardInterrupt:
         _exit("interrupted; the same command resumes", 130)
+
+
+def _files_beside(workdir: Path) -> list[str]:
+    """What a finished run left beside its report, for people and programs to read."""
+    lines = [f"numbers: {workdir / name}" for name in ("results.json", "results.csv") if (workdir / name).is_file()]
+    if any(workdir.glob("*/metrics/tensorboard")):
+        lines.append(f"curves: tensorboard --logdir={workdir}")
+    return lines
 
 
 class FlagParser(argparse.ArgumentParser):

@@ -183,6 +183,20 @@ def progress(iterable: Iterable[T], total: int, description: str, unit: str, ini
             last_line = now
 
 
+def say(line: str) -> None:
+    """A line beside the progress, on stderr; of several processes the first one says it."""
+    if is_primary():
+        print(line, file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """As people say it: 8 s, 8 min 27 s, 2 h 5 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def _plain_line(done: int, total: int, elapsed: float, initial: int, description: str, unit: str) -> str:
     return tqdm.format_meter(
         done,

@@ -26,7 +26,7 @@ from eagle_jax.base.processes import from_primary
 from eagle_jax.base.provenance import provenance
 from eagle_jax.base.settings import told
 
-_SETTINGS = "SETTINGS.json"
+SETTINGS = "SETTINGS.json"
 MANIFEST = "MANIFEST.json"
 _SCHEMA = "schema"
 
@@ -53,7 +53,7 @@ class StageFolder:
 
     def _found_schema(self) -> int | None:
         """That of what is there, None where there is nothing."""
-        if not (self.path / _SETTINGS).exists():
+        if not (self.path / SETTINGS).exists():
             return None
         return self._read_settings().get(_SCHEMA, schema.FIRST_SCHEMA)
 
@@ -83,13 +83,13 @@ class StageFolder:
         self._refuse_other_settings()
         if (self.path / MANIFEST).exists():
             raise RuntimeError(f"{self.path} is complete: nothing more is written into it")
-        if not (self.path / _SETTINGS).exists():
+        if not (self.path / SETTINGS).exists():
             with report_faults(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
             # The first version is not named: there was none yet.
             named = {} if self._schema == schema.FIRST_SCHEMA else {_SCHEMA: self._schema}
             settings = _pretty(named | self._inputs)
-            write_atomically(self.path / _SETTINGS, lambda file: file.write(settings))
+            write_atomically(self.path / SETTINGS, lambda file: file.write(settings))
 
     def finish(self) -> None:
         """Writes the manifest, last of all: from now on the stage is complete."""
@@ -185,11 +185,11 @@ class StageFolder:
     def _refuse_other_settings(self) -> None:
         if self._settings_match:
             return
-        if not (self.path / _SETTINGS).exists():
+        if not (self.path / SETTINGS).exists():
             strange = sorted(entry.name for entry in _entries(self.path))
             if strange:
                 raise CorruptArtifactError(
-                    f"{self.path}: holds {strange[0]} but no {_SETTINGS}, so it is not known what "
+                    f"{self.path}: holds {strange[0]} but no {SETTINGS}, so it is not known what "
                     "made it; remove the folder or choose another work directory"
                 )
             return
@@ -232,12 +232,12 @@ class StageFolder:
         return value
 
     def _read_settings(self) -> dict[str, Any]:
-        found = self._read_object(_SETTINGS, ("settings", "depends_on"))
+        found = self._read_object(SETTINGS, ("settings", "depends_on"))
         version = found.get(_SCHEMA, schema.FIRST_SCHEMA)
         if type(version) is not int or version < schema.FIRST_SCHEMA:
-            raise self._corrupt(_SETTINGS, f"schema must be {schema.FIRST_SCHEMA} or more")
+            raise self._corrupt(SETTINGS, f"schema must be {schema.FIRST_SCHEMA} or more")
         if not isinstance(found["depends_on"], dict):
-            raise self._corrupt(_SETTINGS, "depends_on must be an object of digests")
+            raise self._corrupt(SETTINGS, "depends_on must be an object of digests")
         return found
 
     def _corrupt(self, file: str, reason: Any) -> CorruptArtifactError:

@@ -9,6 +9,8 @@ import numpy as np
 from absl import logging
 
 from eagle_jax.base.errors import UserError
+from eagle_jax.base.metrics import say
+from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.eagle.candidate_stage import CandidateSet
 from eagle_jax.eagle.ceiling.report import ceiling_sentences, make_ceiling_report
 from eagle_jax.eagle.ceiling.stage import is_above_noise
@@ -31,6 +33,7 @@ from eagle_jax.eagle.policy_stages import (
 from eagle_jax.eagle.report import make_report
 from eagle_jax.eagle.roles.action_head import ActionHead, fit_action_head
 from eagle_jax.eagle.roles.listed_actions import ActionList
+from eagle_jax.eagle.screen import key_figure, planned_stages, result_lines
 from eagle_jax.eagle.settings import EagleExperiment
 from eagle_jax.eagle.world_run import CEILING, WorldRun
 from eagle_jax.embeddings.scorer import Scorer
@@ -66,6 +69,7 @@ class EagleRun(WorldRun):
     """All stages of one experiment: those of its world, then policies and their evaluation."""
 
     def run(self, stop_after: str | None = None) -> Path:
+        self.announce(planned_stages(self.experiment, stop_after))
         self.prepare_world()
         if self.experiment.ceiling is not None:
             found = self._measure_ceiling()
@@ -97,7 +101,12 @@ class EagleRun(WorldRun):
         policies = {REFERENCE: references, **trained}
         self._evaluate(Contestants(policies, writers, calls, instructions, self.action_head(candidates)))
         html, _ = make_report(self.workdir, self.experiment, self.world, self.stages, self.seconds(), self.usage())
+        for line in result_lines(self.stages["evaluation"].read_json("table.json")):
+            say(line)
         return html
+
+    def key_figure(self, stage: StageFolder) -> str:
+        return key_figure(stage)
 
     def design(self, proposed: list[CandidateSet]) -> tuple[list[CandidateSet], dict[str, list[list[int]]]]:
         """Stage 5: the candidates that can be used, and which each kind of reference distribution

@@ -11,14 +11,15 @@ import contextlib
 import json
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from eagle_jax.base.atomic_files import replace_atomically
 from eagle_jax.base.errors import CorruptArtifactError, UnwritableError, UserError
+from eagle_jax.base.metrics import duration, say
 from eagle_jax.base.processes import from_primary, is_primary
-from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.base.work_directory import SETTINGS, StageFolder
 from eagle_jax.language_model.remote.cache import GenerationCache
 from eagle_jax.language_model.remote.client import RemoteGenerator
 from eagle_jax.language_model.remote.settings import RemoteSettings
@@ -26,6 +27,7 @@ from eagle_jax.language_model.sampling.local import LocalGenerator
 from eagle_jax.language_model.sharding import MeshSettings
 from eagle_jax.stages.models import load_model
 from eagle_jax.stages.run_lock import hold
+from eagle_jax.stages.screen import plan_lines
 from eagle_jax.stages.sharing import take_over
 
 _TIMES, _USAGE = "times.json", "remote_usage.json"
@@ -66,6 +68,7 @@ class Run:
         self.workdir = workdir
         self.experiment_name = experiment or self.experiment_name
         self.stages: dict[str, StageFolder] = {}
+        self._plan: list[str] = []
         self._is_held = False
         self._shared = dict(shared or {})
         self._models, self._mesh = models, mesh
@@ -78,7 +81,7 @@ class Run:
 
         Of a sweep's runs the finished stage of another one is taken over where nothing in it differs.
         What happens within counts as the stage's time, also where it fails, but not where the stage
-        was complete before.
+        was complete before. The terminal gets a heading, and at the end the time and `key_figure`.
         """
         if not self._is_held:
             weakref.finalize(self, hold(self.workdir))
@@ -89,6 +92,8 @@ class Run:
         self.stages[name] = stage
         take_over(stage)
         done, started = stage.is_complete(), time.monotonic()
+        if not done:
+            say(self._heading(stage))
         try:
             yield stage
         finally:
@@ -100,6 +105,23 @@ class Run:
                 _write_summary(self.workdir / _TIMES, times)
                 if self._remote:
                     _write_summary(self.workdir / _USAGE, self._usage())
+        if not done:
+            figure = self.key_figure(stage)
+            say(f"   {duration(time.monotonic() - started)}{figure and f': {figure}'}")
+
+    def announce(self, plan: Sequence[str]) -> None:
+        """Tells the terminal the names of the stages to come, and which of them are there already."""
+        self._plan = list(plan)
+        for line in plan_lines(self.workdir, self._plan):
+            say(line)
+
+    def key_figure(self, stage: StageFolder) -> str:
+        """What the terminal is told of a stage that has ended, beside its time."""
+        return ""
+
+    def _heading(self, stage: StageFolder) -> str:
+        place = f" ({self._plan.index(stage.name) + 1} of {len(self._plan)})" if stage.name in self._plan else ""
+        return f"== {stage.name}{place}{', goes on' if (stage.path / SETTINGS).exists() else ''}"
 
     def _refuse_other_experiment(self) -> None:
         found = _read_summary(self.workdir / _EXPERIMENT, str).get("experiment", self.experiment_name)

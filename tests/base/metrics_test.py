@@ -12,7 +12,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from eagle_jax.base import metrics
 from eagle_jax.base.errors import CorruptArtifactError, UnwritableError
-from eagle_jax.base.metrics import MetricsWriter, NonFiniteError, check_finite, progress, read_metrics
+from eagle_jax.base.metrics import MetricsWriter, NonFiniteError, check_finite, duration, progress, read_metrics
 from tests.programs import ROOT, environment_of
 
 
@@ -141,3 +141,10 @@ def test_writing_events_does_not_import_torch_and_leaves_it_to_whoever_does(tmp_
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "written\n" and done.stderr == "imported\n"  # once, by the program itself
     assert len(read_events(tmp_path / "run")) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.4, "0 s"), (59.6, "1 min 0 s"), (507, "8 min 27 s"), (7530, "2 h 5 min")]
+)
+def test_durations_are_told_as_people_say_them(seconds, told):
+    assert duration(seconds) == told

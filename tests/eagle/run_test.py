@@ -15,6 +15,7 @@ import pytest
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.metrics import read_metrics
 from eagle_jax.eagle.run import run_eagle
+from eagle_jax.eagle.screen import planned_stages
 from eagle_jax.eagle.serving import loading
 from eagle_jax.eagle.serving.loading import load_agent, read_experiment
 from tests.toy_world import dpo_settings
@@ -60,6 +61,21 @@ def unfinish(stage: Path) -> None:
     """As if the run had ended before the last files of the stage."""
     for name in ("MANIFEST.json", "facts.json", "records.jsonl", "table.json"):
         (stage / name).unlink(missing_ok=True)
+
+
+def test_the_terminal_is_told_plan_stages_results_files_and_time(finished):
+    lines = (finished.workdir.parent / "screen.txt").read_text().splitlines()
+    plan = planned_stages(read_experiment(finished.workdir))
+    assert lines[0] == f"{finished.workdir}: {len(plan)} stages"
+    headings = [line for line in lines if line.startswith("== ")]
+    assert headings == [f"== {name} ({number} of {len(plan)})" for number, name in enumerate(plan, start=1)]
+    ends = [line for line in lines if re.match(r"   (\d+ min )?\d+ s", line)]
+    assert len(ends) == len(plan)
+    assert [name for name, line in zip(plan, ends, strict=True) if ": " not in line] == ["design", "evaluation"]
+    assert any(re.match(r"EAGLE, g_optimal +-?\d\.\d{3}", line) for line in lines)
+    files = [f"numbers: {finished.workdir / name}" for name in ("results.json", "results.csv")]
+    assert lines[-4:-1] == [*files, f"curves: tensorboard --logdir={finished.workdir}"]
+    assert lines[-1].startswith("took ")
 
 
 def test_every_stage_has_results_and_nothing_is_there_that_was_not_asked_for(finished):
@@ -145,7 +161,8 @@ def test_other_settings_are_one_line_and_all_is_left_alone(eagle, finished, tmp_
     before = snapshot(workdir)
     code, stdout, stderr = eagle.run(workdir, ["--config.agent.training.policy_learning_rate=0.1"])
     assert (code, stdout) == (2, ""), stderr
-    (line,) = stderr.splitlines()
+    plan, *_, line = stderr.splitlines()
+    assert plan == f"{workdir}: 8 stages" and "Traceback" not in stderr
     said = rf"eagle\.py: .*{AGENT} was .*: training\.policy_learning_rate: 0\.0005 there, 0\.1 now. Remove it "
     assert re.match(said, line), line
     assert snapshot(workdir) == before

@@ -180,3 +180,33 @@ def test_a_stage_of_other_settings_is_refused_before_anything_happens(tmp_path, 
     # The error, which is still known here, knows the run that holds the folder.
     assert checksums(tmp_path).keys() - before.keys() == {"run.lock"}
     assert before.items() <= checksums(tmp_path).items()
+
+
+def test_the_terminal_is_told_the_plan_each_stage_that_begins_and_what_came_out(tmp_path, capsys):
+    class Told(Run):
+        def key_figure(self, stage):
+            return f"{stage.read_json('count.json')} counted"
+
+    def start():
+        run = Told(tmp_path / "run")
+        run.announce(["numbers", "report"])
+        with run.stage("numbers") as stage:
+            if not stage.is_complete():
+                stage.write_json("count.json", 3)
+                stage.finish()
+        said = capsys.readouterr()
+        assert said.out == ""
+        return said.err.splitlines()
+
+    first = start()
+    assert first[:3] == [f"{tmp_path / 'run'}: 2 stages", "  to do:         numbers, report", "== numbers (1 of 2)"]
+    assert first[3:] == ["   0 s: 3 counted"]
+    assert start() == [f"{tmp_path / 'run'}: 2 stages", "  there already: numbers", "  to do:         report"]
+
+
+def test_a_stage_that_was_begun_before_goes_on(tmp_path, capsys):
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="stop"), Run(tmp_path / "run").stage("walk") as stage:
+            stage.chunk(0, lambda: 1)
+            raise RuntimeError("stop")
+    assert capsys.readouterr().err.splitlines() == ["== walk", "== walk, goes on"]
