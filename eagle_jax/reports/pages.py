@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,19 +102,23 @@ def render_html(text: str, title: str, svgs: Mapping[str, str]) -> str:
     """The page of a Markdown text; svgs: file name of a figure -> what stands in its place.
 
     A paragraph that begins with an image is a figure, the rest of it the caption; the first cell of
-    a line of a table is its heading.
+    a line of a table is its heading. A table is called by the heading it stands under, and scrolls by keyboard.
     """
     parser = page_parser()
     parser.add_render_rule("image", _render_image)
-    parser.add_render_rule("table_open", lambda *_: '<div class="scroll">\n<table>\n')
+    parser.add_render_rule("table_open", _render_table_open)
     parser.add_render_rule("table_close", lambda *_: "</table>\n</div>\n")
     tokens = parser.parse(text)
-    links = {}
+    links, heading, tables = {}, title, Counter()
     for place, token in enumerate(tokens):
-        if token.type == "heading_open" and token.tag == "h2":
-            heading = tokens[place + 1].content
-            token.attrSet("id", re.sub(r"\W+", "-", heading.lower()).strip("-"))
-            links[token.attrs["id"]] = heading
+        if token.type == "heading_open":
+            heading = _plain(tokens[place + 1])
+            if token.tag == "h2":
+                token.attrSet("id", re.sub(r"\W+", "-", heading.lower()).strip("-"))
+                links[token.attrs["id"]] = heading
+        elif token.type == "table_open":
+            tables[heading] += 1
+            token.meta["caption"] = heading if tables[heading] == 1 else f"{heading}, table {tables[heading]}"
         elif token.type == "th_open":
             token.attrSet("scope", "col")
         elif token.type == "td_open" and tokens[place - 1].type == "tr_open":
@@ -128,6 +133,17 @@ def render_html(text: str, title: str, svgs: Mapping[str, str]) -> str:
         links=links,
         content=Markup(parser.renderer.render(tokens, parser.options, {"svgs": svgs})),
     )
+
+
+def _plain(inline: Token) -> str:
+    """The text of a heading, without its marks."""
+    return "".join(child.content for child in inline.children)
+
+
+def _render_table_open(renderer: RendererHTML, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
+    caption = escape(tokens[place].meta["caption"])
+    opening = f'<div class="scroll" tabindex="0" role="region" aria-label="Table: {caption}">'
+    return f"{opening}\n<table>\n<caption>{caption}</caption>\n"
 
 
 def _to_figure(opening: Token, inline: Token, closing: Token) -> None:

@@ -160,7 +160,7 @@ def test_page_needs_nothing_beside_it_and_nests(write, tmp_path):
     page = Page(html)
     assert "<title>A &lt;run&gt; of ours</title>" in html and "<html lang=" in html
     assert page.tags.count("svg") == page.tags.count("figure") == 1
-    assert page.values("aria-label") == ["Sections", "A line."]
+    assert page.values("aria-label") == ["Sections", "A line.", "Table: Settings", "Table: Provenance"]
     assert "<figcaption>Up <em>it</em> goes, 95 %.</figcaption>" in html
     assert not {"script", "img", "link", "iframe", "object"} & set(page.tags)
     loaders = {"src", "srcset", "action", "data", "xlink:href"}
@@ -198,6 +198,17 @@ def test_tags_links_and_images_are_not_made_even_where_nobody_escaped():
     page = Page(html)
     assert not {"b", "img", "div"} & set(page.tags) and page.values("href") == []
     assert "<b>x</b> [y](http://a) z <http://c>" in page.seen
+
+
+def test_tables_are_called_by_their_headings_and_scroll_by_keyboard():
+    rows = "| a |\n| --- |\n| 1 |\n"
+    html = render_html(
+        f"{rows}\n## One *and* `two` < 3\n\n{rows}\nthen\n\n{rows}\n### Three\n\n{rows}", "The title", {}
+    )
+    names = ["The title", "One and two &lt; 3", "One and two &lt; 3, table 2", "Three"]
+    assert re.findall(r"<caption>(.*?)</caption>", html) == names
+    for name in names:
+        assert f'<div class="scroll" tabindex="0" role="region" aria-label="Table: {name}">' in html
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.parent.name)

@@ -48,13 +48,13 @@ def study_verdict(cells: Sequence[StudyCell], *, rank: int, num_draws: int) -> I
     yield _over_all(few, many)
     constants = [row["subsample_factor"] for row in cells[0]["paper"][1:]]
     yield from (_larger_constant(cells, constant) for constant in constants)
-    real = [c for c in cells if has_utility(c)]
-    if real:
-        yield _footings(real, rank)
-        yield _same_exploration(real)
+    scored = [c for c in cells if has_utility(c)]
+    if scored:
+        yield _footings(scored, rank)
+        yield _same_exploration(scored)
     yield _coverage(cells)
-    if real:
-        yield _designed_exploration(real, rank)
+    if scored:
+        yield _designed_exploration(scored, rank)
 
 
 def _accepts(cells: Sequence[StudyCell]) -> str:
@@ -130,7 +130,7 @@ def _footings(cells: Sequence[StudyCell], rank: int) -> str:
         for c in cells
     )
     return (
-        f"On the real sets C = 1 accepts {' and '.join(parts)} (r = {rank}); in {by_count} of "
+        f"On the sets with utilities C = 1 accepts {' and '.join(parts)} (r = {rank}); in {by_count} of "
         f"{len(cells)} cells it accepts all if k ≤ n and nothing if k > n, whatever the "
         "candidates are."
     )
@@ -141,7 +141,7 @@ def _same_exploration(cells: Sequence[StudyCell]) -> str:
     differences = [c["rules"][rule]["against_random"][name] for c in cells for name in MEASURE_TITLES]
     count = sum(d["low"] > 0 or d["high"] < 0 for d in differences)
     said = (
-        f"Exploration on the real sets: in {count} of {len(differences)} comparisons (cells times "
+        f"Exploration on the sets with utilities: in {count} of {len(differences)} comparisons (cells times "
         f"measures) what the paper's rule, C = 1, keeps differs from {RANDOM}"
     )
     return f"{said}: it does nothing to exploration." if count == 0 else f"{said}."
@@ -177,7 +177,7 @@ def _designed_exploration(cells: Sequence[StudyCell], rank: int) -> str:
         lower = sum(d["high"] < 0 for d in differences)
         parts.append(f"{MEASURE_TITLES[name]}: higher in {higher}, lower in {lower}")
     return (
-        f"{EXCHANGE} on the changes against {RANDOM}, real sets, k ≥ r "
+        f"{EXCHANGE} on the changes against {RANDOM}, sets with utilities, k ≥ r "
         f"({len(full_rank_cells)} cells): {'; '.join(parts)}. In the others no difference is shown."
     )
 

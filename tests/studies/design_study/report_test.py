@@ -165,4 +165,4 @@ def test_report_of_made_up_sets_only(data, tmp_path):
         tmp_path, dataclasses.replace(data, cells=[c for c in data.cells if "iso" in c["set"]])
     )
     text = markdown.read_text(encoding="utf-8")
-    assert "No set of this run has utilities." in text and "On the real sets" not in text
+    assert "No set of this run has utilities." in text and "On the sets with utilities" not in text
