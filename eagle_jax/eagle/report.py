@@ -26,7 +26,7 @@ from eagle_jax.eagle.evaluation.reachable import reachable_facts
 from eagle_jax.eagle.evaluation.stage import with_names
 from eagle_jax.eagle.evaluation.story import story
 from eagle_jax.eagle.evaluation.systems import DPO, EAGLE, HOME, EvalRow
-from eagle_jax.eagle.evaluation.table import RATER_MEASURES
+from eagle_jax.eagle.evaluation.table import RATER_MEASURES, REACHABLE_SHARE
 from eagle_jax.eagle.expert.stage import expert_facts
 from eagle_jax.eagle.policy_stages import design_facts
 from eagle_jax.eagle.profile_stage import profile_facts
@@ -76,6 +76,7 @@ class EagleReport(Report):
     break_even: Sequence[Mapping[str, Any]] = ()
     not_reproduced: Sequence[str]
     is_crossed: bool = False  # evaluation.table.Resampling
+    num_reachable: int | None = None  # starts that the column of what can be reached is over
 
 
 def make_report(
@@ -92,7 +93,7 @@ def make_report(
     rows, records = evaluation.read_json("table.json"), evaluation.read_jsonl("records.jsonl")
     reachable = evaluation.read_json("reachable.json")
     for row in rows:
-        row["cells"]["train/reachable_share"] = reachable.get("share", {}).get(row["row"])
+        row["cells"][REACHABLE_SHARE] = reachable.get("share", {}).get(row["row"])
     kind = (*experiment.evaluation.extra_kinds, *experiment.design.kinds)[0]
     shown = [
         with_names(episode, world.catalogue)
@@ -105,6 +106,7 @@ def make_report(
         table=rows,
         comparisons=evaluation.read_json("comparisons.json"),
         malformed=evaluation.read_json("malformed.json"),
+        num_reachable=reachable.get("num_starts"),
         # Evaluations of earlier versions have none.
         break_even=evaluation.read_json("break_even.json") if (evaluation.path / "break_even.json").exists() else (),
         episodes=shown,
@@ -138,7 +140,7 @@ def write_report(folder: Path, data: EagleReport) -> tuple[Path, Path]:
         "steering": report_tables.steering_sentences(data.table),
         "summary": report_tables.compared_sentences(data.comparisons),
         "trust": trust_sentences(data.reliability),
-        "tables": report_tables.result_tables(data.table),
+        "tables": report_tables.result_tables(data.table, data.num_reachable),
         "comparisons": table(data.comparisons, report_tables.COMPARISON_COLUMNS),
         "pays": list(pays_sentences(data.break_even, report_tables.ENCODERS)),
         "break_even": table(data.break_even, report_tables.break_even_columns(data.break_even)),

@@ -40,9 +40,9 @@ STYLE = {
 
 
 def interval_figure(rows: Sequence[Mapping[str, Any]], panels: Mapping[str, str], label: str, part: int) -> Figure:
-    """Mean and interval of every row, one panel for each of `panels` (name of the cell -> title).
+    """Mean and interval of every row, one panel for each of `panels` (name of the cell -> title), on one scale.
 
-    label: of what is measured; part: which part of a row's name, between commas, tells its kind.
+    label: of what is measured, in all panels; part: which part of a row's name, between commas, tells its kind.
     """
     kinds = [row["row"].split(",")[part] for row in rows]
     numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds))}
@@ -62,6 +62,9 @@ def interval_figure(rows: Sequence[Mapping[str, Any]], panels: Mapping[str, str]
             axis.grid(axis="x")
             axis.set_title(title, fontsize=9)
             axis.set_xlabel(label)
+        limits = np.array([axis.get_xlim() for axis in axes])
+        for axis in axes:
+            axis.set_xlim(limits[:, 0].min(), limits[:, 1].max())
         for axis in axes[1:]:
             axis.set_yticklabels([])
         return figure
@@ -88,6 +91,7 @@ def curves_figure(curves: Sequence[Mapping[str, Any]], label: str = "iteration")
                 )
             axis.set_title(name, fontsize=9)
             axis.grid()
+            axis.set_ylim(*_at_least_a_fifth(*axis.get_ylim()))
         for axis in axes[-2:]:
             axis.set_xlabel(label)
         handles = [
@@ -96,6 +100,12 @@ def curves_figure(curves: Sequence[Mapping[str, Any]], label: str = "iteration")
         figure.legend(handles, rows, loc="outside upper center", ncols=min(3, len(rows)))
         figure.get_layout_engine().set(h_pad=0.1)
         return figure
+
+
+def _at_least_a_fifth(low: float, high: float) -> tuple[float, float]:
+    """The limits, drawn apart to a fifth of the larger of them: a curve that hardly moves does not fill its frame."""
+    missing = 0.2 * max(abs(low), abs(high)) - (high - low)
+    return (low - missing / 2, high + missing / 2) if missing > 0 else (low, high)
 
 
 def embedding_figure(picture: Mapping[str, Any]) -> Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
@@ -15,11 +16,22 @@ from eagle_jax.eagle.evaluation.table import (
     INDEPENDENT_MEASURES,
     PLOT_MEASURES,
     RATER_MEASURES,
+    REACHABLE_SHARE,
     TEXT_MEASURES,
     TRAIN_MEASURES,
 )
 from eagle_jax.embeddings.scorer import HELD_OUT, INDEPENDENT, TRAIN, judge_of
-from eagle_jax.reports.markdown import LEFT, Column, bullets, format_interval, measure_columns, table, used_measures
+from eagle_jax.reports.markdown import (
+    LEFT,
+    Column,
+    Measure,
+    bullets,
+    format_interval,
+    measure_columns,
+    table,
+    to_markdown,
+    used_measures,
+)
 from eagle_jax.reports.verdicts import side
 
 TableRows = Sequence[Mapping[str, Any]]
@@ -47,8 +59,9 @@ def utility_panels(rows: TableRows) -> dict[str, str]:
     return {n: title for n, title in names.items() if any(row["cells"].get(n) for row in rows)}
 
 
-def result_tables(rows: TableRows) -> Iterator[dict[str, Any]]:
-    """{"title", "table", "meanings"} of each group of measures that was taken."""
+def result_tables(rows: TableRows, num_reachable: int | None = None) -> Iterator[dict[str, Any]]:
+    """{"title", "table", "meanings"} of each group of measures that was taken; num_reachable: starts that the share of
+    what can be reached is over, which are fewer than the pairs."""
     columns = [
         Column("Row", "row", LEFT),
         Column("Episodes", "num_episodes"),
@@ -66,14 +79,32 @@ def result_tables(rows: TableRows) -> Iterator[dict[str, Any]]:
         ("What became of the texts, and what it cost", TEXT_MEASURES),
         ("What a rater says, blind to which text is new", RATER_MEASURES),
     ):
-        used = used_measures(measures, rows)
+        used = [_counted(measure, num_reachable) for measure in used_measures(measures, rows)]
+        shown = [measure for measure in used if not _same_in_all(measure, rows)]
         if used:
             yield {
                 "title": title,
-                "table": table(rows, columns + measure_columns(used, rows)),
-                "meanings": bullets(f"{m.heading}: {m.meaning}" for m in used),
+                "table": table(rows, columns + measure_columns(shown, rows)) if shown else "",
+                "meanings": bullets(_meaning(measure, rows, measure in shown) for measure in used),
             }
         columns = columns[:1]
+
+
+def _counted(measure: Measure, num_reachable: int | None) -> Measure:
+    if measure.name != REACHABLE_SHARE or num_reachable is None:
+        return measure
+    return dataclasses.replace(measure, heading=f"{measure.heading}, {num_reachable} starts")
+
+
+def _same_in_all(measure: Measure, rows: TableRows) -> bool:
+    """Whether a column of it would tell nothing."""
+    return len(rows) > 1 and len({to_markdown(row["cells"].get(measure.name)) for row in rows}) == 1
+
+
+def _meaning(measure: Measure, rows: TableRows, has_column: bool) -> str:
+    """What a measure is; where it is the same in all rows this sentence is in the column's place."""
+    everywhere = "" if has_column else f" In all rows: {to_markdown(rows[0]['cells'][measure.name])}."
+    return f"{measure.heading}: {measure.meaning}{everywhere}"
 
 
 def _verdict(comparison: Mapping[str, Any]) -> str:

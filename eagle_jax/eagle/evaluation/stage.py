@@ -17,7 +17,7 @@ from eagle_jax.eagle.evaluation.episodes import EpisodeRecord
 from eagle_jax.eagle.evaluation.reachable import best_reachable_utility
 from eagle_jax.eagle.evaluation.rows import Contestants, Evaluation
 from eagle_jax.eagle.evaluation.systems import comparison_pairs
-from eagle_jax.eagle.evaluation.table import Resampling, compare, malformed_counts, summarize
+from eagle_jax.eagle.evaluation.table import REACHABLE_SHARE, Resampling, compare, malformed_counts, summarize
 
 
 def run_evaluation_stage(stage: StageFolder, evaluation: Evaluation, contestants: Contestants) -> None:
@@ -102,5 +102,5 @@ def _reachable(
     return {
         "best_utility": float(np.mean(best)),
         "num_starts": len(starts),
-        "share": {row["row"]: row["cells"]["train/reachable_share"] for row in rows},
+        "share": {row["row"]: row["cells"][REACHABLE_SHARE] for row in rows},
     }

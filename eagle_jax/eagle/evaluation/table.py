@@ -45,6 +45,7 @@ def _encoder_measures(encoder: str) -> tuple[Measure, ...]:
     )
 
 
+REACHABLE_SHARE = "train/reachable_share"
 _QUALITY = Measure(
     "train/quality",
     "Quality",
@@ -54,7 +55,7 @@ TRAIN_MEASURES = (
     *_encoder_measures(TRAIN),
     _QUALITY,
     Measure(
-        "train/reachable_share",
+        REACHABLE_SHARE,
         "Share of reachable",
         "Mean gain divided by the mean of the best gains that a search over edits finds.",
     ),
@@ -252,7 +253,7 @@ def _values(record: EpisodeRecord, yardstick: float | None, oracle: EditOracle |
     if record.rater is not None:
         values |= {f"rater/{k}": v for k, v in record.rater.items()}
     if yardstick is not None:
-        values["train/reachable_share"] = values["train/gain"] / yardstick
+        values[REACHABLE_SHARE] = values["train/gain"] / yardstick
     return values | (_judged(record, oracle) if oracle else {})
 
 
