@@ -33,7 +33,7 @@ from eagle_jax.eagle.policy_stages import (
 from eagle_jax.eagle.report import make_report
 from eagle_jax.eagle.roles.action_head import ActionHead, fit_action_head
 from eagle_jax.eagle.roles.listed_actions import ActionList
-from eagle_jax.eagle.screen import key_figure, planned_stages, result_lines
+from eagle_jax.eagle.screen import key_figure, leaving_lines, planned_stages, result_lines
 from eagle_jax.eagle.settings import EagleExperiment
 from eagle_jax.eagle.world_run import CEILING, WorldRun
 from eagle_jax.embeddings.scorer import Scorer
@@ -70,6 +70,8 @@ class EagleRun(WorldRun):
 
     def run(self, stop_after: str | None = None) -> Path:
         self.announce(planned_stages(self.experiment, stop_after))
+        for line in leaving_lines(self.experiment):
+            say(line)
         self.prepare_world()
         if self.experiment.ceiling is not None:
             found = self._measure_ceiling()

@@ -32,6 +32,18 @@ def planned_stages(experiment: EagleExperiment, stop_after: str | None = None) -
     return [*names, "evaluation"]
 
 
+def leaving_lines(experiment: EagleExperiment) -> list[str]:
+    """What leaves this machine, and to where, by role; nothing where no model is remote."""
+    endpoints = experiment.remote_models()
+    lines = []
+    for one in experiment.leaving():
+        host = endpoints[one.model].base_url
+        lines.append(f"  {one.model} ({one.role}, {host}) is sent: {', '.join((*one.of_items, *one.of_users))}")
+    if lines:
+        lines.append("  No ids are sent. config.user_data_stays=True refuses what would send profiles or titles.")
+    return lines
+
+
 def _catalogue(facts: Mapping[str, Any], stage: StageFolder) -> str:
     told = f"{facts['num_entities']:,} items, {facts['num_users']:,} users, {facts['num_training_ratings']:,} ratings"
     if facts["held_out_rmse"] is None:

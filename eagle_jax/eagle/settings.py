@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 from eagle_jax.base.settings import setting, settings
 from eagle_jax.data.sources import CatalogueSettings
@@ -163,6 +164,15 @@ class EvaluationSettings:
             raise ValueError("search_actions must be 0 or at least 2, got 1: a search of one action is an episode")
 
 
+class Leaving(NamedTuple):
+    """What a remote model is sent in its role; no ids are."""
+
+    role: str
+    model: str
+    of_items: Sequence[str]
+    of_users: Sequence[str]
+
+
 @settings
 class EagleExperiment:
     """Everything; a config file gives every field a value."""
@@ -176,6 +186,10 @@ class EagleExperiment:
     mesh: MeshSettings = setting("Where all decoders lie.")
     environment_mesh: MeshSettings | None = setting("Where environments lie, if not in mesh.")
     remote: dict[str, RemoteSettings] = setting("Models that are named remote/<name>.")
+    user_data_stays: bool = setting(
+        "Nothing that is known of a user is sent to a remote model: a config in which it would be is refused.",
+        default=False,
+    )
     wals: WALSSettings
     user_space: UserSpaceSettings = setting("What of the ratings U knows.", default=AS_BEFORE)
     domain_encoder: DomainEncoderSettings = setting("From texts' features to WALS embeddings.")
@@ -229,6 +243,13 @@ class EagleExperiment:
         if self.quality is not None and (self.quality.model or "").startswith(REMOTE):
             raise ValueError("quality.model: its log-probs are needed here, so not a remote one")
         self.remote_models()  # raises where one is not in the table
+        if self.user_data_stays and (told := [one for one in self.leaving() if one.of_users]):
+            leaving = "; ".join(f"{one.model} ({one.role}) would be sent {', '.join(one.of_users)}" for one in told)
+            raise ValueError(
+                f"user_data_stays is True, and {leaving}. Give the role a model that runs here, or leave out what "
+                "sends it: data_profiles writes profiles without a model, candidates.candidates.num_personalised = 0 "
+                "and evaluation.rater = None send none"
+            )
 
     @property
     def policy_model(self) -> PolicyModel:
@@ -244,3 +265,20 @@ class EagleExperiment:
             self.evaluation.transfer_environment,
         ]
         return remote_models(names, self.remote)
+
+    def leaving(self) -> list[Leaving]:
+        """What the remote models of each role are sent, which the terminal tells at the start."""
+        models, asked = self.models, self.candidates.candidates
+        titles = [] if self.data_profiles is not None else ["titles that users rated high and low"]
+        personal = ["users' profiles"] if asked.num_personalised else []
+        rewritten = "texts to rewrite", "instructions of a policy that reads profiles"
+        roles = [
+            Leaving("generator", models.generator, ("items' texts",), (*titles, *personal)),
+            Leaving("environment", models.environment, rewritten, ()),
+        ]
+        if self.evaluation.transfer_environment is not None:
+            transfer = self.evaluation.transfer_environment
+            roles.append(Leaving("transfer environment", transfer, rewritten, ()))
+        if self.evaluation.rater is not None:
+            roles.append(Leaving("rater", models.rater, ("items' texts and new ones",), ("users' profiles",)))
+        return [one for one in roles if one.model.startswith(REMOTE)]

@@ -76,6 +76,7 @@ def _world(config: ConfigDict) -> None:
     config.mesh = ConfigDict({"data": 1, "fsdp": 1, "tensor": 1, "first_device": 0})
     config.environment_mesh = None  # of the environments; None: with all other models
     config.remote = ConfigDict()  # settings of models named remote/<name>: see eagle_remote.py
+    config.user_data_stays = False  # True: refused where a remote model would be sent profiles or titles
 
 
 def _encoders(config: ConfigDict) -> None:

@@ -5,7 +5,7 @@ import pytest
 from eagle_jax.base.command_line import load_config
 from eagle_jax.base.settings import to_settings
 from eagle_jax.base.work_directory import StageFolder
-from eagle_jax.eagle.screen import key_figure, planned_stages, result_lines
+from eagle_jax.eagle.screen import key_figure, leaving_lines, planned_stages, result_lines
 from eagle_jax.eagle.settings import EagleExperiment
 
 
@@ -24,6 +24,21 @@ def test_every_part_that_a_config_has_is_a_stage_in_its_place():
     assert films[-3:] == ["expert_g_optimal_0", "agent_g_optimal_0", "evaluation"]
     assert planned("eagle_minilens_dpo", ":quick")[-3:-1] == ["agent_g_optimal_0", "preference_agent_g_optimal_0"]
     assert planned("eagle_minilens_elm", ":quick")[-3:] == ["elm_0", "elm_search", "evaluation"]
+
+
+def leaving(name, variant=""):
+    values = load_config(f"experiments/configs/{name}.py{variant}")
+    return leaving_lines(to_settings(EagleExperiment, values))
+
+
+def test_what_leaves_the_machine_is_told_with_where_it_goes():
+    generator, environment, rater, last = leaving("eagle_remote", ":openai")
+    assert generator.startswith("  remote/openai (generator, https://api.openai.com/v1) is sent: items' texts, titles ")
+    assert "texts to rewrite" in environment and rater.endswith("users' profiles") and "user_data_stays" in last
+
+
+def test_nothing_is_told_where_nothing_leaves():
+    assert leaving("eagle_minilens") == []
 
 
 def test_a_run_that_ends_with_its_ceiling_has_no_later_stages():

@@ -53,6 +53,24 @@ def test_the_page_of_remote_models_has_settings_that_fit(variant):
         to_settings(EagleExperiment, config)
 
 
+def test_users_data_stay_here_or_the_roles_that_would_send_them_are_named():
+    config = eagle_remote.get_config("openai").to_dict()
+    assert [one.role for one in to_settings(EagleExperiment, config).leaving() if one.of_users] == [
+        "generator",
+        "rater",
+    ]
+    config["user_data_stays"] = True
+    with pytest.raises(
+        SettingsError, match=r"user_data_stays .*\(generator\) .*titles.*\(rater\) would be sent users'"
+    ):
+        to_settings(EagleExperiment, config)
+    config["data_profiles"] = {"fields": ("genres",), "values_per_side": 3, "titles_per_side": 2, "shrinkage": 5.0}
+    config["candidates"]["candidates"]["num_personalised"] = 0
+    config["evaluation"]["rater"] = None
+    told = to_settings(EagleExperiment, config).leaving()
+    assert [(one.role, list(one.of_users)) for one in told] == [("generator", []), ("environment", [])]
+
+
 @pytest.mark.parametrize("role", ["policy", "features", "held_out_features"])
 def test_a_model_whose_weights_are_needed_is_not_remote(role):
     config = eagle_remote.get_config("vllm").to_dict()
