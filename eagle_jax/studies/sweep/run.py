@@ -6,14 +6,13 @@
 <workdir>/<number> is a run's work directory, and `run.txt` in <workdir>/logs what it said. A stage
 whose settings, and those of all that it reads, do not differ from a finished one's beside it is taken
 over from there (`Run.stage`), so that it is computed once. A run that fails is told on the page, and the
-others go on; the same command goes on with what is not done.
+others go on; the same command goes on with what is not done. Runs are processes of this machine, jobs of Slurm
+(--slurm) or runs of a TPU slice (--tpu).
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from eagle_jax.base.metrics import progress
 from eagle_jax.stages.sharing import SWEEP
 from eagle_jax.studies.sweep.grid import GridPoint, grid_points
 from eagle_jax.studies.sweep.report import Outcome, write_sweep_report
+from eagle_jax.studies.sweep.starters import Start, slurm_starter, start_here
 
 
 def sweep_command(arguments: Sequence[str]) -> None:
@@ -41,22 +41,33 @@ def sweep_command(arguments: Sequence[str]) -> None:
     config = load_config(flags.config) if flags.config else None
     for point in points if config else ():
         check_overrides([f"--config.{key}={value}" for key, value in point.settings], config)
-    command = [sys.executable, "-m", f"experiments.{flags.experiment}"]
-    command += [f"--config={flags.config}"] * bool(flags.config) + others
+    asked = [f"experiments.{flags.experiment}", *[f"--config={flags.config}"] * bool(flags.config), *others]
+    command = [*_program(flags.tpu), *asked]
     if flags.dry_run:
         for point in points:
             print(" ".join(_command(command, point, Path(flags.workdir) / point.name)))
         return
     workdir = workdir_of(flags.workdir)
-    _claim(workdir, {"experiment": flags.experiment, "arguments": command[2:], "grid": flags.grid})
-    run = _Runs(workdir, command)
-    with ThreadPoolExecutor(flags.parallel) as pool:
+    start = start_here if flags.slurm is None else slurm_starter(workdir / "slurm", flags.slurm)
+    _claim(workdir, {"experiment": flags.experiment, "arguments": asked, "grid": flags.grid})
+    run = _Runs(workdir, command, start)
+    with ThreadPoolExecutor(flags.parallel or (1 if flags.slurm is None else len(points))) as pool:
         outcomes = list(progress(pool.map(run.one, points), len(points), "sweep", "runs"))
     page, _ = write_sweep_report(workdir, flags.experiment, outcomes)
     print(f"report: {page}")
     if failed := [outcome.point.name for outcome in outcomes if outcome.code != 0]:
         print(f"failed: {', '.join(failed)}; the same command tries them again", file=sys.stderr)
         sys.exit(1)
+
+
+def _program(tpu: Sequence[str] | None) -> list[str]:
+    """What a module's name and flags are put behind; raises `UserError` where the script is not there."""
+    if tpu is None:
+        return [sys.executable, "-m"]
+    script = Path(__file__).parents[3] / "launch" / "tpu_vm.sh"
+    if not script.is_file():
+        raise UserError(f"--tpu: {script} is not there; start the sweep from a clone")
+    return ["bash", str(script), "run", *tpu]
 
 
 def _parser() -> FlagParser:
@@ -67,7 +78,23 @@ def _parser() -> FlagParser:
         "--grid", action="append", required=True, metavar="KEY=VALUE,VALUE", help="a setting's values; may be repeated"
     )
     parser.add_argument("--workdir", default="runs/sweep", help="folder of the runs (default: runs/sweep)")
-    parser.add_argument("--parallel", type=int, default=1, help="runs side by side (default: 1)")
+    parser.add_argument(
+        "--parallel", type=int, help="runs side by side (default: 1, with --slurm as many as there are)"
+    )
+    elsewhere = parser.add_mutually_exclusive_group()
+    elsewhere.add_argument(
+        "--slurm",
+        nargs="?",
+        const="",
+        metavar="NAME=VALUE,...",
+        help="each run is a job of Slurm, with these parameters of submitit or Slurm, as partition=gpu,gpus_per_node=1",
+    )
+    elsewhere.add_argument(
+        "--tpu",
+        nargs=2,
+        metavar=("NAME", "ZONE"),
+        help="each run takes all workers of a TPU slice, by launch/tpu_vm.sh; --workdir is a path that they see, too",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the commands of the runs, and do nothing")
     return parser
 
@@ -92,27 +119,20 @@ def _command(command: Sequence[str], point: GridPoint, workdir: Path) -> list[st
 class _Runs:
     """Starts the runs of one sweep; what each came to is kept in <workdir>/outcomes."""
 
-    def __init__(self, workdir: Path, command: Sequence[str]):
-        self._workdir, self._of_all = workdir, command
+    def __init__(self, workdir: Path, command: Sequence[str], start: Start):
+        self._workdir, self._of_all, self._start = workdir, command, start
 
     def one(self, point: GridPoint) -> Outcome:
-        """From the file where it is done, else by a process of its own."""
+        """From the file where it is done, else by a start of its own."""
         kept = self._workdir / "outcomes" / f"{point.name}.json"
         folder, log = self._workdir / point.name, self._workdir / "logs" / f"{point.name}.txt"
         if kept.exists() and (found := json.loads(kept.read_text()))["code"] == 0:
             return Outcome(point, folder, **found)
         started = time.monotonic()
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as file:
-            command = _command(self._of_all, point, folder)
-            code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=_environment()).returncode
+        code = self._start(_command(self._of_all, point, folder), log)
         lines = log.read_text(errors="replace").splitlines()
         found = {"code": code, "seconds": round(time.monotonic() - started, 1), "told": lines[-1] if lines else ""}
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(kept, lambda stream: stream.write(json.dumps(found).encode()))
         return Outcome(point, folder, **found)
-
-
-def _environment() -> dict[str, str]:
-    """The folder from which this was started stays where modules are looked for, as with `python -m`."""
-    return os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}

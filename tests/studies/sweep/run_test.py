@@ -87,6 +87,9 @@ def test_commands_are_printed_and_other_folders_left_alone(folder, capsys):
     assert re.search(
         r"-m experiments\.stub --config\.a=2 --config\.seed=0 --config\.rate=bad --workdir=.*/001$", lines[1]
     )
+    sweep_command([*FLAGS, "--dry-run", "--tpu", "eagle", "us-central1-a"])
+    line = capsys.readouterr().out.splitlines()[0]
+    assert re.match(r"bash \S+/launch/tpu_vm\.sh run eagle us-central1-a experiments\.stub --config\.seed=0 ", line)
     folder.mkdir()
     (folder / "mine.txt").write_text("")
     with pytest.raises(UserError, match="is no sweep's folder and not empty"):
