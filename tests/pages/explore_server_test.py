@@ -79,6 +79,15 @@ def served(run):
         listening.close()
 
 
+# Where in the window something is drawn on the map.
+DOT = """(() => {
+  const map = document.querySelector('#map'), box = map.getBoundingClientRect();
+  const { data } = map.getContext('2d').getImageData(0, 0, map.width, map.height);
+  const place = data.findIndex((value, place) => place % 4 === 3 && value === 255) >> 2;
+  return [box.x + place % map.width, box.y + Math.floor(place / map.width)];
+})()"""
+
+
 def waits_for(page, script):
     """Has the page itself wait until the expression is true."""
     found = page.call(
@@ -147,8 +156,8 @@ def test_in_a_browser_by_keyboard_on_a_small_screen_in_the_dark(agent, tmp_path)
         waits_for(page, "document.querySelectorAll('#episodes-played section').length === 4")
         assert page.run("document.querySelectorAll('#compared tbody tr').length") == 6
         check()
-        drawn = """(() => { const c = document.querySelector('#map');
-          const { data } = c.getContext('2d').getImageData(0, 0, c.width, c.height);
-          return data.filter((value, place) => place % 4 === 3 && value).length;
-        })()"""
-        assert page.run(drawn) > 500
+        page.call("Runtime.evaluate", expression="document.querySelector('#map').scrollIntoView()")
+        x, y = page.run(DOT)
+        page.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        waits_for(page, "document.querySelector('#pointed strong')")
+        assert re.match(r"(Item f\d+: |User u\d+)", page.run("document.querySelector('#pointed strong').innerText"))

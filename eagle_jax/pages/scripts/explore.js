@@ -120,8 +120,8 @@ function goOn(from) {
 // The exploration on the map: a line for each text that was made of another one, dashed ones for episodes.
 function drawPaths() {
   const { texts, episodes, current, growth } = exploration;
-  map.paths = episodes.map(({ positions, title }) => {
-    const labels = positions.map((_, place) => (place === positions.length - 1 && place ? title : ""));
+  map.paths = episodes.map(({ positions, letter }) => {
+    const labels = positions.map((_, place) => (place === positions.length - 1 ? letter : ""));
     return { points: positions, labels, dashed: true };
   });
   map.paths.push({ points: [texts[0].position], labels: ["0"] });
@@ -195,7 +195,7 @@ function comparisonTable() {
   rows.push(...exploration.episodes);
   return scrolled(
     "Side by side",
-    head.map((title, place) => make("th", { scope: "col", ...(place ? { class: "number" } : {}) }, title)),
+    [head.map((title, place) => make("th", { scope: "col", ...(place ? { class: "number" } : {}) }, title))],
     rows.map(({ title, text, environment_calls: calls = "–", malformed = "–" }) => {
       const values = [number(utility(text, "train")), number(utility(text, "held_out")), `${calls}`, `${malformed}`];
       return make("tr", {}, make("th", { scope: "row" }, title), ...values.map((value) => cell(value)));
@@ -223,10 +223,11 @@ function compare() {
   return during("The agent plays …", async () => {
     exploration.episodes = [];
     at("episodes-played").replaceChildren();
-    for (const fields of asked) {
-      const title = fields.best_of ? `best of ${best} by ${NAMES[fields.by]}` : NAMES[fields.by];
-      say(`Playing: ${title} …`);
-      const episode = { ...(await ask("episode", { name: exploration.name, ...fields })), title };
+    for (const [place, fields] of asked.entries()) {
+      const letter = "ABCD"[place];
+      const title = `${letter}, ${fields.best_of ? `best of ${best} by ` : ""}${NAMES[fields.by]}`;
+      say(`Playing ${title} …`);
+      const episode = { ...(await ask("episode", { name: exploration.name, ...fields })), title, letter };
       exploration.episodes.push(episode);
       at("episodes-played").append(episodeSection(episode));
       at("compared").replaceChildren(comparisonTable());

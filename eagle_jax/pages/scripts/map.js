@@ -152,17 +152,19 @@ export class SpaceMap {
   _drawTriangles(context, color) {
     context.fillStyle = color;
     context.beginPath();
+    const size = this.positions.users.length > 1000 ? 2 : 4;
     this._eachSquare(this.positions.users, (px, py) => {
-      context.moveTo(px, py - 4);
-      context.lineTo(px + 3.5, py + 2.5);
-      context.lineTo(px - 3.5, py + 2.5);
+      context.moveTo(px, py - size);
+      context.lineTo(px + size, py + 0.7 * size);
+      context.lineTo(px - size, py + 0.7 * size);
     });
     context.fill();
   }
 
   _drawPath(context, { points, labels, dashed }, colors) {
     const pixels = points.map((point) => this._pixel(point));
-    context.strokeStyle = dashed ? colors.ink : colors.accent;
+    const color = dashed ? colors.ink : colors.accent;
+    context.strokeStyle = color;
     context.lineWidth = 2;
     context.setLineDash(dashed ? [5, 4] : []);
     context.beginPath();
@@ -170,6 +172,7 @@ export class SpaceMap {
     context.stroke();
     context.setLineDash([]);
     pixels.forEach(([px, py], number) => {
+      context.strokeStyle = color;
       context.fillStyle = colors.ground;
       context.beginPath();
       context.arc(px, py, 4, 0, 2 * Math.PI);
@@ -205,8 +208,8 @@ export class SpaceMap {
   }
 
   _resize() {
-    const box = this.canvas.getBoundingClientRect();
-    [this.width, this.height, this.ratio] = [box.width || 1, box.height || 1, window.devicePixelRatio || 1];
+    const { clientWidth, clientHeight } = this.canvas;
+    [this.width, this.height, this.ratio] = [clientWidth || 1, clientHeight || 1, window.devicePixelRatio || 1];
     this.canvas.width = Math.round(this.width * this.ratio);
     this.canvas.height = Math.round(this.height * this.ratio);
     this.draw();

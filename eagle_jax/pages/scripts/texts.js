@@ -34,18 +34,23 @@ export const number = (value) => value.toFixed(3);
 export const signed = (value) => (value > 0 ? "+" : "") + number(value);
 export const cell = (text, tag = "td", attributes = {}) => make(tag, { class: "number", ...attributes }, text);
 
-export function scrolled(name, head, rows) {
-  const table = make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows));
+export function scrolled(name, heads, rows) {
+  const thead = make("thead", {}, ...heads.map((head) => make("tr", {}, ...head)));
+  const table = make("table", {}, thead, make("tbody", {}, ...rows));
   return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": name }, table);
 }
 
 // Every term of U by both encoders; of a text that was made of another one with the change.
 export function termTable(name, text) {
   const parts = text.before === null ? ["value"] : ["before", "after", "change"];
-  const head = [make("th", { scope: "col" }, "Term")];
-  for (const encoder of Object.values(ENCODERS)) {
-    head.push(...parts.map((part) => cell(`${encoder}, ${part}`, "th", { scope: "col" })));
-  }
+  const encoders = Object.values(ENCODERS);
+  const heads = [
+    [
+      make("th", { scope: "col", rowspan: 2 }, "Term"),
+      ...encoders.map((encoder) => make("th", { scope: "colgroup", colspan: parts.length }, encoder)),
+    ],
+    encoders.flatMap(() => parts.map((part) => cell(part, "th", { scope: "col" }))),
+  ];
   const rows = text.terms.map(({ heading, meaning, values }) => {
     const cells = Object.keys(ENCODERS).flatMap((encoder) => {
       if (!values[encoder]) return parts.map(() => cell("–"));
@@ -55,7 +60,7 @@ export function termTable(name, text) {
     });
     return make("tr", {}, make("th", { scope: "row", title: meaning }, heading), ...cells);
   });
-  return scrolled(`Terms of U, ${name}`, head, rows);
+  return scrolled(`Terms of U, ${name}`, heads, rows);
 }
 
 export function nearestList(nearest, take) {
