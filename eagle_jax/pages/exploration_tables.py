@@ -23,7 +23,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def text_told(run: ExploredRun, text: ExploredText, before: ExploredText) -> dict[str, Any]:
     """For the page: what the text has new over the one before, in words and in every term of U."""
-    settings = run.agent.scorers[TRAIN].settings
+    headings = term_headings(run.agent.scorers[TRAIN].settings, run.agent.quality is not None)
     told = {
         "number": text.number,
         "before": text.before,
@@ -32,7 +32,7 @@ def text_told(run: ExploredRun, text: ExploredText, before: ExploredText) -> dic
         "malformed": _told_malformed(text),
         "environment_calls": text.environment_calls,
         "words": changed_words(before.text, text.text),
-        "terms": term_lines(settings, before.scores, text.scores),
+        "terms": term_lines(headings, before.scores, text.scores),
         "position": text.position,
         "nearest": text.nearest,
     }
@@ -54,29 +54,29 @@ def episode_told(run: ExploredRun, exploration: Exploration, episode: ExploredEp
     return {"text": text_told(run, last, anchor)} | made_visible(told)
 
 
-def term_lines(
-    settings: UtilitySettings, before: Mapping[str, Score], after: Mapping[str, Score]
-) -> list[dict[str, Any]]:
-    """A line for U, each of its terms and what is rewarded beside it: by encoder [before, after]."""
-    weights = {name: term.weight(settings) for name, term in TERMS.items()}
+def term_headings(settings: UtilitySettings, has_quality: bool) -> dict[str, tuple[str, str]]:
+    """Of U, its terms and what is rewarded beside it: how tables call it, and what it means."""
     headings = {"utility": ("U", "The sum of the terms, each times its weight.")}
     for name, term in TERMS.items():
-        weight = "" if weights[name] == 1 else f", weight {weights[name]:g}"
-        headings[name] = (f"{term.heading}{weight}", term.meaning)
-    headings |= {
-        name: (f"of the user term: {heading}", meaning) for name, (heading, meaning) in USER_TERM_PARTS.items()
-    }
-    headings |= {
-        "quality": ("Quality", "How far the text is outside of what the catalogue's own are like."),
-        "reward": ("Reward", "U and weighted quality: what the training rewards."),
-    }
+        weight = term.weight(settings)
+        headings[name] = (term.heading if weight == 1 else f"{term.heading}, weight {weight:g}", term.meaning)
+    headings |= {name: (f"of the user term: {part}", meaning) for name, (part, meaning) in USER_TERM_PARTS.items()}
+    if has_quality:
+        headings["quality"] = ("Quality", "How far the text is outside of what the catalogue's own are like, below 0.")
+        headings["reward"] = ("Reward", "U and weighted quality: what the training rewards.")
+    return headings
+
+
+def term_lines(
+    headings: Mapping[str, tuple[str, str]], before: Mapping[str, Score], after: Mapping[str, Score]
+) -> list[dict[str, Any]]:
+    """A line for each heading of which there are values: by encoder [before, after]."""
     return [
         {
             "heading": heading,
-            "meaning": meaning,
             "values": {one: [before[one][name], after[one][name]] for one in (TRAIN, HELD_OUT) if name in after[one]},
         }
-        for name, (heading, meaning) in headings.items()
+        for name, (heading, _) in headings.items()
         if name in after[TRAIN]
     ]
 

@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.eagle.evaluation.story import changed_words
+from eagle_jax.embeddings.scorer import TRAIN
 from eagle_jax.pages.exploration import (
     MOST_CHARACTERS,
     MOST_EPISODES,
@@ -30,7 +31,14 @@ from eagle_jax.pages.exploration import (
     with_episode,
     with_step,
 )
-from eagle_jax.pages.exploration_tables import episode_told, exploration_csv, exploration_json, made_visible, text_told
+from eagle_jax.pages.exploration_tables import (
+    episode_told,
+    exploration_csv,
+    exploration_json,
+    made_visible,
+    term_headings,
+    text_told,
+)
 from eagle_jax.pages.explored_run import ITEMS, USERS, ExploredRun, find
 from eagle_jax.pages.web import make_app, page, sent_fields
 
@@ -83,6 +91,7 @@ class ExploreSite:
             reference=self.run.reference.name,
             counts={kind: len(positions) for kind, positions in self.run.positions.items()},
             shares=self.run.plane.explained_variance,
+            terms=term_headings(agent.scorers[TRAIN].settings, agent.quality is not None).values(),
             first={ITEMS: item_id, USERS: user_id},
             most_characters=MOST_CHARACTERS,
             most_episodes=MOST_EPISODES,

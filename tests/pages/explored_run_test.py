@@ -9,7 +9,7 @@ from eagle_jax.embeddings.scorer import TRAIN
 from eagle_jax.language_model.generation import ScriptedGenerator
 from eagle_jax.pages.explore import explore_command
 from eagle_jax.pages.explored_run import BY_AGENT, BY_REFERENCE, ITEMS, USERS, Findable, explored_run, find
-from tests.programs import run_module
+from experiments import cli
 
 FILMS = [
     Findable("f1", "the red desert", "the red desert a tale of sand and grief"),
@@ -115,6 +115,9 @@ def test_a_folder_that_is_no_finished_run_is_refused(make, said, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} <= {"results.json"}
 
 
-def test_a_refusal_is_one_line_and_exit_code_2(tmp_path):
-    done = run_module("eagle_jax", "explore", f"--workdir={tmp_path}", "--port=0")
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "holds no run" in done.stderr
+def test_a_refusal_is_one_line_and_exit_code_2(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.explore([f"--workdir={tmp_path}", "--port=0"])
+    said = capsys.readouterr()
+    assert (ended.value.code, said.out) == (2, "")
+    assert len(said.err.splitlines()) == 1 and "holds no run" in said.err

@@ -51,14 +51,14 @@ export function termTable(name, text) {
     ],
     encoders.flatMap(() => parts.map((part) => cell(part, "th", { scope: "col" }))),
   ];
-  const rows = text.terms.map(({ heading, meaning, values }) => {
+  const rows = text.terms.map(({ heading, values }) => {
     const cells = Object.keys(ENCODERS).flatMap((encoder) => {
       if (!values[encoder]) return parts.map(() => cell("–"));
       const [before, after] = values[encoder];
       if (parts.length === 1) return [cell(number(after))];
       return [number(before), number(after), signed(after - before)].map((value) => cell(value));
     });
-    return make("tr", {}, make("th", { scope: "row", title: meaning }, heading), ...cells);
+    return make("tr", {}, make("th", { scope: "row" }, heading), ...cells);
   });
   return scrolled(`Terms of U, ${name}`, heads, rows);
 }
