@@ -201,4 +201,6 @@ def _number(field: str, value: str) -> int:
 
 
 def _download(text: str, media_type: str, file: str) -> Response:
-    return Response(text, media_type=media_type, headers={"Content-Disposition": f"attachment; filename={file}"})
+    # Half surrogates, which a catalogue may hold, have no bytes; their escapes are those of JSON.
+    content = text.encode("utf-8", "backslashreplace")
+    return Response(content, media_type=media_type, headers={"Content-Disposition": f"attachment; filename={file}"})

@@ -193,7 +193,18 @@ def test_agent_reference_and_best_of_n_are_played_beside_each_other(client, begu
     assert play(by="agent", best_of=4) != best  # asked for again it draws anew
 
 
-def test_text_from_models_and_people_is_inert(agent, run, begun, step):
+def test_half_surrogates_are_shown_and_taken_along(agent, run):
+    odd = dataclasses.replace(agent.catalogue.entities[3], title="half \ud83d")
+    entities = (*agent.catalogue.entities[:3], odd, *agent.catalogue.entities[4:])
+    catalogue = dataclasses.replace(agent.catalogue, entities=entities)
+    site = open_site(dataclasses.replace(run, agent=dataclasses.replace(agent, catalogue=catalogue)))
+    told = site.post("/begin", data={"item": "f3", "user": agent.evaluated[0][1]}).json()
+    assert told["item"]["title"] == "half \\ud83d"
+    assert site.get(f"/export/{told['name']}.json").json()["item"]["title"] == odd.title
+    assert site.get(f"/export/{told['name']}.csv").status_code == 200
+
+
+def test_text_from_models_and_people_is_inert(agent, run, step):
     told = step(WICKED).json()
     assert told["action"].endswith("\\u202egnihton")  # told, and not acted on; the script makes text nodes of it
     evil = dataclasses.replace(agent, name=WICKED)
