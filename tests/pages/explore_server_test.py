@@ -19,7 +19,6 @@ from eagle_jax.pages import web  # noqa: E402
 from eagle_jax.pages.explore_site import ExploreSite  # noqa: E402
 from eagle_jax.pages.explored_run import explored_run  # noqa: E402
 from tests.pages import browser  # noqa: E402
-from tests.pages.rating_server_test import CONTRAST  # noqa: E402
 from tests.programs import ROOT, environment_of  # noqa: E402
 
 
@@ -114,7 +113,7 @@ def test_in_a_browser_by_keyboard_on_a_small_screen_in_the_dark(agent, tmp_path)
             assert page.run("document.documentElement.scrollWidth") <= 390
             for scheme in ("light", "dark"):
                 page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-                assert page.run(CONTRAST) >= 4.5, scheme
+                assert page.run(browser.CONTRAST) >= 4.5, scheme
             assert page.run("document.querySelectorAll('h1').length") == 1
             assert page.run("[...document.querySelectorAll('input, textarea')].every(e => e.labels.length === 1)")
 
