@@ -82,6 +82,14 @@ def rate(arguments: list[str]) -> None:
     with_one_line_errors(lambda: command.rating_command(arguments))
 
 
+def explore(arguments: list[str]) -> None:
+    """explore --workdir=RUN [flags]: pages with a map of a run, its agent and instructions of yours; --help lists."""
+    from eagle_jax.base.command_line import with_one_line_errors
+    from eagle_jax.pages import explore as command
+
+    with_one_line_errors(lambda: command.explore_command(arguments))
+
+
 def check_model(arguments: list[str]) -> None:
     """check-model MODEL [--config=FILE]: what it is, its speed, the roles it can play; --help lists the flags."""
     from eagle_jax.base.command_line import with_one_line_errors
@@ -104,6 +112,7 @@ COMMANDS = {
     "propose": propose,
     "export": export,
     "rate": rate,
+    "explore": explore,
     "convert": convert,
     "catalogue": catalogue,
     "check-model": check_model,

@@ -23,7 +23,13 @@ jax.config.update("jax_debug_key_reuse", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Fixtures that the tests of several folders use.
-pytest_plugins = ("tests.checkpoint_fixtures", "tests.small_world", "tests.tiny_runs", "tests.toy_world")
+pytest_plugins = (
+    "tests.checkpoint_fixtures",
+    "tests.small_world",
+    "tests.scripted_agent",
+    "tests.tiny_runs",
+    "tests.toy_world",
+)
 
 _getaddrinfo = socket.getaddrinfo
 

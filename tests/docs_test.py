@@ -38,6 +38,7 @@ COMMANDS = {
     "bash launch/run.sh benchmarks.memory": "tests/benchmarks/memory_test.py",
     "git worktree add ../earlier": "not run: it checks an earlier build out",
     "eagle-jax rate": "tests/pages/rating_server_test.py",
+    "eagle-jax explore": "tests/pages/explore_server_test.py",
     "EAGLE_EXTRAS=test bash launch/run.sh benchmarks.soak": "tests/benchmarks/soak_test.py",
     "eagle-jax sweep": "tests/studies/sweep/run_test.py",
     "eagle-jax check-model": "tests/studies/model_check_test.py",

@@ -1,1 +1,1 @@
-"""Pages for people, served from a run's folder: rendered here, without scripts, offline."""
+"""Pages for people, served from a run's folder: rendered here, offline."""

@@ -23,6 +23,8 @@ from eagle_jax.pages.rating_csv import to_csv
 from eagle_jax.pages.rating_store import Form, RatingStore, is_code
 from eagle_jax.pages.web import make_app, page, sent_fields
 
+_TITLE = "Rate texts"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RatingSite:
@@ -46,7 +48,7 @@ class RatingSite:
             Route("/results/{key}", self._results),
             Route("/answers.csv/{key}", self._csv),
         ]
-        return make_app(routes, self.token)
+        return make_app(routes, self.token, title=_TITLE)
 
     @property
     def _root(self) -> str:
@@ -118,7 +120,8 @@ class RatingSite:
         )
 
     def _thanks(self, code: str) -> Response:
-        return page("message", root=self._root, text=f"Thank you: there is nothing left to rate. Your code was {code}.")
+        text = f"Thank you: there is nothing left to rate. Your code was {code}."
+        return page("message", root=self._root, title=_TITLE, text=text)
 
     def _results(self, request: Request) -> Response:
         self._check_key(request)

@@ -1,7 +1,7 @@
 """What all pages share: who may ask for them, what they may do, and the socket they come from.
 
-Pages are HTML and one style sheet; the browser is told to run nothing and to load nothing from
-elsewhere, so that what a language model wrote stays text.
+Pages are HTML and one style sheet; the browser is told to load nothing from elsewhere and to run nothing, or
+scripts of these pages alone, so that what a language model wrote stays text.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from eagle_jax.base.errors import UserError, visible
 _FOLDER = Path(__file__).parent
 _STYLES = (_FOLDER.parent / "reports/report_style.css", _FOLDER / "pages.css")
 _MOST_BYTES = 16_384  # of what a form sends
+_POLICY = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+_OF_SCRIPTS = "; script-src 'self'; connect-src 'self'"  # files of these pages, none that stands in one
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",  # the address may hold a token
     "Cache-Control": "no-store",
@@ -48,12 +48,14 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def make_app(routes: Sequence[BaseRoute], token: str) -> Starlette:
-    """The pages, below `/<token>` where there is one.
+def make_app(routes: Sequence[BaseRoute], token: str, *, title: str, has_scripts: bool = False) -> Starlette:
+    """The pages, below `/<token>` where there is one; title: of what is told in the place of a page.
 
     Without a token only names of this machine are answered: another site's name that leads here
     (DNS rebinding) is refused. What is sent has to come from these pages.
     """
+
+    headers = _HEADERS | {"Content-Security-Policy": _POLICY + (_OF_SCRIPTS if has_scripts else "")}
 
     async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         host = request.headers.get("host", "")
@@ -63,17 +65,20 @@ def make_app(routes: Sequence[BaseRoute], token: str) -> Starlette:
             response = PlainTextResponse("sent from another site", 403)
         else:
             response = await call_next(request)
-        response.headers.update(_HEADERS)
+        response.headers.update(headers)
         return response
+
+    def message(status: int, text: str | None) -> Response:
+        return page("message", status, root=token and f"/{token}", title=title, text=text)
 
     def refusal(request: Request, error: Exception) -> Response:
         texts = {404: "There is no such page.", 413: "That is too long."}
-        return page("message", error.status_code, root=token and f"/{token}", text=texts.get(error.status_code))
+        return message(error.status_code, texts.get(error.status_code))
 
     def failure(request: Request, error: Exception) -> Response:
         print(f"eagle-jax: {error}", file=sys.stderr)
         text = "This could not be saved. Go back and send it once more; what was sent before is kept."
-        return page("message", 503, root=token and f"/{token}", text=text)
+        return message(503, text)
 
     routes = [Route("/style.css", _style), *routes]
     return Starlette(

@@ -16,6 +16,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from eagle_jax.reports.principal_plane import fit_principal_plane
+
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8a8a8a")
 MARKERS = ("o", "D", "s", "^", "v", "P", "X")
 _MAX_DOTS = 1000  # of the catalogue, evenly spaced in it: more only fill the page
@@ -139,17 +141,14 @@ def embedding_picture(catalogue_embeddings: np.ndarray, trajectories: Mapping[st
       catalogue_embeddings: [N, d].
       trajectories: label -> embeddings of an episode's texts [T, d], its anchor first.
     """
-    mean = catalogue_embeddings.mean(axis=0)
-    _, scales, directions = np.linalg.svd(catalogue_embeddings - mean, full_matrices=False)
-    axes = directions[:2]
+    plane = fit_principal_plane(catalogue_embeddings)
     shown = catalogue_embeddings[:: -(-len(catalogue_embeddings) // _MAX_DOTS)]
-    axes = axes * np.sign(axes[np.arange(2), np.abs(axes).argmax(axis=1)])[:, None]
     return {
-        "catalogue": ((shown - mean) @ axes.T).tolist(),
+        "catalogue": plane.project(shown).tolist(),
         "trajectories": [
-            {"label": label, "points": ((points - mean) @ axes.T).tolist()} for label, points in trajectories.items()
+            {"label": label, "points": plane.project(points).tolist()} for label, points in trajectories.items()
         ],
-        "explained_variance": (scales[:2] ** 2 / (scales**2).sum()).tolist(),
+        "explained_variance": plane.explained_variance.tolist(),
     }
 
 

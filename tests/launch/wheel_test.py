@@ -67,7 +67,12 @@ def test_programs_and_the_console_script_run_from_an_empty_folder(version, insta
 
 
 def test_data_and_entry_point_travel(installed):
-    for part in ("eagle/report.md", "data/minilens/models/policy/model.safetensors", "py.typed"):
+    for part in (
+        "eagle/report.md",
+        "data/minilens/models/policy/model.safetensors",
+        "pages/scripts/map.js",
+        "py.typed",
+    ):
         assert (installed / "eagle_jax" / part).is_file()
     (points,) = installed.glob("*.dist-info/entry_points.txt")
     assert "eagle-jax = eagle_jax.__main__:hand_on" in points.read_text()

@@ -84,28 +84,6 @@ def test_beyond_loopback_the_address_has_a_token(tmp_path):
             send("/".join(raters.split("/")[:3]) + "/")
 
 
-CONTRAST = """(() => {
-  const light = c => {
-    const [r, g, b] = c.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
-      .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const ground = e => {
-    for (; e; e = e.parentElement) {
-      const c = getComputedStyle(e).backgroundColor;
-      if (c !== "rgba(0, 0, 0, 0)") return c;
-    }
-    return "rgb(255, 255, 255)";
-  };
-  const texts = [...document.querySelectorAll("main *")].filter(e =>
-    [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()));
-  return Math.min(...texts.map(e => {
-    const [a, b] = [light(getComputedStyle(e).color), light(ground(e))].sort((x, y) => y - x);
-    return (a + 0.05) / (b + 0.05);
-  }));
-})()"""
-
-
 @pytest.mark.skipif(browser.executable() is None, reason="no Chromium: install it, or name it by EAGLE_CHROMIUM")
 def test_in_a_browser_by_keyboard_on_a_small_screen_in_the_dark(tmp_path):
     wicked = "</p><script>document.title = 'taken'</script><img src=x onerror='document.title = 1'> of {} {}"
@@ -118,7 +96,7 @@ def test_in_a_browser_by_keyboard_on_a_small_screen_in_the_dark(tmp_path):
             assert page.run("document.documentElement.scrollWidth") <= 390
             for scheme in ("light", "dark"):
                 page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-                assert page.run(CONTRAST) >= 4.5, scheme
+                assert page.run(browser.CONTRAST) >= 4.5, scheme
             assert page.run("document.querySelectorAll('h1').length") == 1
             named = "[...document.querySelectorAll('input:not([type=hidden])')].every(e => e.labels.length === 1)"
             assert page.run(named)

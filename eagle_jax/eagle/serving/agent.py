@@ -23,7 +23,7 @@ from eagle_jax.eagle.evaluation.search import search_greedily, searched_records
 from eagle_jax.eagle.policy import make_policy_fn
 from eagle_jax.eagle.quality.quality import Quality
 from eagle_jax.eagle.roles.action_head import ActionHead, head_policy
-from eagle_jax.eagle.rollout import Transitions, rollout
+from eagle_jax.eagle.rollout import PolicyFn, Transitions, rollout
 from eagle_jax.eagle.serving.faithfulness import QUANTILE, nearer_shares
 from eagle_jax.eagle.serving.meter import MeteredGenerator
 from eagle_jax.eagle.serving.proposals import Proposal, near_copy, nearest_items, ranked, with_earlier_users
@@ -155,6 +155,19 @@ class Agent:
         proposals = self._proposals(repeated, records, tokens, seconds / len(repeated))
         return [one for place in range(0, len(repeated), num) for one in ranked(proposals[place : place + num])]
 
+    def policy_fn(self, policy: TextGenerator, embeddings: np.ndarray) -> PolicyFn:
+        """What acts for users of these embeddings [U, d]: the agent's own `policy`, or its head in its place."""
+        if self.head is None:
+            return make_policy_fn(policy, self.environment.book, self.environment.entity_format, self.policy_sampling)
+        return head_policy(self.head, embeddings, self.environment.field_changes)
+
+    def judging(self, embeddings: np.ndarray) -> Judging:
+        """What measures texts for users of these embeddings [U, d]."""
+        scorers = {
+            name: dataclasses.replace(scorer, user_embeddings=embeddings) for name, scorer in self.scorers.items()
+        }
+        return Judging(scorers, self.quality)
+
     def play(
         self, starts: Sequence[Start], users: Sequence[User], seed: int
     ) -> tuple[list[EpisodeRecord], list[int | None], float]:
@@ -163,14 +176,7 @@ class Agent:
         policy, writer = MeteredGenerator(self.policy), MeteredGenerator(self.environment.generator)
         environment = dataclasses.replace(self.environment, generator=writer)
         embeddings = np.stack([user.embedding for user in users])
-        if self.head is None:
-            policy_fn = make_policy_fn(policy, environment.book, environment.entity_format, self.policy_sampling)
-        else:
-            policy_fn = head_policy(self.head, embeddings, environment.field_changes)
-        scorers = {
-            name: dataclasses.replace(scorer, user_embeddings=embeddings) for name, scorer in self.scorers.items()
-        }
-        judging = Judging(scorers, self.quality)
+        policy_fn, judging = self.policy_fn(policy, embeddings), self.judging(embeddings)
         if self.actions == 1:
             played = rollout(policy_fn, environment, environment.reset(starts), self.horizon, seed)
             episodes = list(zip(*(transition.steps for transition in played), strict=True))

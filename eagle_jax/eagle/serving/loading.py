@@ -18,6 +18,7 @@ from eagle_jax.eagle.serving.rating_intervals import fit_rating_predictor
 from eagle_jax.eagle.serving.users import UserDirectory, meant
 from eagle_jax.eagle.settings import EagleExperiment
 from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN
+from eagle_jax.language_model.generation import TextGenerator
 from eagle_jax.language_model.sampling.local import LocalGenerator
 from eagle_jax.reports.results import RESULTS_JSON
 
@@ -33,6 +34,11 @@ def load_agent(workdir: str | Path, agent: str | None = None) -> Agent:
     has a list; None: the stage whose best checkpoint had the largest mean gain in U on its validation starts. Raises
     `UserError` where the folder is of something else, or the run is not finished.
     """
+    return load_with_reference(workdir, agent)[0]
+
+
+def load_with_reference(workdir: str | Path, agent: str | None = None) -> tuple[Agent, TextGenerator]:
+    """As `load_agent`, with the reference policy that the agent's training began from."""
     run = _FinishedRun(read_experiment(Path(workdir)), Path(workdir))
     trained = run.agents()
     names = [*trained, *([ACTION_HEAD] if run.experiment.listed_actions is not None else [])]
@@ -108,8 +114,9 @@ class _FinishedRun(EagleRun):
             raise UserError(f"{self.workdir / name}: has no validation, so its run is not finished: {_AGAIN}")
         return max(validated, key=lambda row: row["validation/reward"])["validation/gain"]
 
-    def load(self, chosen: _Trained, has_head: bool = False) -> Agent:
-        """The agent with all that it needs; has_head: with the head over listed actions in its policy's place."""
+    def load(self, chosen: _Trained, has_head: bool = False) -> tuple[Agent, LocalGenerator]:
+        """The agent with all that it needs, and its reference policy; has_head: with the head over listed actions in
+        its policy's place."""
         settings = self.experiment
         self.prepare_world()
         candidates, kept = self.design(self.propose_candidates())
@@ -124,7 +131,7 @@ class _FinishedRun(EagleRun):
         catalogue = world.catalogue
         names = catalogue.ratings.user_names
         starts = self.evaluation(None, None).starts()
-        return Agent(
+        agent = Agent(
             name=ACTION_HEAD if has_head else chosen.name,
             catalogue=catalogue,
             policy=LocalGenerator(policy, models.batch_size, models.length_multiple),
@@ -148,3 +155,4 @@ class _FinishedRun(EagleRun):
             evaluated=[(catalogue.entities[start.entity_index].entity_id, names[start.user_index]) for start in starts],
             facts=facts,
         )
+        return agent, LocalGenerator(reference, models.batch_size, models.length_multiple)

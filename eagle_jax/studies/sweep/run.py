@@ -28,7 +28,7 @@ from eagle_jax.base.metrics import progress
 from eagle_jax.stages.sharing import SWEEP
 from eagle_jax.studies.sweep.grid import GridPoint, grid_points
 from eagle_jax.studies.sweep.report import Outcome, write_sweep_report
-from eagle_jax.studies.sweep.starters import Start, slurm_starter, start_here
+from eagle_jax.studies.sweep.starters import Starter, slurm_starter, start_here
 
 
 def sweep_command(arguments: Sequence[str]) -> None:
@@ -119,7 +119,7 @@ def _command(command: Sequence[str], point: GridPoint, workdir: Path) -> list[st
 class _Runs:
     """Starts the runs of one sweep; what each came to is kept in <workdir>/outcomes."""
 
-    def __init__(self, workdir: Path, command: Sequence[str], start: Start):
+    def __init__(self, workdir: Path, command: Sequence[str], start: Starter):
         self._workdir, self._of_all, self._start = workdir, command, start
 
     def one(self, point: GridPoint) -> Outcome:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from eagle_jax.base.errors import UserError
 
-Start = Callable[[Sequence[str], Path], int]  # (command, file for what it says) -> exit code, when it has ended
+Starter = Callable[[Sequence[str], Path], int]  # (command, file for what it says) -> exit code, when it has ended
 # Parameters that submitit has for all clusters, by names of its own; all others are Slurm's.
 _SHARED = ("nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "mem_gb", "timeout_min")
 _BY_DEFAULT = {"timeout_min": 24 * 60, "slurm_job_name": "eagle_jax"}
@@ -25,7 +25,7 @@ def start_here(command: Sequence[str], log: Path) -> int:
         return subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=_environment()).returncode
 
 
-def slurm_starter(folder: Path, asked: str) -> Start:
+def slurm_starter(folder: Path, asked: str) -> Starter:
     """Starts each command as a job and waits for it; what submitit writes about jobs lies in `folder`.
 
     asked: "partition=gpu,gpus_per_node=1,timeout_min=240": submitit's names, or Slurm's own; jobs have a day where it

@@ -19,16 +19,23 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.data.prompts import COMPACT, MOVIE, policy_prompt
 from eagle_jax.eagle.environment import Start
+from eagle_jax.eagle.evaluation.episodes import evaluate_policy
+from eagle_jax.eagle.policy import make_policy_fn
 from eagle_jax.eagle.serving import export
-from eagle_jax.eagle.serving.loading import read_experiment
+from eagle_jax.eagle.serving.loading import load_with_reference, read_experiment
 from eagle_jax.embeddings.scorer import TRAIN
 from tests.programs import ROOT, environment_of
 from tests.tiny_runs import WATCHED
 
 
 @pytest.fixture(scope="module")
-def agent(finished):
-    return eagle_jax.load_agent(finished.workdir)
+def loaded(finished):
+    return load_with_reference(finished.workdir)
+
+
+@pytest.fixture(scope="module")
+def agent(loaded):
+    return loaded[0]
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +68,20 @@ def test_it_plays_the_episodes_that_the_run_evaluated(agent, records):
     assert {(agent.item(i).description, u) for i, u in agent.evaluated} == {
         (record["anchor"], names[record["user_index"]]) for record in of_run
     }
+
+
+def test_its_reference_policy_plays_the_episodes_of_its_own_row(loaded, records):
+    agent, reference = loaded
+    of_run, names = records["reference policy"], agent.catalogue.ratings.user_names
+    embeddings = np.stack([agent.users.find(names[record["user_index"]]).embedding for record in of_run])
+    starts = [Start(row, row, record["anchor"], record["profile"]) for row, record in enumerate(of_run)]
+    environment = agent.environment
+    policy_fn = make_policy_fn(reference, environment.book, environment.entity_format, agent.policy_sampling)
+    seed = derive_seed(derive_seed(0, 8), 1, 0)
+    judging, sizes = agent.judging(embeddings), (agent.horizon, agent.batch_size)
+    played = evaluate_policy(judging, starts, seed, policy_fn, environment, *sizes)
+    for ours, theirs in zip(played, of_run, strict=True):
+        assert [step.description for step in ours.steps] == [step["description"] for step in theirs["steps"]]
 
 
 def test_a_user_who_comes_in_new_with_the_ratings_of_an_old_one_is_much_like_this_one(agent):

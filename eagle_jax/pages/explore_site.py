@@ -1,0 +1,206 @@
+"""The pages of `eagle-jax explore`: one page with its script, what the script asks for, and the export.
+
+Explorations are kept in memory, by a name that only who began it is told. A mistake in what is asked for is answered
+by {"error": one sentence}.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import secrets
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from eagle_jax.base.errors import UserError
+from eagle_jax.eagle.evaluation.story import changed_words
+from eagle_jax.embeddings.scorer import TRAIN
+from eagle_jax.pages.exploration import (
+    MOST_CHARACTERS,
+    MOST_EPISODES,
+    Exploration,
+    begin_exploration,
+    growth,
+    with_episode,
+    with_step,
+)
+from eagle_jax.pages.exploration_tables import (
+    episode_told,
+    exploration_csv,
+    exploration_json,
+    made_visible,
+    term_headings,
+    text_told,
+)
+from eagle_jax.pages.explored_run import ITEMS, USERS, ExploredRun, find
+from eagle_jax.pages.web import make_app, page, sent_fields
+
+_SCRIPTS = Path(__file__).parent / "scripts"
+_MOST_FOUND = 20
+_MOST_EXPLORATIONS = 200  # the oldest are forgotten
+_TITLE = "Explore"
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class _UnknownError(UserError):
+    """There is nothing of this name or number."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExploreSite:
+    """token: of the address; may be empty."""
+
+    run: ExploredRun
+    token: str
+    explorations: dict[str, Exploration] = dataclasses.field(default_factory=dict)
+    # Models are asked by one at a time; who waits holds no thread.
+    turn: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
+
+    def app(self) -> Starlette:
+        """The pages as an ASGI application."""
+        kind = "{kind:str}"
+        routes = [
+            Route("/", self._page),
+            *(Route(f"/{path.name}", _script(path)) for path in sorted(_SCRIPTS.glob("*.js"))),
+            Route(f"/positions/{kind}", _told(self._positions)),
+            Route(f"/found/{kind}", _told(self._found)),
+            Route(f"/at/{kind}/{{place:int}}", _told(self._at)),
+            Route("/begin", _told(self._begin), methods=["POST"]),
+            Route("/step", _told(self._step), methods=["POST"]),
+            Route("/episode", _told(self._episode), methods=["POST"]),
+            Route("/export/{name}.json", _told(self._json)),
+            Route("/export/{name}.csv", _told(self._csv)),
+        ]
+        return make_app(routes, self.token, title=_TITLE, has_scripts=True)
+
+    def _page(self, request: Request) -> Response:
+        agent = self.run.agent
+        item_id, user_id = agent.evaluated[0]
+        return page(
+            "explore",
+            root=self.token and f"/{self.token}",
+            agent=agent,
+            reference=self.run.reference.name,
+            counts={kind: len(positions) for kind, positions in self.run.positions.items()},
+            shares=self.run.plane.explained_variance,
+            terms=term_headings(agent.scorers[TRAIN].settings, agent.quality is not None).values(),
+            first={ITEMS: item_id, USERS: user_id},
+            most_characters=MOST_CHARACTERS,
+            most_episodes=MOST_EPISODES,
+        )
+
+    async def _positions(self, request: Request) -> Response:
+        positions = self.run.positions[_kind(request)]
+        return Response(positions.astype("<f4").tobytes(), media_type="application/octet-stream")
+
+    async def _found(self, request: Request) -> Response:
+        kind, asked = _kind(request), request.query_params.get("words", "")
+        places = await run_in_threadpool(lambda: find(asked, self.run.findable[kind]))
+        found = [{"place": place, **self.run.titles(kind, place)} for place in places[:_MOST_FOUND]]
+        return JSONResponse({"count": len(places), "found": made_visible(found)})
+
+    async def _at(self, request: Request) -> Response:
+        kind, place = _kind(request), request.path_params["place"]
+        if place >= len(self.run.positions[kind]):
+            raise _UnknownError(f"{place}: there are {len(self.run.positions[kind])} {kind}")
+        text = self.run.text(kind, place)
+        return JSONResponse(made_visible({**self.run.titles(kind, place), "words": changed_words(text, text)}))
+
+    async def _begin(self, request: Request) -> Response:
+        fields = await sent_fields(request)
+        item_id, user_id = fields.get("item", ""), fields.get("user", "")
+        try:
+            async with self.turn:
+                begun = await run_in_threadpool(begin_exploration, self.run, item_id, user_id)
+        except UserError as error:
+            raise _UnknownError(str(error)) from error
+        name = secrets.token_urlsafe(9)
+        self.explorations[name] = begun
+        while len(self.explorations) > _MOST_EXPLORATIONS:
+            del self.explorations[next(iter(self.explorations))]
+        anchor = begun.texts[0]
+        told = {
+            "item": {"id": begun.item.entity_id, "title": begun.item.title},
+            "user": {"id": begun.user.user_id, "profile": begun.user.profile},
+        }
+        told |= {"name": name, "growth": growth(self.run, begun.user)}
+        return JSONResponse(made_visible(told) | {"text": text_told(self.run, anchor, anchor)})
+
+    async def _step(self, request: Request) -> Response:
+        fields = await sent_fields(request)
+        before = _number("before", fields.get("before", ""))
+        asked = before, fields.get("by", ""), fields.get("instruction", "")
+        exploration = await self._replaced(fields.get("name", ""), with_step, *asked)
+        return JSONResponse(text_told(self.run, exploration.texts[-1], exploration.texts[before]))
+
+    async def _episode(self, request: Request) -> Response:
+        fields = await sent_fields(request)
+        best_of = _number("best_of", fields["best_of"]) if "best_of" in fields else None
+        exploration = await self._replaced(fields.get("name", ""), with_episode, fields.get("by", ""), best_of)
+        return JSONResponse(episode_told(self.run, exploration, exploration.episodes[-1]))
+
+    async def _json(self, request: Request) -> Response:
+        text = exploration_json(self.run, self._exploration(request.path_params["name"]))
+        return _download(text, "application/json", "exploration.json")
+
+    async def _csv(self, request: Request) -> Response:
+        text = exploration_csv(self._exploration(request.path_params["name"]))
+        return _download(text, "text/csv", "exploration.csv")
+
+    def _exploration(self, name: str) -> Exploration:
+        if name not in self.explorations:
+            raise _UnknownError("there is no such exploration, or no more; begin anew")
+        return self.explorations[name]
+
+    async def _replaced(self, name: str, action: Callable[..., Exploration], *arguments: Any) -> Exploration:
+        """The exploration of this name after action(run, it, ...), which is kept in its place."""
+        async with self.turn:
+            changed = await run_in_threadpool(action, self.run, self._exploration(name), *arguments)
+            self.explorations[name] = changed
+            return changed
+
+
+def _told(handler: Handler) -> Handler:
+    """The handler whose `UserError` is answered in a sentence."""
+
+    async def handle(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except UserError as error:
+            return JSONResponse({"error": str(error)}, 404 if isinstance(error, _UnknownError) else 400)
+
+    return handle
+
+
+def _script(path: Path) -> Handler:
+    async def handle(request: Request) -> Response:
+        return Response(path.read_text(encoding="utf-8"), media_type="text/javascript")
+
+    return handle
+
+
+def _kind(request: Request) -> str:
+    kind = request.path_params["kind"]
+    if kind not in (ITEMS, USERS):
+        raise _UnknownError(f"{kind}: the map has {ITEMS} and {USERS}")
+    return kind
+
+
+def _number(field: str, value: str) -> int:
+    if not value.isdecimal() or len(value) > 9:
+        raise UserError(f"{field}={value}: must be a whole number")
+    return int(value)
+
+
+def _download(text: str, media_type: str, file: str) -> Response:
+    # Half surrogates, which a catalogue may hold, have no bytes; their escapes are those of JSON.
+    content = text.encode("utf-8", "backslashreplace")
+    return Response(content, media_type=media_type, headers={"Content-Disposition": f"attachment; filename={file}"})
