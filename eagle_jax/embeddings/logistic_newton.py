@@ -4,8 +4,8 @@
 
 Newton steps are solved by conjugate gradients (Hessian-vector products only: a batch of problems
 that share their rows costs one matrix product each) and halved until J decreases (Nocedal and
-Wright 2006, algorithm 7.1). Stops when |grad J| is below `tolerance` times its norm at w = 0, or no
-halving decreases J any more in float32.
+Wright 2006, algorithm 7.1), or its slope does where J differs by rounding only. Stops when |grad J|
+is below `tolerance` times its norm at w = 0, or no halving helps any more in float32.
 
 Axis letters: P rows, d width (d + 1 with a bias).
 """
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 _MAX_CG_STEPS = 100
 _MAX_HALVINGS = 20
 _NO_SIGNAL = 1e-6  # a gradient at 0 below it is rounding, with rows of unit variance
-_ROUNDING = 4e-7  # of J in float32: a step that leaves J equal up to this is no increase
+_ROUNDING = 1e-5  # of J in float32, summed in whatever order: a smaller change of it tells nothing
 
 
 class LogisticSolution(NamedTuple):
@@ -82,15 +82,23 @@ def solve_logistic(
         )
         slope = jnp.vdot(direction, carry.gradient)
 
-        def too_far(length):
-            gained = objective(carry.weights + length * direction) - carry.value
-            return gained > 1e-4 * length * slope + _ROUNDING * carry.value
+        def attempt(length):
+            weights = carry.weights + length * direction
+            return length, weights, *value_and_gradient(weights)
 
-        length = jax.lax.while_loop(
-            lambda length: too_far(length) & (length > 0.5**_MAX_HALVINGS), lambda length: length / 2, jnp.float32(1)
+        def too_far(attempted):
+            length, _, value, gradient = attempted
+            gained = value - carry.value
+            # Near the minimum J changes by its rounding only. There its slope says whether the step is short enough
+            # (Hager and Zhang 2005, approximate Wolfe condition), which float32 still tells.
+            is_level = (jnp.abs(gained) <= _ROUNDING * carry.value) & (jnp.vdot(direction, gradient) <= -0.9 * slope)
+            return (gained > 1e-4 * length * slope) & ~is_level
+
+        length, weights, value, gradient = jax.lax.while_loop(
+            lambda attempted: too_far(attempted) & (attempted[0] > 0.5**_MAX_HALVINGS),
+            lambda attempted: attempt(attempted[0] / 2),
+            attempt(jnp.float32(1)),
         )
-        weights = carry.weights + length * direction
-        value, gradient = value_and_gradient(weights)
         stuck = length <= 0.5**_MAX_HALVINGS
         return _Carry(weights, gradient, value, carry.step + 1, stuck)
 
