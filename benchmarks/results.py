@@ -31,7 +31,7 @@ QUOTED = {
     "rlaif_minilens": ("In short", "Start and trained"),
     "elm_toy": ("In short", "Runs"),
     "soft_attributes": ("In short", "Means"),
-    "real_minilens": ("In short", "The paper's claims", "Results"),
+    "real_minilens": ("In short", "The paper's claims", "The labels", "What the policies write"),
     "real_hh_rlhf": ("In short", "Results"),
     "g_optimal_benchmark": ("Promises recomputed", "Times"),
     "design_study": ("In short", "What the kept subsets cover"),
