@@ -237,7 +237,7 @@ def test_both_agents_can_be_asked_for_proposals_and_the_better_one_is_by_itself(
     for stage in (AGENT, DPO_AGENT):
         rows = read_metrics(with_baselines / stage / "metrics" / "metrics.jsonl")
         kept[stage] = max(rows, key=lambda row: row["validation/reward"])
-    monkeypatch.setattr(loading._FinishedRun, "load", lambda self, chosen: chosen.name)
+    monkeypatch.setattr(loading._FinishedRun, "load", lambda self, chosen: (chosen.name, None))
     assert load_agent(with_baselines) == max(sorted(kept), key=lambda stage: kept[stage]["validation/gain"])
     said = f"has no agent 'agent_g_optimal_1'; did you mean '{AGENT}'.*; it has {AGENT}, {DPO_AGENT}"
     with pytest.raises(UserError, match=said):
