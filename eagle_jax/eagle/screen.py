@@ -78,7 +78,8 @@ _FIGURES: dict[str, Callable[[Mapping[str, Any], StageFolder], str]] = {
     "encoders": _encoders,
     "profiles": _profiles,
     CEILING: lambda facts, stage: ceiling_sentences(facts)[0],
-    "candidates": lambda facts, stage: f"{facts['candidates']:,} actions, {facts['duplicates']:,} of them twice",
+    # A count of what did not happen is not among the facts.
+    "candidates": lambda facts, stage: f"{facts['candidates']:,} actions, {facts.get('duplicates', 0):,} of them twice",
     "reference_": lambda facts, stage: f"learned from {facts['num_pairs']:,} actions",
     "expert_": lambda facts, stage: f"chosen actions gain {facts['gain']:+.3f}; {facts['environment_calls']:,} calls",
     "agent_": _agent,

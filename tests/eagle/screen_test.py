@@ -65,6 +65,13 @@ def test_ratings_of_which_none_is_held_out_have_no_error(tmp_path):
     assert key_figure(stage) == "1,200 items, 8 users, 99,417 ratings"
 
 
+@pytest.mark.parametrize(("facts", "twice"), [({"candidates": 48}, 0), ({"candidates": 48, "duplicates": 3}, 3)])
+def test_candidates_may_all_differ(tmp_path, facts, twice):
+    stage = StageFolder(tmp_path / "candidates", {})
+    stage.write_json("facts.json", facts)
+    assert key_figure(stage) == f"48 actions, {twice} of them twice"
+
+
 def test_a_stage_without_a_figure_has_none(tmp_path):
     assert key_figure(StageFolder(tmp_path / "design", {})) == ""
 
