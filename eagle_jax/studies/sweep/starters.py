@@ -45,13 +45,15 @@ def slurm_starter(folder: Path, asked: str) -> Starter:
     turn = threading.Lock()
 
     def start(command: Sequence[str], log: Path) -> int:
-        with turn:
-            job = executor.submit(start_here, list(command), log.absolute())
+        job = None
         try:
+            with turn:
+                job = executor.submit(start_here, list(command), log.absolute())
             return job.result()
         except submitit.core.utils.UncompletedJobError as error:  # Slurm ended it, so the command could not say why
+            found = "did not take the job" if job is None else f"ended job {job.job_id} as {job.state}"
             with log.open("a", encoding="utf-8") as file:
-                file.write(f"\nSlurm's job {job.job_id} ended as {job.state}: {str(error).splitlines()[0]}\n")
+                file.write(f"\nSlurm {found}: {' '.join(str(error).split())}\n")
             return 1
 
     return start

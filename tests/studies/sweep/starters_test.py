@@ -67,7 +67,14 @@ def test_a_job_that_slurm_ends_is_a_failed_run_with_its_state(scheduler, tmp_pat
     monkeypatch.setattr(SlurmJob, "_results_timeout_s", 0)  # until what a job wrote is seen: 15 s
     log = tmp_path / "log.txt"
     assert slurm_starter(tmp_path / "slurm", "")(["true"], log) == 1
-    assert "Slurm's job 1 ended as TIMEOUT" in log.read_text()
+    assert "Slurm ended job 1 as TIMEOUT: " in log.read_text()
+
+
+def test_a_job_that_slurm_does_not_take_is_a_failed_run_with_its_reason(scheduler, tmp_path):
+    (scheduler / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition' >&2\nexit 1\n")
+    log = tmp_path / "log.txt"
+    assert slurm_starter(tmp_path / "slurm", "partition=gone")(["true"], log) == 1
+    assert "Slurm did not take the job: " in log.read_text() and "invalid partition" in log.read_text()
 
 
 @pytest.mark.parametrize(("asked", "said"), [("partition", "no name=value"), ("partitoin=gpu", "partitoin")])
