@@ -32,7 +32,7 @@ QUOTED = {
     "elm_toy": ("In short", "Runs"),
     "soft_attributes": ("In short", "Means"),
     "real_minilens": ("In short", "The paper's claims", "The labels", "What the policies write"),
-    "real_hh_rlhf": ("In short", "Results"),
+    "real_hh_rlhf": ("In short", "Held-out pairs, the same for all", "Embeddings and metrics"),
     "g_optimal_benchmark": ("Promises recomputed", "Times"),
     "design_study": ("In short", "What the kept subsets cover"),
     "lm_benchmark": ("Times",),
