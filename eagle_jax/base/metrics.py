@@ -179,7 +179,7 @@ def progress(iterable: Iterable[T], total: int, description: str, unit: str, ini
         now = time.monotonic()
         if done == total or now - last_line >= _SECONDS_BETWEEN_LINES:
             line = _plain_line(done, total, now - started, initial, description, unit)
-            print(line, file=sys.stderr, flush=True)
+            say(line)
             last_line = now
 
 

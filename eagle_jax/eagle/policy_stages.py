@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 from absl import logging
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.base.metrics import progress
+from eagle_jax.base.metrics import progress, read_metrics
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.prompts import policy_prompt
@@ -156,6 +157,12 @@ def run_agent_stage(
         stage.write_json("facts.json", {"best_step": result.best_step, "environment_calls": int(calls)})
         stage.finish()
     return policy.load(stage.path / "model")
+
+
+def validation_gain(folder: Path) -> float | None:
+    """Of the checkpoint that an agent's stage kept, the first of the best validation reward; None: of none."""
+    rows = [row for row in read_metrics(folder / "metrics" / "metrics.jsonl") if "validation/reward" in row]
+    return max(rows, key=lambda row: row["validation/reward"])["validation/gain"] if rows else None
 
 
 def design_facts(candidates: StageFolder, design: StageFolder) -> list[dict[str, Any]]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from eagle_jax.base.metrics import read_metrics
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.eagle.ceiling.report import ceiling_sentences
+from eagle_jax.eagle.evaluation.report_tables import ENCODERS
+from eagle_jax.eagle.policy_stages import validation_gain
 from eagle_jax.eagle.settings import EagleExperiment
 from eagle_jax.eagle.world_run import CEILING
-from eagle_jax.embeddings.scorer import TRAIN, judge_of
+from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN, judge_of
 from eagle_jax.reports.markdown import format_interval
 
 
@@ -52,7 +53,7 @@ def _catalogue(facts: Mapping[str, Any], stage: StageFolder) -> str:
 
 
 def _encoders(facts: Mapping[str, Any], stage: StageFolder) -> str:
-    own, other = (facts[name]["held_out"]["rank_correlation"] for name in ("train", "held_out"))
+    own, other = (facts[name]["held_out"]["rank_correlation"] for name in (TRAIN, HELD_OUT))
     return f"on texts they were not fitted to, rank correlation {own:.2f}, held-out encoder {other:.2f}"
 
 
@@ -67,9 +68,7 @@ def _profiles(facts: Mapping[str, Any], stage: StageFolder) -> str:
 
 
 def _agent(facts: Mapping[str, Any], stage: StageFolder) -> str:
-    rows = read_metrics(stage.path / "metrics" / "metrics.jsonl")
-    best = max((row for row in rows if "validation/gain" in row), key=lambda row: row["validation/reward"])
-    return f"gain in U {best['validation/gain']:+.3f} on validation starts; {facts['environment_calls']:,} calls"
+    return f"gain in U {validation_gain(stage.path):+.3f} on validation starts; {facts['environment_calls']:,} calls"
 
 
 # By the beginning of a stage's name: (its facts, its folder) -> a sentence's part.
@@ -100,7 +99,7 @@ def result_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     judge = judge_of({name.split("/")[0] for name in rows[0]["cells"]})
     names = f"{TRAIN}/utility", f"{judge}/utility"
     width = max(len(row["row"]) for row in rows)
-    lines = [f"{'':{width}}  {'U':25}U, {judge} encoder".replace("_", "-")]
+    lines = [f"{'':{width}}  {'U':25}U, {ENCODERS[judge]}"]
     for row in rows:
         cells = (str(format_interval(row["cells"].get(name))) for name in names)
         lines.append(f"{row['row']:{width}}  " + "".join(f"{cell:25}" for cell in cells).rstrip())

@@ -6,10 +6,10 @@ import argparse
 import importlib.util
 import secrets
 from collections.abc import Sequence
-from pathlib import Path
 
 from eagle_jax.base.command_line import FlagParser
 from eagle_jax.base.errors import UserError
+from eagle_jax.eagle.serving.command import add_agent_flags
 
 
 def explore_command(arguments: Sequence[str]) -> None:
@@ -43,10 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         "what an instruction makes of a text and of each term of U, and the agent beside the reference policy. "
         "Nothing is written into the run's stages; what is explored is kept until the command ends.",
     )
-    run = "a finished run of experiments.eagle"
-    parser.add_argument("--workdir", type=Path, required=True, metavar="RUN", help=run)
-    agent = "as agent_g_optimal_0, or action_head where the run has listed actions (default: the best by validation)"
-    parser.add_argument("--agent", metavar="STAGE", help=agent)
+    add_agent_flags(parser)
     parser.add_argument("--host", default="127.0.0.1", help="any other than this machine's gets a token in its address")
     parser.add_argument("--port", type=int, default=8000, help="0: any that is free (default: 8000)")
     seed = "the same seed and the same steps give the same texts (default: 0)"

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 
+WIDTH = 390  # of a telephone's screen
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 # The least contrast of a text with what is behind it, by WCAG 2.
@@ -68,6 +69,14 @@ class Browser:
     def tab(self):
         self._press(key="Tab", code="Tab", windowsVirtualKeyCode=9)
 
+    def tab_to(self, script):
+        """Presses the tab key until it has come to the element of which the expression is true."""
+        for _ in range(60):
+            self.tab()
+            if self.run(f"document.activeElement.{script}"):
+                return
+        raise AssertionError(f"the keyboard does not reach {script}")
+
     def space(self):
         self._press(key=" ", code="Space", windowsVirtualKeyCode=32, text=" ")
 
@@ -126,3 +135,17 @@ def opened(profile):
         process.wait()
         os.close(write)
         os.close(read)
+
+
+def make_small(page):
+    """The screen of a telephone."""
+    page.call("Emulation.setDeviceMetricsOverride", width=WIDTH, height=844, deviceScaleFactor=1, mobile=True)
+
+
+def check_on_a_small_screen(page):
+    """Nothing is wider, texts can be told from their ground in the light and in the dark, and one heading leads."""
+    assert page.run("document.documentElement.scrollWidth") <= WIDTH
+    for scheme in ("light", "dark"):
+        page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        assert page.run(CONTRAST) >= 4.5, scheme
+    assert page.run("document.querySelectorAll('h1').length") == 1

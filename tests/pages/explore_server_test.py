@@ -107,22 +107,11 @@ def test_in_a_browser_by_keyboard_on_a_small_screen_in_the_dark(agent, tmp_path)
     wicked = "<img src=x onerror='document.title = 1'> add the lantern."
     run = explored_run(agent, ScriptedGenerator(lambda prompt, rng: "bring in the glacier.", "reference"), seed=0)
     with served(run) as address, browser.opened(tmp_path / "profile") as page:
-        page.call("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True)
+        browser.make_small(page)
 
         def check():
-            assert page.run("document.documentElement.scrollWidth") <= 390
-            for scheme in ("light", "dark"):
-                page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-                assert page.run(browser.CONTRAST) >= 4.5, scheme
-            assert page.run("document.querySelectorAll('h1').length") == 1
+            browser.check_on_a_small_screen(page)
             assert page.run("[...document.querySelectorAll('input, textarea')].every(e => e.labels.length === 1)")
-
-        def tab_to(script):
-            for _ in range(80):
-                page.tab()
-                if page.run(f"document.activeElement.{script}"):
-                    return
-            raise AssertionError(f"the keyboard does not reach {script}")
 
         def types(text):
             page.call("Input.insertText", text=text)
@@ -130,27 +119,27 @@ def test_in_a_browser_by_keyboard_on_a_small_screen_in_the_dark(agent, tmp_path)
         page.open(address)
         waits_for(page, "document.body.dataset.ready === 'yes'")
         check()
-        tab_to("id === 'map'")
-        tab_to("id === 'items-words'")
+        page.tab_to("id === 'map'")
+        page.tab_to("id === 'items-words'")
         types("f9")
-        tab_to("innerText === 'Search'")
+        page.tab_to("innerText === 'Search'")
         page.space()
         waits_for(page, "document.querySelector('#items-found button')")
-        tab_to("innerText.startsWith('f9: ')")
+        page.tab_to("innerText.startsWith('f9: ')")
         page.space()
         assert page.run("document.querySelector('#items-id').value") == "f9"
-        tab_to("innerText === 'Begin'")
+        page.tab_to("innerText === 'Begin'")
         page.space()
         waits_for(page, "!document.querySelector('#exploration').hidden")
-        tab_to("id === 'instruction'")
+        page.tab_to("id === 'instruction'")
         types(wicked)
-        tab_to("innerText === 'Rewrite'")
+        page.tab_to("innerText === 'Rewrite'")
         page.space()
         waits_for(page, "document.querySelector('#texts section ins')")
         assert page.run("document.querySelector('#texts ins').innerText") == "lantern."
         assert page.run("document.images.length") == 0 and page.run("document.title") == "Explore agent_stub_0"
         check()
-        tab_to("innerText === 'Compare'")
+        page.tab_to("innerText === 'Compare'")
         page.space()
         waits_for(page, "document.querySelectorAll('#episodes-played section').length === 4")
         assert page.run("document.querySelectorAll('#compared tbody tr').length") == 6

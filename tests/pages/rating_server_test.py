@@ -90,23 +90,12 @@ def test_in_a_browser_by_keyboard_on_a_small_screen_in_the_dark(tmp_path):
     long_word = "a" * 200
     workdir = write_run(tmp_path / "run", new_text=f"{wicked} {long_word}")
     with served(workdir) as (process, raters, results), browser.opened(tmp_path / "profile") as page:
-        page.call("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True)
+        browser.make_small(page)
 
         def check():
-            assert page.run("document.documentElement.scrollWidth") <= 390
-            for scheme in ("light", "dark"):
-                page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-                assert page.run(browser.CONTRAST) >= 4.5, scheme
-            assert page.run("document.querySelectorAll('h1').length") == 1
+            browser.check_on_a_small_screen(page)
             named = "[...document.querySelectorAll('input:not([type=hidden])')].every(e => e.labels.length === 1)"
             assert page.run(named)
-
-        def tab_to(script):
-            for _ in range(60):
-                page.tab()
-                if page.run(f"document.activeElement.{script}"):
-                    return
-            raise AssertionError(f"the keyboard does not reach {script}")
 
         page.open(raters)
         grounds = []
@@ -115,9 +104,9 @@ def test_in_a_browser_by_keyboard_on_a_small_screen_in_the_dark(tmp_path):
             grounds.append(page.run("getComputedStyle(document.body).backgroundColor"))
         assert len(set(grounds)) == 2
         check()
-        tab_to("name === 'agreed'")
+        page.tab_to("name === 'agreed'")
         page.space()
-        tab_to("innerText === 'Begin'")
+        page.tab_to("innerText === 'Begin'")
         page.enter()
         check()
         assert (
@@ -125,9 +114,9 @@ def test_in_a_browser_by_keyboard_on_a_small_screen_in_the_dark(tmp_path):
         )
         assert "<script>document.title" in page.run("document.body.innerText")
         for number in QUESTIONS:
-            tab_to(f"name === 'q{number}'")
+            page.tab_to(f"name === 'q{number}'")
             page.space()
-        tab_to("innerText === 'Send and go on'")
+        page.tab_to("innerText === 'Send and go on'")
         page.enter()
         assert page.run("document.title") == "Form 2"
         page.open(results)

@@ -53,7 +53,7 @@ def export(arguments: Sequence[str]) -> None:
         description="The policy of a trained agent as a folder in Hugging Face's layout, with a card that says how to "
         "ask it and what was measured, and a NOTICE of licences. The card's example holds the profile of one user.",
     )
-    _add_run(parser)
+    add_agent_flags(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder")
     flags = parser.parse_args(arguments)
     from eagle_jax.eagle.serving.export import export_agent
@@ -61,7 +61,7 @@ def export(arguments: Sequence[str]) -> None:
     print(f"card: {export_agent(flags.workdir, flags.out, flags.agent)}")
 
 
-def _add_run(parser: argparse.ArgumentParser) -> None:
+def add_agent_flags(parser: argparse.ArgumentParser) -> None:
     """The flags that say which agent."""
     parser.add_argument(
         "--workdir", type=Path, required=True, metavar="RUN", help="a finished run of experiments.eagle"
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         "are from what exists. The order is that of items, users and U under the training encoder. After an "
         "interruption the same command goes on.",
     )
-    _add_run(parser)
+    add_agent_flags(parser)
     parser.add_argument("--items", metavar="IDS|FILE", help="ids with commas, or a file of ids and texts")
     parser.add_argument(
         "--users", metavar="IDS|FILE", help="ids with commas, or a file of ids and ratings of new users"

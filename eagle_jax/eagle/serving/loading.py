@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from eagle_jax.base.errors import CorruptArtifactError, UserError
-from eagle_jax.base.metrics import read_metrics
 from eagle_jax.base.settings import SettingsError, to_settings
 from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.eagle.policy_stages import validation_gain
 from eagle_jax.eagle.run import EagleRun
 from eagle_jax.eagle.serving.agent import Agent
 from eagle_jax.eagle.serving.rating_intervals import fit_rating_predictor
@@ -107,12 +107,11 @@ class _FinishedRun(EagleRun):
         return {one.name: one for one in found}
 
     def validation_gain(self, name: str) -> float:
-        """Of the checkpoint that was kept, the first of the best validation reward."""
-        rows = read_metrics(self.workdir / name / "metrics" / "metrics.jsonl")
-        validated = [row for row in rows if "validation/reward" in row]
-        if not validated:
+        """Of the checkpoint that was kept; raises `UserError` where there is none."""
+        gain = validation_gain(self.workdir / name)
+        if gain is None:
             raise UserError(f"{self.workdir / name}: has no validation, so its run is not finished: {_AGAIN}")
-        return max(validated, key=lambda row: row["validation/reward"])["validation/gain"]
+        return gain
 
     def load(self, chosen: _Trained, has_head: bool = False) -> tuple[Agent, LocalGenerator]:
         """The agent with all that it needs, and its reference policy; has_head: with the head over listed actions in
