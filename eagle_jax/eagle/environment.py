@@ -54,17 +54,19 @@ class Step:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EpisodeState:
-    """Entity text and profile after `step` steps."""
+    """Entity text and profile after `step` steps; `taken`: the actions so far."""
 
     entity_index: int
     user_index: int
     description: str
     profile: str
     step: int
+    taken: tuple[str, ...] = ()
 
     def after(self, step: Step) -> EpisodeState:
         """The state that a step leads to."""
-        return dataclasses.replace(self, description=step.description, step=self.step + 1)
+        taken = self.taken if step.action is None else (*self.taken, step.action)
+        return dataclasses.replace(self, description=step.description, step=self.step + 1, taken=taken)
 
 
 def read_actions(generations: Sequence[Generation]) -> list[str | MalformedText]:

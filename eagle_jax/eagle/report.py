@@ -28,6 +28,7 @@ from eagle_jax.eagle.evaluation.story import story
 from eagle_jax.eagle.evaluation.systems import DPO, EAGLE, HOME, EvalRow
 from eagle_jax.eagle.evaluation.table import RATER_MEASURES, REACHABLE_SHARE
 from eagle_jax.eagle.expert.stage import expert_facts
+from eagle_jax.eagle.planner.stage import planner_facts
 from eagle_jax.eagle.policy_stages import design_facts
 from eagle_jax.eagle.profile_stage import profile_facts
 from eagle_jax.eagle.quality.stage import quality_facts
@@ -235,6 +236,7 @@ def _stage_facts(
         "What agents imitate before they are rewarded": expert_facts(
             stage for name, stage in stages.items() if name.startswith("expert_")
         ),
+        "The planner's model": planner_facts(stage for name, stage in stages.items() if name.startswith("planner_")),
         "Pairs of the DPO agents": pair_facts(
             row
             for name, stage in stages.items()

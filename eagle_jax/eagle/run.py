@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from eagle_jax.eagle.elm_baseline.search import ElmWriter, run_elm_search_stage
 from eagle_jax.eagle.environment import LLMEnvironment
 from eagle_jax.eagle.evaluation.rows import Contestants, Evaluation
 from eagle_jax.eagle.evaluation.stage import run_evaluation_stage
-from eagle_jax.eagle.evaluation.systems import DPO, EAGLE, ELM_DECODER, EXPERT, REFERENCE
+from eagle_jax.eagle.evaluation.systems import DPO, EAGLE, ELM_DECODER, EXPERT, HEAD, PLANNER, REFERENCE
 from eagle_jax.eagle.expert.stage import run_expert_stage
+from eagle_jax.eagle.planner.dynamics import planner_chooser
+from eagle_jax.eagle.planner.stage import run_planner_stage
 from eagle_jax.eagle.policy import make_policy_fn
 from eagle_jax.eagle.policy_stages import (
     check_actions_fit,
@@ -31,7 +34,8 @@ from eagle_jax.eagle.policy_stages import (
     usable_sets,
 )
 from eagle_jax.eagle.report import make_report
-from eagle_jax.eagle.roles.action_head import ActionHead, fit_action_head
+from eagle_jax.eagle.roles.action_choice import Chooser
+from eagle_jax.eagle.roles.action_head import fit_action_head, head_chooser
 from eagle_jax.eagle.roles.listed_actions import ActionList
 from eagle_jax.eagle.screen import key_figure, leaving_lines, planned_stages, result_lines
 from eagle_jax.eagle.settings import EagleExperiment
@@ -63,6 +67,10 @@ def run_to_candidates(experiment: EagleExperiment, workdir: Path) -> tuple[list[
 
 def _expert(kind: str, seed: int) -> str:
     return f"expert_{kind}_{seed}"
+
+
+def _planner(seed: int) -> str:
+    return f"planner_{seed}"
 
 
 class EagleRun(WorldRun):
@@ -100,8 +108,10 @@ class EagleRun(WorldRun):
         writers = {} if self.experiment.elm_baseline is None else {ELM_DECODER: self._elm_writers()}
         instructions = self.stages[CEILING].read_json("facts.json")["instructions"] if CEILING in self.stages else ()
         calls = {system: {kind: self._training_calls(system, kind) for kind in references} for system in trained}
-        policies = {REFERENCE: references, **trained}
-        self._evaluate(Contestants(policies, writers, calls, instructions, self.action_head(candidates)))
+        policies, choosers = {REFERENCE: references, **trained}, self.choosers(proposed)
+        if PLANNER in choosers:
+            calls[PLANNER] = {None: self._mean_calls([_planner(seed) for seed in choosers[PLANNER]])}
+        self._evaluate(Contestants(policies, writers, calls, instructions, choosers))
         html, _ = make_report(self.workdir, self.experiment, self.world, self.stages, self.seconds(), self.usage())
         for line in result_lines(self.stages["evaluation"].read_json("table.json")):
             say(line)
@@ -170,21 +180,39 @@ class EagleRun(WorldRun):
         with self.stage(name, before, seed=seed, **shared) as stage:
             return run_agent_stage(stage, self.world, start, policy, settings, preference, self._seed(7, seed))
 
-    def action_head(self, candidates: list[CandidateSet]) -> ActionHead | None:
-        """The policy over listed actions, where there is a list."""
-        settings = self.experiment.listed_actions
-        if settings is None:
-            return None
-        listed = ActionList.read(settings, self.world.entity_format)
-        return fit_action_head(self.world, candidates, {action for _, action in listed.actions})
+    def choosers(self, candidates: list[CandidateSet]) -> dict[str, dict[int, Chooser]]:
+        """Who chooses among known actions: the head where there is a list, and planners where they are asked for."""
+        settings, field_changes = self.experiment, self.world.environment.field_changes
+        found: dict[str, dict[int, Chooser]] = {}
+        if settings.listed_actions is not None:
+            listed = ActionList.read(settings.listed_actions, self.world.entity_format)
+            head = fit_action_head(self.world, candidates, {action for _, action in listed.actions})
+            found[HEAD] = {0: head_chooser(head, field_changes)}
+        if settings.planner is not None:
+            found[PLANNER] = {seed: self.planner(seed, candidates) for seed in settings.agent.seeds}
+        return found
+
+    def planner(self, seed: int, candidates: list[CandidateSet]) -> Chooser:
+        """Stage 7b, for one seed."""
+        settings, horizon = self.experiment.planner, self.experiment.agent.training.horizon
+        batch_size = self.experiment.models.batch_size
+        with self.stage(_planner(seed), "candidates", seed=seed, planner=settings, horizon=horizon) as stage:
+            dynamics = run_planner_stage(
+                stage, self.world, candidates, horizon, batch_size, settings, self._seed(15, seed)
+            )
+        return planner_chooser(dynamics, self.world.environment.field_changes)
 
     def _training_calls(self, system: str, kind: str) -> float:
         """Environment calls of a system's training, imitation included, mean over seeds; 0: it was not trained."""
         stages = {EXPERT: (), EAGLE: (f"agent_{kind}_",), DPO: (f"preference_agent_{kind}_",)}[system]
         seeds = self.experiment.agent.seeds
         names = [_expert(kind, seed) for seed in seeds] + [f"{stage}{seed}" for stage in stages for seed in seeds]
-        found = [self.stages[name].read_json("facts.json") for name in names if name in self.stages]
-        return sum(facts["environment_calls"] for facts in found) / len(seeds)
+        return self._mean_calls([name for name in names if name in self.stages])
+
+    def _mean_calls(self, names: Sequence[str]) -> float:
+        """Environment calls that these stages count, for each of the agents' seeds."""
+        found = [self.stages[name].read_json("facts.json")["environment_calls"] for name in names]
+        return sum(found) / len(self.experiment.agent.seeds)
 
     def _elm_writers(self) -> dict[int, ElmWriter]:
         """ELM as the baseline: a decoder for each seed, and where all of them are asked."""
@@ -221,7 +249,7 @@ class EagleRun(WorldRun):
         other = settings.transfer_environment
         transfer = None if other is None else self._environment(other)
         rater = None if settings.rater is None else self.generator(self.experiment.models.rater)
-        of_policies = ("agent_", "preference_agent_", "expert_", "reference_", "elm_search")
+        of_policies = ("agent_", "preference_agent_", "expert_", "planner_", "reference_", "elm_search")
         before = [name for name in self.stages if name.startswith(of_policies) or name == CEILING]
         with self.stage(
             "evaluation",

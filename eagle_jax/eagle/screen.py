@@ -28,6 +28,8 @@ def planned_stages(experiment: EagleExperiment, stop_after: str | None = None) -
     for kind in experiment.design.kinds:
         names.append(f"reference_{kind}")
         names += [f"{stage}_{kind}_{seed}" for seed in experiment.agent.seeds for stage in of_seed]
+    if experiment.planner is not None:
+        names += [f"planner_{seed}" for seed in experiment.agent.seeds]
     if experiment.elm_baseline is not None:
         names += [*(f"elm_{seed}" for seed in experiment.elm_baseline.seeds), "elm_search"]
     return [*names, "evaluation"]
@@ -81,6 +83,10 @@ _FIGURES: dict[str, Callable[[Mapping[str, Any], StageFolder], str]] = {
     "candidates": lambda facts, stage: f"{facts['candidates']:,} actions, {facts.get('duplicates', 0):,} of them twice",
     "reference_": lambda facts, stage: f"learned from {facts['num_pairs']:,} actions",
     "expert_": lambda facts, stage: f"chosen actions gain {facts['gain']:+.3f}; {facts['environment_calls']:,} calls",
+    "planner_": lambda facts, stage: (
+        f"explains {facts['explained']:.2f} of what {facts['num_actions']:,} actions do; "
+        f"{facts['environment_calls']:,} calls"
+    ),
     "agent_": _agent,
     "preference_agent_": _agent,
 }

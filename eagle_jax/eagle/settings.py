@@ -14,6 +14,7 @@ from eagle_jax.eagle.ceiling.settings import CeilingSettings
 from eagle_jax.eagle.dpo.update import PreferenceAgentSettings
 from eagle_jax.eagle.elm_baseline.settings import ElmBaselineSettings
 from eagle_jax.eagle.expert.settings import ExpertSettings
+from eagle_jax.eagle.planner.settings import PlannerSettings
 from eagle_jax.eagle.quality.quality import QualitySettings
 from eagle_jax.eagle.roles.data_profiles import DataProfileSettings
 from eagle_jax.eagle.roles.listed_actions import ListedActionSettings
@@ -221,6 +222,11 @@ class EagleExperiment:
         default=None,
     )
     agent: AgentStageSettings
+    planner: PlannerSettings | None = setting(
+        "Agents beside these, of the same seeds, that learn what actions do in the embedding space; None: none.",
+        default=None,
+        later=True,
+    )
     preference_agent: PreferenceAgentSettings | None = setting(
         "DPO agents beside the REINFORCE ones, of the same kinds, seeds and environment calls; None: no such agents."
     )

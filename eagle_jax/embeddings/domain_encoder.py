@@ -46,7 +46,11 @@ class DomainEncoder:
         """Texts -> [N, d] float32; raises ValueError where features are not finite."""
         if not texts:
             return np.zeros((0, self.dim), np.float32)
-        return self.embed_features(compute_features(self._features_fn, texts))
+        return self.embed_features(self.features(texts))
+
+    def features(self, texts: Sequence[str]) -> np.ndarray:
+        """What E_D reads of texts [N, F]; raises ValueError where features are not finite."""
+        return compute_features(self._features_fn, texts)
 
     def embed_features(self, features: np.ndarray) -> np.ndarray:
         """Features [N, F] -> [N, d], for callers that keep the features of their texts."""
@@ -54,15 +58,7 @@ class DomainEncoder:
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Everything but `features_fn`, for an .npz file."""
-        head = self._fit.head
-        arrays = {
-            "feature_mean": head.feature_mean,
-            "feature_scale": head.feature_scale,
-            "validation_errors": self.validation_errors,
-        }
-        for index, (weights, bias) in enumerate(head.layers):
-            arrays |= {f"weights_{index}": weights, f"bias_{index}": bias}
-        return {name: np.asarray(array) for name, array in arrays.items()}
+        return head_arrays(self._fit)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], features_fn: FeaturesFn) -> "DomainEncoder":
@@ -70,8 +66,21 @@ class DomainEncoder:
         return cls(features_fn, read_head_fit(arrays))
 
 
+def head_arrays(fit: HeadFit) -> dict[str, np.ndarray]:
+    """A fitted head, for an .npz file."""
+    head = fit.head
+    arrays = {
+        "feature_mean": head.feature_mean,
+        "feature_scale": head.feature_scale,
+        "validation_errors": fit.validation_errors,
+    }
+    for index, (weights, bias) in enumerate(head.layers):
+        arrays |= {f"weights_{index}": weights, f"bias_{index}": bias}
+    return {name: np.asarray(array) for name, array in arrays.items()}
+
+
 def read_head_fit(arrays: Mapping[str, np.ndarray]) -> HeadFit:
-    """The head among what `DomainEncoder.to_arrays` gave."""
+    """The inverse of `head_arrays`."""
     num_layers = sum(name.startswith("weights_") for name in arrays)
     layers = tuple((arrays[f"weights_{i}"], arrays[f"bias_{i}"]) for i in range(num_layers))
     head = RegressionHead(arrays["feature_mean"], arrays["feature_scale"], layers)

@@ -98,8 +98,9 @@ def with_step(run: ExploredRun, exploration: Exploration, before: int, by: str, 
     typed = {BY_YOU: lambda states, seed: written_actions([instruction])}
     policy_fn = _chosen("by", by, typed | run.players(_embeddings(exploration)))
     start, number = exploration.start, len(exploration.texts)
-    state = EpisodeState(**start._asdict(), step=0)
-    state = dataclasses.replace(state, description=exploration.texts[before].text)
+    way = _way_to(exploration, before)
+    taken = tuple(text.action for text in way if text.action is not None)
+    state = EpisodeState(**start._replace(description=way[-1].text)._asdict(), step=len(way) - 1, taken=taken)
     played = rollout(policy_fn, run.agent.environment, [state], 1, derive_seed(run.seed, 0, number))
     record = evaluate_played(_judging(run, exploration), [start], 0, [tuple(played[0].steps)])[0]
     (text,) = _path(run, record, by)
@@ -139,6 +140,12 @@ def growth(run: ExploredRun, user: User) -> tuple[float, float]:
     """The direction on the map in which the user's own term of U grows fastest, of length 1; zeros: on it in none."""
     direction = run.plane.axes @ user.embedding
     return _pair(direction / max(float(np.linalg.norm(direction)), 1e-12))
+
+
+def _way_to(exploration: Exploration, number: int) -> list[ExploredText]:
+    """The texts from the item's own to one of them."""
+    text = exploration.texts[number]
+    return [*([] if text.before is None else _way_to(exploration, text.before)), text]
 
 
 def _embeddings(exploration: Exploration) -> np.ndarray:

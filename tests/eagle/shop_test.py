@@ -12,7 +12,7 @@ from eagle_jax.base.command_line import load_config
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.settings import to_settings
 from eagle_jax.data.sources import fingerprint, load_catalogue
-from eagle_jax.eagle.evaluation.systems import HEAD, HEAD_FOR_OTHERS
+from eagle_jax.eagle.evaluation.systems import HEAD, for_others
 from eagle_jax.eagle.run import run_eagle
 from eagle_jax.eagle.serving.export import export_agent
 from eagle_jax.eagle.serving.loading import load_agent
@@ -151,7 +151,7 @@ def test_a_shop_from_files_of_every_kind_to_a_report(tmp_path, monkeypatch, scri
 def assert_the_head_acts(agent, workdir):
     """In rows of the evaluation, and asked for proposals: with the actions of the list alone."""
     records = [json.loads(line) for line in (workdir / "evaluation" / "records.jsonl").read_text().splitlines()]
-    for system in (HEAD, HEAD_FOR_OTHERS):
+    for system in (HEAD, for_others(HEAD)):
         acted = [step["action"] for record in records if record["system"] == system for step in record["steps"]]
         assert len(acted) == 2 * 8 and set(acted) <= set(LISTED)
     proposals = list(agent.propose(num=2))

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from eagle_jax.eagle.roles.action_head import ActionHead
+from eagle_jax.eagle.roles.action_head import ActionHead, head_chooser
 from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN
 from eagle_jax.language_model.generation import ScriptedGenerator
 from eagle_jax.pages.exploration import begin_exploration, with_episode, with_step
@@ -75,10 +75,12 @@ def test_a_head_over_listed_actions_acts_in_the_place_of_the_policy(agent):
     listed = "bring in the orchard.", "bring in the glacier."
     user = agent.users.find(agent.evaluated[0][1])
     head = ActionHead(listed, np.stack([-user.embedding, user.embedding]))
-    run, exploration = begin_with(dataclasses.replace(agent, head=head))
-    assert with_step(run, exploration, 0, "agent", "").texts[1].action == listed[1]
+    run, exploration = begin_with(dataclasses.replace(agent, chooser=head_chooser(head, {})))
+    exploration = with_step(run, exploration, 0, "agent", "")
+    exploration = with_step(run, with_step(run, exploration, 1, "agent", ""), 0, "agent", "")
+    assert [text.action for text in exploration.texts[1:]] == [listed[1], listed[0], listed[1]]  # none twice on a way
     (episode,) = with_episode(run, exploration, "agent", None).episodes
-    assert {text.action for text in episode.path} == {listed[1]}
+    assert [text.action for text in episode.path] == [listed[1], listed[0]]
 
 
 def test_of_episodes_that_are_all_worse_the_item_counts(agent):

@@ -29,17 +29,16 @@ from eagle_jax.eagle.evaluation.systems import (
     FIELD_CHANGES,
     FOR_OTHERS,
     GREEDY_SEARCH,
-    HEAD,
-    HEAD_FOR_OTHERS,
     HOME,
     ONE_FOR_ALL,
     REFERENCE,
     TRANSFER,
     EvalRow,
+    for_others,
 )
 from eagle_jax.eagle.evaluation.untrained import best_field_changes, listed_policy
 from eagle_jax.eagle.policy import make_policy_fn
-from eagle_jax.eagle.roles.action_head import ActionHead, head_policy
+from eagle_jax.eagle.roles.action_choice import Chooser
 from eagle_jax.eagle.rollout import PolicyFn
 from eagle_jax.eagle.settings import EvaluationSettings, ModelSettings
 from eagle_jax.eagle.world import EagleWorld
@@ -58,14 +57,14 @@ class Contestants:
 
     policies: system -> kind of reference policy (None: of none) -> seed -> model. writers: of texts
     without an environment, system -> seed -> function. instructions: of the ceiling, the best for all
-    of its pairs first; empty: it was not asked for. head: over the listed actions; None: there is no list.
+    of its pairs first; empty: it was not asked for. choosers: system -> seed -> who chooses among known actions.
     """
 
     policies: Mapping[str, Mapping[str | None, Mapping[int, LanguageModel]]]
     writers: Mapping[str, Mapping[int, WriterFn]]
-    training_calls: Mapping[str, Mapping[str, float]]  # system -> kind -> environment calls, mean over seeds
+    training_calls: Mapping[str, Mapping[str | None, float]]  # system -> kind -> environment calls, mean over seeds
     instructions: Sequence[str] = ()
-    head: ActionHead | None = None
+    choosers: Mapping[str, Mapping[int, Chooser]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,52 +134,59 @@ class Evaluation:
                         horizon,
                         best_of=count,
                     )
-            rows |= self._searches(contestants, kind, starts)
-        return rows | self._heads(contestants.head, starts)
+            for system, models in contestants.policies.items():
+                if kind in models:
+                    rows |= self._searches(
+                        self._policies(models[kind], self.settings.best_of_n_sampling),
+                        EvalRow(system=GREEDY_SEARCH, kind=kind, policy=None if system == REFERENCE else system),
+                        starts,
+                        contestants.training_calls[EAGLE][kind],
+                        contestants.training_calls.get(system, {}).get(kind, 0),
+                        5,
+                    )
+        return rows | self._choosing(contestants, starts)
 
-    def _heads(self, head: ActionHead | None, starts: Sequence[Start]) -> dict[EvalRow, dict[int, PlayFn]]:
-        """The head over listed actions, told of its users and of others, and greedy search with it."""
+    def _choosing(self, contestants: Contestants, starts: Sequence[Start]) -> dict[EvalRow, dict[int, PlayFn]]:
+        """Who chooses among known actions, told of its users and of others, and greedy search with it."""
         rows: dict[EvalRow, dict[int, PlayFn]] = {}
-        if head is None:
-            return rows
-        home, horizon, width = self.world.environment, self.agent.horizon, self.settings.search_actions
+        home, horizon = self.world.environment, self.agent.horizon
         own, others = self.world.scorer.user_embeddings, _other_users(starts)
         of_others = own.copy()
         of_others[[*others]] = own[[*others.values()]]
-        for system, embeddings in ((HEAD, own), (HEAD_FOR_OTHERS, of_others)):
-            policy = head_policy(head, embeddings, home.field_changes)
-            rows[EvalRow(system=system)] = self._played({0: policy}, starts, home, horizon)
-        if width:
-            policy, seed = head_policy(head, own, home.field_changes), derive_seed(self.seed, 6)
-            words = f"{width} actions x {horizon} steps"
-            rows[EvalRow(system=GREEDY_SEARCH, budget=words, policy=HEAD)] = {
-                0: lambda: self._searched(policy, starts, seed, width)
-            }
+        for system, choosers in contestants.choosers.items():
+            for title, embeddings in ((system, own), (for_others(system), of_others)):
+                policies = {seed: choose(embeddings) for seed, choose in choosers.items()}
+                rows[EvalRow(system=title)] = self._played(policies, starts, home, horizon)
+            spent = sum(contestants.training_calls.get(system, {}).values())
+            most = max((contestants.training_calls[EAGLE][kind] for kind in self.settings.extra_kinds), default=0)
+            policies = {seed: choose(own) for seed, choose in choosers.items()}
+            rows |= self._searches(policies, EvalRow(system=GREEDY_SEARCH, policy=system), starts, most, spent, 6)
         return rows
 
     def _searches(
-        self, contestants: Contestants, kind: str, starts: Sequence[Start]
+        self,
+        policies: Mapping[int, PolicyFn],
+        row: EvalRow,
+        starts: Sequence[Start],
+        most: float,
+        spent: float,
+        part: int,
     ) -> dict[EvalRow, dict[int, PlayFn]]:
-        """Greedy search with each policy of a kind, of as many actions as are asked for, and with as many calls in all
-        as best-of-N of all calls has."""
-        horizon, most = self._budget("all_calls", contestants.training_calls[EAGLE][kind])
+        """Greedy search of as many actions as are asked for, and with as many calls in all as best-of-N of all calls
+        has; most, spent: calls of EAGLE's training and of these policies'."""
+        horizon, count = self._budget("all_calls", most)
+        widths = {"": self.settings.search_actions}
+        if "all_calls" in self.settings.best_of_n:
+            widths[" (all_calls)"] = int(count - spent / (horizon * self.settings.num_starts))
         rows = {}
-        for system, models in contestants.policies.items():
-            if kind not in models:
-                continue
-            spent = contestants.training_calls[system][kind] if system in contestants.training_calls else 0
-            widths = {"": self.settings.search_actions}
-            if "all_calls" in self.settings.best_of_n:
-                widths[" (all_calls)"] = int(most - spent / (horizon * self.settings.num_starts))
-            for budget, width in widths.items():
-                if width < 2:
-                    continue  # one action a state is an episode
-                policy = None if system == REFERENCE else system
-                words = f"{width} actions x {horizon} steps{budget}"
-                rows[EvalRow(system=GREEDY_SEARCH, kind=kind, budget=words, policy=policy)] = {
-                    seed: functools.partial(self._searched, policy_fn, starts, derive_seed(self.seed, 5, seed), width)
-                    for seed, policy_fn in self._policies(models[kind], self.settings.best_of_n_sampling).items()
-                }
+        for budget, width in widths.items():
+            if width < 2:
+                continue  # one action a state is an episode
+            words = f"{width} actions x {horizon} steps{budget}"
+            rows[dataclasses.replace(row, budget=words)] = {
+                seed: functools.partial(self._searched, policy, starts, derive_seed(self.seed, part, seed), width)
+                for seed, policy in policies.items()
+            }
         return rows
 
     def _searched(self, policy_fn: PolicyFn, starts: Sequence[Start], seed: int, width: int) -> list[EpisodeRecord]:

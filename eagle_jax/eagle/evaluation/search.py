@@ -57,14 +57,16 @@ def search_greedily(
         played.append(of_all)
         found = rewards(of_all.next_states)
         for row, best in enumerate(found.argmax(axis=1)):
-            place = row * width + best
+            of_row = slice(row * width, (row + 1) * width)
+            place = of_row.start + best
             # The same text, scored in another batch, may be better by rounding.
             is_new = of_all.next_states[place].description != states[row].description
             if is_new and found[row, best] > reached[row]:
                 states[row], reached[row] = of_all.next_states[place], found[row, best]
                 kept[row] = (*kept[row], of_all.steps[place])
             else:
-                states[row] = dataclasses.replace(states[row], step=number + 1)
+                tried = (step.action for step in of_all.steps[of_row] if step.action is not None)
+                states[row] = dataclasses.replace(states[row], step=number + 1, taken=(*states[row].taken, *tried))
     return Searched(played, kept)
 
 

@@ -12,9 +12,15 @@ EXPERT = "imitation of chosen actions"  # where EAGLE began, if not as the refer
 FOR_OTHERS = "EAGLE, profiles of other users"  # the same agents, told of another user: what is lost was personal
 BEST_OF_N, GREEDY_SEARCH, ELM_DECODER = "best of", "greedy search", "ELM decoder"
 ONE_FOR_ALL, FIELD_CHANGES = "one instruction for all", "changes of fields by rule"
-# A policy over listed actions that knows what each does on average; the same told of another user.
-HEAD, HEAD_FOR_OTHERS = "head over listed actions", "head over listed actions, other users"
+# Who choose among known actions: by what each does on average, or by a model of what it makes of a text.
+HEAD, PLANNER = "head over listed actions", "planner"
 HOME, TRANSFER = "home", "other environment"  # the one that agents were trained in, and another
+
+
+def for_others(system: str) -> str:
+    """A system that chooses among actions, where it acts for another user than it is judged by."""
+    return f"{system}, other users"
+
 
 # Whose rows a row is compared with, where kind and environment are its own or there are none. What
 # is added here and to the contestants of a run is a row, and what EAGLE has to beat.
@@ -25,7 +31,8 @@ COMPARED = {
         *(ANCHOR, REFERENCE, EXPERT, FOR_OTHERS, ONE_FOR_ALL, BEST_OF_N, GREEDY_SEARCH, FIELD_CHANGES, ELM_DECODER),
         HEAD,
     ),
-    HEAD: (ANCHOR, HEAD_FOR_OTHERS, ONE_FOR_ALL, BEST_OF_N, FIELD_CHANGES),
+    HEAD: (ANCHOR, for_others(HEAD), ONE_FOR_ALL, BEST_OF_N, FIELD_CHANGES),
+    PLANNER: (ANCHOR, for_others(PLANNER), REFERENCE, EXPERT, EAGLE, BEST_OF_N, GREEDY_SEARCH, FIELD_CHANGES),
     DPO: (ANCHOR, REFERENCE, EAGLE),
     GREEDY_SEARCH: (ANCHOR, ONE_FOR_ALL, BEST_OF_N, FIELD_CHANGES),
 }
@@ -71,7 +78,7 @@ def comparison_pairs(rows: Sequence[EvalRow], extra_kinds: Sequence[str]) -> lis
                 (row, other)
                 for other in rows
                 if (other.system, other.policy) == (system, None)
-                and other.kind in (None, row.kind)
+                and (None in (other.kind, row.kind) or other.kind == row.kind)
                 and other.environment in (None, row.environment)
             ]
         if row.system == EAGLE and row.environment == HOME and row.kind in extra_kinds:

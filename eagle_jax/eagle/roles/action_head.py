@@ -10,7 +10,6 @@ Axis letters: `A` actions, `d` width of the embeddings.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -19,10 +18,10 @@ import numpy as np
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.film_fields import FieldChange
 from eagle_jax.eagle.candidate_stage import CandidateSet
-from eagle_jax.eagle.environment import EpisodeState, written_actions
+from eagle_jax.eagle.environment import EpisodeState
+from eagle_jax.eagle.roles.action_choice import Chooser, choosing_policy
 from eagle_jax.eagle.rollout import PolicyFn
 from eagle_jax.eagle.world import EagleWorld
-from eagle_jax.language_model.generation import Generation
 
 
 class ActionHead(NamedTuple):
@@ -50,27 +49,13 @@ def fit_action_head(world: EagleWorld, candidate_sets: Sequence[CandidateSet], l
     return ActionHead(tuple(moved), np.stack(displacements))
 
 
-def head_policy(head: ActionHead, user_embeddings: np.ndarray, field_changes: Mapping[str, FieldChange]) -> PolicyFn:
-    """For each state the action that promises its user most, among those that leave no field as it is; where a text and
-    user come again in one call, as for a search, the next best one.
+def head_chooser(head: ActionHead, field_changes: Mapping[str, FieldChange]) -> Chooser:
+    """For each user (z_u [U, d]) the action that promises most, z_u . D_a; field_changes: of the environment."""
 
-    user_embeddings: z_u [U, d]. field_changes: of the environment.
-    """
+    def act_for(user_embeddings: np.ndarray) -> PolicyFn:
+        def promises(states: Sequence[EpisodeState], seed: int) -> np.ndarray:
+            return user_embeddings[[state.user_index for state in states]] @ head.displacements.T
 
-    def changes_something(action: str, text: str) -> bool:
-        change = field_changes.get(action)
-        return change is None or change(text) != text
+        return choosing_policy(head.actions, promises, field_changes)
 
-    def policy_fn(states: Sequence[EpisodeState], seed: int) -> list[Generation]:
-        promised = user_embeddings[[state.user_index for state in states]] @ head.displacements.T
-        actions: list[str] = []
-        before: Counter[tuple[str, int]] = Counter()
-        for state, order in zip(states, np.argsort(-promised, axis=1, kind="stable"), strict=True):
-            ranked = [head.actions[place] for place in order]
-            able = [action for action in ranked if changes_something(action, state.description)] or ranked
-            asked = (state.description, state.user_index)
-            actions.append(able[min(before[asked], len(able) - 1)])
-            before[asked] += 1
-        return written_actions(actions)
-
-    return policy_fn
+    return act_for

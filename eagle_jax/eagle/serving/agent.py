@@ -22,7 +22,7 @@ from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, Judging, evaluate
 from eagle_jax.eagle.evaluation.search import search_greedily, searched_records
 from eagle_jax.eagle.policy import make_policy_fn
 from eagle_jax.eagle.quality.quality import Quality
-from eagle_jax.eagle.roles.action_head import ActionHead, head_policy
+from eagle_jax.eagle.roles.action_choice import Chooser
 from eagle_jax.eagle.rollout import PolicyFn, Transitions, rollout
 from eagle_jax.eagle.serving.faithfulness import QUANTILE, nearer_shares
 from eagle_jax.eagle.serving.meter import MeteredGenerator
@@ -41,7 +41,7 @@ class Agent:
     """A policy with its environment, and what its texts are measured by.
 
     name: of the stage that trained it. batch_size: episodes played at a time. evaluated: ids of the
-    (item, user) pairs that the run evaluated it on. facts: on the intervals of predicted ratings. head: acts in the
+    (item, user) pairs that the run evaluated it on. facts: on the intervals of predicted ratings. chooser: acts in the
     policy's place. actions: tried in each state; of several the search goes on from the text of best reward.
     """
 
@@ -58,7 +58,7 @@ class Agent:
     evaluated: Sequence[tuple[str, str]]
     facts: Mapping[str, float | None]
     quality: Quality | None = None  # that the agent was rewarded for beside U
-    head: ActionHead | None = None
+    chooser: Chooser | None = None
     actions: int = 1
 
     def propose(
@@ -156,10 +156,10 @@ class Agent:
         return [one for place in range(0, len(repeated), num) for one in ranked(proposals[place : place + num])]
 
     def policy_fn(self, policy: TextGenerator, embeddings: np.ndarray) -> PolicyFn:
-        """What acts for users of these embeddings [U, d]: the agent's own `policy`, or its head in its place."""
-        if self.head is None:
+        """What acts for users of these embeddings [U, d]: the agent's own `policy`, or who chooses in its place."""
+        if self.chooser is None:
             return make_policy_fn(policy, self.environment.book, self.environment.entity_format, self.policy_sampling)
-        return head_policy(self.head, embeddings, self.environment.field_changes)
+        return self.chooser(embeddings)
 
     def judging(self, embeddings: np.ndarray) -> Judging:
         """What measures texts for users of these embeddings [U, d]."""
@@ -185,7 +185,7 @@ class Agent:
             shape = {"width": self.actions, "horizon": self.horizon, "batch_size": len(starts) * self.actions}
             searched = search_greedily(judging, starts, seed, policy_fn, environment, **shape)
             played, records = searched.played, searched_records(judging, starts, seed, searched)
-        of_policy = policy.calls if self.head is None else [[0] * len(transition.steps) for transition in played]
+        of_policy = policy.calls if self.chooser is None else [[0] * len(transition.steps) for transition in played]
         tokens = _tokens(played, of_policy, writer.calls)
         of_starts = [tokens[place : place + self.actions] for place in range(0, len(tokens), self.actions)]
         totals = [None if None in of_start else sum(of_start) for of_start in of_starts]

@@ -69,7 +69,8 @@ def add_agent_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--agent",
         metavar="STAGE",
-        help="as agent_g_optimal_0, or action_head where the run has listed actions (default: the best by validation)",
+        help="as agent_g_optimal_0 or planner_0, or action_head where the run has listed actions "
+        "(default: the best planner, else the best agent by validation)",
     )
 
 

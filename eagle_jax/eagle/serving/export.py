@@ -52,7 +52,7 @@ def export_agent(workdir: Path, folder: Path, name: str | None = None) -> Path:
     if not folder.absolute().parent.is_dir():
         raise UserError(f"{folder.parent}: there is no such folder")
     experiment, agent = read_experiment(workdir), load_agent(workdir, name)
-    if agent.head is not None:
+    if agent.chooser is not None:
         raise UserError(f"{workdir}: {agent.name} is no model, so it cannot be exported; name a trained agent")
     card, licences = model_card(agent, experiment, workdir), _licences(experiment)
     partial = folder.with_name(f"{folder.name}.partial")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 from eagle_jax.base.errors import CorruptArtifactError, UserError
 from eagle_jax.base.settings import SettingsError, to_settings
 from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.eagle.evaluation.systems import HEAD, PLANNER
 from eagle_jax.eagle.policy_stages import validation_gain
 from eagle_jax.eagle.run import EagleRun
 from eagle_jax.eagle.serving.agent import Agent
@@ -30,9 +32,10 @@ _AGAIN = "run its command again, which goes on from there"
 def load_agent(workdir: str | Path, agent: str | None = None) -> Agent:
     """The agent of a finished run of experiments.eagle, ready to `propose`.
 
-    agent: the name of its stage, as agent_g_optimal_0, or action_head: the head over the listed actions of a run that
-    has a list; None: the stage whose best checkpoint had the largest mean gain in U on its validation starts. Raises
-    `UserError` where the folder is of something else, or the run is not finished.
+    agent: the name of its stage, as agent_g_optimal_0 or planner_0, or action_head: the head over the listed actions of
+    a run that has a list; None: the planner of the largest gain in its last round, and in a run without planners the
+    agent whose best checkpoint had the largest mean gain in U on its validation starts. Raises `UserError` where the
+    folder is of something else, or the run is not finished.
     """
     return load_with_reference(workdir, agent)[0]
 
@@ -40,13 +43,16 @@ def load_agent(workdir: str | Path, agent: str | None = None) -> Agent:
 def load_with_reference(workdir: str | Path, agent: str | None = None) -> tuple[Agent, TextGenerator]:
     """As `load_agent`, with the reference policy that the agent's training began from."""
     run = _FinishedRun(read_experiment(Path(workdir)), Path(workdir))
-    trained = run.agents()
-    names = [*trained, *([ACTION_HEAD] if run.experiment.listed_actions is not None else [])]
+    trained, choosing = run.agents(), run.choosing()
+    names = [*trained, *choosing]
     if agent is not None and agent not in names:
         raise UserError(f"{workdir}: has no agent {agent!r}{meant(agent, names)}; it has {', '.join(names)}")
-    if agent == ACTION_HEAD:
-        return run.load(next(iter(trained.values())), has_head=True)
-    return run.load(trained[agent or max(trained, key=run.validation_gain)])
+    planners = [name for name in choosing if name != ACTION_HEAD]
+    if agent is None:
+        agent = max(planners, key=run.last_gain) if planners else max(trained, key=run.validation_gain)
+    if agent in choosing:
+        return run.load(next(iter(trained.values())), agent)
+    return run.load(trained[agent])
 
 
 def read_experiment(workdir: Path) -> EagleExperiment:
@@ -106,6 +112,23 @@ class _FinishedRun(EagleRun):
         ]
         return {one.name: one for one in found}
 
+    def choosing(self) -> dict[str, tuple[str, int]]:
+        """System and seed of those who choose among known actions, by how they are asked for."""
+        settings, found = self.experiment, {}
+        if settings.listed_actions is not None:
+            found[ACTION_HEAD] = HEAD, 0
+        if settings.planner is not None:
+            found |= {f"planner_{seed}": (PLANNER, seed) for seed in settings.agent.seeds}
+        return found
+
+    def last_gain(self, planner: str) -> float:
+        """Of the episodes of its last round; below all others where it had none."""
+        path = self.workdir / planner / "facts.json"
+        if not path.is_file():
+            raise UserError(f"{path}: is not there, so its run is not finished: {_AGAIN}")
+        rounds = json.loads(path.read_bytes())["rounds"]
+        return rounds[-1]["gain"] if rounds else -math.inf
+
     def validation_gain(self, name: str) -> float:
         """Of the checkpoint that was kept; raises `UserError` where there is none."""
         gain = validation_gain(self.workdir / name)
@@ -113,12 +136,12 @@ class _FinishedRun(EagleRun):
             raise UserError(f"{self.workdir / name}: has no validation, so its run is not finished: {_AGAIN}")
         return gain
 
-    def load(self, chosen: _Trained, has_head: bool = False) -> tuple[Agent, LocalGenerator]:
-        """The agent with all that it needs, and its reference policy; has_head: with the head over listed actions in
-        its policy's place."""
+    def load(self, chosen: _Trained, choosing: str | None = None) -> tuple[Agent, LocalGenerator]:
+        """The agent with all that it needs, and its reference policy; choosing: who acts in its policy's place."""
         settings = self.experiment
         self.prepare_world()
-        candidates, kept = self.design(self.propose_candidates())
+        proposed = self.propose_candidates()
+        candidates, kept = self.design(proposed)
         preference = settings.preference_agent if chosen.by_preferences else None
         reference = self.reference(chosen.kind, candidates, kept[chosen.kind])
         start = self.start(chosen.kind, chosen.seed, reference, candidates)
@@ -130,8 +153,12 @@ class _FinishedRun(EagleRun):
         catalogue = world.catalogue
         names = catalogue.ratings.user_names
         starts = self.evaluation(None, None).starts()
+        chooser = None
+        if choosing is not None:
+            system, seed = self.choosing()[choosing]
+            chooser = self.choosers(proposed)[system][seed]
         agent = Agent(
-            name=ACTION_HEAD if has_head else chosen.name,
+            name=choosing or chosen.name,
             catalogue=catalogue,
             policy=LocalGenerator(policy, models.batch_size, models.length_multiple),
             policy_sampling=settings.agent.training.policy,
@@ -140,7 +167,7 @@ class _FinishedRun(EagleRun):
             batch_size=models.batch_size,
             scorers={encoder: world.scorers[encoder] for encoder in (TRAIN, HELD_OUT)},  # others know no new users
             quality=world.quality,
-            head=self.action_head(candidates) if has_head else None,
+            chooser=chooser,
             ratings=ratings,
             users=UserDirectory(
                 catalogue=catalogue,

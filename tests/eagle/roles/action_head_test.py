@@ -10,7 +10,7 @@ from eagle_jax.data.film_fields import FieldChange
 from eagle_jax.data.prompts import MOVIE
 from eagle_jax.eagle.candidate_stage import CandidateSet
 from eagle_jax.eagle.environment import EpisodeState, LLMEnvironment, read_actions
-from eagle_jax.eagle.roles.action_head import ActionHead, fit_action_head, head_policy
+from eagle_jax.eagle.roles.action_head import ActionHead, fit_action_head, head_chooser
 from tests.small_world import SAMPLING
 
 LISTED = ("a", "b", "c", "d")
@@ -61,7 +61,7 @@ def test_each_user_gets_what_promises_it_most_and_nothing_that_is_so_already(act
     head = ActionHead(("a", "b"), towards)
 
     def policy(head, embeddings=users):
-        return head_policy(head, embeddings, acting.environment.field_changes)
+        return head_chooser(head, acting.environment.field_changes)(embeddings)
 
     promised = users[[first, second]] @ towards.T
     assert promised[0, 0] > promised[0, 1] and promised[1, 1] > promised[1, 0]  # else this world tells nothing
@@ -73,5 +73,7 @@ def test_each_user_gets_what_promises_it_most_and_nothing_that_is_so_already(act
     assert read_actions(policy(head, others)(states, 0)) == ["b", "a", "b"]
     again = read_actions(policy(head)([states[0], states[1], states[0], states[0]], 0))
     assert again == ["a", "b", "b", "b"]  # the next best, and the last one on
+    done = dataclasses.replace(states[0], taken=("a",))
+    assert read_actions(policy(head)([done], 0)) == ["b"]
     only = ActionHead(("a",), towards[:1])
     assert read_actions(policy(only)(states[2:], 0)) == ["a"]  # there is no other

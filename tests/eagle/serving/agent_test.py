@@ -11,7 +11,7 @@ import pytest
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.catalogue import Entity
-from eagle_jax.eagle.roles.action_head import ActionHead
+from eagle_jax.eagle.roles.action_head import ActionHead, head_chooser
 from eagle_jax.eagle.serving.proposals import Summary
 from eagle_jax.embeddings.scorer import TRAIN
 from eagle_jax.language_model.generation import ScriptedGenerator
@@ -105,13 +105,14 @@ def test_a_head_acts_in_the_policys_place(agent, ids):
     width = agent.scorers[TRAIN].user_embeddings.shape[1]
     head = ActionHead(("add a b", "add a c"), np.eye(2, width, dtype=np.float32))
     (item, *_), users = ids
-    found = list(dataclasses.replace(agent, head=head).propose([item], users, num=1))
+    found = list(dataclasses.replace(agent, chooser=head_chooser(head, {})).propose([item], users, num=1))
     assert [one.user_id for one in found] == users
     likes = [agent.users.find(user).embedding for user in users]
     first = [head.actions[int(z_u[1] > z_u[0])] for z_u in likes]
     assert len(set(first)) == 2  # else these users tell nothing
     for one, action in zip(found, first, strict=True):
-        assert {step.action for step in one.steps} == {action}
+        other = next(listed for listed in head.actions if listed != action)
+        assert [step.action for step in one.steps] == [action, other]  # none is taken twice
 
 
 def test_of_several_actions_it_goes_on_from_the_best(agent, ids, proposals):
