@@ -10,7 +10,7 @@ import pytest
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
-from eagle_jax.data.prompts import MOVIE, begin, end, parse_blocks, policy_prompt
+from eagle_jax.data.prompts import MOVIE, parse_blocks, policy_prompt
 from eagle_jax.eagle.candidate_stage import CandidateSet
 from eagle_jax.eagle.environment import EpisodeState, LLMEnvironment
 from eagle_jax.eagle.expert import stage as expert_stage
@@ -24,9 +24,9 @@ from eagle_jax.eagle.expert.choices import (
     try_actions,
 )
 from eagle_jax.eagle.expert.settings import ExpertSettings
-from eagle_jax.language_model.generation import Generation
 from eagle_jax.learning.supervised import NextTokenSettings
 from eagle_jax.stages.supervised import ReferenceStageSettings
+from tests.eagle.plot_editor import PlotEditor, written
 from tests.same_run import Interrupted
 from tests.small_world import SAMPLING
 
@@ -55,35 +55,9 @@ def settings_with(**changes):
     return ExpertSettings(**(base | changes))
 
 
-def written(text):
-    return Generation(text=text or "add", token_ids=None, log_probs=None, stop_reason="stop" if text else "length")
-
-
-class Editor:
-    """The environment's model: the last word of the action comes at the end of the plot."""
-
-    def __init__(self):
-        self.asked = []
-
-    def generate(self, prompts, sampling, seed):
-        return [self.write(prompt.text) for prompt in prompts]
-
-    def write(self, text):
-        action = text.split(begin("ACTION"))[1].split(end("ACTION"))[0].strip()
-        start, stop = text.index(begin("PLOT")), text.rindex(end("REASONS_TO_DISLIKE"))
-        blocks = parse_blocks(text[start:stop] + end("REASONS_TO_DISLIKE"), MOVIE.blocks)
-        self.asked.append((blocks["PLOT"], action))
-        if action == "garble":
-            return written("no blocks here")
-        if action != "leave it":
-            blocks["PLOT"] += " " + action.split()[-1]
-        told = " ".join(f"{begin(name)} {text} {end(name)}" for name, text in blocks.items())
-        return written(told.removeprefix(begin("PLOT")).removesuffix(end("REASONS_TO_DISLIKE")).strip())
-
-
 @pytest.fixture
 def acting(world):
-    environment = LLMEnvironment(generator=Editor(), book=world.book, entity_format=MOVIE, sampling=SAMPLING)
+    environment = LLMEnvironment(generator=PlotEditor(), book=world.book, entity_format=MOVIE, sampling=SAMPLING)
     return dataclasses.replace(world, environment=environment)
 
 

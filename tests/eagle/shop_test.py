@@ -12,13 +12,14 @@ from eagle_jax.base.command_line import load_config
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.settings import to_settings
 from eagle_jax.data.sources import fingerprint, load_catalogue
-from eagle_jax.eagle.evaluation.systems import HEAD, for_others
+from eagle_jax.eagle.evaluation.systems import HEAD, PLANNER, for_others
 from eagle_jax.eagle.run import run_eagle
 from eagle_jax.eagle.serving.export import export_agent
 from eagle_jax.eagle.serving.loading import load_agent
 from eagle_jax.eagle.settings import EagleExperiment
 from eagle_jax.language_model.generation import ScriptedGenerator
 from eagle_jax.stages.run import Run
+from experiments.configs import eagle_minilens_planner
 from tests.data.readers.shop import COLLECTIONS, STYLES, draw_shop, write_rows
 from tests.language_model.remote.scripted_server import Reply, ScriptedServer, answer
 from tests.tiny_runs import TINY_EAGLE
@@ -28,7 +29,7 @@ pytest.importorskip("openai")
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "catalogue.md"
 KEY = "sk-Se1cret-0123456789"
-BUDGET = 70  # requests of one run
+BUDGET = 110  # requests of one run
 LISTED = [f"make it {style} as the {COLLECTIONS[0]} collection" for style in STYLES]
 
 
@@ -80,10 +81,13 @@ def config_of_the_page(folder, kind):
 
 
 def with_environment_at(config, base_url, actions=None):
-    """The config with the environment behind an endpoint, and candidates of a file of actions too."""
+    """The config with the environment behind an endpoint; with candidates of a file of actions, and a planner."""
     with config.unlocked():
         if actions is not None:
             config.listed_actions = ConfigDict({"file": str(actions), "num_candidates": 4})
+            config.planner = eagle_minilens_planner.get_config("quick").planner
+            config.planner.num_rounds, config.planner.episodes_per_round = 1, 4
+            config.planner.dynamics.head = "ridge"
         config.models.environment = "remote/loopback"
         config.remote.loopback = ConfigDict(
             {
@@ -130,6 +134,7 @@ def test_a_shop_from_files_of_every_kind_to_a_report(tmp_path, monkeypatch, scri
         report = run_eagle(experiment, workdir)
         num_requests = len(server.asked)
         assert_the_head_acts(load_agent(workdir, "action_head"), workdir)
+        assert_the_planner_acts(load_agent(workdir), workdir)
     assert report.name == "report.html" and "EAGLE on a shop" in report.read_text()
     answered = [asked.body for asked in server.asked[:num_requests] if int(asked.body["seed"]) % 10]
     assert len({json.dumps(body) for body in answered}) == len(answered)  # nothing paid twice
@@ -159,6 +164,21 @@ def assert_the_head_acts(agent, workdir):
     assert agent.name == "action_head" and len(proposals) > 8  # two for a pair where they differ
     with pytest.raises(UserError, match="action_head is no model"):
         export_agent(workdir, workdir.parent / "policy", "action_head")
+
+
+def assert_the_planner_acts(agent, workdir):
+    """Asked for where no agent is named: with what the candidates and its own episodes are about."""
+    rows = {row["row"]: row for row in json.loads((workdir / "evaluation" / "table.json").read_text())}
+    facts = json.loads((workdir / "planner_0" / "facts.json").read_text())
+    assert facts["environment_calls"] == 4 * 2 and len(facts["rounds"]) == 1
+    known = json.loads((workdir / "planner_0" / "actions.json").read_text())
+    assert agent.name == "planner_0" and set(LISTED) & set(known)
+    assert rows[PLANNER]["num_episodes"] == rows[for_others(PLANNER)]["num_episodes"] == 8
+    compared = [(c["row"], c["baseline"]) for c in json.loads((workdir / "evaluation/comparisons.json").read_text())]
+    assert {(PLANNER, "EAGLE, g_optimal"), (PLANNER, for_others(PLANNER))} <= set(compared)
+    proposals = list(agent.propose(num=1))
+    assert {step.action for one in proposals for step in one.steps} <= set(known) and len(proposals) == 8
+    assert "The planner's model" in (workdir / "report.md").read_text()
 
 
 def assert_usage_is_told(workdir, num_requests):
