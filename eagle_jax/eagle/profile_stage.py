@@ -20,6 +20,7 @@ from eagle_jax.data.catalogue import Catalogue, RatingTable
 from eagle_jax.data.prompts import PromptBook, profile_prompt
 from eagle_jax.data.splits import Split
 from eagle_jax.eagle.roles.data_profiles import DataProfileSettings, check_fields, data_profile
+from eagle_jax.eagle.roles.profile_groups import ProfileGroupSettings, group_users, pooled_ratings
 from eagle_jax.eagle.settings import ProfileSettings
 from eagle_jax.eagle.world import EagleWorld
 from eagle_jax.embeddings.domain_encoder import FeaturesFn, compute_features
@@ -50,28 +51,40 @@ def run_profile_stage(
     check: DomainEncoderSettings,
     seed: int,
     data_profiles: DataProfileSettings | None = None,
+    groups: ProfileGroupSettings | None = None,
 ) -> dict[int, str]:
     """Profiles of all users of the split, by user index; writes profiles.jsonl and facts.json.
 
-    The generator writes them, or `data_profiles` says what they tell of the ratings.
+    The generator writes them, or `data_profiles` says what they tell of the ratings; of `groups`, all their users have
+    the same one.
     """
     if not stage.is_complete():
         split = world.split
-        users = np.concatenate([split.users[part] for part in sorted(split.users)]).tolist()
+        users = np.concatenate([split.users[part] for part in sorted(split.users)])
+        ratings, told_of, group = split.train, users, np.arange(len(users))
+        if groups is not None:
+            group = group_users(world.scorer.user_embeddings[users], groups.min_users)
+            told_of = np.arange(group.max() + 1)
+            ratings = pooled_ratings(ratings, [users[group == number] for number in told_of])
         if data_profiles is None:
             per_side = settings.titles_per_side
-            titles = {user: rated_titles(world.catalogue, split.train, user, per_side) for user in users}
-            profiles, malformed = write_profiles(generator, world.book, titles, settings, seed)
+            titles = {of: rated_titles(world.catalogue, ratings, of, per_side) for of in told_of.tolist()}
+            written, malformed = write_profiles(generator, world.book, titles, settings, seed)
+            texts = list(written.values())
         else:
             check_fields(world.catalogue, data_profiles)
-            told = (data_profile(world.catalogue, split.train, user, data_profiles) for user in users)
-            profiles, malformed = dict(zip(users, told, strict=True)), Counter()
+            texts = [data_profile(world.catalogue, ratings, of, data_profiles) for of in told_of.tolist()]
+            malformed = Counter()
+        profiles = {user: texts[of] for user, of in zip(users.tolist(), group.tolist(), strict=True)}
         rows = (
             {"user_index": user, **world.catalogue.user_names(user), "profile": text} for user, text in profiles.items()
         )
         stage.write_jsonl("profiles.jsonl", rows)
         facts = check_profiles(profiles, split, features_fn, world.scorer.user_embeddings, check, seed)
-        stage.write_json("facts.json", facts | {"malformed": malformed})
+        facts |= {"malformed": malformed}
+        if groups is not None:
+            facts["groups"] = len(told_of)
+        stage.write_json("facts.json", facts)
         stage.finish()
     return {row["user_index"]: row["profile"] for row in stage.read_jsonl("profiles.jsonl")}
 
@@ -141,4 +154,5 @@ def profile_facts(stage: StageFolder) -> list[dict[str, Any]]:
         fact("distance of nearest users", facts["nearest_neighbor_distance"], "mean, L2"),
         fact("error of the mean user", facts["error_of_the_mean"], "L2; knowing nothing"),
         fact("malformed profiles", sum(facts["malformed"].values()), "asked for again"),
+        *([fact("groups", facts["groups"], "of users that have one profile")] if "groups" in facts else []),
     ]

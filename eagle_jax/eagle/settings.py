@@ -18,6 +18,7 @@ from eagle_jax.eagle.planner.settings import PlannerSettings
 from eagle_jax.eagle.quality.quality import QualitySettings
 from eagle_jax.eagle.roles.data_profiles import DataProfileSettings
 from eagle_jax.eagle.roles.listed_actions import ListedActionSettings
+from eagle_jax.eagle.roles.profile_groups import ProfileGroupSettings
 from eagle_jax.eagle.roles.rewrite_formats import RewriteSettings
 from eagle_jax.embeddings.regression_head import DomainEncoderSettings
 from eagle_jax.embeddings.utility import UtilitySettings
@@ -207,6 +208,11 @@ class EagleExperiment:
     data_profiles: DataProfileSettings | None = setting(
         "Profiles from the ratings, without a model; None: the generator writes them.", default=None
     )
+    profile_groups: ProfileGroupSettings | None = setting(
+        "Profiles are of groups of users, and nothing that only one of them has rated is in them; None: of each user.",
+        default=None,
+        later=True,
+    )
     ceiling: CeilingSettings | None = setting(
         "What the best of fixed instructions gains, before anything is trained; None: not asked.", default=None
     )
@@ -275,8 +281,12 @@ class EagleExperiment:
     def leaving(self) -> list[Leaving]:
         """What the remote models of each role are sent, which the terminal tells at the start."""
         models, asked = self.models, self.candidates.candidates
-        titles = [] if self.data_profiles is not None else ["titles that users rated high and low"]
-        personal = ["users' profiles"] if asked.num_personalised else []
+        who, whose = "users", "users' profiles"
+        if self.profile_groups is not None:
+            who = f"groups of {self.profile_groups.min_users} users or more"
+            whose = f"profiles of {who}"
+        titles = [] if self.data_profiles is not None else [f"titles that {who} rated high and low"]
+        personal = [whose] if asked.num_personalised else []
         rewritten = "texts to rewrite", "instructions of a policy that reads profiles"
         roles = [
             Leaving("generator", models.generator, ("items' texts",), (*titles, *personal)),
@@ -286,5 +296,5 @@ class EagleExperiment:
             transfer = self.evaluation.transfer_environment
             roles.append(Leaving("transfer environment", transfer, rewritten, ()))
         if self.evaluation.rater is not None:
-            roles.append(Leaving("rater", models.rater, ("items' texts and new ones",), ("users' profiles",)))
+            roles.append(Leaving("rater", models.rater, ("items' texts and new ones",), (whose,)))
         return [one for one in roles if one.model.startswith(REMOTE)]

@@ -85,6 +85,8 @@ class WorldRun(ExperimentRun):
         source = {"profiles": settings.profiles, "model": writer.name}
         if settings.data_profiles is not None:
             source = {"data_profiles": settings.data_profiles}
+        if settings.profile_groups is not None:  # absent in folders of before
+            source["profile_groups"] = settings.profile_groups
         with self.stage("profiles", "encoders", **source) as stage:
             profiles = run_profile_stage(
                 stage,
@@ -95,6 +97,7 @@ class WorldRun(ExperimentRun):
                 settings.domain_encoder,
                 self._seed(3),
                 settings.data_profiles,
+                settings.profile_groups,
             )
         self.world = dataclasses.replace(world, profiles=profiles)
 

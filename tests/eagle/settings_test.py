@@ -59,6 +59,9 @@ def test_users_data_stay_here_or_the_roles_that_would_send_them_are_named():
         "generator",
         "rater",
     ]
+    grouped = to_settings(EagleExperiment, config | {"profile_groups": {"min_users": 5}}).leaving()
+    told = [words for one in grouped for words in one.of_users]
+    assert told and all("groups of 5 users or more" in words for words in told)
     config["user_data_stays"] = True
     with pytest.raises(
         SettingsError, match=r"user_data_stays .*\(generator\) .*titles.*\(rater\) would be sent users'"

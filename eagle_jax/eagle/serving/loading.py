@@ -177,6 +177,7 @@ class _FinishedRun(EagleRun):
                 data_profiles=settings.data_profiles,
                 profile_writer=self.generator(models.generator),
                 book=world.book,
+                has_groups=settings.profile_groups is not None,
             ),
             evaluated=[(catalogue.entities[start.entity_index].entity_id, names[start.user_index]) for start in starts],
             facts=facts,

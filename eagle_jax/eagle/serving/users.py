@@ -43,6 +43,7 @@ class UserDirectory:
     data_profiles: DataProfileSettings | None  # None: the writer's
     profile_writer: TextGenerator
     book: PromptBook
+    has_groups: bool = False  # profiles are of groups: a new user has that of the nearest one
 
     def find(self, user_id: str) -> User:
         """The user of this id; raises `UserError` where there is none, or none with a profile."""
@@ -68,12 +69,15 @@ class UserDirectory:
     def add(self, user_id: str, ratings: Mapping[str, float], profile: str | None, seed: int) -> User:
         """A user whom the run does not know, by the step of the fit that this user alone would get.
 
-        ratings: item id -> stars. profile: None has one written as the run's profiles were.
+        ratings: item id -> stars. profile: None has one written as the run's profiles were, or takes that of the group
+        whose mean embedding is nearest.
         Raises `UserError` that names what is wrong.
         """
         table = self._table(user_id, ratings)
         embedding, bias = self.space.fold_in(table)
-        if profile is None:
+        if profile is None and self.has_groups:
+            profile = self._nearest_profile(np.asarray(embedding[0]))
+        elif profile is None:
             profile = self._write_profile(user_id, table, seed)
         elif not profile.strip():
             raise UserError(f"user {user_id!r}: the profile is empty; leave it out to have one written")
@@ -99,6 +103,14 @@ class UserDirectory:
             item_index=np.array([place[item] for item in ratings], np.int32),
             rating=np.array(list(ratings.values()), np.float32),
         )
+
+    def _nearest_profile(self, embedding: np.ndarray) -> str:
+        members: dict[str, list[int]] = {}
+        for user, text in self.profiles.items():
+            members.setdefault(text, []).append(user)
+        of_users = np.asarray(self.space.wals.user_embeddings)
+        centers = np.stack([of_users[users].mean(axis=0) for users in members.values()])
+        return list(members)[int(np.argmin(np.sum((centers - embedding) ** 2, axis=1)))]
 
     def _write_profile(self, user_id: str, table: RatingTable, seed: int) -> str:
         if self.data_profiles is not None:

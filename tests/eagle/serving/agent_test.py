@@ -200,6 +200,22 @@ def test_a_profile_is_written_from_the_titles_of_a_new_user(agent):
     assert user.profile == f"loves {high.title} and not {low.title}"
 
 
+def test_where_profiles_are_of_groups_a_new_user_has_that_of_the_nearest_one(agent):
+    profiles = {user: f"group {user % 3}" for user in agent.users.profiles}
+    users = dataclasses.replace(agent.users, profiles=profiles, has_groups=True)
+    embeddings = np.asarray(users.space.wals.user_embeddings, np.float64)
+    means = [np.mean([embeddings[user] for user in profiles if user % 3 == group], axis=0) for group in range(3)]
+    low, high = agent.catalogue.entities[:2]
+    found = []
+    for stars in (1.0, 5.0):
+        new = users.add("new", {low.entity_id: stars, high.entity_id: 6.0 - stars}, None, 0)
+        found.append(new.profile)
+        distances = [np.linalg.norm(mean - new.embedding) for mean in means]
+        assert new.profile == f"group {int(np.argmin(distances))}"
+    assert len(set(found)) == 2  # else this says nothing
+    assert users.add("own", {low.entity_id: 5.0}, "loves noir.", 0).profile == "loves noir."
+
+
 @pytest.mark.parametrize(
     ("ask", "said"),
     [
