@@ -112,6 +112,31 @@ def write_profiles(
     return dict(zip(titles, texts, strict=True)), Counter(reason for reasons in malformed for reason in reasons)
 
 
+def read_off_profiles(
+    profiles: Mapping[int, str],
+    split: Split,
+    features_fn: FeaturesFn,
+    user_embeddings: np.ndarray,
+    settings: DomainEncoderSettings,
+    seed: int,
+) -> np.ndarray:
+    """z_u of validation and test users as a probe that was fitted to training users reads it off their profiles; of all
+    others as it is [U, d]."""
+    known, held_out = split.users["train"], _held_out(split)
+    # A linear probe: few users, so the smallest head.
+    probe = dataclasses.replace(settings, head="ridge")
+    features = compute_features(features_fn, [profiles[user] for user in known])
+    fit = fit_head(features, user_embeddings[known], np.ones(len(known), np.float32), probe, jax.random.key(seed))
+    found = np.array(user_embeddings)
+    features = compute_features(features_fn, [profiles[user] for user in held_out])
+    found[held_out] = np.asarray(apply_regression_head(fit.head, features))
+    return found
+
+
+def _held_out(split: Split) -> np.ndarray:
+    return np.concatenate([split.users["validation"], split.users["test"]])
+
+
 def check_profiles(
     profiles: dict[int, str],
     split: Split,
@@ -122,14 +147,8 @@ def check_profiles(
 ) -> dict[str, Any]:
     """Profile -> user embedding, fitted on training users: the held-out L2 error has to be below
     the mean distance between nearest users (EAGLE, appendix: the check of the text profiles)."""
-    known = split.users["train"]
-    held_out = np.concatenate([split.users["validation"], split.users["test"]])
-    # The profile check is a linear probe: few users, so the smallest head.
-    probe = dataclasses.replace(settings, head="ridge")
-    features = compute_features(features_fn, [profiles[user] for user in known])
-    fit = fit_head(features, user_embeddings[known], np.ones(len(known), np.float32), probe, jax.random.key(seed))
-    held_out_features = compute_features(features_fn, [profiles[user] for user in held_out])
-    predicted = np.asarray(apply_regression_head(fit.head, held_out_features))
+    known, held_out = split.users["train"], _held_out(split)
+    predicted = read_off_profiles(profiles, split, features_fn, user_embeddings, settings, seed)[held_out]
     errors = np.linalg.norm(predicted - user_embeddings[held_out], axis=1)
     mean = user_embeddings[known].mean(axis=0)
     distances, _ = KDTree(user_embeddings).query(user_embeddings, k=2)  # the first is oneself

@@ -33,6 +33,7 @@ from eagle_jax.eagle.policy_stages import (
     run_design_stage,
     usable_sets,
 )
+from eagle_jax.eagle.profile_stage import read_off_profiles
 from eagle_jax.eagle.report import make_report
 from eagle_jax.eagle.roles.action_choice import Chooser
 from eagle_jax.eagle.roles.action_head import fit_action_head, head_chooser
@@ -40,7 +41,7 @@ from eagle_jax.eagle.roles.listed_actions import ActionList
 from eagle_jax.eagle.screen import key_figure, leaving_lines, planned_stages, result_lines
 from eagle_jax.eagle.settings import EagleExperiment
 from eagle_jax.eagle.world_run import CEILING, WorldRun
-from eagle_jax.embeddings.scorer import Scorer
+from eagle_jax.embeddings.scorer import TRAIN, Scorer
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.generation import TextGenerator
 from eagle_jax.language_model.sampling.local import LocalGenerator, identity
@@ -111,7 +112,8 @@ class EagleRun(WorldRun):
         policies, choosers = {REFERENCE: references, **trained}, self.choosers(proposed)
         if PLANNER in choosers:
             calls[PLANNER] = {None: self._mean_calls([_planner(seed) for seed in choosers[PLANNER]])}
-        self._evaluate(Contestants(policies, writers, calls, instructions, choosers))
+        told = self._read_off_profiles() if choosers else None
+        self._evaluate(Contestants(policies, writers, calls, instructions, choosers, told))
         html, _ = make_report(self.workdir, self.experiment, self.world, self.stages, self.seconds(), self.usage())
         for line in result_lines(self.stages["evaluation"].read_json("table.json")):
             say(line)
@@ -201,6 +203,12 @@ class EagleRun(WorldRun):
                 stage, self.world, candidates, horizon, batch_size, settings, self._seed(15, seed)
             )
         return planner_chooser(dynamics, self.world.environment.field_changes)
+
+    def _read_off_profiles(self) -> np.ndarray:
+        """Embeddings of users as their profiles tell them [U, d]."""
+        world, features = self.world, self.features[TRAIN]
+        users, probe = world.scorer.user_embeddings, self.experiment.domain_encoder
+        return read_off_profiles(world.profiles, world.split, features, users, probe, self._seed(3))
 
     def _training_calls(self, system: str, kind: str) -> float:
         """Environment calls of a system's training, imitation included, mean over seeds; 0: it was not trained."""

@@ -12,7 +12,7 @@ from eagle_jax.base.command_line import load_config
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.settings import to_settings
 from eagle_jax.data.sources import fingerprint, load_catalogue
-from eagle_jax.eagle.evaluation.systems import HEAD, PLANNER, for_others
+from eagle_jax.eagle.evaluation.systems import HEAD, PLANNER, by_profile, for_others
 from eagle_jax.eagle.run import run_eagle
 from eagle_jax.eagle.serving.export import export_agent
 from eagle_jax.eagle.serving.loading import load_agent
@@ -29,7 +29,7 @@ pytest.importorskip("openai")
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "catalogue.md"
 KEY = "sk-Se1cret-0123456789"
-BUDGET = 110  # requests of one run
+BUDGET = 130  # requests of one run
 LISTED = [f"make it {style} as the {COLLECTIONS[0]} collection" for style in STYLES]
 
 
@@ -156,7 +156,7 @@ def test_a_shop_from_files_of_every_kind_to_a_report(tmp_path, monkeypatch, scri
 def assert_the_head_acts(agent, workdir):
     """In rows of the evaluation, and asked for proposals: with the actions of the list alone."""
     records = [json.loads(line) for line in (workdir / "evaluation" / "records.jsonl").read_text().splitlines()]
-    for system in (HEAD, for_others(HEAD)):
+    for system in (HEAD, for_others(HEAD), by_profile(HEAD)):
         acted = [step["action"] for record in records if record["system"] == system for step in record["steps"]]
         assert len(acted) == 2 * 8 and set(acted) <= set(LISTED)
     proposals = list(agent.propose(num=2))
@@ -173,7 +173,7 @@ def assert_the_planner_acts(agent, workdir):
     assert facts["environment_calls"] == 4 * 2 and len(facts["rounds"]) == 1
     known = json.loads((workdir / "planner_0" / "actions.json").read_text())
     assert agent.name == "planner_0" and set(LISTED) & set(known)
-    assert rows[PLANNER]["num_episodes"] == rows[for_others(PLANNER)]["num_episodes"] == 8
+    assert {rows[name]["num_episodes"] for name in (PLANNER, for_others(PLANNER), by_profile(PLANNER))} == {8}
     compared = [(c["row"], c["baseline"]) for c in json.loads((workdir / "evaluation/comparisons.json").read_text())]
     assert {(PLANNER, "EAGLE, g_optimal"), (PLANNER, for_others(PLANNER))} <= set(compared)
     proposals = list(agent.propose(num=1))

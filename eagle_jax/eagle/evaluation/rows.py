@@ -20,6 +20,7 @@ from eagle_jax.eagle.evaluation.episodes import (
     evaluate_played,
     evaluate_policy,
 )
+from eagle_jax.eagle.evaluation.other_users import other_users, with_profiles_of, with_profiles_of_others
 from eagle_jax.eagle.evaluation.rater import rate_episodes
 from eagle_jax.eagle.evaluation.search import search_greedily, searched_records
 from eagle_jax.eagle.evaluation.systems import (
@@ -34,6 +35,7 @@ from eagle_jax.eagle.evaluation.systems import (
     REFERENCE,
     TRANSFER,
     EvalRow,
+    by_profile,
     for_others,
 )
 from eagle_jax.eagle.evaluation.untrained import best_field_changes, listed_policy
@@ -58,6 +60,7 @@ class Contestants:
     policies: system -> kind of reference policy (None: of none) -> seed -> model. writers: of texts
     without an environment, system -> seed -> function. instructions: of the ceiling, the best for all
     of its pairs first; empty: it was not asked for. choosers: system -> seed -> who chooses among known actions.
+    profile_embeddings: z_u as profiles tell it [U, d], where there are choosers.
     """
 
     policies: Mapping[str, Mapping[str | None, Mapping[int, LanguageModel]]]
@@ -65,6 +68,7 @@ class Contestants:
     training_calls: Mapping[str, Mapping[str | None, float]]  # system -> kind -> environment calls, mean over seeds
     instructions: Sequence[str] = ()
     choosers: Mapping[str, Mapping[int, Chooser]] = dataclasses.field(default_factory=dict)
+    profile_embeddings: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,10 +118,10 @@ class Evaluation:
         for kind in self.settings.extra_kinds:
             if agents := contestants.policies[EAGLE].get(kind):
                 of_others = self._played(
-                    self._policies(agents), _with_profiles_of_others(starts), environments[HOME], self.agent.horizon
+                    self._policies(agents), with_profiles_of_others(starts), environments[HOME], self.agent.horizon
                 )
                 rows[EvalRow(system=FOR_OTHERS, kind=kind)] = {
-                    seed: lambda play=play: _with_profiles_of(starts, play()) for seed, play in of_others.items()
+                    seed: lambda play=play: with_profiles_of(starts, play()) for seed, play in of_others.items()
                 }
             for budget in self.settings.best_of_n:
                 horizon, count = self._budget(budget, contestants.training_calls[EAGLE][kind])
@@ -147,14 +151,15 @@ class Evaluation:
         return rows | self._choosing(contestants, starts)
 
     def _choosing(self, contestants: Contestants, starts: Sequence[Start]) -> dict[EvalRow, dict[int, PlayFn]]:
-        """Who chooses among known actions, told of its users and of others, and greedy search with it."""
+        """Who chooses among known actions, told of its users, of others and by profiles, and greedy search with it."""
         rows: dict[EvalRow, dict[int, PlayFn]] = {}
         home, horizon = self.world.environment, self.agent.horizon
-        own, others = self.world.scorer.user_embeddings, _other_users(starts)
+        own, others = self.world.scorer.user_embeddings, other_users(starts)
         of_others = own.copy()
         of_others[[*others]] = own[[*others.values()]]
         for system, choosers in contestants.choosers.items():
-            for title, embeddings in ((system, own), (for_others(system), of_others)):
+            told = {system: own, for_others(system): of_others, by_profile(system): contestants.profile_embeddings}
+            for title, embeddings in told.items():
                 policies = {seed: choose(embeddings) for seed, choose in choosers.items()}
                 rows[EvalRow(system=title)] = self._played(policies, starts, home, horizon)
             spent = sum(contestants.training_calls.get(system, {}).values())
@@ -288,28 +293,3 @@ class Evaluation:
             best_of_n_horizon=horizon,
         )
         return horizon, count
-
-
-def _with_profiles_of_others(starts: Sequence[Start]) -> list[Start]:
-    """Each start with the profile of the next start's user who is another one; its own where there is no other."""
-    around = [*starts, *starts]
-    return [
-        start._replace(
-            profile=next(
-                (other.profile for other in around[place:][: len(starts)] if other.user_index != start.user_index),
-                start.profile,
-            )
-        )
-        for place, start in enumerate(starts)
-    ]
-
-
-def _other_users(starts: Sequence[Start]) -> dict[int, int]:
-    """For each user the next one among the starts; itself where there is no other."""
-    users = list(dict.fromkeys(start.user_index for start in starts))
-    return dict(zip(users, [*users[1:], users[0]], strict=True))
-
-
-def _with_profiles_of(starts: Sequence[Start], records: Sequence[EpisodeRecord]) -> list[EpisodeRecord]:
-    """What an agent was told wrongly is not what its texts are judged by."""
-    return [dataclasses.replace(record, profile=start.profile) for record, start in zip(records, starts, strict=True)]

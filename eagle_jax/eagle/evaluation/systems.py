@@ -22,6 +22,11 @@ def for_others(system: str) -> str:
     return f"{system}, other users"
 
 
+def by_profile(system: str) -> str:
+    """A system that chooses among actions, where it is told of a user what a policy is: the profile."""
+    return f"{system}, by profile"
+
+
 # Whose rows a row is compared with, where kind and environment are its own or there are none. What
 # is added here and to the contestants of a run is a row, and what EAGLE has to beat.
 COMPARED = {
@@ -32,7 +37,11 @@ COMPARED = {
         HEAD,
     ),
     HEAD: (ANCHOR, for_others(HEAD), ONE_FOR_ALL, BEST_OF_N, FIELD_CHANGES),
-    PLANNER: (ANCHOR, for_others(PLANNER), REFERENCE, EXPERT, EAGLE, BEST_OF_N, GREEDY_SEARCH, FIELD_CHANGES),
+    PLANNER: (
+        *(ANCHOR, by_profile(PLANNER), for_others(PLANNER), REFERENCE, EXPERT, EAGLE, BEST_OF_N, GREEDY_SEARCH),
+        FIELD_CHANGES,
+    ),
+    by_profile(PLANNER): (ANCHOR, REFERENCE, EXPERT, EAGLE, BEST_OF_N, GREEDY_SEARCH),
     DPO: (ANCHOR, REFERENCE, EAGLE),
     GREEDY_SEARCH: (ANCHOR, ONE_FOR_ALL, BEST_OF_N, FIELD_CHANGES),
 }
