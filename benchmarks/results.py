@@ -27,6 +27,7 @@ QUOTED = {
     "eagle_minilens_table2": _EAGLE,
     "eagle_minilens_dpo": _EAGLE,
     "eagle_minilens_expert": (*_EAGLE, "From where on training pays"),
+    "eagle_minilens_planner": _EAGLE,
     "elm_minilens": ("In short", "The bar", "The paper's claims"),
     "rlaif_minilens": ("In short", "Start and trained"),
     "elm_toy": ("In short", "Runs"),
