@@ -76,7 +76,7 @@ class RatingSite:
     def _form(self, request: Request) -> Response:
         code = request.path_params["code"]
         form = self._current(code)
-        return self._thanks(code) if form is None else self._shown(form, code, {})
+        return self._thanks(code) if form is None else self._shown(form, code)
 
     async def _answer(self, request: Request) -> Response:
         code = request.path_params["code"]
@@ -101,13 +101,13 @@ class RatingSite:
         except KeyError:
             raise HTTPException(404) from None
 
-    def _shown(self, form: Form, code: str, words: dict[int, str]) -> Response:
-        """The form's page; `words`: what was answered, where something is missing."""
+    def _shown(self, form: Form, code: str, words: dict[int, str] | None = None) -> Response:
+        """The form's page; `words`: what was answered, where it was sent and something is missing."""
         item = self.run.items[form.item]
         texts = place_blind(item.generated, item.anchor, form.label)
         return page(
             "form",
-            400 if words else 200,
+            200 if words is None else 400,
             root=self._root,
             code=code,
             form=form,
@@ -115,8 +115,8 @@ class RatingSite:
             profile=item.profile,
             texts=dict(zip("AB", texts, strict=True)),
             questions=QUESTIONS,
-            words=words,
-            missing=[number for number in QUESTIONS if words and number not in words],
+            words=words or {},
+            missing=[] if words is None else [number for number in QUESTIONS if number not in words],
         )
 
     def _thanks(self, code: str) -> Response:

@@ -102,7 +102,7 @@ def waits_for(page, script):
     assert "exceptionDetails" not in found, found
 
 
-@pytest.mark.skipif(browser.executable() is None, reason="no Chromium: install it, or name it by EAGLE_CHROMIUM")
+@browser.needed
 def test_in_a_browser_by_keyboard_on_a_small_screen_in_the_dark(agent, tmp_path):
     wicked = "<img src=x onerror='document.title = 1'> add the lantern."
     run = explored_run(agent, ScriptedGenerator(lambda prompt, rng: "bring in the glacier.", "reference"), seed=0)
@@ -131,6 +131,7 @@ def test_in_a_browser_by_keyboard_on_a_small_screen_in_the_dark(agent, tmp_path)
         page.tab_to("innerText === 'Begin'")
         page.space()
         waits_for(page, "!document.querySelector('#exploration').hidden")
+        check()
         page.tab_to("id === 'instruction'")
         types(wicked)
         page.tab_to("innerText === 'Rewrite'")
@@ -138,14 +139,19 @@ def test_in_a_browser_by_keyboard_on_a_small_screen_in_the_dark(agent, tmp_path)
         waits_for(page, "document.querySelector('#texts section ins')")
         assert page.run("document.querySelector('#texts ins').innerText") == "lantern."
         assert page.run("document.images.length") == 0 and page.run("document.title") == "Explore agent_stub_0"
+        page.tab_to("innerText === 'One step of the agent'")
+        page.space()
+        waits_for(page, "document.querySelectorAll('#texts section').length === 3")
+        page.tab_to("innerText === 'What the terms of U are'")
+        page.space()
         check()
         page.tab_to("innerText === 'Compare'")
         page.space()
         waits_for(page, "document.querySelectorAll('#episodes-played section').length === 4")
         assert page.run("document.querySelectorAll('#compared tbody tr').length") == 6
-        check()
         page.call("Runtime.evaluate", expression="document.querySelector('#map').scrollIntoView()")
         x, y = page.run(DOT)
         page.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
         waits_for(page, "document.querySelector('#pointed strong')")
         assert re.match(r"(Item f\d+: |User u\d+)", page.run("document.querySelector('#pointed strong').innerText"))
+        check()

@@ -98,6 +98,8 @@ def test_what_is_missing_is_named_and_what_was_answered_stays(site):
     page = client.post(location, data=some)
     assert page.status_code == 400 and "Please answer questions 2, 4, 5, 6, 7, 8, 9, 10, 11 as well." in page.text
     assert re.findall(r'name="(q\d+)" value="(\w)" required checked', page.text) == [("q1", "B"), ("q3", "2")]
+    page = client.post(location, data={"place": "0"})
+    assert page.status_code == 400 and "questions 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 as well" in page.text
     assert client.post(location, data=ALL | {"place": "0", "q1": "C"}).status_code == 400
     assert store.forms() == []
 
