@@ -16,6 +16,7 @@ from eagle_jax.base.settings import to_settings
 from eagle_jax.data.tasks import BEHAVIORAL, SEMANTIC
 from eagle_jax.elm import train_stage as elm_stage
 from eagle_jax.elm.ask import ask_elm, explorer_of
+from eagle_jax.elm.evaluation.answers import ELM_ANSWERS, Respondents
 from eagle_jax.elm.examples import entities_of
 from eagle_jax.elm.report import report_elm
 from eagle_jax.elm.rlaif.report import report_rlaif
@@ -143,6 +144,17 @@ def test_a_finished_run_is_reported(done):
     curves = run.stages["results"].read_json("curves.json")
     has_text = any(text for c in curves if c["kind"] == SEMANTIC for text in c["texts"])
     assert page.read_text(encoding="utf-8").count("<svg") == 4 + has_text  # with a picture
+
+
+def test_what_people_rate_is_what_the_elm_of_the_first_seed_wrote(done):
+    run, _ = done
+    examples = {row["task"]: row for row in run.examples["train"]}
+    sampling = run.experiment.evaluation.sampling
+    answers = run._answer(Respondents(elms=run.elms, reader=run._reader(), examples=examples, sampling=sampling))
+    (elm,) = [one for one in answers if (one.system, one.seed) == ("elm", run.experiment.elm_seeds[0])]
+    kept = json.loads((run.workdir / "answers" / ELM_ANSWERS).read_text())["value"]
+    assert (kept["texts"], kept["reasons"]) == (elm.texts, elm.reasons)
+    assert any(one.texts != elm.texts for one in answers)
 
 
 def test_a_finished_run_can_be_asked(done, monkeypatch, capsys):

@@ -71,7 +71,7 @@ def test_a_server_that_is_killed_loses_nothing_and_goes_on(tmp_path):
 
 
 def kept_forms(workdir):
-    return RatingStore(workdir / "ratings.sqlite", {}, len(read_rated_run(workdir).items), 3, 0).forms()
+    return RatingStore(workdir / "ratings.sqlite", {}, read_rated_run(workdir).checks, 3, 0).forms()
 
 
 def test_beyond_loopback_the_address_has_a_token(tmp_path):
@@ -145,3 +145,17 @@ def test_in_a_browser_by_keyboard_on_a_small_screen_in_the_dark(tmp_path):
         page.open(f"{raters}nothing")
         check()
     assert kept.answers == {number: "A" if question.ends is None else 1 for number, question in QUESTIONS.items()}
+
+
+@browser.needed
+def test_the_documentation_shows_a_form(finished, tmp_path):
+    with served(finished.copy(tmp_path / "run")) as (_, raters, _), browser.opened(tmp_path / "profile") as page:
+        _, form = send(f"{raters}begin", agreed="yes")
+        page.open(form)
+        parts = (
+            "h1",
+            "[aria-labelledby=about-1]",
+            ".texts",
+            *(f"fieldset:nth-of-type({number})" for number in (1, 2, 3)),
+        )
+        browser.check_picture(page, "rating", *parts)
