@@ -1,8 +1,10 @@
 """Headless Chromium by its debugging pipe: no driver and no port; everything waits for an answer."""
 
+import base64
 import contextlib
 import fcntl
 import importlib.util
+import io
 import itertools
 import json
 import os
@@ -10,9 +12,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import PIL.Image
+import PIL.PngImagePlugin
 import pytest
 
+from tests.programs import ROOT
+
 WIDTH = 390  # of a telephone's screen
+PICTURE = 900  # width of the page in the documentation's pictures
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 # What axe-core finds wrong, and how many texts it could compare with their ground.
@@ -21,6 +28,10 @@ AXE = """axe.run(document).then(found => ({
     `${rule.impact}, ${rule.id}: ${node.target} ${node.failureSummary}`)),
   compared: found.passes.filter(rule => rule.id === "color-contrast").flatMap(rule => rule.nodes).length,
 }))"""
+
+# What a page says of itself, in its order; what is shown on it may be another machine's.
+WORDS = "[...document.querySelectorAll('h1, h2, h3, legend, label, form button')].map(e => e.innerText)"
+MOST_BYTES = 150_000  # of a picture in the documentation
 
 
 def executable():
@@ -83,6 +94,11 @@ class Browser:
 
     def space(self):
         self._press(key=" ", code="Space", windowsVirtualKeyCode=32, text=" ")
+
+    def press(self, name):
+        """A key that is called the same wherever it is."""
+        codes = {"ArrowLeft": 37, "ArrowRight": 39}
+        self._press(key=name, code=name, windowsVirtualKeyCode=codes[name])
 
     def _press(self, **key):
         self.call("Input.dispatchKeyEvent", type="keyDown", **key)
@@ -162,3 +178,46 @@ def found_by_axe(page):
     found = page.run(AXE)
     assert found["compared"] > 0  # it looked
     return found["wrong"]
+
+
+def check_picture(page, name, *parts):
+    """docs/<name>.png, below each other the parts of this page that selectors name, is of a page that says the same.
+
+    With EAGLE_PICTURES in the environment it is taken anew.
+    """
+    file = ROOT / "docs" / f"{name}.png"
+    words = page.run(WORDS)
+    if "EAGLE_PICTURES" in os.environ:
+        page.call("Emulation.setDeviceMetricsOverride", width=PICTURE, height=900, deviceScaleFactor=1, mobile=False)
+        # What is drawn on a canvas follows its new size in the next frame.
+        page.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))).then(() => true)")
+        about = PIL.PngImagePlugin.PngInfo()
+        about.add_text("words", json.dumps(words))
+        image = _below_each_other([_taken(page, part) for part in parts])
+        image.quantize(64).save(file, optimize=True, pnginfo=about)
+    renew = f"EAGLE_PICTURES=1 bash launch/run.sh pytest {os.environ['PYTEST_CURRENT_TEST'].split('::')[0]}"
+    assert file.is_file(), renew
+    with PIL.Image.open(file) as image:
+        assert json.loads(image.text["words"]) == words, renew
+    assert file.stat().st_size < MOST_BYTES
+    assert f"]({file.name})" in (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+
+
+def _taken(page, selector):
+    """As wide as the page."""
+    top, height = page.run(f"""(() => {{
+      const {{ y, height }} = document.querySelector({json.dumps(selector)}).getBoundingClientRect();
+      return [y + scrollY, height];
+    }})()""")
+    clip = {"x": 0, "y": top, "width": PICTURE, "height": height, "scale": 1}
+    taken = page.call("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)["data"]
+    return PIL.Image.open(io.BytesIO(base64.b64decode(taken))).convert("RGB")
+
+
+def _below_each_other(images):
+    whole = PIL.Image.new("RGB", (PICTURE, sum(image.height for image in images)))
+    top = 0
+    for image in images:
+        whole.paste(image, (0, top))
+        top += image.height
+    return whole
