@@ -16,6 +16,8 @@ from eagle_jax.stages.run import Run
 
 AGAIN = "run its command again, which goes on from there"
 S = TypeVar("S")
+# What its reader looks for.
+_HAS = {"eagle": "agent", "elm": "model that reads embeddings"}
 
 
 def finished_settings(workdir: Path, experiment: str, settings: type[S]) -> S:
@@ -42,9 +44,6 @@ def finished_settings(workdir: Path, experiment: str, settings: type[S]) -> S:
         return to_settings(settings, values, "settings")
     except SettingsError as error:
         raise UserError(f"{path}: was written by another version: {error}; {AGAIN}") from error
-
-
-_HAS = {"eagle": "agent", "elm": "model that reads embeddings"}
 
 
 class FinishedStages(Run):

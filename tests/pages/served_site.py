@@ -26,7 +26,7 @@ def served(app):
 
 
 def waits_for(page, script):
-    """Has the page itself wait until the expression is true."""
+    """Has the page itself wait until the expression is true; a minute is a fault."""
     found = page.call(
         "Runtime.evaluate",
         expression=f"""new Promise((done, failed) => {{
@@ -34,6 +34,7 @@ def waits_for(page, script):
           new MutationObserver(look).observe(document, {{
             subtree: true, childList: true, characterData: true, attributes: true }});
           look();
+          setTimeout(() => failed(new Error("not yet: " + document.querySelector("#status")?.textContent)), 60000);
         }})""",
         awaitPromise=True,
     )

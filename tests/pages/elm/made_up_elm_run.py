@@ -16,7 +16,7 @@ assert set(MOVIE_TASKS) <= {*SINGLE_MOVIE, *TWO_MOVIES}
 def tiny_config():
     config = load_config("experiments/configs/rlaif_minilens.py:quick").to_dict()["start"]
     config = json.loads(json.dumps(config))
-    config["catalogue"]["minilens"] |= {"num_films": 60, "num_users": 20, "ratings_per_user": 10}
+    config["catalogue"]["minilens"] |= {"num_films": 160, "num_users": 80, "ratings_per_user": 60}
     return config
 
 
