@@ -40,6 +40,7 @@ COMMANDS = {
     "eagle-jax rate": "tests/pages/rating_server_test.py",
     "eagle-jax explore": "tests/pages/explore_server_test.py",
     "EAGLE_EXTRAS=test bash launch/run.sh benchmarks.soak": "tests/benchmarks/soak_test.py",
+    "EAGLE_EXTRAS=test bash launch/run.sh benchmarks.page_clients": "tests/benchmarks/page_clients_test.py",
     "eagle-jax sweep": "tests/studies/sweep/run_test.py",
     "eagle-jax check-model": "tests/studies/model_check_test.py",
     "eagle-jax convert": "tests/language_model/checkpoints/gguf_files_test.py",

@@ -28,6 +28,7 @@ from eagle_jax.base.settings import told
 
 SETTINGS = "SETTINGS.json"
 MANIFEST = "MANIFEST.json"
+EXPERIMENT = "experiment.json"  # beside the stages: whose work directory it is
 _SCHEMA = "schema"
 
 

@@ -191,8 +191,12 @@ def locate(explorer: Explorer, kind: str, point: Point) -> np.ndarray:
 
 def answer(explorer: Explorer, question: DialogueQuestion, seed: int) -> Reply:
     """What the ELM writes, and how consistent that is with what it was asked about."""
-    task = question.task
-    vectors = [(kind, locate(explorer, kind, point)) for kind, point in zip(task.slots, question.points, strict=True)]
+    slots = zip(question.task.slots, question.points, strict=True)
+    return answer_about(explorer, question.task, [(kind, locate(explorer, kind, point)) for kind, point in slots], seed)
+
+
+def answer_about(explorer: Explorer, task: Task, vectors: Sequence[tuple[str, np.ndarray]], seed: int) -> Reply:
+    """As `answer`, about vectors [d], each with its kind, in the slots of the task."""
     prompt = EmbeddedPrompt(elm_prompt(explorer.book, task), tuple(vectors))
     outputs = read_outputs(explorer.elm.generate([prompt], explorer.sampling, seed))
     (text,), (reason,) = outputs

@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from eagle_jax.base.errors import visible
@@ -103,7 +103,11 @@ def exploration_csv(exploration: Exploration) -> str:
 
     What a spreadsheet would compute is made text by an apostrophe before it.
     """
-    rows = list(_rows(exploration))
+    return inert_csv(list(_rows(exploration)))
+
+
+def inert_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of the same columns, of which there is one at least, with no cell that a spreadsheet would compute."""
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     writer.writerow(rows[0])

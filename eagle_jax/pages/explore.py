@@ -20,19 +20,40 @@ def explore_command(arguments: Sequence[str]) -> None:
             raise UserError(f"--{name}={value}: must be at least 0")
     if missing := [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]:
         raise UserError(f"the pages need {' and '.join(missing)}: pip install 'eagle_jax[pages]'")
-    from eagle_jax.eagle.serving.loading import load_with_reference
     from eagle_jax.pages import web
-    from eagle_jax.pages.explore_site import ExploreSite
-    from eagle_jax.pages.explored_run import ITEMS, USERS, explored_run
+    from eagle_jax.pages.rated_run import begun_experiment
+
+    is_elm = begun_experiment(flags.workdir) == "elm"
+    if is_elm and flags.agent is not None:
+        raise UserError(f"--agent={flags.agent}: {flags.workdir} is a run of experiments.elm, which has no agents")
 
     # Before the models are loaded, which takes a while: what is wrong with the address is told at once.
     with web.listen(flags.host, flags.port) as listening:
-        run = explored_run(*load_with_reference(flags.workdir, flags.agent), flags.seed)
         token = "" if web.is_loopback(flags.host) else secrets.token_urlsafe(12)
-        sizes = ", ".join(f"{len(run.positions[kind])} {kind}" for kind in (ITEMS, USERS))
-        print(f"{run.agent.name} of {flags.workdir}: {sizes}; Ctrl-C ends it")
+        told, app = (_elm_site if is_elm else _eagle_site)(flags, token)
+        print(f"{told}; Ctrl-C ends it")
         print(f"explore: {web.address_of(listening, token)}", flush=True)
-        web.serve(ExploreSite(run=run, token=token).app(), listening)
+        web.serve(app, listening)
+
+
+def _eagle_site(flags: argparse.Namespace, token: str):
+    """What there is, in words, and the pages."""
+    from eagle_jax.eagle.serving.loading import load_with_reference
+    from eagle_jax.pages.explore_site import ExploreSite
+    from eagle_jax.pages.explored_run import ITEMS, USERS, explored_run
+
+    run = explored_run(*load_with_reference(flags.workdir, flags.agent), flags.seed)
+    sizes = ", ".join(f"{len(run.positions[kind])} {kind}" for kind in (ITEMS, USERS))
+    return f"{run.agent.name} of {flags.workdir}: {sizes}", ExploreSite(run=run, token=token).app()
+
+
+def _elm_site(flags: argparse.Namespace, token: str):
+    from eagle_jax.pages.elm.space import load_elm_space
+    from eagle_jax.pages.elm.space_site import ElmSpaceSite
+
+    space = load_elm_space(flags.workdir, flags.seed)
+    sizes = f"{len(space.positions)} items, {len(space.tags)} concept vectors"
+    return f"{space.name}, {flags.workdir}: {sizes}", ElmSpaceSite(space=space, token=token).app()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -40,7 +61,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="eagle-jax explore",
         allow_abbrev=False,
         description="Pages on which the agent of a run is watched and given instructions: a map of items and users, "
-        "what an instruction makes of a text and of each term of U, and the agent beside the reference policy. "
+        "what an instruction makes of a text and of each term of U, and the agent beside the reference policy. Of "
+        "a run of experiments.elm: points between items and along concept vectors, and what the ELM says is there. "
         "Nothing is written into the run's stages; what is explored is kept until the command ends.",
     )
     add_agent_flags(parser)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import secrets
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from starlette.applications import Starlette
@@ -40,18 +39,20 @@ from eagle_jax.pages.exploration_tables import (
     text_told,
 )
 from eagle_jax.pages.explored_run import ITEMS, USERS, ExploredRun, find
-from eagle_jax.pages.web import make_app, page, sent_fields
+from eagle_jax.pages.web import (
+    UnknownError,
+    answered,
+    download,
+    make_app,
+    page,
+    script_routes,
+    sent_fields,
+    sent_number,
+)
 
-_SCRIPTS = Path(__file__).parent / "scripts"
 _MOST_FOUND = 20
 _MOST_EXPLORATIONS = 200  # the oldest are forgotten
 _TITLE = "Explore"
-
-Handler = Callable[[Request], Awaitable[Response]]
-
-
-class _UnknownError(UserError):
-    """There is nothing of this name or number."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,15 +70,15 @@ class ExploreSite:
         kind = "{kind:str}"
         routes = [
             Route("/", self._page),
-            *(Route(f"/{path.name}", _script(path)) for path in sorted(_SCRIPTS.glob("*.js"))),
-            Route(f"/positions/{kind}", _told(self._positions)),
-            Route(f"/found/{kind}", _told(self._found)),
-            Route(f"/at/{kind}/{{place:int}}", _told(self._at)),
-            Route("/begin", _told(self._begin), methods=["POST"]),
-            Route("/step", _told(self._step), methods=["POST"]),
-            Route("/episode", _told(self._episode), methods=["POST"]),
-            Route("/export/{name}.json", _told(self._json)),
-            Route("/export/{name}.csv", _told(self._csv)),
+            *script_routes("explore", "page", "map", "texts"),
+            Route(f"/positions/{kind}", answered(self._positions)),
+            Route(f"/found/{kind}", answered(self._found)),
+            Route(f"/at/{kind}/{{place:int}}", answered(self._at)),
+            Route("/begin", answered(self._begin), methods=["POST"]),
+            Route("/step", answered(self._step), methods=["POST"]),
+            Route("/episode", answered(self._episode), methods=["POST"]),
+            Route("/export/{name}.json", answered(self._json)),
+            Route("/export/{name}.csv", answered(self._csv)),
         ]
         return make_app(routes, self.token, title=_TITLE, has_scripts=True)
 
@@ -110,7 +111,7 @@ class ExploreSite:
     async def _at(self, request: Request) -> Response:
         kind, place = _kind(request), request.path_params["place"]
         if place >= len(self.run.positions[kind]):
-            raise _UnknownError(f"{place}: there are {len(self.run.positions[kind])} {kind}")
+            raise UnknownError(f"{place}: there are {len(self.run.positions[kind])} {kind}")
         text = self.run.text(kind, place)
         return JSONResponse(made_visible({**self.run.titles(kind, place), "words": changed_words(text, text)}))
 
@@ -121,7 +122,7 @@ class ExploreSite:
             async with self.turn:
                 begun = await run_in_threadpool(begin_exploration, self.run, item_id, user_id)
         except UserError as error:
-            raise _UnknownError(str(error)) from error
+            raise UnknownError(str(error)) from error
         name = secrets.token_urlsafe(9)
         self.explorations[name] = begun
         while len(self.explorations) > _MOST_EXPLORATIONS:
@@ -136,28 +137,28 @@ class ExploreSite:
 
     async def _step(self, request: Request) -> Response:
         fields = await sent_fields(request)
-        before = _number("before", fields.get("before", ""))
+        before = sent_number("before", fields.get("before", ""))
         asked = before, fields.get("by", ""), fields.get("instruction", "")
         exploration = await self._replaced(fields.get("name", ""), with_step, *asked)
         return JSONResponse(text_told(self.run, exploration.texts[-1], exploration.texts[before]))
 
     async def _episode(self, request: Request) -> Response:
         fields = await sent_fields(request)
-        best_of = _number("best_of", fields["best_of"]) if "best_of" in fields else None
+        best_of = sent_number("best_of", fields["best_of"]) if "best_of" in fields else None
         exploration = await self._replaced(fields.get("name", ""), with_episode, fields.get("by", ""), best_of)
         return JSONResponse(episode_told(self.run, exploration, exploration.episodes[-1]))
 
     async def _json(self, request: Request) -> Response:
         text = exploration_json(self.run, self._exploration(request.path_params["name"]))
-        return _download(text, "application/json", "exploration.json")
+        return download(text, "application/json", "exploration.json")
 
     async def _csv(self, request: Request) -> Response:
         text = exploration_csv(self._exploration(request.path_params["name"]))
-        return _download(text, "text/csv", "exploration.csv")
+        return download(text, "text/csv", "exploration.csv")
 
     def _exploration(self, name: str) -> Exploration:
         if name not in self.explorations:
-            raise _UnknownError("there is no such exploration, or no more; begin anew")
+            raise UnknownError("there is no such exploration, or no more; begin anew")
         return self.explorations[name]
 
     async def _replaced(self, name: str, action: Callable[..., Exploration], *arguments: Any) -> Exploration:
@@ -168,39 +169,8 @@ class ExploreSite:
             return changed
 
 
-def _told(handler: Handler) -> Handler:
-    """The handler whose `UserError` is answered in a sentence."""
-
-    async def handle(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except UserError as error:
-            return JSONResponse({"error": str(error)}, 404 if isinstance(error, _UnknownError) else 400)
-
-    return handle
-
-
-def _script(path: Path) -> Handler:
-    async def handle(request: Request) -> Response:
-        return Response(path.read_text(encoding="utf-8"), media_type="text/javascript")
-
-    return handle
-
-
 def _kind(request: Request) -> str:
     kind = request.path_params["kind"]
     if kind not in (ITEMS, USERS):
-        raise _UnknownError(f"{kind}: the map has {ITEMS} and {USERS}")
+        raise UnknownError(f"{kind}: the map has {ITEMS} and {USERS}")
     return kind
-
-
-def _number(field: str, value: str) -> int:
-    if not value.isdecimal() or len(value) > 9:
-        raise UserError(f"{field}={value}: must be a whole number")
-    return int(value)
-
-
-def _download(text: str, media_type: str, file: str) -> Response:
-    # Half surrogates, which a catalogue may hold, have no bytes; their escapes are those of JSON.
-    content = text.encode("utf-8", "backslashreplace")
-    return Response(content, media_type=media_type, headers={"Content-Disposition": f"attachment; filename={file}"})

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.prompts import parse_blocks
 from eagle_jax.eagle.policy import make_policy_fn
 from eagle_jax.eagle.rollout import PolicyFn
@@ -73,11 +74,7 @@ class ExploredRun:
     @functools.cached_property
     def findable(self) -> dict[str, list[Findable]]:
         """By kind: all of it in the order of the places, made at the first search."""
-        blocks = self.agent.catalogue.entity_format.blocks
-        items = [
-            _findable(one.entity_id, one.title, *parse_blocks(one.description, blocks, may_be_empty=True).values())
-            for one in self.agent.catalogue.entities
-        ]
+        items = findable_items(self.agent.catalogue)
         names, profiles = self.agent.catalogue.ratings.user_names, self.agent.users.profiles
         return {ITEMS: items, USERS: [_findable(names[user], "", profiles[user]) for user in self.users]}
 
@@ -90,6 +87,15 @@ def explored_run(agent: Agent, reference: TextGenerator, seed: int) -> ExploredR
     embeddings = {ITEMS: catalogue, USERS: np.asarray(agent.users.space.wals.user_embeddings)[users]}
     positions = {kind: plane.project(of_kind).astype(np.float32) for kind, of_kind in embeddings.items()}
     return ExploredRun(agent=agent, reference=reference, seed=seed, plane=plane, positions=positions, users=users)
+
+
+def findable_items(catalogue: Catalogue) -> list[Findable]:
+    """All items, in their order."""
+    blocks = catalogue.entity_format.blocks
+    return [
+        _findable(one.entity_id, one.title, *parse_blocks(one.description, blocks, may_be_empty=True).values())
+        for one in catalogue.entities
+    ]
 
 
 def find(asked: str, among: Sequence[Findable]) -> list[int]:

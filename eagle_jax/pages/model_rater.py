@@ -12,7 +12,7 @@ from eagle_jax.data.prompts import MalformedText, rater_prompt, render_blocks
 from eagle_jax.eagle.evaluation.rater import rater_answers
 from eagle_jax.eagle.evaluation.rater_form import place_blind
 from eagle_jax.language_model.generation import SamplingSettings, TextGenerator
-from eagle_jax.pages.rated_run import RatedRun
+from eagle_jax.pages.rated_run import PROFILE, RatedRun
 from eagle_jax.pages.rating_store import MODEL, Form, RatingStore
 
 _FORMS_AT_A_TIME = 32
@@ -23,8 +23,10 @@ def ask_model(run: RatedRun, store: RatingStore, generator: TextGenerator, seed:
     """Asks for the forms that the store does not have from this model; each batch is kept at once.
 
     Returns how many answers were malformed, by reason; they are left out. Raises `UserError` where
-    the run's prompts are none of ours.
+    the run's prompts are none of ours, or its form is not EAGLE's.
     """
+    if not run.is_blind:
+        raise UserError("--model: only EAGLE's form is put to a model; the texts of this run are rated by people")
     if run.prompts is None:
         raise UserError("the run does not say which prompts it was made with; run experiments.eagle anew")
     there = {form.place for form in store.forms() if form.rater == generator.name}
@@ -50,7 +52,7 @@ def ask_model(run: RatedRun, store: RatingStore, generator: TextGenerator, seed:
         for form in batch:
             item = run.items[form.item]
             texts = place_blind(render_blocks(item.generated), render_blocks(item.anchor), form.label)
-            prompts.append(rater_prompt(run.prompts, *texts, item.profile))
+            prompts.append(rater_prompt(run.prompts, *texts, item.about[PROFILE][""]))
         answered = []
         generations = generator.generate(prompts, _SAMPLING, derive_seed(seed, batch[0].place))
         for form, generation in zip(batch, generations, strict=True):

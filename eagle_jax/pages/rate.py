@@ -12,15 +12,6 @@ from eagle_jax.base.command_line import FlagParser
 from eagle_jax.base.errors import UserError
 
 _FILE, _GENERATIONS = "ratings.sqlite", "generations.sqlite"
-_CONSENT = """\
-You are asked to compare texts, two at a time: one tells of something that exists, the other was \
-written by a program. You are not told which is which.
-
-Your answers are kept under a number that is drawn for you, with how long each form took; your name \
-is not asked for. They are used for research on such programs.
-
-Taking part is up to you. You may stop at any time by closing the page, and go on later with a code \
-that every page shows. Some of the forms check that forms are read."""
 
 
 def rating_command(arguments: Sequence[str]) -> None:
@@ -31,13 +22,18 @@ def rating_command(arguments: Sequence[str]) -> None:
             raise UserError(f"--{name}={value}: must be at least {least}")
     if flags.model is None and (flags.endpoint or flags.api_key_variable):
         raise UserError("--endpoint needs --model, the endpoint's name of a model")
-    from eagle_jax.pages.rated_run import read_rated_run
+    from eagle_jax.pages.rated_run import begun_experiment
     from eagle_jax.pages.rating_csv import read_csv, to_csv
     from eagle_jax.pages.rating_store import RatingStore
 
-    run = read_rated_run(flags.workdir, flags.starts)
+    # Each with what it reads: the catalogue of an ELM run wants more packages, and their time.
+    if begun_experiment(flags.workdir) == "elm":
+        from eagle_jax.pages.elm.rated_run import read_rated_elm_run as read
+    else:
+        from eagle_jax.pages.rated_run import read_rated_run as read
+    run = read(flags.workdir, flags.starts)
     about = {"records": run.digest, "--starts": flags.starts or "all", "--seed": flags.seed}
-    store = RatingStore(flags.workdir / _FILE, about, len(run.items), flags.raters, flags.seed)
+    store = RatingStore(flags.workdir / _FILE, about, run.checks, flags.raters, flags.seed, is_blind=run.is_blind)
     if flags.take is not None:
         forms = read_csv(flags.take, run.items)
         print(f"{flags.take}: {store.add(forms)} forms taken over of {len(forms)}")
@@ -98,9 +94,9 @@ def _serve(flags: argparse.Namespace, run, store) -> None:
     from eagle_jax.pages import web
     from eagle_jax.pages.rating_site import RatingSite
 
-    consent = _CONSENT if flags.consent is None else _read_text(flags.consent)
+    consent = run.form.consent if flags.consent is None else _read_text(flags.consent).split("\n\n")
     token = "" if web.is_loopback(flags.host) else store.secret("token")
-    site = RatingSite(run=run, store=store, consent=consent.split("\n\n"), token=token, key=store.secret("key"))
+    site = RatingSite(run=run, store=store, consent=consent, token=token, key=store.secret("key"))
     listening = web.listen(flags.host, flags.port)
     address = web.address_of(listening, token)
     print(f"{len(run.items)} texts of {flags.workdir}, {flags.raters} raters for each; Ctrl-C ends it")
@@ -120,15 +116,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = FlagParser(
         prog="eagle-jax rate",
         allow_abbrev=False,
-        description="Pages on which people compare the texts of a run with their anchors, blind. What they answer "
-        f"is kept in {_FILE} of the run's folder; after an interruption the same command goes on.",
+        description="Pages on which people rate the texts of a run: EAGLE's beside their anchors, blind. What they "
+        f"answer is kept in {_FILE} of the run's folder; after an interruption the same command goes on.",
     )
-    run = "a finished run of experiments.eagle"
+    run = "a finished run of experiments.eagle, or of experiments.elm"
     parser.add_argument("--workdir", type=Path, required=True, metavar="RUN", help=run)
     parser.add_argument("--host", default="127.0.0.1", help="any other than this machine's gets a token in its address")
     parser.add_argument("--port", type=int, default=8000, help="0: any that is free (default: 8000)")
     parser.add_argument("--raters", type=int, default=3, help="people who rate the same text (default: 3)")
-    starts = "rate the texts from the first so many held-out pairs (default: all)"
+    starts = "rate the texts from the first so many held-out pairs, of ELM those of each task (default: all)"
     parser.add_argument("--starts", type=int, metavar="N", help=starts)
     parser.add_argument("--seed", type=int, default=0, help="of who gets what in which order (default: 0)")
     consent = "what people agree to before they begin; an empty line parts paragraphs"

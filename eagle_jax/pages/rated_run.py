@@ -1,4 +1,4 @@
-"""What people rate: the texts of a finished EAGLE run beside their anchors."""
+"""What people rate: the texts of a finished run; those of EAGLE beside their anchors."""
 
 from __future__ import annotations
 
@@ -11,41 +11,70 @@ from typing import Any
 
 from eagle_jax.base.atomic_files import verify
 from eagle_jax.base.errors import CorruptArtifactError, UserError
-from eagle_jax.base.work_directory import MANIFEST
+from eagle_jax.base.work_directory import EXPERIMENT, MANIFEST
 from eagle_jax.data.prompts import MOVIE, PRODUCT, PROMPT_BOOKS, MalformedText, PromptBook, parse_blocks
+from eagle_jax.eagle.evaluation.rater_form import QUESTIONS, BlindLabel, RaterQuestion, place_blind
+from eagle_jax.pages.rating_form import EAGLE_FORM, NamedBlocks, RatingForm
 
 _STAGE, _RECORDS, _TABLE = "evaluation", "records.jsonl", "table.json"
+PROFILE = "The user"  # the heading of the user's profile
 _FIELDS = {"row", "seed", "entity_index", "user_index", "anchor", "profile", "steps"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RatedItem:
-    """A text of one row of the run's table and the anchor it was made from, block by block."""
+    """A text of one row of the run's table, and what is asked about it.
+
+    about: what is told before it, by heading. heading: its own. anchor: what it was made from and is compared with,
+    blind; None: it stands alone, and is shown at A in all forms.
+    """
 
     row: str
     seed: int
     entity_index: int
-    user_index: int
-    profile: str
-    anchor: Mapping[str, str]
-    generated: Mapping[str, str]
+    user_index: int | None
+    questions: Mapping[int, RaterQuestion]
+    about: Mapping[str, NamedBlocks]
+    heading: str = "Text"
+    anchor: NamedBlocks | None
+    generated: NamedBlocks
 
     @property
-    def name(self) -> tuple[str, int, int, int]:
+    def name(self) -> tuple[str, str, str, str]:
         """Tells it from the run's others."""
-        return self.row, self.seed, self.entity_index, self.user_index
+        user = "" if self.user_index is None else str(self.user_index)
+        return self.row, str(self.seed), str(self.entity_index), user
+
+    def texts(self, label: BlindLabel) -> dict[str, NamedBlocks]:
+        """What is rated, by heading, with the new text at the label."""
+        if self.anchor is None:
+            return {self.heading: self.generated}
+        placed = place_blind(self.generated, self.anchor, label)
+        return {f"{self.heading} {at}": text for at, text in zip("AB", placed, strict=True)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RatedRun:
-    """noun: what the texts tell of. digest: of the records. prompts: the run's prompt book, None: of
-    none of ours. utilities: mean U of each row with its interval, by the training encoder."""
+    """noun: what the texts tell of. digest: of the records. prompts: the book of EAGLE's prompts, None: of
+    none of ours. measured: what the run itself says of each row, by heading: a mean with its interval; of EAGLE U by
+    the training encoder."""
 
+    form: RatingForm
     noun: str
     digest: str
     prompts: PromptBook | None
     items: Sequence[RatedItem]
-    utilities: Mapping[str, Mapping[str, float]]
+    measured: Mapping[str, Mapping[str, Mapping[str, float]]]
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether two texts are compared."""
+        return self.items[0].anchor is not None
+
+    @property
+    def checks(self) -> list[dict[int, tuple[str, ...]]]:
+        """Of each item what an attention check may tell to answer, by question."""
+        return [{number: item.questions[number].options for number in self.form.checked} for item in self.items]
 
 
 def read_rated_run(workdir: Path, num_starts: int | None = None) -> RatedRun:
@@ -61,12 +90,12 @@ def read_rated_run(workdir: Path, num_starts: int | None = None) -> RatedRun:
         raise UserError(
             f"--workdir={workdir}: has no finished {_STAGE} of EAGLE; run experiments.eagle with this --workdir first"
         )
-    manifest = _read_json(folder / MANIFEST)
+    manifest = read_object(folder / MANIFEST)
     files = manifest.get("files", {})
     if not {_RECORDS, _TABLE} <= set(files):
         raise UserError(f"--workdir={workdir}: is not a run of experiments.eagle: its {_STAGE} has no {_RECORDS}")
     verify(folder, files, MANIFEST)
-    records = [json.loads(line) for line in (folder / _RECORDS).read_text(encoding="utf-8").splitlines()]
+    records = read_jsonl(folder / _RECORDS)
     if any(_FIELDS - set(record) for record in records):
         raise UserError(f"{folder / _RECORDS}: is not of this version of eagle_jax; run experiments.eagle anew")
     pairs = list(dict.fromkeys((record["entity_index"], record["user_index"]) for record in records))
@@ -83,11 +112,12 @@ def read_rated_run(workdir: Path, num_starts: int | None = None) -> RatedRun:
     table = json.loads((folder / _TABLE).read_text(encoding="utf-8"))
     nouns = {entity.blocks: entity.noun for entity in (MOVIE, PRODUCT)}
     return RatedRun(
+        form=EAGLE_FORM,
         noun=nouns.get(tuple(items[0].anchor), "item"),
         digest=files[_RECORDS]["sha256"],
         prompts=PROMPT_BOOKS.get(manifest.get("settings", {}).get("prompts")),
         items=items,
-        utilities={line["row"]: line["cells"]["train/utility"] for line in table},
+        measured={"U": {line["row"]: line["cells"]["train/utility"] for line in table}},
     )
 
 
@@ -97,11 +127,24 @@ def _item(file: Path, line: int, record: Mapping[str, Any]) -> RatedItem:
         texts = [parse_blocks(text, names) for text in (record["anchor"], record["steps"][-1]["description"])]
     except MalformedText as error:
         raise CorruptArtifactError(f"{file}, line {line}: the texts do not have the same blocks: {error}") from error
-    kept = {name: record[name] for name in ("row", "seed", "entity_index", "user_index", "profile")}
-    return RatedItem(anchor=texts[0], generated=texts[1], **kept)
+    kept = {name: record[name] for name in ("row", "seed", "entity_index", "user_index")}
+    about = {PROFILE: {"": record["profile"]}}
+    return RatedItem(anchor=texts[0], generated=texts[1], questions=QUESTIONS, about=about, **kept)
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def begun_experiment(workdir: Path) -> str | None:
+    """Which experiment began the work directory; None: it does not say."""
+    file = workdir / EXPERIMENT
+    return read_object(file).get("experiment") if file.is_file() else None
+
+
+def read_jsonl(file: Path) -> list[dict[str, Any]]:
+    """The lines of a file that was verified."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """Raises `CorruptArtifactError` where there is no object in it."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

@@ -17,19 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from eagle_jax.eagle.evaluation.rater_form import QUESTIONS, RaterScores, score_answers, with_generated_at_a
+from eagle_jax.eagle.evaluation.rater_form import RaterQuestion, with_generated_at_a
 from eagle_jax.pages.rated_run import RatedRun
 from eagle_jax.pages.rating_store import MODEL, PERSON, Form
 from eagle_jax.reports.statistics import BootstrapSettings, Interval, bootstrap_interval
 
 _BOOTSTRAP = BootstrapSettings(num_resamples=2000, confidence=0.95, seed=0)
 _ALPHA_RESAMPLES = 200
-RATED_COLUMNS = {
-    "user_utility": "User utility",
-    "rater_utility": "Rater utility",
-    "distance_score": "Distance",
-    "consistency": "Consistency",
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,19 +77,20 @@ def results(run: RatedRun, forms: Sequence[Form]) -> dict[str, Any]:
 
 
 def _group(name: str, run: RatedRun, forms: Sequence[Form], people: Sequence[Form]) -> dict[str, Any]:
-    """rows: {"row", "utility", "num_forms", "num_items", "num_raters", "cells": column -> `Estimate`}
-    of each row that was rated. agreement: a `RaterAgreement` for each question. first: how often the
+    """rows: {"row", "measured", "num_forms", "num_items", "num_raters", "cells": column -> `Estimate`}
+    of each row that was rated. agreement: a `RaterAgreement` for each question that was asked. first: how often the
     answer to a choice is A, whatever stands there. people: whom to compare with; may be none."""
     of_rows = defaultdict(list)
     for form in forms:
         of_rows[run.items[form.item].row].append(form)
-    choices = [number for number, question in QUESTIONS.items() if question.ends is None]
+    asked = _asked(run, forms)
+    choices = [number for number, question in asked.items() if question.ends is None]
     return {
         "name": name,
         "rows": [
             {
                 "row": row,
-                "utility": run.utilities.get(row),
+                "measured": {heading: by_row.get(row) for heading, by_row in run.measured.items()},
                 "num_forms": len(of_row),
                 "num_items": len({form.item for form in of_row}),
                 "num_raters": len({form.rater for form in of_row}),
@@ -104,7 +99,7 @@ def _group(name: str, run: RatedRun, forms: Sequence[Form], people: Sequence[For
             for row in dict.fromkeys(item.row for item in run.items)
             if (of_row := of_rows.get(row))
         ],
-        "agreement": [rater_agreement(number, forms, people) for number in QUESTIONS],
+        "agreement": [rater_agreement(run, number, forms, people) for number in asked],
         "first": _estimate(
             [float(form.answers[number] == "A") for form in forms for number in choices],
             [form.item for form in forms for _ in choices],
@@ -123,12 +118,17 @@ def failed_raters(forms: Sequence[Form]) -> set[str]:
 
 
 def paper_columns(run: RatedRun, forms: Sequence[Form]) -> dict[str, Estimate]:
-    """The `RATED_COLUMNS` over forms of one row, none of them a check."""
-    scores: list[RaterScores] = [score_answers(form.answers, form.label) for form in forms]
+    """The form's columns over forms of one row, none of them a check; None where it was not asked."""
+    scores = [run.form.score(form.answers, form.label) for form in forms]
     # Texts of several seeds from the same anchor for the same user are not independent.
     items = [(run.items[form.item].entity_index, run.items[form.item].user_index) for form in forms]
     raters = [form.rater for form in forms]
-    return {name: _estimate([getattr(score, name) for score in scores], items, raters) for name in RATED_COLUMNS}
+    columns = {}
+    for name in run.form.columns:
+        told = [place for place, score in enumerate(scores) if name in score]
+        values = ([of_all[place] for place in told] for of_all in (items, raters))
+        columns[name] = _estimate([scores[place][name] for place in told], *values)
+    return columns
 
 
 def _estimate(values: Sequence[float], items: Sequence[Any], raters: Sequence[str]) -> Estimate | None:
@@ -140,14 +140,19 @@ def _estimate(values: Sequence[float], items: Sequence[Any], raters: Sequence[st
     return Estimate(mean=float(np.mean(values)), by_item=interval(items), by_rater=interval(raters))
 
 
-def rater_agreement(number: int, forms: Sequence[Form], people: Sequence[Form] = ()) -> RaterAgreement:
+def _asked(run: RatedRun, forms: Sequence[Form]) -> dict[int, RaterQuestion]:
+    """The questions of all forms; those of one number have the same options in all of them."""
+    found = {number: question for form in forms for number, question in run.items[form.item].questions.items()}
+    return dict(sorted(found.items()))
+
+
+def rater_agreement(run: RatedRun, number: int, forms: Sequence[Form], people: Sequence[Form] = ()) -> RaterAgreement:
     """How far forms about the same item have the same answer to a question."""
-    question = QUESTIONS[number]
-    counts, of_people = _counts(number, forms), _counts(number, people)
+    question = _asked(run, forms)[number]
+    counts, of_people = (_counts(number, question.options, of_whom) for of_whom in (forms, people))
     # Items of one form say nothing about agreement. [items, answers]
     rated = np.array([of_item for of_item in counts.values() if of_item.sum() > 1])
-    text = question.text.replace("text A", "the new text").replace("Text A", "The new text")
-    text = text.replace("text B", "the anchor").replace("Text B", "The anchor")
+    text = run.form.of_questions[number]
     level = "nominal" if question.ends is None else "ordinal"
     alpha, low, high = _alpha(rated, level) if len(rated) > 1 else (None, None, None)
     # Of all pairs of a form and a person's about the item, the share that has the same answer.
@@ -160,11 +165,12 @@ def rater_agreement(number: int, forms: Sequence[Form], people: Sequence[Form] =
     return RaterAgreement(question=text, num_items=len(rated), alpha=alpha, low=low, high=high, with_people=with_people)
 
 
-def _counts(number: int, forms: Sequence[Form]) -> dict[int, np.ndarray]:
+def _counts(number: int, options: Sequence[str], forms: Sequence[Form]) -> dict[int, np.ndarray]:
     """How often each option was chosen [answers], for each item; as if the new text had stood at A."""
-    options = QUESTIONS[number].options
     counts = defaultdict(lambda: np.zeros(len(options), int))
     for form in forms:
+        if number not in form.answers:
+            continue
         answer = str(with_generated_at_a(form.answers, form.label)[number])
         counts[form.item][options.index(answer)] += 1
     return dict(counts)

@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from eagle_jax.data.prompts import MalformedText
-from eagle_jax.eagle.evaluation.rater_form import QUESTIONS, place_blind, read_rater_answer
+from eagle_jax.eagle.evaluation.rater_form import read_rater_answer
 from eagle_jax.pages import rating_results
 from eagle_jax.pages.rated_run import RatedRun
 from eagle_jax.pages.rating_csv import to_csv
@@ -76,7 +76,7 @@ class RatingSite:
     def _form(self, request: Request) -> Response:
         code = request.path_params["code"]
         form = self._current(code)
-        return self._thanks(code) if form is None else self._shown(form, code, {})
+        return self._thanks(code) if form is None else self._shown(form, code)
 
     async def _answer(self, request: Request) -> Response:
         code = request.path_params["code"]
@@ -85,12 +85,13 @@ class RatingSite:
         # The form of another tab, or one that was sent twice: it has its answers already.
         if form is None or fields.get("place") != str(form.place):
             return self._to_form(code)
-        words = {number: word for number in QUESTIONS if (word := fields.get(f"q{number}")) is not None}
+        questions = self.run.items[form.item].questions
+        words = {number: word for number in questions if (word := fields.get(f"q{number}")) is not None}
         try:
-            answers = {number: read_rater_answer(number, word) for number, word in words.items()}
+            answers = {number: read_rater_answer(number, word, questions) for number, word in words.items()}
         except MalformedText as error:
             raise HTTPException(400) from error
-        if len(answers) < len(QUESTIONS):
+        if len(answers) < len(questions):
             return self._shown(form, code, words)
         await run_in_threadpool(self.store.answer, code, form.place, answers)
         return self._to_form(code)
@@ -101,22 +102,22 @@ class RatingSite:
         except KeyError:
             raise HTTPException(404) from None
 
-    def _shown(self, form: Form, code: str, words: dict[int, str]) -> Response:
-        """The form's page; `words`: what was answered, where something is missing."""
+    def _shown(self, form: Form, code: str, words: dict[int, str] | None = None) -> Response:
+        """The form's page; `words`: what was answered, where it was sent and something is missing."""
         item = self.run.items[form.item]
-        texts = place_blind(item.generated, item.anchor, form.label)
         return page(
             "form",
-            400 if words else 200,
+            200 if words is None else 400,
             root=self._root,
             code=code,
             form=form,
             noun=self.run.noun,
-            profile=item.profile,
-            texts=dict(zip("AB", texts, strict=True)),
-            questions=QUESTIONS,
-            words=words,
-            missing=[number for number in QUESTIONS if words and number not in words],
+            about=item.about,
+            texts=item.texts(form.label),
+            lead=self.run.form.lead,
+            questions=item.questions,
+            words=words or {},
+            missing=[] if words is None else [number for number in item.questions if number not in words],
         )
 
     def _thanks(self, code: str) -> Response:
@@ -131,7 +132,10 @@ class RatingSite:
             root=self._root,
             key=self.key,
             noun=self.run.noun,
-            columns=rating_results.RATED_COLUMNS,
+            columns=self.run.form.columns,
+            told=self.run.form.told,
+            measured=self.run.measured,
+            is_blind=self.run.is_blind,
             **context,
         )
 

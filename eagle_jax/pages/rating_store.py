@@ -28,10 +28,9 @@ from pathlib import Path
 import numpy as np
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.eagle.evaluation.rater_form import QUESTIONS, BlindLabel, RaterAnswers
+from eagle_jax.eagle.evaluation.rater_form import BlindLabel, RaterAnswers
 
 CHECK_EVERY = 8
-CHECKED = (1, 5)  # the questions that a check tells the answers of
 PERSON, MODEL = "person", "model"
 
 _TABLES = """
@@ -76,12 +75,23 @@ class RatingStore:
     """The ratings of one run in `path`, which is made where it is not there, for its owner alone.
 
     about: what the forms depend on, by name; raises `UserError` where the file was begun with
-    another value, or is none of ours.
+    another value, or is none of ours. checks: of each item, question -> what a check may tell to
+    answer. is_blind: the generated text has another one beside it; where it stands alone, it is at A.
     """
 
-    def __init__(self, path: Path, about: Mapping[str, str | int], num_items: int, raters_per_item: int, seed: int):
+    def __init__(
+        self,
+        path: Path,
+        about: Mapping[str, str | int],
+        checks: Sequence[Mapping[int, Sequence[str]]],
+        raters_per_item: int,
+        seed: int,
+        *,
+        is_blind: bool = True,
+    ):
         self.path = path
-        self._num_items, self._raters_per_item, self._seed = num_items, raters_per_item, seed
+        self._checks, self._raters_per_item, self._seed = checks, raters_per_item, seed
+        self._labels = "AB" if is_blind else "A"
         self._lock = threading.Lock()
         with self._transaction() as connection:
             for statement in _TABLES.split(";"):
@@ -181,7 +191,7 @@ class RatingStore:
             "WHERE expected IS NULL AND kind = ? GROUP BY item",
             (PERSON,),
         )
-        given, answered, shown_at_a = np.zeros((3, self._num_items), int)
+        given, answered, shown_at_a = np.zeros((3, len(self._checks)), int)
         for item, *numbers in counted:
             given[item], answered[item], shown_at_a[item] = numbers
         is_open = answered < self._raters_per_item
@@ -193,13 +203,14 @@ class RatingStore:
             return None
         block, place_in_block = divmod(place, CHECK_EVERY)
         if place_in_block == np.random.default_rng((self._seed, rater, block, 1)).integers(CHECK_EVERY):
-            expected = {number: str(rng.choice(QUESTIONS[number].options)) for number in CHECKED}
+            item = int(rng.integers(len(self._checks)))
+            expected = {number: str(rng.choice(options)) for number, options in self._checks[item].items()}
             expected = {number: int(word) if word.isdigit() else word for number, word in expected.items()}
-            return int(rng.integers(self._num_items)), "AB"[rng.integers(2)], expected
+            return item, str(rng.choice(list(self._labels))), expected
         item = int(rng.choice(np.flatnonzero(is_open & (given == given[is_open].min()))))
         of_rater = sum(label == "A" for _, label in mine)
         surplus = 2 * shown_at_a[item] - given[item] or 2 * of_rater - len(mine) or rng.choice((-1, 1))
-        return item, "B" if surplus > 0 else "A", None
+        return item, self._labels[-1] if surplus > 0 else "A", None
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

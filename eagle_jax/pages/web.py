@@ -1,4 +1,4 @@
-"""What all pages share: who may ask for them, what they may do, and the socket they come from.
+"""What all pages share: who may ask for them, what they may do, how their scripts are answered, and the socket.
 
 Pages are HTML and one style sheet; the browser is told to load nothing from elsewhere and to run nothing, or
 scripts of these pages alone, so that what a language model wrote stays text.
@@ -23,14 +23,18 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from eagle_jax.base.errors import UserError, visible
 
+Handler = Callable[[Request], Awaitable[Response]]
 _FOLDER = Path(__file__).parent
 _STYLES = (_FOLDER.parent / "reports/report_style.css", _FOLDER / "pages.css")
 _MOST_BYTES = 16_384  # of what a form sends
+# A thread that computes, as the table of results does for a second, gives way after so long. Every statement of SQLite
+# waits for that once: by Python's 5 ms an answer of a rater took 15 times its time meanwhile.
+_SWITCH_SECONDS = 5e-4
 _POLICY = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 _OF_SCRIPTS = "; script-src 'self'; connect-src 'self'"  # files of these pages, none that stands in one
 _HEADERS = {
@@ -136,5 +140,55 @@ def address_of(listening: socket.socket, token: str) -> str:
 def serve(app: Starlette, listening: socket.socket) -> None:
     """Answers until it is interrupted; addresses are not logged, since they hold codes."""
     config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
-    with contextlib.closing(listening):
-        uvicorn.Server(config).run(sockets=[listening])
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    try:
+        with contextlib.closing(listening):
+            uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        sys.setswitchinterval(before)
+
+
+# What the scripts of pages ask for
+
+
+class UnknownError(UserError):
+    """There is nothing of this name or number."""
+
+
+def answered(handler: Handler) -> Handler:
+    """The handler whose `UserError` is answered by {"error": one sentence}."""
+
+    async def handle(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except UserError as error:
+            return JSONResponse({"error": str(error)}, 404 if isinstance(error, UnknownError) else 400)
+
+    return handle
+
+
+def script_routes(*names: str) -> list[Route]:
+    """Of the pages' own scripts."""
+    return [Route(f"/{name}.js", _script(_FOLDER / "scripts" / f"{name}.js")) for name in names]
+
+
+def _script(path: Path) -> Handler:
+    async def handle(request: Request) -> Response:
+        return Response(path.read_text(encoding="utf-8"), media_type="text/javascript")
+
+    return handle
+
+
+def sent_number(field: str, value: str) -> int:
+    """What was sent in a field; raises `UserError` that names it."""
+    if not value.isdecimal() or len(value) > 9:
+        raise UserError(f"{field}={value}: must be a whole number")
+    return int(value)
+
+
+def download(text: str, media_type: str, file: str) -> Response:
+    """A file to be kept."""
+    # Half surrogates, which a catalogue may hold, have no bytes; their escapes are those of JSON.
+    content = text.encode("utf-8", "backslashreplace")
+    return Response(content, media_type=media_type, headers={"Content-Disposition": f"attachment; filename={file}"})

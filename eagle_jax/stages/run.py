@@ -19,7 +19,7 @@ from eagle_jax.base.atomic_files import replace_atomically
 from eagle_jax.base.errors import CorruptArtifactError, UnwritableError, UserError
 from eagle_jax.base.metrics import duration, say
 from eagle_jax.base.processes import from_primary, is_primary
-from eagle_jax.base.work_directory import SETTINGS, StageFolder
+from eagle_jax.base.work_directory import EXPERIMENT, SETTINGS, StageFolder
 from eagle_jax.language_model.remote.cache import GenerationCache
 from eagle_jax.language_model.remote.client import RemoteGenerator
 from eagle_jax.language_model.remote.settings import RemoteSettings
@@ -31,7 +31,6 @@ from eagle_jax.stages.screen import plan_lines
 from eagle_jax.stages.sharing import take_over
 
 _TIMES, _USAGE = "times.json", "remote_usage.json"
-_EXPERIMENT = "experiment.json"
 T = TypeVar("T")
 
 
@@ -98,8 +97,8 @@ class Run:
             yield stage
         finally:
             if not done and any(self.workdir.glob("*/")):
-                if self.experiment_name and not (self.workdir / _EXPERIMENT).exists():
-                    _write_summary(self.workdir / _EXPERIMENT, {"experiment": self.experiment_name})
+                if self.experiment_name and not (self.workdir / EXPERIMENT).exists():
+                    _write_summary(self.workdir / EXPERIMENT, {"experiment": self.experiment_name})
                 times = self.seconds()
                 times[name] = round(times.get(name, 0.0) + time.monotonic() - started, 1)
                 _write_summary(self.workdir / _TIMES, times)
@@ -124,7 +123,7 @@ class Run:
         return f"== {stage.name}{place}{', goes on' if (stage.path / SETTINGS).exists() else ''}"
 
     def _refuse_other_experiment(self) -> None:
-        found = _read_summary(self.workdir / _EXPERIMENT, str).get("experiment", self.experiment_name)
+        found = _read_summary(self.workdir / EXPERIMENT, str).get("experiment", self.experiment_name)
         if self.experiment_name and found != self.experiment_name:
             raise UserError(
                 f"{self.workdir}: was begun by the experiment {found}, whose report that of {self.experiment_name} "

@@ -13,10 +13,13 @@ from sklearn.metrics import ndcg_score
 from eagle_jax.base.command_line import load_config
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.settings import to_settings
-from eagle_jax.data.tasks import BEHAVIORAL, SEMANTIC
+from eagle_jax.data.tasks import BEHAVIORAL, SEMANTIC, TASKS, elm_prompt
 from eagle_jax.elm import train_stage as elm_stage
 from eagle_jax.elm.ask import ask_elm, explorer_of
+from eagle_jax.elm.evaluation.answers import ELM_ANSWERS, Respondents
+from eagle_jax.elm.evaluation.consistency import read_outputs
 from eagle_jax.elm.examples import entities_of
+from eagle_jax.elm.model.prompts import EmbeddedPrompt
 from eagle_jax.elm.report import report_elm
 from eagle_jax.elm.rlaif.report import report_rlaif
 from eagle_jax.elm.rlaif.rewards import training_reward
@@ -26,6 +29,7 @@ from eagle_jax.elm.run import ElmRun
 from eagle_jax.elm.settings import TWO_MOVIES
 from eagle_jax.embeddings.wals import predict_ratings
 from eagle_jax.language_model.generation import Generation
+from eagle_jax.pages.elm.space import SpacePoint, load_elm_space
 from eagle_jax.reports.verdicts import UNDECIDED
 
 CONFIG = load_config("experiments/configs/rlaif_minilens.py:quick").to_dict()
@@ -145,6 +149,17 @@ def test_a_finished_run_is_reported(done):
     assert page.read_text(encoding="utf-8").count("<svg") == 4 + has_text  # with a picture
 
 
+def test_what_people_rate_is_what_the_elm_of_the_first_seed_wrote(done):
+    run, _ = done
+    examples = {row["task"]: row for row in run.examples["train"]}
+    sampling = run.experiment.evaluation.sampling
+    answers = run._answer(Respondents(elms=run.elms, reader=run._reader(), examples=examples, sampling=sampling))
+    (elm,) = [one for one in answers if (one.system, one.seed) == ("elm", run.experiment.elm_seeds[0])]
+    kept = json.loads((run.workdir / "answers" / ELM_ANSWERS).read_text())["value"]
+    assert (kept["texts"], kept["reasons"]) == (elm.texts, elm.reasons)
+    assert any(one.texts != elm.texts for one in answers)
+
+
 def test_a_finished_run_can_be_asked(done, monkeypatch, capsys):
     run, _ = done
     explorer, wals = explorer_of(run), run.spaces.wals
@@ -163,6 +178,18 @@ def test_a_finished_run_can_be_asked(done, monkeypatch, capsys):
     told = capsys.readouterr().out.splitlines()
     assert told[1].startswith("(no answer that can be read: ")  # after two steps of training
     assert told[2].startswith("no user 'u9999': did you mean u")
+
+
+def test_the_space_of_a_finished_run_is_read_out_by_its_elm(done):
+    run, _ = done
+    report_elm(run)
+    space = load_elm_space(run.workdir, seed=3)
+    told = space.tell(SpacePoint(first="f1", second="f2", alpha=0.5), "summary", 4)
+    middle = run.spaces.semantic[[1, 2]].mean(axis=0)
+    prompt = EmbeddedPrompt(elm_prompt("compact", TASKS["summary"]), ((SEMANTIC, middle),))
+    said = read_outputs(run.elms[0].generate([prompt], run.experiment.evaluation.sampling, 7))
+    assert ([told.reply.text], [told.reply.malformed]) == (said.texts, said.reasons)
+    assert "betrayal" in space.tags and "user_profile" not in space.tasks and len(space.positions) == 160
 
 
 def test_only_training_films_are_rewarded_and_only_held_out_ones_are_compared(rewarded):

@@ -1,42 +1,57 @@
 """Headless Chromium by its debugging pipe: no driver and no port; everything waits for an answer."""
 
+import base64
 import contextlib
 import fcntl
+import importlib.util
+import io
 import itertools
 import json
 import os
 import shutil
 import subprocess
+from pathlib import Path
+
+import PIL.Image
+import PIL.PngImagePlugin
+import pytest
+
+from tests.programs import ROOT
 
 WIDTH = 390  # of a telephone's screen
+PICTURE = 900  # width of the page in the documentation's pictures
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
-# The least contrast of a text with what is behind it, by WCAG 2.
-CONTRAST = """(() => {
-  const light = c => {
-    const [r, g, b] = c.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
-      .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const ground = e => {
-    for (; e; e = e.parentElement) {
-      const c = getComputedStyle(e).backgroundColor;
-      if (c !== "rgba(0, 0, 0, 0)") return c;
-    }
-    return "rgb(255, 255, 255)";
-  };
-  const texts = [...document.querySelectorAll("main *")].filter(e =>
-    [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()));
-  return Math.min(...texts.map(e => {
-    const [a, b] = [light(getComputedStyle(e).color), light(ground(e))].sort((x, y) => y - x);
-    return (a + 0.05) / (b + 0.05);
-  }));
-})()"""
+# What axe-core finds wrong, and how many texts it could compare with their ground.
+AXE = """axe.run(document).then(found => ({
+  wrong: found.violations.flatMap(rule => rule.nodes.map(node =>
+    `${rule.impact}, ${rule.id}: ${node.target} ${node.failureSummary}`)),
+  compared: found.passes.filter(rule => rule.id === "color-contrast").flatMap(rule => rule.nodes).length,
+}))"""
+
+# What a page says of itself, in its order; what is shown on it may be another machine's.
+WORDS = "[...document.querySelectorAll('h1, h2, h3, legend, label, form button')].map(e => e.innerText)"
+MOST_BYTES = 150_000  # of a picture in the documentation
 
 
 def executable():
     """Where Chromium lies, by EAGLE_CHROMIUM or by its usual names; None: nowhere."""
     return os.environ.get("EAGLE_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+def axe_core():
+    """Deque's checks of accessibility as a script, which a package carries for a driver that is not used here."""
+    package = importlib.util.find_spec("axe_playwright_python")
+    return package and Path(package.submodule_search_locations[0], "axe.min.js")
+
+
+def _what_is_missing():
+    if executable() is None:
+        return "no Chromium: install it, or name it by EAGLE_CHROMIUM"
+    return "" if axe_core() else "no axe-core: pip install 'eagle_jax[test]'"
+
+
+needed = pytest.mark.skipif(bool(_what_is_missing()), reason=_what_is_missing())
 
 
 class Browser:
@@ -61,8 +76,8 @@ class Browser:
         self._wait_for_load(self._send("Input.dispatchKeyEvent", {"type": "keyDown", **key}))
 
     def run(self, script):
-        """The value of a JavaScript expression in the page."""
-        found = self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        """The value of a JavaScript expression in the page; of a promise, what it comes to."""
+        found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
@@ -79,6 +94,11 @@ class Browser:
 
     def space(self):
         self._press(key=" ", code="Space", windowsVirtualKeyCode=32, text=" ")
+
+    def press(self, name):
+        """A key that is called the same wherever it is."""
+        codes = {"ArrowLeft": 37, "ArrowRight": 39}
+        self._press(key=name, code=name, windowsVirtualKeyCode=codes[name])
 
     def _press(self, **key):
         self.call("Input.dispatchKeyEvent", type="keyDown", **key)
@@ -143,9 +163,61 @@ def make_small(page):
 
 
 def check_on_a_small_screen(page):
-    """Nothing is wider, texts can be told from their ground in the light and in the dark, and one heading leads."""
+    """In the light and in the dark: nothing is wider, one heading leads, axe-core finds nothing wrong."""
     assert page.run("document.documentElement.scrollWidth") <= WIDTH
+    assert page.run("document.querySelectorAll('h1').length") == 1
     for scheme in ("light", "dark"):
         page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        assert page.run(CONTRAST) >= 4.5, scheme
-    assert page.run("document.querySelectorAll('h1').length") == 1
+        assert found_by_axe(page) == [], scheme
+
+
+def found_by_axe(page):
+    """Every violation of axe-core's rules: its impact (minor to critical), its rule, where, and what mends it."""
+    if not page.run("'axe' in window"):
+        page.run(axe_core().read_text(encoding="utf-8") + "; true")
+    found = page.run(AXE)
+    assert found["compared"] > 0  # it looked
+    return found["wrong"]
+
+
+def check_picture(page, name, *parts):
+    """docs/<name>.png, below each other the parts of this page that selectors name, is of a page that says the same.
+
+    With EAGLE_PICTURES in the environment it is taken anew.
+    """
+    file = ROOT / "docs" / f"{name}.png"
+    words = page.run(WORDS)
+    if "EAGLE_PICTURES" in os.environ:
+        page.call("Emulation.setDeviceMetricsOverride", width=PICTURE, height=900, deviceScaleFactor=1, mobile=False)
+        # What is drawn on a canvas follows its new size in the next frame.
+        page.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))).then(() => true)")
+        about = PIL.PngImagePlugin.PngInfo()
+        about.add_text("words", json.dumps(words))
+        image = _below_each_other([_taken(page, part) for part in parts])
+        image.quantize(64).save(file, optimize=True, pnginfo=about)
+    renew = f"EAGLE_PICTURES=1 bash launch/run.sh pytest {os.environ['PYTEST_CURRENT_TEST'].split('::')[0]}"
+    assert file.is_file(), renew
+    with PIL.Image.open(file) as image:
+        assert json.loads(image.text["words"]) == words, renew
+    assert file.stat().st_size < MOST_BYTES
+    assert f"]({file.name})" in (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+
+
+def _taken(page, selector):
+    """As wide as the page."""
+    top, height = page.run(f"""(() => {{
+      const {{ y, height }} = document.querySelector({json.dumps(selector)}).getBoundingClientRect();
+      return [y + scrollY, height];
+    }})()""")
+    clip = {"x": 0, "y": top, "width": PICTURE, "height": height, "scale": 1}
+    taken = page.call("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)["data"]
+    return PIL.Image.open(io.BytesIO(base64.b64decode(taken))).convert("RGB")
+
+
+def _below_each_other(images):
+    whole = PIL.Image.new("RGB", (PICTURE, sum(image.height for image in images)))
+    top = 0
+    for image in images:
+        whole.paste(image, (0, top))
+        top += image.height
+    return whole

@@ -1,25 +1,23 @@
 """The command on a finished run, and its page in a browser."""
 
-import contextlib
 import json
 import re
 import subprocess
 import sys
-import threading
 import urllib.error
 import urllib.parse
 import urllib.request
 
 import pytest
 
-uvicorn = pytest.importorskip("uvicorn", reason="the pages need uvicorn: pip install 'eagle_jax[pages]'")
+pytest.importorskip("uvicorn", reason="the pages need uvicorn: pip install 'eagle_jax[pages]'")
 
-from eagle_jax.language_model.generation import ScriptedGenerator  # noqa: E402
-from eagle_jax.pages import web  # noqa: E402
-from eagle_jax.pages.explore_site import ExploreSite  # noqa: E402
-from eagle_jax.pages.explored_run import explored_run  # noqa: E402
-from tests.pages import browser  # noqa: E402
-from tests.programs import ROOT, environment_of  # noqa: E402
+from eagle_jax.language_model.generation import ScriptedGenerator
+from eagle_jax.pages.explore_site import ExploreSite
+from eagle_jax.pages.explored_run import explored_run
+from tests.pages import browser
+from tests.pages.served_site import served, waits_for
+from tests.programs import ROOT, environment_of
 
 
 def send(address, path, **fields):
@@ -29,53 +27,60 @@ def send(address, path, **fields):
         return json.load(answer)
 
 
-def test_the_command_answers_on_a_finished_run_with_a_token_beyond_loopback(finished, compilation_cache):
-    """The real models: the reference policy is another one than the agent, and both act on the run's items."""
-    kept = {path: path.stat().st_mtime_ns for path in finished.workdir.rglob("*")}
-    command = [sys.executable, "-m", "eagle_jax", "explore", f"--workdir={finished.workdir}", "--port=0"]
-    environment = environment_of(cache=compilation_cache)
+@pytest.fixture(scope="module")
+def command(finished, compilation_cache):
+    """What the command says on a run with real models, and the address that it tells."""
+    flags = f"--workdir={finished.workdir}", "--port=0", "--host=0.0.0.0"
     with subprocess.Popen(
-        [*command, "--host=0.0.0.0"],
+        [sys.executable, "-m", "eagle_jax", "explore", *flags],
         cwd=ROOT,
-        env=environment,
+        env=environment_of(cache=compilation_cache),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     ) as process:
         try:
             said = [process.stdout.readline() for _ in range(2)]
-            assert said[0].startswith(f"agent_g_optimal_0 of {finished.workdir}: 300 items, "), said
             (address,) = re.findall(r"http://\S+", said[1])
-            address = address.replace("0.0.0.0", "127.0.0.1")
-            assert re.fullmatch(r"http://127.0.0.1:\d+/[\w-]{16}/", address)
-            with pytest.raises(urllib.error.HTTPError, match="404"):
-                send("/".join(address.split("/")[:3]) + "/", "found/items")
-            begun = send(address, "begin", item="f3", user="u1")
-            name = begun["name"]
-            typed = send(address, "step", name=name, before=0, by="you", instruction="set it in the desert.")
-            assert typed["environment_calls"] == 1 and typed["terms"][0]["values"].keys() == {"train", "held_out"}
-            episode = send(address, "episode", name=name, by="reference")
-            assert 0 < episode["environment_calls"] <= 2
-            told = send(address, f"export/{name}.json")
-            assert told["agent"] == "agent_g_optimal_0" and len(told["texts"]) == 2 and len(told["episodes"]) == 1
+            yield said[0], address.replace("0.0.0.0", "127.0.0.1")
         finally:
             process.kill()
+
+
+def test_the_command_answers_on_a_finished_run_with_a_token_beyond_loopback(finished, command):
+    """The reference policy is another one than the agent, and both act on the run's items."""
+    kept = {path: path.stat().st_mtime_ns for path in finished.workdir.rglob("*")}
+    said, address = command
+    assert said.startswith(f"agent_g_optimal_0 of {finished.workdir}: 300 items, "), said
+    assert re.fullmatch(r"http://127.0.0.1:\d+/[\w-]{16}/", address)
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        send("/".join(address.split("/")[:3]) + "/", "found/items")
+    begun = send(address, "begin", item="f3", user="u1")
+    name = begun["name"]
+    typed = send(address, "step", name=name, before=0, by="you", instruction="set it in the desert.")
+    assert typed["environment_calls"] == 1 and typed["terms"][0]["values"].keys() == {"train", "held_out"}
+    episode = send(address, "episode", name=name, by="reference")
+    assert 0 < episode["environment_calls"] <= 2
+    told = send(address, f"export/{name}.json")
+    assert told["agent"] == "agent_g_optimal_0" and len(told["texts"]) == 2 and len(told["episodes"]) == 1
     assert {path: path.stat().st_mtime_ns for path in finished.workdir.rglob("*")} == kept
 
 
-@contextlib.contextmanager
-def served(run):
-    """The address of a server in this process."""
-    listening = web.listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(ExploreSite(run=run, token="").app(), log_level="warning"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    try:
-        yield web.address_of(listening, "")
-    finally:
-        server.should_exit = True
-        thread.join()
-        listening.close()
+@browser.needed
+def test_the_documentation_shows_the_page(command, tmp_path):
+    with browser.opened(tmp_path / "profile") as page:
+        page.open(command[1])
+        waits_for(page, "document.body.dataset.ready === 'yes'")
+        page.run("document.querySelector('#begin button').click()")
+        waits_for(page, "!document.querySelector('#exploration').hidden")
+        page.run("document.querySelector('#instruction').value = 'set it in the desert.'")
+        page.run("document.querySelector('#instruct button').click()")
+        waits_for(page, "document.querySelectorAll('#texts section').length === 2")
+        page.run("document.querySelector('#one-step').click()")
+        waits_for(page, "document.querySelectorAll('#texts section').length === 3")
+        page.run("for (const id of ['show-users', 'zoom-all']) document.getElementById(id).click()")
+        page.run("document.querySelector('#status').textContent = ''")  # it would lie over what is below it
+        browser.check_picture(page, "explore", "#map", "#about", "#instruct", "#texts section")
 
 
 # Where in the window something is drawn on the map.
@@ -87,26 +92,11 @@ DOT = """(() => {
 })()"""
 
 
-def waits_for(page, script):
-    """Has the page itself wait until the expression is true."""
-    found = page.call(
-        "Runtime.evaluate",
-        expression=f"""new Promise((done, failed) => {{
-          const look = () => {{ try {{ if ({script}) done(true); }} catch (error) {{ failed(error); }} }};
-          new MutationObserver(look).observe(document, {{
-            subtree: true, childList: true, characterData: true, attributes: true }});
-          look();
-        }})""",
-        awaitPromise=True,
-    )
-    assert "exceptionDetails" not in found, found
-
-
-@pytest.mark.skipif(browser.executable() is None, reason="no Chromium: install it, or name it by EAGLE_CHROMIUM")
+@browser.needed
 def test_in_a_browser_by_keyboard_on_a_small_screen_in_the_dark(agent, tmp_path):
     wicked = "<img src=x onerror='document.title = 1'> add the lantern."
     run = explored_run(agent, ScriptedGenerator(lambda prompt, rng: "bring in the glacier.", "reference"), seed=0)
-    with served(run) as address, browser.opened(tmp_path / "profile") as page:
+    with served(ExploreSite(run=run, token="").app()) as address, browser.opened(tmp_path / "profile") as page:
         browser.make_small(page)
 
         def check():
@@ -131,6 +121,7 @@ def test_in_a_browser_by_keyboard_on_a_small_screen_in_the_dark(agent, tmp_path)
         page.tab_to("innerText === 'Begin'")
         page.space()
         waits_for(page, "!document.querySelector('#exploration').hidden")
+        check()
         page.tab_to("id === 'instruction'")
         types(wicked)
         page.tab_to("innerText === 'Rewrite'")
@@ -138,14 +129,19 @@ def test_in_a_browser_by_keyboard_on_a_small_screen_in_the_dark(agent, tmp_path)
         waits_for(page, "document.querySelector('#texts section ins')")
         assert page.run("document.querySelector('#texts ins').innerText") == "lantern."
         assert page.run("document.images.length") == 0 and page.run("document.title") == "Explore agent_stub_0"
+        page.tab_to("innerText === 'One step of the agent'")
+        page.space()
+        waits_for(page, "document.querySelectorAll('#texts section').length === 3")
+        page.tab_to("innerText === 'What the terms of U are'")
+        page.space()
         check()
         page.tab_to("innerText === 'Compare'")
         page.space()
         waits_for(page, "document.querySelectorAll('#episodes-played section').length === 4")
         assert page.run("document.querySelectorAll('#compared tbody tr').length") == 6
-        check()
         page.call("Runtime.evaluate", expression="document.querySelector('#map').scrollIntoView()")
         x, y = page.run(DOT)
         page.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
         waits_for(page, "document.querySelector('#pointed strong')")
         assert re.match(r"(Item f\d+: |User u\d+)", page.run("document.querySelector('#pointed strong').innerText"))
+        check()

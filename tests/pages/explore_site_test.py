@@ -80,7 +80,7 @@ def test_the_page_names_the_run_and_runs_nothing_but_its_own_files(client, agent
     assert f'name="item" value="{item_id}"' in page.text and f'name="user" value="{user_id}"' in page.text
     named = set(re.findall(r'<label for="(.*?)"', page.text)) | {"items-id", "users-id"}
     assert set(re.findall(r'<(?:input|textarea)[^>]* id="((?!show)[^"]*)"', page.text)) == named
-    for name in ("explore", "map", "texts"):
+    for name in ("explore", "page", "map", "texts"):
         script = client.get(f"/{name}.js")
         assert script.headers["content-type"].startswith("text/javascript")
         assert not re.search(r"innerHTML|insertAdjacentHTML|outerHTML|eval\(|document\.write|https?://", script.text)

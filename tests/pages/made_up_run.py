@@ -37,7 +37,7 @@ def write_run(workdir, num_pairs=4, rows=(EAGLE_ROW,), new_text="new text {} of 
 
 def open_store(workdir, raters=3, seed=0):
     run = read_rated_run(workdir)
-    return run, RatingStore(workdir / "ratings.sqlite", {"--seed": seed}, len(run.items), raters, seed)
+    return run, RatingStore(workdir / "ratings.sqlite", {"--seed": seed}, run.checks, raters, seed)
 
 
 def answers_of(form, likes_new, rng, error):

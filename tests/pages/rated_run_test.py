@@ -13,17 +13,19 @@ from tests.programs import run_module
 def test_texts_that_differ_from_their_anchors_are_rated(tmp_path):
     back_again = record("there and back", 0) | {"steps": [{"description": record("x", 0)["anchor"]}]}
     run = read_rated_run(write_run(tmp_path, rows=(EAGLE_ROW, "best of 5"), noun_records=[back_again]))
-    assert [item.name for item in run.items][:2] == [(EAGLE_ROW, 0, 0, 100), (EAGLE_ROW, 0, 1, 101)]
+    assert [item.name for item in run.items][:2] == [(EAGLE_ROW, "0", "0", "100"), (EAGLE_ROW, "0", "1", "101")]
     assert {item.row for item in run.items} == {EAGLE_ROW, "best of 5"} and len(run.items) == 8
     first = run.items[0]
     assert first.anchor == {"PLOT": "anchor 0", "REASONS_TO_LIKE": "it is warm", "REASONS_TO_DISLIKE": "it is slow"}
-    assert first.generated["PLOT"] == f"new text 0 of {EAGLE_ROW}" and first.profile == "user 0 loves deserts"
-    assert run.noun == "film" and run.utilities[EAGLE_ROW]["mean"] == 0.5
+    assert first.generated["PLOT"] == f"new text 0 of {EAGLE_ROW}" and first.about == {
+        "The user": {"": "user 0 loves deserts"}
+    }
+    assert run.noun == "film" and run.measured["U"][EAGLE_ROW]["mean"] == 0.5
 
 
 def test_the_first_starts_are_the_same_for_all_rows(tmp_path):
     run = read_rated_run(write_run(tmp_path, rows=(EAGLE_ROW, "best of 5")), num_starts=2)
-    assert [item.name[2] for item in run.items] == [0, 1, 0, 1]
+    assert [item.name[2] for item in run.items] == ["0", "1", "0", "1"]
 
 
 def without_records(path):

@@ -9,7 +9,7 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.eagle.evaluation.rater_form import with_generated_at_a
 from eagle_jax.pages.rated_run import read_rated_run
 from eagle_jax.pages.rating_csv import read_csv, to_csv
-from eagle_jax.pages.rating_results import RATED_COLUMNS, failed_raters, paper_columns, rater_agreement, results
+from eagle_jax.pages.rating_results import failed_raters, paper_columns, rater_agreement, results
 from eagle_jax.pages.rating_store import Form
 from tests.pages.made_up_run import EAGLE_ROW, answers_of, open_store, rate_all, write_run
 
@@ -64,7 +64,7 @@ def test_the_rates_of_raters_who_err_are_recovered(run, error):
 def test_a_line_tells_what_it_rests_on(run):
     (line,) = results(run, rated_by([0.0] * 3, num_items=20))["groups"][0]["rows"]
     assert (line["row"], line["num_forms"], line["num_items"], line["num_raters"]) == (EAGLE_ROW, 60, 20, 3)
-    assert line["utility"] == {"mean": 0.5, "low": 0.4, "high": 0.6}
+    assert line["measured"]["U"] == {"mean": 0.5, "low": 0.4, "high": 0.6}
     assert [round(cell.mean, 3) for cell in line["cells"].values()] == [0.7, 0.7, 0.75, 1.0]
 
 
@@ -80,17 +80,17 @@ def test_raters_who_differ_make_the_interval_by_rater_wide(run):
 @pytest.mark.parametrize("error", [0.05, 0.2, 0.35])
 def test_alpha_of_raters_who_err_is_recovered(run, error):
     forms = rated_by([error] * 4)
-    found = rater_agreement(1, forms)
+    found = rater_agreement(run, 1, forms)
     # Two raters disagree with 2 e (1 - e); of two forms at random with 2 q (1 - q), q of which are for the new text.
     q = SHARE * (1 - error) + (1 - SHARE) * error
     alpha = 1 - 2 * error * (1 - error) / (2 * q * (1 - q))
     assert found.num_items == 200 and found.low <= alpha <= found.high and abs(found.alpha - alpha) < 0.1
     # The places of the texts are no agreement: as they were answered, raters with different orders differ.
     as_answered = [Form(**{**vars(form), "label": "A"}) for form in forms]
-    assert rater_agreement(1, as_answered).alpha < 0.1
+    assert rater_agreement(run, 1, as_answered).alpha < 0.1
 
 
-def test_alpha_by_hand():
+def test_alpha_by_hand(run):
     """Krippendorff 2011, "Computing Krippendorff's alpha-reliability", A: two observers, ten units."""
     observers = ("0100000010", "1110010000")
     right = {1: "A", 2: "A", 3: 3, 4: 3, 5: 3, 6: 3, 7: 3, 8: "A", 9: 3, 10: 3, 11: "A"}
@@ -99,9 +99,9 @@ def test_alpha_by_hand():
         for rater, values in enumerate(observers)
         for item, value in enumerate(values)
     ]
-    assert rater_agreement(1, forms).alpha == pytest.approx(0.095, abs=5e-4)
-    assert rater_agreement(2, forms).alpha is None  # all said the same: nothing beyond chance can be told
-    assert rater_agreement(1, forms[:10]).alpha is None  # one rater
+    assert rater_agreement(run, 1, forms).alpha == pytest.approx(0.095, abs=5e-4)
+    assert rater_agreement(run, 2, forms).alpha is None  # all said the same: nothing beyond chance can be told
+    assert rater_agreement(run, 1, forms[:10]).alpha is None  # one rater
 
 
 def test_the_place_of_a_text_is_told_from_its_worth(run):
@@ -134,13 +134,13 @@ def test_nothing_yet_and_a_single_form_have_no_intervals(run):
     (empty,) = results(run, [])["groups"]
     assert empty["rows"] == [] and empty["first"] is None
     (line,) = results(run, rated_by([0.0], num_items=1))["groups"][0]["rows"]
-    assert set(line["cells"]) == set(RATED_COLUMNS)
+    assert set(line["cells"]) == set(run.form.columns)
     assert line["cells"]["user_utility"].mean == 1.0 and line["cells"]["user_utility"].by_item is None
 
 
 def test_without_the_package_there_is_no_alpha(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "krippendorff", None)
-    assert rater_agreement(1, rated_by([0.1] * 2)).alpha is None
+    assert rater_agreement(run, 1, rated_by([0.1] * 2)).alpha is None
 
 
 def test_what_one_machine_exports_another_takes_over(tmp_path):

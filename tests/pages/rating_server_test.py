@@ -71,7 +71,7 @@ def test_a_server_that_is_killed_loses_nothing_and_goes_on(tmp_path):
 
 
 def kept_forms(workdir):
-    return RatingStore(workdir / "ratings.sqlite", {}, len(read_rated_run(workdir).items), 3, 0).forms()
+    return RatingStore(workdir / "ratings.sqlite", {}, read_rated_run(workdir).checks, 3, 0).forms()
 
 
 def test_beyond_loopback_the_address_has_a_token(tmp_path):
@@ -84,11 +84,11 @@ def test_beyond_loopback_the_address_has_a_token(tmp_path):
             send("/".join(raters.split("/")[:3]) + "/")
 
 
-@pytest.mark.skipif(browser.executable() is None, reason="no Chromium: install it, or name it by EAGLE_CHROMIUM")
+@browser.needed
 def test_in_a_browser_by_keyboard_on_a_small_screen_in_the_dark(tmp_path):
     wicked = "</p><script>document.title = 'taken'</script><img src=x onerror='document.title = 1'> of {} {}"
     long_word = "a" * 200
-    workdir = write_run(tmp_path / "run", new_text=f"{wicked} {long_word}")
+    workdir = write_run(tmp_path / "run", num_pairs=8, new_text=f"{wicked} {long_word}")
     with served(workdir) as (process, raters, results), browser.opened(tmp_path / "profile") as page:
         browser.make_small(page)
 
@@ -97,6 +97,9 @@ def test_in_a_browser_by_keyboard_on_a_small_screen_in_the_dark(tmp_path):
             named = "[...document.querySelectorAll('input:not([type=hidden])')].every(e => e.labels.length === 1)"
             assert page.run(named)
 
+        page.open("data:text/html,<title>x</title><p style='color: %23bbb'>pale <img src=x> <input>")
+        found = " ".join(browser.found_by_axe(page))
+        assert all(rule in found for rule in ("serious, color-contrast", "critical, image-alt", "critical, label"))
         page.open(raters)
         grounds = []
         for scheme in ("light", "dark"):
@@ -119,8 +122,40 @@ def test_in_a_browser_by_keyboard_on_a_small_screen_in_the_dark(tmp_path):
         page.tab_to("innerText === 'Send and go on'")
         page.enter()
         assert page.run("document.title") == "Form 2"
-        page.open(results)
+        (kept,) = kept_forms(workdir)
+        form = page.run("location.href")
+        page.run("document.querySelector('main form').noValidate = true")  # a browser would not send it
+        page.tab_to("innerText === 'Send and go on'")
+        page.enter()
+        assert page.run("document.querySelectorAll('fieldset.missing').length") == 11
         check()
+        sent, _ = send(form)
+        while "checks that forms are read" not in sent:
+            sent, _ = send(form, **answered(sent))
+        for address in (form, results):  # a form that is a check of attention, and the tables
+            page.open(address)
+            check()
         assert page.run("document.querySelector('a').textContent") == "All answers as CSV"
-    (kept,) = kept_forms(workdir)
+        page.open(raters)
+        page.tab_to("name === 'code'")
+        page.call("Input.insertText", text="0000-0000-0000")
+        page.enter()
+        assert "Nobody has this code" in page.run("document.querySelector('[role=alert]').innerText")
+        check()
+        page.open(f"{raters}nothing")
+        check()
     assert kept.answers == {number: "A" if question.ends is None else 1 for number, question in QUESTIONS.items()}
+
+
+@browser.needed
+def test_the_documentation_shows_a_form(finished, tmp_path):
+    with served(finished.copy(tmp_path / "run")) as (_, raters, _), browser.opened(tmp_path / "profile") as page:
+        _, form = send(f"{raters}begin", agreed="yes")
+        page.open(form)
+        parts = (
+            "h1",
+            "[aria-labelledby=about-1]",
+            ".texts",
+            *(f"fieldset:nth-of-type({number})" for number in (1, 2, 3)),
+        )
+        browser.check_picture(page, "rating", *parts)

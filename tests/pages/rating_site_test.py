@@ -2,6 +2,7 @@
 
 import html
 import re
+import sys
 
 import pytest
 
@@ -9,6 +10,7 @@ starlette = pytest.importorskip("starlette", reason="the pages need starlette: p
 from starlette.testclient import TestClient  # noqa: E402
 
 from eagle_jax.eagle.evaluation.rater_form import QUESTIONS  # noqa: E402
+from eagle_jax.pages import web  # noqa: E402
 from eagle_jax.pages.rating_site import RatingSite  # noqa: E402
 from eagle_jax.pages.web import is_loopback  # noqa: E402
 from tests.pages.made_up_run import open_store, write_run  # noqa: E402
@@ -98,6 +100,8 @@ def test_what_is_missing_is_named_and_what_was_answered_stays(site):
     page = client.post(location, data=some)
     assert page.status_code == 400 and "Please answer questions 2, 4, 5, 6, 7, 8, 9, 10, 11 as well." in page.text
     assert re.findall(r'name="(q\d+)" value="(\w)" required checked', page.text) == [("q1", "B"), ("q3", "2")]
+    page = client.post(location, data={"place": "0"})
+    assert page.status_code == 400 and "questions 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 as well" in page.text
     assert client.post(location, data=ALL | {"place": "0", "q1": "C"}).status_code == 400
     assert store.forms() == []
 
@@ -216,3 +220,11 @@ def test_more_than_a_form_is_not_read(site):
 )
 def test_what_only_this_machine_reaches(host, expected):
     assert is_loopback(host) is expected
+
+
+def test_what_computes_gives_way_often_while_pages_are_served(monkeypatch):
+    seen = []
+    monkeypatch.setattr(web.uvicorn.Server, "run", lambda server, sockets: seen.append(sys.getswitchinterval()))
+    before = sys.getswitchinterval()
+    web.serve(web.make_app([], "", title="x"), web.listen("127.0.0.1", 0))
+    assert seen[0] < 0.001 < before == sys.getswitchinterval()

@@ -12,6 +12,8 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.pages.rating_store import CHECK_EVERY, RatingStore, is_code
 from tests.pages.made_up_run import open_store, rate_all, write_run
 
+CHECKS = [{1: ("A", "B")}] * 4
+
 
 @pytest.fixture(scope="module")
 def rated(tmp_path_factory):
@@ -100,16 +102,18 @@ def test_the_file_is_its_owners_alone(tmp_path):
 
 def test_another_setting_another_program_and_a_link_are_refused(tmp_path):
     file = tmp_path / "ratings.sqlite"
-    RatingStore(file, {"--seed": 0}, 4, 3, 0)
+    RatingStore(file, {"--seed": 0}, CHECKS, 3, 0)
     with pytest.raises(UserError, match="was begun with --seed 0, now 1"):
-        RatingStore(file, {"--seed": 1}, 4, 3, 1)
-    assert RatingStore(file, {"--seed": 0}, 4, 5, 0).secret("key") == RatingStore(file, {}, 4, 3, 0).secret("key")
+        RatingStore(file, {"--seed": 1}, CHECKS, 3, 1)
+    assert RatingStore(file, {"--seed": 0}, CHECKS, 5, 0).secret("key") == RatingStore(file, {}, CHECKS, 3, 0).secret(
+        "key"
+    )
     (tmp_path / "text.sqlite").write_text("no database, but longer than its head would be " * 40)
     with pytest.raises(UserError, match="not a database"):
-        RatingStore(tmp_path / "text.sqlite", {}, 4, 3, 0)
+        RatingStore(tmp_path / "text.sqlite", {}, CHECKS, 3, 0)
     (tmp_path / "link.sqlite").symlink_to(tmp_path.parent / "elsewhere.sqlite")
     with pytest.raises(UserError, match="cannot be used for ratings"):
-        RatingStore(tmp_path / "link.sqlite", {}, 4, 3, 0)
+        RatingStore(tmp_path / "link.sqlite", {}, CHECKS, 3, 0)
     assert not (tmp_path.parent / "elsewhere.sqlite").exists()
 
 

@@ -100,10 +100,10 @@ def parse_rater_answers(text: str) -> RaterAnswers:
     return answers
 
 
-def read_rater_answer(number: int, word: str) -> BlindLabel | int:
-    """The answer to one question; raises `MalformedText`: `not_a_choice` (neither A nor B) or
+def read_rater_answer(number: int, word: str, questions: Mapping[int, RaterQuestion] = QUESTIONS) -> BlindLabel | int:
+    """The answer to one of the questions; raises `MalformedText`: `not_a_choice` (neither A nor B) or
     `not_a_score` (no whole number from 1 to 5)."""
-    question = QUESTIONS[number]
+    question = questions[number]
     if word not in question.options:
         reason = "not_a_choice" if question.ends is None else "not_a_score"
         raise MalformedText(reason, f"question {number}: expected one of {', '.join(question.options)}, found {word!r}")

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from eagle_jax.base.errors import CorruptArtifactError, UserError
-from eagle_jax.base.settings import SettingsError, to_settings
-from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.base.errors import UserError
 from eagle_jax.eagle.evaluation.systems import HEAD, PLANNER
 from eagle_jax.eagle.policy_stages import validation_gain
 from eagle_jax.eagle.run import EagleRun
@@ -22,11 +18,9 @@ from eagle_jax.eagle.settings import EagleExperiment
 from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN
 from eagle_jax.language_model.generation import TextGenerator
 from eagle_jax.language_model.sampling.local import LocalGenerator
-from eagle_jax.reports.results import RESULTS_JSON
+from eagle_jax.stages.finished_run import AGAIN, FinishedStages, finished_settings
 
-_REPORT = "eagle/report"  # what results.json calls itself
 ACTION_HEAD = "action_head"  # the agent that no stage trained
-_AGAIN = "run its command again, which goes on from there"
 
 
 def load_agent(workdir: str | Path, agent: str | None = None) -> Agent:
@@ -57,24 +51,7 @@ def load_with_reference(workdir: str | Path, agent: str | None = None) -> tuple[
 
 def read_experiment(workdir: Path) -> EagleExperiment:
     """The settings that a finished run was made with, from its results.json."""
-    path = workdir / RESULTS_JSON
-    if not path.is_file():
-        if not workdir.is_dir():
-            raise UserError(f"{workdir}: there is no such folder")
-        if any(workdir.glob("*/SETTINGS.json")):
-            raise UserError(f"{workdir}: has no {RESULTS_JSON}, so its run is not finished: {_AGAIN}")
-        raise UserError(f"{workdir}: holds no run; --workdir has to name that of a finished experiments.eagle")
-    try:
-        told = json.loads(path.read_bytes())
-        report, values = told["report"], told["settings"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CorruptArtifactError(f"{path}: cannot be read: {error}; {_AGAIN}") from error
-    if report != _REPORT:
-        raise UserError(f"{workdir}: is a run of {str(report).removesuffix('/report')}, not of eagle: it has no agent")
-    try:
-        return to_settings(EagleExperiment, values, "settings")
-    except SettingsError as error:
-        raise UserError(f"{path}: was written by another version: {error}; {_AGAIN}") from error
+    return finished_settings(workdir, "eagle", EagleExperiment)
 
 
 class _Trained(NamedTuple):
@@ -86,19 +63,10 @@ class _Trained(NamedTuple):
     by_preferences: bool
 
 
-class _FinishedRun(EagleRun):
-    """Reads what a run made, and makes nothing: a stage that is not complete is refused."""
+class _FinishedRun(FinishedStages, EagleRun):
+    """Reads what a run made, and makes nothing."""
 
     answers_file = "proposals.sqlite"  # what proposals cost is not what the run did
-
-    @contextlib.contextmanager
-    def stage(self, name: str, /, *depends_on: str, **settings: Any) -> Iterator[StageFolder]:
-        depends = [self.stages[other] for other in depends_on]
-        stage = StageFolder(self.workdir / name, settings | self._shared, depends)
-        if not stage.is_complete():
-            raise UserError(f"{stage.path}: is not complete, so its run is not finished: {_AGAIN}")
-        self.stages[name] = stage
-        yield stage
 
     def agents(self) -> dict[str, _Trained]:
         """By the names of their stages."""
@@ -125,7 +93,7 @@ class _FinishedRun(EagleRun):
         """Of the episodes of its last round; below all others where it had none."""
         path = self.workdir / planner / "facts.json"
         if not path.is_file():
-            raise UserError(f"{path}: is not there, so its run is not finished: {_AGAIN}")
+            raise UserError(f"{path}: is not there, so its run is not finished: {AGAIN}")
         rounds = json.loads(path.read_bytes())["rounds"]
         return rounds[-1]["gain"] if rounds else -math.inf
 
@@ -133,7 +101,7 @@ class _FinishedRun(EagleRun):
         """Of the checkpoint that was kept; raises `UserError` where there is none."""
         gain = validation_gain(self.workdir / name)
         if gain is None:
-            raise UserError(f"{self.workdir / name}: has no validation, so its run is not finished: {_AGAIN}")
+            raise UserError(f"{self.workdir / name}: has no validation, so its run is not finished: {AGAIN}")
         return gain
 
     def load(self, chosen: _Trained, choosing: str | None = None) -> tuple[Agent, LocalGenerator]:

@@ -39,6 +39,8 @@ from eagle_jax.elm.verdict import CHANCE, ELM, NEAREST, TEACHER, TEXT_ONLY, TEXT
 from eagle_jax.language_model.generation import SamplingSettings
 from eagle_jax.language_model.sampling.local import LocalGenerator
 
+ELM_ANSWERS = "parts/00000.json"  # of `answer_all`: the ELM is asked first, and that of the first seed
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SystemTexts:

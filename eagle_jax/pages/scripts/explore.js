@@ -1,57 +1,16 @@
 // The page of `eagle-jax explore`: what its forms and buttons ask for, and where the answers go.
 
 import { SpaceMap } from "./map.js";
+import { ask, at, details, during, readPositions, say, search } from "./page.js";
 import { button, cell, make, marked, nearestList, number, scrolled, signed, termTable, titled } from "./texts.js";
 
 const NAMES = { you: "you", agent: "the agent", reference: "the reference policy" };
-const at = (id) => document.getElementById(id);
 
 let map = null;
-let isBusy = false;
 let hasToStop = false;
 let exploration = null; // {name, item, user, texts: [...], episodes: [...], current}
 
-function say(sentence) {
-  at("status").textContent = sentence;
-}
-
-// What the address answers; `fields` are sent as a form. Throws an error that is one sentence.
-async function ask(address, fields) {
-  const sent = fields && { method: "POST", body: new URLSearchParams(fields) };
-  let answer;
-  try {
-    answer = await fetch(address, sent);
-  } catch {
-    throw new Error("The program does not answer: look whether it still runs.");
-  }
-  const told = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(told.error || `The program failed (${answer.status}): its terminal says why.`);
-  return told;
-}
-
-// One thing at a time: what is said meanwhile, and what went wrong.
-async function during(sentence, action) {
-  if (isBusy) return;
-  isBusy = true;
-  say(sentence);
-  try {
-    say((await action()) || "");
-  } catch (error) {
-    say(error.message);
-  } finally {
-    isBusy = false;
-  }
-}
-
 // Items, users and what they are begun with
-
-const known = new Map(); // address -> promise of what it answers
-const details = (kind, place) => {
-  const address = `at/${kind}/${place}`;
-  if (!known.has(address)) known.set(address, ask(address));
-  known.get(address).catch(() => known.delete(address));
-  return known.get(address);
-};
 
 function take(kind, id) {
   at(`${kind}-id`).value = id;
@@ -65,21 +24,6 @@ async function showPointed(kind, place) {
   if (map.pointed?.kind !== kind || map.pointed.place !== place) return; // it points at something else by now
   const name = kind === "items" ? `Item ${titled(told)}` : `User ${told.id}`;
   at("pointed").replaceChildren(make("p", {}, make("strong", {}, name)), ...marked(told.words));
-}
-
-async function search(form) {
-  const { kind } = form.dataset;
-  const words = at(`${kind}-words`).value;
-  try {
-    const { count, found } = await ask(`found/${kind}?${new URLSearchParams({ words })}`);
-    const more = count > found.length ? `, of which the first ${found.length}` : "";
-    at(`${kind}-count`).textContent = `${count} found${more}`;
-    at(`${kind}-found`).replaceChildren(
-      ...found.map((one) => make("li", {}, button(titled(one), () => take(kind, one.id)))),
-    );
-  } catch (error) {
-    at(`${kind}-count`).textContent = error.message;
-  }
 }
 
 // Texts
@@ -245,7 +189,7 @@ function listen() {
       event.preventDefault();
       action();
     });
-  document.querySelectorAll("form.find").forEach((form) => sent(form, () => search(form)));
+  document.querySelectorAll("form.find").forEach((form) => sent(form, () => search(form, take)));
   sent(at("begin"), begin);
   sent(at("instruct"), rewrite);
   sent(at("compare"), compare);
@@ -258,12 +202,6 @@ function listen() {
   for (const layer of ["items", "users", "paths"]) {
     at(`show-${layer}`).addEventListener("change", (event) => map.show(layer, event.target.checked));
   }
-}
-
-async function readPositions(kind) {
-  const bytes = await (await fetch(`positions/${kind}`)).arrayBuffer();
-  const view = new DataView(bytes);
-  return Float32Array.from({ length: bytes.byteLength / 4 }, (_, place) => view.getFloat32(4 * place, true));
 }
 
 map = new SpaceMap(at("map"), {

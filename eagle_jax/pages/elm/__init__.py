@@ -1,0 +1,1 @@
+"""ELM's side of the pages: its raters' form, and its space."""
