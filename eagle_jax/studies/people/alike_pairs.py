@@ -28,7 +28,7 @@ from eagle_jax.real.training.runs import RunPlan, StartMeasures
 
 CHES, CHES_MEAN = "CHES", "CHES by length"
 LOW, HIGH = "least alike kept", "most alike kept"
-RANDOM = "random"
+RANDOM_PAIRS = "random"
 
 
 @settings
@@ -66,7 +66,7 @@ class AlikePairsRun(RealRun):
         """Scores [B] of the random selection's pairs under the policy before any label."""
         with self.stage(f"ches_{seed}", f"pairs_{seed}", seed=seed, training=self.experiment.training) as stage:
             if not stage.is_complete():
-                stage.write_arrays("scores.npz", self._ches(self.labelled[seed][RANDOM]))
+                stage.write_arrays("scores.npz", self._ches(self.labelled[seed][RANDOM_PAIRS]))
                 stage.finish()
         return stage.read_arrays("scores.npz")
 
@@ -86,14 +86,14 @@ class AlikePairsRun(RealRun):
         labelled = self.labelled[seed]
         for strategy, pairs in labelled.items():
             yield RunPlan(strategy=strategy, num_labels=num_labels, seed=seed, pairs=pairs)
-        pairs = labelled[RANDOM]
+        pairs = labelled[RANDOM_PAIRS]
         for name, values in scores.items():
             for side in (LOW, HIGH):
                 rows = lowest_share(values, kept_share, highest=side == HIGH)
                 strategy = f"{name}, {side}"
                 yield RunPlan(strategy=strategy, num_labels=num_labels, seed=seed, pairs=[pairs[row] for row in rows])
         count = max(1, round(kept_share * len(pairs)))
-        yield RunPlan(strategy=RANDOM, num_labels=count, seed=seed, pairs=pairs[:count])
+        yield RunPlan(strategy=RANDOM_PAIRS, num_labels=count, seed=seed, pairs=pairs[:count])
 
     def _run(self, plan: RunPlan, start: StartMeasures) -> dict[str, Any]:
         experiment = self.experiment
@@ -138,8 +138,8 @@ class AlikePairsRun(RealRun):
     ) -> dict[str, Any]:
         """Spearman's correlations over the random selection's pairs: of scores with each other and what y+ gained."""
         (num_labels,) = self.experiment.num_labels
-        (run,) = (r for r in runs if (r["strategy"], r["num_labels"], r["seed"]) == (RANDOM, num_labels, seed))
-        pairs = self.labelled[seed][RANDOM]
+        (run,) = (r for r in runs if (r["strategy"], r["num_labels"], r["seed"]) == (RANDOM_PAIRS, num_labels, seed))
+        pairs = self.labelled[seed][RANDOM_PAIRS]
         columns = {
             "gain": np.array(run["gains"]),
             "similarity": np.array([pair.similarity for pair in pairs]),

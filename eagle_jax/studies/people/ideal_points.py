@@ -29,10 +29,10 @@ import numpy as np
 import optax
 
 from eagle_jax.base.settings import setting, settings
+from eagle_jax.embeddings.regression_head import Layers
 
 # Of fresh kernels and logits: with small rewards of users who are apart training does not begin at a saddle.
 _KERNEL_SCALE, _LOGIT_SCALE = 0.5, 1.0
-Layers = tuple[tuple[jax.Array, jax.Array], ...]  # kernel and bias of each
 
 
 @settings
@@ -63,7 +63,7 @@ class UserPairs(NamedTuple):
 
 
 class PalParams(NamedTuple):
-    """mapping: the layers of f. prototypes: [K, F], in the space of features. logits: [U, K]."""
+    """mapping: kernel and bias of the layers of f. prototypes: [K, F], in the space of features. logits: [U, K]."""
 
     mapping: Layers
     prototypes: jax.Array
@@ -100,7 +100,7 @@ def pal_rewards(params: PalParams, features: jax.Array) -> jax.Array:
     return 2 * points @ items.T - jnp.sum(items**2, axis=1)[None] - jnp.sum(points**2, axis=1)[:, None]
 
 
-def pair_losses(params: PalParams, features: jax.Array, pairs: UserPairs) -> jax.Array:
+def pal_losses(params: PalParams, features: jax.Array, pairs: UserPairs) -> jax.Array:
     """-log sigmoid(r_u(chosen) - r_u(rejected)), [R] nats."""
     rewards = pal_rewards(params, features)
     return jax.nn.softplus(rewards[pairs.user, pairs.rejected] - rewards[pairs.user, pairs.chosen])
@@ -152,17 +152,17 @@ def _train(start: PalParams, features, training, held_out, logit_penalty, settin
 
     def objective(params):
         penalty = _penalty(params.logits, jnp.mean(params.logits, axis=0), logit_penalty)
-        return (jnp.sum(pair_losses(params, features, training)) + penalty) / len(training.user)
+        return (jnp.sum(pal_losses(params, features, training)) + penalty) / len(training.user)
 
     def step(carry, _):
         params, state, best = carry
         updates, state = optimizer.update(jax.grad(objective)(params), state, params)
         params = optax.apply_updates(params, updates)
-        fit = PalFit(params, jnp.mean(pair_losses(params, features, held_out)))
+        fit = PalFit(params, jnp.mean(pal_losses(params, features, held_out)))
         best = jax.tree.map(lambda new, old: jnp.where(fit.held_out_loss < best.held_out_loss, new, old), fit, best)
         return (params, state, best), None
 
-    first = PalFit(start, jnp.mean(pair_losses(start, features, held_out)))
+    first = PalFit(start, jnp.mean(pal_losses(start, features, held_out)))
     (_, _, best), _ = jax.lax.scan(step, (start, optimizer.init(start), first), length=settings.num_steps)
     return best
 
@@ -187,7 +187,7 @@ def fit_new_users(
     optimizer = optax.adam(settings.new_user_learning_rate)
 
     def objective(logits):
-        losses = pair_losses(params._replace(logits=logits), features, pairs)
+        losses = pal_losses(params._replace(logits=logits), features, pairs)
         return jnp.sum(jnp.where(is_known, losses, 0.0)) + _penalty(logits, mean, logit_penalty)
 
     def step(carry, _):

@@ -27,14 +27,14 @@ from eagle_jax.studies.people.ideal_points import PalSettings, UserPairs, fit_ne
 from eagle_jax.studies.people.tastes import (
     People,
     TasteSettings,
-    compare,
+    answer_pairs,
     expected_accuracy,
     first_of_each,
-    rate,
+    rate_films,
     show_pairs,
 )
 
-STATES, SLOTS = "text states", "slots read from the text"
+STATES, READ_SLOTS = "text states", "slots read from the text"
 WALS, WALS_PRIOR, PAL, PAL_PLAIN, KNOWN = (
     "WALS",
     "WALS, prior of tastes",
@@ -58,7 +58,7 @@ class PairRewardSettings:
     num_feedback: tuple[int, ...] = setting("Of new users.", at_least=1, distinct=True)
 
 
-def standardized(features: np.ndarray) -> np.ndarray:
+def unit_variance(features: np.ndarray) -> np.ndarray:
     """Features [N, F] of mean 0 and variance 1 over films; those that do not vary are left out. float32."""
     scale = features.std(axis=0)
     varying = scale > 1e-6
@@ -102,8 +102,8 @@ class _Study:
         self.said_ratings: dict[str, RatingTable] = {}
         for group, affinity in self.affinity.items():
             self.test[group] = show_pairs(affinity, tastes.num_test_pairs, rng)
-            self.said_pairs[group] = compare(affinity, counts[group], tastes.pair_temperature, rng)
-            self.said_ratings[group] = rate(affinity, counts[group], tastes.rating_noise, rng)
+            self.said_pairs[group] = answer_pairs(affinity, counts[group], tastes.pair_temperature, rng)
+            self.said_ratings[group] = rate_films(affinity, counts[group], tastes.rating_noise, rng)
 
     def ratings(self) -> Iterator[dict[str, Any]]:
         """The known taste, and both ways to fold users into WALS."""

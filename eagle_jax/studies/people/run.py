@@ -18,12 +18,12 @@ from eagle_jax.stages.run import Run
 from eagle_jax.studies.people.alike_pairs import AlikePairSettings, AlikePairsRun
 from eagle_jax.studies.people.edit_rounds import EditSettings, measure_edits
 from eagle_jax.studies.people.pair_rewards import (
-    SLOTS,
+    READ_SLOTS,
     STATES,
     PairRewardSettings,
     measure_pair_rewards,
     slot_features,
-    standardized,
+    unit_variance,
 )
 from eagle_jax.studies.people.report import PeopleReport, write_people_report
 from eagle_jax.studies.people.summaries import summarize_alike_pairs, summarize_edits, summarize_pair_rewards
@@ -73,8 +73,8 @@ class _PeopleRun(Run):
         with self.stage("pair_rewards", settings=settings, seed=seed, features=features_fn.name) as stage:
             if not stage.is_complete():
                 people = draw_people(settings.tastes, seed)
-                features = {STATES: features_fn(people.films), SLOTS: slot_features(people.films)}
-                features = {name: standardized(values) for name, values in features.items()}
+                features = {STATES: features_fn(people.films), READ_SLOTS: slot_features(people.films)}
+                features = {name: unit_variance(values) for name, values in features.items()}
                 stage.write_json("rows.json", measure_pair_rewards(people, features, settings, seed, stage))
                 stage.finish()
         return stage.read_json("rows.json")

@@ -13,7 +13,7 @@ import numpy as np
 from eagle_jax.reports.statistics import BootstrapSettings, bootstrap_interval, paired_difference, t_interval
 from eagle_jax.studies.people import alike_pairs, edit_rounds, pair_rewards
 
-Cell = dict[str, float] | None
+_Cell = dict[str, float] | None
 
 
 def summarize_pair_rewards(rows: Sequence[Mapping[str, Any]], settings: BootstrapSettings) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def summarize_pair_rewards(rows: Sequence[Mapping[str, Any]], settings: Bootstra
     counts = [n for n in columns if n != pair_rewards.SEEN]
     names = list(dict.fromkeys(place[0] for place in found))
 
-    def cell(name: str, column: Any) -> Cell:
+    def cell(name: str, column: Any) -> _Cell:
         group = pair_rewards.SEEN if column == pair_rewards.SEEN else pair_rewards.NEW
         # The known taste is one row, whatever the amount.
         values = [found[p] for p in found if p[:2] == (name, group) and (group == "seen" or p[2] in (column, None))]
@@ -42,7 +42,8 @@ def summarize_pair_rewards(rows: Sequence[Mapping[str, Any]], settings: Bootstra
     differences = []
     for n in counts:
         states, slots = (
-            _name(pair_rewards.PAL, features, best[features]) for features in (pair_rewards.STATES, pair_rewards.SLOTS)
+            _name(pair_rewards.PAL, features, best[features])
+            for features in (pair_rewards.STATES, pair_rewards.READ_SLOTS)
         )
         plain = _name(pair_rewards.PAL_PLAIN, pair_rewards.STATES, best[pair_rewards.STATES])
         one = _name(pair_rewards.PAL, pair_rewards.STATES, 1)
@@ -175,12 +176,12 @@ def summarize_alike_pairs(measured: Mapping[str, Any], confidence: float) -> dic
         }
         for place in places
     ]
-    counts = sorted({count for strategy, count in places if strategy == alike_pairs.RANDOM})
+    counts = sorted({count for strategy, count in places if strategy == alike_pairs.RANDOM_PAIRS})
     low, high = (
         {score: (f"{score}, {side}", counts[-1]) for score in (alike_pairs.CHES, alike_pairs.CHES_MEAN)}
         for side in (alike_pairs.LOW, alike_pairs.HIGH)
     )
-    everything, fewer = ((alike_pairs.RANDOM, counts[place]) for place in (-1, 0))
+    everything, fewer = ((alike_pairs.RANDOM_PAIRS, counts[place]) for place in (-1, 0))
     pairs = [
         pair for score in low for pair in ((low[score], everything), (low[score], fewer), (low[score], high[score]))
     ]

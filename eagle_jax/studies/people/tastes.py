@@ -66,7 +66,7 @@ def give_stars(affinity: np.ndarray, noise: float, rng: np.random.Generator) -> 
     return to_stars(mean + _STARS_PER_AFFINITY * affinity + noise * rng.standard_normal(affinity.shape))
 
 
-def rate(affinity: np.ndarray, count: int, noise: float, rng: np.random.Generator) -> RatingTable:
+def rate_films(affinity: np.ndarray, count: int, noise: float, rng: np.random.Generator) -> RatingTable:
     """`count` ratings of every user [U, N], of different films, in the order in which they were given."""
     num_users, num_films = affinity.shape
     items = np.stack([rng.permutation(num_films)[:count] for _ in range(num_users)])
@@ -81,7 +81,7 @@ def rate(affinity: np.ndarray, count: int, noise: float, rng: np.random.Generato
     )
 
 
-def compare(affinity: np.ndarray, count: int, temperature: float, rng: np.random.Generator) -> UserPairs:
+def answer_pairs(affinity: np.ndarray, count: int, temperature: float, rng: np.random.Generator) -> UserPairs:
     """`count` pairs of two different films of every user [U, N], as Bradley and Terry's annotator answers."""
     shown = show_pairs(affinity, count, rng)
     users = np.repeat(np.arange(len(affinity)), count)

@@ -18,7 +18,7 @@ from eagle_jax.studies.people.ideal_points import (
     fit_new_users,
     fit_pal,
     ideal_points,
-    pair_losses,
+    pal_losses,
     pal_rewards,
 )
 
@@ -60,7 +60,7 @@ def test_rewards_by_hand():
     params = PalParams(identity(2), jnp.array([[0.0, 0.0], [4.0, 0.0]]), jnp.log(jnp.array([[0.25, 0.75]])))
     features = jnp.array([[0.0, 1.0], [2.0, 2.0]])
     np.testing.assert_allclose(pal_rewards(params, features), [[-10.0, -5.0]], rtol=1e-5)
-    loss = pair_losses(params, features, UserPairs(*np.array([[0], [0], [1]])))
+    loss = pal_losses(params, features, UserPairs(*np.array([[0], [0], [1]])))
     np.testing.assert_allclose(loss, [np.log1p(np.exp(5.0))], rtol=1e-5)
 
 
@@ -75,7 +75,7 @@ def test_one_prototype_in_fixed_features_is_logistic_regression_on_differences()
 
     def mean_loss(prototype):
         params = PalParams(identity(3), prototype[None], jnp.zeros((1, 1)))
-        return jnp.mean(pair_losses(params, jnp.asarray(features), pairs))
+        return jnp.mean(pal_losses(params, jnp.asarray(features), pairs))
 
     at_peer = jnp.asarray(peer.coef_[0] / 2, jnp.float32)
     np.testing.assert_allclose(mean_loss(at_peer), -np.log(expit(differences @ peer.coef_[0])).mean(), rtol=1e-5)
@@ -83,7 +83,7 @@ def test_one_prototype_in_fixed_features_is_logistic_regression_on_differences()
     assert np.linalg.norm(jax.grad(mean_loss)(0.5 * at_peer)) > 1e-2  # which tells the two apart
     # What is fitted with a free linear map loses no less than the peer loses in nats: it holds the peer's model.
     fit = fit_pal(jnp.asarray(features), pairs, 1, 1, 0.0, SETTINGS, jax.random.key(0))
-    assert np.mean(pair_losses(fit.params, jnp.asarray(features), pairs)) < mean_loss(at_peer) + 0.01
+    assert np.mean(pal_losses(fit.params, jnp.asarray(features), pairs)) < mean_loss(at_peer) + 0.01
 
 
 def test_gradients_are_those_of_finite_differences():
@@ -99,7 +99,7 @@ def test_gradients_are_those_of_finite_differences():
 
         @jax.jit
         def loss(values):
-            return jnp.mean(pair_losses(unravel(values), features, pairs))
+            return jnp.mean(pal_losses(unravel(values), features, pairs))
 
         gradient = np.asarray(jax.grad(loss)(flat))
         for place in range(len(flat)):
@@ -143,7 +143,7 @@ def test_new_weights_are_the_constrained_minimum(known):
     """Without a penalty the problem is convex in w: SciPy's SLSQP on the simplex finds the same loss."""
     params, features, pairs = known
     fitted = fit_new_users(params, features, pairs, np.ones(120, bool), 4, 0.0, SETTINGS)
-    losses = np.asarray(pair_losses(fitted, features, pairs)).reshape(4, -1).mean(axis=1)
+    losses = np.asarray(pal_losses(fitted, features, pairs)).reshape(4, -1).mean(axis=1)
     items, prototypes = np.asarray(features, np.float64), np.asarray(params.prototypes, np.float64)
     for user in range(4):
         own = pairs.take(pairs.user == user)

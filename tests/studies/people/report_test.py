@@ -34,7 +34,7 @@ def rewards():
     for method, low, high in ((pair_rewards.WALS, 0.6, 0.7), (pair_rewards.WALS_PRIOR, 0.6, 0.7)):
         rows.append(pair_row(method, "seen", 0.8, 20))
         rows += [pair_row(method, "new", low, 1), pair_row(method, "new", high, 5)]
-    for features in (pair_rewards.STATES, pair_rewards.SLOTS):
+    for features in (pair_rewards.STATES, pair_rewards.READ_SLOTS):
         for count, seen, new in ((1, 0.52, (0.52, 0.52)), (4, 0.75, (0.55, 0.75))):
             about = {"features": features, "num_prototypes": count}
             rows.append(pair_row(pair_rewards.PAL, "seen", seen, 20, **about))
@@ -44,7 +44,7 @@ def rewards():
 
 
 def test_accuracies_and_differences(rewards):
-    assert rewards["best"] == {pair_rewards.STATES: 4, pair_rewards.SLOTS: 4}
+    assert rewards["best"] == {pair_rewards.STATES: 4, pair_rewards.READ_SLOTS: 4}
     cells = {row["row"]: row["cells"] for row in rewards["table"]}
     assert cells[pair_rewards.WALS]["new 5"]["mean"] == pytest.approx(0.7 + NOISE.mean())
     assert cells[pair_rewards.KNOWN]["new 1"] == cells[pair_rewards.KNOWN]["new 5"]
@@ -85,10 +85,10 @@ def test_costs_and_correlations(edits):
 @pytest.fixture(scope="module")
 def alike():
     """The least alike half gains 2 nats where all lose 1 and the most alike half loses 4."""
-    gains = {"easy": 1.0, alike_pairs.RANDOM: -1.0}
+    gains = {"easy": 1.0, alike_pairs.RANDOM_PAIRS: -1.0}
     for score in (alike_pairs.CHES, alike_pairs.CHES_MEAN):
         gains |= {f"{score}, {alike_pairs.LOW}": 2.0, f"{score}, {alike_pairs.HIGH}": -4.0}
-    places = [(name, 16) for name in gains] + [(alike_pairs.RANDOM, 8)]
+    places = [(name, 16) for name in gains] + [(alike_pairs.RANDOM_PAIRS, 8)]
     runs = [
         {
             "strategy": name, "num_labels": count, "seed": seed, "num_pairs": 8, "label_error_rate": 0.2,
@@ -106,7 +106,7 @@ def alike():
 
 def test_displacement(alike):
     cells = {(row["row"], row["num_labels"]): row["cells"] for row in alike["table"]}
-    assert cells[alike_pairs.RANDOM, 16]["displaced_training"]["mean"] == pytest.approx(-0.9)
+    assert cells[alike_pairs.RANDOM_PAIRS, 16]["displaced_training"]["mean"] == pytest.approx(-0.9)
     said = list(alike_sentences(alike))
     low = f"{alike_pairs.CHES}, {alike_pairs.LOW} (16 labels)"
     assert any(

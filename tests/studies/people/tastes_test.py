@@ -10,14 +10,14 @@ from scipy.special import expit
 from eagle_jax.data.minilens import grammar
 from eagle_jax.data.minilens.world import draw_world
 from eagle_jax.studies.people.ideal_points import UserPairs
-from eagle_jax.studies.people.pair_rewards import slot_features, standardized
+from eagle_jax.studies.people.pair_rewards import slot_features, unit_variance
 from eagle_jax.studies.people.tastes import (
     TasteSettings,
-    compare,
+    answer_pairs,
     draw_people,
     expected_accuracy,
     first_of_each,
-    rate,
+    rate_films,
     show_pairs,
 )
 
@@ -51,7 +51,7 @@ def test_films_are_what_the_affinities_are_about(people):
 def test_a_slot_feature_is_a_value_that_is_told(people):
     features = slot_features(people.films)
     assert features.shape == (40, len(set(grammar.word_values().values()))) and (features.sum(axis=1) == 10).all()
-    scaled = standardized(np.hstack([features, np.ones((40, 1), np.float32)]))  # what does not vary is left out
+    scaled = unit_variance(np.hstack([features, np.ones((40, 1), np.float32)]))  # what does not vary is left out
     np.testing.assert_allclose(scaled.std(axis=0), 1, rtol=1e-4)
     np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-5)
 
@@ -60,11 +60,11 @@ def test_ratings_and_pairs_are_equally_noisy():
     """Two ratings order two films as the annotator does, at the temperature that the config derives."""
     rng = np.random.default_rng(0)
     affinity = rng.standard_normal((400, 60))
-    ratings = rate(affinity, 60, 0.3, rng)
+    ratings = rate_films(affinity, 60, 0.3, rng)
     assert len(ratings) == 400 * 60 and all(np.bincount(ratings.user_index) == 60)
     stars = np.zeros((400, 60))
     stars[ratings.user_index, ratings.item_index] = ratings.rating
-    pairs = compare(affinity, 50, 0.3, rng)
+    pairs = answer_pairs(affinity, 50, 0.3, rng)
     gaps = affinity[pairs.user, pairs.chosen] - affinity[pairs.user, pairs.rejected]
     right = np.mean(gaps > 0)
     assert right == pytest.approx(np.mean(expit(np.abs(gaps) / 0.3)), abs=0.01)
