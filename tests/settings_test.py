@@ -25,6 +25,7 @@ CONFIGS = {
     "pretrain_minilens.py:policy": "pretrain",
     "elm_toy.py": "elm_toy",
     "soft_attributes.py": "soft_attributes",
+    "people_minilens.py": "people",
     "design_study.py:quick": "design_study",
     "catalogue_designs.py": "designs",
 }

@@ -17,7 +17,7 @@ from eagle_jax.real.selection.embeddings import make_embed_fn, stability_pairs
 from eagle_jax.real.selection.stage import PairChooser, run_embeddings_stage, run_selection_stage
 from eagle_jax.real.settings import GRAMMAR_RATER, POLICY, RealExperiment
 from eagle_jax.real.task import files_task, minilens_task, run_responses_stage, supervised_pairs
-from eagle_jax.real.training.runs import PolicyRuns, RunPlan
+from eagle_jax.real.training.runs import PolicyRuns, RunPlan, StartMeasures
 from eagle_jax.stages.models import load_model
 from eagle_jax.stages.run import ExperimentRun
 from eagle_jax.stages.supervised import run_reference_stage
@@ -25,16 +25,36 @@ from eagle_jax.stages.supervised import run_reference_stage
 
 def run_real(experiment: RealExperiment, workdir: Path) -> Path:
     """Runs what is not done yet and returns the path of report.html."""
-    return _RealRun(experiment, workdir).run()
+    return RealRun(experiment, workdir).run()
 
 
-class _RealRun(ExperimentRun):
+class RealRun(ExperimentRun):
     """The stages of one experiment: their names and what each one reads."""
 
     experiment_name = "real"
     experiment: RealExperiment
 
     def run(self) -> Path:
+        """All stages and the report, whose path it returns."""
+        experiment, start = self.experiment, self.prepare()
+        followed = stability_pairs(experiment, self.policy, self.examples["test"])
+        plans = [plan for seed in experiment.seeds for plan in self.plans(seed)]
+        for plan in plans:
+            with self.stage(
+                plan.stage_name,
+                f"pairs_{plan.seed}",
+                "start",
+                **plan.place,
+                training=experiment.training,
+                policy_training=experiment.policy_training,
+                evaluation=experiment.evaluation,
+            ) as stage:
+                self.runs.run(stage, plan, start, followed)
+        return make_real_report(self.workdir, experiment, self.task, self.stages, plans, start)
+
+    def prepare(self) -> StartMeasures:
+        """What comes before any label: the task, the supervised start, responses and embeddings; what runs are
+        compared with."""
         experiment = self.experiment
         base = load_model(experiment.models.policy, experiment.policy_training.dtype, experiment.mesh)
         seed = derive_seed(experiment.seed, 0)
@@ -48,21 +68,7 @@ class _RealRun(ExperimentRun):
         rater = None if experiment.rater is None else self._generator(experiment.rater.model)
         self.runs = PolicyRuns(experiment, self.task, self.policy, self.examples, rater)
         with self.stage("start", "responses", evaluation=experiment.evaluation, training=experiment.training) as stage:
-            start = self.runs.start(stage)
-        followed = stability_pairs(experiment, self.policy, self.examples["test"])
-        plans = [plan for seed in experiment.seeds for plan in self._plans(seed)]
-        for plan in plans:
-            with self.stage(
-                plan.stage_name,
-                f"pairs_{plan.seed}",
-                "start",
-                **plan.place,
-                training=experiment.training,
-                policy_training=experiment.policy_training,
-                evaluation=experiment.evaluation,
-            ) as stage:
-                self.runs.run(stage, plan, start, followed)
-        return make_real_report(self.workdir, experiment, self.task, self.stages, plans, start)
+            return self.runs.start(stage)
 
     def _supervised(self, base: LanguageModel) -> LanguageModel:
         """Stage 1: the policy's model after next-token prediction."""
@@ -112,7 +118,7 @@ class _RealRun(ExperimentRun):
         ) as stage:
             self.embeddings = run_embeddings_stage(stage, self.examples["train"], embed_fns, settings)
 
-    def _plans(self, seed: int) -> list[RunPlan]:
+    def plans(self, seed: int) -> list[RunPlan]:
         """Stage 4, for one seed: labelled pairs, and the runs that they are for."""
         experiment = self.experiment
         own_seed = derive_seed(experiment.seed, 3, seed)

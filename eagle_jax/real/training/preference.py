@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
@@ -19,10 +20,11 @@ from eagle_jax.base.metrics import NonFiniteError
 from eagle_jax.data.preferences.examples import PreferenceExample, PreferencePair, all_responses
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.checkpoints.tokenizer import Tokenizer
+from eagle_jax.language_model.decoder.config import DecoderConfig
 from eagle_jax.language_model.decoder.transformer import Params
 from eagle_jax.language_model.sharding import fetch, on_mesh_of
 from eagle_jax.learning.loop import Hook, Records, train
-from eagle_jax.learning.policy_batch import PolicyBatch, action_log_probs, pack_actions
+from eagle_jax.learning.policy_batch import PolicyBatch, action_log_probs, pack_actions, read_policy_batch
 from eagle_jax.learning.trainable import TrainingMode, join, split
 from eagle_jax.real.training.step import (
     PreferenceBatch,
@@ -132,16 +134,48 @@ def log_probs_of(
 
 def _log_probs(model: LanguageModel, rows: Sequence[_Row], batch_size: int) -> np.ndarray:
     log_probs = np.zeros(len(rows), np.float32)
-    # Rows of like length share a batch: little padding.
-    by_length = sorted(range(len(rows)), key=lambda i: (len(rows[i].prompt), len(rows[i].response)))
-    for start in range(0, len(rows), batch_size):
-        chosen = by_length[start : start + batch_size]
-        padding = [_Row([], [])] * (batch_size - len(chosen))
-        batch = _pack(model.tokenizer, [*(rows[i] for i in chosen), *padding])
+    for chosen, batch in _batches(model.tokenizer, rows, batch_size):
         with on_mesh_of(model.params):
             values = action_log_probs(model.config, model.params, batch, 1.0)
         log_probs[chosen] = fetch(values)[: len(chosen)]
     return log_probs
+
+
+def state_sums_of(
+    model: LanguageModel,
+    prompts: Sequence[str],
+    responses: Sequence[str],
+    ending: str | None,
+    settings: PreferenceSettings,
+    batch_size: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums [B, D] of the last hidden states from which a response's tokens are predicted, and their numbers [B].
+
+    Of a response y of T tokens these are the states behind the prompt and behind y's first T - 1 tokens, after the
+    final norm. Texts are cut as in training.
+    """
+    rows = _encode(model.tokenizer, prompts, responses, ending, settings)
+    sums = np.zeros((len(rows), model.config.hidden_size), np.float32)
+    for chosen, batch in _batches(model.tokenizer, rows, batch_size):
+        with on_mesh_of(model.params):
+            values = _state_sums(model.config, model.params, batch)
+        sums[chosen] = fetch(values)[: len(chosen)]
+    return sums, np.array([len(row.response) for row in rows])
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _state_sums(config: DecoderConfig, params: Params, batch: PolicyBatch) -> jax.Array:
+    states = read_policy_batch(config, params, batch)[0].states.astype(jnp.float32)
+    return jnp.einsum("bnd,bn->bd", states, batch.action_mask.astype(jnp.float32))
+
+
+def _batches(tokenizer: Tokenizer, rows: Sequence[_Row], batch_size: int) -> Iterator[tuple[list[int], PolicyBatch]]:
+    """The places of the rows of a batch, and the batch, padded to its size; rows of like length share one."""
+    by_length = sorted(range(len(rows)), key=lambda i: (len(rows[i].prompt), len(rows[i].response)))
+    for start in range(0, len(rows), batch_size):
+        chosen = by_length[start : start + batch_size]
+        padding = [_Row([], [])] * (batch_size - len(chosen))
+        yield chosen, _pack(tokenizer, [*(rows[i] for i in chosen), *padding])
 
 
 def num_training_steps(num_pairs: int, settings: PreferenceSettings) -> int:

@@ -1,0 +1,1 @@
+"""Three ways to learn from people, on users whose taste is known: PAL, CIPHER and CHES."""
