@@ -12,7 +12,7 @@ from eagle_jax.data.prompts import MalformedText, rater_prompt, render_blocks
 from eagle_jax.eagle.evaluation.rater import rater_answers
 from eagle_jax.eagle.evaluation.rater_form import place_blind
 from eagle_jax.language_model.generation import SamplingSettings, TextGenerator
-from eagle_jax.pages.rated_run import PROFILE, RatedRun
+from eagle_jax.pages.rated_run import THE_USER, RatedRun
 from eagle_jax.pages.rating_store import MODEL, Form, RatingStore
 
 _FORMS_AT_A_TIME = 32
@@ -52,7 +52,7 @@ def ask_model(run: RatedRun, store: RatingStore, generator: TextGenerator, seed:
         for form in batch:
             item = run.items[form.item]
             texts = place_blind(render_blocks(item.generated), render_blocks(item.anchor), form.label)
-            prompts.append(rater_prompt(run.prompts, *texts, item.about[PROFILE][""]))
+            prompts.append(rater_prompt(run.prompts, *texts, item.about[THE_USER][""]))
         answered = []
         generations = generator.generate(prompts, _SAMPLING, derive_seed(seed, batch[0].place))
         for form, generation in zip(batch, generations, strict=True):

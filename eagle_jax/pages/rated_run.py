@@ -17,7 +17,7 @@ from eagle_jax.eagle.evaluation.rater_form import QUESTIONS, BlindLabel, RaterQu
 from eagle_jax.pages.rating_form import EAGLE_FORM, NamedBlocks, RatingForm
 
 _STAGE, _RECORDS, _TABLE = "evaluation", "records.jsonl", "table.json"
-PROFILE = "The user"  # the heading of the user's profile
+THE_USER = "The user"  # the heading of the user's profile
 _FIELDS = {"row", "seed", "entity_index", "user_index", "anchor", "profile", "steps"}
 
 
@@ -128,7 +128,7 @@ def _item(file: Path, line: int, record: Mapping[str, Any]) -> RatedItem:
     except MalformedText as error:
         raise CorruptArtifactError(f"{file}, line {line}: the texts do not have the same blocks: {error}") from error
     kept = {name: record[name] for name in ("row", "seed", "entity_index", "user_index")}
-    about = {PROFILE: {"": record["profile"]}}
+    about = {THE_USER: {"": record["profile"]}}
     return RatedItem(anchor=texts[0], generated=texts[1], questions=QUESTIONS, about=about, **kept)
 
 
