@@ -136,8 +136,11 @@ def _put(arrays: Any, mesh: Mesh) -> Any:
 
 
 def _fetch(table: jax.Array) -> np.ndarray:
-    """Whole, in every process."""
-    return np.asarray(table if table.is_fully_addressable else multihost_utils.process_allgather(table, tiled=True))
+    """Whole, in every process; eight columns at a time, as no device needs room for all of it."""
+    if table.is_fully_addressable:
+        return np.asarray(table)
+    columns = (table[:, start : start + 8] for start in range(0, table.shape[1], 8))
+    return np.concatenate([multihost_utils.process_allgather(some, tiled=True) for some in columns], axis=1)
 
 
 def _penalty_at_start(ratings: RatingTable, items: np.ndarray, settings: WALSSettings) -> np.ndarray:

@@ -55,10 +55,10 @@ def test_every_device_has_its_rows_and_their_ratings():
     found = []
     for block, (row, segment_row, column) in enumerate(zip(*blocks[:3], strict=True)):
         part = block // (len(blocks.row) // num_parts)
-        for segment, place in np.argwhere(column != padding):
-            own = int(row[segment_row[segment]]) + part * places.part_size
-            rating = float(blocks.rating[block][segment, place])
-            found.append((row_at[own], row_at[int(column[segment, place])], rating))
+        own = np.repeat(row[segment_row], len(column) // len(segment_row)) + part * places.part_size
+        for place in np.flatnonzero(column != padding).tolist():
+            rating = float(blocks.rating[block][place])
+            found.append((row_at[int(own[place])], row_at[int(column[place])], rating))
     rated = list(zip(user.tolist(), item.tolist(), table.rating.tolist(), strict=True))
     assert sorted(found) == sorted(rated + [(item, user, rating) for user, item, rating in rated])
     # Memory: no device has much more than its share of places.

@@ -83,9 +83,11 @@ def _gather(table: jax.Array, place: jax.Array, axes: tuple[str, ...]) -> jax.Ar
         place = place - jax.lax.axis_index(axes) * len(table)
         place = jnp.where((place >= 0) & (place < len(table)), place, len(table) - 1)
     rows = table.at[place].get(mode="promise_in_bounds")
+    shape = rows.shape[1:]
+    rows = rows.reshape(len(rows), -1)  # or each row would cross padded to 128
     for axis in reversed(axes):
         rows = jax.lax.psum_scatter(rows, axis, tiled=True)
-    return rows
+    return rows.reshape(-1, *shape)
 
 
 class WALSFit(NamedTuple):
@@ -123,7 +125,8 @@ def half_step(
 
     def solve_block(index: jax.Array, carry: tuple[jax.Array, _Solved]) -> tuple[jax.Array, _Solved]:
         table, solved = carry
-        row, segment_row, place, rating = (array[index] for array in blocks[:4])
+        row, segment_row, *ratings = (array[index] for array in blocks[:4])
+        place, rating = (array.reshape(len(segment_row), -1) for array in ratings)
         target = jnp.arange(table.shape[1]) == dim + 1
         x = _gather(table, place, axes) + jnp.where(target[None, None], rating[..., None], 0)
         unknowns, penalty, rated, is_held = _solve_rows(x, segment_row, len(row), gram, num_columns, weights, problem)

@@ -15,12 +15,15 @@ _SEGMENT_COST = 32  # ratings that a segment costs beside its own: its matrix is
 
 
 class RatingBlocks(NamedTuple):
-    """Ratings, every row whole inside one block of its side and its part."""
+    """Ratings, every row whole inside one block of its side and its part.
+
+    S and L are one axis: a TPU would pad an L of 16 to 128.
+    """
 
     row: np.ndarray  # [P G, M] place in the own part, as padding its last
     segment_row: np.ndarray  # [P G, S] position of the segment's row in `row`
-    column: np.ndarray  # [P G, S, L] place of the other side's row in the whole table; as padding, of zeros
-    rating: np.ndarray  # [P G, S, L], 0 as padding
+    column: np.ndarray  # [P G, S L] place of the other side's row in the whole table; as padding, of zeros
+    rating: np.ndarray  # [P G, S L], 0 as padding
     sides: np.ndarray  # [sides + 1] of the G blocks of any part side k's are sides[k] to sides[k + 1]
 
 
@@ -53,11 +56,8 @@ def pack_ratings(
     counts = [np.bincount(row, minlength=sum(sizes)) for row, _ in sides]
     present = [np.flatnonzero(count) for count in counts]
     counts = [count[rows] for count, rows in zip(counts, present, strict=True)]
-    everything = np.concatenate(counts)
-    length = min(_LENGTHS, key=lambda length: (-(-everything // length)).sum() * (length + _SEGMENT_COST))
+    length, _, num_blocks = plan_blocks(counts, width, num_parts)
     segments = [-(-count // length) for count in counts]
-    budget = max(_BLOCK_ELEMENTS // (width * max(length, width)), max(map(np.max, segments)))
-    num_blocks = [num_parts * -(-int(needed.sum()) // (num_parts * budget)) for needed in segments]
     dealt = [_deal(needed, number) for needed, number in zip(segments, num_blocks, strict=True)]
     num_segments = max(int(np.bincount(block, needed).max()) for block, needed in zip(dealt, segments, strict=True))
     shape = length, num_segments, max(int(np.bincount(block).max()) for block in dealt)
@@ -75,6 +75,18 @@ def pack_ratings(
     ]
     bounds = np.cumsum([0, *(number // num_parts for number in num_blocks)], dtype=np.int32)
     return RatingBlocks(*(array.reshape(-1, *array.shape[2:]) for array in by_part), bounds), places
+
+
+def plan_blocks(counts: list[np.ndarray], width: int, num_parts: int) -> tuple[int, int, list[int]]:
+    """L, S but for what dealing leaves uneven, and every side's number of blocks in all parts together.
+
+    `counts` are the ratings of each side's rows, of those that have any.
+    """
+    everything = np.concatenate(counts)
+    length = min(_LENGTHS, key=lambda length: (-(-everything // length)).sum() * (length + _SEGMENT_COST))
+    segments = [-(-count // length) for count in counts]
+    budget = max(_BLOCK_ELEMENTS // (width * max(length, width)), max(map(np.max, segments)))
+    return length, int(budget), [num_parts * -(-int(each.sum()) // (num_parts * int(budget))) for each in segments]
 
 
 def _place(part: np.ndarray, sizes: tuple[int, int], num_parts: int) -> TablePlaces:
@@ -131,8 +143,7 @@ def _fill(
     column = np.full(num_blocks * num_segments * length, padding, np.int32)
     values = np.zeros(column.shape, np.float32)
     column[slot], values[slot] = column_place[order], rating[order]
-    shape = (num_blocks, num_segments, length)
-    return row, segment_row.reshape(shape[:2]), column.reshape(shape), values.reshape(shape)
+    return row, *(array.reshape(num_blocks, -1) for array in (segment_row, column, values))
 
 
 def _members(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
