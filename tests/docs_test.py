@@ -27,6 +27,7 @@ COMMANDS = {
     "bash launch/run.sh benchmarks.language_models": "tests/benchmarks/language_models_test.py",
     "bash launch/run.sh benchmarks.pair_selection": "tests/benchmarks/pair_selection_test.py",
     "bash launch/run.sh benchmarks.sizing": "tests/benchmarks/sizing_test.py",
+    "bash launch/run.sh benchmarks.wals_sizing": "tests/benchmarks/wals_sizing_test.py",
     "bash launch/run.sh benchmarks.results": "tests/benchmarks/results_test.py",
     "eagle-jax catalogue": "tests/data/catalogue_report_test.py",
     "bash launch/run.sh benchmarks.readers": "tests/benchmarks/readers_test.py",

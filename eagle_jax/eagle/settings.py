@@ -185,7 +185,7 @@ class EagleExperiment:
     catalogue: CatalogueSettings
     split: SplitSettings
     models: ModelSettings
-    mesh: MeshSettings = setting("Where all decoders lie.")
+    mesh: MeshSettings = setting("Where all decoders lie, and the tables of WALS.")
     environment_mesh: MeshSettings | None = setting("Where environments lie, if not in mesh.")
     remote: dict[str, RemoteSettings] = setting("Models that are named remote/<name>.")
     user_data_stays: bool = setting(

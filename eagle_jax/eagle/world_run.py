@@ -54,7 +54,8 @@ class WorldRun(ExperimentRun):
             split, apart = films_apart(split, self._seed(13))
             of_data["independent"] = True
         with self.stage("catalogue", **of_data) as stage:
-            wals = run_catalogue_stage(stage, catalogue, load_report, split, settings.wals, self._seed(1))
+            seed = self._seed(1)
+            wals = run_catalogue_stage(stage, catalogue, load_report, split, settings.wals, seed, settings.mesh)
         space = make_user_space(wals, settings.wals, settings.user_space)
         heads = {TRAIN: settings.domain_encoder, HELD_OUT: settings.held_out_domain_encoder}
         features = {

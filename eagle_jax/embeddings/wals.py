@@ -1,7 +1,7 @@
 """Behavioral embeddings from ratings: weighted alternating least squares (WALS).
 
 Axis letters: `U` users, `N` items, `d` embedding width, `f` unknowns of one row (d, or d + 1 with a
-bias), `R` ratings; `S`, `L` as in `wals_solver.rating_blocks`.
+bias), `R` ratings; `P`, `n`, `F` as in `wals_solver.half_steps`.
 
 Objective (Hu, Koren, Volinsky 2008, with the biases of Koren 2009; ELM, section 3.1):
 
@@ -25,16 +25,20 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.settings import setting, settings
 from eagle_jax.data.catalogue import RatingTable
 from eagle_jax.embeddings.wals_solver.half_steps import (
     WALSFit,
+    WALSProblem,
     WALSWeights,
     half_step,
     make_table,
     penalty_scale,
+    read_table,
     table_width,
 )
 from eagle_jax.embeddings.wals_solver.rating_blocks import RatingBlocks, pack_ratings
@@ -63,48 +67,97 @@ _LARGEST_RISE = 1e-3  # of J, as rounding
 
 
 class WALSOutput(NamedTuple):
-    """Prediction: global_bias + user_bias + item_bias + <user_embedding, item_embedding>."""
+    """Prediction: global_bias + user_bias + item_bias + <user_embedding, item_embedding>; whole, on the host."""
 
-    user_embeddings: jax.Array  # [U, d]
-    item_embeddings: jax.Array  # [N, d]
-    user_bias: jax.Array  # [U]
-    item_bias: jax.Array  # [N]
-    global_bias: jax.Array  # []
-    objective: jax.Array  # [num_iterations + 1], J before the first and after every iteration
+    user_embeddings: np.ndarray  # [U, d]
+    item_embeddings: np.ndarray  # [N, d]
+    user_bias: np.ndarray  # [U]
+    item_bias: np.ndarray  # [N]
+    global_bias: np.ndarray  # []
+    objective: np.ndarray  # [num_iterations + 1], J before the first and after every iteration
 
 
-def fit_wals(ratings: RatingTable, settings: WALSSettings, key: jax.Array) -> WALSOutput:
+def fit_wals(ratings: RatingTable, settings: WALSSettings, key: jax.Array, mesh: Mesh | None = None) -> WALSOutput:
     """Minimise J (module docstring) by exact half steps, users first; the key is consumed.
 
-    Users and items without ratings get zeros (the minimiser). Raises ValueError on an empty table,
-    UserError where float32 does not hold the ratings with so little regularization.
+    Both sides' embeddings and the ratings lie over all devices of the mesh, the same in every process; None: on one
+    device. Users and items without ratings get zeros (the minimiser). Raises ValueError on an empty table, UserError
+    where float32 does not hold the ratings with so little regularization.
     """
     if len(ratings.rating) == 0:
         raise ValueError("fit_wals needs at least one rating; the table has none")
-    num_users, num_rows = ratings.num_users, ratings.num_users + ratings.num_items
-    user, item = ratings.user_index, ratings.item_index + num_users
+    mesh, sizes = mesh or _one_device(), (ratings.num_users, ratings.num_items)
+    user, item = ratings.user_index, ratings.item_index + ratings.num_users
     global_bias = np.float32(0.0 if settings.bias == "none" else np.mean(ratings.rating, dtype=np.float64))
     rest = ratings.rating - global_bias
-    blocks = pack_ratings([(user, item), (item, user)], rest, num_rows, table_width(settings.dim))
-    initial_items = jax.random.normal(key, (ratings.num_items, settings.dim)) * 0.1
-    counts = np.bincount(ratings.item_index, minlength=ratings.num_items).astype(np.float32)
+    sides = [(user, item), (item, user)]
+    blocks, places = pack_ratings(sides, rest, sizes, table_width(settings.dim), mesh.size)
+    initial_items = np.asarray(jax.random.normal(key, (ratings.num_items, settings.dim)) * 0.1)
+    table = make_table(np.zeros((sizes[0], settings.dim)), initial_items, np.zeros(sizes[1]), places, mesh.size)
     alternate = partial(
-        _alternate,
-        *(blocks, initial_items, counts, global_bias, _weights(settings)),
-        has_bias=settings.bias == "user_item",
+        alternate_half_steps,
+        *_put((blocks, table), mesh),
+        _penalty_at_start(ratings, initial_items, settings),
+        np.float32(settings.observed_weight * np.sum(np.square(rest, dtype=np.float64))),
+        _weights(settings),
+        mesh=mesh,
+        problem=WALSProblem(settings.dim, settings.bias == "user_item", sizes, places.sizes, _split_axes(mesh)),
         num_iterations=settings.num_iterations,
-        num_users=num_users,
     )
-    return _refuse_rising(_holding(alternate), settings)
+    table, objective = _holding(alternate)
+    embeddings, bias = read_table(_fetch(table), places, settings.dim)
+    output = WALSOutput(
+        *np.split(embeddings, [sizes[0]]), *np.split(bias, [sizes[0]]), global_bias, np.asarray(objective)
+    )
+    return _refuse_rising(output, settings)
 
 
-def _holding(solve: Callable[..., tuple[Any, jax.Array]]) -> Any:
-    """What solve(by_ratings=False) gives if float32 held its matrices, else what solve(by_ratings=True) gives.
+def _one_device() -> Mesh:
+    return jax.make_mesh((1,), ("data",), (AxisType.Auto,), devices=jax.local_devices()[:1])
+
+
+def _split_axes(mesh: Mesh) -> tuple[str, ...]:
+    return tuple(axis for axis in mesh.axis_names if mesh.shape[axis] > 1)
+
+
+def _specs(mesh: Mesh) -> tuple[RatingBlocks, PartitionSpec]:
+    """How blocks and table lie: in a part for each device, of which only `sides` is the same everywhere."""
+    parts = PartitionSpec(mesh.axis_names)
+    return RatingBlocks(*[parts] * 4, sides=PartitionSpec()), parts
+
+
+def _put(arrays: Any, mesh: Mesh) -> Any:
+    """Blocks and table on the mesh; every process has them whole and gives its devices their parts."""
+
+    def put(array: np.ndarray, spec: PartitionSpec) -> jax.Array:
+        return jax.make_array_from_callback(array.shape, NamedSharding(mesh, spec), array.__getitem__)
+
+    return jax.tree.map(put, arrays, _specs(mesh))
+
+
+def _fetch(table: jax.Array) -> np.ndarray:
+    """Whole, in every process; eight columns at a time, as no device needs room for all of it."""
+    if table.is_fully_addressable:
+        return np.asarray(table)
+    columns = (table[:, start : start + 8] for start in range(0, table.shape[1], 8))
+    return np.concatenate([multihost_utils.process_allgather(some, tiled=True) for some in columns], axis=1)
+
+
+def _penalty_at_start(ratings: RatingTable, items: np.ndarray, settings: WALSSettings) -> np.ndarray:
+    """Each side's part of J [2], of users that are 0 and these items [N, d]."""
+    counts = np.bincount(ratings.item_index, minlength=len(items)).astype(np.float32)
+    scale = np.asarray(penalty_scale(counts, ratings.num_users, _weights(settings)))
+    return np.array([0, settings.regularization * np.sum(scale * np.sum(items**2, axis=1))], np.float32)
+
+
+def _holding(solve: Callable[..., tuple[Any, ...]]) -> tuple[Any, ...]:
+    """What solve(by_ratings=False) gives if float32 held its matrices, which it says last, else what
+    solve(by_ratings=True) gives.
 
     Two programs, as the second takes as long to compile and hardly any ratings need it.
     """
-    output, is_held = solve(by_ratings=False)
-    return output if is_held else solve(by_ratings=True)[0]
+    *output, is_held = solve(by_ratings=False)
+    return tuple(output) if is_held else solve(by_ratings=True)[:-1]
 
 
 def _refuse_rising(output: WALSOutput, settings: WALSSettings) -> WALSOutput:
@@ -122,19 +175,21 @@ def _refuse_rising(output: WALSOutput, settings: WALSSettings) -> WALSOutput:
     return output
 
 
-def fold_in_users(output: WALSOutput, ratings: RatingTable, settings: WALSSettings) -> tuple[jax.Array, jax.Array]:
+def fold_in_users(output: WALSOutput, ratings: RatingTable, settings: WALSSettings) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings [U, d] and biases [U] of users that `output` was fitted without.
 
     One exact half step: the minimiser of J (module docstring) over these users, the items as they
     are. `ratings` are of the items that `output` was fitted to, and at least one.
     """
-    num_users, num_rows = ratings.num_users, ratings.num_users + ratings.num_items
-    item = ratings.item_index + num_users
+    sizes, dim = (ratings.num_users, ratings.num_items), settings.dim
     rest = ratings.rating - np.asarray(output.global_bias)
-    blocks = pack_ratings([(ratings.user_index, item)], rest, num_rows, table_width(settings.dim))
-    items = jnp.asarray(output.item_embeddings), jnp.asarray(output.item_bias)
-    has_bias = settings.bias == "user_item"
-    return _holding(partial(_fold_in, blocks, *items, _weights(settings), has_bias=has_bias, num_users=num_users))
+    sides = [(ratings.user_index, ratings.item_index + sizes[0])]
+    blocks, places = pack_ratings(sides, rest, sizes, table_width(dim))
+    table = make_table(np.zeros((sizes[0], dim)), output.item_embeddings, output.item_bias, places)
+    problem = WALSProblem(dim, settings.bias == "user_item", sizes, places.sizes)
+    (table,) = _holding(partial(_fold_in, blocks, table, _weights(settings), problem=problem))
+    embeddings, bias = read_table(np.asarray(table), places, dim)
+    return embeddings[: sizes[0]], bias[: sizes[0]]
 
 
 def _weights(settings: WALSSettings) -> WALSWeights:
@@ -167,60 +222,53 @@ def with_item_bias(output: WALSOutput) -> WALSOutput:
     return output._replace(user_embeddings=users, item_embeddings=items, item_bias=jnp.zeros_like(output.item_bias))
 
 
-@partial(jax.jit, static_argnames=("has_bias", "num_iterations", "num_users", "by_ratings"))
-def _alternate(
+@partial(jax.jit, static_argnames=("mesh", "problem", "num_iterations", "by_ratings"))
+def alternate_half_steps(
     blocks: RatingBlocks,
-    initial_items: jax.Array,
-    item_counts: jax.Array,
-    global_bias: jax.Array,
+    table: jax.Array,
+    penalty: jax.Array,
+    squares: jax.Array,
     weights: WALSWeights,
     *,
-    has_bias: bool,
+    mesh: Mesh,
+    problem: WALSProblem,
     num_iterations: int,
-    num_users: int,
     by_ratings: bool,
-) -> tuple[WALSOutput, jax.Array]:
-    """All iterations in one program, from item embeddings [N, d], zero users and zero biases; see `_holding`."""
-    num_items, dim = initial_items.shape
-    table = make_table(jnp.zeros((num_users, dim)), initial_items, jnp.zeros(num_items))
-    # Nothing is predicted for unrated pairs, and mu for the rated ones, all of which are in the items' blocks.
-    squares = jnp.sum(jnp.where(jnp.arange(len(blocks.row)) >= blocks.sides[1], jnp.sum(blocks.rating**2, (1, 2)), 0))
-    scale = penalty_scale(item_counts, num_users, weights)
-    penalty = weights.regularization * jnp.sum(scale * jnp.sum(initial_items**2, axis=1))
-    before = WALSFit(table, jnp.stack([0.0, penalty]), weights.observed_weight * squares + penalty, jnp.bool(True))
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """All iterations in one program, each device's blocks on its part of the table [P n, F]: the table, J before the
+    first and after every iteration, and whether float32 held all matrices.
 
-    def step(fit: WALSFit, side: jax.Array) -> tuple[WALSFit, jax.Array]:
-        fit = half_step(blocks, fit, side, (num_users, num_items), dim, weights, has_bias, by_ratings)
-        return fit, fit.objective
+    It begins with each side's part of J [2] and the sum of squares of what is to be explained.
+    """
+    problem = problem._replace(by_ratings=by_ratings)
 
-    fit, after = jax.lax.scan(step, before, jnp.tile(jnp.arange(2), num_iterations))
-    embeddings, bias = fit.table[:-1, :dim], -fit.table[:-1, dim + 1]
-    output = WALSOutput(
-        embeddings[:num_users],
-        embeddings[num_users:],
-        bias[:num_users],
-        bias[num_users:],
-        global_bias,
-        jnp.concatenate([before.objective[None], after[1::2]]),
+    def on_one(blocks, table, penalty, squares, weights):
+        def step(fit: WALSFit, side: jax.Array) -> tuple[WALSFit, jax.Array]:
+            fit = half_step(blocks, fit, side, weights, problem)
+            return fit, fit.objective
+
+        # Nothing is predicted for unrated pairs, and mu for the rated ones.
+        before = WALSFit(table, penalty, squares + jnp.sum(penalty), jnp.bool(True))
+        fit, after = jax.lax.scan(step, before, jnp.tile(jnp.arange(2), num_iterations))
+        return fit.table, jnp.concatenate([before.objective[None], after[1::2]]), fit.is_held
+
+    whole, (of_blocks, parts) = PartitionSpec(), _specs(mesh)
+    # Loops start from constants, which do not vary over the mesh, and check_vma refuses those.
+    mapped = jax.shard_map(
+        on_one,
+        mesh=mesh,
+        in_specs=(of_blocks, parts, whole, whole, whole),
+        out_specs=(parts, whole, whole),
+        check_vma=False,
     )
-    return output, fit.is_held
+    return mapped(blocks, table, penalty, squares, weights)
 
 
-@partial(jax.jit, static_argnames=("has_bias", "num_users", "by_ratings"))
+@partial(jax.jit, static_argnames=("problem", "by_ratings"))
 def _fold_in(
-    blocks: RatingBlocks,
-    items: jax.Array,
-    item_bias: jax.Array,
-    weights: WALSWeights,
-    *,
-    has_bias: bool,
-    num_users: int,
-    by_ratings: bool,
-) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-    """The users' half step alone: embeddings [U, d] and biases [U]; see `_holding`."""
-    num_items, dim = items.shape
-    fit = WALSFit(
-        make_table(jnp.zeros((num_users, dim)), items, item_bias), jnp.zeros(2), jnp.zeros(()), jnp.bool(True)
-    )
-    fit = half_step(blocks, fit, jnp.int32(0), (num_users, num_items), dim, weights, has_bias, by_ratings)
-    return (fit.table[:num_users, :dim], -fit.table[:num_users, dim + 1]), fit.is_held
+    blocks: RatingBlocks, table: jax.Array, weights: WALSWeights, *, problem: WALSProblem, by_ratings: bool
+) -> tuple[jax.Array, jax.Array]:
+    """The table after the users' half step alone, and whether float32 held all matrices."""
+    fit = WALSFit(table, jnp.zeros(2), jnp.zeros(()), jnp.bool(True))
+    fit = half_step(blocks, fit, jnp.int32(0), weights, problem._replace(by_ratings=by_ratings))
+    return fit.table, fit.is_held

@@ -19,6 +19,7 @@ from eagle_jax.data.catalogue_report import RANKED_RATINGS
 from eagle_jax.data.splits import Split
 from eagle_jax.embeddings.rank_correlation import within_user_spearman
 from eagle_jax.embeddings.wals import WALSOutput, WALSSettings, fit_wals, predict_ratings
+from eagle_jax.language_model.sharding import MeshSettings, make_mesh
 from eagle_jax.reports.markdown import fact, facts_of
 
 
@@ -29,19 +30,22 @@ def run_catalogue_stage(
     split: Split,
     settings: WALSSettings,
     seed: int,
+    mesh: MeshSettings | None = None,
 ) -> WALSOutput:
     """WALS on the training ratings; writes wals.npz, facts.json, load_report.json, and whose the rows
     of arrays are: items.jsonl and users.jsonl.
 
-    Raises UserError for implicit feedback without a weight of what users did not do: it has no other side.
+    Without a mesh it runs on one device. Raises UserError for implicit feedback without a weight of what users did
+    not do: it has no other side.
     """
     if catalogue.is_implicit and settings.unobserved_weight == 0:
         raise UserError("config.wals.unobserved_weight is 0, and the feedback is implicit: it has to be above 0")
     if not stage.is_complete():
-        output = fit_wals(split.train, settings, jax.random.key(seed))
+        devices = None if mesh is None else make_mesh(mesh)
+        output = fit_wals(split.train, settings, jax.random.key(seed), devices)
         # Without embeddings what is left is the regularised global-plus-bias baseline.
         biases = dataclasses.replace(settings, dim=0, bias="user_item")
-        baseline = fit_wals(split.train, biases, jax.random.key(seed))
+        baseline = fit_wals(split.train, biases, jax.random.key(seed), devices)
         stage.write_arrays("wals.npz", output._asdict())
         stage.write_json("facts.json", wals_facts(catalogue, split, output, baseline))
         stage.write_json("load_report.json", load_report)

@@ -15,6 +15,7 @@ from eagle_jax.data.readers.rating_files import read_ratings
 from eagle_jax.embeddings import wals
 from eagle_jax.embeddings.wals import WALSSettings, fit_wals, fold_in_users, predict_ratings, rating_embeddings
 from eagle_jax.embeddings.wals_solver import rating_blocks
+from tests.embeddings.wals_mesh_program import uneven_ratings
 
 SETTINGS = WALSSettings(
     dim=4,
@@ -32,21 +33,6 @@ VARIANTS = [
     dataclasses.replace(SETTINGS, bias="none", unobserved_weight=0.3, regularization_scaling=1.0),
     dataclasses.replace(SETTINGS, bias="user_item", unobserved_weight=0.0, dim=0),
 ]
-
-
-def _table(seed, num_users=23, num_items=31):
-    """Uneven ratings: user 0 has rated nothing, item 1 has no rating, user 2 has rated most."""
-    rng = np.random.default_rng(seed)
-    rated = rng.random((num_users, num_items)) < rng.random((num_users, 1)) * 0.6
-    rated[2], rated[0], rated[:, 1] = True, False, False
-    user_index, item_index = np.nonzero(rated)
-    return RatingTable(
-        user_names=tuple(f"u{user}" for user in range(num_users)),
-        item_names=tuple(f"i{item}" for item in range(num_items)),
-        user_index=user_index.astype(np.int32),
-        item_index=item_index.astype(np.int32),
-        rating=rng.integers(1, 11, len(user_index)).astype(np.float32) / 2,
-    )
 
 
 def _dense(table):
@@ -93,7 +79,7 @@ def _dense_objective(rated, ratings, mean, users, user_bias, items, item_bias, s
 
 @pytest.mark.parametrize("settings", VARIANTS)
 def test_every_half_step_and_the_alternation_match_dense_float64_solves(settings):
-    table = _table(0)
+    table = uneven_ratings(0)
     rated, ratings = _dense(table)
     mean = 0.0 if settings.bias == "none" else table.rating.astype(np.float64).mean()
     first = fit_wals(table, dataclasses.replace(settings, num_iterations=1), jax.random.key(3))
@@ -120,24 +106,25 @@ def test_every_half_step_and_the_alternation_match_dense_float64_solves(settings
 @pytest.mark.parametrize("settings", VARIANTS)
 def test_the_objective_never_increases(settings):
     settings = dataclasses.replace(settings, num_iterations=40)
-    objective = np.asarray(fit_wals(_table(0), settings, jax.random.key(0)).objective, np.float64)
+    objective = np.asarray(fit_wals(uneven_ratings(0), settings, jax.random.key(0)).objective, np.float64)
     assert objective.shape == (41,)
     assert np.all(np.diff(objective) <= 2e-6 * objective[:-1])  # float32 resolution is 1.2e-7
     assert objective[-1] < 0.9 * objective[0]
 
 
 def test_blocks_smaller_than_the_data_change_nothing(monkeypatch):
-    table, settings = _table(0), dataclasses.replace(SETTINGS, num_iterations=1)
+    table, settings = uneven_ratings(0), dataclasses.replace(SETTINGS, num_iterations=1)
     whole = fit_wals(table, settings, jax.random.key(0))
     monkeypatch.setattr(rating_blocks, "_BLOCK_ELEMENTS", 200)
-    blocks = rating_blocks.pack_ratings([(table.user_index, table.item_index)], table.rating, table.num_users, 8)
-    assert blocks.row.shape[0] > 3
+    sizes = table.num_users, table.num_items
+    sides = [(table.user_index, table.item_index + table.num_users)]
+    assert rating_blocks.pack_ratings(sides, table.rating, sizes, 8)[0].row.shape[0] > 3
     pieces = fit_wals(table, settings, jax.random.key(0))
     chex.assert_trees_all_close(pieces, whole, atol=1e-5, rtol=1e-5)
 
 
 def test_order_of_ratings_and_of_users_does_not_matter():
-    table = _table(0)
+    table = uneven_ratings(0)
     rng = np.random.default_rng(0)
     shuffled = table.take(rng.permutation(len(table)))
     new_index = rng.permutation(table.num_users)
@@ -149,7 +136,7 @@ def test_order_of_ratings_and_of_users_does_not_matter():
 
 
 def test_rating_embeddings_give_the_rating_less_the_users_level_and_nothing_rated_is_zero():
-    table = _table(0)
+    table = uneven_ratings(0)
     output = fit_wals(table, SETTINGS, jax.random.key(0))
     assert not np.any(output.user_embeddings[0]) and not np.any(output.item_embeddings[1])
     assert float(output.user_bias[0]) == float(output.item_bias[1]) == 0.0
@@ -162,10 +149,10 @@ def test_rating_embeddings_give_the_rating_less_the_users_level_and_nothing_rate
 
 
 def test_a_sweep_over_weights_compiles_once(monkeypatch):
-    table = _table(1, num_users=19)
-    once = chex.assert_max_traces(wals._alternate.__wrapped__, n=1)
-    static = ("has_bias", "num_iterations", "num_users", "by_ratings")
-    monkeypatch.setattr(wals, "_alternate", jax.jit(once, static_argnames=static))
+    table = uneven_ratings(1, num_users=19)
+    once = chex.assert_max_traces(wals.alternate_half_steps.__wrapped__, n=1)
+    static = ("mesh", "problem", "num_iterations", "by_ratings")
+    monkeypatch.setattr(wals, "alternate_half_steps", jax.jit(once, static_argnames=static))
     for regularization in (0.1, 0.2, 0.4):
         settings = dataclasses.replace(SETTINGS, regularization=regularization)
         fit_wals(table, settings, jax.random.key(0))
@@ -209,7 +196,7 @@ def test_held_out_error_on_movielens_beats_the_biases(eagle_data):
 @pytest.mark.parametrize("settings", VARIANTS)
 def test_users_folded_in_alone_get_the_half_step_of_the_solver(settings):
     """One iteration more solves all users upon the items that there are: nobody's row needs another's."""
-    table = _table(0)
+    table = uneven_ratings(0)
     one_more = dataclasses.replace(settings, num_iterations=settings.num_iterations + 1)
     fitted, more = (fit_wals(table, of, jax.random.key(0)) for of in (settings, one_more))
     expected = _solve_rows(

@@ -5,19 +5,21 @@ import dataclasses
 import numpy as np
 import pytest
 
+from eagle_jax import stages
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue, Entity, RatingTable
 from eagle_jax.data.prompts import MOVIE, PRODUCT
 from eagle_jax.data.splits import Split
-from eagle_jax.embeddings.wals import WALSOutput
+from eagle_jax.embeddings.wals import WALSOutput, fit_wals
+from eagle_jax.language_model.sharding import MeshSettings
 from eagle_jax.stages.catalogue import catalogue_facts, run_catalogue_stage, wals_facts, write_names
 from tests.small_world import WALS
 
 NUM_BAD_ROWS = 1234  # more than are listed
 
 
-def run(tmp_path, num_held_out, wals=WALS, **changes):
+def run(tmp_path, num_held_out, wals=WALS, mesh=None, **changes):
     """Four users rate three of four items; the first `num_held_out` ratings are held out."""
     user, item = np.divmod(np.arange(12, dtype=np.int32), 3)
     table = RatingTable(
@@ -38,7 +40,7 @@ def run(tmp_path, num_held_out, wals=WALS, **changes):
     train, test = table.take(np.arange(num_held_out, 12)), table.take(np.arange(num_held_out))
     stage = StageFolder(tmp_path / "catalogue", {})
     report = {"bad_rows": [{}] * 3, "num_bad_rows": NUM_BAD_ROWS}
-    run_catalogue_stage(stage, catalogue, report, Split(train, test, {}, {}), wals, 0)
+    run_catalogue_stage(stage, catalogue, report, Split(train, test, {}, {}), wals, 0, mesh)
     return {fact["name"]: fact for fact in catalogue_facts(stage)}
 
 
@@ -60,6 +62,20 @@ def test_implicit_feedback_needs_a_weight_of_what_was_not_done(tmp_path):
         run(tmp_path, 0, is_implicit=True)
     weighted = dataclasses.replace(WALS, unobserved_weight=0.1)
     assert np.isfinite(run(tmp_path, 0, weighted, is_implicit=True)["objective_last"]["value"])
+
+
+def test_the_mesh_of_the_config_is_that_of_wals(tmp_path, monkeypatch):
+    used = []
+
+    def fit(ratings, settings, key, mesh):
+        used.append(mesh.shape)
+        return fit_wals(ratings, settings, key, mesh)
+
+    monkeypatch.setattr(stages.catalogue, "fit_wals", fit)
+    mesh = MeshSettings(data=2, fsdp=4, tensor=1, first_device=0)
+    facts = run(tmp_path, 0, mesh=mesh)
+    assert used == [{"data": 2, "fsdp": 4, "tensor": 1}] * 2
+    assert facts["objective_last"]["value"] < facts["objective_first"]["value"]
 
 
 def test_the_rows_of_arrays_are_named_in_their_order(tmp_path):

@@ -1,7 +1,7 @@
 """Half steps of WALS (`embeddings/wals.py`, whose objective J this is about): one side given the other.
 
 Axis letters: `U` users, `N` items, `d` embedding width, `f` unknowns of one row (d, or d + 1 with a bias), `F` width of
-the table; `M`, `S`, `L` as in `rating_blocks`.
+the table; `P`, `M`, `S`, `L` as in `rating_blocks`; `n` places of a part of the table, the last one's among them.
 """
 
 from functools import partial
@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from eagle_jax.embeddings.wals_solver.rating_blocks import RatingBlocks
+from eagle_jax.embeddings.wals_solver.rating_blocks import RatingBlocks, TablePlaces
 
 # Of a factor's pivot to its matrix's diagonal, and steps where one is less: float32 then gives three digits and fewer.
 _LEAST_PIVOT, _GRADIENT_STEPS = 1e-3, 32
@@ -26,33 +27,73 @@ class WALSWeights(NamedTuple):
     bias_regularization: float
 
 
+class WALSProblem(NamedTuple):
+    """What a half step is compiled for."""
+
+    dim: int
+    has_bias: bool
+    totals: tuple[int, int]  # U and N
+    sizes: tuple[int, int]  # as in `TablePlaces`
+    axes: tuple[str, ...] = ()  # of the mesh, those along which the table lies in parts
+    by_ratings: bool = False
+
+
 # The table of both sides has a row [z, 1, -b, 0 ...] for each user, then for each item, and a last one of zeros that
 # padding gathers. With the rating less mu added to its -b a gathered row is [x, t], t being what z and the own bias
 # have to explain, and the sum of such rows' outer products holds X'X, X't and their number: one gather and one matrix
-# product for everything. Both sides in one table are one program to compile.
+# product for everything. Both sides in one table are one program to compile. Over the devices of a mesh it lies in
+# parts of this form, each with the rows whose ratings its device has: only what is gathered crosses between them.
 
 
 def table_width(dim: int) -> int:
     return -(-(dim + 2) // 8) * 8
 
 
-def make_table(users: jax.Array, items: jax.Array, item_bias: jax.Array) -> jax.Array:
-    """The table [U + N + 1, F], the users' biases being 0."""
-    rows = jnp.concatenate([users, items])
-    bias = jnp.concatenate([jnp.zeros(len(users)), item_bias])
-    rows = jnp.concatenate([rows, jnp.ones((len(rows), 1)), -bias[:, None]], axis=1)
-    return jnp.pad(_pad_rows(rows), ((0, 1), (0, 0)))
+def make_table(
+    users: np.ndarray, items: np.ndarray, item_bias: np.ndarray, places: TablePlaces, num_parts: int = 1
+) -> np.ndarray:
+    """The table [P n, F], the users' biases being 0."""
+    dim = items.shape[1]
+    table = np.zeros((num_parts * places.part_size, table_width(dim)), np.float32)
+    of_users, of_items = np.split(places.place, [len(users)])
+    table[of_users, :dim], table[of_items, :dim] = users, items
+    table[places.place, dim], table[of_items, dim + 1] = 1, -item_bias
+    return table
+
+
+def read_table(table: np.ndarray, places: TablePlaces, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings [U + N, d] and biases [U + N] from a table [P n, F]."""
+    return table[places.place, :dim], -table[places.place, dim + 1]
 
 
 def _pad_rows(rows: jax.Array) -> jax.Array:
-    """[n, d + 2] -> [n, F]."""
+    """[M, d + 2] -> [M, F]."""
     return jnp.pad(rows, ((0, 0), (0, table_width(rows.shape[1] - 2) - rows.shape[1])))
+
+
+def _gather(table: jax.Array, place: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+    """Rows [S, L, F] at places [S, L] of the whole table, of which this device has a part [n, F].
+
+    Along the axes each looks up for all what it has, and the sum goes to who asked (ALX; Mehta et al. 2021, arXiv
+    2112.02194). One axis after the other: a TPU's compiler makes an all-reduce of a scattered sum over several at once.
+    """
+    if axes:
+        for axis in axes:
+            place = jax.lax.all_gather(place, axis, tiled=True)
+        place = place - jax.lax.axis_index(axes) * len(table)
+        place = jnp.where((place >= 0) & (place < len(table)), place, len(table) - 1)
+    rows = table.at[place].get(mode="promise_in_bounds")
+    shape = rows.shape[1:]
+    rows = rows.reshape(len(rows), -1)  # or each row would cross padded to 128
+    for axis in reversed(axes):
+        rows = jax.lax.psum_scatter(rows, axis, tiled=True)
+    return rows.reshape(-1, *shape)
 
 
 class WALSFit(NamedTuple):
     """What half steps read and write."""
 
-    table: jax.Array  # [U + N + 1, F]
+    table: jax.Array  # [n, F] this device's part
     penalty: jax.Array  # [2] each side's part of J
     objective: jax.Array  # [] J; after a half step of the users, that of the step before
     is_held: jax.Array  # [] whether float32 held all rows' matrices so far
@@ -68,43 +109,34 @@ class _Solved(NamedTuple):
 
 
 def half_step(
-    blocks: RatingBlocks,
-    fit: WALSFit,
-    side: jax.Array,
-    sizes: tuple[int, int],
-    dim: int,
-    weights: WALSWeights,
-    has_bias: bool,
-    by_ratings: bool,
+    blocks: RatingBlocks, fit: WALSFit, side: jax.Array, weights: WALSWeights, problem: WALSProblem
 ) -> WALSFit:
     """argmin of J over one side (0: users) given the other: an f x f positive definite system per row.
 
     With x_j = [z_j, 1] the row's matrix is observed_weight * sum_rated x x' plus unobserved_weight
     * (Z'Z - sum_rated z z') on the embedding's block: one Gram matrix Z'Z serves all rows.
+    `blocks` are this device's G.
     """
+    dim, _, totals, sizes, axes, _ = problem
     is_own = (jnp.arange(sum(sizes) + 1) >= sizes[0]) == side
     table = jnp.where(is_own[:, None], 0, fit.table)
-    gram = _product("nd,ne->de", table[:, :dim], table[:, :dim])
-    num_columns = jnp.where(side == 0, sizes[1], sizes[0])
+    gram = jax.lax.psum(_product("nd,ne->de", table[:, :dim], table[:, :dim]), axes)
+    num_columns = jnp.where(side == 0, totals[1], totals[0])
 
     def solve_block(index: jax.Array, carry: tuple[jax.Array, _Solved]) -> tuple[jax.Array, _Solved]:
         table, solved = carry
-        row, segment_row, column, rating = (array[index] for array in blocks[:4])
+        row, segment_row, *ratings = (array[index] for array in blocks[:4])
+        place, rating = (array.reshape(len(segment_row), -1) for array in ratings)
         target = jnp.arange(table.shape[1]) == dim + 1
-        x = table.at[column].get(mode="promise_in_bounds") + jnp.where(target[None, None], rating[..., None], 0)
-        sums = jax.ops.segment_sum(_product("slf,slg->sfg", x, x), segment_row, len(row))
-        system = _normal_equations(sums, gram, num_columns, dim, weights, has_bias)
-        unknowns, rated, is_held = _solve(system, sums, weights, dim)
-        if by_ratings:
-            again = partial(_solve_again, system, x, segment_row, sums, weights, dim)
-            unknowns, rated = jax.lax.cond(is_held, lambda: (unknowns, rated), again)
+        x = _gather(table, place, axes) + jnp.where(target[None, None], rating[..., None], 0)
+        unknowns, penalty, rated, is_held = _solve_rows(x, segment_row, len(row), gram, num_columns, weights, problem)
         is_row = (row < sum(sizes)).astype(x.dtype)[:, None]  # padding's row is the table's last, and stays 0
         unknowns *= is_row
-        z, bias = unknowns[:, :dim], unknowns[:, dim] if has_bias else jnp.zeros(len(row))
+        z, bias = unknowns[:, :dim], unknowns[:, dim] if problem.has_bias else jnp.zeros(len(row))
         rows = _pad_rows(jnp.concatenate([z, is_row, -bias[:, None]], axis=1))
         solved = _Solved(
             solved.gram + _product("md,me->de", z, z),
-            solved.penalty + jnp.sum(system.penalty * unknowns**2),
+            solved.penalty + jnp.sum(penalty * unknowns**2),
             solved.rated + rated,
             solved.is_held & is_held,
         )
@@ -113,9 +145,31 @@ def half_step(
     nothing = _Solved(jnp.zeros((dim, dim)), jnp.zeros(()), jnp.zeros(()), fit.is_held)
     table, solved = jax.lax.fori_loop(blocks.sides[side], blocks.sides[side + 1], solve_block, (table, nothing))
     table = jnp.where(is_own[:, None], table, fit.table)
-    penalty = fit.penalty.at[side].set(solved.penalty)
-    objective = solved.rated + weights.unobserved_weight * jnp.sum(gram * solved.gram) + jnp.sum(penalty)
-    return WALSFit(table, penalty, jnp.where(side == 1, objective, fit.objective), solved.is_held)
+    solved_gram, solved_penalty, rated = jax.lax.psum(solved[:3], axes)
+    is_held = jax.lax.pmin(solved.is_held.astype(jnp.int32), axes) == 1
+    penalty = fit.penalty.at[side].set(solved_penalty)
+    objective = rated + weights.unobserved_weight * jnp.sum(gram * solved_gram) + jnp.sum(penalty)
+    return WALSFit(table, penalty, jnp.where(side == 1, objective, fit.objective), is_held)
+
+
+def _solve_rows(
+    x: jax.Array,
+    segment_row: jax.Array,
+    num_rows: int,
+    gram: jax.Array,
+    num_columns: jax.Array,
+    weights: WALSWeights,
+    problem: WALSProblem,
+) -> tuple[jax.Array, ...]:
+    """Unknowns [M, f] of a block from its gathered rows x [S, L, F], their penalty [M, f], and what `_solve` tells."""
+    dim = problem.dim
+    sums = jax.ops.segment_sum(_product("slf,slg->sfg", x, x), segment_row, num_rows)
+    system = _normal_equations(sums, gram, num_columns, dim, weights, problem.has_bias)
+    unknowns, rated, is_held = _solve(system, sums, weights, dim)
+    if problem.by_ratings:
+        again = partial(_solve_again, system, x, segment_row, sums, weights, dim)
+        unknowns, rated = jax.lax.cond(is_held, lambda: (unknowns, rated), again)
+    return unknowns, system.penalty, rated, is_held
 
 
 class _System(NamedTuple):
