@@ -194,7 +194,7 @@ def answer(explorer: Explorer, question: DialogueQuestion, seed: int) -> Reply:
     task = question.task
     vectors = [(kind, locate(explorer, kind, point)) for kind, point in zip(task.slots, question.points, strict=True)]
     prompt = EmbeddedPrompt(elm_prompt(explorer.book, task), tuple(vectors))
-    outputs = read_outputs(explorer.elm.generate([prompt], explorer.sampling, seed))
+    outputs = read_outputs(explorer.book, explorer.elm.generate([prompt], explorer.sampling, seed))
     (text,), (reason,) = outputs
     if reason is not None:
         return Reply(None, reason, (), None, ())
