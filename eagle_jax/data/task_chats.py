@@ -13,20 +13,21 @@ from collections.abc import Iterable, Sequence
 from eagle_jax.data.preferences.dialogues import dialogue_turns, plain_prompt
 from eagle_jax.data.prompts import Prompt
 
-STOP = "\n"
+_STOP = "\n"
 _SYSTEM = "You write about {group}."
 _MANNER = " You answer in one or two sentences and never give {name}."  # an ELM learns it from the targets
 _GROUPS = {  # of tasks: who is written about, what is not named, what a told one is called
     "movie": ("films", "the title", "Film"),
     "amazon": ("products", "the product's name", "Product"),
-    "profile": ("people who watch films", "a title", "Viewer"),
+    "viewer": ("people who watch films", "a title", "Viewer"),
+    "buyer": ("people who buy products", "a product's name", "Buyer"),
 }
 _MOST_WORDS, _MOST_OF_TITLE = 90, 16  # of a text or a title that is shown: what follows is left out
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskChat:
-    """request: behind what is shown. examples: (what is shown, answer)."""
+    """group: whose names for things; request: behind what is shown; examples: (what is shown, answer)."""
 
     group: str
     request: str
@@ -41,7 +42,7 @@ class TaskChat:
         for text, answer in self.examples if told else ():
             turns += [self._asked(text), {"role": "assistant", "content": answer}]
         turns.append(self._asked(shown))
-        return Prompt(plain_prompt(turns), (STOP,), "", answer_start=f" {self.start}" if told and self.start else "")
+        return Prompt(plain_prompt(turns), (_STOP,), "", answer_start=f" {self.start}" if told and self.start else "")
 
     def _asked(self, shown: str) -> dict[str, str]:
         return {"role": "user", "content": f"{_GROUPS[self.group][2]}: {' '.join(shown.split())}\n{self.request}"}
@@ -145,7 +146,7 @@ CHATS = {
         start="Imagine",
     ),
     "user_profile": TaskChat(
-        group="profile",
+        group="viewer",
         request="Say what this viewer likes and dislikes in films.",
         start="This viewer likes",
         examples=(
@@ -187,7 +188,7 @@ CHATS = {
         start="Buy it if",
     ),
     "amazon_user_profile": TaskChat(
-        group="profile",
+        group="buyer",
         request="Say what this buyer values and what this buyer complains about.",
         start="This buyer values",
         examples=(

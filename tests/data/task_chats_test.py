@@ -38,6 +38,11 @@ def test_an_elm_is_asked_the_same_about_a_placeholder_and_begins_itself(task):
     assert prompt.answer_start == "" and prompt.closed("It is.") == "It is. \n"
 
 
+def test_a_buyer_is_no_viewer_of_films():
+    text = teacher_prompt("chat", TASKS["amazon_user_profile"], list("abcdefghij")).text
+    assert "Human: Buyer: likes a;" in text and "film" not in text.lower() and "viewer" not in text.lower()
+
+
 def test_a_user_is_told_by_both_sides():
     text = teacher_prompt("chat", TASKS["user_profile"], list("abcdefghij")).text
     assert "\n\nHuman: Viewer: likes a; b; c; d; e. Dislikes f; g; h; i; j.\n" in text
