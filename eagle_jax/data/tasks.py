@@ -14,11 +14,13 @@ from typing import Literal
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.prompts import Prompt, begin, end, quote_markers, render_block
+from eagle_jax.data.task_chats import CHATS, shorten, tell_user
 
 SEMANTIC, BEHAVIORAL = "semantic", "behavioral"
 # The token that stands where an embedding of a kind comes in.
 PLACEHOLDERS = {SEMANTIC: "<item>", BEHAVIORAL: "<user>"}
-BOOKS = ("compact", "detailed")
+CHAT = "chat"  # `data.task_chats`: no markers, answers in plain words
+BOOKS = ("compact", "detailed", CHAT)
 ANSWER = "ANSWER"  # the block that every task has to write
 RATED_PER_SIDE = 5  # what the teacher sees of a user: so many liked, so many disliked
 _SHOWN_BLOCKS = ("PLOT", "DESCRIPTION", "LIKED", "DISLIKED")
@@ -50,11 +52,17 @@ class Task:
         """How many titles or texts the teacher sees."""
         return 2 * RATED_PER_SIDE if self.describes_user else len(self.slots)
 
+    @property
+    def chat(self) -> str:
+        """The request of the chat, empty where there is none."""
+        return CHATS[self.name].request if self.name in CHATS else ""
+
     def wording(self, book: str) -> str:
-        """The prompt with {0}, {1} in its slots; UserError where the book has none."""
+        """The prompt with {0}, {1} in its slots (of a chat the request behind them); UserError where the book has
+        none."""
         if book not in BOOKS:
             raise UserError(f"no book of tasks {book!r}: expected one of {', '.join(BOOKS)}")
-        wording = {"compact": self.compact, "detailed": self.detailed}[book]
+        wording = {"compact": self.compact, "detailed": self.detailed, CHAT: self.chat}[book]
         if not wording:
             raise UserError(f"task {self.name!r} has no {book} wording: use another prompt book")
         return wording
@@ -244,7 +252,7 @@ def find_task(name: str) -> Task:
 
 def elm_prompt(book: str, task: Task) -> Prompt:
     """The task as a model reads it that is given embeddings: a placeholder in each slot."""
-    return _prompt(task.wording(book).format(*(PLACEHOLDERS[kind] for kind in task.slots)))
+    return told_prompt(book, task, [PLACEHOLDERS[kind] for kind in task.slots], is_text=False)
 
 
 def teacher_prompt(book: str, task: Task, texts: Sequence[str]) -> Prompt:
@@ -255,14 +263,27 @@ def teacher_prompt(book: str, task: Task, texts: Sequence[str]) -> Prompt:
     """
     if len(texts) != task.num_texts:
         raise ValueError(f"task {task.name}: expected {task.num_texts} texts, got {len(texts)}")
+    if book == CHAT and not task.describes_user:
+        texts = [shorten(text) for text in texts]
     if task.describes_user:
-        sides = ("LIKED", texts[:RATED_PER_SIDE]), ("DISLIKED", texts[RATED_PER_SIDE:])
-        texts = [" ".join(render_block(b, quote_markers("; ".join(side))) for b, side in sides)]
-    return _prompt(task.wording(book).format(*texts))
+        liked, disliked = texts[:RATED_PER_SIDE], texts[RATED_PER_SIDE:]
+        sides = ("LIKED", liked), ("DISLIKED", disliked)
+        in_blocks = " ".join(render_block(b, quote_markers("; ".join(side))) for b, side in sides)
+        texts = [tell_user(liked, disliked) if book == CHAT else in_blocks]
+    return told_prompt(book, task, texts)
 
 
-def _prompt(text: str) -> Prompt:
-    return Prompt(f"{text} {begin(ANSWER)}", (end(ANSWER),), begin(ANSWER), _SHOWN_BLOCKS)
+def told_prompt(
+    book: str, task: Task, slots: Sequence[str], *, is_text: bool = True, shown: Sequence[str] = _SHOWN_BLOCKS
+) -> Prompt:
+    """The task with `slots` filled in, by texts or by placeholders; shown: blocks in them that may be cut.
+
+    In a chat a text is asked about behind examples. Raises UserError where the book has no wording.
+    """
+    wording = task.wording(book)
+    if book == CHAT:
+        return CHATS[task.name].prompt(*slots, told=is_text)
+    return Prompt(f"{wording.format(*slots)} {begin(ANSWER)}", (end(ANSWER),), begin(ANSWER), tuple(shown))
 
 
 def read_teacher_prompt(book: str, prompt: Prompt) -> tuple[Task, tuple[str, ...]]:

@@ -198,7 +198,7 @@ def answer(explorer: Explorer, question: DialogueQuestion, seed: int) -> Reply:
 def answer_about(explorer: Explorer, task: Task, vectors: Sequence[tuple[str, np.ndarray]], seed: int) -> Reply:
     """As `answer`, about vectors [d], each with its kind, in the slots of the task."""
     prompt = EmbeddedPrompt(elm_prompt(explorer.book, task), tuple(vectors))
-    outputs = read_outputs(explorer.elm.generate([prompt], explorer.sampling, seed))
+    outputs = read_outputs(explorer.book, explorer.elm.generate([prompt], explorer.sampling, seed))
     (text,), (reason,) = outputs
     if reason is not None:
         return Reply(None, reason, (), None, ())

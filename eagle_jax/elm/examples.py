@@ -21,12 +21,13 @@ from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.minilens.task_teacher import answer_task
-from eagle_jax.data.prompts import MalformedText, Prompt, parse_blocks, quote_markers, render_block
+from eagle_jax.data.prompts import MalformedText, Prompt, full_blocks, quote_markers, render_block
 from eagle_jax.data.splits import Split
 from eagle_jax.data.task_examples import Row, draw_task_examples
-from eagle_jax.data.tasks import ANSWER, TASKS, find_task, teacher_prompt
+from eagle_jax.data.tasks import CHAT, TASKS, find_task, teacher_prompt
+from eagle_jax.elm.answer_text import read_target
 from eagle_jax.elm.settings import ElmEvaluationSettings, ElmExampleSettings, TeacherSettings
-from eagle_jax.language_model.generation import ScriptedGenerator, TextGenerator, parse_generation
+from eagle_jax.language_model.generation import ScriptedGenerator, TextGenerator
 from eagle_jax.language_model.remote.cache import CachedGenerator
 
 _DRAWS_PER_EXAMPLE = 8  # held-out examples are different ones: repetitions are dropped
@@ -61,36 +62,41 @@ class Teacher:
     seed: int
     cache: Path
 
-    def answer(self, rows: Sequence[Row], use: int) -> list[Row]:
-        """The rows that have a "target"; `use` is a number of its own for each use of the answers."""
-        return self.write_targets(rows, derive_seed(self.seed, 9, use)).rows
+    def answer(self, rows: Sequence[Row], use: int) -> Targets:
+        """What it says of the rows; `use` is a number of its own for each use of the answers."""
+        return self.write_targets(rows, derive_seed(self.seed, 9, use))
 
     def prompt(self, row: Row) -> Prompt:
         """What it reads of a row."""
-        task = find_task(row["task"])
+        return teacher_prompt(self.book, find_task(row["task"]), self._texts(row))
+
+    def _texts(self, row: Row) -> list[str]:
+        """Titles, or texts with them; in a chat texts alone: a small model would repeat the title."""
         entities = [self.catalogue.entities[item] for item in row["items"]]
-        if task.describes_user or self.settings.shows == "title":
-            return teacher_prompt(self.book, task, [quote_markers(entity.title) for entity in entities])
+        if find_task(row["task"]).describes_user or self.settings.shows == "title":
+            return [quote_markers(entity.title) for entity in entities]
         texts = []
         for entity in entities:
-            blocks = parse_blocks(entity.description, self.catalogue.entity_format.blocks, may_be_empty=True)
-            told = [render_block(name, text) for name, text in blocks.items() if text]
-            texts.append(" ".join([quote_markers(entity.title), *told]))
-        return teacher_prompt(self.book, task, texts)
+            blocks = full_blocks(entity.description, self.catalogue.entity_format.blocks)
+            if self.book == CHAT:
+                texts.append(" ".join(blocks.values()))
+            else:
+                told = [render_block(name, text) for name, text in blocks.items()]
+                texts.append(" ".join([quote_markers(entity.title), *told]))
+        return texts
 
     def write_targets(self, rows: Sequence[Row], seed: int) -> Targets:
         """Each row of `data.task_examples` with the teacher's answer as its "target".
 
-        An answer that is cut short, empty or has markers inside is asked for again with another
-        seed; a row that has none after `max_tries` is left out. Raises UserError for an unknown
-        task, and where no row has a target.
+        An answer that cannot be used (`read_target`) is asked for again with another seed; a row
+        that has none after `max_tries` is left out. Raises UserError for an unknown task, and where
+        no row has a target.
         """
-        prompts = [self.prompt(row) for row in rows]
         targets: dict[int, str] = {}
         malformed: Counter[str] = Counter()
         pending = list(range(len(rows)))
         for attempt in range(self.settings.max_tries):
-            answers = self._ask([prompts[row] for row in pending], seed, attempt)
+            answers = self._ask([rows[row] for row in pending], seed, attempt)
             for row, answer in zip(pending, answers, strict=True):
                 if isinstance(answer, MalformedText):
                     malformed[answer.reason] += 1
@@ -106,19 +112,25 @@ class Teacher:
         left_out = Counter(rows[row]["task"] for row in pending)
         return Targets([{**rows[row], "target": targets[row]} for row in sorted(targets)], malformed, left_out)
 
-    def _ask(self, prompts: Sequence[Prompt], seed: int, attempt: int) -> list[str | MalformedText]:
-        """The answer to each prompt, or what is wrong with it."""
+    def _ask(self, rows: Sequence[Row], seed: int, attempt: int) -> list[str | MalformedText]:
+        """The answer to each row, or what is wrong with it."""
         generator = CachedGenerator(self.generator, self.cache)
-        answers: list[str | MalformedText] = []
-        starts = range(0, len(prompts), self.settings.batch_size)
+        prompts = [self.prompt(row) for row in rows]
+        order = list(range(len(rows)))
+        if self.book == CHAT:  # whose texts are long: those of like length share a batch, there is little padding
+            order.sort(key=lambda row: len(prompts[row].text))
+        answers: dict[int, str | MalformedText] = {}
+        starts = range(0, len(rows), self.settings.batch_size)
         for start in progress(starts, len(starts), f"teacher, try {attempt + 1}", "batch"):
-            batch = prompts[start : start + self.settings.batch_size]
-            for generation in generator.generate(batch, self.settings.sampling, derive_seed(seed, attempt, start)):
+            batch = order[start : start + self.settings.batch_size]
+            asked = [prompts[row] for row in batch]
+            made = generator.generate(asked, self.settings.sampling, derive_seed(seed, attempt, start))
+            for row, generation in zip(batch, made, strict=True):
                 try:
-                    answers.append(parse_generation(generation, [ANSWER])[ANSWER])
+                    answers[row] = read_target(self.book, generation, " ".join(self._texts(rows[row])))
                 except MalformedText as error:
-                    answers.append(error)
-        return answers
+                    answers[row] = error
+        return [answers[row] for row in range(len(rows))]
 
 
 def run_example_stage(
@@ -130,12 +142,17 @@ def run_example_stage(
     evaluation: ElmEvaluationSettings,
     teacher: Teacher,
     seed: int,
+    told: Sequence[Row] = (),
 ) -> dict[str, list[Row]]:
-    """{"train", "test"} examples with targets; writes <part>.jsonl and facts.json."""
+    """{"train", "test"} examples with targets; writes <part>.jsonl and facts.json.
+
+    told: rows with targets, the training examples of their tasks; the other tasks' are drawn.
+    """
     if not stage.is_complete():
         stage.begin()
+        known = {row["task"] for row in told}
         drawn = {
-            "train": _draw(tasks, split, "train", neighbors, settings, 1, seed),
+            "train": _draw([name for name in tasks if name not in known], split, "train", neighbors, settings, 1, seed),
             "test": _distinct(
                 _draw(tasks, split, "test", neighbors, evaluation, _DRAWS_PER_EXAMPLE, derive_seed(seed, 1)), evaluation
             ),
@@ -143,6 +160,8 @@ def run_example_stage(
         facts: dict[str, Any] = {}
         for number, (part, rows) in enumerate(drawn.items()):
             targets = teacher.write_targets(rows, derive_seed(seed, 2, number))
+            if part == "train":
+                targets = targets._replace(rows=[*told, *targets.rows])
             stage.write_jsonl(f"{part}.jsonl", (row | subject_names(row, teacher.catalogue) for row in targets.rows))
             facts[part] = {
                 "examples": dict(Counter(row["task"] for row in targets.rows)),
@@ -152,6 +171,11 @@ def run_example_stage(
         stage.write_json("facts.json", facts)
         stage.finish()
     return {part: stage.read_jsonl(f"{part}.jsonl") for part in ("train", "test")}
+
+
+def rows_about(task: str, films: Sequence[int]) -> list[Row]:
+    """The task about each of the films."""
+    return [{"task": task, "items": [int(film)], "user": None} for film in films]
 
 
 def _draw(

@@ -87,6 +87,13 @@ _PLACES = (
     ),
     Column("Unreadable", lambda row: f"{row['num_malformed']} of {row['num_outputs']}"),
 )
+_BOUNDS = (
+    Column("Texts", "texts", LEFT),
+    Column("Semantic consistency", "sc"),
+    Column("Outputs", "num_outputs"),
+    Column("About", "num_entities"),
+    Column("Could not be read", lambda row: sum(row["malformed"].values())),
+)
 _MALFORMED = (
     Column("Task", lambda row: _plain(row["group"]), LEFT),
     Column("System", lambda row: SYSTEM_NAMES[row["system"]], LEFT),
@@ -109,7 +116,8 @@ _SAMPLES = (
 class ElmReport(Report):
     """All that the report says; settings: of an `ElmExperiment`. Empty: no such part.
 
-    consistency: {"groups": {group: [tasks]}, "rows", "comparisons"}, of `consistency_table`.
+    consistency: {"groups": {group: [tasks]}, "rows", "comparisons"}, of `consistency_table`, and "bounds", of
+      `evaluation.bounds`, which may be absent.
     curves: [{"name", "kind", "path", "how", "task", "tag", "chance", "rows", "texts"}], rows of
       `consistency_curve`, texts of one path, one at each position, None where it could not be read;
       "chance" and "texts" may be absent.
@@ -203,7 +211,9 @@ def _context(data: ElmReport, tasks: Sequence[str]) -> dict[str, Any]:
             for measure, task_table in tables.items()
             if task_table
         ],
+        "has_products": any(name.startswith("amazon_") for name in tasks),
         "products": table([n for n in PAPER_SCORES if n.startswith("amazon_")], _PRODUCTS),
+        "bounds": table(data.consistency.get("bounds", ()), _BOUNDS),
         "comparisons": table([r for r in compared if r["group"] not in alone], _COMPARISONS),
         "places": table(places, _PLACES),
         "paths": [(curve["name"], _texts(curve)) for curve in data.curves if "texts" in curve],

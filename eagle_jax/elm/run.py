@@ -10,13 +10,14 @@ from eagle_jax.data.sources import fingerprint, load_catalogue
 from eagle_jax.data.splits import split_catalogue
 from eagle_jax.data.task_examples import Row
 from eagle_jax.elm.evaluation.answers import Respondents, SystemTexts, answer_all, sample_rows, score, score_chance
+from eagle_jax.elm.evaluation.bounds import bound_consistency
 from eagle_jax.elm.evaluation.consistency_table import ConsistencyRecord, compare_consistency, summarize_consistency
 from eagle_jax.elm.evaluation.curves import Paths
 from eagle_jax.elm.evaluation.mixtures import score_mixtures
-from eagle_jax.elm.examples import Teacher, grammar_teacher, run_example_stage
+from eagle_jax.elm.examples import Teacher, grammar_teacher, rows_about, run_example_stage
 from eagle_jax.elm.model.embedding_lm import EmbeddingLM
 from eagle_jax.elm.settings import GRAMMAR, SINGLE_MOVIE, TWO_MOVIES, ElmExperiment
-from eagle_jax.elm.space import Spaces, run_space_stage
+from eagle_jax.elm.space import FILM_ANSWERS, Spaces, films_asked_about, run_space_stage
 from eagle_jax.elm.train_stage import run_elm_stage
 from eagle_jax.elm.verdict import CHANCE, ELM, FILM_MIXTURE, USER_MIXTURE
 from eagle_jax.language_model.sampling.local import LocalGenerator
@@ -47,11 +48,15 @@ class ElmRun(Run):
         for row in self.examples["train"]:
             first_rows.setdefault(row["task"], row)
         respondents = Respondents(
-            elms=self.elms, reader=self._reader(), examples=first_rows, sampling=self.experiment.evaluation.sampling
+            book=self.experiment.book,
+            elms=self.elms,
+            reader=self._reader(),
+            examples=first_rows,
+            sampling=self.experiment.evaluation.sampling,
         )
         answers = self._answer(respondents)
-        curves, mixtures = self._walk(), self._mix(respondents)
-        return self._report(answers, mixtures, curves)
+        curves, mixtures, bounds = self._walk(), self._mix(respondents), self._bound()
+        return self._report(answers, mixtures, curves, bounds)
 
     def prepare(self) -> None:
         """Stages 1 to 3: spaces, and examples with what the teacher says of them."""
@@ -127,7 +132,23 @@ class ElmRun(Run):
                 evaluation,
                 self.teacher,
                 derive_seed(settings.seed, 3),
+                () if stage.is_complete() else self._told(),
             )
+
+    def _told(self) -> list[Row]:
+        """What the teacher said of training films and users for the spaces, where that makes the examples."""
+        settings, spaces = self.experiment, self.spaces
+        if not settings.examples.from_space:
+            return []
+        films = films_asked_about(settings.space, spaces.split, len(spaces.catalogue.entities))
+        known = set(spaces.split.entities["train"].tolist())
+        told = [
+            row
+            for task in settings.space.tasks
+            for row in self.teacher.answer(rows_about(task, films), FILM_ANSWERS).rows  # as they are in the cache
+            if row["items"][0] in known
+        ]
+        return told + [spaces.profile_rows[user] for user in spaces.described_users("train")]
 
     def _reader(self) -> LocalGenerator:
         """The ELM's base, which reads titles."""
@@ -138,7 +159,8 @@ class ElmRun(Run):
         """Stage 5: what every system writes for the held-out examples."""
         with self.stage("answers", *self._elm_stages, sampling=respondents.sampling) as stage:
             seed = derive_seed(self.experiment.seed, 5)
-            answers = answer_all(stage, self.examples["test"], self.spaces, respondents, self.teacher, seed)
+            told = self.examples["train"] if self.experiment.examples.from_space else ()
+            answers = answer_all(stage, self.examples["test"], told, self.spaces, respondents, self.teacher, seed)
             if not stage.is_complete():
                 stage.finish()
             return answers
@@ -175,19 +197,37 @@ class ElmRun(Run):
                 stage.finish()
             return records
 
-    def _report(
-        self, answers: list[SystemTexts], mixtures: list[ConsistencyRecord], curves: list[dict[str, Any]]
-    ) -> Path:
-        """Stage 8: scores and what else a report tells."""
+    def _bound(self) -> list[dict[str, Any]]:
+        """Stage 8, where training examples are asked: between what the consistency of the first ELM lies."""
         evaluation = self.experiment.evaluation
-        with self.stage("results", "answers", "paths", "mixtures", evaluation=evaluation) as stage:
+        if not evaluation.training_rows:
+            return []
+        with self.stage("bounds", self._elm_stages[0], evaluation=evaluation) as stage:
+            if not stage.is_complete():
+                elm, seed = self.elms[self.experiment.elm_seeds[0]], derive_seed(self.experiment.seed, 8)
+                bounds = bound_consistency(stage, self.examples, self.spaces, elm, evaluation, seed)
+                stage.write_json("bounds.json", bounds)
+                stage.finish()
+            return stage.read_json("bounds.json")
+
+    def _report(
+        self,
+        answers: list[SystemTexts],
+        mixtures: list[ConsistencyRecord],
+        curves: list[dict[str, Any]],
+        bounds: list[dict[str, Any]],
+    ) -> Path:
+        """The last stage: scores and what else a report tells."""
+        evaluation = self.experiment.evaluation
+        before = ["answers", "paths", "mixtures", *(["bounds"] if bounds else [])]
+        with self.stage("results", *before, evaluation=evaluation) as stage:
             if not stage.is_complete():
                 rows = self.examples["test"]
                 records = [score(answer, rows, self.spaces) for answer in answers]
                 samples = sample_rows(answers, records, rows, self.spaces, evaluation.samples_per_task)
                 scored = [record for of_system in records for record in of_system]
                 table = self._table([*scored, *mixtures, *score_chance(rows, self.spaces)])
-                stage.write_json("consistency.json", table)
+                stage.write_json("consistency.json", table | ({"bounds": bounds} if bounds else {}))
                 stage.write_json("curves.json", curves)
                 stage.write_jsonl("samples.jsonl", samples)
                 stage.write_json("facts.json", self._facts())

@@ -66,7 +66,10 @@ class ElmSpaceSettings:
 class TeacherSettings:
     """How the teacher is asked."""
 
-    shows: Literal["title", "text"] = setting("What it is told of an item; of a user, it is told titles.")
+    shows: Literal["title", "text"] = setting(
+        "What it is told of an item: its title, its title and text, or in a chat its text alone; of a user, it is told "
+        "titles."
+    )
     sampling: SamplingSettings
     batch_size: int = setting("Prompts at a time.", at_least=1)
     max_tries: int = setting("So often each is asked at most.", at_least=1)
@@ -79,6 +82,12 @@ class ElmExampleSettings:
     per_movie_task: int = setting("Of each task about films.", at_least=1)
     profiles: int = setting("Of the user profile.", at_least=1)
     num_neighbors: int = setting('k of "nearest".', at_least=1)
+    from_space: bool = setting(
+        "What the teacher said for the spaces, of films and users of training, are the examples of these tasks, and "
+        "what it says of the nearest film: it is asked once. per_movie_task and profiles count for other tasks only.",
+        default=False,
+        later=True,
+    )
 
 
 @settings
@@ -122,6 +131,13 @@ class ElmEvaluationSettings:
     bootstrap: BootstrapSettings
     samples_per_task: int = setting("Texts that the report shows.", at_least=0)
     curves: ElmCurveSettings
+    training_rows: int = setting(
+        "So many examples of each single-movie task that the ELM learned from are asked of it too, and the report says "
+        "between what its consistency lies; 0: none.",
+        default=0,
+        at_least=0,
+        later=True,
+    )
 
 
 @settings
@@ -133,8 +149,9 @@ class ElmExperiment:
     elm_seeds: tuple[int, ...] = setting(
         "An ELM is trained for each and answers once; so does who is told titles.", at_least=0, distinct=True
     )
-    book: Literal["compact", "detailed"] = setting(
-        "The tasks' wordings: those that MiniLens-LM knows, or of instructions."
+    book: Literal["compact", "detailed", "chat"] = setting(
+        "The tasks' wordings: those that MiniLens-LM knows, of instructions, or in plain chat with examples, which the "
+        "smallest instruction-tuned models follow."
     )
     tasks: tuple[str, ...] = setting("What the ELM learns to do, one that describes a user among it.", distinct=True)
     catalogue: CatalogueSettings

@@ -25,12 +25,14 @@ from eagle_jax.elm.evaluation.consistency import (
     cosine_consistency,
     embed_outputs,
 )
-from eagle_jax.elm.examples import Teacher, subject_names
+from eagle_jax.elm.examples import Teacher, rows_about, subject_names
 from eagle_jax.elm.settings import ElmSpaceSettings
 from eagle_jax.embeddings.domain_encoder import DomainEncoder, FeaturesFn, compute_features, encoder_quality
 from eagle_jax.embeddings.regression_head import fit_head
 from eagle_jax.embeddings.text_projection import TextProjection, fit_text_projection
 from eagle_jax.embeddings.wals import WALSOutput
+
+FILM_ANSWERS = 0  # the use of the teacher's answers about films: `Teacher.answer`
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,23 +115,25 @@ def run_space_stage(
     catalogue = teacher.catalogue
     if not stage.is_complete():
         stage.begin()
-        films = np.arange(len(catalogue.entities))
-        if settings.asked_about == "split":
-            films = np.sort(np.concatenate([*split.entities.values()]))
+        films = films_asked_about(settings, split, len(catalogue.entities))
         views = [list(catalogue.descriptions)]
-        num_answers = {}
+        num_answers, malformed = {}, {}
         for task in settings.tasks:
-            rows = [{"task": task, "items": [int(film)], "user": None} for film in films]
-            answers = {row["items"][0]: row["target"] for row in teacher.answer(rows, 0)}
+            targets = teacher.answer(rows_about(task, films), FILM_ANSWERS)
+            answers = {row["items"][0]: row["target"] for row in targets.rows}
             num_answers[task] = f"{len(answers)} of {len(films)}"
+            malformed[task] = dict(targets.malformed)
             # A film without an answer has its text once more: P needs as many texts of each.
             views.append([answers.get(film, text) for film, text in enumerate(catalogue.descriptions)])
-        profiles = teacher.answer(_profile_rows(profile_task, split, seed), 1)
+        asked = _profile_rows(profile_task, split, seed)
+        profiles, malformed[profile_task], _ = teacher.answer(asked, 1)
         by_view = np.stack([compute_features(features, texts) for texts in views])
         of_profiles = compute_features(features, [row["target"] for row in profiles])
         users = np.array([row["user"] for row in profiles])
         facts = _fit(stage, split, wals, by_view, of_profiles, users, settings, seed)
-        stage.write_json("facts.json", facts | {"films_that_the_teacher_told": num_answers})
+        of_teacher = {"films_that_the_teacher_told": num_answers, "malformed": malformed}
+        of_teacher["users_that_the_teacher_told"] = f"{len(profiles)} of {len(asked)}"
+        stage.write_json("facts.json", facts | of_teacher)
         stage.write_jsonl("profiles.jsonl", (row | subject_names(row, catalogue) for row in profiles))
         stage.finish()
     arrays: dict[str, Any] = stage.read_arrays("space.npz")
@@ -151,6 +155,13 @@ def run_space_stage(
         item_texts=arrays["item_texts"],
         user_texts={row["user"]: text for row, text in zip(profiles, arrays["user_texts"], strict=True)},
     )
+
+
+def films_asked_about(settings: ElmSpaceSettings, split: Split, num_films: int) -> np.ndarray:
+    """The films about which the teacher is asked the space's tasks."""
+    if settings.asked_about == "all":
+        return np.arange(num_films)
+    return np.sort(np.concatenate([*split.entities.values()]))
 
 
 def _profile_rows(task: str, split: Split, seed: int) -> list[Row]:

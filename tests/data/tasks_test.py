@@ -6,7 +6,7 @@ import pytest
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.prompts import cut_spans
-from eagle_jax.data.tasks import BOOKS, PLACEHOLDERS, TASKS, elm_prompt, find_task, read_teacher_prompt, teacher_prompt
+from eagle_jax.data.tasks import PLACEHOLDERS, TASKS, elm_prompt, find_task, read_teacher_prompt, teacher_prompt
 
 # Table 2 of the paper (24 tasks), its user profile, and table 3.
 MOVIE = (
@@ -16,6 +16,7 @@ MOVIE = (
     "why_like_nn diff_than_nn common_with_nn"
 )
 AMAZON = "description positive_review negative_review neutral_review endorsement user_profile"
+BOOKS = ("compact", "detailed")  # with markers; `task_chats_test` has the third
 ROWS = [(task, book) for task in TASKS.values() for book in BOOKS if task.group != "amazon" or book == "detailed"]
 every_prompt = pytest.mark.parametrize(("task", "book"), ROWS, ids=[f"{task.name}-{book}" for task, book in ROWS])
 
@@ -97,6 +98,8 @@ def test_faults_are_named():
         elm_prompt("short", TASKS["summary"])
     with pytest.raises(UserError, match="'amazon_endorsement' has no compact wording"):
         elm_prompt("compact", TASKS["amazon_endorsement"])
+    with pytest.raises(UserError, match="'similarities' has no chat wording: use another prompt book"):
+        elm_prompt("chat", TASKS["similarities"])
     with pytest.raises(ValueError, match="similarities: expected 2 texts, got 1"):
         teacher_prompt("compact", TASKS["similarities"], ["a"])
     with pytest.raises(ValueError, match="not a prompt of the detailed book"):

@@ -1,5 +1,6 @@
 """A teacher's targets: kept on disk, asked for once, malformed ones again, all of them counted."""
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -10,9 +11,10 @@ from eagle_jax.data.catalogue import Catalogue, Entity, RatingTable
 from eagle_jax.data.minilens import grammar
 from eagle_jax.data.minilens.task_teacher import answer_task, share_recovered
 from eagle_jax.data.minilens.world import as_film, draw_films
-from eagle_jax.data.prompts import MOVIE
+from eagle_jax.data.preferences.dialogues import dialogue_turns
+from eagle_jax.data.prompts import MOVIE, render_blocks
 from eagle_jax.data.tasks import TASKS, teacher_prompt
-from eagle_jax.elm.examples import Teacher, subject_names
+from eagle_jax.elm.examples import Teacher, rows_about, subject_names
 from eagle_jax.elm.settings import TeacherSettings
 from eagle_jax.language_model.generation import Generation, SamplingSettings, ScriptedGenerator
 
@@ -121,6 +123,34 @@ def test_what_stays_malformed_is_left_out_and_counted(write):
     assert [row["task"] for row in targets.rows] == ["summary"] * 9 + ["user_profile"]
     again = Watched()  # the damage was kept too: nothing is asked for, the counts are the same
     assert write(again) == targets and not again.asked
+
+
+def test_a_chat_tells_texts_alone_and_those_of_like_length_together(tmp_path):
+    plots = [f"Film {i} tells of {'a very ' * (7 * i % 9)}old lighthouse." for i in range(9)]
+    shown = tuple(
+        dataclasses.replace(entity, description=render_blocks(dict(zip(MOVIE.blocks, (plot, "", ""), strict=True))))
+        for entity, plot in zip(CATALOGUE.entities, plots, strict=False)
+    )
+    asked = []
+
+    def answer(prompt, rng):
+        turn = dialogue_turns(prompt.text)[-1]["content"]
+        asked.append(turn.removeprefix("Film: ").partition("\n")[0])
+        wrong = "lighthouse " * 8 + "." if asked[-1] == plots[4] and asked.count(plots[4]) < 2 else ""
+        return wrong or f"There is a light in number {plots.index(asked[-1])} for you. And"
+
+    teacher = Teacher(
+        generator=ScriptedGenerator(answer),
+        book="chat",
+        catalogue=dataclasses.replace(CATALOGUE, entities=shown),
+        settings=dataclasses.replace(SETTINGS, shows="text"),
+        seed=0,
+        cache=tmp_path / "c.sqlite",
+    )
+    targets = teacher.write_targets(rows_about("pitch", range(9)), 5)
+    assert asked[:9] == sorted(plots, key=len) and asked[9:] == [plots[4]]
+    assert [row["target"] for row in targets.rows] == [f"There is a light in number {i} for you." for i in range(9)]
+    assert targets.malformed == Counter(loop=1) and not targets.left_out
 
 
 def test_faults_are_named(write):

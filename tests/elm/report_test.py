@@ -39,7 +39,12 @@ _BARE = ElmReport(
     samples=[],
     training=[],
     facts={"world": "Ants with 7 films and 5 users"},
-    settings={"models": {"reader": "a-reader", "teacher": "ants"}, "teacher": {"shows": "text"}, "tasks": ["summary"]},
+    settings={
+        "book": "detailed",
+        "models": {"reader": "a-reader", "teacher": "ants"},
+        "teacher": {"shows": "text"},
+        "tasks": ["summary"],
+    },
     provenance={"commit": "abc"},
 )
 _WHOLE = dataclasses.replace(
@@ -61,7 +66,7 @@ _WHOLE = dataclasses.replace(
     samples=[_sample("elm", _EVIL), _sample("nearest", None)],
     training=[{"stage": s, "step": i, "loss": 2.0 / (i + 1)} for s in "ab" for i in range(3)],
     facts={"world": "MiniLens with 7 films and 5 users", "targets": {"malformed": {"empty": 4}}},
-    settings={"models": {"reader": "a-reader", "teacher": GRAMMAR}, "teacher": {"shows": "title"}},
+    settings={"book": "detailed", "models": {"reader": "a-reader", "teacher": GRAMMAR}, "teacher": {"shows": "title"}},
 )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 
 from eagle_jax.base.settings import setting, settings
@@ -26,14 +25,12 @@ from eagle_jax.data.prompts import (
 from eagle_jax.eagle.roles.chat_words import SENTENCE, WHOLE, ChatWords, answer_start, chat_prompt
 from eagle_jax.eagle.roles.signs import Sign
 from eagle_jax.language_model.generation import Generation, chat_answer, parse_generation
+from eagle_jax.language_model.written_text import copied_share, refuse_loop, sentence_ends, words_of
 
 Blocks = Mapping[str, str]
 _FIELDS = re.compile(r"(?:[A-Z]\w*: .*?)??(?:Plot|Description): ")
 _LABEL = re.compile(r"(?:the )?(?:new |rewritten |changed )?(?:plot|sentence|description|answer)\s*:\s*", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"(?<!\b[A-Z])(?<!\bMr)(?<!\bDr)(?<!\bSt)(?<!\bvs)(?<!\bMrs)[.!?][\"')\]”’]*(?=\s|$)")
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _FEWEST_WORDS, _FEWEST_OWN_WORDS = 6, 4  # of an answer; of these behind the start that it was given
-_GRAM = 4  # words of which copies and loops are made
 
 
 @settings
@@ -141,7 +138,7 @@ def _read_sentence(words: ChatWords, blocks: Blocks, action: str, generation: Ge
     """The text stays, and the answer's first sentence goes on from it; a copy shares half of its word sequences."""
     (block, text), *_ = blocks.items()
     added = _checked(_first_end, 0.5, words, split_fields(text)[1], action, generation)
-    ended = text if _SENTENCE_END.search(text[-3:]) else f"{text}."
+    ended = text if sentence_ends(text[-3:]) else f"{text}."
     return {block: f"{ended} {added}"}
 
 
@@ -153,12 +150,12 @@ def split_fields(text: str) -> tuple[str, str]:
 
 def _first_end(text: str) -> int | None:
     """Behind the first sentence, and those after it that are needed for the fewest words; None: none ends."""
-    ends = [found.end() for found in _SENTENCE_END.finditer(text)]
-    return next((end for end in ends if len(_words(text[:end])) >= _FEWEST_WORDS), ends[-1] if ends else None)
+    ends = sentence_ends(text)
+    return next((end for end in ends if len(words_of(text[:end])) >= _FEWEST_WORDS), ends[-1] if ends else None)
 
 
 def _last_end(text: str) -> int | None:
-    return max((found.end() for found in _SENTENCE_END.finditer(text)), default=None)
+    return max(sentence_ends(text), default=None)
 
 
 def _checked(
@@ -179,30 +176,18 @@ def _checked(
     end = end_of(text)
     if end is None:
         raise MalformedText("no_sentence", text[:80])
-    text, start = text[:end], _words(answer_start(words, action))
-    answer = _words(text)
+    text, start = text[:end], words_of(answer_start(words, action))
+    answer = words_of(text)
     if len(answer) < max(_FEWEST_WORDS, len(start) + _FEWEST_OWN_WORDS):
         raise MalformedText("too_short", text)
-    grams = _grams(answer)
-    if max(Counter(grams).values()) > 2:
-        raise MalformedText("loop", text[:80])
-    known = set(_grams(_words(told)))
-    if sum(gram in known for gram in grams) > most_copied * len(grams):
+    refuse_loop(answer)
+    if copied_share(answer, words_of(told)) > most_copied:
         raise MalformedText("copy", text[:80])
-    own = set(answer[len(start) :]) - set(_words(told))
-    for reason, strangers in (("example", words.telltales - set(_words(action))), ("comment", words.comments)):
+    own = set(answer[len(start) :]) - set(words_of(told))
+    for reason, strangers in (("example", words.telltales - set(words_of(action))), ("comment", words.comments)):
         if found := strangers & own:
             raise MalformedText(reason, ", ".join(sorted(found)))
     return text
-
-
-def _words(text: str) -> list[str]:
-    """In lower case, without the s of a genitive."""
-    return [re.sub("['’]s$", "", word.lower()) for word in _WORD.findall(text)]
-
-
-def _grams(words: list[str]) -> list[tuple[str, ...]]:
-    return [tuple(words[place : place + _GRAM]) for place in range(len(words) - _GRAM + 1)]
 
 
 REWRITE_FORMATS: dict[str, RewriteFormat] = {

@@ -55,8 +55,9 @@ class SystemTexts:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Respondents:
     """The ELM of each seed, and as often the reader that is told titles, alone or after one of
-    `examples`, a row of each task."""
+    `examples`, a row of each task. book: of the tasks."""
 
+    book: str
     elms: Mapping[int, EmbeddingLM]
     reader: LocalGenerator
     examples: Mapping[str, Row]
@@ -73,7 +74,8 @@ class Respondents:
         def answer(number: int) -> dict[str, Any]:
             system, own_seed, prompts = asked[number]
             generator = self.elms[own_seed] if system == ELM else self.reader
-            return read_outputs(generator.generate(prompts, self.sampling, derive_seed(seed, number)))._asdict()
+            made = generator.generate(prompts, self.sampling, derive_seed(seed, number))
+            return read_outputs(self.book, made)._asdict()
 
         return [
             SystemTexts(system=system, seed=own_seed, **stage.chunk(number, functools.partial(answer, number)))
@@ -82,13 +84,25 @@ class Respondents:
 
 
 def answer_all(
-    stage: StageFolder, rows: Sequence[Row], spaces: Spaces, respondents: Respondents, teacher: Teacher, seed: int
+    stage: StageFolder,
+    rows: Sequence[Row],
+    told: Sequence[Row],
+    spaces: Spaces,
+    respondents: Respondents,
+    teacher: Teacher,
+    seed: int,
 ) -> list[SystemTexts]:
-    """Teacher and nearest entity once, the respondents with each of their seeds."""
+    """Teacher and nearest entity once, the respondents with each of their seeds.
+
+    told: what the teacher said of training entities, each task about each; of the nearest ones it is then not asked
+    again.
+    """
     nothing = [None] * len(rows)
-    near = [row | {"place": place} for place, row in enumerate(_nearest(rows, spaces))]
-    told = {row["place"]: row["target"] for row in teacher.answer(near, 2)}
-    of_nearest = [told.get(place) for place in range(len(rows))]
+    near = [row | {"place": place} for place, row in enumerate(_nearest(rows, told, spaces))]
+    asked_about = [row for row in near if "target" not in row]
+    said = {row["place"]: row["target"] for row in near if "target" in row}
+    said |= {row["place"]: row["target"] for row in teacher.answer(asked_about, 2).rows}
+    of_nearest = [said.get(place) for place in range(len(rows))]
     no_answer = [None if text is not None else "the teacher has no answer" for text in of_nearest]
     answers = [
         SystemTexts(system=TEACHER, seed=0, texts=[row["target"] for row in rows], reasons=nothing),
@@ -103,15 +117,25 @@ def answer_all(
     return answers + respondents.ask(stage, asked, seed)
 
 
-def _nearest(rows: Sequence[Row], spaces: Spaces) -> list[Row]:
-    """The same tasks about the training films, or the training user, nearest to each row's own."""
+def _nearest(rows: Sequence[Row], told: Sequence[Row], spaces: Spaces) -> list[Row]:
+    """The same tasks about the training films, or the training user, nearest to each row's own; with the "target" where
+    one of the nearest films is told, the first of them, or all users are."""
     of_users = nearest_neighbors(spaces.users, np.array(spaces.described_users("train")), 1)[:, 0]
-    return [
-        {**row, "items": [int(spaces.neighbors[item][0]) for item in row["items"]]}
-        if row["user"] is None
-        else spaces.profile_rows[int(of_users[row["user"]])]
-        for row in rows
-    ]
+    by_film = {(row["task"], *row["items"]): row["target"] for row in told if row["user"] is None}
+    found = []
+    for row in rows:
+        if row["user"] is not None:
+            profile = spaces.profile_rows[int(of_users[row["user"]])]
+            found.append({name: value for name, value in profile.items() if told or name != "target"})
+            continue
+        near = {**row, "items": [int(spaces.neighbors[item][0]) for item in row["items"]]}
+        del near["target"]
+        for film in spaces.neighbors[row["items"][0]] if len(row["items"]) == 1 else ():
+            if (row["task"], int(film)) in by_film:
+                near |= {"items": [int(film)], "target": by_film[row["task"], int(film)]}
+                break
+        found.append(near)
+    return found
 
 
 def score(answers: SystemTexts, rows: Sequence[Row], spaces: Spaces) -> list[ConsistencyRecord]:

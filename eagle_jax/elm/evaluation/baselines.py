@@ -10,9 +10,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.data.prompts import Prompt, begin, end, quote_markers, render_block
+from eagle_jax.data.prompts import Prompt, quote_markers, render_block
+from eagle_jax.data.task_chats import behind_example
 from eagle_jax.data.task_examples import Row
-from eagle_jax.data.tasks import ANSWER, Task, find_task, teacher_prompt
+from eagle_jax.data.tasks import ANSWER, CHAT, Task, find_task, teacher_prompt, told_prompt
 
 # The smallest models know no other words than those of the tasks.
 _WITH_EXAMPLE = {
@@ -57,9 +58,10 @@ def item_mixture_prompt(book: str, task: Task, first: str, second: str) -> Promp
 
 def user_mixture_prompt(book: str, task: Task, first: str, second: str) -> Prompt:
     """The profile of a mixture of two users, by their profiles (appendix F: no example)."""
-    blocks = [render_block("USER_PROFILE", quote_markers(text)) for text in (first, second)]
-    text = task.wording(book).format(_between(*blocks))
-    return Prompt(f"{text} {begin(ANSWER)}", (end(ANSWER),), begin(ANSWER), ("USER_PROFILE",))
+    shown = [quote_markers(text) for text in (first, second)]
+    if book != CHAT:
+        shown = [render_block("USER_PROFILE", text) for text in shown]
+    return told_prompt(book, task, [_between(*shown)], shown=("USER_PROFILE",))
 
 
 def with_example(book: str, prompt: Prompt, example: Prompt, answer: str) -> Prompt:
@@ -67,6 +69,8 @@ def with_example(book: str, prompt: Prompt, example: Prompt, answer: str) -> Pro
 
     Both may be cut where a model has no room for them.
     """
+    if book == CHAT:
+        return behind_example(prompt, example, answer)
     shown = f"{example.text} {quote_markers(answer)} {example.stop[0]}"
     text = _WITH_EXAMPLE[book].format(example=shown, prompt=prompt.text)
     return dataclasses.replace(prompt, text=text, may_be_cut=(*prompt.may_be_cut, ANSWER))

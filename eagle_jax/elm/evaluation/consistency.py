@@ -19,10 +19,10 @@ import scipy.sparse
 from eagle_jax.base.errors import UserError
 from eagle_jax.data.catalogue import RatingTable
 from eagle_jax.data.prompts import MalformedText
-from eagle_jax.data.tasks import ANSWER
+from eagle_jax.elm.answer_text import read_task_answer
 from eagle_jax.elm.model.adapter import bad_rows
 from eagle_jax.embeddings.rank_correlation import ranks, spearman
-from eagle_jax.language_model.generation import Generation, parse_generation
+from eagle_jax.language_model.generation import Generation
 
 EmbedFn = Callable[[Sequence[str]], np.ndarray]  # P: texts -> [B, d]
 WORST_SC, WORST_NDCG, WORST_SPEARMAN = -1.0, 0.0, -1.0
@@ -50,13 +50,13 @@ class BehavioralConsistency(NamedTuple):
         return {"bc/ndcg": self.ndcg, "bc/spearman": self.spearman}
 
 
-def read_outputs(generations: Sequence[Generation]) -> Outputs:
-    """The answers that a model wrote to prompts of `data.tasks`, malformed ones by reason."""
+def read_outputs(book: str, generations: Sequence[Generation]) -> Outputs:
+    """The answers that a model wrote to a book's prompts of `data.tasks`, malformed ones by reason."""
     texts: list[str | None] = []
     reasons: list[str | None] = []
     for generation in generations:
         try:
-            texts.append(parse_generation(generation, [ANSWER])[ANSWER])
+            texts.append(read_task_answer(book, generation))
             reasons.append(None)
         except MalformedText as error:
             texts.append(None)

@@ -152,7 +152,7 @@ class Paths:
         def generate() -> list[str | None]:
             prompts = [embedded_prompt(self.spaces.book, task, kind, point) for at in points for point in at]
             drawn = derive_seed(self.seed, number)
-            return read_outputs(self.elm.generate(prompts, self.settings.sampling, drawn)).texts
+            return read_outputs(self.spaces.book, self.elm.generate(prompts, self.settings.sampling, drawn)).texts
 
         flat = self.stage.chunk(number, generate)
         width = points.shape[1]

@@ -35,7 +35,7 @@ def training_reward(reward: str, malformed_reward: float, spaces: Spaces) -> Rew
         return spaces.rank_films(texts, films, given).ndcg
 
     def reward_fn(rows: Sequence[Row], generations: Sequence[Generation]) -> np.ndarray:
-        texts = read_outputs(generations).texts
+        texts = read_outputs(spaces.book, generations).texts
         readable = np.array([is_readable(text) for text in texts])
         return np.where(readable, score(rows, texts), malformed_reward)
 

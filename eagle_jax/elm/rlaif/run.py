@@ -95,7 +95,7 @@ class RlaifRun(ElmRun):
         asked = questions(self.rlaif.tasks, self.spaces, "test")
         rng = np.random.default_rng(derive_seed(self.experiment.seed, 8))
         chosen = rng.permutation(len(asked))[: self.rlaif.evaluation.num_entities]
-        return self.teacher.answer([row for index in chosen for row in asked[index]], 8)
+        return self.teacher.answer([row for index in chosen for row in asked[index]], 8).rows
 
     def _ask_all(self) -> list[dict[str, Any]]:
         """What the start and every trained ELM write, temperature by temperature:
@@ -133,7 +133,7 @@ class RlaifRun(ElmRun):
         if temperature == 1.0:  # that of log_probs
             tokens = [made.token_ids for made in generations]
             kl = np.mean(elm.log_probs(prompts, tokens) - self.start.log_probs(prompts, tokens))
-        return {**read_outputs(generations)._asdict(), "kl": kl}
+        return {**read_outputs(self.spaces.book, generations)._asdict(), "kl": kl}
 
     def _compare(self, at_temperatures: Sequence[dict[str, Any]]) -> Path:
         """Scores, differences to the start, and samples."""

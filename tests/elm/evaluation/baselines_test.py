@@ -16,11 +16,12 @@ def row(task, items, user=None, **more):
     return {"task": task, "items": items, "user": user, **more}
 
 
-@pytest.mark.parametrize("book", ["compact", "detailed"])
+@pytest.mark.parametrize("book", ["compact", "detailed", "chat"])
 def test_names_alone_are_what_the_teacher_sees(book):
-    rows = [row("summary", [1]), row("similarities", [0, 2]), row("user_profile", [*range(10)], 7)]
+    rows = [row("summary", [1]), row("user_profile", [*range(10)], 7), row("similarities", [0, 2])]
+    rows = rows[: 2 if book == "chat" else 3]
     prompts = text_only_prompts(book, rows, TITLES)
-    shown = (["Basalt"], ["Amber", "Copper"], TITLES[:10])
+    shown = (["Basalt"], TITLES[:10], ["Amber", "Copper"])[: len(rows)]
     expected = [teacher_prompt(book, TASKS[r["task"]], t) for r, t in zip(rows, shown, strict=True)]
     assert prompts == expected
     assert not any("<item>" in p.text or "<user>" in p.text for p in prompts)
@@ -40,7 +41,7 @@ def test_one_example_stands_before_the_question(book):
     assert cut == ["a film of BEGIN_PLOT stone."]
     writer = ScriptedGenerator(lambda prompt, rng: " a film of lava. #END_ANSWER and more")
     sampling = SamplingSettings(temperature=0.0, top_k=0, top_p=1.0, max_new_tokens=9)
-    assert read_outputs(writer.generate([prompt], sampling, 0)).texts == ["a film of lava."]
+    assert read_outputs(book, writer.generate([prompt], sampling, 0)).texts == ["a film of lava."]
 
 
 def test_examples_are_there_and_tell_nothing_of_the_row():

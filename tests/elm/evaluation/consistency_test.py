@@ -66,7 +66,8 @@ def test_answers_are_read_and_faults_counted():
     def wrote(text, why="stop"):
         return Generation(text=text, token_ids=None, log_probs=None, stop_reason=why)
 
-    outputs = read_outputs([wrote(" a quiet film "), wrote("cut", "length"), wrote("  "), wrote("a #BEGIN_PLOT b")])
+    written = [wrote(" a quiet film "), wrote("cut", "length"), wrote("  "), wrote("a #BEGIN_PLOT b")]
+    outputs = read_outputs("compact", written)
     assert outputs.texts == ["a quiet film", None, None, None]
     assert outputs.reasons == [None, "length", "empty_block", "wrong_markers"]
 
