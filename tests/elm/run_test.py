@@ -153,7 +153,8 @@ def test_what_people_rate_is_what_the_elm_of_the_first_seed_wrote(done):
     run, _ = done
     examples = {row["task"]: row for row in run.examples["train"]}
     sampling = run.experiment.evaluation.sampling
-    answers = run._answer(Respondents(elms=run.elms, reader=run._reader(), examples=examples, sampling=sampling))
+    asked = {"elms": run.elms, "reader": run._reader(), "examples": examples, "sampling": sampling}
+    answers = run._answer(Respondents(book=run.experiment.book, **asked))
     (elm,) = [one for one in answers if (one.system, one.seed) == ("elm", run.experiment.elm_seeds[0])]
     kept = json.loads((run.workdir / "answers" / ELM_ANSWERS).read_text())["value"]
     assert (kept["texts"], kept["reasons"]) == (elm.texts, elm.reasons)
@@ -187,7 +188,8 @@ def test_the_space_of_a_finished_run_is_read_out_by_its_elm(done):
     told = space.tell(SpacePoint(first="f1", second="f2", alpha=0.5), "summary", 4)
     middle = run.spaces.semantic[[1, 2]].mean(axis=0)
     prompt = EmbeddedPrompt(elm_prompt("compact", TASKS["summary"]), ((SEMANTIC, middle),))
-    said = read_outputs(run.elms[0].generate([prompt], run.experiment.evaluation.sampling, 7))
+    made = run.elms[0].generate([prompt], run.experiment.evaluation.sampling, 7)
+    said = read_outputs("compact", made)
     assert ([told.reply.text], [told.reply.malformed]) == (said.texts, said.reasons)
     assert "betrayal" in space.tags and "user_profile" not in space.tasks and len(space.positions) == 160
 
