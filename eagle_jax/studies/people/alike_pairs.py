@@ -87,11 +87,10 @@ class AlikePairsRun(RealRun):
         for strategy, pairs in labelled.items():
             yield RunPlan(strategy=strategy, num_labels=num_labels, seed=seed, pairs=pairs)
         pairs = labelled[RANDOM_PAIRS]
-        for name, values in scores.items():
-            for side in (LOW, HIGH):
-                rows = lowest_share(values, kept_share, highest=side == HIGH)
-                strategy = f"{name}, {side}"
-                yield RunPlan(strategy=strategy, num_labels=num_labels, seed=seed, pairs=[pairs[row] for row in rows])
+        for side in (LOW, HIGH):
+            rows = lowest_share(scores[CHES_MEAN], kept_share, highest=side == HIGH)
+            strategy = f"{CHES_MEAN}, {side}"
+            yield RunPlan(strategy=strategy, num_labels=num_labels, seed=seed, pairs=[pairs[row] for row in rows])
         count = max(1, round(kept_share * len(pairs)))
         yield RunPlan(strategy=RANDOM_PAIRS, num_labels=count, seed=seed, pairs=pairs[:count])
 

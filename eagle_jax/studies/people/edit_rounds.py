@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import cycle, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,12 +34,12 @@ from eagle_jax.studies.people.tastes import give_stars
 Tellings = Sequence[grammar.Telling]
 # drafts and edits of all users -> the preference that each shows
 InferFn = Callable[[Tellings, Tellings, int], Sequence[str]]
-NOTHING, CIPHER, CIPHER_ONE, CIPHER_KEPT = "no learning", "CIPHER, k nearest", "CIPHER, the nearest", "CIPHER, k, kept"
-CIPHER_LM, ALL_EDITS = "CIPHER, k, generator", "all edits, no retrieval"
+NOTHING, CIPHER_ONE, CIPHER_KEPT = "no learning", "CIPHER, the nearest", "CIPHER, the nearest, kept"
+CIPHER, CIPHER_LM, ALL_EDITS = "CIPHER, k nearest", "CIPHER, k, generator", "all edits, no retrieval"
 RATINGS_LM, RATINGS, PROFILE = "ratings, generator", "ratings, inferred exactly", "profile of the known taste"
 EVERYTHING = "the known taste"
 LEARNERS = (
-    NOTHING, CIPHER_ONE, CIPHER, CIPHER_KEPT, CIPHER_LM, ALL_EDITS, RATINGS_LM, RATINGS, PROFILE, EVERYTHING,
+    NOTHING, CIPHER_ONE, CIPHER_KEPT, CIPHER, CIPHER_LM, ALL_EDITS, RATINGS_LM, RATINGS, PROFILE, EVERYTHING,
 )  # fmt: skip
 TASTES = ("one taste", "two tastes, by the context")
 
@@ -120,7 +121,7 @@ class _Rounds:
         by_edits: Mapping[str, tuple[int | None, bool, InferFn]] = {
             CIPHER_ONE: (1, False, self._read),
             CIPHER: (k, False, self._read),
-            CIPHER_KEPT: (k, True, self._read),
+            CIPHER_KEPT: (1, True, self._read),
             CIPHER_LM: (k, False, self._ask_about_edits),
             ALL_EDITS: (None, False, self._read),
         }
@@ -186,8 +187,7 @@ class _Rounds:
         if learner == NOTHING or (number < 2 and learner in (RATINGS, RATINGS_LM)):
             return [""] * len(users)  # of one film nobody can say whether it was rated high or low
         if learner == RATINGS_LM:
-            prompts = [profile_prompt(COMPACT, *self._rated(user, number)) for user in users]
-            return self._ask(prompts, number)
+            return self._ask([self._rated(user, number) for user in users], number)
         if learner == RATINGS:
             sides = [
                 dict(zip(("LIKED", "DISLIKED"), map("; ".join, self._rated(u, number)), strict=True)) for u in users
@@ -216,12 +216,17 @@ class _Rounds:
 
     def _ask_about_edits(self, drafts: Tellings, edited: Tellings, number: int) -> list[str]:
         """The edited film as one that the user rated high, the draft as one rated low."""
-        titles = [[grammar.title_of(edits.film_of(t)) for t in tellings] for tellings in (edited, drafts)]
-        prompts = [profile_prompt(COMPACT, [after], [before]) for after, before in zip(*titles, strict=True)]
-        return self._ask(prompts, number)
+        titles = [[grammar.title_of(edits.film_of(telling)) for telling in side] for side in (edited, drafts)]
+        return self._ask([([after], [before]) for after, before in zip(*titles, strict=True)], number)
 
-    def _ask(self, prompts: Sequence[Any], number: int) -> list[str]:
+    def _ask(self, shown: Sequence[tuple[list[str], list[str]]], number: int) -> list[str]:
+        """The profile that the generator infers of titles liked and disliked; none where all tries are malformed.
+
+        Titles are repeated to as many as it was pretrained on: of one on each side it says the opposite.
+        """
         settings = self.settings
+        sides = ([list(islice(cycle(titles), corpus.PROFILE_SIDE)) for titles in of_user] for of_user in shown)
+        prompts = [profile_prompt(COMPACT, *of_user) for of_user in sides]
         seed = derive_seed(self.seed, number)
         texts, malformed = write_block(
             self.generator, prompts, "USER_PROFILE", settings.sampling, seed, settings.max_tries

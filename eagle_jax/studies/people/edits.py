@@ -11,7 +11,8 @@ What stands for the paper's GPT-4, each a deviation:
   the value of it that the taste likes best, where the gain is above a limit.
 - A context is a told film, and a draft that film with the values that the preference names as liked.
 - A preference is a text in the words of MiniLens' profiles. `read_edit` infers it by the grammar: the
-  user likes the values that came and not those that went. `aggregate` counts votes where the paper
+  user likes the values that came and not those that went; the generator of MiniLens stands beside it
+  (`edit_rounds`). `aggregate` counts votes where the paper
   asks for "the most represented preferences".
 
 Axis letters: `L` latent width, `T` tokens.

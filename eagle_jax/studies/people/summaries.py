@@ -101,8 +101,8 @@ def summarize_edits(rows: Sequence[Mapping[str, Any]], settings: BootstrapSettin
     ]
     r = edit_rounds
     pairs = [(r.CIPHER, r.NOTHING), (r.CIPHER, r.RATINGS_LM), (r.CIPHER, r.RATINGS), (r.CIPHER, r.CIPHER_ONE)]
-    pairs += [(r.CIPHER, r.ALL_EDITS), (r.CIPHER_KEPT, r.CIPHER), (r.CIPHER_KEPT, r.ALL_EDITS)]
-    pairs += [(r.CIPHER_LM, r.NOTHING), (r.CIPHER_LM, r.CIPHER), (r.ALL_EDITS, r.RATINGS)]
+    pairs += [(r.CIPHER, r.ALL_EDITS), (r.CIPHER_KEPT, r.CIPHER_ONE), (r.CIPHER_KEPT, r.CIPHER)]
+    pairs += [(r.CIPHER_LM, r.CIPHER), (r.CIPHER_LM, r.RATINGS_LM), (r.ALL_EDITS, r.RATINGS)]
     differences = [
         {
             "tastes": tastes,
@@ -177,16 +177,11 @@ def summarize_alike_pairs(measured: Mapping[str, Any], confidence: float) -> dic
         for place in places
     ]
     counts = sorted({count for strategy, count in places if strategy == alike_pairs.RANDOM_PAIRS})
-    low, high = (
-        {score: (f"{score}, {side}", counts[-1]) for score in (alike_pairs.CHES, alike_pairs.CHES_MEAN)}
-        for side in (alike_pairs.LOW, alike_pairs.HIGH)
-    )
+    low, high = ((f"{alike_pairs.CHES_MEAN}, {side}", counts[-1]) for side in (alike_pairs.LOW, alike_pairs.HIGH))
     everything, fewer = ((alike_pairs.RANDOM_PAIRS, counts[place]) for place in (-1, 0))
-    pairs = [
-        pair for score in low for pair in ((low[score], everything), (low[score], fewer), (low[score], high[score]))
-    ]
-    if ("easy", counts[-1]) in values:
-        pairs += [(low[alike_pairs.CHES], ("easy", counts[-1])), (("easy", counts[-1]), everything)]
+    pairs = [(low, everything), (low, fewer), (low, high)]
+    if (easy := ("easy", counts[-1])) in values:
+        pairs += [(low, easy), (easy, everything)]
     differences = [
         {
             "ours": _told(ours),

@@ -92,6 +92,7 @@ def test_profiles_of_ratings_are_of_the_films_rated_so_far():
     rounds = edit_rounds._Rounds(meeting, SETTINGS, ScriptedGenerator(write), 0)
     rounds.run(edit_rounds.RATINGS_LM)
     assert len(seen) == 6 * 6  # users, rounds from the third on
+    assert all(text.count(";") == 18 for text in seen)  # ten titles on each side, repeated where they are fewer
     best = meeting.contexts[0][int(np.argmax(meeting.stars[0, :2]))]
     assert seen[0].index("#BEGIN_LIKED " + grammar.title_of(dict(grammar.word_values()[w] for w in best.words))) > 0
     assert corpus.PROFILE_SIDE == 10
