@@ -32,11 +32,7 @@ QUOTED = {
     "rlaif_minilens": ("In short", "Start and trained"),
     "elm_toy": ("In short", "Runs"),
     "soft_attributes": ("In short", "Means"),
-    "people_minilens": (
-        "In short: rewards of pairs",
-        "In short: preferences of edits",
-        "In short: pairs that are too alike",
-    ),
+    "people_minilens": ("What helps, what does not", "One taste", "Two tastes, by the context"),
     "real_minilens": ("In short", "The paper's claims", "The labels", "What the policies write"),
     "real_hh_rlhf": ("In short", "Held-out pairs, the same for all", "Embeddings and metrics"),
     "g_optimal_benchmark": ("Promises recomputed", "Times"),

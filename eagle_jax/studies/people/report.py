@@ -43,6 +43,7 @@ def write_people_report(folder: Path, report: PeopleReport) -> Path:
     of_learner = {tastes: [r for r in parts[1]["table"] if r["tastes"] == tastes] for tastes in edit_rounds.TASTES}
     context = {
         "data": report,
+        "verdicts": table(verdict_rows(report), _VERDICT_COLUMNS),
         "pair_sentences": pair_sentences(parts[0]),
         "edit_sentences": edit_sentences(parts[1]),
         "alike_sentences": alike_sentences(parts[2]),
@@ -90,6 +91,39 @@ _RELATION_COLUMNS = (
     Column("Cosine of mean states", _cell("similarity")),
     Column("True gap", _cell("true_gap")),
 )
+
+
+_VERDICTS = {1: "helps", -1: "harms", 0: "not told apart"}
+_VERDICT_COLUMNS = (
+    Column("What", "what", LEFT),
+    Column("Against", "against", LEFT),
+    Column("Measure", "measure", LEFT),
+    Column("Difference", lambda row: format_interval(row["difference"], signed=True)),
+    Column("Verdict", "verdict", LEFT),
+)
+
+
+def verdict_rows(report: PeopleReport) -> Iterator[dict[str, Any]]:
+    """One line for each question: of rewards with the most feedback, of learners all, of policies accuracy and wins."""
+    rewards, edits, alike = report.pair_rewards, report.edits, report.alike_pairs
+    count = rewards["counts"][-1]
+    for row in rewards["differences"]:
+        if row["num_feedback"] == count:
+            yield _verdict(row["ours"], row["theirs"], f"accuracy, {count} pairs or ratings", row["difference"])
+    for row in edits["differences"]:
+        yield _verdict(row["ours"], row["theirs"], f"cost, {row['tastes']}", row["cost"], lower_is_better=True)
+    for row in alike["differences"]:
+        for name, measure in (
+            ("displaced_held_out", "nats of preferred responses, held out"),
+            ("accuracy", "accuracy"),
+            ("win_rate", "win rate"),
+        ):
+            yield _verdict(row["ours"], row["theirs"], measure, row[name])
+
+
+def _verdict(ours: str, theirs: str, measure: str, difference: Any, lower_is_better: bool = False) -> dict[str, Any]:
+    verdict = _VERDICTS[side(difference) * (-1 if lower_is_better else 1)]
+    return {"what": ours, "against": theirs, "measure": measure, "difference": difference, "verdict": verdict}
 
 
 def _compared(ours: str, theirs: str, difference: Any, *, lower_is_better: bool = False, unit: str = "") -> str:

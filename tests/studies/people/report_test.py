@@ -119,6 +119,7 @@ def test_the_report_is_one_page_with_figures(tmp_path, rewards, edits, alike):
     settings = {
         "pair_rewards": {"tastes": {"feedback_per_seen_user": 20, "rating_noise": 0.3}},
         "alike_pairs": {"kept_share": 0.5},
+        "edits": {"max_edits": 3},
     }
     report = PeopleReport(
         title="People <made up>", settings=settings, provenance={"python": "3"}, confidence=0.95, num_resamples=200,
@@ -127,11 +128,17 @@ def test_the_report_is_one_page_with_figures(tmp_path, rewards, edits, alike):
     page = write_people_report(tmp_path, report).read_text()
     assert "People &lt;made up&gt;" in page and page.count("<svg") == 2
     tables = json.loads((tmp_path / "results.json").read_text())["tables"]
-    sections = [table["section"] for table in tables]
-    assert sections[:5] == [
+    assert [table["section"] for table in tables[:6]] == [
+        "What helps, what does not",
         "Rewards",
         "One taste",
         "Two tastes, by the context",
         "Pairs that are too alike",
         "What scores tell of pairs",
     ]
+    verdicts = {(row[0], row[1], row[2]): row[4] for row in tables[0]["rows"]}
+    states = f"{pair_rewards.PAL}, K = 4, {pair_rewards.STATES}"
+    assert verdicts[states, pair_rewards.WALS, "accuracy, 5 pairs or ratings"] == "helps"
+    assert verdicts[edit_rounds.CIPHER, edit_rounds.ALL_EDITS, "cost, one taste"] == "harms"  # costs are better low
+    low, high = (f"{alike_pairs.CHES_MEAN}, {side} (16 labels)" for side in (alike_pairs.LOW, alike_pairs.HIGH))
+    assert verdicts[low, high, "accuracy"] == "not told apart"
