@@ -4,9 +4,9 @@ Paper: ELM (Tennenholtz et al., ICLR 2024), sections 3 and 4: MovieLens with PaL
 Command: EAGLE_DATA=<folder that holds ml-latest-small with texts.csv> bash launch/run.sh experiments.elm
     --config=experiments/configs/elm_films.py --workdir=runs/elm_films
 Hardware: two CPU cores.
-Time: not known: the whole has not been run to its end. Alone, 64 answers of the teacher take about 45 seconds, and
-    there are some 2,500 with what is asked again.
-Expect: not known, for the same reason. quick shows that everything runs.
+Time: not known: the whole has not been run to its end. 64 answers of the teacher took from 44 seconds on, beside
+    other work.
+Expect: not known, for the same reason. Tests run its stages with a small model.
 """
 
 import os
