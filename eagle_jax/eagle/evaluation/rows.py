@@ -158,14 +158,17 @@ class Evaluation:
         of_others = own.copy()
         of_others[[*others]] = own[[*others.values()]]
         for system, choosers in contestants.choosers.items():
-            told = {system: own, for_others(system): of_others, by_profile(system): contestants.profile_embeddings}
-            for title, embeddings in told.items():
+            for title, embeddings in ((system, own), (for_others(system), of_others)):
                 policies = {seed: choose(embeddings) for seed, choose in choosers.items()}
                 rows[EvalRow(system=title)] = self._played(policies, starts, home, horizon)
             spent = sum(contestants.training_calls.get(system, {}).values())
             most = max((contestants.training_calls[EAGLE][kind] for kind in self.settings.extra_kinds), default=0)
             policies = {seed: choose(own) for seed, choose in choosers.items()}
             rows |= self._searches(policies, EvalRow(system=GREEDY_SEARCH, policy=system), starts, most, spent, 6)
+        for system, choosers in contestants.choosers.items():
+            # Behind all others: chunks of an evaluation that was begun before these were played stay theirs.
+            policies = {seed: choose(contestants.profile_embeddings) for seed, choose in choosers.items()}
+            rows[EvalRow(system=by_profile(system))] = self._played(policies, starts, home, horizon)
         return rows
 
     def _searches(
