@@ -31,6 +31,7 @@ COMMANDS = {
     "bash launch/run.sh benchmarks.results": "tests/benchmarks/results_test.py",
     "eagle-jax catalogue": "tests/data/catalogue_report_test.py",
     "bash launch/run.sh benchmarks.readers": "tests/benchmarks/readers_test.py",
+    "bash launch/run.sh benchmarks.nearest": "tests/benchmarks/nearest_test.py",
     "bash launch/run.sh benchmarks.wals": "tests/benchmarks/wals_test.py",
     "bash launch/run.sh benchmarks.film_reliability": "tests/benchmarks/film_reliability_test.py",
     "bash launch/run.sh benchmarks.film_rewards": "tests/benchmarks/film_rewards_test.py",

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from eagle_jax.base.settings import setting, settings
+from eagle_jax.embeddings.nearest import nearest_rows
 
 _MOST_MEASURED = 4096  # entities of which it is known how far they are from all others
 
@@ -74,16 +75,10 @@ def _neighbor_distance_term(inputs: UtilityInputs, settings: UtilitySettings) ->
             f"{len(catalogue)} entities of the catalogue"
         )
 
-    def nearest_distances(domain_embedding: jax.Array) -> jax.Array:
-        squared = jnp.sum((catalogue - domain_embedding[None]) ** 2, axis=1)
-        nearest = -jax.lax.top_k(-squared, settings.num_neighbors)[0]
-        # sqrt has no derivative at 0: there the gradient is set to 0 instead of NaN.
-        total = jnp.sum(jnp.where(nearest > 0, jnp.sqrt(jnp.where(nearest > 0, nearest, 1)), 0))
-        # top_k orders a NaN by its sign bit: it would be a neighbour or would not, in silence.
-        return jnp.where(jnp.isnan(squared).any(), jnp.nan, total)
-
-    # A few rows at a time: [B, N, d] at once would be large.
-    found = jax.lax.map(nearest_distances, inputs.domain_embeddings, batch_size=8)
+    squared, _ = nearest_rows(inputs.domain_embeddings, catalogue, settings.num_neighbors)
+    # sqrt has no derivative at 0: there the gradient is set to 0 instead of NaN.
+    roots = jnp.sqrt(jnp.where(squared == 0, 1, squared))
+    found = jnp.sum(jnp.where(squared == 0, 0, roots), axis=1)
     return found if inputs.neighbor_limit is None else jnp.minimum(found, inputs.neighbor_limit)
 
 

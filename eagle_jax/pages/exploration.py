@@ -201,9 +201,10 @@ def _places(run: ExploredRun, texts: Sequence[str]) -> list[dict[str, Any]]:
     """Fields of each text: where it is on the map, and what exists near it."""
     scorer, items = run.agent.scorers[TRAIN], run.agent.catalogue.entities
     catalogue, embeddings = np.asarray(scorer.catalogue_embeddings), np.asarray(scorer.embed(texts))
+    near = nearest_items(embeddings, catalogue, items, _NUM_NEAREST)
     return [
-        {"position": _pair(position), "nearest": nearest_items(embedding, catalogue, items, _NUM_NEAREST)}
-        for position, embedding in zip(run.plane.project(embeddings), embeddings, strict=True)
+        {"position": _pair(position), "nearest": nearest}
+        for position, nearest in zip(run.plane.project(embeddings), near, strict=True)
     ]
 
 

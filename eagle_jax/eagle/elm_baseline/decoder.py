@@ -29,6 +29,7 @@ from eagle_jax.elm.model.embedding_lm import EmbeddingLM, new_embedding_lm
 from eagle_jax.elm.model.files import load_embedding_lm, save_embedding_lm
 from eagle_jax.elm.model.prompts import EmbeddedBatch, EmbeddedPrompt
 from eagle_jax.elm.model.training import train_elm
+from eagle_jax.embeddings.nearest import find_nearest
 from eagle_jax.embeddings.scorer import Scorer
 from eagle_jax.language_model.checkpoints.hf_checkpoints import LanguageModel
 from eagle_jax.language_model.generation import Generation, SamplingSettings, parse_generation
@@ -183,8 +184,5 @@ def decoder_facts(
 
 def nearest_distance(points: np.ndarray) -> float:
     """The median over points [N, d] of the Euclidean distance to the nearest other one."""
-    points = np.asarray(points, np.float64)
-    nearest = [
-        np.partition(np.linalg.norm(points - point, axis=1), 1)[1] for point in points
-    ]  # the nearest of all is the point itself
-    return float(np.median(nearest))
+    _, distances = find_nearest(points, points, 2)  # the nearest of all is the point itself
+    return float(np.median(distances[:, 1]))

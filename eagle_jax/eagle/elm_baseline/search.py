@@ -25,6 +25,7 @@ from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, Judging, evaluate
 from eagle_jax.eagle.evaluation.table import Resampling, summarize
 from eagle_jax.eagle.world import EagleWorld
 from eagle_jax.elm.model.pull_back_metric import expected_output_embedding, output_jacobian, pull_back_metrics
+from eagle_jax.embeddings.nearest import find_nearest
 from eagle_jax.embeddings.scorer import Scorer
 from eagle_jax.embeddings.utility_search import FoundPoints, certify, search_balls
 from eagle_jax.language_model.sharding import on_mesh_of
@@ -51,13 +52,11 @@ class PointSearch:
 
     def centers(self, starts: Sequence[Start]) -> np.ndarray:
         """The known entities [P, C] nearest to each anchor, by index; itself excluded."""
-        rows = []
-        for start in starts:
-            others = self.known[self.known != start.entity_index]
-            anchor = self.embeddings[start.entity_index]
-            distances = np.linalg.norm(self.embeddings[others] - anchor, axis=1)
-            rows.append(others[np.argsort(distances, kind="stable")[: self.settings.num_centers]])
-        return np.stack(rows)
+        anchors = np.array([start.entity_index for start in starts])
+        count = min(self.settings.num_centers + 1, len(self.known))
+        found, _ = find_nearest(self.embeddings[anchors], self.embeddings[self.known], count)
+        near = zip(self.known[found], anchors, strict=True)
+        return np.stack([known[known != anchor][: self.settings.num_centers] for known, anchor in near])
 
     def metrics(self, metric: Metric, centers: np.ndarray, decoder: PointDecoder, seed: int) -> np.ndarray:
         """G of each center [P, C, d, d]; the pull-back one is computed once for each entity."""

@@ -206,9 +206,9 @@ class Agent:
             [self._places.get(item.entity_id) for item, _ in pairs],
         )
         catalogue = self.scorers[TRAIN].catalogue_embeddings
+        near = nearest_items(embeddings[TRAIN], catalogue, self.catalogue.entities, _NUM_NEAREST)
         proposals = []
-        for row, ((item, user), record) in enumerate(zip(pairs, records, strict=True)):
-            nearest = nearest_items(embeddings[TRAIN][row], catalogue, self.catalogue.entities, _NUM_NEAREST)
+        for row, ((item, user), record, nearest) in enumerate(zip(pairs, records, near, strict=True)):
             others = [self.item(one["item_id"]) for one in nearest if one["item_id"] != item.entity_id]
             rating, low, high = (float(column[row]) for column in ratings)
             proposals.append(

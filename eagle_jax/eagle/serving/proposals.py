@@ -12,6 +12,7 @@ import numpy as np
 from eagle_jax.data.catalogue import Entity
 from eagle_jax.eagle.environment import Step
 from eagle_jax.eagle.evaluation.episodes import reward_of
+from eagle_jax.embeddings.nearest import find_nearest
 
 NEAR_COPY = 0.9  # share of words in common, from which on a text is a near copy of another
 
@@ -88,13 +89,17 @@ def with_earlier_users(proposals: Iterable[Proposal]) -> Iterator[Proposal]:
         yield dataclasses.replace(proposal, same_as_user=None if first == proposal.user_id else first)
 
 
-def nearest_items(embedding: np.ndarray, catalogue: np.ndarray, items: Sequence[Entity], count: int) -> list[dict]:
-    """The `count` items nearest to an embedding [d] among theirs [N, d], the nearest first."""
-    distances = np.linalg.norm(catalogue - embedding, axis=1)
-    places = np.argsort(distances, kind="stable")[:count]
+def nearest_items(
+    embeddings: np.ndarray, catalogue: np.ndarray, items: Sequence[Entity], count: int
+) -> list[list[dict]]:
+    """For each embedding [B, d] the `count` items nearest to it among theirs [N, d], the nearest first."""
+    found, distances = find_nearest(embeddings, catalogue, min(count, len(catalogue)))
     return [
-        {"item_id": items[place].entity_id, "title": items[place].title, "distance": float(distances[place])}
-        for place in places
+        [
+            {"item_id": items[place].entity_id, "title": items[place].title, "distance": float(distance)}
+            for place, distance in zip(*of_one, strict=True)
+        ]
+        for of_one in zip(found, distances, strict=True)
     ]
 
 
