@@ -88,7 +88,6 @@ def _by_groups(
         values = squares[:, None] - 2 * products
         return None, jnp.min(values.reshape(-1, _GROUP, len(points)), axis=1)
 
-    # Of what top_k gives no column is taken: XLA would not see top_k in it and sort all groups, three times as long.
     blocks = padded.reshape(-1, _BLOCK, width), squares.reshape(-1, _BLOCK)
     least = jax.lax.scan(least_of_groups, None, blocks)[1].reshape(-1, len(points)).T
     chosen, groups = jax.lax.top_k(-least, count + _SPARE)
@@ -98,6 +97,7 @@ def _by_groups(
     nearest, place = jax.lax.top_k(-jnp.where(candidates < total, squared, jnp.inf), count)
     rounding = (width + 4) * jnp.finfo(points.dtype).eps
     of_points = jnp.sum(points**2, axis=1)
+    # Minima, not last columns: with a column taken of it XLA does not see top_k, and sorts all groups.
     beyond = of_points - jnp.min(chosen, axis=1) - rounding * (jnp.sqrt(of_points) + largest) ** 2
     return jnp.take_along_axis(candidates, place, axis=1), beyond > -jnp.min(nearest, axis=1) * (1 + rounding)
 
