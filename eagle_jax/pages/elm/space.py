@@ -90,7 +90,8 @@ class ElmSpace:
     def look(self, point: SpacePoint) -> tuple[tuple[float, float], list[dict[str, Any]]]:
         """Its place on the map, and the items nearest to it; no model is asked."""
         vector = self.vector(point)
-        return self._place(vector), nearest_items(vector, self.vectors, self.catalogue.entities, _NUM_NEAREST)
+        (near,) = nearest_items(vector[None], self.vectors, self.catalogue.entities, _NUM_NEAREST)
+        return self._place(vector), near
 
     def tell(self, point: SpacePoint, task: str, number: int) -> ToldPoint:
         """What the ELM writes of it; number: of the answer, which draws with its own seed."""
