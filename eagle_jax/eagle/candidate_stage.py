@@ -40,6 +40,11 @@ class CandidateSet(NamedTuple):
     next_utilities: np.ndarray  # [K], as `EagleWorld.rewards` has them
     is_valid: np.ndarray  # [K]
 
+    def applied(self) -> list[tuple[str, str]]:
+        """The actions that could be applied, each with the text that it led to."""
+        led = zip(self.actions, self.next_descriptions, self.is_valid, strict=True)
+        return [(action, text) for action, text, is_valid in led if is_valid]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Candidate:

@@ -109,11 +109,14 @@ class EagleRun(WorldRun):
         writers = {} if self.experiment.elm_baseline is None else {ELM_DECODER: self._elm_writers()}
         instructions = self.stages[CEILING].read_json("facts.json")["instructions"] if CEILING in self.stages else ()
         calls = {system: {kind: self._training_calls(system, kind) for kind in references} for system in trained}
-        policies, choosers = {REFERENCE: references, **trained}, self.choosers(proposed)
+        policies = {REFERENCE: references, **trained}
+        choosers = {
+            system: {seed: self.chooser(system, seed, proposed) for seed in seeds}
+            for system, seeds in self.choosing().items()
+        }
         if PLANNER in choosers:
             calls[PLANNER] = {None: self._mean_calls([_planner(seed) for seed in choosers[PLANNER]])}
-        told = self._read_off_profiles() if choosers else None
-        self._evaluate(Contestants(policies, writers, calls, instructions, choosers, told))
+        self._evaluate(Contestants(policies, writers, calls, instructions, choosers, self._read_off_profiles))
         html, _ = make_report(self.workdir, self.experiment, self.world, self.stages, self.seconds(), self.usage())
         for line in result_lines(self.stages["evaluation"].read_json("table.json")):
             say(line)
@@ -182,19 +185,25 @@ class EagleRun(WorldRun):
         with self.stage(name, before, seed=seed, **shared) as stage:
             return run_agent_stage(stage, self.world, start, policy, settings, preference, self._seed(7, seed))
 
-    def choosers(self, candidates: list[CandidateSet]) -> dict[str, dict[int, Chooser]]:
-        """Who chooses among known actions: the head where there is a list, and planners where they are asked for."""
-        settings, field_changes = self.experiment, self.world.environment.field_changes
-        found: dict[str, dict[int, Chooser]] = {}
+    def choosing(self) -> dict[str, Sequence[int]]:
+        """Who chooses among known actions, with their seeds: the head where there is a list, planners where they are
+        asked for."""
+        settings, found = self.experiment, {}
         if settings.listed_actions is not None:
-            listed = ActionList.read(settings.listed_actions, self.world.entity_format)
-            head = fit_action_head(self.world, candidates, {action for _, action in listed.actions})
-            found[HEAD] = {0: head_chooser(head, field_changes)}
+            found[HEAD] = (0,)
         if settings.planner is not None:
-            found[PLANNER] = {seed: self.planner(seed, candidates) for seed in settings.agent.seeds}
+            found[PLANNER] = settings.agent.seeds
         return found
 
-    def planner(self, seed: int, candidates: list[CandidateSet]) -> Chooser:
+    def chooser(self, system: str, seed: int, candidates: list[CandidateSet]) -> Chooser:
+        """One of `choosing`."""
+        if system == PLANNER:
+            return self._train_planner(seed, candidates)
+        listed = ActionList.read(self.experiment.listed_actions, self.world.entity_format)
+        head = fit_action_head(self.world, candidates, {action for _, action in listed.actions})
+        return head_chooser(head, self.world.environment.field_changes)
+
+    def _train_planner(self, seed: int, candidates: list[CandidateSet]) -> Chooser:
         """Stage 7b, for one seed."""
         settings, horizon = self.experiment.planner, self.experiment.agent.training.horizon
         batch_size = self.experiment.models.batch_size

@@ -60,7 +60,7 @@ class Contestants:
     policies: system -> kind of reference policy (None: of none) -> seed -> model. writers: of texts
     without an environment, system -> seed -> function. instructions: of the ceiling, the best for all
     of its pairs first; empty: it was not asked for. choosers: system -> seed -> who chooses among known actions.
-    profile_embeddings: z_u as profiles tell it [U, d], where there are choosers.
+    read_off_profiles: z_u as profiles tell it [U, d], which only choosers are told.
     """
 
     policies: Mapping[str, Mapping[str | None, Mapping[int, LanguageModel]]]
@@ -68,7 +68,7 @@ class Contestants:
     training_calls: Mapping[str, Mapping[str | None, float]]  # system -> kind -> environment calls, mean over seeds
     instructions: Sequence[str] = ()
     choosers: Mapping[str, Mapping[int, Chooser]] = dataclasses.field(default_factory=dict)
-    profile_embeddings: np.ndarray | None = None
+    read_off_profiles: Callable[[], np.ndarray] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,14 +140,9 @@ class Evaluation:
                     )
             for system, models in contestants.policies.items():
                 if kind in models:
-                    rows |= self._searches(
-                        self._policies(models[kind], self.settings.best_of_n_sampling),
-                        EvalRow(system=GREEDY_SEARCH, kind=kind, policy=None if system == REFERENCE else system),
-                        starts,
-                        contestants.training_calls[EAGLE][kind],
-                        contestants.training_calls.get(system, {}).get(kind, 0),
-                        5,
-                    )
+                    row = EvalRow(system=GREEDY_SEARCH, kind=kind, policy=None if system == REFERENCE else system)
+                    policies = self._policies(models[kind], self.settings.best_of_n_sampling)
+                    rows |= self._searches(row, policies, contestants.training_calls, starts)
         return rows | self._choosing(contestants, starts)
 
     def _choosing(self, contestants: Contestants, starts: Sequence[Start]) -> dict[EvalRow, dict[int, PlayFn]]:
@@ -157,32 +152,35 @@ class Evaluation:
         own, others = self.world.scorer.user_embeddings, other_users(starts)
         of_others = own.copy()
         of_others[[*others]] = own[[*others.values()]]
-        for system, choosers in contestants.choosers.items():
-            for title, embeddings in ((system, own), (for_others(system), of_others)):
-                policies = {seed: choose(embeddings) for seed, choose in choosers.items()}
-                rows[EvalRow(system=title)] = self._played(policies, starts, home, horizon)
-            spent = sum(contestants.training_calls.get(system, {}).values())
-            most = max((contestants.training_calls[EAGLE][kind] for kind in self.settings.extra_kinds), default=0)
-            policies = {seed: choose(own) for seed, choose in choosers.items()}
-            rows |= self._searches(policies, EvalRow(system=GREEDY_SEARCH, policy=system), starts, most, spent, 6)
-        for system, choosers in contestants.choosers.items():
-            # Behind all others: chunks of an evaluation that was begun before these were played stay theirs.
-            policies = {seed: choose(contestants.profile_embeddings) for seed, choose in choosers.items()}
-            rows[EvalRow(system=by_profile(system))] = self._played(policies, starts, home, horizon)
+
+        def acting(system: str, embeddings: np.ndarray) -> dict[int, PolicyFn]:
+            return {seed: choose(embeddings) for seed, choose in contestants.choosers[system].items()}
+
+        for system in contestants.choosers:
+            policies = acting(system, own)
+            rows[EvalRow(system=system)] = self._played(policies, starts, home, horizon)
+            row = EvalRow(system=for_others(system))
+            rows[row] = self._played(acting(system, of_others), starts, home, horizon)
+            row = EvalRow(system=GREEDY_SEARCH, policy=system)
+            rows |= self._searches(row, policies, contestants.training_calls, starts)
+        # Behind all others: chunks of an evaluation that was begun before these were played stay theirs.
+        told = contestants.read_off_profiles() if contestants.choosers else own
+        for system in contestants.choosers:
+            rows[EvalRow(system=by_profile(system))] = self._played(acting(system, told), starts, home, horizon)
         return rows
 
     def _searches(
         self,
-        policies: Mapping[int, PolicyFn],
         row: EvalRow,
+        policies: Mapping[int, PolicyFn],
+        training_calls: Mapping[str, Mapping[str | None, float]],
         starts: Sequence[Start],
-        most: float,
-        spent: float,
-        part: int,
     ) -> dict[EvalRow, dict[int, PlayFn]]:
         """Greedy search of as many actions as are asked for, and with as many calls in all as best-of-N of all calls
-        has; most, spent: calls of EAGLE's training and of these policies'."""
-        horizon, count = self._budget("all_calls", most)
+        has, those of training included; what serves no kind has as many as that of the kind with the most."""
+        kinds = self.settings.extra_kinds if row.kind is None else (row.kind,)
+        horizon, count = self._budget("all_calls", max((training_calls[EAGLE][kind] for kind in kinds), default=0))
+        spent, part = training_calls.get(row.policy, {}).get(row.kind, 0), 6 if row.kind is None else 5
         widths = {"": self.settings.search_actions}
         if "all_calls" in self.settings.best_of_n:
             widths[" (all_calls)"] = int(count - spent / (horizon * self.settings.num_starts))

@@ -88,11 +88,7 @@ def choices_of_candidates(world: EagleWorld, candidate_sets: Sequence[CandidateS
             row.entity_index,
             int(row.user_index[0]),
             world.catalogue.entities[row.entity_index].description,
-            [
-                (action, text)
-                for action, text, is_valid in zip(row.actions, row.next_descriptions, row.is_valid, strict=True)
-                if is_valid
-            ],
+            row.applied(),
         )
         for row in candidate_sets
     ]

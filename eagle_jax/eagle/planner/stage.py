@@ -46,21 +46,17 @@ def run_planner_stage(
         actions = tuple(dict.fromkeys(one.action for one in transitions))
         known, of_actions = examples(encoder, transitions), encoder.features(actions)
         rounds = []
-
-        def model(number: int) -> Dynamics:
-            return Dynamics(encoder, actions, of_actions, _fit(known, settings, derive_seed(seed, 0, number)).head)
-
         for number in progress(range(settings.num_rounds), settings.num_rounds, stage.name, "round"):
+            head = _fit(known, settings, derive_seed(seed, 0, number)).head
+            model, of_round = Dynamics(encoder, actions, of_actions, head), derive_seed(seed, 1, number)
             played = stage.chunk(
-                number,
-                lambda number=number: _play(
-                    world, model(number), horizon, batch_size, settings, derive_seed(seed, 1, number)
-                ),
+                number, lambda model=model, seed=of_round: _play(world, model, horizon, batch_size, settings, seed)
             )
             new = [Transition(*row) for row in played.pop("transitions")]
+            seen = examples(encoder, new)
+            rounds.append(played | {"foreseen": _share_explained(model.moves(seen.inputs), seen.moves)})
             transitions += new
-            known = Examples(*map(np.concatenate, zip(known, examples(encoder, new), strict=True)))
-            rounds.append(played)
+            known = Examples(*map(np.concatenate, zip(known, seen, strict=True)))
         fit = _fit(known, settings, derive_seed(seed, 0, settings.num_rounds))
         stage.write_arrays("dynamics.npz", head_arrays(fit))
         stage.write_json("actions.json", actions)
@@ -75,8 +71,7 @@ def _of_candidates(world: EagleWorld, candidate_sets: Sequence[CandidateSet]) ->
     found = [
         Transition(world.catalogue.entities[row.entity_index].description, action, text)
         for row in candidate_sets
-        for action, text, is_valid in zip(row.actions, row.next_descriptions, row.is_valid, strict=True)
-        if is_valid
+        for action, text in row.applied()
     ]
     if not found:
         raise UserError("planner: none of the candidates could be applied: see candidates/facts.json")
@@ -90,7 +85,7 @@ def _fit(known: Examples, settings: PlannerSettings, seed: int) -> HeadFit:
 def _play(
     world: EagleWorld, model: Dynamics, horizon: int, batch_size: int, settings: PlannerSettings, seed: int
 ) -> dict[str, Any]:
-    """One round: what its episodes led to, what they gained, and how well the model had foreseen it."""
+    """One round: what its episodes led to, and what they gained."""
     environment, rng = world.environment, np.random.default_rng(derive_seed(seed, 0))
     states = environment.reset(world.draw_starts("train", rng, settings.episodes_per_round))
     promised = exploring(
@@ -111,13 +106,11 @@ def _play(
                 if step.malformed is None
             ]
         gains.append(world.rewards(played[-1].next_states) - world.rewards(batch))
-    seen = examples(model.encoder, found)
     return {
         "transitions": found,
         "environment_calls": sum(step.num_calls for step in steps),
         "malformed": dict(Counter(step.malformed for step in steps if step.malformed is not None)),
         "gain": float(np.mean(np.concatenate(gains))),
-        "foreseen": _share_explained(model.moves(seen.inputs), seen.moves),
     }
 
 

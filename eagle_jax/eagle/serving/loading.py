@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.eagle.evaluation.systems import HEAD, PLANNER
+from eagle_jax.eagle.evaluation.systems import HEAD
 from eagle_jax.eagle.policy_stages import validation_gain
 from eagle_jax.eagle.run import EagleRun
 from eagle_jax.eagle.serving.agent import Agent
@@ -37,7 +37,7 @@ def load_agent(workdir: str | Path, agent: str | None = None) -> Agent:
 def load_with_reference(workdir: str | Path, agent: str | None = None) -> tuple[Agent, TextGenerator]:
     """As `load_agent`, with the reference policy that the agent's training began from."""
     run = _FinishedRun(read_experiment(Path(workdir)), Path(workdir))
-    trained, choosing = run.agents(), run.choosing()
+    trained, choosing = run.agents(), run.named_choosers()
     names = [*trained, *choosing]
     if agent is not None and agent not in names:
         raise UserError(f"{workdir}: has no agent {agent!r}{meant(agent, names)}; it has {', '.join(names)}")
@@ -80,14 +80,13 @@ class _FinishedRun(FinishedStages, EagleRun):
         ]
         return {one.name: one for one in found}
 
-    def choosing(self) -> dict[str, tuple[str, int]]:
+    def named_choosers(self) -> dict[str, tuple[str, int]]:
         """System and seed of those who choose among known actions, by how they are asked for."""
-        settings, found = self.experiment, {}
-        if settings.listed_actions is not None:
-            found[ACTION_HEAD] = HEAD, 0
-        if settings.planner is not None:
-            found |= {f"planner_{seed}": (PLANNER, seed) for seed in settings.agent.seeds}
-        return found
+        return {
+            ACTION_HEAD if system == HEAD else f"planner_{seed}": (system, seed)
+            for system, seeds in self.choosing().items()
+            for seed in seeds
+        }
 
     def last_gain(self, planner: str) -> float:
         """Of the episodes of its last round; below all others where it had none."""
@@ -123,8 +122,7 @@ class _FinishedRun(FinishedStages, EagleRun):
         starts = self.evaluation(None, None).starts()
         chooser = None
         if choosing is not None:
-            system, seed = self.choosing()[choosing]
-            chooser = self.choosers(proposed)[system][seed]
+            chooser = self.chooser(*self.named_choosers()[choosing], proposed)
         agent = Agent(
             name=choosing or chosen.name,
             catalogue=catalogue,

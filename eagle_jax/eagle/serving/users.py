@@ -19,6 +19,7 @@ from eagle_jax.eagle.profile_stage import rated_titles, write_profiles
 from eagle_jax.eagle.roles.data_profiles import DataProfileSettings, data_profile
 from eagle_jax.eagle.settings import ProfileSettings
 from eagle_jax.eagle.user_space import UserSpace
+from eagle_jax.embeddings.nearest import find_nearest
 from eagle_jax.language_model.generation import TextGenerator
 
 
@@ -110,7 +111,8 @@ class UserDirectory:
             members.setdefault(text, []).append(user)
         of_users = np.asarray(self.space.wals.user_embeddings)
         centers = np.stack([of_users[users].mean(axis=0) for users in members.values()])
-        return list(members)[int(np.argmin(np.sum((centers - embedding) ** 2, axis=1)))]
+        ((nearest,),), _ = find_nearest(embedding[None], centers, 1)
+        return list(members)[nearest]
 
     def _write_profile(self, user_id: str, table: RatingTable, seed: int) -> str:
         if self.data_profiles is not None:
