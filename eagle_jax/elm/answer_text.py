@@ -11,6 +11,7 @@ from eagle_jax.language_model.written_text import copied_share, refuse_loop, sen
 _FEWEST_WORDS = 6
 _MOST_COPIED = 0.5  # of the runs of four words, from the text that was told
 _MOST_OF_EXAMPLES = 0.25
+_EXAMPLES = tuple(words_of(answer) for answer in example_answers())
 
 
 def read_task_answer(book: str, generation: Generation) -> str:
@@ -40,6 +41,6 @@ def read_target(book: str, generation: Generation, told: str) -> str:
     if copied_share(answer, known) > _MOST_COPIED:
         raise MalformedText("copy", text[:80])
     strangers = TELLTALES.intersection(answer).difference(known)
-    if strangers or copied_share(answer, *map(words_of, example_answers())) > _MOST_OF_EXAMPLES:
+    if strangers or copied_share(answer, *_EXAMPLES) > _MOST_OF_EXAMPLES:
         raise MalformedText("example", ", ".join(sorted(strangers)) or text[:80])
     return text

@@ -68,7 +68,10 @@ class Teacher:
 
     def prompt(self, row: Row) -> Prompt:
         """What it reads of a row."""
-        return teacher_prompt(self.book, find_task(row["task"]), self._texts(row))
+        return self._prompt(row, self._texts(row))
+
+    def _prompt(self, row: Row, texts: Sequence[str]) -> Prompt:
+        return teacher_prompt(self.book, find_task(row["task"]), texts)
 
     def _texts(self, row: Row) -> list[str]:
         """Titles, or texts with them; in a chat texts alone: a small model would repeat the title."""
@@ -115,7 +118,8 @@ class Teacher:
     def _ask(self, rows: Sequence[Row], seed: int, attempt: int) -> list[str | MalformedText]:
         """The answer to each row, or what is wrong with it."""
         generator = CachedGenerator(self.generator, self.cache)
-        prompts = [self.prompt(row) for row in rows]
+        texts = [self._texts(row) for row in rows]
+        prompts = [self._prompt(*of_row) for of_row in zip(rows, texts, strict=True)]
         order = list(range(len(rows)))
         if self.book == CHAT:  # whose texts are long: those of like length share a batch, there is little padding
             order.sort(key=lambda row: len(prompts[row].text))
@@ -127,7 +131,7 @@ class Teacher:
             made = generator.generate(asked, self.settings.sampling, derive_seed(seed, attempt, start))
             for row, generation in zip(batch, made, strict=True):
                 try:
-                    answers[row] = read_target(self.book, generation, " ".join(self._texts(rows[row])))
+                    answers[row] = read_target(self.book, generation, " ".join(texts[row]))
                 except MalformedText as error:
                     answers[row] = error
         return [answers[row] for row in range(len(rows))]

@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from eagle_jax.base.errors import visible
@@ -15,10 +15,11 @@ from eagle_jax.eagle.evaluation.story import changed_words
 from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN
 from eagle_jax.embeddings.utility import TERMS, USER_TERM_PARTS, UtilitySettings
 from eagle_jax.pages.exploration import Exploration, ExploredEpisode, ExploredText
-from eagle_jax.pages.explored_run import ExploredRun
+from eagle_jax.pages.explored_run import ExploredRun, Findable, find
 
 # What a spreadsheet takes for a formula; texts may come from anybody's model.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_MOST_FOUND = 20
 
 
 def text_told(run: ExploredRun, text: ExploredText, before: ExploredText) -> dict[str, Any]:
@@ -52,6 +53,13 @@ def episode_told(run: ExploredRun, exploration: Exploration, episode: ExploredEp
         "positions": [text.position for text in (anchor, *episode.path)],
     }
     return {"text": text_told(run, last, anchor)} | made_visible(told)
+
+
+def found_told(asked: str, among: Sequence[Findable], titles: Callable[[int], Mapping[str, str]]) -> dict[str, Any]:
+    """What was asked for, the best first, with the titles of a place; how much there is in all."""
+    places = find(asked, among)
+    found = [{"place": place, **titles(place)} for place in places[:_MOST_FOUND]]
+    return {"count": len(places), "found": made_visible(found)}
 
 
 def term_headings(settings: UtilitySettings, has_quality: bool) -> dict[str, tuple[str, str]]:

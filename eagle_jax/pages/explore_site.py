@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -34,23 +35,24 @@ from eagle_jax.pages.exploration_tables import (
     episode_told,
     exploration_csv,
     exploration_json,
+    found_told,
     made_visible,
     term_headings,
     text_told,
 )
-from eagle_jax.pages.explored_run import ITEMS, USERS, ExploredRun, find
+from eagle_jax.pages.explored_run import ITEMS, USERS, ExploredRun
 from eagle_jax.pages.web import (
     UnknownError,
     answered,
     download,
     make_app,
     page,
+    positions_response,
     script_routes,
     sent_fields,
     sent_number,
 )
 
-_MOST_FOUND = 20
 _MOST_EXPLORATIONS = 200  # the oldest are forgotten
 _TITLE = "Explore"
 
@@ -99,14 +101,13 @@ class ExploreSite:
         )
 
     async def _positions(self, request: Request) -> Response:
-        positions = self.run.positions[_kind(request)]
-        return Response(positions.astype("<f4").tobytes(), media_type="application/octet-stream")
+        return positions_response(self.run.positions[_kind(request)])
 
     async def _found(self, request: Request) -> Response:
         kind, asked = _kind(request), request.query_params.get("words", "")
-        places = await run_in_threadpool(lambda: find(asked, self.run.findable[kind]))
-        found = [{"place": place, **self.run.titles(kind, place)} for place in places[:_MOST_FOUND]]
-        return JSONResponse({"count": len(places), "found": made_visible(found)})
+        titles = functools.partial(self.run.titles, kind)
+        found = await run_in_threadpool(lambda: found_told(asked, self.run.findable[kind], titles))
+        return JSONResponse(found)
 
     async def _at(self, request: Request) -> Response:
         kind, place = _kind(request), request.path_params["place"]

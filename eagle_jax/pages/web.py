@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -185,6 +186,11 @@ def sent_number(field: str, value: str) -> int:
     if not value.isdecimal() or len(value) > 9:
         raise UserError(f"{field}={value}: must be a whole number")
     return int(value)
+
+
+def positions_response(positions: np.ndarray) -> Response:
+    """Places on a map [N, 2], as map.js reads them."""
+    return Response(positions.astype("<f4").tobytes(), media_type="application/octet-stream")
 
 
 def download(text: str, media_type: str, file: str) -> Response:

@@ -32,6 +32,8 @@ _SLOT_WEIGHTS = {
     "excluded": 0.5,
 }
 WORLD_SEED = 2024  # the one world that the shipped language models know
+# Stars of a film of affinity 0, of one more unit of affinity, and of users about the scale itself.
+MEAN_STARS, STARS_PER_AFFINITY, USER_STARS = 3.3, 0.8, 0.35
 
 
 @settings
@@ -107,7 +109,7 @@ def films_by_rating(world: World, taste: np.ndarray, rng: np.random.Generator) -
     """40 to 89 films [N, S] that a user rated, from the highest rating to the lowest."""
     films = draw_films(int(rng.integers(40, 90)), rng)
     noise = 0.5 * rng.standard_normal(len(films))
-    return films[np.argsort(-to_stars(3.3 + 0.8 * world.film_vectors(films) @ taste + noise))]
+    return films[np.argsort(-to_stars(MEAN_STARS + STARS_PER_AFFINITY * world.film_vectors(films) @ taste + noise))]
 
 
 def to_stars(rating: np.ndarray) -> np.ndarray:
@@ -145,7 +147,7 @@ def _draw_ratings(settings: MiniLensSettings, world: World, films: np.ndarray, r
     tastes = world.draw_tastes(settings.num_users, rng)
     affinity = tastes @ film_vectors.T  # [U, N]
     film_bias = 0.3 * rng.standard_normal(len(films))
-    user_bias = 0.35 * rng.standard_normal(settings.num_users)
+    user_bias = USER_STARS * rng.standard_normal(settings.num_users)
     rank = rng.permutation(len(films)) + 1.0
     visibility = -settings.popularity_exponent * np.log(rank + 20.0) + 0.5 * film_bias
     rows = []
@@ -155,7 +157,7 @@ def _draw_ratings(settings: MiniLensSettings, world: World, films: np.ndarray, r
         # Gumbel top-k: films drawn without replacement in proportion to exp(score).
         score = visibility + settings.selection_strength * affinity[user]
         seen = np.argsort(-(score + rng.gumbel(size=len(films))))[:count]
-        stars = 3.3 + user_bias[user] + film_bias[seen] + 0.8 * affinity[user, seen]
+        stars = MEAN_STARS + user_bias[user] + film_bias[seen] + STARS_PER_AFFINITY * affinity[user, seen]
         stars += settings.rating_noise * rng.standard_normal(count)
         rows.append((np.full(count, user), seen, to_stars(stars)))
     user_index, item_index, rating = (np.concatenate(column) for column in zip(*rows, strict=True))

@@ -25,11 +25,19 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.data.tasks import SEMANTIC
 from eagle_jax.eagle.evaluation.story import changed_words
 from eagle_jax.pages.elm.space import MOST_SPREADS, ElmSpace, SpacePoint, ToldPoint
-from eagle_jax.pages.exploration_tables import inert_csv, made_visible
-from eagle_jax.pages.explored_run import ITEMS, Findable, find, findable_items
-from eagle_jax.pages.web import UnknownError, answered, download, make_app, page, script_routes, sent_fields
+from eagle_jax.pages.exploration_tables import found_told, inert_csv, made_visible
+from eagle_jax.pages.explored_run import ITEMS, Findable, findable_items
+from eagle_jax.pages.web import (
+    UnknownError,
+    answered,
+    download,
+    make_app,
+    page,
+    positions_response,
+    script_routes,
+    sent_fields,
+)
 
-_MOST_FOUND = 20
 _MOST_PAGES = 200  # that were loaded: the oldest are forgotten
 _TITLE = "Explore"
 
@@ -80,7 +88,7 @@ class ElmSpaceSite:
         )
 
     async def _positions(self, request: Request) -> Response:
-        return Response(self.space.positions.astype("<f4").tobytes(), media_type="application/octet-stream")
+        return positions_response(self.space.positions)
 
     @functools.cached_property
     def _findable(self) -> list[Findable]:
@@ -88,9 +96,7 @@ class ElmSpaceSite:
 
     async def _found(self, request: Request) -> Response:
         asked = request.query_params.get("words", "")
-        places = await run_in_threadpool(lambda: find(asked, self._findable))
-        found = [{"place": place, **self._titles(place)} for place in places[:_MOST_FOUND]]
-        return JSONResponse({"count": len(places), "found": made_visible(found)})
+        return JSONResponse(await run_in_threadpool(lambda: found_told(asked, self._findable, self._titles)))
 
     async def _at(self, request: Request) -> Response:
         place = request.path_params["place"]

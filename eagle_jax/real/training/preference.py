@@ -133,12 +133,23 @@ def log_probs_of(
 
 
 def _log_probs(model: LanguageModel, rows: Sequence[_Row], batch_size: int) -> np.ndarray:
-    log_probs = np.zeros(len(rows), np.float32)
+    return _of_rows(lambda batch: action_log_probs(model.config, model.params, batch, 1.0), model, rows, batch_size)
+
+
+def _of_rows(
+    values_of: Callable[[PolicyBatch], jax.Array],
+    model: LanguageModel,
+    rows: Sequence[_Row],
+    batch_size: int,
+    width: tuple[int, ...] = (),
+) -> np.ndarray:
+    """What a function of batches says of all rows [B, *width] float32, `batch_size` at a time."""
+    found = np.zeros((len(rows), *width), np.float32)
     for chosen, batch in _batches(model.tokenizer, rows, batch_size):
         with on_mesh_of(model.params):
-            values = action_log_probs(model.config, model.params, batch, 1.0)
-        log_probs[chosen] = fetch(values)[: len(chosen)]
-    return log_probs
+            values = values_of(batch)
+        found[chosen] = fetch(values)[: len(chosen)]
+    return found
 
 
 def state_sums_of(
@@ -155,11 +166,8 @@ def state_sums_of(
     final norm. Texts are cut as in training.
     """
     rows = _encode(model.tokenizer, prompts, responses, ending, settings)
-    sums = np.zeros((len(rows), model.config.hidden_size), np.float32)
-    for chosen, batch in _batches(model.tokenizer, rows, batch_size):
-        with on_mesh_of(model.params):
-            values = _state_sums(model.config, model.params, batch)
-        sums[chosen] = fetch(values)[: len(chosen)]
+    width = (model.config.hidden_size,)
+    sums = _of_rows(lambda batch: _state_sums(model.config, model.params, batch), model, rows, batch_size, width)
     return sums, np.array([len(row.response) for row in rows])
 
 

@@ -68,10 +68,13 @@ class Meeting(NamedTuple):
     embeddings: np.ndarray
     stars: np.ndarray
 
+    def place(self, user: int, number: int) -> int:
+        """Which of the user's tastes decides in a round."""
+        return grammar.DIALECTS.index(self.contexts[user][number].dialect) % len(self.tastes[user])
+
     def taste(self, user: int, number: int) -> np.ndarray:
         """The taste [L] that decides in a round."""
-        own = self.tastes[user]
-        return own[grammar.DIALECTS.index(self.contexts[user][number].dialect) % len(own)]
+        return self.tastes[user, self.place(user, number)]
 
 
 def draw_meeting(settings: EditSettings, num_tastes: int, features_fn: FeaturesFn, seed: int) -> Meeting:
@@ -142,8 +145,7 @@ class _Rounds:
         return {**measures, "malformed": dict(self.malformed)}
 
     def _affinity(self, user: int, number: int) -> edits.Affinity:
-        own = self.affinities[user]
-        return own[grammar.DIALECTS.index(self.meeting.contexts[user][number].dialect) % len(own)]
+        return self.affinities[user][self.meeting.place(user, number)]
 
     def _round(self, number: int, preferences: Sequence[str]) -> tuple[list[grammar.Telling], list[grammar.Telling]]:
         limits = {"max_edits": self.settings.max_edits, "least_gain": self.settings.least_gain}

@@ -15,13 +15,17 @@ from scipy.special import expit
 from eagle_jax.base.settings import setting, settings
 from eagle_jax.data.catalogue import RatingTable
 from eagle_jax.data.minilens import grammar
-from eagle_jax.data.minilens.world import as_film, draw_films, draw_world, to_stars
+from eagle_jax.data.minilens.world import (
+    MEAN_STARS,
+    STARS_PER_AFFINITY,
+    USER_STARS,
+    as_film,
+    draw_films,
+    draw_world,
+    to_stars,
+)
 from eagle_jax.real.annotators import FIRST, simulated_answers
 from eagle_jax.studies.people.ideal_points import UserPairs
-
-# Stars of a film of affinity 0, of one more unit of affinity, and of the tastes of users about the scale itself: as in
-# the world's own ratings.
-_MEAN_STARS, _STARS_PER_AFFINITY, _USER_STARS = 3.3, 0.8, 0.35
 
 
 @settings
@@ -62,8 +66,8 @@ def draw_people(settings: TasteSettings, seed: int) -> People:
 
 def give_stars(affinity: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
     """What every user [U, N] says of films by stars, each about an own mean."""
-    mean = _MEAN_STARS + _USER_STARS * rng.standard_normal((len(affinity), 1))
-    return to_stars(mean + _STARS_PER_AFFINITY * affinity + noise * rng.standard_normal(affinity.shape))
+    mean = MEAN_STARS + USER_STARS * rng.standard_normal((len(affinity), 1))
+    return to_stars(mean + STARS_PER_AFFINITY * affinity + noise * rng.standard_normal(affinity.shape))
 
 
 def rate_films(affinity: np.ndarray, count: int, noise: float, rng: np.random.Generator) -> RatingTable:
