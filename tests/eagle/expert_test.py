@@ -12,7 +12,7 @@ from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.work_directory import StageFolder
 from eagle_jax.data.prompts import MOVIE, parse_blocks, policy_prompt
 from eagle_jax.eagle.candidate_stage import CandidateSet
-from eagle_jax.eagle.environment import EpisodeState, LLMEnvironment
+from eagle_jax.eagle.environment import EpisodeState
 from eagle_jax.eagle.expert import stage as expert_stage
 from eagle_jax.eagle.expert.choices import (
     Choice,
@@ -26,7 +26,7 @@ from eagle_jax.eagle.expert.choices import (
 from eagle_jax.eagle.expert.settings import ExpertSettings
 from eagle_jax.learning.supervised import NextTokenSettings
 from eagle_jax.stages.supervised import ReferenceStageSettings
-from tests.eagle.plot_editor import PlotEditor, written
+from tests.eagle.plot_editor import edited_by, written
 from tests.same_run import Interrupted
 from tests.small_world import SAMPLING
 
@@ -57,8 +57,7 @@ def settings_with(**changes):
 
 @pytest.fixture
 def acting(world):
-    environment = LLMEnvironment(generator=PlotEditor(), book=world.book, entity_format=MOVIE, sampling=SAMPLING)
-    return dataclasses.replace(world, environment=environment)
+    return edited_by(world)
 
 
 @pytest.fixture

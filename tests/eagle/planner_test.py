@@ -9,17 +9,16 @@ from sklearn.metrics import r2_score
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.work_directory import StageFolder
-from eagle_jax.data.prompts import MOVIE
 from eagle_jax.eagle.candidate_stage import CandidateSet
-from eagle_jax.eagle.environment import EpisodeState, LLMEnvironment, read_actions
+from eagle_jax.eagle.environment import EpisodeState, read_actions
 from eagle_jax.eagle.planner import stage as planner_stage
 from eagle_jax.eagle.planner.dynamics import Dynamics, Transition, examples, exploring, planner_chooser
 from eagle_jax.eagle.planner.settings import PlannerSettings
 from eagle_jax.eagle.planner.stage import planner_facts, run_planner_stage
 from eagle_jax.embeddings.domain_encoder import read_head_fit
-from tests.eagle.plot_editor import PlotEditor
+from tests.eagle.plot_editor import edited_by
 from tests.same_run import Interrupted
-from tests.small_world import RIDGE, SAMPLING
+from tests.small_world import RIDGE
 
 WORDS = "cab", "deaf", "giggle", "hijack", "lamp", "noon", "pie", "bead", "black", "mogul"
 ACTIONS = tuple(f"add a {word}" for word in WORDS)
@@ -36,8 +35,7 @@ SETTINGS = PlannerSettings(
 
 @pytest.fixture
 def acting(world):
-    environment = LLMEnvironment(generator=PlotEditor(), book=world.book, entity_format=MOVIE, sampling=SAMPLING)
-    return dataclasses.replace(world, environment=environment)
+    return edited_by(world)
 
 
 @pytest.fixture

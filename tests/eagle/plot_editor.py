@@ -1,7 +1,11 @@
-"""An environment model whose answers are known: it writes the action's last word behind the plot."""
+"""An environment whose answers are known: it writes the action's last word behind the plot."""
+
+import dataclasses
 
 from eagle_jax.data.prompts import MOVIE, begin, end, parse_blocks
+from eagle_jax.eagle.environment import LLMEnvironment
 from eagle_jax.language_model.generation import Generation
+from tests.small_world import SAMPLING
 
 
 def written(text):
@@ -28,3 +32,9 @@ class PlotEditor:
             blocks["PLOT"] += " " + action.split()[-1]
         told = " ".join(f"{begin(name)} {text} {end(name)}" for name, text in blocks.items())
         return written(told.removeprefix(begin("PLOT")).removesuffix(end("REASONS_TO_DISLIKE")).strip())
+
+
+def edited_by(world):
+    """The world with such an environment."""
+    environment = LLMEnvironment(generator=PlotEditor(), book=world.book, entity_format=MOVIE, sampling=SAMPLING)
+    return dataclasses.replace(world, environment=environment)

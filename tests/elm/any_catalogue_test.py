@@ -1,6 +1,5 @@
 """ELM on a catalogue in MovieLens' layout, told by a scripted model behind an endpoint."""
 
-import dataclasses
 import json
 import re
 
@@ -15,7 +14,7 @@ from eagle_jax.data.prompts import MOVIE, parse_blocks
 from eagle_jax.elm.report import report_elm
 from eagle_jax.elm.run import ElmRun
 from eagle_jax.elm.settings import ElmExperiment
-from tests.language_model.remote import scripted_client
+from tests.elm.scripted_teacher import make_tiny
 from tests.language_model.remote.scripted_server import ScriptedServer, answer
 
 NUM_FILMS, NUM_USERS = 40, 30
@@ -65,20 +64,10 @@ def experiment(folder, server) -> ElmExperiment:
     config = json.loads(json.dumps(load_config("experiments/configs/elm_movielens.py:minilens/reader").to_dict()))
     config["catalogue"]["movielens"] = {"folder": str(folder), "texts_file": str(folder / "texts.csv")}
     config["split"] |= {"test_fraction": 0.4, "validation_fraction": 0.1, "min_anchor_ratings": 5}
-    config["models"] |= {"features": "minilens/environment_a", "teacher": "remote/scripted"}
-    config["models"] |= {"length_multiple": 192, "batch_size": 8}
+    make_tiny(config, server)
     config["tasks"] = ["summary", "pitch", "similarities", "user_profile"]
-    config["space"]["width"] = 6
-    config["teacher"]["max_tries"] = 2
-    config["remote"]["scripted"] = dataclasses.asdict(scripted_client.settings(server, concurrency=4))
     config["examples"] = {"per_movie_task": 6, "profiles": 6, "num_neighbors": 3}
-    config["elm"] |= {"tokens_per_batch": 384, "adapter_hidden_width": 8}
-    for stage in ("stage1", "stage2"):
-        config["elm"]["training"][stage] |= {"num_steps": 2, "warmup_steps": 1}
     evaluation = config["evaluation"]
-    evaluation |= {"per_movie_task": 4, "profiles": 4}
-    evaluation["sampling"]["max_new_tokens"] = 16
-    evaluation["bootstrap"]["num_resamples"] = 20
     evaluation["curves"] |= {"num_paths": 2, "alphas": [0.0, 1.0], "steps": [0.0, 1.0], "how": ["linear"]}
     evaluation["curves"] |= {"tags": ["odd"]}
     evaluation["curves"]["cavs"] |= {"min_positives": 2, "num_folds": 2}

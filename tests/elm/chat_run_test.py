@@ -1,6 +1,5 @@
 """ELM on a shop's own files, told in plain chat by a scripted model: the settings of films, with other texts."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -14,7 +13,7 @@ from eagle_jax.data.prompts import MOVIE, parse_blocks
 from eagle_jax.elm.report import report_elm
 from eagle_jax.elm.run import ElmRun
 from eagle_jax.elm.settings import ElmExperiment
-from tests.language_model.remote import scripted_client
+from tests.elm.scripted_teacher import make_tiny
 from tests.language_model.remote.scripted_server import ScriptedServer, answer
 
 NUM_ITEMS, NUM_USERS = 32, 24
@@ -63,24 +62,10 @@ def experiment(folder, server) -> ElmExperiment:
         "min_anchor_ratings": 5,
         "min_user_ratings": 15,
     }
-    config["models"] |= {
-        "reader": "minilens/reader",
-        "features": "minilens/environment_a",
-        "teacher": "remote/scripted",
-    }
-    config["models"] |= {"length_multiple": 192, "batch_size": 8}
+    make_tiny(config, server)
+    config["models"]["reader"] = "minilens/reader"
     config["tasks"], config["space"]["tasks"] = [DESCRIPTION, REVIEW, PROFILE], [DESCRIPTION, REVIEW]
-    config["space"]["width"] = 6
-    config["teacher"]["max_tries"] = 2
-    config["remote"]["scripted"] = dataclasses.asdict(scripted_client.settings(server, concurrency=4))
-    config["elm"] |= {"tokens_per_batch": 384, "adapter_hidden_width": 8}
-    for stage in ("stage1", "stage2"):
-        config["elm"]["training"][stage] |= {"num_steps": 2, "warmup_steps": 1}
-    evaluation = config["evaluation"]
-    evaluation |= {"per_movie_task": 4, "profiles": 4}
-    evaluation["sampling"]["max_new_tokens"] = 16
-    evaluation["bootstrap"]["num_resamples"] = 20
-    evaluation["curves"]["task"] = DESCRIPTION
+    config["evaluation"]["curves"]["task"] = DESCRIPTION
     return to_settings(ElmExperiment, config)
 
 
