@@ -211,7 +211,7 @@ class EagleRun(WorldRun):
             dynamics = run_planner_stage(
                 stage, self.world, candidates, horizon, batch_size, settings, self._seed(15, seed)
             )
-        return planner_chooser(dynamics, self.world.environment.field_changes)
+        return planner_chooser(dynamics)
 
     def _read_off_profiles(self) -> np.ndarray:
         """Embeddings of users as their profiles tell them [U, d]."""

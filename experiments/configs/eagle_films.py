@@ -81,7 +81,9 @@ def _roles(config: ConfigDict) -> None:
     config.models.policy = str(data / "lm" / "tinystories-656k")
     config.models.environment = config.models.generator = "weights/SmolLM2-135M-Instruct.Q4_1.gguf"
     config.models.batch_size = 16
-    config.rewriting = ConfigDict({"format": "edit", "max_tries": 3, "signs_file": None, "fields_file": ""})
+    config.rewriting = ConfigDict(
+        {"format": "edit", "max_tries": 3, "retry_temperature": 1.0, "signs_file": None, "fields_file": ""}
+    )
     config.environment = ConfigDict({"temperature": 0.6, "top_k": 0, "top_p": 1.0, "max_new_tokens": 40})
     config.data_profiles = ConfigDict(
         {"fields": ("genres", "year"), "values_per_side": 3, "titles_per_side": 0, "shrinkage": 3.0}
@@ -122,6 +124,19 @@ def _training(config: ConfigDict) -> None:
             },
         }
     )
+    config.planner = ConfigDict(
+        {
+            "num_rounds": 4,  # as many calls as the policy's iterations have
+            "episodes_per_round": 16,
+            "exploration_temperature": 0.1,
+            "random_share": 0.1,
+            "dynamics": {  # of some hundred transitions: affine
+                **config.domain_encoder.to_dict(),
+                "head": "ridge",
+                "penalties": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0),
+            },
+        }
+    )
     config.agent.seeds = (0,)
     config.agent.num_validation_starts = 16
     training = config.agent.training
@@ -148,6 +163,7 @@ def _make_quick(config: ConfigDict) -> None:
     config.ceiling.stops = False  # four films decide nothing
     config.candidates.num_entities = 4
     config.listed_actions.num_candidates = 10
+    config.planner.num_rounds, config.planner.episodes_per_round = 2, 4
     config.expert.num_episodes = 2
     config.expert.actions_per_state = 6
     config.expert.fit.training.num_steps = 40

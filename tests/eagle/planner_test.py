@@ -9,6 +9,7 @@ from sklearn.metrics import r2_score
 
 from eagle_jax.base.errors import UserError
 from eagle_jax.base.work_directory import StageFolder
+from eagle_jax.data.film_fields import FieldChange
 from eagle_jax.eagle.candidate_stage import CandidateSet
 from eagle_jax.eagle.environment import EpisodeState, read_actions
 from eagle_jax.eagle.planner import stage as planner_stage
@@ -16,6 +17,7 @@ from eagle_jax.eagle.planner.dynamics import Dynamics, Transition, examples, exp
 from eagle_jax.eagle.planner.settings import PlannerSettings
 from eagle_jax.eagle.planner.stage import planner_facts, run_planner_stage
 from eagle_jax.embeddings.domain_encoder import read_head_fit
+from eagle_jax.embeddings.regression_head import RegressionHead
 from tests.eagle.plot_editor import edited_by
 from tests.same_run import Interrupted
 from tests.small_world import RIDGE
@@ -77,7 +79,7 @@ def test_it_foresees_where_every_action_leads_and_gives_each_user_the_best_for_i
     states = states_of(acting, users, texts)
     worths = np.einsum("bad,bd->ba", truly, z[users])
     order = np.argsort(-worths, axis=1)
-    policy = planner_chooser(dynamics, {})(z)
+    policy = planner_chooser(dynamics)(z)
     assert read_actions(policy(states, 0)) == [ACTIONS[place] for place in order[:, 0]]
     assert len(set(order[:, 0])) > 1  # else the users tell nothing
     after = [
@@ -87,7 +89,7 @@ def test_it_foresees_where_every_action_leads_and_gives_each_user_the_best_for_i
     others = z.copy()
     others[users] = z[np.roll(users, 1)]
     of_others = np.einsum("bad,bd->ba", truly, others[users]).argmax(axis=1)
-    assert read_actions(planner_chooser(dynamics, {})(others)(states, 0)) == [ACTIONS[place] for place in of_others]
+    assert read_actions(planner_chooser(dynamics)(others)(states, 0)) == [ACTIONS[place] for place in of_others]
 
 
 def test_its_calls_are_counted_and_what_could_not_be_applied_is_no_transition(acting, candidates, tmp_path):
@@ -141,6 +143,36 @@ def test_without_a_candidate_that_could_be_applied_there_is_no_planner(acting, c
         run(acting, none, tmp_path)
 
 
+def test_what_a_list_says_of_fields_is_not_learned_but_done(acting):
+    encoder = acting.scorer.encoder
+    western, funnier = "Make it a western.", "Make it funnier."
+    changes = {western: FieldChange(more=("Western",))}
+    text = "Genres: Comedy. Year: 1995. Plot: Two brothers inherit a lighthouse."
+    as_western = text.replace("Comedy", "Comedy, Western")
+    after = as_western + " Cowboys come."
+    seen = examples(encoder, [Transition(text, western, after), Transition(text, funnier, after)], changes)
+    begun = encoder([as_western, text])
+    np.testing.assert_allclose(seen.moves, encoder([after]) - begun, atol=1e-6)
+    features = encoder.features([as_western, text])
+    np.testing.assert_array_equal(
+        seen.inputs, np.concatenate([features, begun, encoder.features([western, funnier])], axis=1)
+    )
+    unmoved = RegressionHead(
+        np.zeros(seen.inputs.shape[1], np.float32),
+        np.ones(seen.inputs.shape[1], np.float32),
+        ((np.zeros((seen.inputs.shape[1], encoder.dim), np.float32), np.zeros(encoder.dim, np.float32)),),
+    )
+    dynamics = Dynamics(encoder, (western, funnier), encoder.features([western, funnier]), changes, unmoved)
+    foreseen = dynamics.next_embeddings([text, as_western])
+    np.testing.assert_allclose(foreseen, encoder([as_western, text, as_western, as_western]).reshape(2, 2, -1))
+    users = acting.split.users["test"][:8]
+    chosen = read_actions(
+        planner_chooser(dynamics)(acting.scorer.user_embeddings)(states_of(acting, users, [text] * 8), 0)
+    )
+    gains = acting.scorer.user_embeddings[users] @ (begun[0] - begun[1])
+    assert chosen == [western if gain > 0 else funnier for gain in gains] and len(set(chosen)) == 2
+
+
 def test_explores_by_the_softmax_of_promises_and_for_a_share_of_states_evenly():
     found, draws = np.array([0.0, 0.3, 0.5, -0.2]), 20_000
     for share in (0.0, 0.4, 1.0):
@@ -154,7 +186,7 @@ def test_what_is_explained_is_r_squared_over_all_dimensions(acting, candidates, 
     encoder, rng = acting.scorer.encoder, np.random.default_rng(0)
     texts = acting.catalogue.descriptions
     rows = [Transition(texts[a], texts[b], texts[c]) for a, b, c in rng.integers(len(texts), size=(30, 3))]
-    seen = examples(encoder, rows)
+    seen = examples(encoder, rows, {})
     np.testing.assert_allclose(
         seen.moves, encoder([row.after for row in rows]) - encoder([row.before for row in rows]), atol=1e-5
     )
@@ -163,7 +195,7 @@ def test_what_is_explained_is_r_squared_over_all_dimensions(acting, candidates, 
     assert told == pytest.approx(r2_score(seen.moves, seen.moves + noise, multioutput="variance_weighted"))
     _, stage = run(acting, candidates, tmp_path)
     head = read_head_fit(stage.read_arrays("dynamics.npz")).head
-    model = Dynamics(encoder, ACTIONS, encoder.features(ACTIONS), head)
+    model = Dynamics(encoder, ACTIONS, encoder.features(ACTIONS), {}, head)
     before, action = encoder.features([row.before for row in rows]), encoder.features([row.action for row in rows])
     inputs = np.concatenate([before, encoder([row.before for row in rows]), action], axis=1, dtype=np.float64)
     ((kernel, bias),) = head.layers

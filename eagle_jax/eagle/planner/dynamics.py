@@ -1,8 +1,9 @@
 """What an action makes of a text, as a move in the embedding space.
 
 The environment sees no user: one transition says what an action is worth to everybody. The user term of U is linear in
-E_D, so an action promises user u about <z_u, E_D(x) + m(x, a)>, where m is fitted to E_D(x') - E_D(x). The other terms
-of U are left out: how far a point is from what exists says little where the point is only about right.
+E_D, so an action promises user u about <z_u, E_D(a(x)) + m(x, a)>: a(x) is the text with the fields that the list of
+actions says it changes, x itself where it says nothing, and m is fitted to E_D(x') - E_D(a(x)), what only trying tells.
+The other terms of U are left out: how far a point is from what exists says little where the point is only about right.
 
 Axis letters: `T` transitions, `B` texts, `A` actions, `F` features, `d` width of the embeddings.
 """
@@ -32,28 +33,39 @@ class Transition(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """inputs: features of a text, its E_D, features of an action [T, 2F + d]. moves: to E_D of the next text [T, d]."""
+    """inputs: features of a(x), its E_D, features of a [T, 2F + d]. moves: from there to the next E_D [T, d]."""
 
     inputs: np.ndarray
     moves: np.ndarray
 
 
-def examples(encoder: DomainEncoder, transitions: Sequence[Transition]) -> Examples:
+def examples(
+    encoder: DomainEncoder, transitions: Sequence[Transition], field_changes: Mapping[str, FieldChange]
+) -> Examples:
     """What the model learns from; each text is read once."""
-    places = {text: place for place, text in enumerate(dict.fromkeys(text for one in transitions for text in one))}
+    told = [one._replace(before=declared(one.before, one.action, field_changes)) for one in transitions]
+    places = {text: place for place, text in enumerate(dict.fromkeys(text for one in told for text in one))}
     features = encoder.features(list(places))
     embeddings = encoder.embed_features(features)
-    before, action, after = np.array([[places[text] for text in one] for one in transitions]).T
+    before, action, after = np.array([[places[text] for text in one] for one in told]).T
     inputs = np.concatenate([features[before], embeddings[before], features[action]], axis=1)
     return Examples(inputs, embeddings[after] - embeddings[before])
 
 
+def declared(text: str, action: str, field_changes: Mapping[str, FieldChange]) -> str:
+    """a(x): the text with the fields that the action is said to change."""
+    change = field_changes.get(action)
+    return text if change is None else change(text)
+
+
 class Dynamics(NamedTuple):
-    """m(x, a): `head` reads inputs as of `Examples`. encoder: E_D. action_features: of `actions` [A, F]."""
+    """m(x, a): `head` reads inputs as of `Examples`. encoder: E_D. action_features: of `actions` [A, F]. field_changes:
+    of the environment."""
 
     encoder: DomainEncoder
     actions: tuple[str, ...]
     action_features: np.ndarray
+    field_changes: Mapping[str, FieldChange]
     head: RegressionHead
 
     def moves(self, inputs: np.ndarray) -> np.ndarray:
@@ -61,27 +73,32 @@ class Dynamics(NamedTuple):
         return in_pieces(partial(apply_regression_head, self.head), inputs)
 
     def next_embeddings(self, texts: Sequence[str]) -> np.ndarray:
-        """E_D(x) + m(x, a) of each text and each action [B, A, d]."""
-        features = self.encoder.features(texts)
-        embeddings, count = self.encoder.embed_features(features), len(self.actions)
-        inputs = (
-            np.concatenate([np.tile(np.concatenate(of_text), (count, 1)), self.action_features], axis=1)
-            for of_text in zip(features, embeddings, strict=True)
+        """E_D(a(x)) + m(x, a) of each text and each action [B, A, d]."""
+        led = [[declared(text, action, self.field_changes) for action in self.actions] for text in texts]
+        places = {text: place for place, text in enumerate(dict.fromkeys(text for row in led for text in row))}
+        features = self.encoder.features(list(places))
+        embeddings = self.encoder.embed_features(features)
+        rows = [[places[text] for text in row] for row in led]
+        return np.stack(
+            [
+                embeddings[row]
+                + self.moves(np.concatenate([features[row], embeddings[row], self.action_features], axis=1))
+                for row in rows
+            ]
         )
-        return embeddings[:, None] + np.stack([self.moves(of_text) for of_text in inputs])
 
 
-def planner_chooser(dynamics: Dynamics, field_changes: Mapping[str, FieldChange]) -> Chooser:
-    """For each user (z_u [U, d]) the action that promises most, one step ahead; field_changes: of the environment."""
+def planner_chooser(dynamics: Dynamics) -> Chooser:
+    """For each user (z_u [U, d]) the action that promises most, one step ahead."""
 
     def act_for(user_embeddings: np.ndarray) -> PolicyFn:
-        return choosing_policy(dynamics.actions, promises(dynamics, user_embeddings), field_changes)
+        return choosing_policy(dynamics.actions, promises(dynamics, user_embeddings), dynamics.field_changes)
 
     return act_for
 
 
 def promises(dynamics: Dynamics, user_embeddings: np.ndarray) -> Promises:
-    """<z_u, E_D(x) + m(x, a)> of each action, for users of these embeddings [U, d]."""
+    """<z_u, E_D(a(x)) + m(x, a)> of each action, for users of these embeddings [U, d]."""
 
     def promised(states: Sequence[EpisodeState], seed: int) -> np.ndarray:
         texts = list(dict.fromkeys(state.description for state in states))

@@ -40,20 +40,20 @@ def run_planner_stage(
     Writes dynamics.npz, actions.json, transitions.jsonl and facts.json. Raises `UserError` where no candidate could be
     applied.
     """
-    encoder = world.scorer.encoder
+    encoder, changes = world.scorer.encoder, world.environment.field_changes
     if not stage.is_complete():
         transitions = _of_candidates(world, candidate_sets)
         actions = tuple(dict.fromkeys(one.action for one in transitions))
-        known, of_actions = examples(encoder, transitions), encoder.features(actions)
+        known, of_actions = examples(encoder, transitions, changes), encoder.features(actions)
         rounds = []
         for number in progress(range(settings.num_rounds), settings.num_rounds, stage.name, "round"):
             head = _fit(known, settings, derive_seed(seed, 0, number)).head
-            model, of_round = Dynamics(encoder, actions, of_actions, head), derive_seed(seed, 1, number)
+            model, of_round = Dynamics(encoder, actions, of_actions, changes, head), derive_seed(seed, 1, number)
             played = stage.chunk(
                 number, lambda model=model, seed=of_round: _play(world, model, horizon, batch_size, settings, seed)
             )
             new = [Transition(*row) for row in played.pop("transitions")]
-            seen = examples(encoder, new)
+            seen = examples(encoder, new, changes)
             rounds.append(played | {"foreseen": _share_explained(model.moves(seen.inputs), seen.moves)})
             transitions += new
             known = Examples(*map(np.concatenate, zip(known, seen, strict=True)))
@@ -64,7 +64,8 @@ def run_planner_stage(
         stage.write_json("facts.json", _facts(actions, transitions, rounds, fit))
         stage.finish()
     actions = tuple(stage.read_json("actions.json"))
-    return Dynamics(encoder, actions, encoder.features(actions), read_head_fit(stage.read_arrays("dynamics.npz")).head)
+    head = read_head_fit(stage.read_arrays("dynamics.npz")).head
+    return Dynamics(encoder, actions, encoder.features(actions), changes, head)
 
 
 def _of_candidates(world: EagleWorld, candidate_sets: Sequence[CandidateSet]) -> list[Transition]:
@@ -91,7 +92,7 @@ def _play(
     promised = exploring(
         promises(model, world.scorer.user_embeddings), settings.exploration_temperature, settings.random_share
     )
-    policy_fn = choosing_policy(model.actions, promised, environment.field_changes)
+    policy_fn = choosing_policy(model.actions, promised, model.field_changes)
     steps: list[Step] = []
     found: list[Transition] = []
     gains = []
@@ -141,7 +142,8 @@ def planner_facts(stages: Iterable[StageFolder]) -> list[dict[str, Any]]:
         "num_actions": "which it chooses among: the candidates that could be applied",
         "num_transitions": "that the model is fitted to, candidates and rounds, mean",
         "environment_calls": "of the rounds, which count as its training, mean",
-        "explained": "share of the variance of texts' moves that the model explains on transitions left out, mean",
+        "explained": "share of the variance of texts' moves, beside what actions say of fields, that it explains "
+        "on transitions left out, mean",
     }
     facts = [fact(name, float(np.mean([of[name] for of in found])), meaning) for name, meaning in meanings.items()]
     for number, of_round in enumerate(zip(*(of["rounds"] for of in found), strict=True), start=1):
