@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from eagle_jax.eagle.evaluation.episodes import EpisodeRecord
-from eagle_jax.eagle.evaluation.systems import BEST_OF_N, EvalRow
+from eagle_jax.eagle.evaluation.systems import BEST_OF_N, PLANNER, EvalRow, by_profile
 from eagle_jax.eagle.evaluation.table import Resampling, mean_of_pairs
 from eagle_jax.reports.verdicts import side
 
@@ -45,49 +45,75 @@ def expected_best(rewards: Sequence[float], values: Sequence[float]) -> np.ndarr
 def break_even(
     records: Mapping[str, Sequence[EpisodeRecord]],
     rows: Sequence[EvalRow],
-    training_calls: Mapping[str, Mapping[str, float]],
+    training_calls: Mapping[str, Mapping[str | None, float]],
     resampling: Resampling,
 ) -> list[dict[str, Any]]:
-    """A line for each agent and each number of its episodes below N, fewest first.
+    """A line for each agent that is played with best-of-N and each number of its episodes below N, fewest first; then
+    one for each planner, whose only episode is its row.
 
     "pairs": after so many both have cost the same, "calls" a pair in all; "utility" of the agent's best of "episodes"
-    and its "differences" from the reference policy's "best_of", cells by encoder. training_calls: system -> kind ->
-    calls. Empty where best-of-N is played with no agent.
+    and its "differences" from the reference policy's "best_of", of the row "baseline", cells by encoder.
+    training_calls: system -> kind (None: of none) -> calls. Empty where best-of-N is played without any of these.
     """
     lines = []
     for row in rows:
-        if row.system != BEST_OF_N or row.policy is None:
-            continue
-        own, baseline = records[row.title], records[dataclasses.replace(row, policy=None).title]
-        count = len(baseline[0].tries)
-        calls = baseline[0].num_steps
-        agent = EvalRow(system=row.policy, kind=row.kind).title
-        values = {encoder: _of_each(own, encoder) for encoder in own[0].tries[0] if encoder != "reward"}
-        theirs = {
-            encoder: mean_of_pairs(_of_each(baseline, encoder)[:, -1], [record.pair for record in baseline])
-            for encoder in values
-        }
-        for episodes in range(1, count):
-            at = {encoder: of[:, episodes - 1].tolist() for encoder, of in values.items()}
-            saved = calls * (count - episodes) / count
-            lines.append(
-                {
-                    "agent": agent,
-                    "episodes": episodes,
-                    "best_of": count,
-                    "calls": calls,
-                    "pairs": training_calls[row.policy][row.kind] / saved,
-                    "utility": {encoder: resampling.interval(of, own).as_cell() for encoder, of in at.items()},
-                    "differences": {
-                        encoder: resampling.difference(of, own, theirs[encoder]).as_cell() for encoder, of in at.items()
-                    },
-                }
-            )
+        if row.system == BEST_OF_N and row.policy is not None:
+            agent = EvalRow(system=row.policy, kind=row.kind)
+            trained = training_calls[row.policy][row.kind]
+            baseline = dataclasses.replace(row, policy=None)
+            lines += _lines(records, row, agent.title, trained, baseline, resampling)
+        elif row.system in (PLANNER, by_profile(PLANNER)):
+            for baseline in rows:
+                if baseline.system == BEST_OF_N and baseline.policy is None:
+                    trained = training_calls[PLANNER][None]
+                    lines += _lines(records, row, row.title, trained, baseline, resampling)
+    return lines
+
+
+def _lines(
+    records: Mapping[str, Sequence[EpisodeRecord]],
+    row: EvalRow,
+    agent: str,
+    trained: float,
+    baseline: EvalRow,
+    resampling: Resampling,
+) -> list[dict[str, Any]]:
+    """Of one agent that is played in `row`, and as many of its episodes as take fewer calls than the baseline."""
+    own, of_baseline = records[row.title], records[baseline.title]
+    calls = of_baseline[0].num_steps
+    of_episode = own[0].num_steps / max(len(own[0].tries), 1)
+    values = {encoder: _of_each(own, encoder) for encoder in of_baseline[0].tries[0] if encoder != "reward"}
+    theirs = {
+        encoder: mean_of_pairs(_of_each(of_baseline, encoder)[:, -1], [record.pair for record in of_baseline])
+        for encoder in values
+    }
+    lines = []
+    for episodes in range(1, max(len(own[0].tries), 1) + 1):
+        saved = calls - episodes * of_episode
+        if saved <= 0:
+            break
+        at = {encoder: of[:, episodes - 1].tolist() for encoder, of in values.items()}
+        lines.append(
+            {
+                "agent": agent,
+                "baseline": baseline.title,
+                "episodes": episodes,
+                "best_of": len(of_baseline[0].tries),
+                "calls": calls,
+                "pairs": trained / saved,
+                "utility": {encoder: resampling.interval(of, own).as_cell() for encoder, of in at.items()},
+                "differences": {
+                    encoder: resampling.difference(of, own, theirs[encoder]).as_cell() for encoder, of in at.items()
+                },
+            }
+        )
     return lines
 
 
 def _of_each(records: Sequence[EpisodeRecord], encoder: str) -> np.ndarray:
-    """Utility of the best of n episodes of each record, n = 1 ... N [records, N]."""
+    """Utility of the best of n episodes of each record, n = 1 ... N [records, N]; N is 1 where it has one episode."""
+    if not records[0].tries:
+        return np.array([[record.scores[encoder][-1]["utility"]] for record in records])
     return np.stack(
         [
             expected_best([of["reward"] for of in record.tries], [of[encoder] for of in record.tries])
@@ -98,8 +124,8 @@ def _of_each(records: Sequence[EpisodeRecord], encoder: str) -> np.ndarray:
 
 def pays_sentences(lines: Sequence[Mapping[str, Any]], encoders: Mapping[str, str]) -> Iterator[str]:
     """For each agent and encoder (name -> title) from how many pairs on it is shown to be better at equal calls."""
-    for agent in dict.fromkeys(line["agent"] for line in lines):
-        of_agent = [line for line in lines if line["agent"] == agent]
+    for agent, baseline in dict.fromkeys((line["agent"], line.get("baseline")) for line in lines):
+        of_agent = [line for line in lines if (line["agent"], line.get("baseline")) == (agent, baseline)]
         for encoder, title in encoders.items():
             if encoder not in of_agent[0]["utility"]:
                 continue

@@ -203,6 +203,7 @@ def break_even_columns(lines: Sequence[Mapping[str, Any]]) -> list[Column]:
         Column("Agent", "agent", LEFT),
         Column("Pairs served", "{pairs:,.0f}"),
         Column("Its episodes", "{episodes} of {best_of}"),
+        Column("Against", lambda line: line.get("baseline", ""), LEFT),
         *(Column(f"U, {ENCODERS[e]}", lambda line, e=e: line["utility"][e]) for e in encoders),
         *(
             Column(f"Difference, {ENCODERS[e]}", lambda line, e=e: format_interval(line["differences"][e], signed=True))

@@ -1,12 +1,13 @@
 """Best of n of N episodes against all subsets, and break-evens worked by hand."""
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 
 from eagle_jax.eagle.evaluation.break_even import break_even, expected_best, pays_sentences
-from eagle_jax.eagle.evaluation.systems import BEST_OF_N, EAGLE, GREEDY_SEARCH, EvalRow
+from eagle_jax.eagle.evaluation.systems import BEST_OF_N, EAGLE, GREEDY_SEARCH, PLANNER, EvalRow
 from eagle_jax.eagle.evaluation.table import Resampling
 from eagle_jax.reports.statistics import BootstrapSettings
 from tests.eagle.evaluation.records import make_record
@@ -71,6 +72,23 @@ def test_what_cannot_be_told_from_best_of_n_is_not_shown_to_pay():
     assert said.endswith("training is not shown to pay for up to 60 served pairs, by the encoder.")
     (said,) = pays_sentences(lines_of([8.0, 9.0, 9.0, 9.0]), {"train": "encoder"})
     assert said.endswith("training pays from 20 served pairs on, by the encoder.")
+
+
+def test_a_planner_has_one_episode_and_takes_fewer_calls_than_each_best_of_n():
+    planner, rows = EvalRow(system=PLANNER), [BASELINE, EDITS, EvalRow(system=PLANNER)]
+    records = {
+        BASELINE.title: records_of([1.0, 2.0, 3.0, 4.0]),
+        EDITS.title: [dataclasses.replace(of, num_steps=2) for of in records_of([9.0, 9.0])],
+        planner.title: [
+            make_record([0.0, 1.0, 7.0], [None, None], entity_index=pair, num_steps=2) for pair in range(6)
+        ],
+    }
+    (line,) = break_even(records, rows, {PLANNER: {None: 120.0}}, RESAMPLING)  # best of two edits takes as many calls
+    # 8 calls a pair, 2 of its own: 120 calls are made up for by 20 pairs.
+    assert (line["agent"], line["baseline"], line["episodes"], line["best_of"]) == (PLANNER, BASELINE.title, 1, 4)
+    assert line["pairs"] == 20 and line["utility"]["train"]["mean"] == 7 and line["differences"]["train"]["mean"] == 3
+    (said,) = pays_sentences([line], {"train": "encoder"})
+    assert said == "planner: at 8 calls a pair, training pays from 20 served pairs on, by the encoder."
 
 
 def test_without_best_of_n_of_an_agent_there_is_nothing_to_say():
