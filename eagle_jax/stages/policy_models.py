@@ -20,7 +20,7 @@ from eagle_jax.language_model.decoder.lora import add_lora
 from eagle_jax.language_model.sharding import MeshSettings, mesh_of
 from eagle_jax.stages.models import load_model, model_path
 
-_ADAPTER = "adapter"  # below the folder of the whole model
+_ADAPTER = "adapter"  # below a model's folder
 
 
 @settings
@@ -70,10 +70,11 @@ class PolicyModel:
         return dataclasses.replace(policy, config=dataclasses.replace(policy.config, **layers))
 
     def save(self, policy: LanguageModel, folder: Path) -> None:
-        """Writes the whole model, with low-rank updates merged; they stand in `folder`/adapter as
-        well, for PEFT and vLLM to load upon the pretrained model's folder."""
-        save_language_model(policy, folder, str(policy.params["token_embedding"].dtype))
-        if policy.config.lora is not None:
+        """Writes the whole model; in mode "lora" its updates alone, as `folder`/adapter, for PEFT and vLLM to load
+        upon the pretrained model's folder."""
+        if policy.config.lora is None:
+            save_language_model(policy, folder, str(policy.params["token_embedding"].dtype))
+        else:
             save_peft_adapter(policy, folder / _ADAPTER, str(model_path(self.name)))
 
     def load(self, folder: Path) -> LanguageModel:

@@ -32,7 +32,7 @@ from eagle_jax.data.film_fields import TEMPLATE
 from experiments.configs import eagle_minilens, eagle_movielens
 
 SCHEMA = 3
-_INSTRUCTIONS = {"file": "", "num_candidates": 16}  # of the package's 59: a batch of rewritings
+_LISTED = {"file": "", "num_candidates": 16}  # of the package's 59
 
 
 def get_config(size: str = "") -> ConfigDict:
@@ -80,7 +80,7 @@ def _roles(config: ConfigDict) -> None:
     data = Path(os.environ.get("EAGLE_DATA", "data"))
     config.models.policy = str(data / "lm" / "tinystories-656k")
     config.models.environment = config.models.generator = "weights/SmolLM2-135M-Instruct.Q4_1.gguf"
-    config.models.batch_size = 16
+    config.models.batch_size = 20
     config.rewriting = ConfigDict(
         {"format": "edit", "max_tries": 3, "retry_temperature": 1.0, "signs_file": None, "fields_file": ""}
     )
@@ -89,9 +89,9 @@ def _roles(config: ConfigDict) -> None:
         {"fields": ("genres", "year"), "values_per_side": 3, "titles_per_side": 0, "shrinkage": 3.0}
     )
     config.ceiling = ConfigDict(
-        {"num_anchors": 8, "num_users": 150, "instructions": dict(_INSTRUCTIONS), "stops": True}
+        {"num_anchors": 8, "num_users": 150, "instructions": _LISTED | {"num_candidates": 20}, "stops": True}
     )
-    config.listed_actions = ConfigDict(dict(_INSTRUCTIONS))
+    config.listed_actions = ConfigDict(_LISTED)
     config.candidates.num_entities = 12
     config.candidates.candidates.num_generic = 0
     config.candidates.candidates.num_personalised = 0

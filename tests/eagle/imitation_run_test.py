@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from eagle_jax.eagle.serving.export import export_agent
 from eagle_jax.eagle.serving.loading import load_agent
 from eagle_jax.language_model.checkpoints.hf_checkpoints import load_language_model
 from eagle_jax.language_model.checkpoints.peft_adapters import load_peft_adapter
@@ -43,18 +44,22 @@ def by_imitation(eagle, finished, tmp_path_factory):
     return workdir
 
 
-def test_low_rank_policies_are_updates_of_one_model_and_whole_models(by_imitation, finished):
+def test_low_rank_policies_are_updates_of_one_model_and_exported_as_whole_ones(by_imitation, finished, tmp_path):
     workdir = by_imitation
     pretrained = load_model("minilens/policy")
     moved = []
     for model in (f"{REFERENCE}/model", f"{EXPERT_STAGE}/model", f"{AGENT}/model", f"{AGENT}/last"):
         adapted = load_peft_adapter(pretrained, workdir / model / "adapter")
         assert adapted.config.lora.rank == 2 and adapted.config.lora.scale == 8.0
-        whole = load_language_model(workdir / model)
-        assert whole.config == pretrained.config
+        assert not list((workdir / model).glob("*.safetensors"))
         moved.append(logits(adapted))
-        np.testing.assert_allclose(logits(whole), moved[-1], atol=1e-3)
-    reference, begun, _, last = moved  # the best agent may be the one that it began as
+    reference, begun, best, last = moved  # the best agent may be the one that it began as
+    export_agent(workdir, tmp_path / "handed_on", AGENT)
+    whole = load_language_model(tmp_path / "handed_on")
+    assert whole.config == pretrained.config
+    np.testing.assert_allclose(logits(whole), best, atol=1e-3)
+    again = load_peft_adapter(pretrained, tmp_path / "handed_on" / "adapter")
+    np.testing.assert_array_equal(logits(again), best)
     for before, after, least in ((logits(pretrained), reference, 0.01), (reference, begun, 1e-4), (begun, last, 1e-4)):
         assert np.abs(after - before).max() > least
     for stage in (REFERENCE, AGENT):

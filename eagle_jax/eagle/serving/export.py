@@ -19,6 +19,7 @@ from eagle_jax.eagle.evaluation.systems import DPO, EAGLE, FOR_OTHERS, HOME
 from eagle_jax.eagle.serving.agent import Agent
 from eagle_jax.eagle.serving.loading import load_agent, read_experiment
 from eagle_jax.eagle.settings import EagleExperiment
+from eagle_jax.language_model.checkpoints.hf_checkpoints import save_language_model
 from eagle_jax.reports.markdown import LEFT, Column, table
 from eagle_jax.reports.results import RESULTS_JSON
 from eagle_jax.stages.models import model_path
@@ -42,10 +43,10 @@ _COLUMNS = (
 
 
 def export_agent(workdir: Path, folder: Path, name: str | None = None) -> Path:
-    """Copies the policy of `load_agent` to a new folder, with its card; returns the card's path.
+    """Writes the policy of `load_agent` to a new folder, with its card; returns the card's path.
 
-    In mode "lora" the low-rank updates are in `adapter` too. What the folder of the pretrained model
-    says of its licence comes along. Raises `UserError` where the folder is there already.
+    In mode "lora" it is the whole model, and the low-rank updates are in `adapter` too. What the folder of the
+    pretrained model says of its licence comes along. Raises `UserError` where the folder is there already.
     """
     if folder.exists():
         raise UserError(f"{folder}: is there already; name a new folder")
@@ -58,6 +59,9 @@ def export_agent(workdir: Path, folder: Path, name: str | None = None) -> Path:
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(workdir / agent.name / "model", partial)
+    model = agent.policy.model
+    if model.config.lora is not None:  # its stage has the updates alone
+        save_language_model(model, partial, str(model.params["token_embedding"].dtype))
     notice = f"{experiment.title}: {agent.name}\n\nWeights: {licences['weights']}\nData: {licences['data']}\n"
     pretrained = model_path(experiment.models.policy)
     for file in pretrained.iterdir() if pretrained.is_dir() else ():
