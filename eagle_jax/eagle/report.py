@@ -25,7 +25,7 @@ from eagle_jax.eagle.evaluation.habits import habit_facts
 from eagle_jax.eagle.evaluation.reachable import reachable_facts
 from eagle_jax.eagle.evaluation.stage import with_names
 from eagle_jax.eagle.evaluation.story import story
-from eagle_jax.eagle.evaluation.systems import DPO, EAGLE, HOME, EvalRow
+from eagle_jax.eagle.evaluation.systems import DPO, EAGLE, HOME, PLANNER, EvalRow
 from eagle_jax.eagle.evaluation.table import RATER_MEASURES, REACHABLE_SHARE
 from eagle_jax.eagle.expert.stage import expert_facts
 from eagle_jax.eagle.planner.stage import planner_facts
@@ -200,9 +200,13 @@ def _curves(experiment: EagleExperiment, stages: Mapping[str, StageFolder]) -> l
 
 
 def _told_episodes(records: Sequence[Mapping[str, Any]], kind: str, count: int) -> list[dict[str, Any]]:
-    """Episodes at the quantiles of EAGLE's gain, from its best to its worst: no cherry-picking."""
-    wanted = (EAGLE, kind, HOME)
-    episodes = [record for record in records if (record["system"], record["kind"], record["environment"]) == wanted]
+    """Episodes at the quantiles of the gain of the planner, or EAGLE's where there is none, from best to worst: no
+    cherry-picking."""
+
+    def played(*wanted: str | None) -> list[Mapping[str, Any]]:
+        return [record for record in records if (record["system"], record["kind"], record["environment"]) == wanted]
+
+    episodes = played(PLANNER, None, HOME) or played(EAGLE, kind, HOME)
     path = [record["scores"][TRAIN] for record in episodes]
     gains = np.array([scores[-1]["utility"] - scores[0]["utility"] for scores in path])
     order = np.argsort(-gains, kind="stable")

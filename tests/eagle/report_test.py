@@ -13,7 +13,7 @@ from eagle_jax.eagle.environment import Step
 from eagle_jax.eagle.evaluation.rater_form import RaterScores
 from eagle_jax.eagle.evaluation.report_tables import steering_sentences
 from eagle_jax.eagle.evaluation.story import changed_words
-from eagle_jax.eagle.evaluation.systems import ANCHOR, EAGLE, REFERENCE, TRANSFER, EvalRow
+from eagle_jax.eagle.evaluation.systems import ANCHOR, EAGLE, HEAD, PLANNER, REFERENCE, TRANSFER, EvalRow, for_others
 from eagle_jax.eagle.evaluation.table import Resampling, compare, malformed_counts, summarize
 from eagle_jax.reports import figures
 from eagle_jax.reports.markdown import to_markdown
@@ -194,12 +194,13 @@ def test_the_decoders_sweep_is_told_where_there_is_one(written, data, tmp_path):
 def test_it_says_from_where_on_training_pays(written, data, tmp_path):
     assert "training pays" not in written
     cells = [{"mean": mean, "low": mean - 0.1, "high": mean + 0.1} for mean in (1.0, 0.5)]
-    line = {"agent": "EAGLE, uniform", "episodes": 4, "best_of": 10, "calls": 50, "pairs": 1234.5}
+    line = {"agent": "EAGLE, uniform", "baseline": "best of 10", "episodes": 4, "best_of": 10, "calls": 50}
+    line |= {"pairs": 1234.5}
     line |= {"utility": {"train": cells[0]}, "differences": {"train": cells[1]}}
     text = write(tmp_path, dataclasses.replace(data, break_even=[line]))
     said = "- EAGLE, uniform: at 50 calls a pair, training pays from 1,234 served pairs on, by the training encoder."
     assert said in text
-    assert "| EAGLE, uniform | 1,234 | 4 of 10 | 1.000 [0.900, 1.100] | +0.500 [+0.400, +0.600] |" in text
+    assert "| EAGLE, uniform | 1,234 | 4 of 10 | best of 10 | 1.000 [0.900, 1.100] | +0.500 [+0.400, +0.600] |" in text
 
 
 def test_episodes_are_told_with_what_each_step_changed(written):
@@ -230,6 +231,11 @@ def test_the_best_the_worst_and_what_lies_between_are_told():
     assert told("g_optimal", 3) == [2.0, 0.5, -1.0]
     assert told("g_optimal", 5) == [2.0, 1.1, 0.5, 0.3, -1.0]
     assert told("uniform", 2) == [0.4, 0.2]
+    records += [
+        dataclasses.asdict(EvalRow(system=system)) | {"scores": {"train": [{"utility": 1.0}, {"utility": 1.0 + gain}]}}
+        for system, gain in ((PLANNER, 1.3), (PLANNER, 1.7), (for_others(PLANNER), 5.0))
+    ]
+    assert told("uniform", 2) == [1.7, 1.3]
 
 
 def test_nan_in_the_table_is_refused(data, tmp_path):
@@ -281,10 +287,12 @@ def test_it_begins_with_whether_more_than_the_fields_steers():
             "independent/gain": {"mean": gain, "low": gain - 1, "high": gain + 1},
             "independent_plot/gain": {"mean": plot, "low": plot - 1, "high": plot + 1},
         }
-        return {"row": "EAGLE, uniform", "system": system, "cells": cells}
+        return {"row": f"{system}, uniform", "system": system, "cells": cells}
 
     both, fields, nothing = steering_sentences([line(2, 2), line(2, 0), line(0, 2), line(2, 2, "anchor")])
     assert "independent encoder" in both and both.startswith("EAGLE, uniform gains")
     assert fields.startswith("Only genres and year steer")
     assert "not shown to gain anything" in nothing
+    told = steering_sentences([line(2, 2), line(2, 2, HEAD), line(2, 2, PLANNER)])
+    assert [sentence.split(",")[0] for sentence in told] == [PLANNER, EAGLE, HEAD]
     assert list(steering_sentences([line(2, 2) | {"cells": {"held_out/gain": {"mean": 1, "low": 1, "high": 1}}}])) == []

@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from eagle_jax.eagle.evaluation.episodes import plot_alone
-from eagle_jax.eagle.evaluation.systems import EAGLE, ELM_DECODER, REFERENCE, EvalRow
+from eagle_jax.eagle.evaluation.systems import EAGLE, ELM_DECODER, HEAD, PLANNER, REFERENCE, EvalRow
 from eagle_jax.eagle.evaluation.table import (
     HELD_OUT_MEASURES,
     INDEPENDENT_MEASURES,
@@ -126,10 +126,11 @@ COMPARISON_COLUMNS = (
 
 def steering_sentences(rows: TableRows) -> Iterator[str]:
     """For each agent whether more than the fields of a text steers, where texts have fields."""
-    for row in rows:
+    agents = [row for system in (PLANNER, EAGLE, HEAD) for row in rows if row.get("system") == system]
+    for row in agents:
         judge = judge_of([name for name in ENCODERS if row["cells"].get(f"{name}/gain")])
         gain, plot = (row["cells"].get(f"{name}/gain") for name in (judge, plot_alone(judge)))
-        if row.get("system") != EAGLE or plot is None:
+        if plot is None:
             continue
         told = f"{format_interval(gain, signed=True)} in U over the anchor by the {ENCODERS[judge]}"
         held = f"{format_interval(plot, signed=True)} with {HELD_FIELDS}"
