@@ -96,7 +96,7 @@ def page(made_by: dict[str, str], notes: list[str], rows: list[dict[str, Any]]) 
     machine = "\n".join(f"- {name}: {value}" for name, value in made_by.items())
     remarks = "".join(f"- {note}\n" for note in notes)
     title = f"# U beside {_ITEMS.value:,} entities, three neighbours"
-    return f"{title}\n\n{times}\n## Targets\n\n{targets}\n## Machine\n\n{machine}\n{remarks}"
+    return f"{title}\n\n## Times\n\n{times}\n## Targets\n\n{targets}\n## Machine\n\n{machine}\n{remarks}"
 
 
 def main(_) -> None:

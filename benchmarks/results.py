@@ -38,6 +38,10 @@ QUOTED = {
     "g_optimal_benchmark": ("Promises recomputed", "Times"),
     "design_study": ("In short", "What the kept subsets cover"),
     "lm_benchmark": ("Times",),
+    "readers_benchmark": ("Times", "Targets", "Machine"),
+    "readers_whole_benchmark": ("Times", "Targets", "Machine"),
+    "wals_benchmark": ("Times", "Targets", "Machine"),
+    "nearest_benchmark": ("Times", "Targets", "Machine"),
 }
 
 _BLOCK = re.compile(r"(<!-- run: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)

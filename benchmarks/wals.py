@@ -130,7 +130,7 @@ def page(made_by: dict[str, str], notes: list[str], rows: list[dict[str, Any]]) 
     )
     machine = "\n".join(f"- {name}: {value}" for name, value in made_by.items())
     remarks = "".join(f"- {note}\n" for note in notes)
-    return f"# An iteration of WALS\n\n{times}\n## Targets\n\n{targets}\n## Machine\n\n{machine}\n{remarks}"
+    return f"# An iteration of WALS\n\n## Times\n\n{times}\n## Targets\n\n{targets}\n## Machine\n\n{machine}\n{remarks}"
 
 
 def _verdict(row: dict[str, Any]) -> rounds.Verdict | None:

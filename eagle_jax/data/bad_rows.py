@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Protocol
 
 from eagle_jax.base.errors import visible
 
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
 TEXT_SHOWN = 120  # characters of a bad row that are kept
 
 
@@ -28,7 +30,12 @@ class BadRow:
 
 def bad_row(path: Path, line: int, reason: str, text: str) -> BadRow:
     """A BadRow with its strings made visible and its text cut."""
-    return BadRow(path.name, line, visible(reason), visible(text.strip())[:TEXT_SHOWN])
+    return BadRow(_called(path), line, visible(reason), visible(text.strip())[:TEXT_SHOWN])
+
+
+def _called(path: Path) -> str:
+    """A file's name; with the folder's above where it is but a version, as of a data set that TFDS has prepared."""
+    return "/".join(path.parts[-2:]) if _VERSION.fullmatch(path.name) else path.name
 
 
 class Appendable(Protocol):
@@ -67,9 +74,9 @@ class BadRows:
         """Rows of one kind at `lines`; `row` gives the reason and the text of the i-th."""
         if not len(lines):
             return
-        for i in range(min(len(lines), max(0, self.MOST_LISTED - self.counts[path.name, kind]))):
+        for i in range(min(len(lines), max(0, self.MOST_LISTED - self.counts[_called(path), kind]))):
             self.listed.append(bad_row(path, int(lines[i]), *row(i)))
-        self.counts[path.name, kind] += len(lines)
+        self.counts[_called(path), kind] += len(lines)
 
     def sort(self) -> None:
         """By line within each file; files stay in the order of their first bad row."""

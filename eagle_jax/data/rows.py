@@ -21,7 +21,7 @@ from eagle_jax.data.bad_rows import TEXT_SHOWN, Appendable, bad_row
 # Names of a header or a row -> those that it lacks.
 Absent = Callable[[Collection[str]], Sequence[str]]
 
-_MOST_LINES = 10_000  # of one record; a quote that is open for longer is a stray one
+MOST_LINES = 10_000  # of one record; a quote that is open for longer is a stray one
 _COMPRESSED = (".gz", ".zst")
 
 
@@ -219,7 +219,7 @@ class RecordReader:
         while self.next_line <= last_line and self._read_ahead(1):
             num_lines = 1
             open_quote = self._layout.has_quotes and self.ahead[0].count('"') % 2
-            while open_quote and num_lines < _MOST_LINES and self._read_ahead(num_lines + 1):
+            while open_quote and num_lines < MOST_LINES and self._read_ahead(num_lines + 1):
                 open_quote ^= self.ahead[num_lines].count('"') % 2
                 num_lines += 1
             text = "".join(itertools.islice(self.ahead, num_lines))

@@ -16,6 +16,7 @@ from eagle_jax.data.readers.amazon import AmazonFiles, read_amazon
 from eagle_jax.data.readers.files import OwnFiles, read_own_files
 from eagle_jax.data.readers.items import LoadReport
 from eagle_jax.data.readers.movielens import MovieLensFiles, read_movielens
+from eagle_jax.data.readers.tfds import PreparedSets, read_prepared_sets
 
 
 class Source(NamedTuple):
@@ -37,6 +38,7 @@ SOURCES: dict[str, Source] = {
             Path(files.folder), Path(files.texts_file) if files.texts_file else None, files.text
         ),
     ),
+    "tfds": Source(PreparedSets, read_prepared_sets),
 }
 
 

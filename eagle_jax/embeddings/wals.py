@@ -179,7 +179,8 @@ def fold_in_users(output: WALSOutput, ratings: RatingTable, settings: WALSSettin
     """Embeddings [U, d] and biases [U] of users that `output` was fitted without.
 
     One exact half step: the minimiser of J (module docstring) over these users, the items as they
-    are. `ratings` are of the items that `output` was fitted to, and at least one.
+    are. `ratings` are of the items that `output` was fitted to, and at least one. Raises UserError where float32 does
+    not hold them with so little regularization.
     """
     sizes, dim = (ratings.num_users, ratings.num_items), settings.dim
     rest = ratings.rating - np.asarray(output.global_bias)
@@ -188,8 +189,34 @@ def fold_in_users(output: WALSOutput, ratings: RatingTable, settings: WALSSettin
     table = make_table(np.zeros((sizes[0], dim)), output.item_embeddings, output.item_bias, places)
     problem = WALSProblem(dim, settings.bias == "user_item", sizes, places.sizes)
     (table,) = _holding(partial(_fold_in, blocks, table, _weights(settings), problem=problem))
-    embeddings, bias = read_table(np.asarray(table), places, dim)
-    return embeddings[: sizes[0]], bias[: sizes[0]]
+    embeddings, bias = (part[: sizes[0]] for part in read_table(np.asarray(table), places, dim))
+    lost = _is_worse_than_zero(embeddings, bias, output, ratings, settings)
+    if lost.any():
+        raise UserError(
+            f"WALS: float32 does not hold the ratings of {lost.sum()} of {sizes[0]} new users with "
+            f"wals.regularization = {settings.regularization:g} and wals.bias_regularization = "
+            f"{settings.bias_regularization:g}; raise them at least tenfold and fit anew"
+        )
+    return embeddings, bias
+
+
+def _is_worse_than_zero(
+    embeddings: np.ndarray, bias: np.ndarray, output: WALSOutput, ratings: RatingTable, settings: WALSSettings
+) -> np.ndarray:
+    """Users [U] whose part of J is more than with zeros for them, or none, in float64: no minimiser's is."""
+    users, bias, items = (np.asarray(part, np.float64) for part in (embeddings, bias, output.item_embeddings))
+    index, column = ratings.user_index, ratings.item_index
+    inner = np.sum(users[index] * items[column], axis=1)
+    rest = ratings.rating - np.float64(output.global_bias) - np.float64(output.item_bias)[column]
+
+    def summed(values: np.ndarray) -> np.ndarray:
+        return np.bincount(index, values, len(users))
+
+    scale = np.asarray(penalty_scale(summed(np.ones(len(index))), len(items), _weights(settings)))
+    found = settings.observed_weight * summed((rest - bias[index] - inner) ** 2 - rest**2)
+    found += settings.unobserved_weight * (np.sum((users @ (items.T @ items)) * users, axis=1) - summed(inner**2))
+    found += settings.regularization * scale * np.sum(users**2, axis=1) + settings.bias_regularization * bias**2
+    return ~(found <= _LARGEST_RISE * settings.observed_weight * summed(np.float64(ratings.rating) ** 2))
 
 
 def _weights(settings: WALSSettings) -> WALSWeights:

@@ -16,7 +16,7 @@ def settings(**changes):
 
 
 def test_every_source_is_found_and_the_settings_of_the_others_may_be_left_out():
-    assert sorted(SOURCES) == ["amazon", "files", "minilens", "movielens"]
+    assert sorted(SOURCES) == ["amazon", "files", "minilens", "movielens", "tfds"]
     chosen = settings(minilens=WORLD)
     assert chosen == settings(minilens=WORLD, movielens=None)
     catalogue, found = load_catalogue(chosen)
@@ -26,7 +26,7 @@ def test_every_source_is_found_and_the_settings_of_the_others_may_be_left_out():
 
 
 def test_a_source_that_is_not_there_or_has_no_settings_is_refused():
-    with pytest.raises(SettingsError, match="source 'goodreads' is none of amazon, files, minilens, movielens"):
+    with pytest.raises(SettingsError, match="source 'goodreads' is none of amazon, files, minilens, movielens, tfds"):
         settings(source="goodreads")
     with pytest.raises(SettingsError, match="catalogue: unknown setting 'goodreads'"):
         settings(goodreads={})

@@ -13,7 +13,14 @@ from eagle_jax.data.catalogue import RatingTable
 from eagle_jax.data.ratings import split_ratings
 from eagle_jax.data.readers.rating_files import read_ratings
 from eagle_jax.embeddings import wals
-from eagle_jax.embeddings.wals import WALSSettings, fit_wals, fold_in_users, predict_ratings, rating_embeddings
+from eagle_jax.embeddings.wals import (
+    WALSOutput,
+    WALSSettings,
+    fit_wals,
+    fold_in_users,
+    predict_ratings,
+    rating_embeddings,
+)
 from eagle_jax.embeddings.wals_solver import rating_blocks
 from tests.embeddings.wals_mesh_program import uneven_ratings
 
@@ -260,3 +267,17 @@ def test_little_regularization_is_solved_from_the_ratings(regularization):
 def test_regularization_that_float32_cannot_hold_is_refused():
     with pytest.raises(UserError, match=r"wals\.regularization = 1e-09"):
         fit_wals(_few_ratings(), _small(1e-9), jax.random.key(0))
+
+
+def test_new_users_whose_ratings_float32_cannot_hold_are_refused():
+    """Of items of this size the unknowns of a few ratings came out with J of 686,000, where zeros have 137."""
+    rng = np.random.default_rng(0)
+    settings = dataclasses.replace(_small(1e-30), bias="user_item", bias_regularization=1e-30)
+    items = rng.normal(size=(60, 32)).astype(np.float32)
+    output = WALSOutput(np.zeros((0, 32)), items, np.zeros(0), np.zeros(60), np.float32(0), np.zeros(2))
+    with pytest.raises(UserError, match=r"of 60 new users with wals\.regularization = 1e-30"):
+        fold_in_users(output, _few_ratings(), settings)
+    level = dataclasses.replace(_few_ratings(), rating=np.full(len(_few_ratings()), 4.0, np.float32))
+    same = output._replace(global_bias=np.float32(4.0))
+    embeddings, bias = fold_in_users(same, level, _small(1.0))
+    np.testing.assert_array_equal([np.abs(embeddings).max(), np.abs(bias).max()], 0)

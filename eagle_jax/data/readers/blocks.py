@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 _BLOCK_BYTES, _LEAST_BYTES = 1 << 24, 1 << 14  # a block that is not parsed is cut down before lines are
+_ODD_BYTES = 1 << 20  # of the block after a line that had to be read by itself: what is put back is copied
 
 
 class ColumnBlock(NamedTuple):
@@ -64,9 +65,18 @@ class FileLines:
     def __iter__(self) -> Iterator[str]:
         """Lines, which end where Python's text files end them."""
         while line := self._left.readline() or self._file.readline():
+            if b"\r" not in line:
+                yield line.decode("utf-8", "surrogateescape")
+                continue
             self._pieces.extend(as_text_lines(line))
             while self._pieces:
                 yield self._pieces.popleft()
+
+    def ahead(self) -> tuple[bytes, bool]:
+        """Some of the next lines, and whether they are all."""
+        ahead = self.block(_ODD_BYTES)
+        self.put_back(ahead)
+        return ahead, len(ahead) < _ODD_BYTES
 
     def put_back(self, block: bytes) -> None:
         """Before what is left; nothing that was begun with is lost."""
@@ -94,16 +104,29 @@ def read_blocks(
     wanted: WantedColumns,
     parse: Callable[[bytes], Parsed | None],
     read_exactly: Callable[[bytes, FileLines, int], tuple[ColumnBlock, int]],
+    plain_bytes: Callable[[bytes], int] = len,
 ) -> Iterator[ColumnBlock]:
     """All rows: blocks by `parse`, and those for which it has None, cut down before, and the lines that it leaves out
-    by `read_exactly`."""
+    by `read_exactly`; so is the line after the `plain_bytes` that a block begins with, which may go on in others."""
     size = _BLOCK_BYTES
     while block := lines.block(size):
+        plain = plain_bytes(block)
+        if plain < len(block):
+            end = plain or block.find(b"\n") + 1 or len(block)
+            lines.put_back(block[end:])
+            block, size = block[:end], min(size, _ODD_BYTES)
+            if not plain:
+                found, line = read_exactly(block, lines, line)
+                if len(found.line):
+                    yield found
+                continue
         parsed = parse(block)
         if parsed is not None:
             row = _row_of(block)
             for place in parsed.left_out:
-                yield read_exactly(f"{row(place)}\n".encode(), lines, line + place)[0]
+                found, _ = read_exactly(f"{row(place)}\n".encode("utf-8", "surrogateescape"), lines, line + place)
+                if len(found.line):
+                    yield found
             yield wanted.block(
                 line + parsed.place, parsed.columns, lambda i, row=row, places=parsed.place: row(int(places[i]))
             )
@@ -124,6 +147,6 @@ def _row_of(block: bytes) -> Callable[[int], str]:
     def row(i: int) -> str:
         if not ends:
             ends.extend([*np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")), len(block)])
-        return block[ends[i - 1] + 1 if i else 0 : ends[i]].decode()
+        return block[ends[i - 1] + 1 if i else 0 : ends[i]].decode("utf-8", "surrogateescape")
 
     return row

@@ -1,7 +1,7 @@
 """Columns out of CSV, TSV, JSON lines and Parquet, block by block, for files of many millions of rows.
 
-A block of text whose quoting is plain and whose rows are whole is parsed by pyarrow, any other one by the line-exact
-reader of `rows`: what is wrong costs its own row and is told with its line, whoever read it.
+Lines that pyarrow cuts as the line-exact reader of `rows` does are parsed by it in blocks, the others between them by
+that reader: what is wrong costs its own row and is told with its line, whoever read it.
 
 Axis letters: `n` rows of a block.
 """
@@ -23,12 +23,14 @@ from eagle_jax.base.errors import UserError
 from eagle_jax.data.bad_rows import Appendable
 from eagle_jax.data.readers.blocks import ColumnBlock, FileLines, Parsed, WantedColumns, as_text_lines, read_blocks
 from eagle_jax.data.readers.json_columns import LARGEST_EXACT, read_json_columns
-from eagle_jax.data.rows import Delimited, RecordReader, delimiter_of, file_kind, open_bytes, read_header
+from eagle_jax.data.readers.prepared_data import is_prepared, prepared_columns
+from eagle_jax.data.rows import MOST_LINES, Delimited, RecordReader, delimiter_of, file_kind, open_bytes, read_header
 
 _PIECE_BYTES = 1 << 22  # that pyarrow reads at once
 _BLOCK_ROWS = 1 << 16  # of Parquet
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 _BLANK_LINE = re.compile(rb"^\r?\n", re.MULTILINE)
+_LONE_RETURN = re.compile(rb"\r(?!\n)")
 _FIELD = rb'(?:"[^"\n]*"|[^"\n%b]*)'
 
 
@@ -41,7 +43,8 @@ def read_columns(
     delimiter: str = "",
     numbers_may_be_absent: bool = False,
 ) -> Iterator[ColumnBlock]:
-    """The columns `text` and `numbers` of .csv, .tsv, .jsonl, .json (each also .gz, .zst) or .parquet.
+    """The columns `text` and `numbers` of .csv, .tsv, .jsonl, .json (each also .gz, .zst), .parquet, or of a folder
+    that TFDS has prepared.
 
     `layout` are the names of the columns of a file without a header line, and without quotes where `delimiter` is
     given, too. Raises UserError for a file that is missing, unreadable, empty or lacks a column; rows that cannot be
@@ -51,7 +54,9 @@ def read_columns(
     needed = list(dict.fromkeys([*text, *(() if numbers_may_be_absent else numbers)]))
     expected = f"with the columns {', '.join(needed)}"
     kind = file_kind(path)
-    if kind == ".parquet":
+    if is_prepared(path):
+        yield from prepared_columns(path, wanted, expected, bad_rows)
+    elif kind == ".parquet":
         yield from _read_parquet(path, wanted, expected)
     elif kind in (".json", ".jsonl"):
         yield from read_json_columns(path, wanted, expected, bad_rows)
@@ -83,42 +88,48 @@ class _Table(NamedTuple):
 
     def blocks(self, file: BinaryIO, line: int) -> Iterator[ColumnBlock]:
         """All rows of the file from where it is, `line` being the number of the next one."""
-        return read_blocks(FileLines(file), line, self.wanted, self._parse, self._read_exactly)
+        return read_blocks(FileLines(file), line, self.wanted, self._parse, self._read_exactly, self._plain_bytes)
 
-    def _parse(self, block: bytes) -> Parsed | None:
-        """By pyarrow; None where it would not read the block as the exact reader does."""
+    def _plain_bytes(self, block: bytes) -> int:
+        """How many at the beginning are whole lines, each of them a record, that pyarrow cuts into fields as the exact
+        reader does."""
         delimiter = self.layout.delimiter.encode()
-        if b"\r" in block and block.count(b"\r") != block.count(b"\r\n"):
-            return None
-        if self.layout.has_quotes and b'"' in block:
+        end = len(block)
+        lone = _LONE_RETURN.search(block) if b"\r" in block else None
+        if lone:
+            end = block.rfind(b"\n", 0, lone.start()) + 1
+        if len(delimiter) > 1 and (at := block.find(b"\x1f", 0, end)) >= 0:
+            end = block.rfind(b"\n", 0, at) + 1
+        if self.layout.has_quotes and (at := block.find(b'"', 0, end)) >= 0:
             field = _FIELD % re.escape(delimiter)
             row = rb"%b(?:%b%b)*+\r?" % (field, re.escape(delimiter), field)
-            if not re.fullmatch(rb"(?:%b\n)*+(?:%b)?" % (row, row), block):
-                return None
+            begin = block.rfind(b"\n", 0, at) + 1
+            end = re.compile(rb"(?:%b\n)*+(?:%b\Z)?" % (row, row)).match(block, begin, end).end()
+        return end
+
+    def _parse(self, block: bytes) -> Parsed | None:
+        """By pyarrow, without blank lines and those that are not UTF-8; None where it does not read all others."""
+        whole, num_lines = block, block.count(b"\n") + (not block.endswith(b"\n"))
+        kept, odd = np.arange(num_lines), _odd_lines(block)
+        if len(odd):
+            ends = np.append(np.flatnonzero(np.frombuffer(whole, np.uint8) == ord("\n")) + 1, len(whole))
+            pieces = zip([0, *ends[odd]], [*np.append(0, ends)[odd], len(whole)], strict=True)
+            block, kept = b"".join(whole[start:end] for start, end in pieces), np.delete(kept, odd)
+        delimiter = self.layout.delimiter.encode()
         if len(delimiter) > 1:
-            if b"\x1f" in block:
-                return None
             block, delimiter = block.replace(delimiter, b"\x1f"), b"\x1f"
-        if not block.isascii():
-            try:
-                block.decode()
-            except UnicodeDecodeError:
-                return None
         text, numbers = self.wanted
         for number_type in (pa.float64(), pa.string()) if numbers else (None,):
             types = {**dict.fromkeys(numbers, number_type), **dict.fromkeys(text, _TEXT)}
             table, left_out = self._read_csv(block, delimiter, types)
             if table is None:
                 continue
-            num_lines = block.count(b"\n") + (not block.endswith(b"\n"))
-            is_whole = table.num_rows + len(left_out) == num_lines
             columns = table.unify_dictionaries().combine_chunks()
             columns = {name: columns[name].chunk(0) for name in types}
-            # A blank line, which is no row, would be one of empty fields.
-            is_blank = "" in columns[text[0]].dictionary.to_pylist() and _BLANK_LINE.search(block)
-            if not is_whole or is_blank:
+            if table.num_rows + len(left_out) != len(kept):
                 return None
-            return Parsed(columns, np.delete(np.arange(num_lines), left_out), left_out, num_lines)
+            left_out_lines = np.sort(np.append(kept[left_out], odd)).tolist()
+            return Parsed(columns, np.delete(kept, left_out), left_out_lines, num_lines)
         return None
 
     def _read_csv(
@@ -156,13 +167,30 @@ class _Table(NamedTuple):
                 return (table, left_out) if table.num_rows else (None, [])
         return None, []
 
+    def _may_go_on(self, line: str, lines: FileLines) -> bool:
+        """False where the record of a line surely ends with it: a stray quote would have the exact reader look for its
+        end in thousands of lines, one by one."""
+        if not self.layout.has_quotes or line.count('"') % 2 == 0:
+            return False
+        ahead, is_all = lines.ahead()
+        at = ahead.find(b'"')
+        if at < 0:
+            return not is_all and ahead.count(b"\n") < MOST_LINES
+        if ahead.count(b"\n", 0, at) >= MOST_LINES:
+            return False
+        rest = ahead[: ahead.find(b"\n", at) + 1 or len(ahead)]
+        if rest.count(b'"') % 2 == 0 or b"\r" in rest:
+            return True
+        return len(self.layout.fields(line + rest.decode("utf-8", "surrogateescape")) or ()) == self.layout.width
+
     def _read_exactly(self, block: bytes, lines: FileLines, line: int) -> tuple[ColumnBlock, int]:
         """The block by lines, with those beyond it that a quoted field at its end reaches into.
 
         Also the number of the line after it; what has been read beyond it is put back.
         """
         own = list(as_text_lines(block))
-        records = RecordReader(itertools.chain(own, lines), self.layout, line)
+        more = lines if len(own) > 1 or self._may_go_on(own[0], lines) else ()
+        records = RecordReader(itertools.chain(own, more), self.layout, line)
         rows = list(records.good(self.path, self.bad_rows, last_line=line + len(own) - 1))
         lines.put_back("".join(records.ahead).encode("utf-8", "surrogateescape"))
         places = {name: place for place, name in enumerate(self.names)}
@@ -172,6 +200,26 @@ class _Table(NamedTuple):
             [shown for _, _, shown in rows],
         )
         return found, records.next_line
+
+
+def _odd_lines(block: bytes) -> np.ndarray:
+    """Numbers of the lines that are blank or not UTF-8, from 0."""
+    odd = [match.start() for match in _BLANK_LINE.finditer(block)] if _has_blank(block) else []
+    view, at = memoryview(block), len(block) if block.isascii() else 0
+    while at < len(block):
+        try:
+            str(view[at:], "utf-8")
+            break
+        except UnicodeDecodeError as error:
+            odd.append(at + error.start)
+            at = block.find(b"\n", odd[-1]) + 1 or len(block)
+    if not odd:
+        return np.zeros(0, int)
+    return np.searchsorted(np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")), np.sort(odd))
+
+
+def _has_blank(block: bytes) -> bool:
+    return block.startswith((b"\n", b"\r\n")) or b"\n\n" in block or b"\n\r\n" in block
 
 
 def _read_parquet(path: Path, wanted: WantedColumns, expected: str) -> Iterator[ColumnBlock]:

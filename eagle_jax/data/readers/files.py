@@ -29,7 +29,7 @@ class OwnFormat:
 class OwnFiles:
     """Items and ratings of your own: .csv, .tsv, .jsonl, each also .gz or .zst, or .parquet."""
 
-    items: str = setting("The file of the items.")
+    items: str = setting("The file of the items; that of the ratings, where its rows tell the items as well.")
     item_id: str = setting("Its column of ids.")
     title: str = setting("Its column of titles.")
     text: str = setting("Of an item, over columns in braces: '{description} {category}'.")
@@ -63,7 +63,8 @@ def read_own_files(files: OwnFiles) -> tuple[Catalogue, LoadReport]:
     path, texts = Path(files.items), Path(files.texts_file) if files.texts_file else None
     columns = template_columns(files.text)
     if texts is None:
-        items = read_items(path, files.item_id, [files.title, *columns], bad_rows)
+        told_by_ratings = files.items == files.ratings
+        items = read_items(path, files.item_id, [files.title, *columns], bad_rows, told_by_ratings)
     else:
         items = read_items(path, files.item_id, [files.title], bad_rows)
         known = next(iter(items.fields.values()))

@@ -16,6 +16,7 @@ from eagle_jax.data.catalogue import Catalogue, Entity, RatingTable
 from eagle_jax.data.prompts import EntityFormat, MalformedText, quote_markers, render_blocks
 from eagle_jax.data.ratings import restrict_items
 from eagle_jax.data.readers.json_columns import json_cell
+from eagle_jax.data.readers.prepared_data import is_prepared, prepared_rows
 from eagle_jax.data.readers.rating_files import RatingColumns, read_ratings
 from eagle_jax.data.readers.scales import WEIGHTS, Scale
 from eagle_jax.data.rows import FileRow, cell_text, file_kind, read_row_file
@@ -93,11 +94,15 @@ class LoadReport:
         return found
 
 
-def read_items(path: Path, id_column: str, columns: Collection[str], bad_rows: Appendable) -> Items:
-    """All fields of the items of a .csv, .tsv, .jsonl, .json (each also .gz, .zst) or .parquet file.
+def read_items(
+    path: Path, id_column: str, columns: Collection[str], bad_rows: Appendable, of_ratings: bool = False
+) -> Items:
+    """All fields of the items of a .csv, .tsv, .jsonl, .json (each also .gz, .zst) or .parquet file, or of a folder
+    that TFDS has prepared.
 
     `columns` are those that must be there: in every table, and in some line of JSON. Of a repeated id the first row
-    counts. Raises UserError for a file without them or without an item.
+    counts; `of_ratings`: it is no fault, the rows being ratings. Raises UserError for a file without the columns or
+    without an item.
     """
     items = Items({}, {})
     is_table = file_kind(path) not in (".json", ".jsonl")
@@ -108,8 +113,11 @@ def read_items(path: Path, id_column: str, columns: Collection[str], bad_rows: A
         seen.update(name for name in needed if name in names)
         return [name for name in (needed if is_table else [id_column]) if name not in names]
 
-    for row in read_row_file(path, absent, f"with the columns {', '.join(needed)}", bad_rows):
+    read = prepared_rows if is_prepared(path) else read_row_file
+    for row in read(path, absent, f"with the columns {', '.join(needed)}", bad_rows):
         try:
+            if of_ratings and json_cell(row.values[id_column], id_column) in items.fields:
+                continue
             fields = {name: cell_text(value, name) for name, value in row.values.items()}
             fields |= {name: "" for name in needed if name not in fields}
             items.add(path, row, json_cell(row.values[id_column], id_column), fields)

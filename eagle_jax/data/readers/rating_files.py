@@ -6,6 +6,7 @@ Axis letters: `R` ratings, `U` users, `N` items, `n` rows of a block.
 from __future__ import annotations
 
 import datetime
+import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +24,8 @@ from eagle_jax.data.readers.columns import read_columns
 from eagle_jax.data.readers.scales import STARS, WEIGHTS, OutsideError, Scale, number_of
 
 _MOST_OUTSIDE = 0.01  # of the ratings; more of them say that the scale is another one
-_FEW_NAMES = 4096  # are looked up one by one, as pyarrow takes milliseconds to begin with
+_FEW_NAMES = 1 << 14  # are looked up one by one, as pyarrow takes milliseconds to begin with
+_PLAIN_DIGITS = 15  # of a time; longer ones and what is no whole number are read one by one
 _FEW_OUTSIDE = 10  # are bad rows, however short the file
 
 
@@ -183,19 +185,31 @@ class _Rows:
         if pa.types.is_floating(column.type):
             found = column.fill_null(0).to_numpy()[good]
             is_bad = ~np.isfinite(found)
-            texts: Sequence[str] = [] if not is_bad.any() else [str(value) for value in found]
+
+            def text(i: int) -> str:
+                return str(found[i])
+
         else:
-            texts = column.filter(pa.array(good)).to_pylist()
-            read = [_timestamp(text) for text in texts]
-            is_bad = np.array([value is None for value in read], bool)
-            found = np.array([value or 0.0 for value in read])
+            texts = column.cast(pa.string()).filter(pa.array(good))  # a dictionary, where it is the users' column, say
+            is_plain = pc.and_(pc.ascii_is_decimal(texts), pc.less_equal(pc.binary_length(texts), _PLAIN_DIGITS))
+            plain = pc.if_else(is_plain, texts, None).cast(pa.float64())
+            found = plain.to_numpy(zero_copy_only=False).copy()
+            read = functools.cache(_timestamp)  # days, say, are repeated
+            for place in np.flatnonzero(~is_plain.to_numpy(zero_copy_only=False)):
+                moment = read(texts[int(place)].as_py())
+                found[place] = math.nan if moment is None else moment
+            is_bad = np.isnan(found)
+
+            def text(i: int) -> str:
+                return texts[int(i)].as_py()
+
         rows, places = np.flatnonzero(is_bad), np.flatnonzero(good)
         name = self._columns.timestamp
         self._doubtful.count(
             self._path,
             f"{name} is no time",
             block.line[places[rows]],
-            lambda i: (f"{name} is no time: {texts[rows[i]]!r:.40}", block.row(int(places[rows[i]]))),
+            lambda i: (f"{name} is no time: {text(rows[i])!r:.40}", block.row(int(places[rows[i]]))),
         )
         return np.where(is_bad, -math.inf, found)
 

@@ -210,15 +210,17 @@ def test_blocks_and_lines_read_the_same(tmp_path, monkeypatch, seed, quoting):
     content = draw.choice(["\n", "\r\n"]).join(lines).encode()
     if seed % 3 == 0:
         content = content.replace(b"d,10", b"\xff,10")
-    parse = columns._Table._parse
+    parse, plain_bytes = columns._Table._parse, columns._Table._plain_bytes
 
     def spy(*arguments):
-        parsed.append(parse(*arguments) is not None)
-        return parse(*arguments)
+        given = parse(*arguments)
+        parsed.append(given is not None and not given.left_out)
+        return given
 
     found = []
     scale = Scale(0.5, 9.0, "0.5 to 9")
-    for size, parser in ((97, spy), (1 << 24, lambda *_: None), (2000, spy)):
+    for size, parser, plain in ((97, spy, plain_bytes), (1 << 24, lambda *_: None, None), (2000, spy, plain_bytes)):
+        monkeypatch.setattr(columns._Table, "_plain_bytes", plain or (lambda _, block: len(block)))
         monkeypatch.setattr(blocks, "_BLOCK_BYTES", size)
         monkeypatch.setattr(blocks, "_LEAST_BYTES", 60)
         monkeypatch.setattr(columns._Table, "_parse", parser)
@@ -274,18 +276,21 @@ def test_blocks_and_lines_of_json_read_the_same(tmp_path, monkeypatch, seed):
     assert parsed.count(True) > 20 and parsed.count(False) > 5
 
 
-def test_lines_of_other_widths_do_not_cost_the_block(tmp_path, monkeypatch):
-    lines = [f"u{number},{10 + 10 * (number % 3)},4,{number}" + ",0" * (number % 97 == 5) for number in range(5000)]
+@pytest.mark.parametrize("fault", [lambda line: line + b",0", lambda line: b"\xff" + line, lambda line: b'"' + line])
+def test_a_bad_line_costs_itself_and_not_its_block(tmp_path, monkeypatch, fault):
+    """One field more, other bytes, a quote that nothing closes."""
+    lines = [b"u%d,%d,4,%d" % (number, 10 + 10 * (number % 3), number) for number in range(5000)]
+    lines = [fault(line) if number % 97 == 5 else line for number, line in enumerate(lines)]
     exactly = []
     read = columns._Table._read_exactly
     monkeypatch.setattr(
         columns._Table, "_read_exactly", lambda self, block, *rest: exactly.append(block) or read(self, block, *rest)
     )
-    table, bad_rows = _read(tmp_path, "\n".join(["userId,movieId,rating,timestamp", *lines, "u,10"]))
-    spoilt = [line for line in lines if line.endswith(",0,0") or line.count(",") == 4] + ["u,10"]
-    assert [(bad.line, bad.text) for bad in bad_rows] == [(([*lines, "u,10"].index(text)) + 2, text) for text in spoilt]
+    table, bad_rows = _read(tmp_path, b"\n".join([b"userId,movieId,rating,timestamp", *lines, b"u,10"]))
+    spoilt = [number for number in range(5000) if number % 97 == 5] + [5000]
+    assert [bad.line for bad in bad_rows] == [number + 2 for number in spoilt]
     assert len(table) == 5000 - len(spoilt) + 1
-    assert [block.decode().strip() for block in exactly] == spoilt
+    assert [block.strip() for block in exactly] == [[*lines, b"u,10"][number] for number in spoilt]
 
 
 KINDS = ["ratings.csv", "ratings.tsv", "ratings.csv.gz", "ratings.tsv.zst", "ratings.jsonl", "ratings.json.gz"]
