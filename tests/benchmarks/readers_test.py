@@ -2,11 +2,14 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
 
 from benchmarks.reader_table import page, write_ratings
+from benchmarks.rounds import ROOT
 from tests.programs import run_module
 
 # What an earlier build looks like to the benchmark; it reads by a loop.
@@ -72,3 +75,11 @@ def test_a_target_is_judged_by_the_median():
         assert "3 GB" not in page({}, [], rows)
     whole = {"who": "this build", "ratios": [1.0], **common, "rows": 25_000_000}
     assert "| 3 GB | 25,000,000 rows, 0 of them bad | 4,000 MiB | **missed** |" in page({}, [], [whole])
+
+
+def test_a_process_does_not_count_the_memory_of_its_parent():
+    """getrusage does on Linux: the file is drawn in gigabytes by who starts the readers."""
+    program = "import benchmarks.worker; print(benchmarks.worker.peak_mebibytes())"
+    held = np.ones(60_000_000)  # 458 MiB
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert 1 < float(done.stdout) < held.nbytes / 2**20 / 4, done
