@@ -66,6 +66,14 @@ def propose(arguments: list[str]) -> None:
     with_one_line_errors(lambda: command.propose(arguments))
 
 
+def gaps(arguments: list[str]) -> None:
+    """gaps --workdir=RUN [flags]: what a run's catalogue lacks, and for whom; --help lists the flags."""
+    from eagle_jax.base.command_line import with_one_line_errors
+    from eagle_jax.eagle.gaps import command
+
+    with_one_line_errors(lambda: command.gaps(arguments))
+
+
 def export(arguments: list[str]) -> None:
     """export --workdir=RUN --out=FOLDER: a trained policy in Hugging Face's layout, with its card."""
     from eagle_jax.base.command_line import with_one_line_errors
@@ -110,6 +118,7 @@ COMMANDS = {
     "run": run,
     "sweep": sweep,
     "propose": propose,
+    "gaps": gaps,
     "export": export,
     "rate": rate,
     "explore": explore,

@@ -163,7 +163,7 @@ _TEMPLATES: dict[str, dict[str, tuple[str, ...]]] = {
         "REASONS_TO_DISLIKE": ("{excluded} walked out.", "{excluded} were bored by it."),
     },
 }
-_ACTIONS: dict[str, tuple[str, ...]] = {
+ACTIONS: dict[str, tuple[str, ...]] = {
     "genre": ("turn it into {} cinema.", "make the genre {}."),
     "tone": ("make the tone {}.", "give it some {} mood."),
     "setting": ("move it to the {}.", "let it play at the {}."),
@@ -265,7 +265,7 @@ def any_word(slot: str, value: int, rng: np.random.Generator) -> str:
 def tell_action(word: str, rng: np.random.Generator) -> str:
     """An instruction to give the slot of `word` the value of `word`."""
     slot, _ = word_values()[word]
-    return _ACTIONS[slot][int(rng.integers(len(_ACTIONS[slot])))].format(word)
+    return ACTIONS[slot][int(rng.integers(len(ACTIONS[slot])))].format(word)
 
 
 def title_of(film: Mapping[str, int]) -> str:

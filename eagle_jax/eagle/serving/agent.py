@@ -43,6 +43,7 @@ class Agent:
     name: of the stage that trained it. batch_size: episodes played at a time. evaluated: ids of the
     (item, user) pairs that the run evaluated it on. facts: on the intervals of predicted ratings. chooser: acts in the
     policy's place. actions: tried in each state; of several the search goes on from the text of best reward.
+    instructions: those of the run's candidates that could be applied, none twice.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Agent:
     quality: Quality | None = None  # that the agent was rewarded for beside U
     chooser: Chooser | None = None
     actions: int = 1
+    instructions: Sequence[str] = ()
 
     def propose(
         self,

@@ -147,5 +147,6 @@ class _FinishedRun(FinishedStages, EagleRun):
             ),
             evaluated=[(catalogue.entities[start.entity_index].entity_id, names[start.user_index]) for start in starts],
             facts=facts,
+            instructions=sorted({action for of_entity in proposed for action, _ in of_entity.applied()}),
         )
         return agent, LocalGenerator(reference, models.batch_size, models.length_multiple)

@@ -42,7 +42,7 @@ def reason_of(text):
 
 def fixed_words():
     """Words of templates, actions, instructions and profiles that are no values."""
-    texts = [*grammar._ACTIONS.values(), *corpus._PROFILE_WORDS, tuple(corpus.PROFILE_SLOTS)]
+    texts = [*grammar.ACTIONS.values(), *corpus._PROFILE_WORDS, tuple(corpus.PROFILE_SLOTS)]
     texts += [texts for blocks in grammar._TEMPLATES.values() for texts in blocks.values()]
     texts += [tuple(vars(prompts.COMPACT).values()), MOVIE.action_categories, (MOVIE.noun,)]
     flat = " ".join(text for group in texts for text in group)

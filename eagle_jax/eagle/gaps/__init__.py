@@ -1,0 +1,1 @@
+"""What is missing from a catalogue, and for whom."""
