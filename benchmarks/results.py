@@ -21,7 +21,10 @@ from benchmarks.rounds import ROOT
 from eagle_jax.base.atomic_files import write_atomically
 
 # Folder of a run -> headings of its report, in the order in which the page quotes them.
-_EAGLE = ("In short", "Does it steer? Scored by the training encoder", "The same texts under the held-out encoder")
+_EAGLE = (
+    *("In short", "Does it steer? Scored by the training encoder", "The same texts under the held-out encoder"),
+    "Which differences hold",
+)
 QUOTED = {
     "eagle_minilens": _EAGLE,
     "eagle_minilens_table2": _EAGLE,

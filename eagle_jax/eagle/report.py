@@ -21,12 +21,12 @@ from eagle_jax.eagle.elm_baseline.facts import SEARCH, elm_facts, sweep
 from eagle_jax.eagle.encoder_stage import encoder_facts
 from eagle_jax.eagle.evaluation import report_tables
 from eagle_jax.eagle.evaluation.break_even import pays_sentences
-from eagle_jax.eagle.evaluation.habits import habit_facts
 from eagle_jax.eagle.evaluation.reachable import reachable_facts
 from eagle_jax.eagle.evaluation.stage import with_names
-from eagle_jax.eagle.evaluation.story import story
+from eagle_jax.eagle.evaluation.story import habit_facts, story
 from eagle_jax.eagle.evaluation.systems import DPO, EAGLE, HOME, PLANNER, EvalRow
 from eagle_jax.eagle.evaluation.table import RATER_MEASURES, REACHABLE_SHARE
+from eagle_jax.eagle.evaluation.verdict import row_meanings, steering_sentences, verdict_sentences
 from eagle_jax.eagle.expert.stage import expert_facts
 from eagle_jax.eagle.planner.stage import planner_facts
 from eagle_jax.eagle.policy_stages import design_facts
@@ -37,7 +37,7 @@ from eagle_jax.eagle.settings import EagleExperiment
 from eagle_jax.eagle.world import EagleWorld
 from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN, Scorer
 from eagle_jax.reports import figures
-from eagle_jax.reports.figures import embedding_picture, learning_curve
+from eagle_jax.reports.figures import Panel, embedding_picture, learning_curve
 from eagle_jax.reports.markdown import fact, table, used_measures
 from eagle_jax.reports.pages import Report, refuse_non_finite, shared_fields, write_pages
 from eagle_jax.stages.catalogue import catalogue_facts
@@ -50,7 +50,13 @@ NOT_REPRODUCED = (
     "Macro actions, the combined action space and the Amazon catalogue.",
 )
 _JUDGED = f"validation/{HELD_OUT}"
-_CURVES = ("validation/reward", _JUDGED, "gain", "policy/kl", "malformed_actions")
+_CURVES = {
+    "validation/reward": Panel("reward on validation starts", "U"),
+    _JUDGED: Panel("U there by the held-out encoder", "U"),
+    "gain": Panel("gain while training"),
+    "policy/kl": Panel("KL to where it began, nats an action"),
+    "malformed_actions": Panel("share of malformed actions", least=0.1),
+}
 _PREFERENCE = "preference_"  # what the names of stages of DPO agents begin with
 
 
@@ -132,14 +138,15 @@ def write_report(folder: Path, data: EagleReport) -> tuple[Path, Path]:
         refuse_non_finite(f"row {row['row']!r}", row["cells"])
     drawn = {
         "utility": figures.interval_figure(data.table, report_tables.utility_panels(data.table), "U", part=0),
-        "curves": figures.curves_figure(data.curves) if data.curves else None,
+        "curves": figures.curves_figure(data.curves, panels=_CURVES) if data.curves else None,
         "embedding": figures.embedding_figure(data.embedding_picture),
     }
     rated = bool(used_measures(RATER_MEASURES, data.table))
     context = {
         "data": data,
-        "steering": report_tables.steering_sentences(data.table),
-        "summary": report_tables.compared_sentences(data.comparisons),
+        "steering": steering_sentences(data.table),
+        "verdict": list(verdict_sentences(data.table, data.comparisons)),
+        "rows": list(row_meanings(data.table)),
         "trust": trust_sentences(data.reliability),
         "tables": report_tables.result_tables(data.table, data.num_reachable),
         "comparisons": table(data.comparisons, report_tables.COMPARISON_COLUMNS),

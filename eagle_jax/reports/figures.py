@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -72,8 +72,23 @@ def interval_figure(rows: Sequence[Mapping[str, Any]], panels: Mapping[str, str]
         return figure
 
 
-def curves_figure(curves: Sequence[Mapping[str, Any]], label: str = "iteration") -> Figure:
-    """One panel for each metric; one color for each row, one line for each seed; label: of the steps."""
+class Panel(NamedTuple):
+    """How curves of a metric are shown.
+
+    title: above them. quantity: panels of the same one have one axis; None: an axis of its own. least: what the axis
+    spans at least.
+    """
+
+    title: str
+    quantity: str | None = None
+    least: float = 0.0
+
+
+def curves_figure(
+    curves: Sequence[Mapping[str, Any]], label: str = "iteration", panels: Mapping[str, Panel] | None = None
+) -> Figure:
+    """One panel for each metric, by its name or as `panels` has it; one color for each row, one line for each seed;
+    label: of the steps."""
     names = list(dict.fromkeys(name for curve in curves for name in curve["metrics"]))
     rows = list(dict.fromkeys(curve["row"] for curve in curves))
     with matplotlib.rc_context(STYLE):
@@ -91,9 +106,11 @@ def curves_figure(curves: Sequence[Mapping[str, Any]], label: str = "iteration")
                     lw=1.2,
                     alpha=0.85,
                 )
-            axis.set_title(name, fontsize=9)
             axis.grid()
-            axis.set_ylim(*_at_least_a_fifth(*axis.get_ylim()))
+        shown = [(panels or {}).get(name) or Panel(name) for name in names]
+        for axis, panel in zip(axes, shown, strict=True):
+            axis.set_title(panel.title, fontsize=9)
+        _set_frames(axes, shown)
         for axis in axes[-2:]:
             axis.set_xlabel(label)
         handles = [
@@ -104,10 +121,16 @@ def curves_figure(curves: Sequence[Mapping[str, Any]], label: str = "iteration")
         return figure
 
 
-def _at_least_a_fifth(low: float, high: float) -> tuple[float, float]:
-    """The limits, drawn apart to a fifth of the larger of them: a curve that hardly moves does not fill its frame."""
-    missing = 0.2 * max(abs(low), abs(high)) - (high - low)
-    return (low - missing / 2, high + missing / 2) if missing > 0 else (low, high)
+def _set_frames(axes: Sequence[Any], panels: Sequence[Panel]) -> None:
+    """One range for panels of one quantity, drawn apart to a fifth of its larger end, and upwards to what it spans at
+    least: a curve that hardly moves does not fill its frame."""
+    ends = np.array([axis.get_ylim() for axis in axes])
+    for place, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
+        alike = [n for n, other in enumerate(panels) if n == place or panel.quantity == other.quantity is not None]
+        low, high = ends[alike, 0].min(), ends[alike, 1].max()
+        missing = max(0.0, 0.2 * max(abs(low), abs(high)) - (high - low))
+        low, high = low - missing / 2, high + missing / 2
+        axis.set_ylim(low, max(high, low + panel.least))
 
 
 def embedding_figure(picture: Mapping[str, Any]) -> Figure:

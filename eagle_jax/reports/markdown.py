@@ -15,6 +15,7 @@ from typing import Any
 from markupsafe import Markup
 
 LEFT, RIGHT = "---", "---:"
+_IN_CODE = re.compile(r"[a-z0-9]+(_[a-z0-9]+)+")
 _SPECIAL = re.compile(r"([\\`*_\[\]#|~!$])")
 # At the start of a line: what begins an item of a list or a quote, or underlines a heading.
 _AT_START = re.compile(r"^(\d*)([-+.)=](?=[-=\s]|$)|>)")
@@ -67,7 +68,8 @@ def to_markdown(value: Any) -> Markup:
 def format_interval(cell: Any, signed: bool = False) -> Markup:
     """A mean with its interval, or alone where low and high are None; a dash for None.
 
-    cell: has "mean", "low" and "high" as keys or as attributes.
+    cell: has "mean", "low" and "high" as keys or as attributes; a mapping's "n", where it has one, is told: it is
+    over fewer values than its neighbours.
     """
     if cell is None:
         return to_markdown(None)
@@ -75,8 +77,12 @@ def format_interval(cell: Any, signed: bool = False) -> Markup:
         cell[name] if isinstance(cell, Mapping) else getattr(cell, name) for name in ("mean", "low", "high")
     )
     sign = "+" if signed else ""
-    alone = f"{mean:{sign}.3f}"
-    return Markup(alone if low is None else f"{alone} [{low:{sign}.3f}, {high:{sign}.3f}]")
+    told = f"{mean:{sign}.3f}"
+    if low is not None:
+        told += f" [{low:{sign}.3f}, {high:{sign}.3f}]"
+    if isinstance(cell, Mapping) and "n" in cell:
+        told += f" (n = {cell['n']})"
+    return Markup(told)
 
 
 def _is_interval(value: Any) -> bool:
@@ -123,9 +129,16 @@ def facts_of(values: Mapping[str, Any], meanings: Mapping[str, str]) -> list[dic
 
 
 def fact_table(facts: Iterable[Mapping[str, Any]]) -> Markup:
-    return table(
-        facts, (Column("Fact", "name", LEFT), Column("Value", "value"), Column("What it means", "meaning", LEFT))
-    )
+    """A line for each fact; what is called as in the code, or so behind a colon, is told in words."""
+    name = Column("Fact", lambda fact: _in_words(fact["name"]), LEFT)
+    return table(facts, (name, Column("Value", "value"), Column("What it means", "meaning", LEFT)))
+
+
+def _in_words(name: str) -> str:
+    *before, own = name.rpartition(": ")
+    if _IN_CODE.fullmatch(own):
+        own = re.sub("^num ", "number of ", own.replace("_", " "))
+    return "".join([*before, own])
 
 
 def value_table(values: Mapping[str, Any]) -> Markup:

@@ -101,8 +101,9 @@ def _environment() -> jinja2.Environment:
 def render_html(text: str, title: str, svgs: Mapping[str, str]) -> str:
     """The page of a Markdown text; svgs: file name of a figure -> what stands in its place.
 
-    A paragraph that begins with an image is a figure, the rest of it the caption; the first cell of
-    a line of a table is its heading. A table is called by the heading it stands under, and scrolls by keyboard.
+    The links to its sections stand behind the first of them, which says what was found. A paragraph that
+    begins with an image is a figure, the rest of it the caption; the first cell of a line of a table is
+    its heading. A table is called by the heading it stands under, and scrolls by keyboard.
     """
     parser = page_parser()
     parser.add_render_rule("image", _render_image)
@@ -126,13 +127,20 @@ def render_html(text: str, title: str, svgs: Mapping[str, str]) -> str:
             token.tag = tokens[place + 2].tag = "th"
         elif token.type == "paragraph_open" and tokens[place + 1].children[0].type == "image":
             _to_figure(*tokens[place : place + 3])
+    sections = [place for place, token in enumerate(tokens) if token.type == "heading_open" and token.tag == "h2"]
+    tokens.insert(sections[1] if len(sections) > 1 else 0, Token("html_block", "", 0, content=_links(links)))
     shell = (_PACKAGE / "reports/shell.html").read_text()
     return jinja2.Template(shell, autoescape=True, trim_blocks=True).render(
         title=title,
         style=Markup((_PACKAGE / "reports/report_style.css").read_text()),
-        links=links,
         content=Markup(parser.renderer.render(tokens, parser.options, {"svgs": svgs})),
     )
+
+
+def _links(links: Mapping[str, str]) -> str:
+    """To the sections, by their ids."""
+    lines = (f'<a href="#{name}">{escape(heading)}</a>\n' for name, heading in links.items())
+    return f'<nav aria-label="Sections">\n{"".join(lines)}</nav>\n'
 
 
 def _plain(inline: Token) -> str:

@@ -4,7 +4,7 @@ results.json has `report` (which one it is), every field of its `Report` with un
 `tables`: [{"section", "columns", "rows"}], every table as it is shown. results.csv has a line for
 each cell of those tables: section, number of the table, number of its line, what the line is about
 (its first cell), column, text of the cell; and where that is a number, alone, in percent or with an
-interval, value, low and high.
+interval, value, low and high, and n where it is told of fewer values than its line.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Any
 from markdown_it import MarkdownIt
 
 RESULTS_JSON, RESULTS_CSV = "results.json", "results.csv"
-COLUMNS = ("section", "table", "line", "row", "column", "text", "value", "low", "high")
+COLUMNS = ("section", "table", "line", "row", "column", "text", "value", "low", "high", "n")
 
 _NUMBER = r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?"
-_CELL = re.compile(rf"({_NUMBER})(?: \[({_NUMBER}), ({_NUMBER})\])?( ?%)?")
+_CELL = re.compile(rf"({_NUMBER})(?: \[({_NUMBER}), ({_NUMBER})\])?( ?%)?(?: \(n = (\d+)\))?")
 
 
 def results_files(name: str, fields: Mapping[str, Any], text: str) -> dict[str, bytes]:
@@ -67,13 +67,14 @@ def read_tables(text: str) -> list[dict[str, Any]]:
     return tables
 
 
-def number_in(text: str) -> tuple[float, float | None, float | None] | None:
-    """(value, low, high) of a cell that is a number; a share in percent becomes one of 1."""
+def number_in(text: str) -> tuple[float, float | None, float | None, int | None] | None:
+    """(value, low, high, n) of a cell that is a number; a share in percent becomes one of 1."""
     found = _CELL.fullmatch(text)
     if found is None:
         return None
     scale = 100 if found[4] else 1
-    return tuple(part and float(part.replace(",", "")) / scale for part in found.groups()[:3])
+    value, low, high = (part and float(part.replace(",", "")) / scale for part in found.groups()[:3])
+    return value, low, high, found[5] and int(found[5])
 
 
 def _cells(tables: Sequence[Mapping[str, Any]]) -> Iterator[tuple]:
@@ -81,7 +82,7 @@ def _cells(tables: Sequence[Mapping[str, Any]]) -> Iterator[tuple]:
         for line, row in enumerate(table["rows"], start=1):
             for column, shown in zip(table["columns"], row, strict=True):
                 place = table["section"], number, line, row[0], column, shown
-                yield *place, *(number_in(shown) or (None, None, None))
+                yield *place, *(number_in(shown) or (None,) * 4)
 
 
 def _strict(value: Any) -> Any:

@@ -4,6 +4,7 @@ Axis letters: N values, C clusters, R resamples.
 """
 
 import dataclasses
+import functools
 from collections.abc import Hashable, Sequence
 
 import numpy as np
@@ -105,22 +106,29 @@ def crossed_interval(values: Sequence[float], settings: BootstrapSettings, *fact
     counts = [int(of_factor.max(initial=-1)) + 1 for of_factor in places]
     if min(counts, default=0) < 2:
         raise ValueError(f"an interval needs at least two levels of every factor, got {counts}")
-    rng = np.random.default_rng(settings.seed)
     means = np.empty(0)
-    block = max(1, _BLOCK_ENTRIES // len(values))
+    size, block = min(settings.num_resamples, max(1, _BLOCK_ENTRIES // len(values))), 0
     while len(means) < settings.num_resamples:
-        weights = np.ones((min(block, settings.num_resamples - len(means)), 1))
-        for of_factor, count in zip(places, counts, strict=True):
-            drawn = rng.multinomial(count, np.full(count, 1 / count), size=len(weights))
+        weights = np.ones((size, 1))
+        for of_factor, drawn in zip(places, _drawn_levels(tuple(counts), size, settings.seed, block), strict=True):
             weights = weights * drawn[:, of_factor]
         totals = weights.sum(axis=1)
         has_any = totals > 0
         means = np.append(means, (weights[has_any] @ values) / totals[has_any])
+        block += 1
+    means = means[: settings.num_resamples]
     tail = (1.0 - settings.confidence) / 2.0
     low, high = np.quantile(means, (tail, 1.0 - tail))
     return Interval(
         mean=float(values.mean()), low=float(low), high=float(high), num_values=len(values), num_clusters=min(counts)
     )
+
+
+@functools.lru_cache(maxsize=8)
+def _drawn_levels(counts: tuple[int, ...], size: int, seed: int, block: int) -> list[np.ndarray]:
+    """How often each level of each factor is drawn [size, count]; a table asks for the same again for every cell."""
+    rng = np.random.default_rng(seed if block == 0 else (seed, block))
+    return [rng.multinomial(count, np.full(count, 1 / count), size=size) for count in counts]
 
 
 def _cluster_sums(values, clusters):

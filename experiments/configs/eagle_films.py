@@ -153,7 +153,6 @@ def _training(config: ConfigDict) -> None:
     config.evaluation.best_of_n = ()
     config.evaluation.num_starts = 30
     config.evaluation.seeds = (0,)
-    config.evaluation.resampled = "anchors_and_users"
     config.evaluation.num_reachable = 0  # no grammar reads these texts
     config.evaluation.num_told_episodes = 20
 

@@ -87,11 +87,11 @@ def test_at_equal_calls_in_all_agents_are_served_as_their_reference_policy_is(by
         for system, stages in ((None, ()), (EXPERT, [EXPERT_STAGE]), ("EAGLE, g_optimal", [EXPERT_STAGE, AGENT]))
     }
     most = -(-(16 + spent["EAGLE, g_optimal"]) // 16)  # 8 pairs, episodes of 2 steps
-    best_of = f"best of {most} x 2 steps (all_calls)"
+    best_of = f"best of {most} x 2 steps (equal calls with training)"
     for agent, calls in spent.items():
         assert f"{best_of}, {agent or 'g_optimal'}" in rows
         width = int(most - calls / 16)
-        name = f"greedy search {width} actions x 2 steps (all_calls), {agent or 'g_optimal'}"
+        name = f"greedy search {width} actions x 2 steps (equal calls with training), {agent or 'g_optimal'}"
         assert (name in rows) == (width > 1)
         assert width < 2 or rows[name]["num_episodes"] == 8
         served = rows[f"greedy search 2 actions x 2 steps, {agent or 'g_optimal'}"]["cells"]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 from html import escape
 
 import numpy as np
@@ -11,10 +10,10 @@ import pytest
 from eagle_jax.eagle import report
 from eagle_jax.eagle.environment import Step
 from eagle_jax.eagle.evaluation.rater_form import RaterScores
-from eagle_jax.eagle.evaluation.report_tables import steering_sentences
 from eagle_jax.eagle.evaluation.story import changed_words
 from eagle_jax.eagle.evaluation.systems import ANCHOR, EAGLE, HEAD, PLANNER, REFERENCE, TRANSFER, EvalRow, for_others
 from eagle_jax.eagle.evaluation.table import Resampling, compare, malformed_counts, summarize
+from eagle_jax.eagle.evaluation.verdict import steering_sentences
 from eagle_jax.reports import figures
 from eagle_jax.reports.markdown import to_markdown
 from eagle_jax.reports.statistics import BootstrapSettings
@@ -140,14 +139,15 @@ def test_the_table_has_means_with_their_intervals(written, data):
     assert row.endswith("| higher, intervals separated |") and "| +" in row
 
 
-def test_summary_says_which_intervals_are_separated(written):
+def test_the_page_opens_with_its_verdict(written, data, tmp_path):
     text = written.replace("\\", "")
-    assert re.search(
-        r"- EAGLE, uniform against anchor\. Training encoder: higher, intervals separated, "
-        r"\+[\d.]+ \[\+[\d.]+, \+[\d.]+\]; held-out encoder: higher",
-        text,
+    assert text.startswith(
+        "# A run &lt;of> ours\n\n## In short\n\n- EAGLE, uniform turns a text into one that its user"
     )
-    assert "reference policy, uniform against EAGLE, uniform. Training encoder: lower, -" in text
+    assert "- reference policy, uniform is below EAGLE, uniform (-" in text
+    html = report.write_report(tmp_path, data)[0].read_text(encoding="utf-8")
+    first, links, second = (html.index(words) for words in ('id="in-short"', "<nav", 'id="what-this-page-is-about"'))
+    assert first < html.index("values more") < links < second
 
 
 def test_report_is_made_again_from_json(data, written, tmp_path):
@@ -156,9 +156,9 @@ def test_report_is_made_again_from_json(data, written, tmp_path):
 
 
 def test_it_says_what_intervals_resample(written, data, tmp_path):
-    assert "pairs are resampled, seeds are averaged inside a pair." in written
+    assert "pairs are resampled, seeds are averaged inside a pair, as if" in written
     crossed = write(tmp_path, dataclasses.replace(data, is_crossed=True))
-    assert "anchors, users and, of several, training seeds are resampled at once." in crossed
+    assert "anchors, users and, of several, training seeds are resampled at once (Owen 2007)" in crossed
     assert "pairs are resampled" not in crossed
 
 
@@ -169,11 +169,12 @@ def test_papers_numbers_stand_beside_ours(written):
 
 def test_raters_answers_stand_beside_the_papers(written, data, tmp_path):
     assert "Here a model &lt;b>rates&lt;/b>." in written and "Ours: user utility" in written
-    own = "| 1.000 [1.000, 1.000] | 0.000 [0.000, 0.000] | 0.250 [0.250, 0.250] |"
+    # Of 24 episodes those of one pair got no form.
+    own = "| 1.000 [1.000, 1.000] (n = 22) | 0.000 [0.000, 0.000] (n = 22) | 0.250 [0.250, 0.250] (n = 22) |"
     (paper,) = lines(written, "| EAGLE, uniform | 0.65 ± 0.03 |")
     assert paper.endswith(own)
-    (rated,) = lines(written, f"| EAGLE, uniform {own}")
-    assert rated.endswith("0.750 [0.750, 0.750] |")
+    (rated,) = lines(written, "- Consistency: ")
+    assert rated.endswith("In all rows that have it: 0.750 (n = 22).")
     # 11 of 12 pairs with 2 seeds, and two malformed answers; 72 steps, 24 of them malformed.
     assert "| EAGLE, uniform | 72 | 24 | 24 | 2 |" in written
     # Without a rater there is no trace of these columns.

@@ -160,7 +160,7 @@ def test_page_needs_nothing_beside_it_and_nests(write, tmp_path):
     page = Page(html)
     assert "<title>A &lt;run&gt; of ours</title>" in html and "<html lang=" in html
     assert page.tags.count("svg") == page.tags.count("figure") == 1
-    assert page.values("aria-label") == ["Sections", "A line.", "Table: Settings", "Table: Provenance"]
+    assert page.values("aria-label") == ["A line.", "Sections", "Table: Settings", "Table: Provenance"]
     assert "<figcaption>Up <em>it</em> goes, 95 %.</figcaption>" in html
     assert not {"script", "img", "link", "iframe", "object"} & set(page.tags)
     loaders = {"src", "srcset", "action", "data", "xlink:href"}
@@ -237,6 +237,14 @@ def test_tables_have_the_columns_that_were_declared():
     assert Page(html).tags.count("tr") == 3
     assert table([], columns) == "" and fact_table([]) == "" and value_table({}) == ""
     assert fact_table([fact("R^2", 0.81234567, "high")]).endswith("\n| R^2 | 0.8123 | high |")
+    names = ("num_users", "encoder: held_out_rmse", "g_optimal: a share", "action:wrong_markers")
+    told = fact_table(fact(name, 1, "") for name in names).splitlines()[2:]
+    assert [line.split(" | ")[0] for line in told] == [
+        "| number of users",
+        "| encoder: held out rmse",
+        "| g\\_optimal: a share",
+        "| action:wrong\\_markers",
+    ]
 
 
 def test_numbers_have_one_look():
@@ -244,6 +252,7 @@ def test_numbers_have_one_look():
     assert format_interval(cell, signed=True) == "+0.500 [-0.250, +1.000]"
     assert to_markdown(cell) == format_interval(dataclasses.asdict(cell)) == "0.500 [-0.250, 1.000]"
     assert format_interval({"mean": 0.5, "low": None, "high": None}) == "0.500"
+    assert to_markdown({"mean": 0.5, "low": 0.25, "high": 1.0, "n": 12}) == "0.500 [0.250, 1.000] (n = 12)"
     assert format_interval(None) == to_markdown(None) == "–"
     assert [to_markdown(value) for value in (1234.5678, 7, True)] == ["1235", "7", "True"]
     for low, high, which, mark in ((1, 2, 1, " ↑"), (-2, -1, -1, " ↓"), (0, 1, 0, "")):

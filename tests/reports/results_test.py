@@ -95,12 +95,13 @@ def test_the_json_has_every_field_unrounded_and_is_json_for_everybody(files):
 @pytest.mark.parametrize(
     ("text", "number"),
     [
-        ("0.5", (0.5, None, None)),
-        ("+0.500 [-0.250, +1.000]", (0.5, -0.25, 1.0)),
-        ("1,234", (1234.0, None, None)),
-        ("1.2e+06", (1.2e6, None, None)),
+        ("0.5", (0.5, None, None, None)),
+        ("+0.500 [-0.250, +1.000]", (0.5, -0.25, 1.0, None)),
+        ("1,234", (1234.0, None, None, None)),
+        ("1.2e+06", (1.2e6, None, None, None)),
         ("over 99.9 %", None),
-        ("12.5 %", (0.125, None, None)),
+        ("12.5 %", (0.125, None, None, None)),
+        ("0.500 [-0.250, 1.000] (n = 12)", (0.5, -0.25, 1.0, 12)),
         ("102 s", None),
         ("–", None),
         ("5 x 1 steps", None),

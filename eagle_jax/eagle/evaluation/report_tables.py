@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from eagle_jax.eagle.evaluation.episodes import plot_alone
-from eagle_jax.eagle.evaluation.systems import EAGLE, ELM_DECODER, HEAD, PLANNER, REFERENCE, EvalRow
+from eagle_jax.eagle.evaluation.systems import EAGLE, ELM_DECODER, REFERENCE, EvalRow
 from eagle_jax.eagle.evaluation.table import (
     HELD_OUT_MEASURES,
     INDEPENDENT_MEASURES,
@@ -20,7 +20,7 @@ from eagle_jax.eagle.evaluation.table import (
     TEXT_MEASURES,
     TRAIN_MEASURES,
 )
-from eagle_jax.embeddings.scorer import HELD_OUT, INDEPENDENT, TRAIN, judge_of
+from eagle_jax.embeddings.scorer import HELD_OUT, INDEPENDENT, TRAIN
 from eagle_jax.reports.markdown import (
     LEFT,
     Column,
@@ -29,7 +29,6 @@ from eagle_jax.reports.markdown import (
     format_interval,
     measure_columns,
     table,
-    to_markdown,
     used_measures,
 )
 from eagle_jax.reports.verdicts import side
@@ -37,6 +36,7 @@ from eagle_jax.reports.verdicts import side
 TableRows = Sequence[Mapping[str, Any]]
 
 ENCODERS = {TRAIN: "training encoder", HELD_OUT: "held-out encoder", INDEPENDENT: "independent encoder"}
+_NOTHING = 0.005  # by so little all cells of a column, with their intervals, may differ to be told in a sentence
 HELD_FIELDS = "genres and year as the anchor has them"
 ENCODER_TITLES = ENCODERS | {plot_alone(name): f"{title}, {HELD_FIELDS}" for name, title in ENCODERS.items()}
 
@@ -97,14 +97,23 @@ def _counted(measure: Measure, num_reachable: int | None) -> Measure:
 
 
 def _same_in_all(measure: Measure, rows: TableRows) -> bool:
-    """Whether a column of it would tell nothing."""
-    return len(rows) > 1 and len({to_markdown(row["cells"].get(measure.name)) for row in rows}) == 1
+    """Whether a column of it would tell nothing: what differs by less than a digit that matters."""
+    if len(rows) < 2:
+        return False
+    cells = [cell for row in rows if (cell := row["cells"].get(measure.name)) is not None]
+    return max(cell["high"] for cell in cells) - min(cell["low"] for cell in cells) < _NOTHING
 
 
 def _meaning(measure: Measure, rows: TableRows, has_column: bool) -> str:
     """What a measure is; where it is the same in all rows this sentence is in the column's place."""
-    everywhere = "" if has_column else f" In all rows: {to_markdown(rows[0]['cells'][measure.name])}."
-    return f"{measure.heading}: {measure.meaning}{everywhere}"
+    if has_column:
+        return f"{measure.heading}: {measure.meaning}"
+    cells = [row["cells"].get(measure.name) for row in rows]
+    counts = {cell["n"] for cell in cells if cell and "n" in cell}
+    over = f" (n = {' or '.join(map(str, sorted(counts)))})" if counts else ""
+    ends = dict.fromkeys(f"{pick(cell['mean'] for cell in cells if cell):.3f}" for pick in (min, max))
+    among = "all rows" if all(cells) else "all rows that have it"
+    return f"{measure.heading}: {measure.meaning} In {among}: {' to '.join(ends)}{over}."
 
 
 def _verdict(comparison: Mapping[str, Any]) -> str:
@@ -122,36 +131,6 @@ COMPARISON_COLUMNS = (
     Column("Difference in U", lambda c: format_interval(c["difference"], signed=True)),
     Column("Verdict", _verdict, LEFT),
 )
-
-
-def steering_sentences(rows: TableRows) -> Iterator[str]:
-    """For each agent whether more than the fields of a text steers, where texts have fields."""
-    agents = [row for system in (PLANNER, EAGLE, HEAD) for row in rows if row.get("system") == system]
-    for row in agents:
-        judge = judge_of([name for name in ENCODERS if row["cells"].get(f"{name}/gain")])
-        gain, plot = (row["cells"].get(f"{name}/gain") for name in (judge, plot_alone(judge)))
-        if plot is None:
-            continue
-        told = f"{format_interval(gain, signed=True)} in U over the anchor by the {ENCODERS[judge]}"
-        held = f"{format_interval(plot, signed=True)} with {HELD_FIELDS}"
-        if gain["low"] <= 0:
-            yield f"{row['row']} is not shown to gain anything: {told}, {held}."
-        elif plot["low"] <= 0:
-            yield f"Only genres and year steer: {row['row']} gains {told}, {held}."
-        else:
-            yield f"{row['row']} gains {told}, {held}."
-
-
-def compared_sentences(comparisons: TableRows) -> Iterator[str]:
-    """One sentence for each compared pair of rows: both encoders' verdicts."""
-    pairs = dict.fromkeys((c["row"], c["baseline"]) for c in comparisons)
-    for row, baseline in pairs:
-        parts = [
-            f"{ENCODER_TITLES[c['encoder']]}: {_verdict(c)}, {format_interval(c['difference'], signed=True)}"
-            for c in comparisons
-            if (c["row"], c["baseline"]) == (row, baseline)
-        ]
-        yield f"{row} against {baseline}. {'; '.join(parts).capitalize()}."
 
 
 def paper_table(rows: TableRows) -> Markup:

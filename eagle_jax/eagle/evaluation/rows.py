@@ -51,6 +51,7 @@ from eagle_jax.language_model.sampling.local import LocalGenerator
 # (starts, seed) -> their texts; the anchor where malformed.
 WriterFn = Callable[[Sequence[Start], int], list[Step]]
 PlayFn = Callable[[], list[EpisodeRecord]]
+_EQUAL_CALLS = {"test_calls": "equal calls", "all_calls": "equal calls with training"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Evaluation:
                 }
             for budget in self.settings.best_of_n:
                 horizon, count = self._budget(budget, contestants.training_calls[EAGLE][kind])
-                words = f"{count} x {horizon} steps ({budget})"
+                words = f"{count} x {horizon} {'step' if horizon == 1 else 'steps'} ({_EQUAL_CALLS[budget]})"
                 for system, models in contestants.policies.items():
                     # With as many calls as its training took, an agent may be served as its reference policy is.
                     if system != REFERENCE and (budget != "all_calls" or kind not in models):
@@ -183,7 +184,7 @@ class Evaluation:
         spent, part = training_calls.get(row.policy, {}).get(row.kind, 0), 6 if row.kind is None else 5
         widths = {"": self.settings.search_actions}
         if "all_calls" in self.settings.best_of_n:
-            widths[" (all_calls)"] = int(count - spent / (horizon * self.settings.num_starts))
+            widths[f" ({_EQUAL_CALLS['all_calls']})"] = int(count - spent / (horizon * self.settings.num_starts))
         rows = {}
         for budget, width in widths.items():
             if width < 2:

@@ -1,16 +1,19 @@
-"""Episodes as people read them: what each step changed in the text."""
+"""Episodes as people read them: what each step changed in the text, and whether an agent answers to its user or asks
+everybody for the same."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
 from eagle_jax.eagle.evaluation.report_tables import ENCODERS
-from eagle_jax.reports.markdown import to_markdown
+from eagle_jax.eagle.evaluation.systems import DPO, EAGLE
+from eagle_jax.reports.markdown import fact, share, to_markdown
 
 _TOKEN = re.compile(r"#(?:BEGIN|END)_[A-Z_]+|[^\s#]+|#")
 _MARKS = {"same": "{}", "new": "**{}**", "gone": "~~{}~~", "label": "*{}:*"}
@@ -71,3 +74,20 @@ def _pieces(kind: str, words: Sequence[str]) -> list[tuple[str, str]]:
             label = word.removeprefix("#BEGIN_").replace("_", " ").capitalize()
             pieces.append(("label", label))
     return pieces
+
+
+def habit_facts(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each row of an agent the first action that most of its episodes have, of the lines of records.jsonl; those
+    that cannot be read are one action."""
+    first = defaultdict(Counter)
+    for record in records:
+        if record["system"] in (EAGLE, DPO) and record["steps"]:
+            first[record["row"]][record["steps"][0]["action"] or "(malformed)"] += 1
+    facts = []
+    for row, counts in first.items():
+        (action, count), total = counts.most_common(1)[0], counts.total()
+        facts.append(
+            fact(f"{row}: the same first action for", share(count / total), f'of {total} episodes: "{action}"')
+        )
+        facts.append(fact(f"{row}: different first actions", len(counts), "whatever the anchor and the user"))
+    return facts

@@ -27,6 +27,28 @@ def by_profile(system: str) -> str:
     return f"{system}, by profile"
 
 
+# What each of them is, for readers who have not seen the code.
+MEANINGS = {
+    ANCHOR: "the existing text, unchanged.",
+    REFERENCE: "where training begins: a policy that was taught to ask for what the design keeps of the candidate "
+    "actions; g_optimal, uniform and the like name the design.",
+    EXPERT: "the reference policy, taught in addition to ask for the actions that the reward preferred to others.",
+    EAGLE: "the policy after reinforcement learning.",
+    DPO: "the policy after training on pairs of better and worse actions, in the place of reinforcement learning.",
+    FOR_OTHERS: "the same agents, told the profile of another user than the one whom the text is for.",
+    BEST_OF_N: "so many episodes of so many steps, of which the text with the best reward counts. Equal calls: as many "
+    "calls of the environment as an episode of EAGLE takes, or as many as that and its share of the training.",
+    GREEDY_SEARCH: "so many actions are tried at each step, and the text with the best reward is gone on from.",
+    ELM_DECODER: "a model that reads embeddings tells the point of best U near the anchor; nothing is rewritten.",
+    ONE_FOR_ALL: "the instruction that is best on average, whoever the user is.",
+    FIELD_CHANGES: "genres and year are replaced by those that the reward likes best; no model writes.",
+    HEAD: "takes the listed action that, by its mean effect, promises most to the user's embedding.",
+    PLANNER: "takes the action that promises most by a learned model of what actions make of texts.",
+    **{for_others(s): "the same, told the embedding of another user." for s in (HEAD, PLANNER)},
+    **{by_profile(s): "the same, told of the user what the profile tells, as policies are." for s in (HEAD, PLANNER)},
+}
+
+
 # Whose rows a row is compared with, where kind and environment are its own or there are none. What
 # is added here and to the contestants of a run is a row, and what EAGLE has to beat.
 COMPARED = {

@@ -137,9 +137,9 @@ def summarize(
 ) -> list[dict[str, Any]]:
     """One JSON-able table row for each row of records, in their order.
 
-    A cell is {"mean", "low", "high"}, or None where the measure does not apply: an anchor has no
-    steps, only a world with an `oracle` can judge edits, and one rated pair out of many has no
-    interval. `best_reachable` is the utility of `reachable.best_reachable_utility` for each
+    A cell is {"mean", "low", "high"}, with "n" where it is over fewer than the row's episodes, or None where the
+    measure does not apply: an anchor has no steps, only a world with an `oracle` can judge edits, and one rated pair
+    out of many has no interval. `best_reachable` is the utility of `reachable.best_reachable_utility` for each
     (anchor, user) pair; it is a fixed yardstick, and its own error is not in the interval. Raises
     ValueError for NaN, naming row and column.
     """
@@ -162,7 +162,10 @@ def summarize(
             ]
             # A row that has one pair alone is refused, a column that is told of one pair of many is left out.
             enough = present and (num_pairs == 1 or resampling.is_enough([record for _, record in present]))
-            cells[column.name] = _interval(row, column.name, present, resampling) if enough else None
+            cell = _interval(row, column.name, present, resampling) if enough else None
+            if cell and len(present) < len(of_row):
+                cell["n"] = len(present)
+            cells[column.name] = cell
         rows.append(
             {
                 "row": row,

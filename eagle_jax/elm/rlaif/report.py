@@ -15,11 +15,17 @@ from eagle_jax.elm.rlaif.run import RlaifRun
 from eagle_jax.elm.rlaif.settings import SC, START
 from eagle_jax.elm.verdict import MEASURE_NAMES
 from eagle_jax.reports import figures
+from eagle_jax.reports.figures import Panel
 from eagle_jax.reports.markdown import LEFT, Column, format_interval, table
 from eagle_jax.reports.pages import Report, refuse_non_finite, shared_fields, write_pages
 from eagle_jax.reports.verdicts import MIN_SEEDS
 
-_CURVES = ("reward", "validation/reward", "policy/kl", "policy/entropy")
+_CURVES = {
+    "reward": Panel("reward while training", "reward"),
+    "validation/reward": Panel("reward on validation", "reward"),
+    "policy/kl": Panel("KL to the start, nats a text"),
+    "policy/entropy": Panel("entropy, nats a token"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,7 +85,7 @@ def write_rlaif_report(folder: Path, data: RlaifReport) -> Path:
         "others": [(results["temperature"], _table(data, results, [])) for results in others],
         "samples": sample_tables(data.samples, tell),
     }
-    drawn = {"curves": figures.curves_figure(data.curves)}
+    drawn = {"curves": figures.curves_figure(data.curves, panels=_CURVES)}
     return write_pages(folder, "elm/rlaif/report", context, drawn)[0]
 
 

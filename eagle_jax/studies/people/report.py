@@ -200,4 +200,5 @@ def _edit_figure(part: Mapping[str, Any]) -> Figure:
                     steps = list(range(len(curve[name])))
                     metrics[f"{name}, {curve['tastes']}"] = {"step": steps, "value": curve[name]}
         curves.append({"row": learner, "metrics": metrics})
-    return figures.curves_figure(curves, "edits or ratings")
+    panels = {name: figures.Panel(name, name.partition(",")[0]) for curve in curves for name in curve["metrics"]}
+    return figures.curves_figure(curves, "edits or ratings", panels)

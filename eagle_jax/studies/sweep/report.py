@@ -10,7 +10,7 @@ from typing import Any
 
 from eagle_jax.base.metrics import read_metrics
 from eagle_jax.base.provenance import provenance
-from eagle_jax.reports.figures import curves_figure
+from eagle_jax.reports.figures import Panel, curves_figure
 from eagle_jax.reports.markdown import Column, table
 from eagle_jax.reports.pages import Report, write_pages
 from eagle_jax.reports.results import RESULTS_JSON
@@ -58,7 +58,9 @@ def write_sweep_report(workdir: Path, experiment: str, outcomes: Sequence[Outcom
         rows=_joined([outcome for outcome in outcomes if outcome.code == 0]),
         curves=[curve for outcome in outcomes if outcome.code == 0 for curve in _curves(outcome)],
     )
-    drawn = {"curves": curves_figure(data.curves) if data.curves else None}
+    drawn = {
+        "curves": curves_figure(data.curves, panels={_CURVE: Panel("reward on validation")}) if data.curves else None
+    }
     context = {
         "data": data,
         "runs": table(data.runs, [_column(name) for name in data.runs[0]]),

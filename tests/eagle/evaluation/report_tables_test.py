@@ -30,11 +30,18 @@ def test_a_column_that_is_the_same_in_all_rows_is_a_sentence():
     steering = found["Does it steer? Scored by the training encoder"]
     head = steering["table"].splitlines()[0]
     assert "| U |" in head and "Improved" not in head
-    assert (
-        "- Improved: Share of episodes with a gain above 0. In all rows: 0.500 \\[0.500, 0.500\\]."
-        in steering["meanings"]
-    )
+    assert "- Improved: Share of episodes with a gain above 0. In all rows: 0.500." in steering["meanings"]
     assert "In all rows" not in next(line for line in steering["meanings"].splitlines() if line.startswith("- U:"))
+
+
+def test_a_column_that_is_next_to_the_same_is_a_sentence_with_its_ends():
+    first, second, third = row("anchor", 0.25, 0.5), row("EAGLE", 0.75, 0.504), row("DPO", 0.5, 0.5)
+    third["cells"]["train/improved_share"] = None
+    found = tables(first, second, third)["Does it steer? Scored by the training encoder"]
+    assert "Improved" not in found["table"] and "In all rows that have it: 0.500 to 0.504." in found["meanings"]
+    assert (
+        "Improved" in tables(first, row("EAGLE", 0.75, 0.506))["Does it steer? Scored by the training encoder"]["table"]
+    )
 
 
 def test_where_all_columns_are_the_same_there_are_sentences_only():

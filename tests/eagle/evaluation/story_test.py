@@ -1,6 +1,6 @@
 """What agents ask for first, counted by hand."""
 
-from eagle_jax.eagle.evaluation.habits import habit_facts
+from eagle_jax.eagle.evaluation.story import habit_facts
 
 
 def record(row, *actions, system="EAGLE"):
