@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # tensorflow-datasets 4.9.10 preparing a data set as Parquet (pyarrow 26.0.1, no TensorFlow): of 20,000 examples
-# that a builder yields, a tenth is in the files, while dataset_info.json says 20,000. Preparing ends well. Of 100 examples all are there; as array_record, the same builder
-# keeps all.
+# that a builder yields, a tenth is in the files, while dataset_info.json says 20,000. Preparing ends well. Of 100
+# examples all are there; as array_record, the same builder keeps all.
 #
 # Guess: what was prepared is what the builder yielded, or preparing fails.
 # Met while reading prepared folders without TensorFlow: counts of ratings did not fit what the info promised.
