@@ -21,7 +21,7 @@ def test_every_part_that_a_config_has_is_a_stage_in_its_place():
     ]
     films = planned("eagle_films")
     assert films[:5] == ["catalogue", "encoders", "profiles", "ceiling", "candidates"]
-    assert films[-3:] == ["expert_g_optimal_0", "agent_g_optimal_0", "evaluation"]
+    assert films[-4:] == ["expert_g_optimal_0", "agent_g_optimal_0", "planner_0", "evaluation"]
     assert planned("eagle_minilens_dpo", ":quick")[-3:-1] == ["agent_g_optimal_0", "preference_agent_g_optimal_0"]
     assert planned("eagle_minilens_elm", ":quick")[-3:] == ["elm_0", "elm_search", "evaluation"]
 

@@ -69,7 +69,7 @@ def scripted(monkeypatch):
 
 def config_of_the_page(folder, kind):
     """The page's config, cut down to seconds."""
-    (block,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.S | re.M)
+    block, *_ = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.S | re.M)
     (folder / "shop.py").write_text(block)
     body = block.split("with config.unlocked():\n")[1].split("    return")[0]
     assert len(body.splitlines()) <= 15
