@@ -17,12 +17,13 @@ from eagle_jax.data.catalogue import Entity
 from eagle_jax.eagle.environment import EpisodeState, Start, written_actions
 from eagle_jax.eagle.evaluation.episodes import EpisodeRecord, Judging, Score, evaluate_played, evaluate_policy
 from eagle_jax.eagle.rollout import rollout
+from eagle_jax.eagle.serving.played import Played
 from eagle_jax.eagle.serving.proposals import nearest_items
 from eagle_jax.eagle.serving.users import User
 from eagle_jax.embeddings.scorer import TRAIN
 from eagle_jax.pages.explored_run import ExploredRun
 
-BY_YOU, BY_ITEM = "you", "item"
+BY_YOU, BY_ITEM, BY_ROW = "you", "item", "row"
 MOST_CHARACTERS, MOST_EPISODES = 1000, 50
 _NUM_NEAREST = 5
 
@@ -60,6 +61,19 @@ class ExploredEpisode:
     path: tuple[ExploredText, ...]
     environment_calls: int
     malformed: Mapping[str, int]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluatedEpisode:
+    """Of the run's evaluation. row: its title. texts: from the item's own to the one that counts."""
+
+    row: str
+    seed: int
+    item: Entity
+    user_id: str
+    profile: str
+    texts: tuple[ExploredText, ...]
+    environment_calls: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,6 +148,26 @@ def with_episode(run: ExploredRun, exploration: Exploration, by: str, best_of: i
         malformed=dict(record.malformed),
     )
     return dataclasses.replace(exploration, episodes=(*exploration.episodes, episode))
+
+
+def played_rows(run: ExploredRun) -> Mapping[str, Sequence[Played]]:
+    """What the run's evaluation has played, by row; empty where that is not shown."""
+    return {} if run.played is None else run.played.rows
+
+
+def evaluated_episode(run: ExploredRun, row: str, place: int) -> EvaluatedEpisode:
+    """The one at this place in the list of its row, as it was played and scored; raises `UserError` that names what
+    there is not."""
+    record, agent = run.played.record(row, place), run.agent
+    return EvaluatedEpisode(
+        row=row,
+        seed=record.seed,
+        item=agent.catalogue.entities[record.entity_index],
+        user_id=agent.catalogue.ratings.user_names[record.user_index],
+        profile=record.profile,
+        texts=(_anchor(run, record), *_path(run, record, BY_ROW)),
+        environment_calls=record.environment_calls,
+    )
 
 
 def growth(run: ExploredRun, user: User) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from eagle_jax.eagle.evaluation.episodes import Score
 from eagle_jax.eagle.evaluation.story import changed_words
 from eagle_jax.embeddings.scorer import HELD_OUT, TRAIN
 from eagle_jax.embeddings.utility import TERMS, USER_TERM_PARTS, UtilitySettings
-from eagle_jax.pages.exploration import Exploration, ExploredEpisode, ExploredText
+from eagle_jax.pages.exploration import EvaluatedEpisode, Exploration, ExploredEpisode, ExploredText, played_rows
 from eagle_jax.pages.explored_run import ExploredRun, Findable, find
 
 # What a spreadsheet takes for a formula; texts may come from anybody's model.
@@ -55,6 +55,30 @@ def episode_told(run: ExploredRun, exploration: Exploration, episode: ExploredEp
     return {"text": text_told(run, last, anchor)} | made_visible(told)
 
 
+def played_told(run: ExploredRun, row: str) -> list[dict[str, Any]]:
+    """For the page: what the run's evaluation has played of a row, in the order of the places."""
+    catalogue = run.agent.catalogue
+    return [
+        made_visible(catalogue.item_names(one.entity_index) | catalogue.user_names(one.user_index))
+        | {"seed": one.seed, "gain": one.gain}
+        for one in played_rows(run)[row]
+    ]
+
+
+def evaluated_told(run: ExploredRun, episode: EvaluatedEpisode) -> dict[str, Any]:
+    """For the page: every text of the way, each against the one before it."""
+    texts = episode.texts
+    told = {
+        "row": episode.row,
+        "seed": episode.seed,
+        "item": {"id": episode.item.entity_id, "title": episode.item.title},
+        "user": {"id": episode.user_id, "profile": episode.profile},
+        "environment_calls": episode.environment_calls,
+    }
+    of_texts = [text_told(run, text, texts[text.before or 0]) for text in texts]
+    return made_visible(told) | {"texts": of_texts}
+
+
 def found_told(asked: str, among: Sequence[Findable], titles: Callable[[int], Mapping[str, str]]) -> dict[str, Any]:
     """What was asked for, the best first, with the titles of a place; how much there is in all."""
     places = find(asked, among)
@@ -89,64 +113,85 @@ def term_lines(
     ]
 
 
-def exploration_json(run: ExploredRun, exploration: Exploration) -> str:
-    """Everything, as it is."""
-    item, user = exploration.item, exploration.user
-    told = {
+def exploration_json(
+    run: ExploredRun, exploration: Exploration | None, evaluated: Sequence[EvaluatedEpisode] = ()
+) -> str:
+    """Everything, as it is, of an exploration and of episodes of the evaluation."""
+    told: dict[str, Any] = {
         "agent": run.agent.name,
         "reference": run.reference.name,
         "environment": run.agent.environment.generator.name,
         "catalogue": run.agent.catalogue.name,
         "seed": run.seed,
-        "item": {"item_id": item.entity_id, "title": item.title},
-        "user": {"user_id": user.user_id, "profile": user.profile},
-        "texts": [dataclasses.asdict(text) for text in exploration.texts],
-        "episodes": [dataclasses.asdict(episode) for episode in exploration.episodes],
     }
+    if exploration is not None:
+        item, user = exploration.item, exploration.user
+        told |= {
+            "item": {"item_id": item.entity_id, "title": item.title},
+            "user": {"user_id": user.user_id, "profile": user.profile},
+            "texts": [dataclasses.asdict(text) for text in exploration.texts],
+            "episodes": [dataclasses.asdict(episode) for episode in exploration.episodes],
+        }
+    told["evaluated"] = [
+        {
+            **{name: getattr(one, name) for name in ("row", "seed", "environment_calls")},
+            "item": {"item_id": one.item.entity_id, "title": one.item.title},
+            "user": {"user_id": one.user_id, "profile": one.profile},
+            "texts": [dataclasses.asdict(text) for text in one.texts],
+        }
+        for one in evaluated
+    ]
     return json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def exploration_csv(exploration: Exploration) -> str:
-    """A line for each text, those of an episode behind the others under its number.
+def exploration_csv(exploration: Exploration | None, evaluated: Sequence[EvaluatedEpisode] = ()) -> str:
+    """A line for each text, those of an episode behind the others under its number, those of the evaluation's last.
 
     What a spreadsheet would compute is made text by an apostrophe before it.
     """
-    return inert_csv(list(_rows(exploration)))
+    lines = [] if exploration is None else list(_rows(exploration))
+    for one in evaluated:
+        about = {"row": one.row, "seed": one.seed, "item_id": one.item.entity_id, "title": one.item.title}
+        about |= {"user_id": one.user_id, "episode_calls": one.environment_calls}
+        lines += [_line(text, **about) for text in one.texts]
+    return inert_csv(lines)
 
 
 def inert_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of the same columns, of which there is one at least, with no cell that a spreadsheet would compute."""
+    """Rows, of which there is one at least, with no cell that a spreadsheet would compute; a column that a row lacks is
+    empty there."""
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
-    writer.writerow(rows[0])
-    writer.writerows([_inert(cell) for cell in row.values()] for row in rows)
+    columns = dict.fromkeys(name for row in rows for name in row)
+    writer.writerow(columns)
+    writer.writerows([_inert(row.get(name)) for name in columns] for row in rows)
     return lines.getvalue()
 
 
 def _rows(exploration: Exploration) -> Iterator[dict[str, Any]]:
-    parts: list[tuple[int | None, ExploredEpisode | None, tuple[ExploredText, ...]]] = [(None, None, exploration.texts)]
-    parts += [(number, one, one.path) for number, one in enumerate(exploration.episodes, start=1)]
-    for number, episode, texts in parts:
-        for text in texts:
-            yield {
-                "item_id": exploration.item.entity_id,
-                "title": exploration.item.title,
-                "user_id": exploration.user.user_id,
-                "episode": number,
-                "best_of": episode and episode.best_of,
-                "episode_calls": episode and episode.environment_calls,
-                **{name: getattr(text, name) for name in ("number", "before", "by", "action", "malformed")},
-                "environment_calls": text.environment_calls,
-                **{
-                    f"{encoder}_{name}": value
-                    for encoder in text.scores
-                    for name, value in text.scores[encoder].items()
-                },
-                "x": text.position[0],
-                "y": text.position[1],
-                "nearest": json.dumps(text.nearest, ensure_ascii=False),
-                "text": text.text,
-            }
+    about = {"item_id": exploration.item.entity_id, "title": exploration.item.title}
+    about |= {"user_id": exploration.user.user_id}
+    for text in exploration.texts:
+        yield _line(text, **about)
+    for number, one in enumerate(exploration.episodes, start=1):
+        of_episode = {"episode": number, "best_of": one.best_of, "episode_calls": one.environment_calls}
+        for text in one.path:
+            yield _line(text, **about, **of_episode)
+
+
+def _line(text: ExploredText, **about: Any) -> dict[str, Any]:
+    """A text in the table; row and seed: of the evaluation's episodes."""
+    names = ("row", "seed", "item_id", "title", "user_id", "episode", "best_of", "episode_calls")
+    return {
+        **{name: about.get(name) for name in names},
+        **{name: getattr(text, name) for name in ("number", "before", "by", "action", "malformed")},
+        "environment_calls": text.environment_calls,
+        **{f"{encoder}_{name}": value for encoder, score in text.scores.items() for name, value in score.items()},
+        "x": text.position[0],
+        "y": text.position[1],
+        "nearest": json.dumps(text.nearest, ensure_ascii=False),
+        "text": text.text,
+    }
 
 
 def _inert(cell: Any) -> Any:

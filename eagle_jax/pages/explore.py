@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import secrets
 from collections.abc import Sequence
+from pathlib import Path
 
 from eagle_jax.base.command_line import FlagParser
 from eagle_jax.base.errors import UserError
@@ -39,10 +40,13 @@ def explore_command(arguments: Sequence[str]) -> None:
 def _eagle_site(flags: argparse.Namespace, token: str):
     """What there is, in words, and the pages."""
     from eagle_jax.eagle.serving.loading import load_with_reference
+    from eagle_jax.eagle.serving.played import PlayedEpisodes
     from eagle_jax.pages.explore_site import ExploreSite
     from eagle_jax.pages.explored_run import ITEMS, USERS, explored_run
 
-    run = explored_run(*load_with_reference(flags.workdir, flags.agent), flags.seed)
+    run = explored_run(
+        *load_with_reference(flags.workdir, flags.agent), flags.seed, PlayedEpisodes(Path(flags.workdir))
+    )
     sizes = ", ".join(f"{len(run.positions[kind])} {kind}" for kind in (ITEMS, USERS))
     return f"{run.agent.name} of {flags.workdir}: {sizes}", ExploreSite(run=run, token=token).app()
 

@@ -25,18 +25,23 @@ from eagle_jax.embeddings.scorer import TRAIN
 from eagle_jax.pages.exploration import (
     MOST_CHARACTERS,
     MOST_EPISODES,
+    EvaluatedEpisode,
     Exploration,
     begin_exploration,
+    evaluated_episode,
     growth,
+    played_rows,
     with_episode,
     with_step,
 )
 from eagle_jax.pages.exploration_tables import (
     episode_told,
+    evaluated_told,
     exploration_csv,
     exploration_json,
     found_told,
     made_visible,
+    played_told,
     term_headings,
     text_told,
 )
@@ -55,6 +60,7 @@ from eagle_jax.pages.web import (
 
 _MOST_EXPLORATIONS = 200  # the oldest are forgotten
 _TITLE = "Explore"
+_NO_EXPLORATION = "evaluated"  # in the address of an export of the evaluation's episodes alone
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,10 +78,13 @@ class ExploreSite:
         kind = "{kind:str}"
         routes = [
             Route("/", self._page),
-            *script_routes("explore", "page", "map", "texts"),
+            *script_routes("explore", "page", "map", "texts", "evaluated"),
             Route(f"/positions/{kind}", answered(self._positions)),
             Route(f"/found/{kind}", answered(self._found)),
             Route(f"/at/{kind}/{{place:int}}", answered(self._at)),
+            Route("/evaluated", answered(self._rows)),
+            Route("/evaluated/{number:int}", answered(self._of_row)),
+            Route("/evaluated/{number:int}/{place:int}", answered(self._evaluated)),
             Route("/begin", answered(self._begin), methods=["POST"]),
             Route("/step", answered(self._step), methods=["POST"]),
             Route("/episode", answered(self._episode), methods=["POST"]),
@@ -96,6 +105,7 @@ class ExploreSite:
             shares=self.run.plane.explained_variance,
             terms=term_headings(agent.scorers[TRAIN].settings, agent.quality is not None).values(),
             first={ITEMS: item_id, USERS: user_id},
+            has_evaluated=self.run.played is not None,
             most_characters=MOST_CHARACTERS,
             most_episodes=MOST_EPISODES,
         )
@@ -115,6 +125,26 @@ class ExploreSite:
             raise UnknownError(f"{place}: there are {len(self.run.positions[kind])} {kind}")
         text = self.run.text(kind, place)
         return JSONResponse(made_visible({**self.run.titles(kind, place), "words": changed_words(text, text)}))
+
+    async def _rows(self, request: Request) -> Response:
+        return JSONResponse(made_visible(list(await run_in_threadpool(played_rows, self.run))))
+
+    async def _of_row(self, request: Request) -> Response:
+        row = await self._row(request.path_params["number"])
+        return JSONResponse(played_told(self.run, row))
+
+    async def _evaluated(self, request: Request) -> Response:
+        row = await self._row(request.path_params["number"])
+        async with self.turn:
+            episode = await run_in_threadpool(evaluated_episode, self.run, row, request.path_params["place"])
+        return JSONResponse(evaluated_told(self.run, episode))
+
+    async def _row(self, number: int) -> str:
+        """The title of a row of the evaluation."""
+        rows = list(await run_in_threadpool(played_rows, self.run))
+        if number >= len(rows):
+            raise UnknownError(f"{number}: the evaluation has {len(rows)} rows")
+        return rows[number]
 
     async def _begin(self, request: Request) -> Response:
         fields = await sent_fields(request)
@@ -150,12 +180,24 @@ class ExploreSite:
         return JSONResponse(episode_told(self.run, exploration, exploration.episodes[-1]))
 
     async def _json(self, request: Request) -> Response:
-        text = exploration_json(self.run, self._exploration(request.path_params["name"]))
+        text = exploration_json(self.run, *await self._exported(request))
         return download(text, "application/json", "exploration.json")
 
     async def _csv(self, request: Request) -> Response:
-        text = exploration_csv(self._exploration(request.path_params["name"]))
+        text = exploration_csv(*await self._exported(request))
         return download(text, "text/csv", "exploration.csv")
+
+    async def _exported(self, request: Request) -> tuple[Exploration | None, list[EvaluatedEpisode]]:
+        """The exploration of this name, "evaluated" of none, and the evaluation's episodes that are asked for with it,
+        each as <row>.<place>."""
+        name, asked = request.path_params["name"], request.query_params.getlist("evaluated")
+        if len(asked) > MOST_EPISODES:
+            raise UserError(f"evaluated: {len(asked)} episodes, at most {MOST_EPISODES} are exported")
+        exploration = None if name == _NO_EXPLORATION and asked else self._exploration(name)
+        places = [[sent_number("evaluated", part) for part in one.partition(".")[::2]] for one in asked]
+        of_rows = [(await self._row(number), place) for number, place in places]
+        async with self.turn:
+            return exploration, [await run_in_threadpool(evaluated_episode, self.run, *one) for one in of_rows]
 
     def _exploration(self, name: str) -> Exploration:
         if name not in self.explorations:

@@ -17,6 +17,7 @@ from eagle_jax.data.prompts import parse_blocks
 from eagle_jax.eagle.policy import make_policy_fn
 from eagle_jax.eagle.rollout import PolicyFn
 from eagle_jax.eagle.serving.agent import Agent
+from eagle_jax.eagle.serving.played import PlayedEpisodes
 from eagle_jax.embeddings.scorer import TRAIN
 from eagle_jax.language_model.generation import TextGenerator
 from eagle_jax.reports.principal_plane import PrincipalPlane, fit_principal_plane
@@ -38,7 +39,8 @@ class ExploredRun:
     """An agent with the reference policy that its training began from.
 
     plane: of the items' embeddings by the training encoder. positions: "items" [N, 2] and "users" [U, 2] on it,
-    float32. users: index of each of the U users in the ratings. seed: of all that is played.
+    float32. users: index of each of the U users in the ratings. seed: of all that is played. played: by the run's
+    evaluation; None: what it has played is not shown.
     """
 
     agent: Agent
@@ -47,6 +49,7 @@ class ExploredRun:
     plane: PrincipalPlane
     positions: dict[str, np.ndarray]
     users: Sequence[int]
+    played: PlayedEpisodes | None = None
 
     def players(self, embeddings: np.ndarray) -> dict[str, PolicyFn]:
         """Who may act for users of these embeddings [U, d]."""
@@ -79,14 +82,18 @@ class ExploredRun:
         return {ITEMS: items, USERS: [_findable(names[user], "", profiles[user]) for user in self.users]}
 
 
-def explored_run(agent: Agent, reference: TextGenerator, seed: int) -> ExploredRun:
+def explored_run(
+    agent: Agent, reference: TextGenerator, seed: int, played: PlayedEpisodes | None = None
+) -> ExploredRun:
     """With the map that the agent's items and users make."""
     catalogue = np.asarray(agent.scorers[TRAIN].catalogue_embeddings)
     plane = fit_principal_plane(catalogue)
     users = sorted(agent.users.profiles)
     embeddings = {ITEMS: catalogue, USERS: np.asarray(agent.users.space.wals.user_embeddings)[users]}
     positions = {kind: plane.project(of_kind).astype(np.float32) for kind, of_kind in embeddings.items()}
-    return ExploredRun(agent=agent, reference=reference, seed=seed, plane=plane, positions=positions, users=users)
+    return ExploredRun(
+        agent=agent, reference=reference, seed=seed, plane=plane, positions=positions, users=users, played=played
+    )
 
 
 def findable_items(catalogue: Catalogue) -> list[Findable]:

@@ -81,6 +81,17 @@ class Browser:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
+    def downloaded(self, selector, folder):
+        """What a click on a link saves: it is there when this returns."""
+        session, self._session = self._session, None  # downloads are the browser's
+        self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder), eventsEnabled=True)
+        self._session = session
+        self._send("Runtime.evaluate", {"expression": f"document.querySelector({json.dumps(selector)}).click()"})
+        while (message := self._next()).get("params", {}).get("state") != "completed":
+            assert message.get("params", {}).get("state") != "canceled", message
+        (file,) = folder.iterdir()
+        return file
+
     def tab(self):
         self._press(key="Tab", code="Tab", windowsVirtualKeyCode=9)
 

@@ -16,6 +16,7 @@ from eagle_jax.language_model.generation import ScriptedGenerator
 from eagle_jax.pages.explore_site import ExploreSite
 from eagle_jax.pages.explored_run import explored_run
 from tests.pages import browser
+from tests.pages.played_run import EAGLE_ROW, REFERENCE_ROW, played
 from tests.pages.served_site import served, waits_for
 from tests.programs import ROOT, environment_of
 
@@ -139,9 +140,66 @@ def test_in_a_browser_by_keyboard_on_a_small_screen_in_the_dark(agent, tmp_path)
         page.space()
         waits_for(page, "document.querySelectorAll('#episodes-played section').length === 4")
         assert page.run("document.querySelectorAll('#compared tbody tr').length") == 6
+        told = json.loads(page.downloaded("#json", tmp_path / "json").read_text(encoding="utf-8"))
+        assert [text["action"] for text in told["texts"][:2]] == [None, wicked] and len(told["episodes"]) == 4
+        assert page.downloaded("#csv", tmp_path / "csv").read_text(encoding="utf-8").startswith("row,seed,item_id,")
         page.call("Runtime.evaluate", expression="document.querySelector('#map').scrollIntoView()")
         x, y = page.run(DOT)
         page.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
         waits_for(page, "document.querySelector('#pointed strong')")
         assert re.match(r"(Item f\d+: |User u\d+)", page.run("document.querySelector('#pointed strong').innerText"))
         check()
+
+
+# What the map says first where the pointer goes over it, line by line.
+SWEEP = """(() => {
+  const map = document.querySelector('#map'), told = document.querySelector('#pointed');
+  const { x, y, width, height } = map.getBoundingClientRect();
+  told.replaceChildren();
+  for (let down = 5; down < height; down += 5)
+    for (let right = 5; right < width; right += 5) {
+      map.dispatchEvent(new PointerEvent('pointermove', { clientX: x + right, clientY: y + down }));
+      if (told.querySelector('strong')) return told.querySelector('strong').innerText;
+    }
+  return '';
+})()"""
+
+
+@browser.needed
+def test_episodes_of_the_evaluation_are_shown_by_keyboard_on_a_small_screen(agent, tmp_path):
+    """Two rows' episodes of the same start are on the map, a step is marked by its button and by pointing at it."""
+    episodes, _ = played(agent, tmp_path)
+    run = explored_run(agent, agent.policy, seed=0, played=episodes)
+    with served(ExploreSite(run=run, token="").app()) as address, browser.opened(tmp_path / "profile") as page:
+        browser.make_small(page)
+        page.open(address)
+        waits_for(page, "document.body.dataset.ready === 'yes'")
+        page.tab_to("innerText === 'Episodes of the run’s evaluation'")
+        page.space()
+        waits_for(page, "document.querySelector('#evaluated-episode option')")
+        rows = page.run("[...document.querySelectorAll('#evaluated-row option')].map(e => e.innerText)")
+        assert rows == ["anchor", EAGLE_ROW, REFERENCE_ROW]  # what is called <b> is text
+        pairs = []
+        for number in (1, 2):
+            choose = f"""(() => {{ const row = document.querySelector('#evaluated-row');
+              row.value = '{number}'; row.dispatchEvent(new Event('change')); return true; }})()"""
+            page.run(choose)
+            waits_for(page, "document.querySelectorAll('#evaluated-episode option').length === 6")
+            page.tab_to("innerText === 'Show on the map'")
+            page.space()
+            waits_for(page, f"document.querySelectorAll('#evaluated section').length === {number}")
+            pairs.append(page.run("document.querySelector('#evaluated section p').innerText.split('. Calls')[0]"))
+        assert pairs[0] == pairs[1]
+        browser.check_on_a_small_screen(page)
+        page.tab_to("innerText === 'Mark step 2 of E2 on the map'")
+        page.space()
+        assert page.run("document.querySelector('#pointed strong').innerText").startswith("E2, step 2: ")
+        assert "could not be read" in page.run("document.querySelector('#pointed .notice').innerText")
+        page.run("document.querySelector('#evaluated section:last-child li:last-child button').click()")
+        assert page.run("document.querySelector('#pointed strong').innerText").startswith("E1, step 2: ")
+        assert page.run("document.querySelector('#evaluated-json').getAttribute('href')").count("evaluated=") == 2
+        page.run("for (const id of ['show-items', 'show-users', 'zoom-all']) document.getElementById(id).click()")
+        assert re.match(r"E[12](, step \d|: the item)", page.run(SWEEP))
+        page.tab_to("innerText === 'Take E1 away'")
+        page.space()
+        assert page.run("document.querySelectorAll('#evaluated section').length") == 1

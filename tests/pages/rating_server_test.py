@@ -89,7 +89,9 @@ def test_in_a_browser_by_keyboard_on_a_small_screen_in_the_dark(tmp_path):
     wicked = "</p><script>document.title = 'taken'</script><img src=x onerror='document.title = 1'> of {} {}"
     long_word = "a" * 200
     workdir = write_run(tmp_path / "run", num_pairs=8, new_text=f"{wicked} {long_word}")
-    with served(workdir) as (process, raters, results), browser.opened(tmp_path / "profile") as page:
+    with contextlib.ExitStack() as stack:
+        process, raters, results = stack.enter_context(served(workdir))
+        page = stack.enter_context(browser.opened(tmp_path / "profile"))
         browser.make_small(page)
 
         def check():
@@ -129,6 +131,17 @@ def test_in_a_browser_by_keyboard_on_a_small_screen_in_the_dark(tmp_path):
         page.enter()
         assert page.run("document.querySelectorAll('fieldset.missing').length") == 11
         check()
+        # The server is killed while the form is open, and another one goes on at its address.
+        process.kill()
+        process.wait()
+        again = stack.enter_context(served(workdir, f"--port={raters.rsplit(':', 1)[1].strip('/')}"))
+        assert again[1:] == (raters, results)
+        for number in QUESTIONS:
+            page.tab_to(f"name === 'q{number}'")
+            page.space()
+        page.tab_to("innerText === 'Send and go on'")
+        page.enter()
+        assert page.run("document.title") == "Form 3" and len(kept_forms(workdir)) == 2
         sent, _ = send(form)
         while "checks that forms are read" not in sent:
             sent, _ = send(form, **answered(sent))

@@ -1,5 +1,6 @@
 // The page of `eagle-jax explore`: what its forms and buttons ask for, and where the answers go.
 
+import { evaluatedPaths, evaluatedQuery, evaluatedText, listenToEvaluated } from "./evaluated.js";
 import { SpaceMap } from "./map.js";
 import { ask, at, details, during, readPositions, say, search } from "./page.js";
 import { button, cell, make, marked, nearestList, number, scrolled, signed, termTable, titled } from "./texts.js";
@@ -20,6 +21,10 @@ function take(kind, id) {
 const takeItem = (id) => take("items", id);
 
 async function showPointed(kind, place) {
+  if (kind === "way") {
+    at("pointed").replaceChildren(...(evaluatedText(place) ?? textTold(place)));
+    return;
+  }
   const told = await details(kind, place).catch((error) => ({ id: "", title: error.message, words: [] }));
   if (map.pointed?.kind !== kind || map.pointed.place !== place) return; // it points at something else by now
   const name = kind === "items" ? `Item ${titled(told)}` : `User ${told.id}`;
@@ -27,6 +32,12 @@ async function showPointed(kind, place) {
 }
 
 // Texts
+
+// What the map shows of a text of this exploration, by its key.
+function textTold(key) {
+  const text = exploration.texts[key.split("/")[1]];
+  return [make("p", {}, make("strong", {}, `Text ${text.number}. `), `${toldChange(text)}.`), ...marked(text.words)];
+}
 
 const utility = (text, encoder) => text.terms[0].values[encoder][1];
 
@@ -61,19 +72,31 @@ function goOn(from) {
   at("instruction").focus();
 }
 
-// The exploration on the map: a line for each text that was made of another one, dashed ones for episodes.
+// What is on the map: a line for each text that was made of another one, dashed ones for episodes.
 function drawPaths() {
+  map.paths = evaluatedPaths();
+  if (exploration) drawExploration();
+  const query = evaluatedQuery();
+  at("evaluated-export")?.toggleAttribute("hidden", !query);
+  for (const form of ["json", "csv"]) {
+    if (exploration) at(form).href = `export/${exploration.name}.${form}${query && `?${query}`}`;
+    if (at("evaluated-export")) at(`evaluated-${form}`).href = `export/evaluated.${form}?${query}`;
+  }
+  map.draw();
+}
+
+function drawExploration() {
   const { texts, episodes, current, growth } = exploration;
-  map.paths = episodes.map(({ positions, letter }) => {
+  map.paths = map.paths.concat(episodes.map(({ positions, letter }) => {
     const labels = positions.map((_, place) => (place === positions.length - 1 ? letter : ""));
     return { points: positions, labels, dashed: true };
-  });
-  map.paths.push({ points: [texts[0].position], labels: ["0"] });
+  }));
+  map.paths.push({ points: [texts[0].position], labels: ["0"], keys: ["text/0"] });
   for (const text of texts.slice(1)) {
-    map.paths.push({ points: [texts[text.before].position, text.position], labels: ["", `${text.number}`] });
+    const [points, labels] = [[texts[text.before].position, text.position], ["", `${text.number}`]];
+    map.paths.push({ points, labels, keys: [`text/${text.before}`, `text/${text.number}`] });
   }
   map.growth = { from: texts[current].position, to: growth };
-  map.draw();
 }
 
 function begin() {
@@ -85,8 +108,8 @@ function begin() {
     at("texts").replaceChildren(textSection(exploration.texts[0]));
     at("compared").replaceChildren();
     at("episodes-played").replaceChildren();
-    for (const form of ["json", "csv"]) at(form).href = `export/${told.name}.${form}`;
     at("exploration").hidden = false;
+    map.pointed = null;
     setCurrent(0);
     at("about").focus();
     return "Begun. The arrow on the map shows where this user’s own term grows.";
@@ -206,9 +229,20 @@ function listen() {
 
 map = new SpaceMap(at("map"), {
   onPoint: showPointed,
-  onChoose: (kind, place) => details(kind, place).then(({ id }) => take(kind, id), (error) => say(error.message)),
+  onChoose: (kind, place) => {
+    if (kind !== "way") details(kind, place).then(({ id }) => take(kind, id), (error) => say(error.message));
+  },
 });
 listen();
+listenToEvaluated({
+  map,
+  redraw: drawPaths,
+  begin(itemId, userId) {
+    at("items-id").value = itemId;
+    at("users-id").value = userId;
+    say(`Item ${itemId} and user ${userId} are chosen; Begin makes a new exploration with them.`);
+  },
+});
 const [items, users] = await Promise.all(["items", "users"].map(readPositions));
 map.setPositions({ items, users });
 document.body.dataset.ready = "yes";

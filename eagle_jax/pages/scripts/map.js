@@ -5,12 +5,13 @@ const REACH = 12; // pixels from the pointer to what it points at
 const STEP = 40; // pixels that an arrow key moves the map
 
 export class SpaceMap {
-  // onPoint(kind, place), onChoose(kind, place): what the pointer is at, and what was clicked on.
+  // onPoint(kind, place), onChoose(kind, place): what the pointer is at, and what was clicked on; of a way the kind is
+  // "way" and the place the key of its point.
   constructor(canvas, { onPoint, onChoose }) {
     Object.assign(this, { canvas, onPoint, onChoose });
     this.positions = { items: new Float32Array(0), users: new Float32Array(0) };
     this.shown = { items: true, users: true, paths: true };
-    this.paths = []; // {points: [[x, y], ...], labels: ["0", ...], dashed}
+    this.paths = []; // {points: [[x, y], ...], labels: ["0", ...], keys: [...] or none, dashed}
     this.growth = null; // {from: [x, y], to: [dx, dy]}: the direction that a user likes
     this.pointed = null; // {kind, place}
     this.view = { x: 0, y: 0, scale: 1 };
@@ -32,8 +33,8 @@ export class SpaceMap {
 
   showAll() {
     let [left, right, low, high] = [Infinity, -Infinity, Infinity, -Infinity];
-    for (const kind of this._kinds()) {
-      const places = this.positions[kind];
+    const ways = this.shown.paths ? this.paths.flatMap(({ points }) => points.flat()) : [];
+    for (const places of [...this._kinds().map((kind) => this.positions[kind]), ways]) {
       for (let i = 0; i < places.length; i += 2) {
         left = Math.min(left, places[i]);
         right = Math.max(right, places[i]);
@@ -85,11 +86,32 @@ export class SpaceMap {
     this.draw();
   }
 
-  // The shown item or user nearest to a pixel, if any is near.
+  // Marks a point of a way as the pointer does; texts may lie where no item does, out of sight.
+  pointAt(key) {
+    this.pointed = { kind: "way", place: key };
+    const place = this._pointedPlace();
+    const [px, py] = place ? this._pixel(place) : [0, 0];
+    if (px < 0 || py < 0 || px > this.width || py > this.height) [this.view.x, this.view.y] = place;
+    this.draw();
+    this.onPoint("way", key);
+  }
+
+  // Calls fn(key, point) for the points of shown ways that have keys.
+  _eachKey(fn) {
+    if (!this.shown.paths) return;
+    for (const { points, keys } of this.paths) keys?.forEach((key, number) => fn(key, points[number]));
+  }
+
+  // The shown item, user or point of a way nearest to a pixel, if any is near; ways lie over the dots.
   _near(px, py) {
     const [x, y] = this._place(px, py);
     let best = (REACH / this.view.scale) ** 2;
     let found = null;
+    this._eachKey((key, point) => {
+      const distance = (point[0] - x) ** 2 + (point[1] - y) ** 2;
+      if (distance < best) [best, found] = [distance, { kind: "way", place: key }];
+    });
+    if (found) return found;
     for (const kind of this._kinds()) {
       const places = this.positions[kind];
       for (let i = 0; i < places.length; i += 2) {
@@ -116,15 +138,23 @@ export class SpaceMap {
       this.paths.forEach((path) => this._drawPath(context, path, colors));
       if (this.growth) this._drawGrowth(context, colors);
     }
-    if (this.pointed) {
-      const places = this.positions[this.pointed.kind];
-      const at = this._pixel(places.subarray(2 * this.pointed.place, 2 * this.pointed.place + 2));
+    const pointed = this._pointedPlace();
+    if (pointed) {
+      const at = this._pixel(pointed);
       context.strokeStyle = colors.ink;
       context.lineWidth = 2;
       context.beginPath();
       context.arc(...at, 7, 0, 2 * Math.PI);
       context.stroke();
     }
+  }
+
+  _pointedPlace() {
+    const { kind, place } = this.pointed ?? {};
+    if (kind !== "way") return kind && this.positions[kind].subarray(2 * place, 2 * place + 2);
+    let found = null;
+    this._eachKey((key, point) => (found = key === place ? point : found));
+    return found;
   }
 
   // Calls fn(px, py) for what is within the canvas, once for each of its small squares: 62,000 dots stay fluid.
