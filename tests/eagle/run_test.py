@@ -212,7 +212,7 @@ def test_baselines_get_rows_and_comparisons_and_change_no_other_row(with_baselin
     model = Path(AGENT, "model", "model.safetensors")  # what was there before is read as it is
     assert (with_baselines / model).read_bytes() == (finished.workdir / model).read_bytes()
     report = (with_baselines / "report.md").read_text().replace("\\", "")
-    for told in (f"| {DPO}", "Pairs of the DPO agents", ELM_CHOICE, "forward_passes_per_jacobian"):
+    for told in (f"| {DPO}", "Pairs of the DPO agents", ELM_CHOICE, "forward passes per jacobian"):
         assert told in report
     assert "The ELM decoder as a baseline" not in report
 
