@@ -36,15 +36,16 @@ from eagle_jax.base.command_line import load_config
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.base.settings import to_settings
 from eagle_jax.base.work_directory import StageFolder
-from eagle_jax.data.catalogue import Catalogue, RatingTable
+from eagle_jax.data.catalogue import Catalogue
 from eagle_jax.data.minilens import grammar
 from eagle_jax.data.minilens.world import draw_films, draw_world, make_catalogue
 from eagle_jax.data.prompts import COMPACT, MOVIE, begin, end
+from eagle_jax.data.ratings import restrict_items
 from eagle_jax.data.splits import split_catalogue
 from eagle_jax.eagle.environment import LLMEnvironment
 from eagle_jax.eagle.gaps.imagined import walk_evenly
 from eagle_jax.eagle.gaps.settings import GapSettings, WalkSettings
-from eagle_jax.eagle.gaps.unmet_demand import as_wide, by_ratings, distances_between, largest_apart, unmet_demand
+from eagle_jax.eagle.gaps.unmet_demand import as_wide, by_ratings, distances_between, largest_apart, unmet_demand, wants
 from eagle_jax.eagle.settings import EagleExperiment
 from eagle_jax.eagle.user_space import known_items
 from eagle_jax.embeddings.domain_encoder import DomainEncoder, compute_features
@@ -90,16 +91,7 @@ def every_instruction() -> list[str]:
 def without(catalogue: Catalogue, gone: np.ndarray) -> Catalogue:
     """The films that are left, with their ratings."""
     left = np.setdiff1d(np.arange(len(catalogue.entities)), gone)
-    place, table = np.full(len(catalogue.entities), -1), catalogue.ratings
-    place[left] = np.arange(len(left))
-    rows = np.flatnonzero(place[table.item_index] >= 0)
-    ratings = RatingTable(
-        user_names=table.user_names,
-        item_names=tuple(table.item_names[film] for film in left),
-        user_index=table.user_index[rows],
-        item_index=place[table.item_index[rows]].astype(np.int32),
-        rating=table.rating[rows],
-    )
+    ratings = restrict_items(catalogue.ratings, left)
     return dataclasses.replace(
         catalogue, entities=tuple(catalogue.entities[film] for film in left), ratings=ratings, tags=()
     )
@@ -151,8 +143,10 @@ class Bench:
             items, imagined = encoder.embed_features(features[keep]), encoder(self._imagined(left, seed, kind))
             found = GapSettings(seed=seed)
             places = as_wide(users, imagined, items)
-            balls = unmet_demand(users, items, places, found)
-            (first,) = largest_apart(balls, by_ratings(users, places), 1)
+            points = by_ratings(users, places)
+            wanted = wants(users, places, items, found.wanted_share)
+            balls = unmet_demand(wanted, points, by_ratings(users, items), found)
+            (first,) = largest_apart(balls, points, 1)
             center = places[balls.center[first]]
             embedded = encoder.embed_features(features)
             row = {"kind": kind, "gone": len(gone), "chance": float(balls.chance[first])}

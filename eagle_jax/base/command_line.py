@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -130,7 +130,10 @@ def _files_beside(workdir: Path) -> list[str]:
 
 
 class FlagParser(argparse.ArgumentParser):
-    """Of a command with flags of its own and no config: a mistake is a `UserError`."""
+    """Of a command with flags of its own and no config: they are written out, and a mistake is a `UserError`."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; {self.prog} --help lists the flags")

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from eagle_jax.base.seeds import derive_seed
 from eagle_jax.data.film_fields import FieldChange
 from eagle_jax.data.prompts import EntityFormat, MalformedText, PromptBook
+from eagle_jax.eagle.roles.field_changes import with_declared_fields
 from eagle_jax.eagle.roles.rewrite_formats import BLOCKS_ONCE, RewriteSettings, read_rewriting, rewrite_prompt
 from eagle_jax.eagle.roles.signs import Sign
 from eagle_jax.language_model.generation import (
@@ -136,6 +137,6 @@ class LLMEnvironment:
 
     def _read(self, description: str, action: str, generation: Generation) -> str:
         """The text after an answer; raises `MalformedText`."""
-        fmt, sign, change = self.entity_format, self.signs.get(action), self.field_changes.get(action)
+        fmt, sign = self.entity_format, self.signs.get(action)
         text = read_rewriting(self.rewriting.format, fmt, description, action, generation, sign)
-        return text if change is None else change(text)
+        return with_declared_fields(text, action, self.field_changes)

@@ -6,7 +6,6 @@ import argparse
 import importlib.util
 import secrets
 from collections.abc import Sequence
-from pathlib import Path
 
 from eagle_jax.base.command_line import FlagParser
 from eagle_jax.base.errors import UserError
@@ -44,9 +43,7 @@ def _eagle_site(flags: argparse.Namespace, token: str):
     from eagle_jax.pages.explore_site import ExploreSite
     from eagle_jax.pages.explored_run import ITEMS, USERS, explored_run
 
-    run = explored_run(
-        *load_with_reference(flags.workdir, flags.agent), flags.seed, PlayedEpisodes(Path(flags.workdir))
-    )
+    run = explored_run(*load_with_reference(flags.workdir, flags.agent), flags.seed, PlayedEpisodes(flags.workdir))
     sizes = ", ".join(f"{len(run.positions[kind])} {kind}" for kind in (ITEMS, USERS))
     return f"{run.agent.name} of {flags.workdir}: {sizes}", ExploreSite(run=run, token=token).app()
 
@@ -63,7 +60,6 @@ def _elm_site(flags: argparse.Namespace, token: str):
 def _parser() -> argparse.ArgumentParser:
     parser = FlagParser(
         prog="eagle-jax explore",
-        allow_abbrev=False,
         description="Pages on which the agent of a run is watched and given instructions: a map of items and users, "
         "what an instruction makes of a text and of each term of U, and the agent beside the reference policy. Of "
         "a run of experiments.elm: points between items and along concept vectors, and what the ELM says is there. "

@@ -115,7 +115,6 @@ def _read_text(file: Path) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = FlagParser(
         prog="eagle-jax rate",
-        allow_abbrev=False,
         description="Pages on which people rate the texts of a run: EAGLE's beside their anchors, blind. What they "
         f"answer is kept in {_FILE} of the run's folder; after an interruption the same command goes on.",
     )

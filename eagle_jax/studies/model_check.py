@@ -49,7 +49,7 @@ _CONFIG = "experiments/configs/eagle_minilens.py"
 
 def check_model(arguments: Sequence[str]) -> None:
     """Reads the flags and prints what there is to know, as it becomes known."""
-    parser = FlagParser(prog="eagle-jax check-model", allow_abbrev=False, description=__doc__)
+    parser = FlagParser(prog="eagle-jax check-model", description=__doc__)
     parser.add_argument("model", help="a folder in Hugging Face's layout, a GGUF file, or minilens/<name>")
     parser.add_argument("--config", default=_CONFIG, metavar="FILE", help=f"of experiments.eagle (default: {_CONFIG})")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="(default: float32)")

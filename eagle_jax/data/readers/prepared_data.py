@@ -15,13 +15,12 @@ import numpy as np
 from pyarrow import parquet
 
 from eagle_jax.base.errors import UserError
-from eagle_jax.data.bad_rows import Appendable, bad_row
+from eagle_jax.data.bad_rows import TEXT_SHOWN, Appendable, bad_row
 from eagle_jax.data.readers.blocks import ColumnBlock, WantedColumns
 from eagle_jax.data.readers.json_columns import json_cell
 from eagle_jax.data.rows import Absent, FileRow
 
 _BLOCK_ROWS = 1 << 14
-_TEXT_SHOWN = 200  # characters of an example that is no row
 INSTALL = "pip install tensorflow-datasets"
 
 
@@ -39,11 +38,8 @@ def prepared_rows(path: Path, absent: Absent, expected: str, bad_rows: Appendabl
     """
     data = _Prepared.opened(path, expected)
     data.refuse(absent(data.cells))
-    for number, record in enumerate(data.records(), 1):
-        try:
-            yield FileRow(number, data.values(record, list(data.cells)), "")
-        except ValueError as error:
-            bad_rows.append(bad_row(path, number, str(error), repr(record)[:_TEXT_SHOWN]))
+    for number, values in data.rows(list(data.cells), lambda value, name: value, bad_rows):
+        yield FileRow(number, values, "")
 
 
 def prepared_columns(path: Path, wanted: WantedColumns, expected: str, bad_rows: Appendable) -> Iterator[ColumnBlock]:
@@ -58,13 +54,9 @@ def prepared_columns(path: Path, wanted: WantedColumns, expected: str, bad_rows:
         shown = [",".join(row.values()) for row in rows]
         return wanted.block_of_cells(lines, lambda name: [row[name] for row in rows], shown)
 
-    for number, record in enumerate(data.records(), 1):
-        try:
-            values = data.values(record, names)
-            rows.append({name: json_cell(value, name) for name, value in values.items()})
-            lines.append(number)
-        except ValueError as error:
-            bad_rows.append(bad_row(path, number, str(error), repr(record)[:_TEXT_SHOWN]))
+    for number, row in data.rows(names, json_cell, bad_rows):
+        rows.append(row)
+        lines.append(number)
         if len(rows) == _BLOCK_ROWS:
             yield block()
             lines, rows = [], []
@@ -130,6 +122,18 @@ class _Prepared(NamedTuple):
                         f"{file}: {there} examples, where dataset_info.json promises {promised}: prepare it again "
                         "with file_format='array_record' (TFDS 4.9.10 loses examples as it writes Parquet)"
                     )
+
+    def rows(
+        self, names: Sequence[str], told: Callable[[Any, str], Any], bad_rows: Appendable
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Number and told(value, name) of each feature, of the records that are examples and can be told."""
+        for number, record in enumerate(self.records(), 1):
+            try:
+                values = {name: told(value, name) for name, value in self.values(record, names).items()}
+            except ValueError as error:
+                bad_rows.append(bad_row(self.path, number, str(error), repr(record)[:TEXT_SHOWN]))
+                continue
+            yield number, values
 
     def values(self, record: bytes, names: Sequence[str]) -> dict[str, Any]:
         """Of a record's features, None for one that it lacks; ValueError where it is no example."""

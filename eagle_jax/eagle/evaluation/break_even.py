@@ -80,15 +80,15 @@ def _lines(
 ) -> list[dict[str, Any]]:
     """Of one agent that is played in `row`, and as many of its episodes as take fewer calls than the baseline."""
     own, of_baseline = records[row.title], records[baseline.title]
-    calls = of_baseline[0].num_steps
-    of_episode = own[0].num_steps / max(len(own[0].tries), 1)
+    calls, count = of_baseline[0].num_steps, max(len(own[0].tries), 1)
+    of_episode = own[0].num_steps / count
     values = {encoder: _of_each(own, encoder) for encoder in of_baseline[0].tries[0] if encoder != "reward"}
     theirs = {
         encoder: mean_of_pairs(_of_each(of_baseline, encoder)[:, -1], [record.pair for record in of_baseline])
         for encoder in values
     }
     lines = []
-    for episodes in range(1, max(len(own[0].tries), 1) + 1):
+    for episodes in range(1, count + 1):
         saved = calls - episodes * of_episode
         if saved <= 0:
             break

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from eagle_jax.base.command_line import FlagParser
 from eagle_jax.eagle.gaps.settings import GapSettings, WalkSettings
+from eagle_jax.eagle.serving.command import add_run_flag
 
 _WALKS, _FIELDS = "walks", "fields"
 
@@ -32,16 +33,13 @@ def gaps(arguments: Sequence[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = FlagParser(
         prog="eagle-jax gaps",
-        allow_abbrev=False,
         description="What the catalogue of a finished run lacks, and for whom: regions that users want more of than "
         "there is, compared with texts that the run's environment writes when it is told anything. After an "
         "interruption the same command goes on.",
     )
     walks = WalkSettings()
     gaps = GapSettings()
-    parser.add_argument(
-        "--workdir", type=Path, required=True, metavar="RUN", help="a finished run of experiments.eagle"
-    )
+    add_run_flag(parser)
     parser.add_argument(
         "--imagined",
         choices=(_WALKS, _FIELDS),

@@ -78,9 +78,9 @@ def find_gaps(
     users, items = (np.asarray(of, np.float64) for of in (scorer.user_embeddings, scorer.catalogue_embeddings))
     embeddings = np.asarray(scorer.embed(imagined), np.float64)
     places = as_wide(users, embeddings, items)
-    balls = unmet_demand(users, items, places, settings)
     wanted = wants(users, places, items, settings.wanted_share)
     points, of_items = by_ratings(users, places), by_ratings(users, items)
+    balls = unmet_demand(wanted, points, of_items, settings)
     groups = group_tastes(users, embeddings, items, catalogue, settings)
     gaps = []
     for rank, ball in enumerate(largest_apart(balls, points, settings.num_regions), start=1):

@@ -94,18 +94,17 @@ def as_wide(users: np.ndarray, imagined: np.ndarray, items: np.ndarray) -> np.nd
     return mean + np.sqrt(spread_items / spread) * (imagined - mean)
 
 
-def unmet_demand(users: np.ndarray, items: np.ndarray, imagined: np.ndarray, settings: GapSettings) -> Balls:
-    """Of users [U, d], items [N, d] and imagined texts [M, d]."""
+def unmet_demand(wanted: Wants, points: np.ndarray, of_items: np.ndarray, settings: GapSettings) -> Balls:
+    """Of what users want of imagined texts and of items; points [M, d], of_items [N, d]: these, as `by_ratings` has
+    them."""
     rng = np.random.default_rng(settings.seed)
-    wanted = wants(users, imagined, items, settings.wanted_share)
-    points, of_items = by_ratings(users, imagined), by_ratings(users, items)
-    center = np.sort(rng.permutation(len(imagined))[: settings.num_centers])
+    center = np.sort(rng.permutation(len(points))[: settings.num_centers])
     distances = distances_between(points[center], points)
     radius = np.quantile(distances, settings.region_share, axis=1)
     inside = (distances <= radius[:, None]).astype(np.float32) * wanted.of_imagined.astype(np.float32)
     holds = distances_between(points[center], of_items) <= radius[:, None]
-    demand, supply = len(items) * inside.mean(axis=1), holds @ wanted.of_items
-    by_chance = _by_chance(inside, len(items), settings.num_draws, rng)
+    demand, supply = len(of_items) * inside.mean(axis=1), holds @ wanted.of_items
+    by_chance = _by_chance(inside, len(of_items), settings.num_draws, rng)
     deviation = np.maximum(by_chance.std(axis=0), np.finfo(np.float32).tiny)
     largest = (by_chance / deviation).max(axis=1)
     reached = largest[None] >= ((demand - supply) / deviation)[:, None]

@@ -19,6 +19,7 @@ import numpy as np
 from eagle_jax.data.film_fields import FieldChange
 from eagle_jax.eagle.environment import EpisodeState
 from eagle_jax.eagle.roles.action_choice import Chooser, Promises, choosing_policy
+from eagle_jax.eagle.roles.field_changes import with_declared_fields
 from eagle_jax.eagle.rollout import PolicyFn
 from eagle_jax.embeddings.domain_encoder import DomainEncoder, in_pieces
 from eagle_jax.embeddings.regression_head import RegressionHead, apply_regression_head
@@ -43,19 +44,13 @@ def examples(
     encoder: DomainEncoder, transitions: Sequence[Transition], field_changes: Mapping[str, FieldChange]
 ) -> Examples:
     """What the model learns from; each text is read once."""
-    told = [one._replace(before=declared(one.before, one.action, field_changes)) for one in transitions]
+    told = [one._replace(before=with_declared_fields(one.before, one.action, field_changes)) for one in transitions]
     places = {text: place for place, text in enumerate(dict.fromkeys(text for one in told for text in one))}
     features = encoder.features(list(places))
     embeddings = encoder.embed_features(features)
     before, action, after = np.array([[places[text] for text in one] for one in told]).T
     inputs = np.concatenate([features[before], embeddings[before], features[action]], axis=1)
     return Examples(inputs, embeddings[after] - embeddings[before])
-
-
-def declared(text: str, action: str, field_changes: Mapping[str, FieldChange]) -> str:
-    """a(x): the text with the fields that the action is said to change."""
-    change = field_changes.get(action)
-    return text if change is None else change(text)
 
 
 class Dynamics(NamedTuple):
@@ -74,7 +69,7 @@ class Dynamics(NamedTuple):
 
     def next_embeddings(self, texts: Sequence[str]) -> np.ndarray:
         """E_D(a(x)) + m(x, a) of each text and each action [B, A, d]."""
-        led = [[declared(text, action, self.field_changes) for action in self.actions] for text in texts]
+        led = [[with_declared_fields(text, action, self.field_changes) for action in self.actions] for text in texts]
         places = {text: place for place, text in enumerate(dict.fromkeys(text for row in led for text in row))}
         features = self.encoder.features(list(places))
         embeddings = self.encoder.embed_features(features)

@@ -7,6 +7,8 @@ and `year` ("1955"), which an accepted answer to the action changes by rule.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from eagle_jax.data.film_fields import FieldChange
 from eagle_jax.data.prompts import EntityFormat
 from eagle_jax.eagle.roles.signs import read_by_action
@@ -16,3 +18,9 @@ def read_field_changes(file: str, entity_format: EntityFormat) -> dict[str, Fiel
     """By action, of those that have any; raises `UserError` that names file and line."""
     found = read_by_action(file, entity_format, ("genres", "year"), FieldChange.parse)
     return {action: change for action, change in found.items() if change != FieldChange()}
+
+
+def with_declared_fields(text: str, action: str, field_changes: Mapping[str, FieldChange]) -> str:
+    """The text with the fields that the action is said to change, as it is where nothing is said of it."""
+    change = field_changes.get(action)
+    return text if change is None else change(text)

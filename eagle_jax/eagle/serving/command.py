@@ -49,7 +49,6 @@ def export(arguments: Sequence[str]) -> None:
     """Reads the flags and writes the folder."""
     parser = FlagParser(
         prog="eagle-jax export",
-        allow_abbrev=False,
         description="The policy of a trained agent as a folder in Hugging Face's layout, with a card that says how to "
         "ask it and what was measured, and a NOTICE of licences. The card's example holds the profile of one user.",
     )
@@ -61,11 +60,15 @@ def export(arguments: Sequence[str]) -> None:
     print(f"card: {export_agent(flags.workdir, flags.out, flags.agent)}")
 
 
+def add_run_flag(parser: argparse.ArgumentParser) -> None:
+    """The flag that says which run."""
+    told = "a finished run of experiments.eagle"
+    parser.add_argument("--workdir", type=Path, required=True, metavar="RUN", help=told)
+
+
 def add_agent_flags(parser: argparse.ArgumentParser) -> None:
     """The flags that say which agent."""
-    parser.add_argument(
-        "--workdir", type=Path, required=True, metavar="RUN", help="a finished run of experiments.eagle"
-    )
+    add_run_flag(parser)
     parser.add_argument(
         "--agent",
         metavar="STAGE",
@@ -87,7 +90,6 @@ def _told(summary: dict[str, Any]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = FlagParser(
         prog="eagle-jax propose",
-        allow_abbrev=False,
         description="What a trained agent would make of items for users: texts, what they are worth, how far they "
         "are from what exists. The order is that of items, users and U under the training encoder. After an "
         "interruption the same command goes on.",

@@ -71,7 +71,7 @@ def _program(tpu: Sequence[str] | None) -> list[str]:
 
 
 def _parser() -> FlagParser:
-    parser = FlagParser(prog="eagle-jax sweep", allow_abbrev=False, description=__doc__.partition("\n")[0])
+    parser = FlagParser(prog="eagle-jax sweep", description=__doc__.partition("\n")[0])
     parser.add_argument("--experiment", required=True, help="as in `eagle-jax run EXPERIMENT`")
     parser.add_argument("--config", metavar="FILE", help="of all runs; none: the experiment's own")
     parser.add_argument(

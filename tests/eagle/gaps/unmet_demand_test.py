@@ -11,6 +11,11 @@ def settings(**changed):
     return GapSettings(**{"num_centers": 60, "num_draws": 99, **changed})
 
 
+def unmet(users, items, imagined, told):
+    wanted = wants(users, imagined, items, told.wanted_share)
+    return unmet_demand(wanted, by_ratings(users, imagined), by_ratings(users, items), told)
+
+
 def draw(seed, num_items=300, num_imagined=600, num_users=40, width=3):
     rng = np.random.default_rng(seed)
     users = rng.normal(size=(num_users, width)) * np.arange(1, width + 1)
@@ -33,7 +38,7 @@ def test_demand_and_supply_as_worked_by_hand():
     np.testing.assert_allclose(wanted.thresholds, [6.3, -2.7])
     np.testing.assert_allclose(wanted.of_imagined, np.array([1, 1, 1, 0, 0, 0, 0, 1, 1, 1]) / 2)
     np.testing.assert_allclose(wanted.of_items, [0.5, 0.5, 0.5, 0])
-    balls = unmet_demand(users, items, imagined, settings(region_share=0.3, wanted_share=0.3))
+    balls = unmet(users, items, imagined, settings(region_share=0.3, wanted_share=0.3))
     assert balls.center.tolist() == list(range(10))
     np.testing.assert_allclose(balls.radius[[5, 8, 0]], [1.7, 1.7, 2.7])
     np.testing.assert_allclose(balls.demand[[5, 8, 0]], [0, 0.6, 0.6], rtol=1e-6)
@@ -67,7 +72,7 @@ def test_other_coordinates_of_the_same_predictions_change_nothing():
     users, items, imagined = draw(2)
     change = np.random.default_rng(3).normal(size=(3, 3)) + 2 * np.eye(3)
     there = users @ np.linalg.inv(change), items @ change.T, imagined @ change.T
-    ours, theirs = unmet_demand(users, items, imagined, settings()), unmet_demand(*there, settings())
+    ours, theirs = unmet(users, items, imagined, settings()), unmet(*there, settings())
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
@@ -77,7 +82,7 @@ def test_a_complete_catalogue_raises_alarms_as_often_as_said():
     alarms = 0
     for seed in range(60):
         users, items, imagined = draw(seed, num_items=150, num_imagined=400, num_users=20)
-        alarms += unmet_demand(users, items, imagined, settings(num_centers=30, num_draws=59)).chance.min() <= 0.2
+        alarms += unmet(users, items, imagined, settings(num_centers=30, num_draws=59)).chance.min() <= 0.2
     assert 4 <= alarms <= 22
 
 
@@ -86,7 +91,7 @@ def test_what_users_like_best_and_is_not_there_comes_first_and_is_told_apart():
         users, items, imagined = draw(seed, num_items=600)
         users[:, 0] = abs(users[:, 0]) + 2  # all like what is far along the first axis
         left = items[items[:, 0] < np.quantile(items[:, 0], 0.9)]
-        balls = unmet_demand(users, left, imagined, settings())
+        balls = unmet(users, left, imagined, settings())
         points = by_ratings(users, imagined)
         chosen = largest_apart(balls, points, 4)
         assert imagined[balls.center[chosen[0]], 0] > np.quantile(items[:, 0], 0.8)
@@ -100,5 +105,5 @@ def test_what_users_like_best_and_is_not_there_comes_first_and_is_told_apart():
 
 def test_a_catalogue_with_more_of_everything_lacks_nothing():
     users, _, imagined = draw(4)
-    balls = unmet_demand(users, np.repeat(imagined, 2, axis=0), imagined, settings())
+    balls = unmet(users, np.repeat(imagined, 2, axis=0), imagined, settings())
     assert (balls.unmet < 1e-3).all() and (balls.chance > 0.05).all()
